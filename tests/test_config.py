@@ -1,0 +1,231 @@
+import json
+import math
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from mnist_mlp import config as config_module
+from mnist_mlp.config import (
+    PRECISIONS,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainerConfig,
+    knobs,
+    plain,
+    run_only_keys,
+    subset_fraction,
+)
+from mnist_mlp.errors import UserError
+from mnist_mlp.hydra_app import conf_folder, register, typed
+from mnist_mlp.runs import flat
+
+SECTIONS = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optim": OptimConfig,
+    "augment": AugmentConfig,
+    "trainer": TrainerConfig,
+}
+PRESETS = sorted(
+    path.relative_to(conf_folder())
+    for path in conf_folder().glob("*/*.yaml")
+    if path.parent.name not in ("hydra", "search")
+)
+BOUNDS = [
+    (key, value, name, metadata[name])
+    for key, value, metadata in knobs(Config())
+    for name in ("above", "least", "below", "most")
+    if metadata[name] is not None
+]
+
+
+def composed(*overrides: str) -> Config:
+    register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        return typed(compose("config", overrides=list(overrides)))
+
+
+def config_with(settings: dict[str, Any]) -> Config:
+    """The defaults but for these dotted keys."""
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        nested.setdefault(section, {})[name] = value
+    top = nested.pop("", {})
+    return Config(**top, **{section: SECTIONS[section](**values) for section, values in nested.items()})
+
+
+def neighbour(bound: float, default: float, direction: float) -> float:
+    """The next number of the knob's own type."""
+    return int(bound + direction) if isinstance(default, int) else math.nextafter(bound, direction * math.inf)
+
+
+def test_the_presets_are_found() -> None:
+    assert {path.parent.name for path in PRESETS} >= {"optim", "model", "experiment"}
+    assert len(PRESETS) >= 8
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=str)
+def test_every_preset_composes_to_what_it_says(preset: Path) -> None:
+    content = OmegaConf.to_container(OmegaConf.load(conf_folder() / preset))
+    assert isinstance(content, dict)
+    content.pop("defaults", None)
+    said = flat(content if preset.parent.name == "experiment" else {preset.parent.name: content})
+    got = flat(plain(composed(f"{preset.parent.name}={preset.stem}")))
+    assert said
+    assert {key: got[key] for key in said if not key.startswith("hydra.")} == {
+        key: value for key, value in said.items() if not key.startswith("hydra.")
+    }
+
+
+def test_without_a_preset_the_dataclasses_decide() -> None:
+    assert composed() == Config()
+
+
+def test_an_experiment_beats_a_group_and_the_command_line_beats_both() -> None:
+    experiment = OmegaConf.load(conf_folder() / "experiment" / "debug.yaml")
+    assert composed("optim=adam", "experiment=debug").optim.lr == experiment.optim.lr != composed("optim=adam").optim.lr
+    assert composed("optim=adam", "experiment=debug", "optim.lr=0.5").optim.lr == 0.5
+
+
+def test_every_numeric_knob_has_a_bound() -> None:
+    numeric = {key for key, value, _ in knobs(Config()) if isinstance(value, (int, float)) and type(value) is not bool}
+    assert numeric == {key for key, *_ in BOUNDS}
+    assert len(numeric) >= 20
+
+
+@pytest.mark.parametrize(("key", "default", "name", "bound"), BOUNDS, ids=[f"{row[0]}-{row[2]}" for row in BOUNDS])
+def test_a_value_just_beyond_a_bound_is_refused_and_the_last_legal_one_is_not(
+    key: str, default: float, name: str, bound: float
+) -> None:
+    outward = -1.0 if name in ("above", "least") else 1.0
+    inclusive = name in ("least", "most")
+    bound = type(default)(bound)
+    legal, beyond = (
+        (bound, neighbour(bound, default, outward)) if inclusive else (neighbour(bound, default, -outward), bound)
+    )
+    sign = {"above": ">", "least": ">=", "below": "<", "most": "<="}[name]
+    with pytest.raises(UserError, match=rf"^{re.escape(f'{key}={beyond} is out of range')}.* {sign} {bound}\b"):
+        config_with({key: beyond})
+    assert flat(plain(config_with({key: legal})))[key] == legal
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_refused_by_every_real_knob(value: float) -> None:
+    real = [key for key, default, _ in knobs(Config()) if isinstance(default, float)]
+    assert len(real) >= 10
+    for key in real:
+        with pytest.raises(UserError, match=re.escape(f"{key}={value} is out of range")):
+            config_with({key: value})
+
+
+def test_precision_is_one_of_lightnings_names() -> None:
+    assert [config_with({"trainer.precision": name}).trainer.precision for name in PRECISIONS] == list(PRECISIONS)
+    with pytest.raises(UserError, match=r"^trainer\.precision=16 is out of range: allowed is 32-true, "):
+        config_with({"trainer.precision": "16"})
+
+
+@pytest.mark.parametrize("units", [[256, 128], [1, 2, 3, 4]])
+def test_as_many_widths_as_layers_or_one(units: list[int]) -> None:
+    with pytest.raises(
+        UserError, match=rf"model\.hidden_units=.* {len(units)} widths but model\.hidden_layers=3: give"
+    ):
+        config_with({"model.hidden_units": units})
+    assert config_with({"model.hidden_units": units, "model.hidden_layers": len(units)}).model.hidden_units == units
+
+
+@pytest.mark.parametrize("units", [[], [0], [256, -1, 256]])
+def test_a_width_is_at_least_one(units: list[int]) -> None:
+    with pytest.raises(UserError, match=r"^model\.hidden_units=\[.*\] is out of range: give at least one width"):
+        config_with({"model.hidden_units": units})
+
+
+@pytest.mark.parametrize("layers", [0, 1, 5])
+def test_the_number_of_layers_can_be_given_alone(layers: int) -> None:
+    assert config_with({"model.hidden_layers": layers}).model.hidden_units == [256]
+
+
+def test_early_stopping_needs_validation_images() -> None:
+    with pytest.raises(
+        UserError, match=r"trainer\.early_stopping=2 needs validation images but data\.val_size=0: raise"
+    ):
+        config_with({"trainer.early_stopping": 2, "data.val_size": 0})
+    assert config_with({"trainer.early_stopping": 2, "data.val_size": 1}).trainer.early_stopping == 2
+
+
+@pytest.mark.parametrize("subset", ["0", "1.5", "-0.5", "nan", "abc", ""])
+def test_a_subset_outside_its_range_is_refused(subset: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"^data\.subset={subset} is out of range: allowed is full, half or a fraction"
+    ):
+        config_with({"data.subset": subset})
+
+
+@pytest.mark.parametrize(("subset", "fraction"), [("full", 1.0), ("half", 0.5), ("0.25", 0.25), ("1", 1.0)])
+def test_a_subset_is_a_fraction(subset: str, fraction: float) -> None:
+    assert subset_fraction(config_with({"data.subset": subset}).data.subset) == fraction
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "..", "", "a b", "a\n", "-a"])
+def test_a_name_is_a_plain_folder_name(name: str) -> None:
+    with pytest.raises(UserError, match=r"^name=.* is no plain folder name: use letters"):
+        Config(name=name)
+
+
+def test_all_faults_are_reported_together_in_one_line() -> None:
+    with pytest.raises(UserError) as caught:
+        config_with({"seed": -1, "optim.lr": 0.0, "data.subset": "abc", "model.hidden_units": [1, 2], "name": "a/b"})
+    faults = str(caught.value).split("; ")
+    assert [fault.split("=")[0] for fault in faults] == [
+        "seed",
+        "optim.lr",
+        "data.subset",
+        "model.hidden_units",
+        "name",
+    ]
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_choices_equal_their_values() -> None:
+    enums = [item for item in vars(config_module).values() if isinstance(item, type) and issubclass(item, Enum)]
+    choices = [choice for enum in enums for choice in enum]
+    assert len(choices) > 20
+    assert [choice.name for choice in choices] == [choice.value for choice in choices]
+
+
+def test_every_knob_says_what_it_means_and_has_one_home() -> None:
+    keys = [key for key, _, _ in knobs(Config())]
+    assert all(metadata["meaning"] for _, _, metadata in knobs(Config()))
+    assert len(set(keys)) == len(keys) > 30
+
+
+def test_plain_gives_primitives_only() -> None:
+    values = plain(Config())
+    assert json.loads(json.dumps(values)) == values
+    assert list(flat(values)) == [key for key, _, _ in knobs(Config())]
+    assert {type(value) for value in flat(values).values()} == {str, int, float, bool, list, type(None)}
+
+
+def test_only_knobs_that_change_no_result_are_left_out_of_the_fingerprint() -> None:
+    presentation = {"name", "resume", "data.root", "trainer.strategy", "trainer.profiler", "trainer.progress"}
+    decisive = {"seed", "optim.lr", "data.subset", "trainer.max_epochs", "trainer.precision", "trainer.accelerator"}
+    keys = {key for key, _, _ in knobs(Config())}
+    assert presentation | {"trainer.steps_per_execution"} <= run_only_keys() < keys
+    assert decisive <= keys - run_only_keys()
+    assert not {key for key in run_only_keys() if key.startswith(("model.", "optim.", "augment."))}
+
+
+def test_the_environment_says_where_the_digits_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_MLP_DATA", "/somewhere/else")
+    assert Config().data.root == composed().data.root == "/somewhere/else"
+    assert composed("data.root=here").data.root == "here"
+    monkeypatch.delenv("MNIST_MLP_DATA")
+    assert Config().data.root == composed().data.root == "./data"

@@ -1,0 +1,83 @@
+"""Small made-up digits in the official format, and what keeps tests apart. Imports no torch."""
+
+import os
+import shutil
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+
+def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
+    """An IDX file of unsigned bytes, as on yann.lecun.com/exdb/mnist: magic number, sizes, bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
+    path.write_bytes(header + values.astype(np.uint8).tobytes())
+
+
+def made_up_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Learnable and class-balanced: ten fixed random patterns, with noise; in random order."""
+    patterns = np.random.default_rng(0).random((10, 28, 28)) < 0.2
+    random = np.random.default_rng((1, seed))
+    labels = random.permutation(np.arange(count) % 10).astype(np.uint8)
+    noise = random.integers(-60, 61, (count, 28, 28))
+    return np.clip(patterns[labels] * 190 + noise, 0, 255).astype(np.uint8), labels
+
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # the workers share the cores
+    os.environ["MNIST_MLP_PARALLEL_JOBS"] = os.environ["PYTEST_XDIST_WORKER_COUNT"]
+
+
+@pytest.fixture
+def idx_root(tmp_path: Path) -> Path:
+    """A `data.root` with 300 made-up training and 100 test digits in torchvision's layout."""
+    raw = tmp_path / "digits" / "MNIST" / "raw"
+    for split, count, seed in (("train", 300, 0), ("t10k", 100, 1)):
+        images, labels = made_up_digits(count, seed)
+        write_idx(raw / f"{split}-images-idx3-ubyte", images)
+        write_idx(raw / f"{split}-labels-idx1-ubyte", labels)
+    return tmp_path / "digits"
+
+
+@pytest.fixture
+def mnist_root() -> str:
+    root = os.environ.get("MNIST_MLP_DATA")
+    if not root:
+        pytest.skip("needs the full MNIST: set MNIST_MLP_DATA")
+    return root
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium without a window; its console can be read with get_log("browser")."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs a browser: install Debian's chromium and chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (
+        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "window-size=1400,1200"),
+        *("disable-background-networking", "disable-component-update", "disable-sync", f"user-data-dir={profile}"),
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    page = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield page
+    page.quit()
+
+
+@pytest.fixture(autouse=True)
+def _forget_digits() -> Iterator[None]:
+    """`load_digits` remembers what it read; the next test may have other files in the same place."""
+    yield
+    digits = sys.modules.get("mnist_mlp.digits")
+    if digits is not None:
+        digits.load_digits.cache_clear()

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch import nn
+
+from mnist_mlp.classifier import NORMALIZATIONS, DigitClassifier, schedule_factor
+
+
+@pytest.mark.parametrize("total", [7, 50, 1_000])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "one_cycle"])
+def test_schedules_agree_with_torch(schedule: str, total: int) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedulers = torch.optim.lr_scheduler
+    reference = {
+        "constant": lambda: schedulers.ConstantLR(optimizer, factor=1.0),
+        "cosine": lambda: schedulers.CosineAnnealingLR(optimizer, T_max=total),
+        "linear": lambda: schedulers.LinearLR(optimizer, 1.0, 0.0, total_iters=total),
+        "one_cycle": lambda: schedulers.OneCycleLR(optimizer, max_lr=0.5, total_steps=total, cycle_momentum=False),
+    }[schedule]()
+    for step in range(total):
+        assert 0.5 * schedule_factor(schedule, step, total) == pytest.approx(
+            optimizer.param_groups[0]["lr"], rel=1e-6, abs=1e-9
+        )
+        optimizer.step()
+        if step < total - 1:
+            reference.step()
+
+
+@pytest.mark.parametrize("name", list(NORMALIZATIONS))
+def test_inputs_are_normalised_as_named(name: str) -> None:
+    model = DigitClassifier(hidden_layers=0, normalization=name)
+    images = torch.arange(28 * 28).remainder(256).to(torch.uint8).reshape(1, 28, 28)
+    mean, deviation = NORMALIZATIONS[name]
+    expected = model.mlp((images.double() / 255 - mean).div(deviation).float())
+    torch.testing.assert_close(model(images), expected)
+
+
+@pytest.mark.mnist
+def test_standard_is_the_mean_and_deviation_of_the_training_images(mnist_root: str) -> None:
+    from mnist_mlp.digits import load_digits
+
+    pixels = load_digits("mnist", mnist_root).train_images.double() / 255
+    assert NORMALIZATIONS["standard"] == (
+        pytest.approx(pixels.mean().item(), abs=5e-5),
+        pytest.approx(pixels.std().item(), abs=5e-5),
+    )
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_step_moves_the_weights_as_the_plain_torch_optimizer_does(name: str) -> None:
+    torch.manual_seed(0)
+    model = DigitClassifier(hidden_layers=1, hidden_units=[8], optimizer=name, lr=0.01, weight_decay=0.1, momentum=0.8)
+    model.__dict__["_trainer"] = type("OneDevice", (), {"world_size": 1})()
+    twin = DigitClassifier(hidden_layers=1, hidden_units=[8])
+    twin.load_state_dict(model.state_dict())
+    plain = {
+        "sgd": lambda: torch.optim.SGD(twin.parameters(), lr=0.01, weight_decay=0.1, momentum=0.8),
+        "adam": lambda: torch.optim.Adam(twin.parameters(), lr=0.01, weight_decay=0.1, betas=(0.8, 0.999)),
+        "adamw": lambda: torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.1, betas=(0.8, 0.999)),
+    }[name]()
+    optimizer = model.configure_optimizers()
+    images, labels = torch.randint(0, 256, (5, 28, 28), dtype=torch.uint8), torch.arange(5)
+    for _ in range(3):
+        model.step(images, labels, optimizer)
+        plain.zero_grad()
+        nn.functional.cross_entropy(twin(images), labels).backward()
+        plain.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_hyper_parameters_are_primitives() -> None:
+    model = DigitClassifier(hidden_units=(8, 8, 8), augmentation={"rotation": 3.0})
+    kinds = {type(value) for value in model.hparams.values()}
+    assert kinds <= {int, float, str, bool, list, dict}

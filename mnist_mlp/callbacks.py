@@ -1,0 +1,213 @@
+"""When to log, print and stop during training; decides nothing else."""
+
+import csv
+import io
+import math
+import sys
+import time
+from functools import cached_property
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.nn.functional import nll_loss
+from torch.utils.tensorboard import SummaryWriter
+
+from mnist_mlp.classifier import DigitClassifier
+from mnist_mlp.metrics import number
+from mnist_mlp.runs import RunFolder, write_text
+
+BAR_SECONDS = 0.2
+CLEAR = "\x1b[2K"
+"""Erases the line on a terminal."""
+CURVES = {
+    "training against validation": {
+        "accuracy": ["Multiline", ["train/accuracy", "val/accuracy", "test/accuracy"]],
+        "loss": ["Multiline", ["train/loss", "val/loss", "test/loss"]],
+    }
+}
+"""TensorBoard's custom-scalars layout."""
+
+
+class TestCurve(pl.Callback):
+    """Loss and accuracy on test after each epoch, into `curve`; they are for plots, and selection never sees them."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self._images, self._labels = images, labels
+        self.curve: dict[str, float] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DigitClassifier)
+        probabilities = pl_module.probabilities(self._images)
+        loss = nll_loss(probabilities.double().log(), self._labels.cpu())
+        accuracy = (probabilities.argmax(1) == self._labels.cpu()).double().mean()
+        self.curve = {"test/loss": loss.item(), "test/accuracy": accuracy.item()}
+
+
+class EpochLog(pl.Callback):
+    """One row per epoch: metrics.csv, TensorBoard scalars (step = epoch, from 1) and, if asked for, a printed line.
+
+    sweep_place names a job of a sweep: it shows a passing bar on a terminal, and no lines. `epoch_seconds` is the
+    training part of an epoch, `elapsed_seconds` all of fit so far, over all sittings.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        progress: bool = True,
+        sweep_place: str | None = None,
+        test_curve: TestCurve | None = None,
+    ) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._folder, self._sweep_place, self._test_curve = folder, sweep_place, test_curve
+        self._lines = progress and sweep_place is None
+        self._bar = progress and sys.stdout.isatty()
+        self._images = 0
+        self._earlier = self._fit_start = self._epoch_start = self._train_seconds = self._bar_time = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+        self._earlier = self.rows[-1]["elapsed_seconds"] if self.rows else 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._fit_start = time.perf_counter()
+        assert trainer.train_dataloader is not None
+        self._images = trainer.train_dataloader.images
+        if self._lines and trainer.is_global_zero:
+            val = f"{'val loss':>10} {'val acc':>9}" if trainer.num_val_batches else ""
+            print(f"{'epoch':>9} {'train loss':>11} {'train acc':>10} {val} {'lr':>9} {'time':>8}", flush=True)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epoch_start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        now = time.perf_counter()
+        if trainer.is_last_batch:
+            self._train_seconds = now - self._epoch_start
+        if self._bar and trainer.is_global_zero and now - self._bar_time > BAR_SECONDS:
+            self._bar_time = now
+            done = trainer.fit_loop.batch_idx + 1
+            part = f"{self._epoch(trainer)} {100 * done / trainer.num_training_batches:5.0f} %"
+            print(f"\r{CLEAR}{self._sweep_place or ''}{part}", end="", flush=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now = time.perf_counter()
+        assert isinstance(pl_module, DigitClassifier)
+        metrics = {
+            f"{split}/{name}": number(value)
+            for split in ("train", "val")
+            for name, value in pl_module.results.get(split, {}).items()
+            if value.ndim == 0
+        }
+        optimizer = trainer.optimizers[0]
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            **metrics,
+            **(self._test_curve.curve if self._test_curve else {}),
+            "lr": optimizer.param_groups[0]["lr"],
+            "epoch_seconds": self._train_seconds,
+            "images_per_second": self._images / self._train_seconds,
+            "elapsed_seconds": self._earlier + now - self._fit_start,
+        }
+        self.rows.append(row)
+        if not trainer.is_global_zero:
+            return
+        write_text(self._folder.metrics_file, _as_csv(self.rows))
+        if self._lines:
+            self._print(trainer, row, now - self._epoch_start)
+
+    def _epoch(self, trainer: pl.Trainer) -> str:
+        return f"{trainer.current_epoch + 1:>4}/{trainer.max_epochs:<4}"
+
+    def _print(self, trainer: pl.Trainer, row: dict[str, float], seconds: float) -> None:
+        val = f"{row['val/loss']:10.4f} {100 * row['val/accuracy']:7.2f} %" if "val/loss" in row else ""
+        start = f"\r{CLEAR}" if self._bar else ""
+        print(
+            f"{start}{self._epoch(trainer)} {row['train/loss']:11.4f} {100 * row['train/accuracy']:8.2f} % {val} "
+            f"{row['lr']:9.3g} {seconds:6.1f} s",
+            flush=True,
+        )
+
+
+class TensorBoardLog(pl.Callback):
+    """Scalars of every epoch (step = epoch, from 1) and, with figures, the validation confusion matrix now and then.
+
+    It is drawn after epochs 1, 2, 4, 8, ...: a drawing costs a tenth of a second, so that long runs do not notice.
+    """
+
+    def __init__(self, folder: RunFolder, log: EpochLog, figures: bool) -> None:
+        self._folder, self._log, self._figures = folder, log, figures
+
+    @cached_property
+    def writer(self) -> SummaryWriter:
+        """Open from its first use until `close`; on the main process only."""
+        # what an interrupted sitting wrote of an epoch that now comes again is struck out
+        purge = len(self._log.rows) + 1 if self._log.rows else None
+        writer = SummaryWriter(self._folder.tensorboard, purge_step=purge)
+        writer.add_custom_scalars(CURVES)
+        return writer
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.writer.flush()  # opened here, while the rows are those of earlier sittings
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DigitClassifier)
+        row, val = self._log.rows[-1], pl_module.results.get("val")
+        epoch = int(row["epoch"])
+        for name, value in row.items():
+            if name not in ("epoch", "step", "elapsed_seconds"):
+                self.writer.add_scalar(name, value, epoch)
+        for digit, f1 in enumerate(val["f1"] if val else ()):
+            self.writer.add_scalar(f"val_f1_per_class/{digit}", f1.item(), epoch)
+        if val and self._figures and epoch & (epoch - 1) == 0:
+            from mnist_mlp import figures  # deferred: training can start without matplotlib
+
+            title = f"Validation after epoch {epoch}, accuracy {100 * row['val/accuracy']:.2f} %"
+            image = figures.pixels(figures.confusion(val["confusion_matrix"].numpy(), title))
+            self.writer.add_image("val/confusion_matrix", image, epoch, dataformats="HWC")
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        self.writer.close()
+
+
+class StopOnDivergence(pl.Callback):
+    """Stops after an epoch whose loss is NaN or infinite; `diverged` then says so.
+
+    A run that is taken up again after it had stopped, by this or by early stopping, stays stopped.
+    """
+
+    diverged = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"diverged": self.diverged}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.diverged = state_dict["diverged"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.diverged or any(callback.stopped_epoch for callback in trainer.early_stopping_callbacks):
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        losses = [
+            value.item() for name, value in trainer.callback_metrics.items() if name in ("train/loss", "val/loss")
+        ]
+        if not all(map(math.isfinite, losses)):
+            self.diverged = trainer.should_stop = True
+
+
+def _as_csv(rows: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

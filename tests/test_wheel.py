@@ -1,0 +1,68 @@
+"""The installed wheel does what the checkout does. Slow: builds, installs and trains."""
+
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def call(command: Sequence[str | Path], cwd: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, since setuptools leaves build/ where it builds."""
+    copy = tmp_path_factory.mktemp("copy")
+    for name in ("mnist_mlp", "conf"):
+        shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(CHECKOUT / name, copy)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    done = subprocess.run(build, cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = (copy / "dist").glob("*.whl")
+    return built
+
+
+def test_the_wheel_has_every_module_and_every_yaml(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    presets = {f"mnist_mlp/{path.relative_to(CHECKOUT)}" for path in (CHECKOUT / "conf").rglob("*.yaml")}
+    modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "mnist_mlp").glob("*.py")}
+    assert "mnist_mlp/conf/config.yaml" in presets
+    assert len(presets) >= 10
+    assert len(modules) >= 15
+    assert presets | modules | {"mnist_mlp/py.typed", "mnist_mlp/templates/report.html"} <= inside
+
+
+def test_the_installed_wheel_trains_in_another_folder(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    python = tmp_path / "env" / "bin" / "python"
+    (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:  # all that installing a pure wheel is, but for the scripts
+        archive.extractall(packages)
+    # The dependencies of this environment, without its .pth files: the editable checkout stays out of sight
+    here = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
+    (packages / "dependencies.pth").write_text("\n".join(dict.fromkeys(here)) + "\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    imported = call([python, "-c", "import mnist_mlp; print(mnist_mlp.__file__)"], elsewhere).strip()
+    assert Path(imported).is_relative_to(packages)
+    small = ["data.source=sample", "trainer.max_epochs=1", "model.hidden_layers=1", "trainer.accelerator=cpu"]
+    call([python, "-m", "mnist_mlp.train", *small], elsewhere)
+    (result,) = elsewhere.glob("outputs/train/*/result.json")
+    assert json.loads(result.read_text())["data"]["source"] == "sample"

@@ -1,0 +1,41 @@
+"""Calls `train -m` in this process, with tiny settings on made-up digits."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from mnist_mlp.train import main
+
+Sweep = Callable[..., int]
+TINY = (
+    *("model.hidden_layers=1", "model.hidden_units=[8]", "data.val_size=60", "data.batch_size=32", "optim.lr=0.05"),
+    *("trainer.max_epochs=2", "trainer.figures=false"),
+)
+
+
+def sweeper(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """A function from overrides to the exit code of the sweep; its outputs are in tmp_path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mnist_mlp.page.write_report", quick_page)
+
+    def call(*overrides: str) -> int:
+        given = {override.partition("=")[0] for override in overrides}
+        rest = [override for override in TINY if override.partition("=")[0] not in given]
+        monkeypatch.setattr(sys, "argv", ["train", "-m", f"data.root={idx_root}", *rest, *overrides])
+        GlobalHydra.instance().clear()
+        try:
+            main()
+        except SystemExit as ended:
+            return ended.code if isinstance(ended.code, int) else 1
+        return 0
+
+    return call
+
+
+def quick_page(paths: list[Path], target: Path) -> Path:
+    """The page has tests of its own."""
+    target.write_text(f"page of {paths}")
+    return target

@@ -1,0 +1,57 @@
+"""Sweeps whose jobs run in other processes, and by a search: every engine once, for real."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from sweeps_in_process import Sweep, sweeper
+
+
+@pytest.fixture
+def sweep(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    return sweeper(idx_root, tmp_path, monkeypatch)
+
+
+def metrics(name: str) -> dict[str, dict[str, float]]:
+    results = Path("outputs/sweeps", name).glob("*/result.json")
+    return {path.parent.name: json.loads(path.read_text())["metrics"] for path in results}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "launcher"),
+    [
+        ("hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+        ("hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
+    ],
+)
+def test_jobs_elsewhere_give_what_a_serial_sweep_gives_and_fail_alone(
+    sweep: Sweep, capfd: pytest.CaptureFixture[str], plugin: str, launcher: list[str]
+) -> None:
+    pytest.importorskip(f"hydra_plugins.{plugin}")
+    assert sweep("seed=0,1", "trainer.threads=1", "name=here") == 0
+    capfd.readouterr()
+    assert sweep("seed=0,1,-1", "trainer.threads=1", "name=there", *launcher) == 1
+    assert capfd.readouterr().err.startswith("error: 1 failed")
+    assert metrics("there") == metrics("here")
+    assert len(metrics("there")) == 2
+    with Path("outputs/sweeps/there/summary.csv").open() as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["1 failed, 2 finished"]
+
+
+def test_a_search_maximises_validation_and_goes_on(sweep: Sweep) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    optuna = pytest.importorskip("optuna")
+    free = [
+        "model.hidden_layers=int(interval(1,2))",
+        "model.hidden_units=choice([4],[8])",
+        "optim.lr=interval(0.01,0.1)",
+    ]
+    for calls in (1, 2):
+        assert sweep("search=optuna", "hydra.sweeper.n_trials=2", "name=found", *free) == 0
+        study = optuna.load_study(study_name="search", storage="sqlite:///outputs/sweeps/found/study.db")
+        trials = study.get_trials()
+        assert len(trials) == 2 * calls
+        assert {trial.value for trial in trials} == {job["val/accuracy"] for job in metrics("found").values()}
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert len({json.dumps(trial.params, sort_keys=True) for trial in trials}) == 4

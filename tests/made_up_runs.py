@@ -1,0 +1,94 @@
+"""Run folders made by hand, as small as a report can live on. Imports no torch."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conftest import made_up_digits
+
+from mnist_mlp.config import Config, plain, run_only_keys
+from mnist_mlp.runs import RunFolder, describe, write_json
+
+TRUTH = made_up_digits(100, 1)[1].astype(int)
+"""The labels of the test digits of the fixture idx_root."""
+
+
+def predicted_with(wrong: Sequence[int]) -> list[int]:
+    """Predictions of TRUTH that are off by one at these places."""
+    return [(int(digit) + (place in wrong)) % 10 for place, digit in enumerate(TRUTH)]
+
+
+def config_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """The default configuration, resolved, with these settings by dotted key."""
+    config: dict[str, Any] = plain(Config())
+    for key, value in {"data.source": "mnist", "trainer.accelerator": "cpu", **settings}.items():
+        place = config
+        *groups, last = key.split(".")
+        for group in groups:
+            place = place[group]
+        assert last in place, key
+        place[last] = value
+    return config
+
+
+def write_curves(folder: Path, losses: Sequence[float]) -> None:
+    """A metrics.csv with these losses in training, and worse ones in validation."""
+    lines = ["epoch,train/loss,train/accuracy,val/loss,val/accuracy"]
+    lines += [f"{n + 1},{loss},{1 - loss / 4},{loss + 0.01},{0.99 - loss / 4}" for n, loss in enumerate(losses)]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_run(
+    folder: Path, wrong: Sequence[int] = (0, 1, 2), status: str = "finished", curves: bool = True, **settings: Any
+) -> Path:
+    """A finished run whose predictions are wrong at these places; settings as optim__lr=0.1."""
+    folder.mkdir(parents=True)
+    config = config_of({key.replace("__", "."): value for key, value in settings.items()})
+    predicted = np.array(predicted_with(wrong))
+    matrix = np.zeros((10, 10), dtype=int)
+    np.add.at(matrix, (TRUTH, predicted), 1)
+    accuracy = float((predicted == TRUTH).mean())
+    f1 = [float(2 * matrix[d, d] / (matrix[d].sum() + matrix[:, d].sum())) for d in range(10)]
+    loss = None if status == "diverged" else 1 - accuracy
+    result = {
+        "status": status,
+        **describe(config, [], run_only_keys()),
+        "data": {"source": config["data"]["source"], "train": 240, "val": 60, "test": 100},
+        "parameters": 1000,
+        "epochs": 3,
+        "best_epoch": 3,
+        "metrics": {
+            "val/accuracy": accuracy,
+            "test/accuracy": accuracy,
+            "test/f1_macro": sum(f1) / 10,
+            "test/loss": loss,
+        },
+        "per_class": {"f1": f1},
+        "confusion_matrix": matrix.tolist(),
+        "timing": {"fit_seconds": 1.5, "epoch_seconds": 0.5},
+        "environment": {"device": "cpu (made up)", "threads": 1, "torch": "2.0", "commit": "0123456789abcdef"},
+    }
+    write_json(folder / "result.json", result)
+    probabilities = np.full((100, 10), 0.01)
+    probabilities[range(100), predicted] = 0.91
+    np.savez(RunFolder(folder).predictions_file, truth=TRUTH, prediction=predicted, probabilities=probabilities)
+    if curves:
+        write_curves(folder, (2.0, 1.0, 0.9))
+    return folder
+
+
+def write_failure(folder: Path, reason: str, **settings: Any) -> Path:
+    folder.mkdir(parents=True)
+    config = config_of({key.replace("__", "."): value for key, value in settings.items()})
+    (folder / "failure.json").write_text(json.dumps({"reason": reason, "overrides": [], "config": config}))
+    return folder
+
+
+def write_unfinished(folder: Path, **settings: Any) -> Path:
+    folder.mkdir(parents=True)
+    config = config_of({key.replace("__", "."): value for key, value in settings.items()})
+    (folder / "run.json").write_text(json.dumps({"config": config, "fingerprint": "f", "overrides": []}))
+    write_curves(folder, (2.0, 1.5))
+    return folder

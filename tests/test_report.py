@@ -1,0 +1,49 @@
+"""The command: where the page goes, what else is written, and its one line of error."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_up_runs import write_run
+
+from mnist_mlp.report import main
+
+
+def test_a_sweep_gets_its_page_and_its_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = tmp_path / "sweep"
+    for seed in (0, 1):
+        write_run(sweep / str(seed), range(seed), seed=seed, data__root=str(tmp_path))
+    main([str(sweep)])
+    written = [sweep / name for name in ("report.html", "summary.csv", "summary.md")]
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in written]
+    assert all(path.stat().st_size for path in written)
+
+
+def test_several_folders_get_a_page_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [write_run(tmp_path / name, data__root=str(tmp_path), trainer__max_epochs=n) for n, name in enumerate("ab")]
+    monkeypatch.chdir(tmp_path)
+    main([str(run) for run in runs])
+    assert capsys.readouterr().out == "report.html\n"
+    assert (tmp_path / "report.html").is_file()
+    assert sorted(path.name for path in runs[0].iterdir()) == ["metrics.csv", "predictions.npz", "result.json"]
+
+
+def test_one_run_gets_its_page_where_it_is_told_and_no_summary(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", data__root=str(tmp_path))
+    main([str(run), "--output", str(tmp_path / "new" / "page.html")])
+    assert "The run" in (tmp_path / "new" / "page.html").read_text()
+    assert not list(tmp_path.rglob("summary.*"))
+
+
+def test_a_path_without_runs_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "mnist_mlp.report", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"error: no runs in {tmp_path}: give run folders, or folders that hold some\n"
+
+
+def test_the_command_imports_no_torch() -> None:
+    code = "import sys, mnist_mlp.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -103,7 +103,13 @@ class RunFolder:
                 f"{self.path} holds a run with other settings ({'; '.join(changes)}): "
                 "choose another folder, or start over with resume=never"
             )
+        self.forget_failure()
         return self.result()
+
+    def forget_failure(self) -> None:
+        """Remove what a failed attempt left: the job is taken up again."""
+        for path in (self.failure_file, self.error_log):
+            path.unlink(missing_ok=True)
 
     def holds(self, run: JSON) -> bool:
         """Whether what has started here has the same settings."""
@@ -117,8 +123,7 @@ class RunFolder:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
         self.path.mkdir(parents=True, exist_ok=True)
-        for path in (self.failure_file, self.error_log):
-            path.unlink(missing_ok=True)
+        self.forget_failure()
         write_json(self.run_file, run)
 
     def set_aside(self) -> Path:

@@ -86,10 +86,11 @@ def load_job(path: Path) -> Job | None:
     """What a folder says of its run; None if no run has ever started there."""
     folder = RunFolder(path)
     result, failure, run = folder.result(), folder.failure(), folder.run()
-    if result is not None and result.keys() >= RESULT_KEYS:
-        return Job(path, result["status"], flat(result["config"]), result)
+    # first: a failure beside a result is younger, since taking a job up again removes it
     if failure is not None and failure.keys() >= {"reason", "config"}:
         return Job(path, "failed", flat(failure["config"]), reason=failure["reason"])
+    if result is not None and result.keys() >= RESULT_KEYS:
+        return Job(path, result["status"], flat(result["config"]), result)
     return Job(path, "unfinished", flat(run["config"])) if run is not None else None
 
 

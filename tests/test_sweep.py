@@ -107,6 +107,21 @@ def test_a_crashed_job_is_run_again_and_its_failure_forgotten(sweep: Sweep, monk
     assert [row["status"] for row in table("again")] == ["2 finished"]
 
 
+def test_a_finished_job_that_now_fails_is_a_failure_until_it_is_taken_up_again(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*arguments: object) -> None:
+        raise ValueError("no digits today")
+
+    assert sweep("seed=0", "name=later") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_mlp.fit.load_digits", crash)
+        assert sweep("seed=0", "name=later") == 1
+    assert [row["status"] for row in table("later")] == ["failed"]
+    assert sweep("seed=0", "name=later") == 0
+    assert [row["status"] for row in table("later")] == ["finished"]
+
+
 def test_a_cut_off_sweep_goes_on_and_ends_as_if_unbroken(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep("seed=0,1,2", "name=unbroken", "trainer.max_epochs=3")
     start_epoch, epochs = DigitClassifier.on_train_epoch_start, iter(range(100))

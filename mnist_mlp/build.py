@@ -48,6 +48,7 @@ def build_classifier(config: Config) -> DigitClassifier:
         label_smoothing=config.optim.label_smoothing,
         augmentation=plain(config.augment),
         seed=config.seed,
+        compile_step=config.trainer.compile,
     )
 
 

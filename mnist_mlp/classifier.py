@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mnist_mlp.augment import augment
-from mnist_mlp.blocks import EVAL_BATCH, Block, BlockLoader, random_seed
+from mnist_mlp.blocks import EVAL_BATCH, Block, BlockLoader, random_seed, send
+from mnist_mlp.execution import Captured, CompiledStep, Execute, Step, in_turn
 from mnist_mlp.metrics import MeanLoss, evaluation_metrics, training_metrics
 from mnist_mlp.mlp import MLP
+from mnist_mlp.step import TrainingStep
+from mnist_mlp.update import Update
 
 NORMALIZATIONS = {"raw": (0.0, 1.0), "symmetric": (0.5, 0.5), "standard": (0.1307, 0.3081)}
 """Mean and standard deviation, of pixels in [0, 1]; those of `standard` are the training images' own."""
@@ -39,7 +41,7 @@ class DigitClassifier(pl.LightningModule):
 
     normalization: "raw", "symmetric" or "standard"; optimizer: "sgd", "adam" or "adamw"; augmentation: the keyword
     arguments of `augment`. A Lightning batch is a `Block`; each of its mini-batches is one optimiser step and counts as
-    one `global_step`.
+    one `global_step`. compile_step: run the step compiled; no hyper-parameter, since it changes rounding alone.
     """
 
     scale: Tensor
@@ -61,11 +63,12 @@ class DigitClassifier(pl.LightningModule):
         label_smoothing: float = 0.0,
         augmentation: dict[str, float] | None = None,
         seed: int = 0,
+        compile_step: bool = False,
     ) -> None:
         super().__init__()
         hidden_units = list(hidden_units)
         augmentation = dict(augmentation or {})
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["compile_step"])
         self.automatic_optimization = False
         self.mlp = MLP(hidden_layers, hidden_units, activation, dropout, batch_norm)
         mean, deviation = NORMALIZATIONS[normalization]
@@ -76,6 +79,10 @@ class DigitClassifier(pl.LightningModule):
         self.val_metrics, self.test_metrics = evaluation_metrics(), evaluation_metrics(calibration=True)
         self._augments = any(strength for name, strength in augmentation.items() if name != "elastic_sigma")
         self._total_steps = 0
+        self._compile = compile_step
+        self._execute: Execute | None = None
+        self.compiled: CompiledStep | None = None
+        """The compiled step of this training, where it was asked for."""
         self.results: dict[str, dict[str, Tensor]] = {}
         """Latest value of every metric of each split, on the CPU: by split and by name."""
 
@@ -93,32 +100,14 @@ class DigitClassifier(pl.LightningModule):
         self.train(was_training)
         return torch.cat(parts)
 
-    def step(self, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> tuple[Tensor, Tensor]:
-        """One optimiser step on a mini-batch: its mean loss, and the logits (n, 10) before the step."""
-        if self._augments:
-            images = augment(images, **self.hparams["augmentation"])
-        logits = self(images)
-        loss = cross_entropy(logits, labels, label_smoothing=self.hparams["label_smoothing"])
-        optimizer.zero_grad()
-        if self.trainer.world_size > 1:
-            self.manual_backward(loss)  # lets DDP average the gradients
-        else:
-            loss.backward()
-        optimizer.step()
-        return loss.detach(), logits.detach()
-
     def training_step(self, block: Block) -> None:
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        losses, logits = [], []
-        for number, batch in enumerate(block.batches, start=self.global_step):
-            self._set_lr(optimizer, number)
-            loss, logit = self.step(block.images[batch], block.labels[batch], optimizer)
-            losses.append(loss)
-            logits.append(logit)
-        self._count_steps(len(block.batches))
-        self.train_loss.update(torch.stack(losses), self._sizes(block))
-        self.train_metrics.update(torch.cat(logits), block.labels[torch.cat(block.batches)])
+        assert self._execute is not None
+        first = self.global_step
+        rates = [self.lr_at(step) for step in range(first, first + len(block.batches))]
+        losses, logits = self._execute(block, send(torch.tensor(rates), self.device))
+        self._count_steps(rates)
+        self.train_loss.update(losses, self._sizes(block))
+        self.train_metrics.update(logits, block.labels[torch.cat(block.batches)])
         if self.trainer.is_last_batch:  # not on_train_epoch_end, which comes after most callbacks
             self._log("train", self.train_loss, self.train_metrics)
 
@@ -131,9 +120,9 @@ class DigitClassifier(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         options = self.hparams
         rest: dict[str, Any] = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
-        # fused: one kernel for all parameters, on CPU as on GPU
+        # holds settings and state; `Update` makes the steps. fused: the state of Adam is all on the parameters' device
         if options["optimizer"] == "sgd":
-            return torch.optim.SGD(self.parameters(), momentum=options["momentum"], fused=True, **rest)
+            return torch.optim.SGD(self.parameters(), momentum=options["momentum"], **rest)
         adam = torch.optim.Adam if options["optimizer"] == "adam" else torch.optim.AdamW
         return adam(self.parameters(), betas=(options["momentum"], 0.999), fused=True, **rest)
 
@@ -142,6 +131,10 @@ class DigitClassifier(pl.LightningModule):
         assert isinstance(loader, BlockLoader)
         assert self.trainer.max_epochs is not None
         self._total_steps = loader.steps * self.trainer.max_epochs
+        self._execute = self._execution(loader.batch_size)
+
+    def on_train_end(self) -> None:
+        self._execute = None
 
     def on_train_epoch_start(self) -> None:
         # every draw of an epoch is a function of (seed, epoch): a resumed run equals an unbroken one
@@ -157,17 +150,39 @@ class DigitClassifier(pl.LightningModule):
         """The learning rate of an optimiser step, from 0."""
         return float(self.hparams["lr"]) * schedule_factor(self.hparams["schedule"], step, self._total_steps)
 
-    def _set_lr(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        lr = self.lr_at(step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+    def _execution(self, batch_size: int) -> Execute:
+        """How this run's blocks are run: on one GPU as CUDA graphs, compiled if asked for."""
+        alone = self.trainer.world_size == 1
+        step: Step = TrainingStep(
+            self,
+            Update(self._optimizer()),
+            self.hparams["augmentation"] if self._augments else {},
+            self.hparams["label_smoothing"],
+            torch.autograd.grad if alone else self._averaged_gradients,
+        )
+        if self._compile:
+            step = self.compiled = CompiledStep(step, batch_size)
+        execute = in_turn(step)
+        return Captured(execute) if alone and self.device.type == "cuda" else execute
 
-    def _count_steps(self, steps: int) -> None:
-        """Raw optimiser steps are invisible to Lightning, and its global_step drives checkpoints and logs."""
+    def _averaged_gradients(self, loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """By a backward pass that DDP sees, and so averages over the devices."""
+        self._optimizer().zero_grad()
+        self.manual_backward(loss)
+        return [weights.grad for weights in parameters if weights.grad is not None]
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        return optimizer
+
+    def _count_steps(self, rates: list[float]) -> None:
+        """Tell Lightning of steps it cannot see: its global_step drives checkpoints and logs."""
+        self._optimizer().param_groups[0]["lr"] = rates[-1]
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         for tracker in (progress.total, progress.current):
-            tracker.ready += steps
-            tracker.completed += steps
+            tracker.ready += len(rates)
+            tracker.completed += len(rates)
 
     def _evaluate(self, block: Block, loss: MeanLoss, metrics: Any) -> None:
         for batch in block.batches:
@@ -177,7 +192,7 @@ class DigitClassifier(pl.LightningModule):
 
     @staticmethod
     def _sizes(block: Block) -> Tensor:
-        return torch.tensor([len(batch) for batch in block.batches], device=block.labels.device)
+        return send(torch.tensor([len(batch) for batch in block.batches]), block.labels.device)
 
     def _log(self, split: str, loss: MeanLoss, metrics: Any) -> None:
         """Scalars go where checkpoints and early stopping look; the rest waits in `results`."""

@@ -170,6 +170,10 @@ class TrainerConfig:
     steps_per_execution: int = knob(
         50, "optimiser steps per Lightning batch; changes speed, never the result", least=1, run_only=True
     )
+    compile: bool = knob(
+        False,
+        "compile the whole optimiser step: faster after a wait of seconds, the same numbers but for rounding",
+    )
     threads: int = knob(
         0, "CPU threads of PyTorch; 0: all cores, shared among parallel jobs. Their number changes rounding", least=0
     )
@@ -303,6 +307,11 @@ def _relation_faults(config: Config) -> Iterator[str]:
         yield (
             f"trainer.early_stopping={config.trainer.early_stopping} needs validation images but data.val_size=0: "
             "raise data.val_size or set trainer.early_stopping=0"
+        )
+    if config.trainer.compile and config.trainer.devices > 1:
+        yield (
+            f"trainer.compile=true is for one device but trainer.devices={config.trainer.devices}: "
+            "use trainer.devices=1 or trainer.compile=false"
         )
     if config.name is not None and not re.fullmatch(r"\w[\w.+-]*", config.name):
         yield f"name={config.name!r} is no plain folder name: use letters, digits, '_', '-', '.' and '+'"

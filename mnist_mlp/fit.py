@@ -17,6 +17,7 @@ from mnist_mlp.config import Config, plain, run_only_keys
 from mnist_mlp.data import DigitData
 from mnist_mlp.digits import is_official, load_digits
 from mnist_mlp.environment import environment
+from mnist_mlp.execution import check_compiler
 from mnist_mlp.metrics import number
 from mnist_mlp.mlp import layer_sizes
 from mnist_mlp.presentation import present
@@ -32,6 +33,8 @@ def _quiet_lightning() -> Iterator[None]:
     """Lightning's start-up lines and adverts are INFO; its warnings stay, but for three that no user can act on."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # torch.compile tells a machine without a GPU that it has none
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # pytorch-lightning 2.6.6 with torch >= 2.13; drop it when Lightning's _pytree.py no longer uses LeafSpec
         warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")
@@ -59,6 +62,8 @@ def fit(
     """
     folder = RunFolder(path)
     accelerator = choose_accelerator(config)
+    if config.trainer.compile:
+        check_compiler(accelerator)
     digits = load_digits(config.data.source.value, config.data.root)
     resolved = plain(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
@@ -171,6 +176,7 @@ def _measurements(model: DigitClassifier, rows: list[dict[str, float]], best_epo
         "timing": {
             "fit_seconds": rows[-1]["elapsed_seconds"],
             "epoch_seconds": seconds,
+            "compile_seconds": model.compiled.seconds if model.compiled else 0.0,
             "images_per_second": train_count / seconds,
         },
     }

@@ -12,12 +12,12 @@ SOURCES = {path.stem: path.read_text() for path in PACKAGE.glob("*.py")}
 # A module imports from the layers below its own, and from its own layer only what SIDEWAYS allows.
 LAYERS = (
     {"__init__"},
-    {"errors"},
+    {"cache", "errors"},
     {
         *("augment", "blocks", "compare", "config", "curves", "diagnosis", "digits", "environment", "figures"),
-        *("metrics", "mlp", "runs", "section", "tables"),
+        *("metrics", "mlp", "runs", "section", "tables", "update"),
     },
-    {"explain"},
+    {"execution", "explain", "step"},
     {"galleries", "predictions", "sweep_figures", "sweeps"},
     {"effects", "summary"},
     {"best_run", "overview", "pair", "published"},

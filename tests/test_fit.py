@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_a_run_learns_and_tells_everything_in_result_json(config: Config, tmp_pa
     assert matrix.sum() == 100
     assert matrix.trace() / 100 == pytest.approx(result["metrics"]["test/accuracy"])
     assert result["per_class"]["support"] == matrix.sum(1).tolist()
-    assert set(result["timing"]) == {"fit_seconds", "epoch_seconds", "images_per_second"}
+    assert set(result["timing"]) == {"fit_seconds", "epoch_seconds", "compile_seconds", "images_per_second"}
     assert {"device", "threads", "python", "torch", "lightning", "torchmetrics", "hydra", "commit"} == set(
         result["environment"]
     )
@@ -230,3 +231,22 @@ def test_the_defaults_reach_97_percent_on_full_mnist(mnist_root: str, tmp_path: 
     result = fit(config, tmp_path)
     assert result["data"] == {"source": "mnist", "train": 55_000, "val": 5_000, "test": 10_000}
     assert result["metrics"]["test/accuracy"] >= 0.97
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: apt install g++")
+def test_a_compiled_run_gives_the_same_result_and_says_what_compiling_took(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    eager = fit(config, tmp_path / "eager")
+    compiled = fit(with_trainer(config, compile=True, progress=True), tmp_path / "compiled")
+    for name, value in eager["metrics"].items():
+        assert compiled["metrics"][name] == pytest.approx(value, rel=0.02), name
+    assert (eager["epochs"], eager["best_epoch"]) == (compiled["epochs"], compiled["best_epoch"])
+    seconds = compiled["timing"]["compile_seconds"]
+    assert eager["timing"]["compile_seconds"] == 0 < seconds
+    assert f"compiling the step ... {seconds:.1f} s; kept for later runs\n" in capsys.readouterr().out
+
+
+def test_compiling_is_refused_on_several_devices() -> None:
+    with pytest.raises(UserError, match=r"trainer\.compile=true is for one device but trainer\.devices=2: use"):
+        Config(trainer=TrainerConfig(compile=True, devices=2))

@@ -1,0 +1,120 @@
+"""How the steps of a block are run: in turn, compiled into one program, or recorded as a CUDA graph and replayed."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch._dynamo
+from torch import Tensor
+
+from mnist_mlp.blocks import Block
+from mnist_mlp.cache import cache_folder
+from mnist_mlp.errors import UserError
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""`TrainingStep.__call__`: images, labels, batch, lr -> loss, logits."""
+Execute = Callable[[Block, Tensor], tuple[Tensor, Tensor]]
+"""A block of k steps and its learning rates (k,) -> losses (k,) and logits (images in the block, 10)."""
+Capture = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
+"""Records a function of tensors without running it: what it will return, and how to run it again."""
+
+COMPILED_NETS = 64
+"""Shapes of net, batch and settings that one process keeps compiled, for the jobs of a sweep; torch's default is 8."""
+
+
+def in_turn(step: Step) -> Execute:
+    """One step after the other."""
+
+    def execute(block: Block, rates: Tensor) -> tuple[Tensor, Tensor]:
+        steps = zip(block.batches, rates.unbind(), strict=True)
+        losses, logits = zip(*(step(block.images, block.labels, batch, lr) for batch, lr in steps), strict=True)
+        return torch.stack(losses), torch.cat(logits)
+
+    return execute
+
+
+class CompiledStep:
+    """A step compiled by torch.compile as one graph: forward, loss, backward and update.
+
+    Random numbers stay those of the eager step. The epoch's short last mini-batch runs eagerly: its own compilation
+    would cost more than it can win. What was compiled is kept on disk for later runs, and in the process for other nets
+    of the same shape. seconds: what compiling took, 0 until then.
+    """
+
+    def __init__(self, step: Step, batch_size: int) -> None:
+        folder = cache_folder()
+        if folder:  # torch's own choice is a temporary folder
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
+        torch._dynamo.config.trace_autograd_ops = True  # the backward pass in the same graph
+        torch._dynamo.config.recompile_limit = COMPILED_NETS
+        self._step, self._batch_size, self.seconds = step, batch_size, 0.0
+        self._compiled = torch.compile(step, fullgraph=True, dynamic=False, options={"fallback_random": True})
+
+    def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        if len(batch) != self._batch_size:
+            return self._step(images, labels, batch, lr)
+        if self.seconds:
+            return self._compiled(images, labels, batch, lr)
+        start = time.perf_counter()
+        result = self._compiled(images, labels, batch, lr)
+        self.seconds = time.perf_counter() - start
+        return result
+
+
+def check_compiler(accelerator: str) -> None:
+    """UserError where torch.compile would find no compiler for "cpu" or "gpu"."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None and shutil.which("clang++") is None:
+        raise UserError(
+            f"trainer.compile=true on {accelerator} needs a C++ compiler and there is no {compiler}: "
+            "install one (Debian: apt install g++), or use trainer.compile=false"
+        )
+
+
+class _Recording(NamedTuple):
+    indices: Tensor
+    rates: Tensor
+    results: tuple[Tensor, Tensor]
+    replay: Callable[[], None]
+
+
+def cuda_graph(function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    """`Capture` by a CUDA graph."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = function()
+    return results, graph.replay
+
+
+class Captured:
+    """Blocks as recordings, so that a block is one launch; a recording for each sequence of mini-batch sizes.
+
+    The first block of its kind runs as it is, which lets libraries set themselves up; the second is recorded, and from
+    then on replayed. What changes from block to block, indices and learning rates, is copied into the recording's own
+    tensors. The results are overwritten by the next block of the same kind.
+    """
+
+    def __init__(self, execute: Execute, capture: Capture = cuda_graph) -> None:
+        self._execute, self._capture = execute, capture
+        self._recordings: dict[tuple[int, ...], _Recording | None] = {}
+
+    def __call__(self, block: Block, rates: Tensor) -> tuple[Tensor, Tensor]:
+        kind = (block.images.data_ptr(), *map(len, block.batches))
+        if kind not in self._recordings:
+            self._recordings[kind] = None
+            return self._execute(block, rates)
+        recording = self._recordings[kind] or self._record(block, rates)
+        self._recordings[kind] = recording
+        recording.indices.copy_(torch.cat(block.batches))
+        recording.rates.copy_(rates)
+        recording.replay()
+        return recording.results
+
+    def _record(self, block: Block, rates: Tensor) -> _Recording:
+        indices, own_rates = torch.cat(block.batches), rates.clone()
+        own = Block(block.images, block.labels, indices.split([len(batch) for batch in block.batches]))
+        results, replay = self._capture(lambda: self._execute(own, own_rates))
+        return _Recording(indices, own_rates, results, replay)

@@ -29,7 +29,7 @@ TEST_SCALARS = (
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Lightning's start-up lines and adverts are INFO; its warnings stay, but for three that no user can act on."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -45,7 +45,7 @@ def _quiet_lightning() -> Iterator[None]:
         yield
 
 
-@_quiet_lightning()
+@quiet_lightning()
 def fit(
     config: Config,
     path: Path,

@@ -24,7 +24,7 @@ LAYERS = (
     {"callbacks", "classifier", "data"},
     {"build", "page", "presentation"},
     {"fit", "hydra_app"},
-    {"sweep"},
+    {"contenders", "sweep"},
     {"benchmark", "evaluate", "export", "predict", "report", "train"},
 )
 SIDEWAYS = {"callbacks": {"classifier"}, "metrics": {"mlp"}}

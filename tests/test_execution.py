@@ -1,84 +1,19 @@
 """Compiled and captured steps against the eager ones; a CUDA graph's part is played by tests/tape.py."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
+from small_steps import CHOICES, IMAGES, LABELS, assert_equal_training, classifier, epochs
+from tape import Tape, capture_on
 
 from mnist_mlp import execution
 from mnist_mlp.blocks import Block
-from mnist_mlp.classifier import DigitClassifier
 from mnist_mlp.errors import UserError
-from mnist_mlp.execution import Captured, CompiledStep, Execute, check_compiler, in_turn
-from mnist_mlp.step import TrainingStep
-from mnist_mlp.update import Update
-from tests.tape import Tape, capture_on
+from mnist_mlp.execution import Captured, CompiledStep, check_compiler, in_turn
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: apt install g++")
-CHOICES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "linear classifier": {"hidden_layers": 0, "momentum": 0.0},
-    "no momentum": {"momentum": 0.0, "weight_decay": 0.1},
-    "adam": {"optimizer": "adam", "weight_decay": 0.01, "activation": "tanh"},
-    "adamw": {"optimizer": "adamw", "weight_decay": 0.01, "activation": "gelu"},
-    "dropout": {"dropout": 0.3},
-    "batch norm": {"batch_norm": True, "label_smoothing": 0.1},
-    "augmented": {"augmentation": {"rotation": 10.0, "scale": 0.1, "translate": 1.0, "elastic": 1.0}},
-    "all": {
-        "optimizer": "adamw",
-        "activation": "silu",
-        "dropout": 0.2,
-        "batch_norm": True,
-        "label_smoothing": 0.1,
-        "augmentation": {"shear": 5.0, "elastic": 1.0},
-    },
-}
-IMAGES = torch.randint(0, 256, (90, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-LABELS = torch.arange(90) % 10
-
-
-def classifier(**settings: Any) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:
-    """A small net, its step, and everything that the step changes in place."""
-    torch.manual_seed(0)
-    model = DigitClassifier(**{"hidden_layers": 2, "hidden_units": [16, 8], "lr": 0.05, **settings})
-    optimizer = model.configure_optimizers()
-    step = TrainingStep(
-        model, Update(optimizer), settings.get("augmentation", {}), settings.get("label_smoothing", 0.0)
-    )
-    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
-    return model, step, [*model.parameters(), *model.buffers(), *state]
-
-
-def epochs(execute: Execute, count: int = 3) -> tuple[list[Tensor], list[Tensor]]:
-    """Losses and logits of epochs of 90 images: mini-batches of 20, the last of 10; blocks of 2; falling rates."""
-    torch.manual_seed(7)
-    losses, logits, rate = [], [], 0.05
-    for epoch in range(count):
-        order = torch.randperm(90, generator=torch.Generator().manual_seed(epoch)).split(20)
-        for start in range(0, 5, 2):
-            batches = order[start : start + 2]
-            rates = torch.tensor([rate * 0.9**step for step in range(len(batches))])
-            rate *= 0.8
-            loss, logit = execute(Block(IMAGES, LABELS, batches), rates)
-            losses.append(loss.clone())
-            logits.append(logit.clone())
-    return losses, logits
-
-
-def assert_equal_training(settings: dict[str, Any], other: Callable[[TrainingStep, list[Tensor]], Execute]) -> None:
-    eager, step, _ = classifier(**settings)
-    expected = epochs(in_turn(step))
-    model, step, state = classifier(**settings)
-    got = epochs(other(step, state))
-    for theirs, ours in zip(expected, got, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)  # rounding, through 15 steps
-    if settings.get("batch_norm"):  # it undoes the biases before it: their gradients are rounding, magnified by Adam
-        return
-    for name, value in eager.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture

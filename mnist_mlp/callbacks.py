@@ -48,7 +48,7 @@ class EpochLog(pl.Callback):
     """One row per epoch: metrics.csv, TensorBoard scalars (step = epoch, from 1) and, if asked for, a printed line.
 
     sweep_place names a job of a sweep: it shows a passing bar on a terminal, and no lines. `epoch_seconds` is the
-    training part of an epoch without compiling, `elapsed_seconds` all of fit so far, over all sittings.
+    training part of an epoch, `elapsed_seconds` all of fit so far, over all sittings; both without compiling.
     """
 
     def __init__(
@@ -63,8 +63,9 @@ class EpochLog(pl.Callback):
         self._lines = progress and sweep_place is None
         self._bar = progress and sys.stdout.isatty()
         self._images = 0
-        self._compile_seconds: float | None = None
-        self._earlier = self._fit_start = self._epoch_start = self._train_seconds = self._bar_time = 0.0
+        self._earlier = self._fit_start = self._epoch_start = self._train_seconds = self._bar_time = (
+            self._compile_seconds
+        ) = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -83,17 +84,20 @@ class EpochLog(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
-        self._compile_seconds = _compile_seconds(pl_module)
-        if self._lines and self._compile_seconds == 0:
+        if self._lines and _compile_seconds(pl_module) == 0:
             print("compiling the step ...", end="", flush=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         now = time.perf_counter()
-        compiling = (_compile_seconds(pl_module) or 0.0) - (self._compile_seconds or 0.0)
-        if self._lines and compiling and trainer.fit_loop.batch_idx == 0:
-            print(f" {compiling:.1f} s; kept for later runs", flush=True)
+        compiling = (_compile_seconds(pl_module) or 0.0) - self._compile_seconds
+        if compiling:
+            self._compile_seconds += compiling
+            self._epoch_start += compiling
+            self._fit_start += compiling
+            if self._lines:
+                print(f" {compiling:.1f} s; kept for later runs", flush=True)
         if trainer.is_last_batch:
-            self._train_seconds = now - self._epoch_start - compiling
+            self._train_seconds = now - self._epoch_start
         if self._bar and trainer.is_global_zero and now - self._bar_time > BAR_SECONDS:
             self._bar_time = now
             done = trainer.fit_loop.batch_idx + 1

@@ -252,7 +252,7 @@ class Ours(Contender):
             result = fit(config, Path(folder), sweep_place="benchmark")
             curves = read_curves(RunFolder(Path(folder)).metrics_file)
         self.compile_seconds = result["timing"]["compile_seconds"]
-        ends = [self.compile_seconds, *curves["elapsed_seconds"]]
+        ends = [0.0, *curves["elapsed_seconds"]]
         wholes = [end - start for start, end in pairwise(ends)]
         return [Epoch(train, whole) for train, whole in zip(curves["epoch_seconds"], wholes, strict=True)]
 

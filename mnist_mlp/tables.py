@@ -8,12 +8,13 @@ from typing import Any
 def closing_table(result: dict[str, Any], folder: Path) -> str:
     """What a run ends with: the test of the chosen checkpoint, the time, and where everything is."""
     metrics, timing, data = result["metrics"], result["timing"], result["data"]
+    compiling = f"; {timing['compile_seconds']:.1f} s to compile" if timing.get("compile_seconds") else ""
     rows = [
         ("test accuracy", percent(metrics["test/accuracy"])),
         ("test macro F1", number(metrics["test/f1_macro"])),
         ("test loss", number(metrics["test/loss"])),
         ("tested", f"{data['test']:,} images ({data['source']}), checkpoint of epoch {result['best_epoch']}"),
-        ("fit time", f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s to train an epoch"),
+        ("fit time", f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s to train an epoch{compiling}"),
         ("run folder", str(folder)),
     ]
     lines = [f"  {name:<14} {value}" for name, value in rows]

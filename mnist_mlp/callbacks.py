@@ -6,16 +6,18 @@ import math
 import sys
 import time
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from torch import Tensor
 from torch.nn.functional import nll_loss
-from torch.utils.tensorboard import SummaryWriter
 
 from mnist_mlp.classifier import DigitClassifier
 from mnist_mlp.metrics import number
 from mnist_mlp.runs import RunFolder, write_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 BAR_SECONDS = 0.2
 CLEAR = "\x1b[2K"
@@ -152,19 +154,20 @@ class TensorBoardLog(pl.Callback):
 
     def __init__(self, folder: RunFolder, log: EpochLog, figures: bool) -> None:
         self._folder, self._log, self._figures = folder, log, figures
+        self._purge: int | None = None
 
     @cached_property
-    def writer(self) -> SummaryWriter:
+    def writer(self) -> "SummaryWriter":
         """Open from its first use until `close`; on the main process only."""
-        # what an interrupted sitting wrote of an epoch that now comes again is struck out
-        purge = len(self._log.rows) + 1 if self._log.rows else None
-        writer = SummaryWriter(self._folder.tensorboard, purge_step=purge)
+        from torch.utils.tensorboard import SummaryWriter  # deferred: training can start without tensorboard
+
+        writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge)
         writer.add_custom_scalars(CURVES)
         return writer
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            self.writer.flush()  # opened here, while the rows are those of earlier sittings
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # what an interrupted sitting wrote of an epoch that now comes again is struck out
+        self._purge = len(self._log.rows) + 1 if self._log.rows else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:

@@ -20,7 +20,6 @@ from mnist_mlp.environment import environment
 from mnist_mlp.execution import check_compiler
 from mnist_mlp.metrics import number
 from mnist_mlp.mlp import layer_sizes
-from mnist_mlp.presentation import present
 from mnist_mlp.runs import JSON, RunFolder, describe, write_json
 
 TEST_SCALARS = (
@@ -113,6 +112,8 @@ def _train_and_test(
         "environment": environment(trainer.strategy.root_device),
     }
     if trainer.is_global_zero:
+        from mnist_mlp.presentation import present  # deferred: training can start without matplotlib
+
         present(folder, board.writer, result, digits, model, config.trainer.figures)
         board.close()
         write_json(folder.result_file, result)

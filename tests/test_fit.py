@@ -157,7 +157,7 @@ def test_a_run_cut_off_between_training_and_result_is_only_tested(
     def power_cut(*arguments: object) -> None:
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr("mnist_mlp.fit.present", power_cut)
+    monkeypatch.setattr("mnist_mlp.presentation.present", power_cut)
     with pytest.raises(RuntimeError, match="power cut"):
         fit(config, tmp_path / "broken")
     monkeypatch.undo()

@@ -8,19 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
-from mnist_mlp.build import build_classifier, build_data, build_trainer, choose_accelerator
-from mnist_mlp.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestCurve
-from mnist_mlp.classifier import DigitClassifier
 from mnist_mlp.config import Config, plain, run_only_keys
-from mnist_mlp.data import DigitData
-from mnist_mlp.digits import is_official, load_digits
-from mnist_mlp.environment import environment
-from mnist_mlp.execution import check_compiler
-from mnist_mlp.metrics import number
-from mnist_mlp.mlp import layer_sizes
+from mnist_mlp.lean_imports import lean_imports
 from mnist_mlp.runs import JSON, RunFolder, describe, write_json
+
+with lean_imports():
+    import torch
+
+    from mnist_mlp.build import build_classifier, build_data, build_trainer, choose_accelerator
+    from mnist_mlp.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestCurve
+    from mnist_mlp.classifier import DigitClassifier
+    from mnist_mlp.data import DigitData
+    from mnist_mlp.digits import is_official, load_digits
+    from mnist_mlp.environment import environment
+    from mnist_mlp.execution import check_compiler
+    from mnist_mlp.metrics import number
+    from mnist_mlp.mlp import layer_sizes
 
 TEST_SCALARS = (
     "loss", "accuracy", "precision_macro", "recall_macro", "f1_macro", "calibration_error", "top2_accuracy",

@@ -15,7 +15,7 @@ LAYERS = (
     {"cache", "errors"},
     {
         *("augment", "blocks", "compare", "config", "curves", "diagnosis", "digits", "environment", "figures"),
-        *("metrics", "mlp", "runs", "section", "tables", "update"),
+        *("lean_imports", "metrics", "mlp", "runs", "section", "tables", "update"),
     },
     {"execution", "explain", "step"},
     {"galleries", "predictions", "sweep_figures", "sweeps"},

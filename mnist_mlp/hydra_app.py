@@ -56,7 +56,6 @@ def register() -> None:
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
     OmegaConf.register_new_resolver("trials_so_far", trials_so_far, replace=True, use_cache=True)
-    OmegaConf.register_new_resolver("help_text", help_text, replace=True)
 
 
 def run_folder(name: str | None, resume: str) -> str:
@@ -158,8 +157,12 @@ def remove_made() -> None:
 def launch(job: Function[[DictConfig], Any], after_sweep: Function[[Path], int]) -> None:
     """Run a job, or a sweep of it, under Hydra; a mistake in the settings ends in one line on stderr and exit code 1.
 
-    after_sweep gets the sweep's folder, however the sweep ended, and gives the exit code.
+    after_sweep gets the sweep's folder, however the sweep ended, and gives the exit code. --help is answered here:
+    Hydra would first compose the configuration and copy its whole store for every group that it knows.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(), end="")
+        return
     register()
     started = False
 
@@ -241,5 +244,4 @@ def help_text() -> str:
         shown = value.value if isinstance(value, Enum) else "null" if value is None else str(value)
         shown = shown.lower() if isinstance(value, bool) else shown
         lines.append(f"  {key}={shown}\n      {allowed_values(value, metadata)}\n      {metadata['meaning']}")
-    # Hydra takes the text for a string.Template
-    return HELP.format(groups="\n".join(groups), knobs="\n".join(lines)).replace("$", "$$")
+    return HELP.format(groups="\n".join(groups), knobs="\n".join(lines))

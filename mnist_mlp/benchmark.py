@@ -193,7 +193,8 @@ def alone(given: argparse.Namespace, began: float) -> dict[str, float]:
     first_step: until the first optimiser step is done (with several per Lightning batch: the first batch).
     """
     since = given.since or began
-    import_module("mnist_mlp.hydra_app")
+    for module in ("mnist_mlp.hydra_app", "mnist_mlp.fit"):  # in the order of `mnist_mlp.train`
+        import_module(module)
     from mnist_mlp.contenders import CONTENDERS, images_of
     from mnist_mlp.fit import quiet_lightning
 

@@ -47,6 +47,7 @@ def confusion(matrix: Array, title: str, normalize: bool = False) -> Figure:
                     va="center",
                     fontsize=8.5,
                     color="white" if norm(value) > 0.6 else "#222",
+                    in_layout=False,  # it lies inside the axes, and measuring a hundred texts is most of the drawing
                 )
     axes.set(xticks=list(DIGITS), yticks=list(DIGITS), xlabel="predicted digit", ylabel="true digit")
     axes.set_xticks(np.arange(-0.5, 10), minor=True)

@@ -174,16 +174,19 @@ def summary(rounds: list[list[Any]], bare: list[list[Any]], starts: list[dict[st
 
 def starts(given: argparse.Namespace, name: str) -> Iterator[dict[str, float]]:
     """`alone` in fresh processes."""
-    told = {"net": "-".join(map(str, given.net or (0,))), "only": name, "alone": name, "output": given.output}
-    options = {**vars(given), **told}
     for _ in range(given.starts):
         _tell(f"start-up and memory: {name}")
-        arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items() if value is not None]
-        command = [sys.executable, "-m", "mnist_mlp.benchmark", *arguments, f"--since={time.time()}"]
+        command = [sys.executable, "-m", "mnist_mlp.benchmark", *alone_arguments(given, name), f"--since={time.time()}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UserError(f"{name} alone failed: {done.stderr.strip().splitlines()[-1]}")
         yield json.loads(done.stdout.splitlines()[-1])
+
+
+def alone_arguments(given: argparse.Namespace, name: str) -> list[str]:
+    """The same command line, for one contender alone."""
+    options = {**vars(given), "net": "-".join(map(str, given.net or (0,))), "alone": name}
+    return [f"--{key.replace('_', '-')}={value}" for key, value in options.items() if value is not None]
 
 
 def alone(given: argparse.Namespace, began: float) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torch._dynamo
 from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from mnist_mlp.blocks import Block
 from mnist_mlp.cache import cache_folder
@@ -21,6 +22,8 @@ Execute = Callable[[Block, Tensor], tuple[Tensor, Tensor]]
 Capture = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
 """Records a function of tensors without running it: what it will return, and how to run it again."""
 
+COMPILED_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+"""Environment variable that says where torch keeps what it compiles."""
 COMPILED_NETS = 64
 """Shapes of net, batch and settings that one process keeps compiled, for the jobs of a sweep; torch's default is 8."""
 
@@ -45,9 +48,7 @@ class CompiledStep:
     """
 
     def __init__(self, step: Step, batch_size: int) -> None:
-        folder = cache_folder()
-        if folder:  # torch's own choice is a temporary folder
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
+        _keep_compiled()
         torch._dynamo.config.trace_autograd_ops = True  # the backward pass in the same graph
         torch._dynamo.config.recompile_limit = COMPILED_NETS
         self._step, self._batch_size, self.seconds = step, batch_size, 0.0
@@ -62,6 +63,18 @@ class CompiledStep:
         result = self._compiled(images, labels, batch, lr)
         self.seconds = time.perf_counter() - start
         return result
+
+
+def _keep_compiled() -> None:
+    """Let what is compiled outlast a restart: torch's own choice, already made when Lightning is imported, is /tmp."""
+    folder = cache_folder()
+    if folder is None or os.environ.get(COMPILED_FOLDER) not in (None, default_cache_dir()):
+        return
+    try:
+        (folder / "compiled").mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    os.environ[COMPILED_FOLDER] = str(folder / "compiled")
 
 
 def check_compiler(accelerator: str) -> None:

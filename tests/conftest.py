@@ -74,6 +74,21 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     page.quit()
 
 
+@pytest.fixture
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """trainer.compile=true makes one graph of torch operations of the step, but no C++, which takes many seconds."""
+    import torch
+
+    compile_by_torch = torch.compile
+
+    def traced(step: Any, options: Any, **rest: Any) -> Any:
+        return compile_by_torch(step, backend="aot_eager", **rest)
+
+    monkeypatch.setattr("mnist_mlp.execution.torch.compile", traced)
+    yield
+    torch.compiler.reset()
+
+
 @pytest.fixture(autouse=True)
 def _forget_digits() -> Iterator[None]:
     """`load_digits` remembers what it read; the next test may have other files in the same place."""

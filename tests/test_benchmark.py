@@ -2,15 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from mnist_mlp.benchmark import main, summary, table, widths
+from mnist_mlp.benchmark import alone, alone_arguments, main, parser, summary, table, widths
 from mnist_mlp.contenders import Epoch
 
 
@@ -23,7 +21,7 @@ def test_all_contenders_are_measured_and_written(
         main(
             [
                 *("--net=12-8", "--batch-size=16", "--val-size=60", f"--data={idx_root}", f"--output={output}"),
-                *("--rounds=2", "--epochs=2", "--starts=0", "--threads=1", "--only=conventional,ours,floor"),
+                *("--rounds=1", "--epochs=2", "--starts=0", "--threads=1", "--only=conventional,ours,floor"),
             ]
         )
     finally:
@@ -33,11 +31,11 @@ def test_all_contenders_are_measured_and_written(
     assert report["images"] == {"train": 240, "val": 60}
     assert list(report["contenders"]) == ["bare", "conventional", "ours", "floor"]
     for name, row in report["contenders"].items():
-        assert [len(turn) for turn in row["rounds"]] == [2, 2]
+        assert [len(turn) for turn in row["rounds"]] == [2]
         for train, whole in (epoch for turn in row["rounds"] for epoch in turn):
             assert train > 0
             assert whole is None if name == "floor" else whole > train
-    assert report["contenders"]["bare"]["ratios"] == [1, 1]
+    assert report["contenders"]["bare"]["ratios"] == [1]
     told = capsys.readouterr().out
     assert told == f"{table(report)}\n{output}\n"
     assert "784-12-8-10, batch 16" in told
@@ -52,18 +50,20 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert row["start"] == {"imports": 2.0}
 
 
-def test_a_fresh_process_tells_its_start_up_and_memory(idx_root: Path) -> None:
+def test_a_process_of_its_own_tells_its_start_up_and_memory(idx_root: Path) -> None:
     began = time.time()
-    command = [
-        *(sys.executable, "-m", "mnist_mlp.benchmark", "--alone=ours", "--net=12", "--val-size=60"),
-        *(f"--data={idx_root}", f"--since={began}"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    start = json.loads(done.stdout.splitlines()[-1])
+    given = parser().parse_args(["--net=12", "--val-size=60", f"--data={idx_root}", "--threads=1", "--starts=1"])
+    start = alone(parser().parse_args([*alone_arguments(given, "bare"), f"--since={began}"]), 0.0)
     assert set(start) == {"imports", "data", "first_step", "peak_bytes"}
     assert all(value > 0 for value in start.values())
     assert start["imports"] + start["data"] + start["first_step"] < time.time() - began
     assert 2**27 < start["peak_bytes"] < 2**36
+
+
+def test_the_command_line_of_such_a_process_says_the_same() -> None:
+    given = parser().parse_args(["--net=0", "--device=cpu", "--only=ours", "--data=there", "--source=mnist"])
+    alone_given = parser().parse_args(alone_arguments(given, "ours"))
+    assert vars(alone_given) == {**vars(given), "alone": "ours"}
 
 
 @pytest.mark.parametrize(

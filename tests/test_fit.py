@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,7 +232,7 @@ def test_the_defaults_reach_97_percent_on_full_mnist(mnist_root: str, tmp_path: 
     assert result["metrics"]["test/accuracy"] >= 0.97
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: apt install g++")
+@pytest.mark.usefixtures("traced_only")
 def test_a_compiled_run_gives_the_same_result_and_says_what_compiling_took(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,13 +4,16 @@ import gc
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning_utilities.core import imports
 from lightning_utilities.core.imports import RequirementCache
 
 from mnist_mlp.lean_imports import _only_needed, lean_imports
+from mnist_mlp.metrics import evaluation_metrics
 
 FIT = """
 import gc, json, sys
@@ -28,7 +31,6 @@ print(json.dumps({
     "loaded": loaded,
     "collects": collects,
     "metrics": {name: value.tolist() for name, value in metrics.compute().items()},
-    "complete": hasattr(torchmetrics.image, "LearnedPerceptualImagePatchSimilarity"),
 }))
 """
 
@@ -42,13 +44,7 @@ def fresh(*parts: str) -> dict[str, Any]:
     return said
 
 
-@pytest.fixture(scope="module")
-def ordinary() -> dict[str, Any]:
-    """torchmetrics was imported before, by somebody else."""
-    return fresh("import torchmetrics", FIT, SAY)
-
-
-def test_fit_imports_nothing_that_no_first_step_needs(ordinary: dict[str, Any]) -> None:
+def test_fit_imports_nothing_that_no_first_step_needs_and_measures_the_same() -> None:
     later = """
 from torchvision.datasets import MNIST
 import matplotlib.pyplot, scipy.signal
@@ -58,28 +54,45 @@ assert RequirementCache("torchvision") and package_available("scipy") and torchm
     lean = fresh(FIT, SAY, later)
     assert lean["loaded"] == []
     assert lean["collects"]
-    assert lean["metrics"] == ordinary["metrics"]
+    metrics = evaluation_metrics(calibration=True)
+    metrics.update(torch.randn(200, 10, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 10)
+    assert lean["metrics"] == {name: value.tolist() for name, value in metrics.compute().items()}
 
 
-def test_torchmetrics_that_is_imported_already_stays_whole(ordinary: dict[str, Any]) -> None:
-    assert ordinary["complete"]
-    assert ordinary["collects"]
+@pytest.fixture
+def stand_in(tmp_path: Path) -> str:
+    """Code that makes a torchmetrics which finds scipy where it can, and counts its imports."""
+    (tmp_path / "torchmetrics").mkdir()
+    (tmp_path / "torchmetrics" / "__init__.py").write_text("""
+from lightning_utilities.core.imports import RequirementCache
+import builtins
+builtins.imports = getattr(builtins, "imports", 0) + 1
+has_scipy = bool(RequirementCache("scipy"))
+if not has_scipy and getattr(builtins, "needs_scipy", False):
+    raise AttributeError("another version, which asks in another way")
+""")
+    return f"import builtins, gc, json, sys; sys.path.insert(0, {str(tmp_path)!r})"
 
 
-def test_where_it_cannot_be_imported_quickly_it_is_imported_slowly(ordinary: dict[str, Any]) -> None:
-    broken = """
-from contextlib import contextmanager
-from mnist_mlp import lean_imports
-
-@contextmanager
-def fails(before=lean_imports._only_needed):
-    with before():
-        yield
-    raise AttributeError
-
-lean_imports._only_needed = fails
+TELL = """
+from mnist_mlp.lean_imports import lean_imports
+with lean_imports():
+    import torchmetrics
+print(json.dumps({"scipy": torchmetrics.has_scipy, "imports": builtins.imports, "collects": gc.isenabled()}))
 """
-    assert fresh(broken, FIT, SAY) == ordinary
+
+
+def test_torchmetrics_does_not_see_optional_packages(stand_in: str) -> None:
+    assert fresh(stand_in, TELL) == {"scipy": False, "imports": 1, "collects": True}
+
+
+def test_torchmetrics_that_is_imported_already_stays_whole(stand_in: str) -> None:
+    assert fresh(stand_in, "import torchmetrics", TELL) == {"scipy": True, "imports": 1, "collects": True}
+
+
+def test_where_it_cannot_be_imported_quickly_it_is_imported_slowly(stand_in: str) -> None:
+    told = fresh(stand_in, "builtins.needs_scipy = True", TELL)
+    assert told == {"scipy": True, "imports": 2, "collects": True}
 
 
 def test_optional_packages_are_out_of_sight_no_longer_than_asked() -> None:

@@ -1,5 +1,6 @@
 """Small made-up digits in the official format, and what keeps tests apart. Imports no torch."""
 
+import gc
 import os
 import shutil
 import struct
@@ -31,6 +32,15 @@ def made_up_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # the workers share the cores
     os.environ["MNIST_MLP_PARALLEL_JOBS"] = os.environ["PYTEST_XDIST_WORKER_COUNT"]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was imported: a million objects, gone through again and again."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or else triton complains that it was never freed
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class BlockLoader:
     def __init__(
         self, indices: Tensor, batch_size: int, steps_per_execution: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        self._indices, self.batch_size, self._block, self._seed = indices, batch_size, steps_per_execution, seed
+        self._indices, self._batch_size, self._block, self._seed = indices, batch_size, steps_per_execution, seed
         self._rank, self._world_size, self._epoch = rank, world_size, 0
         self.images = len(indices)
         self.steps = -(-self._share() // batch_size)
@@ -71,7 +71,7 @@ class BlockLoader:
         share = torch.cat((order, order[: self._share() * self._world_size - len(order)]))[
             self._rank :: self._world_size
         ]
-        batches = share.split(self.batch_size)
+        batches = share.split(self._batch_size)
         for start in range(0, len(batches), self._block):
             yield Plan(test=False, batches=batches[start : start + self._block])
 

@@ -131,7 +131,7 @@ class DigitClassifier(pl.LightningModule):
         assert isinstance(loader, BlockLoader)
         assert self.trainer.max_epochs is not None
         self._total_steps = loader.steps * self.trainer.max_epochs
-        self._execute = self._execution(loader.batch_size)
+        self._execute = self._execution()
 
     def on_train_end(self) -> None:
         self._execute = None
@@ -150,7 +150,7 @@ class DigitClassifier(pl.LightningModule):
         """The learning rate of an optimiser step, from 0."""
         return float(self.hparams["lr"]) * schedule_factor(self.hparams["schedule"], step, self._total_steps)
 
-    def _execution(self, batch_size: int) -> Execute:
+    def _execution(self) -> Execute:
         """How this run's blocks are run: on one GPU as CUDA graphs, compiled if asked for."""
         alone = self.trainer.world_size == 1
         step: Step = TrainingStep(
@@ -161,7 +161,7 @@ class DigitClassifier(pl.LightningModule):
             torch.autograd.grad if alone else self._averaged_gradients,
         )
         if self._compile:
-            step = self.compiled = CompiledStep(step, batch_size)
+            step = self.compiled = CompiledStep(step)
         execute = in_turn(step)
         return Captured(execute) if alone and self.device.type == "cuda" else execute
 

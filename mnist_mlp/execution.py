@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ Execute = Callable[[Block, Tensor], tuple[Tensor, Tensor]]
 Capture = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
 """Records a function of tensors without running it: what it will return, and how to run it again."""
 
+CXX = ("clang++",) if sys.platform == "darwin" else ("g++",)
+"""The C++ compiler that torch takes where $CXX names none."""
 COMPILED_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 """Environment variable that says where torch keeps what it compiles."""
 COMPILED_NETS = 64
@@ -42,23 +45,23 @@ def in_turn(step: Step) -> Execute:
 class CompiledStep:
     """A step compiled by torch.compile as one graph: forward, loss, backward and update.
 
-    Random numbers stay those of the eager step. The epoch's short last mini-batch runs eagerly: its own compilation
-    would cost more than it can win. What was compiled is kept on disk for later runs, and in the process for other nets
+    Random numbers stay those of the eager step. It is compiled for the size of the first mini-batch; an epoch's short
+    last one runs eagerly, for its own compilation would cost more than it can win. What was compiled is kept on disk for later runs, and in the process for other nets
     of the same shape. seconds: what compiling took, 0 until then.
     """
 
-    def __init__(self, step: Step, batch_size: int) -> None:
+    def __init__(self, step: Step) -> None:
         _keep_compiled()
         torch._dynamo.config.trace_autograd_ops = True  # the backward pass in the same graph
         torch._dynamo.config.recompile_limit = COMPILED_NETS
-        self._step, self._batch_size, self.seconds = step, batch_size, 0.0
+        self._step, self._batch_size, self.seconds = step, 0, 0.0
         self._compiled = torch.compile(step, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
     def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        if len(batch) != self._batch_size:
-            return self._step(images, labels, batch, lr)
-        if self.seconds:
-            return self._compiled(images, labels, batch, lr)
+        if self._batch_size:
+            run = self._compiled if len(batch) == self._batch_size else self._step
+            return run(images, labels, batch, lr)
+        self._batch_size = len(batch)
         start = time.perf_counter()
         result = self._compiled(images, labels, batch, lr)
         self.seconds = time.perf_counter() - start
@@ -78,11 +81,12 @@ def _keep_compiled() -> None:
 
 
 def check_compiler(accelerator: str) -> None:
-    """UserError where torch.compile would find no compiler for "cpu" or "gpu"."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None and shutil.which("clang++") is None:
+    """UserError where torch.compile would find no compiler: of C++ for "cpu", of C for "gpu" (Triton's launchers)."""
+    variable, names = ("CXX", CXX) if accelerator == "cpu" else ("CC", ("gcc", "clang"))
+    names = (os.environ[variable],) if variable in os.environ else names
+    if not any(map(shutil.which, names)):
         raise UserError(
-            f"trainer.compile=true on {accelerator} needs a C++ compiler and there is no {compiler}: "
+            f"trainer.compile=true on {accelerator} needs a compiler and there is no {' or '.join(names)}: "
             "install one (Debian: apt install g++), or use trainer.compile=false"
         )
 

@@ -1,6 +1,7 @@
 """Compiled and captured steps against the eager ones; a CUDA graph's part is played by tests/tape.py."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,30 +12,30 @@ from tape import Tape, capture_on
 
 from mnist_mlp.blocks import Block
 from mnist_mlp.errors import UserError
-from mnist_mlp.execution import Captured, CompiledStep, check_compiler, in_turn
+from mnist_mlp.execution import CXX, Captured, CompiledStep, check_compiler, in_turn
 
 
 @pytest.mark.usefixtures("traced_only")
 @pytest.mark.parametrize("name", ["linear classifier", "no momentum", "adam", "all"])
 def test_the_step_is_one_graph_whatever_is_chosen(name: str) -> None:
-    assert_equal_training(CHOICES[name], lambda step, state: in_turn(CompiledStep(step, 20)))
+    assert_equal_training(CHOICES[name], lambda step, state: in_turn(CompiledStep(step)))
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: apt install g++")
+@pytest.mark.skipif(shutil.which(CXX[0]) is None, reason="needs a C++ compiler: apt install g++")
 def test_compiled_agrees_with_eager_within_rounding() -> None:
     settings = {"hidden_layers": 1, "hidden_units": [8], "optimizer": "adamw", "dropout": 0.2, "batch_norm": True}
-    assert_equal_training(settings, lambda step, state: in_turn(CompiledStep(step, 20)))
+    assert_equal_training(settings, lambda step, state: in_turn(CompiledStep(step)))
 
 
 @pytest.mark.usefixtures("traced_only")
 def test_nets_of_one_shape_share_the_compiled_step_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = CompiledStep(classifier(dropout=0.3)[1], 20)
+    first = CompiledStep(classifier(dropout=0.3)[1])
     assert first.seconds == 0
     epochs(in_turn(first), 1)
     took = first.seconds
     assert took > 0
     monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
-    assert_equal_training({"dropout": 0.3}, lambda step, state: in_turn(CompiledStep(step, 20)))
+    assert_equal_training({"dropout": 0.3}, lambda step, state: in_turn(CompiledStep(step)))
     epochs(in_turn(first), 1)
     assert first.seconds == took
 
@@ -44,10 +45,10 @@ def test_what_is_compiled_is_kept_where_a_restart_leaves_it(tmp_path: Path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv(name, "")
     monkeypatch.delenv(name)
-    CompiledStep(classifier()[1], 20)
+    CompiledStep(classifier()[1])
     assert os.environ[name] == str(tmp_path / "mnist_mlp" / "compiled")
     monkeypatch.setenv(name, str(tmp_path / "mine"))
-    CompiledStep(classifier()[1], 20)
+    CompiledStep(classifier()[1])
     assert os.environ[name] == str(tmp_path / "mine")
 
 
@@ -68,8 +69,20 @@ def test_another_data_set_is_not_replayed_on_the_recorded_one() -> None:
     assert not torch.allclose(before, other)
 
 
-def test_without_a_compiler_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("accelerator", "missing"), [("cpu", CXX[0]), ("gpu", "gcc or clang")])
+def test_without_a_compiler_there_is_one_clear_line(
+    accelerator: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(UserError, match=r"trainer\.compile=true .* there is no g\+\+: install"):
+    for variable in ("CC", "CXX"):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    message = rf"trainer\.compile=true on {accelerator} needs a compiler and there is no {re.escape(missing)}: install"
+    with pytest.raises(UserError, match=message):
+        check_compiler(accelerator)
+
+
+def test_a_compiler_that_was_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="there is no no-such-compiler: install"):
         check_compiler("cpu")

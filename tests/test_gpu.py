@@ -21,7 +21,7 @@ def test_graphs_equal_eager_steps(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "all"])
 def test_graphs_of_the_compiled_step_equal_eager_steps(name: str) -> None:
-    assert_equal_training(CHOICES[name], lambda step, state: Captured(in_turn(CompiledStep(step, 20))), "cuda")
+    assert_equal_training(CHOICES[name], lambda step, state: Captured(in_turn(CompiledStep(step))), "cuda")
 
 
 def test_a_run_learns_what_it_learns_on_the_cpu(idx_root: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to train")
     made.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of PyTorch; 0: all cores")
     made.add_argument("--rounds", type=at_least(1), default=5, metavar="N", help="how often each one's turn comes")
-    made.add_argument("--epochs", type=at_least(1), default=2, metavar="N", help="epochs per turn")
+    made.add_argument("--epochs", type=at_least(1), default=3, metavar="N", help="epochs per turn")
     made.add_argument(
         "--starts",
         type=at_least(0),

@@ -46,8 +46,8 @@ class CompiledStep:
     """A step compiled by torch.compile as one graph: forward, loss, backward and update.
 
     Random numbers stay those of the eager step. It is compiled for the size of the first mini-batch; an epoch's short
-    last one runs eagerly, for its own compilation would cost more than it can win. What was compiled is kept on disk for later runs, and in the process for other nets
-    of the same shape. seconds: what compiling took, 0 until then.
+    last one runs eagerly, for its own compilation would cost more than it can win. What was compiled is kept on disk
+    for later runs, and in the process for other nets of the same shape. seconds: what compiling took, 0 until then.
     """
 
     def __init__(self, step: Step) -> None:

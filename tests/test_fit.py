@@ -246,6 +246,12 @@ def test_a_compiled_run_gives_the_same_result_and_says_what_compiling_took(
     assert f"compiling the step ... {seconds:.1f} s; kept for later runs\n" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("traced_only")
+def test_a_mini_batch_of_all_images_is_compiled_too(config: Config, tmp_path: Path) -> None:
+    large = replace(config, data=replace(config.data, batch_size=1_000))
+    assert fit(with_trainer(large, compile=True), tmp_path)["timing"]["compile_seconds"] > 0
+
+
 def test_compiling_is_refused_on_several_devices() -> None:
     with pytest.raises(UserError, match=r"trainer\.compile=true is for one device but trainer\.devices=2: use"):
         Config(trainer=TrainerConfig(compile=True, devices=2))

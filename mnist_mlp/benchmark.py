@@ -32,11 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         setup = setup_of(given)
         given.output.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
+        if given.output.is_dir():
+            raise UserError(f"--output {given.output} is a folder: give a file")
         report = measure(given, setup)
+        print(table(report))
         write_json(given.output, report)
     except (UserError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(table(report))
+    except KeyboardInterrupt:
+        raise SystemExit("\ninterrupted") from None
     print(given.output)
 
 
@@ -264,7 +268,8 @@ def start_lines(report: dict[str, Any]) -> list[str]:
                 f"{name:<13} {start['imports']:10.2f} {start['data']:8.2f} {start['first_step']:15.2f} {total:11.2f} "
                 f"{start['peak_bytes'] / 2**20:8.0f} MiB"
             )
-    return [*lines, "", f"import torch alone: {report['import_torch_seconds']:.2f} s"]
+    note = "(fresh processes; each imports all of mnist_mlp, and its memory holds that too)"
+    return [*lines, note, "", f"import torch alone: {report['import_torch_seconds']:.2f} s"]
 
 
 def _peak_bytes(accelerator: str) -> int:

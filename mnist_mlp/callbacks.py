@@ -67,9 +67,8 @@ class EpochLog(pl.Callback):
         self._lines = progress and sweep_place is None
         self._bar = progress and sys.stdout.isatty()
         self._images = 0
-        self._earlier = self._fit_start = self._epoch_start = self._train_seconds = self._bar_time = (
-            self._compile_seconds
-        ) = 0.0
+        self._earlier = self._train_seconds = self._compile_seconds = 0.0
+        self._fit_start = self._epoch_start = self._bar_time = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}

@@ -1,5 +1,6 @@
 """How the steps of a block are run: in turn, compiled into one program, or recorded as a CUDA graph and replayed."""
 
+import itertools
 import os
 import shutil
 import sys
@@ -28,7 +29,8 @@ CXX = ("clang++",) if sys.platform == "darwin" else ("g++",)
 COMPILED_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 """Environment variable that says where torch keeps what it compiles."""
 COMPILED_NETS = 64
-"""Shapes of net, batch and settings that one process keeps compiled, for the jobs of a sweep; torch's default is 8."""
+"""Runs of one process that share what is compiled; then it starts over, since torch fails beyond a limit (of 8)."""
+_runs = itertools.count()
 
 
 def in_turn(step: Step) -> Execute:
@@ -54,6 +56,8 @@ class CompiledStep:
         _keep_compiled()
         torch._dynamo.config.trace_autograd_ops = True  # the backward pass in the same graph
         torch._dynamo.config.recompile_limit = COMPILED_NETS
+        if next(_runs) % COMPILED_NETS == 0:
+            torch.compiler.reset()
         self._step, self._batch_size, self.seconds = step, 0, 0.0
         self._compiled = torch.compile(step, fullgraph=True, dynamic=False, options={"fallback_random": True})
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
@@ -22,19 +22,16 @@ class Update:
         self.parameters: list[Tensor] = group["params"]
         make = _sgd if isinstance(optimizer, SGD) else _adam
         states: list[dict[str, Tensor]] = [optimizer.state[weights] for weights in self.parameters]
-        self._rule = make(group, self.parameters, states, decoupled=isinstance(optimizer, AdamW))
+        self._rule = make(group, self.parameters, states)
 
     def __call__(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         """Change the parameters in place. gradients: in the order of `parameters`; lr: () on their device."""
-        compiling = torch.compiler.is_compiling()  # the compiler fuses the plain form better than it could ours
+        compiling = torch.compiler.is_compiling()  # the fused kernels are closed to it; it fuses the plain form itself
         with torch.no_grad():
             self._rule(list(gradients), lr=lr, foreach=compiling, fused=not compiling)
 
 
-def _sgd(
-    group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]], decoupled: bool
-) -> Callable[..., None]:
-    del decoupled  # SGD has one kind of weight decay
+def _sgd(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> Callable[..., None]:
     options = {name: group[name] for name in ("weight_decay", "momentum", "dampening", "nesterov", "maximize")}
     buffers: list[Tensor | None] = [None] * len(parameters)
     if group["momentum"]:
@@ -46,10 +43,9 @@ def _sgd(
     return rule
 
 
-def _adam(
-    group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]], decoupled: bool
-) -> Callable[..., None]:
-    options = {name: group[name] for name in ("weight_decay", "eps", "amsgrad", "maximize")}
+def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> Callable[..., None]:
+    names = ("weight_decay", "decoupled_weight_decay", "eps", "amsgrad", "maximize")
+    options = {name: group[name] for name in names}
     beta1, beta2 = group["betas"]
     pairs = list(zip(states, parameters, strict=True))
     means, squares = ([_zeros(state, name, weights) for state, weights in pairs] for name in ("exp_avg", "exp_avg_sq"))
@@ -60,7 +56,7 @@ def _adam(
         counted, lr = (steps, lr) if fused else ([step.double() for step in steps], lr.double())
         adam(
             parameters, gradients, means, squares, [], counted, lr=lr, foreach=foreach, fused=fused,
-            capturable=True, decoupled_weight_decay=decoupled, beta1=beta1, beta2=beta2, **options,
+            capturable=True, beta1=beta1, beta2=beta2, **options,
         )  # fmt: skip
         if not fused:
             torch._foreach_add_(steps, 1.0)

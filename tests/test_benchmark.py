@@ -81,6 +81,11 @@ def test_a_mistake_is_one_line(idx_root: Path, tmp_path: Path, arguments: list[s
     assert not (tmp_path / "x.json").exists()
 
 
+def test_a_folder_as_output_is_refused_before_anything_is_measured(idx_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="is a folder: give a file"):
+        main([f"--data={idx_root}", "--val-size=60", f"--output={tmp_path}"])
+
+
 def test_nets_are_written_by_their_hidden_widths() -> None:
     assert widths("256-128-64") == (256, 128, 64)
     assert widths("0") == ()

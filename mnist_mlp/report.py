@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.errors import UserError
-from mnist_mlp.page import write_report
-from mnist_mlp.runs import RunFolder
-from mnist_mlp.summary import write_summary
+from mnist_mlp.reporting.page import write_page
+from mnist_mlp.runs.folder import RunFolder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sweep = given.paths[0] if len(given.paths) == 1 else None
     target = given.output or (sweep or Path()) / "report.html"
     try:
-        print(write_report(given.paths, target))
+        print(write_page(given.paths, target))
         if sweep is not None and not is_run(sweep):
             write_summary(sweep)
             print(sweep / "summary.csv", sweep / "summary.md", sep="\n")
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 def is_run(folder: Path) -> bool:
     """Whether this is a run folder itself, and not one that holds some."""
-    return any((folder / mark).is_file() for mark in RunFolder.MARKS)
+    return any((folder / mark).is_file() for mark in RunFolder.MARKER_FILES)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def traced(step: Any, options: Any, **rest: Any) -> Any:
         return compile_by_torch(step, backend="aot_eager", **rest)
 
-    monkeypatch.setattr("mnist_mlp.execution.torch.compile", traced)
+    monkeypatch.setattr("mnist_mlp.training.compile.torch.compile", traced)
     yield
     torch.compiler.reset()
 
@@ -103,6 +103,6 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _forget_digits() -> Iterator[None]:
     """`load_digits` remembers what it read; the next test may have other files in the same place."""
     yield
-    digits = sys.modules.get("mnist_mlp.digits")
+    digits = sys.modules.get("mnist_mlp.data.mnist")
     if digits is not None:
         digits.load_digits.cache_clear()

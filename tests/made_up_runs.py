@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from conftest import made_up_digits
 
-from mnist_mlp.config import Config, plain, run_only_keys
-from mnist_mlp.runs import RunFolder, describe, write_json
+from mnist_mlp.config import Config, to_dict
+from mnist_mlp.runs.files import write_json
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.settings import describe
 
 TRUTH = made_up_digits(100, 1)[1].astype(int)
 """The labels of the test digits of the fixture idx_root."""
@@ -22,7 +25,7 @@ def predicted_with(wrong: Sequence[int]) -> list[int]:
 
 def config_of(settings: dict[str, Any]) -> dict[str, Any]:
     """The default configuration, resolved, with these settings by dotted key."""
-    config: dict[str, Any] = plain(Config())
+    config: dict[str, Any] = to_dict(Config())
     for key, value in {"data.source": "mnist", "trainer.accelerator": "cpu", **settings}.items():
         place = config
         *groups, last = key.split(".")
@@ -40,37 +43,42 @@ def write_curves(folder: Path, losses: Sequence[float]) -> None:
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
 
 
-def write_run(
-    folder: Path, wrong: Sequence[int] = (0, 1, 2), status: str = "finished", curves: bool = True, **settings: Any
-) -> Path:
-    """A finished run whose predictions are wrong at these places; settings as optim__lr=0.1."""
-    folder.mkdir(parents=True)
+def made_up_result(wrong: Sequence[int] = (0, 1, 2), status: str = "finished", **settings: Any) -> RunResult:
+    """The result of a run whose predictions are wrong at these places; settings as optim__lr=0.1."""
     config = config_of({key.replace("__", "."): value for key, value in settings.items()})
     predicted = np.array(predicted_with(wrong))
     matrix = np.zeros((10, 10), dtype=int)
     np.add.at(matrix, (TRUTH, predicted), 1)
     accuracy = float((predicted == TRUTH).mean())
     f1 = [float(2 * matrix[d, d] / (matrix[d].sum() + matrix[:, d].sum())) for d in range(10)]
-    loss = None if status == "diverged" else 1 - accuracy
-    result = {
-        "status": status,
-        **describe(config, [], run_only_keys()),
-        "data": {"source": config["data"]["source"], "train": 240, "val": 60, "test": 100},
-        "parameters": 1000,
-        "epochs": 3,
-        "best_epoch": 3,
-        "metrics": {
+    return RunResult(
+        status=status,
+        **describe(config, []),
+        data={"source": config["data"]["source"], "train": 240, "val": 60, "test": 100},
+        parameters=1000,
+        epochs=3,
+        best_epoch=3,
+        metrics={
             "val/accuracy": accuracy,
             "test/accuracy": accuracy,
             "test/f1_macro": sum(f1) / 10,
-            "test/loss": loss,
+            "test/loss": None if status == "diverged" else 1 - accuracy,
         },
-        "per_class": {"f1": f1},
-        "confusion_matrix": matrix.tolist(),
-        "timing": {"fit_seconds": 1.5, "epoch_seconds": 0.5},
-        "environment": {"device": "cpu (made up)", "threads": 1, "torch": "2.0", "commit": "0123456789abcdef"},
-    }
-    write_json(folder / "result.json", result)
+        per_class={"precision": f1, "recall": f1, "f1": f1, "support": matrix.sum(1).tolist()},
+        confusion_matrix=matrix.tolist(),
+        timing={"fit_seconds": 1.5, "epoch_seconds": 0.5},
+        environment={"device": "cpu (made up)", "threads": 1, "torch": "2.0", "commit": "0123456789abcdef"},
+    )
+
+
+def write_run(
+    folder: Path, wrong: Sequence[int] = (0, 1, 2), status: str = "finished", curves: bool = True, **settings: Any
+) -> Path:
+    """A finished run with `made_up_result`, its predictions and, if asked for, its curves."""
+    folder.mkdir(parents=True)
+    result = made_up_result(wrong, status, **settings)
+    write_json(folder / "result.json", result.to_json())
+    predicted = np.array(predicted_with(wrong))
     probabilities = np.full((100, 10), 0.01)
     probabilities[range(100), predicted] = 0.91
     np.savez(RunFolder(folder).predictions_file, truth=TRUTH, prediction=predicted, probabilities=probabilities)

@@ -4,50 +4,60 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from settings import config_with
 from torch import Tensor
 
-from mnist_mlp.blocks import Block
-from mnist_mlp.classifier import DigitClassifier
-from mnist_mlp.execution import Execute, in_turn
-from mnist_mlp.step import TrainingStep
-from mnist_mlp.update import Update
+from mnist_mlp.data.loader import BatchBlock
+from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.optimizer import FunctionalOptimizer
+from mnist_mlp.training.runner import BlockRunner, run_eager
+from mnist_mlp.training.step import TrainingStep
 
 CHOICES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "linear classifier": {"hidden_layers": 0, "momentum": 0.0},
-    "no momentum": {"momentum": 0.0, "weight_decay": 0.1},
-    "adam": {"optimizer": "adam", "weight_decay": 0.01, "activation": "tanh"},
-    "adamw": {"optimizer": "adamw", "weight_decay": 0.01, "activation": "gelu"},
-    "dropout": {"dropout": 0.3},
-    "batch norm": {"batch_norm": True, "label_smoothing": 0.1},
-    "augmented": {"augmentation": {"rotation": 10.0, "scale": 0.1, "translate": 1.0, "elastic": 1.0}},
+    "linear classifier": {"model.hidden_layers": 0, "optim.momentum": 0.0},
+    "no momentum": {"optim.momentum": 0.0, "optim.weight_decay": 0.1},
+    "adam": {"optim.name": "adam", "optim.weight_decay": 0.01, "model.activation": "tanh"},
+    "adamw": {"optim.name": "adamw", "optim.weight_decay": 0.01, "model.activation": "gelu"},
+    "dropout": {"model.dropout": 0.3},
+    "batch norm": {"model.batch_norm": True, "optim.label_smoothing": 0.1},
+    "augmented": {"augment.rotation": 10.0, "augment.scale": 0.1, "augment.translate": 1.0, "augment.elastic": 1.0},
     "all": {
-        "optimizer": "adamw",
-        "activation": "silu",
-        "dropout": 0.2,
-        "batch_norm": True,
-        "label_smoothing": 0.1,
-        "augmentation": {"shear": 5.0, "elastic": 1.0},
+        "optim.name": "adamw",
+        "model.activation": "silu",
+        "model.dropout": 0.2,
+        "model.batch_norm": True,
+        "optim.label_smoothing": 0.1,
+        "augment.shear": 5.0,
+        "augment.elastic": 1.0,
     },
 }
 IMAGES = torch.randint(0, 256, (90, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 LABELS = torch.arange(90) % 10
 
 
+def digit_classifier(**settings: Any) -> DigitClassifier:
+    """An untrained classifier with these settings by dotted key, small where they say nothing."""
+    return DigitClassifier.from_config(
+        config_with({"model.hidden_layers": 2, "model.hidden_units": [16], "optim.lr": 0.05, **settings})
+    )
+
+
 def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:
     """A small net in float64, where rounding can't hide a mistake, its step, and all that the step changes in place."""
     torch.manual_seed(0)
-    model = DigitClassifier(**{"hidden_layers": 2, "hidden_units": [16, 8], "lr": 0.05, **settings})
+    model = digit_classifier(**settings)
     model.to(device, torch.float64)
     optimizer = model.configure_optimizers()
+    options = config_with(settings)
     step = TrainingStep(
-        model, Update(optimizer), settings.get("augmentation", {}), settings.get("label_smoothing", 0.0)
+        model, FunctionalOptimizer(optimizer), options.augment.strengths(), options.optim.label_smoothing
     )
     state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
     return model, step, [*model.parameters(), *model.buffers(), *state]
 
 
-def epochs(execute: Execute, count: int = 3, device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
+def epochs(execute: BlockRunner, count: int = 3, device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
     """Losses and logits of epochs of 90 images: mini-batches of 20, the last of 10; blocks of 2; falling rates."""
     torch.manual_seed(7)
     losses, logits, rate = [], [], 0.05
@@ -58,18 +68,18 @@ def epochs(execute: Execute, count: int = 3, device: str = "cpu") -> tuple[list[
             batches = tuple(batch.to(device) for batch in order[start : start + 2])
             rates = torch.tensor([rate * 0.9**step for step in range(len(batches))]).to(device)
             rate *= 0.8
-            loss, logit = execute(Block(images, labels, batches), rates)
+            loss, logit = execute(BatchBlock(images, labels, batches), rates)
             losses.append(loss.clone())
             logits.append(logit.clone())
     return losses, logits
 
 
 def assert_equal_training(
-    settings: dict[str, Any], other: Callable[[TrainingStep, list[Tensor]], Execute], device: str = "cpu"
+    settings: dict[str, Any], other: Callable[[TrainingStep, list[Tensor]], BlockRunner], device: str = "cpu"
 ) -> None:
     """That training by `other`, of a step and what it changes in place, equals training eagerly."""
     eager, step, _ = classifier(device, **settings)
-    expected = epochs(in_turn(step), device=device)
+    expected = epochs(run_eager(step), device=device)
     model, step, state = classifier(device, **settings)
     got = epochs(other(step, state), device=device)
     for theirs, ours in zip(expected, got, strict=True):

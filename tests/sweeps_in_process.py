@@ -19,7 +19,7 @@ TINY = (
 def sweeper(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """A function from overrides to the exit code of the sweep; its outputs are in tmp_path."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mnist_mlp.page.write_report", quick_page)
+    monkeypatch.setattr("mnist_mlp.reporting.page.write_page", quick_page)
 
     def call(*overrides: str) -> int:
         given = {override.partition("=")[0] for override in overrides}

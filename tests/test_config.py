@@ -3,37 +3,27 @@ import math
 import re
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from settings import config_with
 
 from mnist_mlp import config as config_module
+from mnist_mlp.cli.application import register
+from mnist_mlp.cli.compose import to_config
+from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.config import (
     PRECISIONS,
-    AugmentConfig,
     Config,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    TrainerConfig,
-    knobs,
-    plain,
-    run_only_keys,
+    non_result_keys,
+    options,
     subset_fraction,
+    to_dict,
 )
 from mnist_mlp.errors import UserError
-from mnist_mlp.hydra_app import conf_folder, register, typed
-from mnist_mlp.runs import flat
+from mnist_mlp.runs.settings import flatten
 
-SECTIONS = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "optim": OptimConfig,
-    "augment": AugmentConfig,
-    "trainer": TrainerConfig,
-}
 PRESETS = sorted(
     path.relative_to(conf_folder())
     for path in conf_folder().glob("*/*.yaml")
@@ -41,8 +31,8 @@ PRESETS = sorted(
 )
 BOUNDS = [
     (key, value, name, metadata[name])
-    for key, value, metadata in knobs(Config())
-    for name in ("above", "least", "below", "most")
+    for key, value, metadata in options(Config())
+    for name in ("gt", "ge", "lt", "le")
     if metadata[name] is not None
 ]
 
@@ -50,21 +40,11 @@ BOUNDS = [
 def composed(*overrides: str) -> Config:
     register()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
-        return typed(compose("config", overrides=list(overrides)))
-
-
-def config_with(settings: dict[str, Any]) -> Config:
-    """The defaults but for these dotted keys."""
-    nested: dict[str, dict[str, Any]] = {}
-    for key, value in settings.items():
-        section, _, name = key.rpartition(".")
-        nested.setdefault(section, {})[name] = value
-    top = nested.pop("", {})
-    return Config(**top, **{section: SECTIONS[section](**values) for section, values in nested.items()})
+        return to_config(compose("config", overrides=list(overrides)))
 
 
 def neighbour(bound: float, default: float, direction: float) -> float:
-    """The next number of the knob's own type."""
+    """The next number of the option's own type."""
     return int(bound + direction) if isinstance(default, int) else math.nextafter(bound, direction * math.inf)
 
 
@@ -78,8 +58,8 @@ def test_every_preset_composes_to_what_it_says(preset: Path) -> None:
     content = OmegaConf.to_container(OmegaConf.load(conf_folder() / preset))
     assert isinstance(content, dict)
     content.pop("defaults", None)
-    said = flat(content if preset.parent.name == "experiment" else {preset.parent.name: content})
-    got = flat(plain(composed(f"{preset.parent.name}={preset.stem}")))
+    said = flatten(content if preset.parent.name == "experiment" else {preset.parent.name: content})
+    got = flatten(to_dict(composed(f"{preset.parent.name}={preset.stem}")))
     assert said
     assert {key: got[key] for key in said if not key.startswith("hydra.")} == {
         key: value for key, value in said.items() if not key.startswith("hydra.")
@@ -96,8 +76,10 @@ def test_an_experiment_beats_a_group_and_the_command_line_beats_both() -> None:
     assert composed("optim=adam", "experiment=debug", "optim.lr=0.5").optim.lr == 0.5
 
 
-def test_every_numeric_knob_has_a_bound() -> None:
-    numeric = {key for key, value, _ in knobs(Config()) if isinstance(value, (int, float)) and type(value) is not bool}
+def test_every_numeric_option_has_a_bound() -> None:
+    numeric = {
+        key for key, value, _ in options(Config()) if isinstance(value, (int, float)) and type(value) is not bool
+    }
     assert numeric == {key for key, *_ in BOUNDS}
     assert len(numeric) >= 20
 
@@ -106,21 +88,21 @@ def test_every_numeric_knob_has_a_bound() -> None:
 def test_a_value_just_beyond_a_bound_is_refused_and_the_last_legal_one_is_not(
     key: str, default: float, name: str, bound: float
 ) -> None:
-    outward = -1.0 if name in ("above", "least") else 1.0
-    inclusive = name in ("least", "most")
+    outward = -1.0 if name in ("gt", "ge") else 1.0
+    inclusive = name in ("ge", "le")
     bound = type(default)(bound)
     legal, beyond = (
         (bound, neighbour(bound, default, outward)) if inclusive else (neighbour(bound, default, -outward), bound)
     )
-    sign = {"above": ">", "least": ">=", "below": "<", "most": "<="}[name]
+    sign = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}[name]
     with pytest.raises(UserError, match=rf"^{re.escape(f'{key}={beyond} is out of range')}.* {sign} {bound}\b"):
         config_with({key: beyond})
-    assert flat(plain(config_with({key: legal})))[key] == legal
+    assert flatten(to_dict(config_with({key: legal})))[key] == legal
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_number_that_is_not_finite_is_refused_by_every_real_knob(value: float) -> None:
-    real = [key for key, default, _ in knobs(Config()) if isinstance(default, float)]
+def test_a_number_that_is_not_finite_is_refused_by_every_real_option(value: float) -> None:
+    real = [key for key, default, _ in options(Config()) if isinstance(default, float)]
     assert len(real) >= 10
     for key in real:
         with pytest.raises(UserError, match=re.escape(f"{key}={value} is out of range")):
@@ -201,26 +183,26 @@ def test_names_of_choices_equal_their_values() -> None:
     assert [choice.name for choice in choices] == [choice.value for choice in choices]
 
 
-def test_every_knob_says_what_it_means_and_has_one_home() -> None:
-    keys = [key for key, _, _ in knobs(Config())]
-    assert all(metadata["meaning"] for _, _, metadata in knobs(Config()))
+def test_every_option_says_what_it_means_and_has_one_home() -> None:
+    keys = [key for key, _, _ in options(Config())]
+    assert all(metadata["meaning"] for _, _, metadata in options(Config()))
     assert len(set(keys)) == len(keys) > 30
 
 
 def test_plain_gives_primitives_only() -> None:
-    values = plain(Config())
+    values = to_dict(Config())
     assert json.loads(json.dumps(values)) == values
-    assert list(flat(values)) == [key for key, _, _ in knobs(Config())]
-    assert {type(value) for value in flat(values).values()} == {str, int, float, bool, list, type(None)}
+    assert list(flatten(values)) == [key for key, _, _ in options(Config())]
+    assert {type(value) for value in flatten(values).values()} == {str, int, float, bool, list, type(None)}
 
 
-def test_only_knobs_that_change_no_result_are_left_out_of_the_fingerprint() -> None:
+def test_only_options_that_change_no_result_are_left_out_of_the_fingerprint() -> None:
     presentation = {"name", "resume", "data.root", "trainer.strategy", "trainer.profiler", "trainer.progress"}
     decisive = {"seed", "optim.lr", "data.subset", "trainer.max_epochs", "trainer.precision", "trainer.accelerator"}
-    keys = {key for key, _, _ in knobs(Config())}
-    assert presentation | {"trainer.steps_per_execution"} <= run_only_keys() < keys
-    assert decisive <= keys - run_only_keys()
-    assert not {key for key in run_only_keys() if key.startswith(("model.", "optim.", "augment."))}
+    keys = {key for key, _, _ in options(Config())}
+    assert presentation | {"trainer.steps_per_execution"} <= non_result_keys() < keys
+    assert decisive <= keys - non_result_keys()
+    assert not {key for key in non_result_keys() if key.startswith(("model.", "optim.", "augment."))}
 
 
 def test_the_environment_says_where_the_digits_are(monkeypatch: pytest.MonkeyPatch) -> None:

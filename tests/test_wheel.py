@@ -42,11 +42,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_every_module_and_every_yaml(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     presets = {f"mnist_mlp/{path.relative_to(CHECKOUT)}" for path in (CHECKOUT / "conf").rglob("*.yaml")}
-    modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "mnist_mlp").glob("*.py")}
+    modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "mnist_mlp").rglob("*.py")}
     assert "mnist_mlp/conf/config.yaml" in presets
     assert len(presets) >= 10
-    assert len(modules) >= 15
-    assert presets | modules | {"mnist_mlp/py.typed", "mnist_mlp/templates/report.html"} <= inside
+    assert len(modules) >= 50
+    assert presets | modules | {"mnist_mlp/py.typed", "mnist_mlp/reporting/templates/report.html"} <= inside
 
 
 def test_the_installed_wheel_trains_in_another_folder(wheel: Path, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""The command line of the benchmark."""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from mnist_mlp.errors import UserError
+from mnist_mlp.quick_start import quick_start
+from mnist_mlp.runs.files import write_json
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `python -m mnist_mlp.benchmark` and of the script `mnist-mlp-benchmark`."""
+    began = time.time()
+    given = parser().parse_args(arguments)
+    with quick_start():  # --help is answered without torch
+        from mnist_mlp.benchmark.measure import alone, measure, setup_of
+        from mnist_mlp.benchmark.table import table
+    try:
+        if given.alone:
+            print(json.dumps(alone(given, began)))
+            return
+        setup = setup_of(given)
+        given.output.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
+        if given.output.is_dir():
+            raise UserError(f"--output {given.output} is a folder: give a file")
+        report = measure(given, setup)
+        print(table(report))
+        write_json(given.output, report)
+    except (UserError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("\ninterrupted") from None
+    print(given.output)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m mnist_mlp.benchmark",
+        description="Time an epoch of several ways to train one MLP, side by side: in turn, round after round, in one"
+        " process. Figures are medians over the rounds; ratios are taken within a round, to the bare loop.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    made.add_argument("--net", type=widths, default="256-128-64", metavar="N-N-...", help="widths of the hidden layers")
+    made.add_argument("--batch-size", type=at_least(1), default=64, metavar="N", help="images per optimiser step")
+    made.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to train")
+    made.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of PyTorch; 0: all cores")
+    made.add_argument("--rounds", type=at_least(1), default=5, metavar="N", help="how often each one's turn comes")
+    made.add_argument("--epochs", type=at_least(1), default=3, metavar="N", help="epochs per turn")
+    made.add_argument(
+        "--starts",
+        type=at_least(0),
+        default=3,
+        metavar="N",
+        help="fresh processes of each, for start-up and memory; 0: none",
+    )
+    made.add_argument("--only", metavar="NAME,...", help="of bare, conventional, ours, compiled, floor")
+    made.add_argument("--data", default=os.environ.get("MNIST_MLP_DATA", "./data"), help="as data.root")
+    made.add_argument("--source", choices=("auto", "mnist", "sample"), default="auto", help="as data.source")
+    made.add_argument("--val-size", type=int, default=5000, metavar="N", help="as data.val_size")
+    made.add_argument(
+        "--output",
+        type=Path,
+        default=Path("outputs/benchmark") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json",
+        metavar="FILE",
+        help="where the figures go as JSON",
+    )
+    # one baseline in this process, for start-up and memory
+    made.add_argument("--alone", help=argparse.SUPPRESS)
+    made.add_argument("--since", type=float, help=argparse.SUPPRESS)  # time.time() when the process was started
+    return made
+
+
+def widths(text: str) -> tuple[int, ...]:
+    """Widths of hidden layers from "256-128-64"; "0" is the linear classifier."""
+    numbers = tuple(int(number) for number in text.split("-"))
+    return () if numbers == (0,) else numbers
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type for argparse: an integer from `least`."""
+
+    def integer(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is out of range: at least {least}")
+        return int(text)
+
+    return integer

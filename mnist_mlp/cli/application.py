@@ -1,0 +1,97 @@
+"""The Hydra application: schema and resolvers, launching a run or a sweep, exit codes."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_mlp.cli.conf import conf_folder
+from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder, trials_so_far
+from mnist_mlp.cli.help import help_text
+from mnist_mlp.cli.messages import explain
+from mnist_mlp.cli.preflight import PreflightCallback
+from mnist_mlp.config import Config
+
+Job = Callable[[DictConfig], Any]
+
+
+def register() -> None:
+    """Register the schema and the resolvers of conf/config.yaml with Hydra."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+    OmegaConf.register_new_resolver("trials_so_far", trials_so_far, replace=True, use_cache=True)
+
+
+def launch(job: Job, after_sweep: Callable[[Path], int]) -> None:
+    """Run a job, or a sweep of it, under Hydra; a mistake in the settings ends in one line on stderr and exit code 1.
+
+    after_sweep gets the sweep's folder, however the sweep ended, and returns the exit code. --help is answered here:
+    Hydra would first compose the configuration and copy its whole store for every group.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(), end="")
+        return
+    register()
+    PreflightCallback.sweep = None
+    code = 0
+    try:
+        code = _run_hydra(job)
+    finally:
+        if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
+            code = after_sweep(PreflightCallback.sweep) or code
+    if code:
+        sys.exit(code)
+
+
+def _run_hydra(job: Job) -> int:
+    """The exit code of Hydra's own work; exceptions of the job itself pass through."""
+    started = False
+
+    @wraps(job)
+    def task(cfg: DictConfig) -> Any:
+        nonlocal started
+        started = True
+        return job(cfg)
+
+    application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(task)
+    with _full_errors() as asked_for_traceback:
+        try:
+            application()
+        except KeyboardInterrupt:  # while jobs ran in other processes
+            print("\ninterrupted", file=sys.stderr)
+            return 130
+        except Exception as error:
+            if started or asked_for_traceback:
+                raise
+            _remove_empty_sweep()
+            sys.exit(f"error: {explain(error)}")
+    return 0
+
+
+@contextmanager
+def _full_errors() -> Iterator[bool]:
+    """Let exceptions through Hydra to the caller. Yields whether the user asked for tracebacks."""
+    asked = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield asked
+    finally:
+        if not asked:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+def _remove_empty_sweep() -> None:
+    """Remove the folder of a sweep of which nothing has started."""
+    sweep = PreflightCallback.sweep
+    if sweep is not None and [path.name for path in sweep.glob("*")] == ["multirun.yaml"]:
+        shutil.rmtree(sweep)

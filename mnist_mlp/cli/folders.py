@@ -1,0 +1,56 @@
+"""Names of run and sweep folders, as the resolvers of conf/config.yaml."""
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+from mnist_mlp.config import non_result_keys
+from mnist_mlp.runs.settings import short_names
+
+NAME_LENGTH = 180
+"""Longest job name; file systems allow 255 bytes."""
+
+
+def run_folder(name: str | None, resume: str) -> str:
+    """The folder of a single run. The time has microseconds, since two runs may start within one second."""
+    if resume not in ("auto", "never"):
+        return resume
+    return f"outputs/train/{name or _time()}"
+
+
+def sweep_folder(name: str | None) -> str:
+    """The folder of a sweep."""
+    return f"outputs/sweeps/{name or _time()}"
+
+
+def job_folder(overrides: Sequence[str]) -> str:
+    """A job's folder from its overrides: readable, the same in whatever order they were given, without "=".
+
+    Short enough for any file system; a hash tells names apart from which characters had to be dropped.
+    """
+    pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
+    pairs = [(key, value) for key, value in pairs if key not in non_result_keys() | {"search"}]
+    short = short_names([key for key, _ in pairs])
+    exact = "_".join(f"{short[key]}-{value}" for key, value in pairs) or "defaults"
+    simple = re.sub(r"\[([\w.,-]+)\]", lambda found: found.group(1).replace(",", "-"), exact)
+    name = re.sub(r"[^\w.+-]+", "-", simple)[:NAME_LENGTH]
+    return name if name == simple else f"{name}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+
+
+def trials_so_far(study: str) -> int:
+    """Number of trials in an optuna database; 0 where there is none yet."""
+    if not Path(study).is_file():
+        return 0
+    with closing(sqlite3.connect(study)) as connection:
+        try:
+            return int(connection.execute("select count(*) from trials").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+
+def _time() -> str:
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")

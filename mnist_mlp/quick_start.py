@@ -1,0 +1,72 @@
+"""Quick start of the commands: torch, torchmetrics and Lightning imported without what no run of ours needs.
+
+The one place that patches lightning_utilities. Only the commands use it: a program that imports mnist_mlp.training gets
+every library whole. tests/test_quick_start.py fails where a new version asks for packages in another way; then the
+import is merely slower.
+"""
+
+import atexit
+import gc
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+NEEDED = {"numpy", "torch", "torchmetrics"}
+"""The installed packages that torchmetrics may see: enough for classification."""
+
+
+@contextmanager
+def quick_start() -> Iterator[None]:
+    """Import quickly what is imported inside. Does nothing where torchmetrics is imported already.
+
+    Half of the gain comes from pausing the garbage collector, which would scan half a million objects again and again,
+    nearly all of which stay. The other half comes from hiding optional packages from torchmetrics: no torchvision, no
+    scipy.signal, no matplotlib. They can be imported afterwards as usual, but torchmetrics then lacks `plot()` and some
+    metrics on detection, images and audio.
+    """
+    if "torchmetrics" in sys.modules:
+        yield
+        return
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        _import_torchmetrics()
+        yield
+        gc.freeze()  # the next collection would otherwise scan all of it
+        atexit.register(gc.unfreeze)  # triton complains at exit about frozen objects
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _import_torchmetrics() -> None:
+    """Without its optional packages. Where that fails, nothing is left behind, and the next import is a normal one."""
+    try:
+        with _only_needed():
+            import torchmetrics  # noqa: F401
+    except Exception:  # another version, which asks in another way
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchmetrics"]:
+            del sys.modules[name]
+
+
+@contextmanager
+def _only_needed() -> Iterator[None]:
+    """While this lasts, Lightning's two ways to ask whether a package is installed know NEEDED alone."""
+    from lightning_utilities.core import imports
+
+    asked: Any = imports
+    is_met, is_available = asked.RequirementCache.__bool__, asked.package_available
+    lasts = True
+
+    def needed(requirement: str | None) -> bool:
+        return not lasts or re.split(r"[^\w.-]", requirement or "")[0] in NEEDED
+
+    asked.RequirementCache.__bool__ = lambda self: needed(self.requirement) and is_met(self)
+    asked.package_available = lambda name: needed(name) and is_available(name)
+    try:
+        yield
+    finally:
+        lasts = False  # torchmetrics keeps a reference to the second
+        asked.RequirementCache.__bool__, asked.package_available = is_met, is_available

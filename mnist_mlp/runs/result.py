@@ -1,0 +1,64 @@
+"""The typed content of result.json."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mnist_mlp.runs.files import JSON
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came out of a run, as it stands in result.json.
+
+    metrics: by "split/name", accuracies micro and in [0, 1], None where a loss was not finite; per_class: ten numbers
+    each of precision, recall, f1 and support on test; confusion_matrix: 10 x 10 counts on test, rows are truth.
+    """
+
+    status: str
+    overrides: list[str]
+    config: JSON
+    fingerprint: str
+    data: JSON
+    parameters: int
+    epochs: int
+    best_epoch: int
+    metrics: dict[str, float | None]
+    per_class: dict[str, list[float]]
+    confusion_matrix: list[list[int]]
+    timing: dict[str, float]
+    environment: JSON
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "RunResult":
+        """Unknown keys are ignored. ValueError names a missing key, or one of the wrong type."""
+        known = {}
+        for item in fields(cls):
+            if item.name == "schema_version":
+                known[item.name] = content.get(item.name, SCHEMA_VERSION)
+            elif item.name not in content:
+                raise ValueError(f"result.json has no {item.name!r}")
+            else:
+                known[item.name] = content[item.name]
+            if not isinstance(known[item.name], KINDS[item.name]):
+                raise ValueError(f"{item.name!r} in result.json is {type(known[item.name]).__name__}")
+        return cls(**known)
+
+    def to_json(self) -> JSON:
+        """The content of result.json."""
+        return {"schema_version": self.schema_version, **asdict(self)}
+
+    def metric(self, name: str) -> float:
+        """A metric by its name, NaN where there is none or it was not finite."""
+        value = self.metrics.get(name)
+        return float("nan") if value is None else float(value)
+
+
+KINDS: dict[str, type] = {
+    "status": str, "overrides": list, "config": dict, "fingerprint": str, "data": dict, "parameters": int,
+    "epochs": int, "best_epoch": int, "metrics": dict, "per_class": dict, "confusion_matrix": list,
+    "timing": dict, "environment": dict, "schema_version": int,
+}  # fmt: skip

@@ -1,0 +1,53 @@
+"""A run's configuration as dotted keys: the fingerprint, the differences between two runs, short names."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mnist_mlp.config import non_result_keys
+from mnist_mlp.runs.files import JSON
+
+
+def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
+    """A nested config with dotted keys."""
+    rows: JSON = {}
+    for key, value in config.items():
+        rows |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return rows
+
+
+def settings(config: Mapping[str, Any]) -> JSON:
+    """The part of a nested config that affects the result, with dotted keys."""
+    left_out = non_result_keys()
+    return {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
+
+
+def fingerprint(flat_settings: Mapping[str, Any]) -> str:
+    """A hash of the settings that affect the result: equal settings, equal result."""
+    return hashlib.sha256(json.dumps(flat_settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe(config: JSON, overrides: Iterable[str]) -> JSON:
+    """The content of run.json: overrides, config (nested, every `auto` resolved) and fingerprint."""
+    return {"overrides": list(overrides), "config": config, "fingerprint": fingerprint(settings(config))}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys that differ, as "key: old -> new"; "-" for a missing key."""
+    texts = [{key: json.dumps(value) for key, value in one.items()} for one in (old, new)]
+    keys = [key for key in sorted(old.keys() | new.keys()) if texts[0].get(key) != texts[1].get(key)]
+    return [f"{key}: {old.get(key, '-')} -> {new.get(key, '-')}" for key in keys]
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The shortest name that tells each key from the others: its last part, or all of it."""
+    last = [key.removesuffix(".id").rpartition(".")[2] for key in keys]
+    return {
+        key: short if last.count(short) == 1 and short != "name" else key for key, short in zip(keys, last, strict=True)
+    }
+
+
+def value_text(value: Any) -> str:
+    """A setting as people read it."""
+    return "-".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)

@@ -1,0 +1,98 @@
+"""The artifacts of a tested run: figures and files on disk, and the same in TensorBoard."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.nn import Linear
+from torch.utils.tensorboard import SummaryWriter
+
+from mnist_mlp.data.mnist import Digits
+from mnist_mlp.plots import run as plots
+from mnist_mlp.plots.sample_grids import sample_grids
+from mnist_mlp.runs.files import write_bytes, write_text
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.predictions import write_predictions
+from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.settings import flatten
+from mnist_mlp.runs.tables import classification_report
+from mnist_mlp.training.classifier import DigitClassifier
+
+HPARAMS = (
+    "seed", "data.normalization", "data.subset", "data.batch_size", "model.hidden_layers", "model.hidden_units",
+    "model.activation", "model.dropout", "model.batch_norm", "optim.name", "optim.lr", "optim.momentum",
+    "optim.weight_decay", "optim.schedule", "trainer.max_epochs",
+)  # fmt: skip
+"""Columns of the HPARAMS tab, beside `data.source` and `parameters`."""
+FINAL = ("val/accuracy", "test/accuracy", "test/f1_macro", "test/loss")
+
+
+def plot_test_results(
+    result: RunResult, images: NDArray[np.uint8], truth: NDArray[np.int64], probabilities: NDArray[np.float32],
+    weights: NDArray[np.float32],
+) -> Iterator[tuple[str, plots.Figure]]:  # fmt: skip
+    """Figures of the test by name. images (n, 28, 28), truth (n,), probabilities (n, 10), weights (units, 784)."""
+    probabilities, weights = np.nan_to_num(probabilities), np.nan_to_num(weights)  # of a diverged run
+    matrix = np.array(result.confusion_matrix)
+    accuracy = f"test accuracy {100 * result.metric('test/accuracy'):.2f} %"
+    yield "confusion_matrix", plots.confusion(matrix, f"Confusion matrix, {accuracy}")
+    yield "confusion_matrix_normalized", plots.confusion(matrix, f"Confusion matrix in percent, {accuracy}", True)
+    yield "f1_per_class", plots.class_bars(result.per_class["f1"], "F1 of each digit on test")
+    yield "calibration", plots.calibration(truth, probabilities, "Calibration on test")
+    yield "first_layer", plots.first_layer(weights, "Weights of the first layer")
+    yield from sample_grids(images, truth, probabilities)
+
+
+def write_classification_report(folder: RunFolder, result: RunResult) -> str:
+    """classification_report.txt; its text."""
+    text = classification_report(result.confusion_matrix)
+    write_text(folder.report_file, text)
+    return text
+
+
+def write_figures(
+    folder: RunFolder, writer: SummaryWriter, drawn: Iterator[tuple[str, plots.Figure]], epoch: int
+) -> None:
+    """Each figure as figures/<name>.png and as TensorBoard image test/<name>."""
+    folder.figures.mkdir(exist_ok=True)
+    for name, figure in drawn:
+        image = plots.pixels(figure)
+        write_bytes(folder.figures / f"{name}.png", plots.png(image))
+        writer.add_image(f"test/{name}", image, epoch, dataformats="HWC")
+
+
+def write_texts(writer: SummaryWriter, config: Mapping[str, Any], report: str) -> None:
+    """The resolved configuration and the classification report under TensorBoard's TEXT."""
+    for tag, text in (("configuration", json.dumps(config, indent=2)), ("classification_report", report)):
+        writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))  # indented: code in Markdown
+
+
+def write_hparams(writer: SummaryWriter, result: RunResult) -> None:
+    """This run's row in the HPARAMS tab: settings (numbers, booleans, texts) and final metrics."""
+    config = flatten(result.config)
+    row: dict[str, Any] = {"data.source": result.data["source"], "parameters": result.parameters}
+    for key in HPARAMS:
+        value = config[key]
+        row[key] = "-".join(map(str, value)) if isinstance(value, list) else value
+    metrics = {f"final/{name.replace('/', '_')}": result.metric(name) for name in FINAL if name in result.metrics}
+    metrics["final/fit_seconds"] = result.timing["fit_seconds"]
+    writer.add_hparams(row, metrics, run_name=".", global_step=result.epochs)  # ".": this run, not one below it
+
+
+def write_artifacts(
+    folder: RunFolder, writer: SummaryWriter, result: RunResult, digits: Digits, model: DigitClassifier, draw: bool
+) -> None:
+    """Write all files of a tested run but result.json; figures only where `draw`."""
+    truth = digits.test_labels.numpy()
+    probabilities = model.probabilities(digits.test_images).numpy()
+    write_predictions(folder, truth, probabilities)
+    report = write_classification_report(folder, result)
+    write_texts(writer, result.config, report)
+    write_hparams(writer, result)
+    if draw:
+        first = next(layer for layer in model.mlp.layers if isinstance(layer, Linear))
+        weights = first.weight.detach().float().cpu().numpy()
+        drawn = plot_test_results(result, digits.test_images.numpy(), truth, probabilities, weights)
+        write_figures(folder, writer, drawn, result.epochs)

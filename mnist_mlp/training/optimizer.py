@@ -1,0 +1,95 @@
+"""Optimisers, and their update rules as functions of tensors: one code for eager, compiled and captured steps."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
+
+from mnist_mlp.config import OptimConfig
+
+UpdateRule = Callable[..., None]
+"""(gradients, lr, foreach, fused) -> None: changes the parameters in place."""
+
+
+def make_optimizer(options: OptimConfig, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+    """The torch optimiser of these options. It holds settings and state; `FunctionalOptimizer` makes the steps."""
+    shared: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
+    betas = (options.momentum, 0.999)
+    # fused keeps all of Adam's state on the device of the parameters
+    match options.name.value:
+        case "sgd":
+            return optim.SGD(parameters, momentum=options.momentum, **shared)
+        case "adam":
+            return optim.Adam(parameters, betas=betas, fused=True, **shared)
+        case "adamw":
+            return optim.AdamW(parameters, betas=betas, fused=True, **shared)
+        case name:
+            raise NotImplementedError(name)
+
+
+class FunctionalOptimizer:
+    """The update rule of a torch optimiser with one parameter group, without its bookkeeping per step.
+
+    The state stays in the optimiser, under torch's own names, and so gets into checkpoints; missing state is created
+    here as zeros.
+    """
+
+    def __init__(self, optimizer: optim.Optimizer) -> None:
+        (group,) = optimizer.param_groups
+        self.parameters: list[Tensor] = group["params"]
+        states: list[dict[str, Tensor]] = [optimizer.state[weights] for weights in self.parameters]
+        self._rule = RULES[type(optimizer)](group, self.parameters, states)
+
+    def __call__(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
+        """Change the parameters in place. gradients: in the order of `parameters`; lr: () on their device."""
+        compiling = torch.compiler.is_compiling()  # inductor fuses the plain form; it cannot see into fused kernels
+        with torch.no_grad():
+            self._rule(list(gradients), lr=lr, foreach=compiling, fused=not compiling)
+
+
+def _sgd(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
+    options = {name: group[name] for name in ("weight_decay", "momentum", "dampening", "nesterov", "maximize")}
+    buffers: list[Tensor | None] = [None] * len(parameters)
+    if group["momentum"]:
+        buffers = [_zeros(state, "momentum_buffer", weights) for state, weights in zip(states, parameters, strict=True)]
+
+    def rule(gradients: list[Tensor], **how: Any) -> None:
+        sgd(parameters, gradients, buffers, has_sparse_grad=False, **options, **how)
+
+    return rule
+
+
+def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
+    names = ("weight_decay", "decoupled_weight_decay", "eps", "amsgrad", "maximize")
+    options = {name: group[name] for name in names}
+    beta1, beta2 = group["betas"]
+    pairs = list(zip(states, parameters, strict=True))
+    means, squares = ([_zeros(state, name, weights) for state, weights in pairs] for name in ("exp_avg", "exp_avg_sq"))
+    steps = [_step_count(state, weights) for state, weights in pairs]
+
+    def rule(gradients: list[Tensor], lr: Tensor, foreach: bool, fused: bool) -> None:
+        # float64 as in the fused kernel: 1 - 0.999 ** step has four digits in float32
+        counted, lr = (steps, lr) if fused else ([step.double() for step in steps], lr.double())
+        adam(
+            parameters, gradients, means, squares, [], counted, lr=lr, foreach=foreach, fused=fused,
+            capturable=True, beta1=beta1, beta2=beta2, **options,
+        )  # fmt: skip
+        if not fused:
+            for step in steps:
+                step += 1
+
+    return rule
+
+
+RULES: dict[type[optim.Optimizer], Callable[..., UpdateRule]] = {optim.SGD: _sgd, optim.Adam: _adam, optim.AdamW: _adam}
+
+
+def _zeros(state: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
+    return state.setdefault(name, torch.zeros_like(like))
+
+
+def _step_count(state: dict[str, Tensor], weights: Tensor) -> Tensor:
+    return state.setdefault("step", torch.zeros((), device=weights.device))

@@ -1,0 +1,46 @@
+"""One optimiser step as a function of tensors, whether it runs eagerly, compiled or as part of a CUDA graph."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mnist_mlp.data.augment import augment
+from mnist_mlp.training.optimizer import FunctionalOptimizer
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""`TrainingStep.__call__`: images, labels, batch, lr -> loss, logits."""
+Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
+"""From a loss and the parameters to their gradients, in the same order."""
+
+
+class TrainingStep:
+    """Forward pass, loss, gradients and update. What changes from step to step is a tensor, never a Python number.
+
+    model: from images (n, 28, 28) to logits (n, 10); augmentation: keyword arguments of `augment`, empty for none.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        optimizer: FunctionalOptimizer,
+        augmentation: Mapping[str, float],
+        label_smoothing: float = 0.0,
+        gradients: Gradients = torch.autograd.grad,
+    ) -> None:
+        self.model, self.optimizer, self.gradients = model, optimizer, gradients
+        self.augmentation, self.label_smoothing = dict(augmentation), label_smoothing
+
+    def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss () and the logits (b, 10) of a mini-batch, both from before the update.
+
+        images: (n, 28, 28) uint8 and labels: (n,) int64, the whole data set; batch: (b,) indices into it; lr: ().
+        """
+        inputs = images[batch]
+        if self.augmentation:
+            inputs = augment(inputs, **self.augmentation)
+        logits = self.model(inputs)
+        loss = cross_entropy(logits, labels[batch], label_smoothing=self.label_smoothing)
+        self.optimizer(self.gradients(loss, self.optimizer.parameters), lr)
+        return loss.detach(), logits.detach()

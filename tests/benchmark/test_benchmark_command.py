@@ -1,0 +1,99 @@
+"""The benchmark on small made-up digits: what it measures is asked, never how long it took."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_mlp.benchmark.baselines import Epoch
+from mnist_mlp.benchmark.command import main, parser, widths
+from mnist_mlp.benchmark.measure import alone, alone_arguments, summary
+from mnist_mlp.benchmark.table import table
+
+
+def test_all_contenders_are_measured_and_written(
+    idx_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "made" / "figures.json"
+    threads = torch.get_num_threads()
+    try:
+        main(
+            [
+                *("--net=12-8", "--batch-size=16", "--val-size=60", f"--data={idx_root}", f"--output={output}"),
+                *("--rounds=1", "--epochs=2", "--starts=0", "--threads=1", "--only=conventional,ours,floor"),
+            ]
+        )
+    finally:
+        torch.set_num_threads(threads)
+    report = json.loads(output.read_text())
+    assert report["net"] == [784, 12, 8, 10]
+    assert report["images"] == {"train": 240, "val": 60}
+    assert list(report["baselines"]) == ["bare", "conventional", "ours", "floor"]
+    for name, row in report["baselines"].items():
+        assert [len(turn) for turn in row["rounds"]] == [2]
+        for train, whole in (epoch for turn in row["rounds"] for epoch in turn):
+            assert train > 0
+            assert whole is None if name == "floor" else whole > train
+    assert report["baselines"]["bare"]["ratios"] == [1]
+    told = capsys.readouterr().out
+    assert told == f"{table(report)}\n{output}\n"
+    assert "784-12-8-10, batch 16" in told
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    bare = [[Epoch(1.0, 1.5), Epoch(3.0, 3.5)], [Epoch(10.0, 12.0), Epoch(10.0, 12.0)], [Epoch(4.0, 5.0)] * 2]
+    ours = [[Epoch(1.0, 2.0), Epoch(1.0, 2.0)], [Epoch(8.0, 9.0), Epoch(6.0, 9.0)], [Epoch(5.0, 5.0)] * 2]
+    row = summary(ours, bare, [{"imports": 3.0}, {"imports": 1.0}, {"imports": 2.0}])
+    assert row["ratios"] == [0.5, 0.7, 1.25]
+    assert (row["ratio"], row["train_seconds"], row["whole_seconds"]) == (0.7, 5.0, 5.0)
+    assert row["start"] == {"imports": 2.0}
+
+
+def test_a_process_of_its_own_tells_its_start_up_and_memory(idx_root: Path) -> None:
+    began = time.time()
+    given = parser().parse_args(["--net=12", "--val-size=60", f"--data={idx_root}", "--threads=1", "--starts=1"])
+    start = alone(parser().parse_args([*alone_arguments(given, "bare"), f"--since={began}"]), 0.0)
+    assert set(start) == {"imports", "data", "first_step", "peak_bytes"}
+    assert all(value > 0 for value in start.values())
+    assert start["imports"] + start["data"] + start["first_step"] < time.time() - began
+    assert 2**27 < start["peak_bytes"] < 2**36
+
+
+def test_the_command_line_of_such_a_process_says_the_same() -> None:
+    given = parser().parse_args(["--net=0", "--device=cpu", "--only=ours", "--data=there", "--source=mnist"])
+    alone_given = parser().parse_args(alone_arguments(given, "ours"))
+    assert vars(alone_given) == {**vars(given), "alone": "ours"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only=ours,mine"], "error: --only ours,mine: no mine; there are bare, conventional, ours, compiled, floor"),
+        (["--net=8-0"], "error: model.hidden_units=[8, 0] is out of range"),
+        (["--threads=-1"], "error: trainer.threads=-1 is out of range"),
+        (["--val-size=300"], "error: data.val_size=300 leaves nothing of 300 training images"),
+    ],
+)
+def test_a_mistake_is_one_line(idx_root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=f"^{message.replace('[', r'.')[:60]}"):
+        main([f"--data={idx_root}", f"--output={tmp_path / 'x.json'}", *arguments])
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_folder_as_output_is_refused_before_anything_is_measured(idx_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="is a folder: give a file"):
+        main([f"--data={idx_root}", "--val-size=60", f"--output={tmp_path}"])
+
+
+def test_nets_are_written_by_their_hidden_widths() -> None:
+    assert widths("256-128-64") == (256, 128, 64)
+    assert widths("0") == ()
+
+
+def test_figures_of_one_turn_have_no_spread() -> None:
+    row = summary([[Epoch(1.0, None)]], [[Epoch(2.0, 3.0)]], [])
+    assert math.isclose(row["ratio"], 0.5)
+    assert (row["whole_seconds"], row["start"]) == (None, {})

@@ -1,0 +1,196 @@
+"""Sweeps by the public command, in this process, on small made-up digits."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from sweeps_in_process import TINY, Sweep, sweeper
+
+from mnist_mlp.cli.folders import job_folder
+from mnist_mlp.train import main
+from mnist_mlp.training.classifier import DigitClassifier
+
+
+@pytest.fixture
+def sweep(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    return sweeper(idx_root, tmp_path, monkeypatch)
+
+
+def job_folders(name: str) -> dict[str, Path]:
+    """By the part of the name that tells the jobs apart in these tests."""
+    return {path.parent.name: path.parent for path in Path("outputs/sweeps", name).glob("*/run.json")}
+
+
+def stamps(name: str) -> dict[str, int]:
+    return {job: (path / "checkpoints/last.ckpt").stat().st_mtime_ns for job, path in job_folders(name).items()}
+
+
+def table(name: str) -> list[dict[str, str]]:
+    with Path("outputs/sweeps", name, "summary.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_grid_has_a_folder_per_job_and_a_table(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("data.normalization=raw,symmetric", "seed=range(2)", "name=grid") == 0
+    assert len(job_folders("grid")) == 4
+    assert not any("=" in job for job in job_folders("grid"))
+    rows = table("grid")
+    assert {row["data.normalization"] for row in rows} == {"raw", "symmetric"}
+    assert [row["n"] for row in rows] == ["2", "2"]
+    assert [row["best"] for row in rows] == ["True", "False"]
+    for row in rows:
+        jobs = [json.loads((path / "result.json").read_text()) for path in job_folders("grid").values()]
+        own = [
+            job["metrics"]["test/accuracy"]
+            for job in jobs
+            if job["config"]["data"]["normalization"] == row["data.normalization"]
+        ]
+        assert float(row["test_accuracy"]) == pytest.approx(sum(own) / 2)
+    out = capsys.readouterr().out
+    assert "[4/4]" in out
+    assert "elapsed" in out
+    assert (Path("outputs/sweeps/grid/report.html")).is_file()
+    assert "optim.lr" not in Path("outputs/sweeps/grid/summary.md").read_text()
+
+
+def test_a_finished_job_is_reused_and_a_wider_grid_runs_only_new_cells(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep("seed=0,1", "name=wide")
+    before = stamps("wide")
+    capsys.readouterr()
+    sweep("seed=0,1,2", "name=wide")
+    after = stamps("wide")
+    assert len(after) == 3
+    assert {job: after[job] for job in before} == before
+    assert capsys.readouterr().out.count("already there") == 2
+    sweep("seed=0,1,2", "name=wide", "resume=never")
+    assert all(stamps("wide")[job] > after[job] for job in after)
+
+
+def test_a_job_equals_the_same_run_alone(sweep: Sweep, idx_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep("seed=0,1", "name=alone")
+    monkeypatch.setattr(sys, "argv", ["train", f"data.root={idx_root}", *TINY, "seed=1", "name=single"])
+    main()
+    single = json.loads(Path("outputs/train/single/result.json").read_text())
+    job = next(path for name, path in job_folders("alone").items() if "seed-1" in name)
+    in_sweep = json.loads((job / "result.json").read_text())
+    assert in_sweep["metrics"] == single["metrics"]
+    assert in_sweep["fingerprint"] == single["fingerprint"]
+
+
+def test_a_failed_and_a_diverged_job_leave_the_others_alone(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("optim.lr=0.05,-1,1e8", "name=mixed") == 1
+    streams = capsys.readouterr()
+    assert "1 failed" in streams.err
+    assert "lr--1" in streams.err
+    rows = {row["status"]: row for row in table("mixed")}
+    assert set(rows) == {"finished", "diverged", "failed"}
+    assert rows["failed"]["reason"] == "optim.lr=-1.0 is out of range: allowed is float > 0.0"
+    failed = next(Path("outputs/sweeps/mixed").glob("*lr--1*"))
+    assert "Traceback" in (failed / "error.log").read_text()
+    assert not (failed / "result.json").exists()
+
+
+def test_a_crashed_job_is_run_again_and_its_failure_forgotten(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(self: DigitClassifier) -> None:
+        raise ValueError("a bug in <here>")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DigitClassifier, "on_train_start", crash)
+        assert sweep("seed=0,1", "name=again") == 1
+    assert [row["status"] for row in table("again")] == ["2 failed"]
+    assert table("again")[0]["reason"] == "ValueError: a bug in <here>"
+    assert sweep("seed=0,1", "name=again") == 0
+    assert [row["status"] for row in table("again")] == ["2 finished"]
+
+
+def test_a_finished_job_that_now_fails_is_a_failure_until_it_is_taken_up_again(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*arguments: object) -> None:
+        raise ValueError("no digits today")
+
+    assert sweep("seed=0", "name=later") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_mlp.training.fit.load_digits", crash)
+        assert sweep("seed=0", "name=later") == 1
+    assert [row["status"] for row in table("later")] == ["failed"]
+    assert sweep("seed=0", "name=later") == 0
+    assert [row["status"] for row in table("later")] == ["finished"]
+
+
+def test_a_cut_off_sweep_goes_on_and_ends_as_if_unbroken(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep("seed=0,1,2", "name=unbroken", "trainer.max_epochs=3")
+    start_epoch, epochs = DigitClassifier.on_train_epoch_start, iter(range(100))
+
+    def power_cut(self: DigitClassifier) -> None:
+        if next(epochs) == 5:  # in the last epoch of the second job
+            raise KeyboardInterrupt
+        start_epoch(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
+        assert sweep("seed=0,1,2", "name=broken", "trainer.max_epochs=3") == 130
+    assert len(job_folders("broken")) == 2  # Ctrl-C stops the sweep, not just the job
+    assert [row["status"] for row in table("broken")] == ["1 finished, 1 unfinished"]
+    first = stamps("broken")
+    assert sweep("seed=0,1,2", "name=broken", "trainer.max_epochs=3") == 0
+    assert sum(first.get(job) == stamp for job, stamp in stamps("broken").items()) == 1
+    seconds = {"fit_seconds", "fit_seconds_std"}
+    same = [[{key: row[key] for key in row.keys() - seconds} for row in table(name)] for name in ("broken", "unbroken")]
+    assert same[0] == same[1]
+
+
+def test_other_settings_under_the_same_name_are_set_aside(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep("seed=0", "name=aside")
+    (job,) = job_folders("aside").values()
+    run = json.loads((job / "run.json").read_text())
+    run["fingerprint"], run["config"]["optim"]["lr"] = "another", 0.5
+    (job / "run.json").write_text(json.dumps(run))
+    before = (job / "result.json").read_bytes()
+    assert sweep("seed=0", "name=aside") == 0
+    assert "other settings were here" in capsys.readouterr().out
+    (old,) = Path("outputs/sweeps/aside/.set_aside").iterdir()
+    assert (old / "result.json").read_bytes() == before
+    assert len(table("aside")) == 1
+
+
+def test_a_skipped_job_costs_milliseconds(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep("seed=0,1", "name=skip")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a finished job builds nothing")
+
+    monkeypatch.setattr("mnist_mlp.training.fit.DigitData.from_config", refuse)
+    assert sweep("seed=0,1", "name=skip") == 0
+
+
+def test_a_mistake_in_the_grid_is_refused_before_anything_is_there(sweep: Sweep) -> None:
+    for mistake in ("optim.lrr=1,2", "optim.lr=abc,1"):
+        assert sweep(mistake, "name=typo") == 1
+        assert not Path("outputs/sweeps/typo").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["seed=1", "optim.lr=0.1"], "lr-0.1_seed-1"),
+        (["optim.lr=0.1", "seed=1", "name=x", "data.root=/a/b", "resume=never"], "lr-0.1_seed-1"),
+        (["optim.name=adam"], "optim.name-adam"),
+        (["optim=adam", "experiment=debug"], "experiment-debug_optim-adam"),
+        (["model.hidden_units=[256,128]"], "hidden_units-256-128"),
+        ([], "defaults"),
+    ],
+)
+def test_job_folders_are_readable_and_do_not_depend_on_order(overrides: list[str], name: str) -> None:
+    assert job_folder(overrides) == name
+
+
+def test_job_folders_do_not_collide_where_characters_or_length_are_lost() -> None:
+    values = ["a b", "a/b", "a=b", "x" * 300, "x" * 301]
+    names = [job_folder([f"experiment={value}"]) for value in values]
+    assert len(set(names)) == len(values)
+    assert all(len(name) < 200 and "=" not in name and "/" not in name for name in names)

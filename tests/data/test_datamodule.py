@@ -1,0 +1,152 @@
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_mlp.data.datamodule import DigitData
+from mnist_mlp.data.loader import BatchIndices
+from mnist_mlp.data.mnist import Digits, load_digits
+from mnist_mlp.data.split import Split, balanced_order, split_digits
+from mnist_mlp.errors import UserError
+
+COUNTS = [37, 1, 90, 55, 12, 60, 4, 71, 100, 8]  # of each digit: far from balanced
+
+
+@pytest.fixture
+def labels() -> torch.Tensor:
+    ordered = np.repeat(np.arange(10), COUNTS)
+    return torch.from_numpy(np.random.default_rng(3).permutation(ordered))
+
+
+def digit_data(digits: Digits, **options: Any) -> DigitData:
+    """With these options, small ones where they say nothing."""
+    defaults = {"batch_size": 64, "steps_per_execution": 50, "val_size": 40, "subset": 1.0, "split_seed": 0, "seed": 0}
+    return DigitData(digits, **{**defaults, **options})
+
+
+def made_up(source: str, train: int, test: int = 10) -> Digits:
+    """Every image says which it is."""
+
+    def images(count: int) -> torch.Tensor:
+        return torch.arange(count).remainder(256).to(torch.uint8)[:, None, None].expand(-1, 28, 28).contiguous()
+
+    return Digits(source, images(train), torch.arange(train) % 10, images(test), torch.arange(test) % 10)
+
+
+def same(one: Split, other: Split) -> bool:
+    return torch.equal(one.train, other.train) and torch.equal(one.val, other.val)
+
+
+@pytest.mark.parametrize("val_size", [0, 1, 99, 437])
+def test_training_and_validation_are_disjoint_and_together_all(labels: torch.Tensor, val_size: int) -> None:
+    train, val = split_digits(labels, val_size, 1.0, split_seed=0)
+    assert len(val) == val_size
+    assert sorted([*train.tolist(), *val.tolist()]) == list(range(438))
+
+
+def test_smaller_subsets_are_inside_larger_ones_and_validation_stays(labels: torch.Tensor) -> None:
+    fractions = [0.01, 0.1, 0.25, 0.5, 0.75, 1.0]
+    splits = [split_digits(labels, 50, fraction, split_seed=0) for fraction in fractions]
+    assert [len(split.train) for split in splits] == [4, 39, 97, 194, 291, 388]
+    for smaller, larger in pairwise(splits):
+        assert set(smaller.train.tolist()) < set(larger.train.tolist())
+        assert torch.equal(smaller.val, larger.val)
+
+
+def test_every_beginning_and_every_end_holds_each_class_in_proportion(labels: torch.Tensor) -> None:
+    for split_seed in range(3):
+        ordered = labels[balanced_order(labels, split_seed)].numpy()
+        taken = np.cumsum(ordered[:, None] == np.arange(10), axis=0)
+        exact = np.arange(1, 439)[:, None] * np.array(COUNTS) / 438
+        assert np.abs(taken - exact).max() <= 1
+
+
+def test_equally_many_of_each_class_stay_so_in_every_subset_and_in_validation() -> None:
+    labels = torch.arange(1000) % 10
+    for fraction in (0.1, 0.5, 1.0):
+        train, val = split_digits(labels, 200, fraction, split_seed=1)
+        assert labels[train].bincount(minlength=10).tolist() == [round(80 * fraction)] * 10
+        assert labels[val].bincount(minlength=10).tolist() == [20] * 10
+
+
+def test_the_order_is_a_permutation_shuffled_within_each_class(labels: torch.Tensor) -> None:
+    order = balanced_order(labels, split_seed=0)
+    assert sorted(order.tolist()) == list(range(438))
+    most = order[labels[order] == 8].tolist()
+    assert most != sorted(most)
+
+
+def test_the_split_depends_on_split_seed_alone() -> None:
+    digits = made_up("mnist", 200)
+    split = digit_data(digits, val_size=40, subset=0.5).split
+    assert same(split, digit_data(digits, val_size=40, subset=0.5, seed=7, batch_size=3, steps_per_execution=9).split)
+    torch.manual_seed(123)
+    assert same(split, digit_data(digits, val_size=40, subset=0.5).split)
+    other = digit_data(digits, val_size=40, subset=0.5, split_seed=1).split
+    assert set(split.val.tolist()) != set(other.val.tolist())
+    assert set(split.train.tolist()) != set(other.train.tolist())
+
+
+def test_the_training_order_depends_on_the_training_seed() -> None:
+    def order(seed: int) -> list[int]:
+        data = digit_data(made_up("mnist", 200), val_size=40, seed=seed)
+        return [image for plan in data.train_dataloader() for batch in plan.batches for image in batch.tolist()]
+
+    assert order(0) == order(0) != order(1)
+    assert sorted(order(0)) == sorted(order(1))
+
+
+@pytest.mark.parametrize("val_size", [200, 201, 59_999])
+def test_validation_that_leaves_no_training_image_is_refused(val_size: int) -> None:
+    with pytest.raises(
+        UserError, match=rf"^data\.val_size={val_size} leaves nothing of 200 training images: choose it below 200$"
+    ):
+        digit_data(made_up("mnist", 200), val_size=val_size)
+
+
+def test_a_subset_without_an_image_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"^data\.subset=0\.001 keeps none of 160 training images: choose a larger fraction$"
+    ):
+        digit_data(made_up("mnist", 200), val_size=40, subset=0.001)
+
+
+@pytest.mark.parametrize(
+    ("val_size", "expected"), [(0, 0), (1_000, 1_000), (3_999, 3_999), (4_000, 500), (5_000, 500), (59_999, 500)]
+)
+def test_the_sample_validates_on_500_where_it_cannot_spare_more(val_size: int, expected: int) -> None:
+    data = digit_data(made_up("sample", 4_000), val_size=val_size)
+    assert data.counts() == {"train": 4_000 - expected, "val": expected, "test": 10}
+
+
+def test_counts_are_what_the_loaders_serve(idx_root: Path) -> None:
+    data = digit_data(load_digits("mnist", str(idx_root)), val_size=60, subset=0.5, batch_size=7, steps_per_execution=3)
+    loaders = {"train": data.train_dataloader(), "val": data.val_dataloader(), "test": data.test_dataloader()}
+    served = {split: [batch for plan in loader for batch in plan.batches] for split, loader in loaders.items()}
+    assert data.counts() == {"train": 120, "val": 60, "test": 100}
+    assert {split: sum(map(len, batches)) for split, batches in served.items()} == data.counts()
+    assert set(torch.cat(served["train"]).tolist()) == set(data.split.train.tolist())
+    assert torch.equal(torch.cat(served["val"]), data.split.val)
+    assert torch.equal(torch.cat(served["test"]), torch.arange(100))
+    assert len(data.train_dataloader()) == 6  # 120 images, 7 a step, 3 steps a block
+
+
+def test_test_images_come_from_the_test_file_and_the_others_from_the_training_file() -> None:
+    data = digit_data(made_up("mnist", 200), val_size=40)
+    assert [plan.test for plan in data.train_dataloader()] == [False]
+    assert [plan.test for plan in data.val_dataloader()] == [False]
+    assert [plan.test for plan in data.test_dataloader()] == [True]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_on_the_cpu_a_block_holds_the_resident_tensors_themselves(test: bool) -> None:
+    digits = made_up("mnist", 200)
+    data, plan = digit_data(digits, val_size=40), BatchIndices(test, (torch.tensor([1, 2]), torch.tensor([3])))
+    block = data.transfer_batch_to_device(plan, torch.device("cpu"), 0)
+    images, labels = (digits.test_images, digits.test_labels) if test else (digits.train_images, digits.train_labels)
+    assert block.images.data_ptr() == images.data_ptr()
+    assert block.labels.data_ptr() == labels.data_ptr()
+    assert [batch.tolist() for batch in block.batches] == [[1, 2], [3]]

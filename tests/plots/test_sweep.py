@@ -1,0 +1,66 @@
+"""What the figures of a sweep decide by themselves: colours, scales, what is left out."""
+
+import numpy as np
+import pytest
+
+from mnist_mlp.plots.sweep import PALETTE, Group, Spread, colours, costs, heat_map, learning_curves, main_effects, svg
+
+
+def group(label: str, *losses: float) -> Group:
+    columns = {"train/loss": losses, "val/loss": losses, "train/accuracy": [0.5] * len(losses)}
+    return Group(label, [columns], [50.0], [float(len(label))], [1000.0])
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 40])
+def test_every_coloured_group_has_a_colour_of_its_own(count: int) -> None:
+    shown = colours(count)
+    used = [colour for colour in shown if colour]
+    assert len(shown) == count
+    assert len(used) == len(set(used)) == min(count, len(PALETTE) if count <= len(PALETTE) else 7)
+    assert shown[0] == PALETTE[0]
+    assert shown[-1]
+
+
+def test_the_legend_names_the_coloured_groups_and_counts_the_others() -> None:
+    figure = learning_curves([group(f"lr={n}", 2.0, 1.0) for n in range(20)])
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == [
+        *(f"lr={n}" for n in (0, 1, 2, 3, 4, 18, 19)),
+        *("13 groups in between", "validation", "training"),
+    ]
+
+
+def test_an_exploded_loss_does_not_flatten_the_others() -> None:
+    figure = learning_curves([group("a", 2.0, 1.0), group("b", 2.0, 1e12), group("c", float("nan"))])
+    loss = figure.axes[1]
+    assert loss.get_ylim()[1] <= 10
+    assert loss.get_title() == "Loss (what exploded runs off the top)"
+
+
+def test_what_learnt_nothing_is_marked_below_and_leaves_the_mean_alone() -> None:
+    levels = [Spread("0.1", 0.1, [90.0, 92.0, 10.0]), Spread("0.2", 0.2, [94.0])]
+    (axes,) = main_effects([("lr", levels)], "validation accuracy").axes
+    assert axes.get_ylim()[0] > 80
+    means = next(line for line in axes.lines if list(line.get_xdata()) == pytest.approx([0.14, 1.14]))
+    assert list(means.get_ydata()) == pytest.approx([91.0, 94.0])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("lr", "validation accuracy (%)")
+
+
+def test_where_nothing_learnt_anything_all_is_shown() -> None:
+    (axes,) = main_effects([("lr", [Spread("1", 1.0, [9.0, 11.0])])], "test accuracy").axes
+    assert axes.get_ylim()[0] < 9
+
+
+@pytest.mark.parametrize("cells", [np.full((2, 3), np.nan), np.zeros((2, 3)), np.array([[0.1, 0.9, np.nan]] * 2)])
+def test_a_heat_map_of_anything_can_be_drawn(cells: np.ndarray) -> None:
+    figure = heat_map(cells, ["a", "b"], ["x", "y", "z"], ("row", "column", "number"), 2)
+    assert len(figure.axes[0].texts) == np.isfinite(cells).sum()
+    assert svg(figure).startswith(b"<?xml")
+
+
+def test_a_size_that_all_share_has_no_panel() -> None:
+    one_size = [group("a", 1.0), group("bb", 1.0)]
+    assert [axes.get_xlabel() for axes in costs(one_size, "test accuracy").axes] == ["fit time (s)"]
+    sizes = [*one_size, Group("c", [], [60.0], [2.0], [50.0])]
+    assert len(costs(sizes, "test accuracy").axes) == 2

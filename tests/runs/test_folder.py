@@ -1,0 +1,168 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import write_run
+
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.files import read_json, write_json
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.settings import describe, differences, flatten, settings
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    """A small config; keys are dotted with two underscores."""
+    values = {"seed": 0, "name": None, "optim__lr": 0.01, "trainer__progress": True} | changes
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, name = key.rpartition("__")
+        (nested.setdefault(section, {}) if section else nested)[name] = value
+    return nested
+
+
+def run(**changes: Any) -> dict[str, Any]:
+    return describe(config(**changes), ["optim.lr=0.01"])
+
+
+def turned(content: dict[str, Any]) -> dict[str, Any]:
+    """The same, with the keys in the opposite order."""
+    return {key: turned(value) if isinstance(value, dict) else value for key, value in reversed(content.items())}
+
+
+def test_flat_gives_dotted_keys() -> None:
+    assert flatten({"a": 1, "b": {"c": [2], "d": {"e": 3}}}) == {"a": 1, "b.c": [2], "b.d.e": 3}
+
+
+def test_settings_leave_out_what_changes_no_result() -> None:
+    assert settings(config()) == {"optim.lr": 0.01, "seed": 0}
+
+
+def test_the_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
+    assert list(turned(config())) != list(config())
+    assert describe(turned(config()), [])["fingerprint"] == run()["fingerprint"]
+
+
+@pytest.mark.parametrize("change", [{"name": "other"}, {"trainer__progress": False}])
+def test_the_fingerprint_does_not_depend_on_what_changes_no_result(change: dict[str, Any]) -> None:
+    assert run(**change)["config"] != run()["config"]
+    assert run(**change)["fingerprint"] == run()["fingerprint"]
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"optim__lr": 0.02}, {"optim__new": 0}])
+def test_the_fingerprint_differs_where_a_setting_does(change: dict[str, Any]) -> None:
+    assert run(**change)["fingerprint"] != run()["fingerprint"]
+
+
+def test_differences_name_the_key_and_both_values() -> None:
+    assert differences({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 5, "d": 4}) == [
+        "b: 2 -> 5",
+        "c: 3 -> -",
+        "d: - -> 4",
+    ]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": math.nan, "b": [math.inf, 1.5], "c": {"d": (-math.inf, 2)}})
+    assert read_json(tmp_path / "x.json") == {"a": None, "b": [None, 1.5], "c": {"d": [None, 2]}}
+
+
+def test_what_cannot_be_written_as_json_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "x.json"
+    write_json(target, {"a": 1})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(target, {"a": 2, "b": object()})
+    assert read_json(target) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*paths: object) -> None:
+        raise KeyboardInterrupt
+
+    target = tmp_path / "x.json"
+    write_json(target, {"a": 1})
+    monkeypatch.setattr("os.replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(target, {"a": 2})
+    assert read_json(target) == {"a": 1}
+
+
+@pytest.mark.parametrize("text", [None, "", '{"a": 1', "[1]"])
+def test_what_is_no_json_object_reads_as_none(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "x.json").write_text(text)
+    assert read_json(tmp_path / "x.json") is None
+
+
+def test_start_says_what_runs_and_writes_the_records(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a" / "b")
+    folder.start(run(), {".hydra/config.yaml": "seed: 0\n"})
+    assert folder.run() == run()
+    assert (folder.path / ".hydra" / "config.yaml").read_text() == "seed: 0\n"
+    assert folder.result() is None
+
+
+def test_a_run_of_the_same_settings_matches_and_is_not_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert not folder.matches(run())
+    folder.refuse_other_settings(run())
+    folder.start(run(), {})
+    assert folder.matches(run(name="other"))
+    folder.refuse_other_settings(run(name="other"))
+
+
+def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.start(run(), {})
+    with pytest.raises(UserError, match=r"\(optim\.lr: 0\.01 -> 0\.1; seed: 0 -> 7\): .*resume=never") as caught:
+        folder.refuse_other_settings(run(seed=7, optim__lr=0.1, name="other"))
+    assert str(folder.path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_result_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    folder = RunFolder(write_run(tmp_path / "run"))
+    result = folder.result()
+    assert result is not None
+    assert result.to_json() == json.loads(folder.result_file.read_text())
+    assert RunFolder(tmp_path).result() is None
+
+
+@pytest.mark.parametrize(("key", "value"), [("metrics", None), ("epochs", "three"), ("confusion_matrix", {})])
+def test_a_result_with_a_missing_or_ill_typed_key_says_which(tmp_path: Path, key: str, value: object) -> None:
+    folder = RunFolder(write_run(tmp_path / "run"))
+    content = json.loads(folder.result_file.read_text())
+    content = {**content, key: value} if value is not None else {name: content[name] for name in content.keys() - {key}}
+    write_json(folder.result_file, {**content, "unknown": 1})
+    with pytest.raises(ValueError, match=key):
+        folder.result()
+
+
+def test_clear_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.start(run(), {})
+    write_json(folder.result_file, {"status": "finished"})
+    folder.metrics_file.write_text("epoch\n")
+    for path in (folder.best_checkpoint, folder.last_checkpoint, folder.tensorboard / "events"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    mine = [tmp_path / "notes.txt", tmp_path / "result.json.bak", tmp_path / "plots" / "mine.png"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    assert len(list(tmp_path.iterdir())) == 8
+    folder.clear()
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(mine)
+
+
+def test_an_empty_folder_can_be_cleared(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "new").clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_files_are_json_that_others_can_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.start(run(), {})
+    assert set(json.loads(folder.run_file.read_text())) == {"overrides", "config", "fingerprint"}

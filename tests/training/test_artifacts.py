@@ -1,0 +1,145 @@
+"""What a run leaves behind for eyes: read back from its files and its event files."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
+from mnist_mlp.training.fit import fit
+
+FIGURES = {
+    *("confusion_matrix", "confusion_matrix_normalized", "f1_per_class", "calibration", "first_layer"),
+    *("mistakes", "right"),
+}
+
+
+def tiny(root: Path, **trainer: Any) -> Config:
+    return Config(
+        data=DataConfig(root=str(root), val_size=60, batch_size=16),
+        model=ModelConfig(hidden_layers=1, hidden_units=[12]),
+        optim=OptimConfig(lr=0.05),
+        trainer=TrainerConfig(max_epochs=4, progress=False, **trainer),
+    )
+
+
+@pytest.fixture
+def run(idx_root: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path / "run"
+    return folder, fit(tiny(idx_root, test_curve=True), folder)
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0, "tensors": 0, "scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_scalars_have_a_point_per_epoch_and_match_result_json(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = run
+    board = events(folder)
+    per_epoch = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "accuracy")}
+    per_epoch |= {"lr", "epoch_seconds", "images_per_second", "val/f1_macro"}
+    per_epoch |= {f"val_f1_per_class/{digit}" for digit in range(10)}
+    for tag in per_epoch:
+        assert [point.step for point in board.Scalars(tag)] == [1, 2, 3, 4], tag
+    best = board.Scalars("val/accuracy")[result.best_epoch - 1].value
+    assert best == pytest.approx(result.metrics["val/accuracy"])
+
+
+def test_the_last_point_of_the_test_curve_is_the_test_of_the_last_epoch(idx_root: Path, tmp_path: Path) -> None:
+    config = tiny(idx_root, test_curve=True)
+    result = fit(replace(config, data=replace(config.data, val_size=0)), tmp_path)
+    board = events(tmp_path)
+    for name in ("accuracy", "loss"):
+        assert board.Scalars(f"test/{name}")[-1].value == pytest.approx(result.metrics[f"test/{name}"], abs=1e-7)
+
+
+def test_images_texts_and_layout_are_in_tensorboard(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = run
+    board = events(folder)
+    assert {f"test/{name}" for name in FIGURES} | {"val/confusion_matrix"} == set(board.Tags()["images"])
+    assert [image.step for image in board.Images("val/confusion_matrix")] == [1, 4]
+    tensors = board.Tags()["tensors"]
+    text = board.Tensors("classification_report/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "macro avg" in text
+    assert "configuration/text_summary" in tensors
+    assert "custom_scalars__config__" in tensors
+
+
+def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dict[str, Any]]) -> None:
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    folder, result = run
+    data: dict[str, plugin_data_pb2.HParamsPluginData] = {}
+    for tag, content in events(folder).summary_metadata.items():
+        if content.plugin_data.plugin_name == "hparams":
+            data[tag] = plugin_data_pb2.HParamsPluginData.FromString(content.plugin_data.content)
+    row = data["_hparams_/session_start_info"].session_start_info.hparams
+    assert row["model.hidden_units"].string_value == "12"
+    assert row["optim.lr"].number_value == 0.05
+    assert row["parameters"].number_value == result.parameters
+    assert row["data.source"].string_value == "mnist"
+    named = {info.name.tag for info in data["_hparams_/experiment"].experiment.metric_infos}
+    expected = {"val/accuracy", "test/accuracy", "test/f1_macro", "test/loss"}
+    assert named == {f"final/{name.replace('/', '_')}" for name in expected} | {"final/fit_seconds"}
+    for name in expected:
+        points = events(folder).Scalars(f"final/{name.replace('/', '_')}")
+        assert [point.value for point in points] == [pytest.approx(result.metrics[name])]
+    assert {path.parent for path in (folder / "tensorboard").rglob("events*")} == {folder / "tensorboard"}  # one run
+
+
+def test_figures_are_png_files_that_open(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = run
+    files = list((folder / "figures").glob("*"))
+    assert {path.stem for path in files} == FIGURES
+    for path in files:
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert len(set(image.convert("L").tobytes())) > 10, f"{path.name} is blank"
+
+
+def test_predictions_agree_with_the_confusion_matrix_and_the_probabilities(run: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = run
+    with np.load(folder / "predictions.npz") as saved:
+        matrix = np.zeros((10, 10), int)
+        np.add.at(matrix, (saved["truth"], saved["prediction"]), 1)
+        assert matrix.tolist() == result.confusion_matrix
+        assert (saved["probabilities"].argmax(1) == saved["prediction"]).all()
+        np.testing.assert_allclose(saved["probabilities"].sum(1), 1, atol=1e-5)
+        assert saved["index"].tolist() == list(range(100))
+        loss = -np.log(saved["probabilities"].astype(float)[range(100), saved["truth"]]).mean()
+    assert loss == pytest.approx(result.metrics["test/loss"], rel=1e-4)
+
+
+def test_without_figures_the_scalars_stay(idx_root: Path, tmp_path: Path) -> None:
+    fit(tiny(idx_root, figures=False), tmp_path)
+    assert not (tmp_path / "figures").exists()
+    board = events(tmp_path)
+    assert board.Tags()["images"] == []
+    assert len(board.Scalars("val/accuracy")) == 4
+    assert (tmp_path / "classification_report.txt").read_text().count("\n") == 16
+
+
+def test_a_resumed_run_has_each_epoch_once_in_tensorboard(
+    idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mnist_mlp.training.classifier import DigitClassifier
+
+    whole = DigitClassifier.on_train_epoch_start
+
+    def power_cut(self: DigitClassifier) -> None:
+        if self.current_epoch == 2:
+            raise RuntimeError("power cut")
+        whole(self)
+
+    monkeypatch.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(tiny(idx_root), tmp_path)
+    monkeypatch.undo()
+    fit(tiny(idx_root), tmp_path)
+    assert [point.step for point in events(tmp_path).Scalars("val/accuracy")] == [1, 2, 3, 4]

@@ -1,0 +1,268 @@
+"""Whole runs, in this process, on small made-up digits."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_mlp.config import Config, DataConfig, ModelConfig, Normalization, OptimConfig, Schedule, TrainerConfig
+from mnist_mlp.errors import UserError
+from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.fit import fit
+
+
+@pytest.fixture
+def config(idx_root: Path) -> Config:
+    return Config(
+        data=DataConfig(root=str(idx_root), val_size=60, batch_size=16),
+        model=ModelConfig(hidden_layers=2, hidden_units=[12], dropout=0.1),
+        optim=OptimConfig(lr=0.05, schedule=Schedule.one_cycle),
+        trainer=TrainerConfig(max_epochs=3, steps_per_execution=4, progress=False, figures=False),
+    )
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
+def assert_equal_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def with_trainer(config: Config, **changes: Any) -> Config:
+    return replace(config, trainer=replace(config.trainer, **changes))
+
+
+def test_a_run_learns_and_tells_everything_in_result_json(config: Config, tmp_path: Path) -> None:
+    result = fit(config, tmp_path / "run", ["optim.lr=0.05"])
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == json.loads(json.dumps(result.to_json()))
+    assert set(result.to_json()) == {
+        *(
+            "schema_version",
+            "status",
+            "overrides",
+            "config",
+            "fingerprint",
+            "data",
+            "parameters",
+            "epochs",
+            "best_epoch",
+            "metrics",
+        ),
+        *("per_class", "confusion_matrix", "timing", "environment"),
+    }
+    assert result.status == "finished"
+    assert result.data == {"source": "mnist", "train": 240, "val": 60, "test": 100}
+    assert result.parameters == (784 + 1) * 12 + 13 * 12 + 13 * 10
+    assert result.metrics["test/accuracy"] > 0.8
+    assert {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "accuracy")} <= set(
+        result.metrics
+    )
+    matrix = np.array(result.confusion_matrix)
+    assert matrix.shape == (10, 10)
+    assert matrix.sum() == 100
+    assert matrix.trace() / 100 == pytest.approx(result.metrics["test/accuracy"])
+    assert result.per_class["support"] == matrix.sum(1).tolist()
+    assert set(result.timing) == {"fit_seconds", "epoch_seconds", "compile_seconds", "images_per_second"}
+    assert {"device", "threads", "python", "torch", "lightning", "torchmetrics", "hydra", "commit"} == set(
+        result.environment
+    )
+    assert result.config["trainer"]["accelerator"] in ("cpu", "gpu")
+
+
+def test_metrics_csv_has_a_row_per_epoch_and_steps_count_mini_batches(config: Config, tmp_path: Path) -> None:
+    result = fit(config, tmp_path)
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [int(row["step"]) for row in rows] == [15, 30, 45]  # 240 images / 16
+    chosen = rows[result.best_epoch - 1]
+    assert float(chosen["val/accuracy"]) == result.metrics["val/accuracy"]
+    assert float(chosen["val/accuracy"]) == max(float(row["val/accuracy"]) for row in rows)
+
+
+def test_the_same_settings_give_the_same_metrics(config: Config, tmp_path: Path) -> None:
+    first, second = fit(config, tmp_path / "a"), fit(config, tmp_path / "b")
+    assert first.metrics == second.metrics
+    assert fit(replace(config, seed=1), tmp_path / "c").metrics != first.metrics
+
+
+def test_blocks_of_one_and_of_many_steps_give_the_same_weights_bit_for_bit(config: Config, tmp_path: Path) -> None:
+    for steps in (1, 50):
+        fit(with_trainer(config, steps_per_execution=steps), tmp_path / str(steps))
+    assert_equal_weights(tmp_path / "1/checkpoints/last.ckpt", tmp_path / "50/checkpoints/last.ckpt")
+
+
+def test_checkpoints_load_weights_only_and_without_arguments(config: Config, tmp_path: Path) -> None:
+    fit(config, tmp_path)
+    for name in ("best", "last"):
+        path = tmp_path / "checkpoints" / f"{name}.ckpt"
+        model = DigitClassifier.load_from_checkpoint(path)
+        assert torch.equal(model.mlp.layers[0].weight, weights(path)["mlp.layers.0.weight"])
+    assert model.hparams["model"]["hidden_units"] == [12]
+
+
+def test_a_run_that_was_cut_off_ends_as_if_it_never_stopped(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = fit(config, tmp_path / "unbroken")
+
+    start_epoch = DigitClassifier.on_train_epoch_start
+
+    def power_cut(self: DigitClassifier) -> None:
+        if self.current_epoch == 2:
+            raise RuntimeError("power cut")
+        start_epoch(self)
+
+    monkeypatch.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(config, tmp_path / "broken")
+    monkeypatch.undo()
+    assert not (tmp_path / "broken/result.json").exists()
+    resumed = fit(config, tmp_path / "broken")
+    assert resumed.metrics == unbroken.metrics
+    assert resumed.epochs == 3
+    assert_equal_weights(tmp_path / "unbroken/checkpoints/last.ckpt", tmp_path / "broken/checkpoints/last.ckpt")
+
+
+def test_a_finished_run_is_returned_and_other_settings_are_refused(config: Config, tmp_path: Path) -> None:
+    first = fit(config, tmp_path)
+    stamp = (tmp_path / "checkpoints/last.ckpt").stat().st_mtime_ns
+    assert fit(with_trainer(config, steps_per_execution=7), tmp_path) == first
+    assert (tmp_path / "checkpoints/last.ckpt").stat().st_mtime_ns == stamp
+    other = replace(config, optim=replace(config.optim, lr=0.01))
+    with pytest.raises(UserError, match=r"optim.lr: 0.05 -> 0.01.*resume=never"):
+        fit(other, tmp_path)
+    assert fit(replace(other, resume="never"), tmp_path).config["optim"]["lr"] == 0.01
+
+
+def test_a_diverging_run_stops_and_still_tells_its_result(config: Config, tmp_path: Path) -> None:
+    wild = replace(config, optim=replace(config.optim, lr=1e8, schedule=Schedule.constant))
+    result = fit(with_trainer(wild, figures=True), tmp_path)
+    assert result.status == "diverged"
+    assert result.epochs == 1
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["metrics"]["train/loss"] is None
+    assert sum(map(sum, written["confusion_matrix"])) == 100
+
+
+@pytest.mark.parametrize("how", ["trained to the end", "stopped early", "diverged"])
+def test_a_run_cut_off_between_training_and_result_is_only_tested(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    if how == "stopped early":
+        config = with_trainer(replace(config, optim=OptimConfig(lr=1e-12)), max_epochs=30, early_stopping=2)
+    if how == "diverged":
+        config = replace(config, optim=OptimConfig(lr=1e8))
+    unbroken = fit(config, tmp_path / "unbroken")
+
+    def power_cut(*arguments: object) -> None:
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("mnist_mlp.training.artifacts.write_artifacts", power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(config, tmp_path / "broken")
+    monkeypatch.undo()
+    stamp = (tmp_path / "broken/checkpoints/last.ckpt").stat().st_mtime_ns
+    resumed = fit(config, tmp_path / "broken")
+    assert (tmp_path / "broken/checkpoints/last.ckpt").stat().st_mtime_ns == stamp
+    assert json.dumps(resumed.metrics) == json.dumps(unbroken.metrics)  # NaN is equal to itself here
+    assert [getattr(resumed, key) for key in ("status", "epochs", "best_epoch")] == [
+        getattr(unbroken, key) for key in ("status", "epochs", "best_epoch")
+    ]
+
+
+def test_without_validation_the_last_epoch_is_kept(config: Config, tmp_path: Path) -> None:
+    result = fit(replace(config, data=replace(config.data, val_size=0)), tmp_path)
+    assert result.data["train"] == 300
+    assert result.best_epoch == 3
+    assert not [name for name in result.metrics if name.startswith("val/")]
+    assert_equal_weights(tmp_path / "checkpoints/best.ckpt", tmp_path / "checkpoints/last.ckpt")
+
+
+def test_early_stopping_stops_when_validation_stands_still(config: Config, tmp_path: Path) -> None:
+    frozen = replace(config, optim=OptimConfig(lr=1e-12))
+    result = fit(with_trainer(frozen, max_epochs=30, early_stopping=2), tmp_path)
+    assert result.epochs == 3
+    assert result.best_epoch == 1
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adamw"}, {"batch_norm": True}, {"rotation": 10.0, "elastic": 1.0}])
+def test_every_kind_of_step_learns(config: Config, tmp_path: Path, changes: dict[str, Any]) -> None:
+    if "optimizer" in changes:
+        config = replace(config, optim=OptimConfig(name=Config().optim.name.__class__.adamw, lr=0.005))
+    elif "batch_norm" in changes:
+        config = replace(config, model=replace(config.model, batch_norm=True))
+    else:
+        config = replace(config, augment=replace(config.augment, **changes))
+    assert fit(config, tmp_path).metrics["test/accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_every_precision_runs(config: Config, tmp_path: Path, precision: str) -> None:
+    assert fit(with_trainer(config, precision=precision), tmp_path).metrics["test/accuracy"] > 0.5
+
+
+def test_a_profiler_writes_into_the_run_folder(config: Config, tmp_path: Path) -> None:
+    from mnist_mlp.config import Profiler
+
+    fit(with_trainer(config, profiler=Profiler.simple, max_epochs=1), tmp_path)
+    assert "training_step" in (tmp_path / "fit-profile.txt").read_text()
+
+
+def test_every_normalization_can_be_trained(config: Config, tmp_path: Path) -> None:
+    for choice in Normalization:
+        data = replace(config.data, normalization=choice)
+        assert fit(replace(config, data=data), tmp_path / choice.value).metrics["test/accuracy"] > 0.5
+
+
+def test_the_console_shows_settings_epochs_and_nothing_on_stderr(
+    config: Config, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fit(with_trainer(config, progress=True), tmp_path)
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "784-12-12-10" in out
+    assert "NOT the official MNIST" in out
+    assert [line.split()[0] for line in out.splitlines()[-3:]] == ["1/3", "2/3", "3/3"]
+
+
+@pytest.mark.mnist
+def test_the_defaults_reach_97_percent_on_full_mnist(mnist_root: str, tmp_path: Path) -> None:
+    config = Config(data=DataConfig(root=mnist_root), optim=OptimConfig(lr=0.005), trainer=TrainerConfig(max_epochs=6))
+    result = fit(config, tmp_path)
+    assert result.data == {"source": "mnist", "train": 55_000, "val": 5_000, "test": 10_000}
+    assert result.metrics["test/accuracy"] >= 0.97
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_a_compiled_run_gives_the_same_result_and_says_what_compiling_took(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    eager = fit(config, tmp_path / "eager")
+    compiled = fit(with_trainer(config, compile=True, progress=True), tmp_path / "compiled")
+    for name, value in eager.metrics.items():
+        assert compiled.metrics[name] == pytest.approx(value, rel=0.02), name
+    assert (eager.epochs, eager.best_epoch) == (compiled.epochs, compiled.best_epoch)
+    seconds = compiled.timing["compile_seconds"]
+    assert eager.timing["compile_seconds"] == 0 < seconds
+    assert f"compiling the step ... {seconds:.1f} s; kept for later runs\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_a_mini_batch_of_all_images_is_compiled_too(config: Config, tmp_path: Path) -> None:
+    large = replace(config, data=replace(config.data, batch_size=1_000))
+    assert fit(with_trainer(large, compile=True), tmp_path).timing["compile_seconds"] > 0
+
+
+def test_compiling_is_refused_on_several_devices() -> None:
+    with pytest.raises(UserError, match=r"trainer\.compile=true is for one device but trainer\.devices=2: use"):
+        Config(trainer=TrainerConfig(compile=True, devices=2))

@@ -7,11 +7,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping
 
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.training.checkpoint import DurableCheckpointIO, PortableCheckpoint
 
 MONITOR = "val/accuracy"
 
@@ -47,10 +48,10 @@ def build_trainer(
         "save_on_train_epoch_end": True,
     }
     if has_val:
-        callbacks.append(ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", **options))
-        callbacks.append(ModelCheckpoint(filename="last", **options))
+        callbacks.append(PortableCheckpoint(filename="best", monitor=MONITOR, mode="max", **options))
+        callbacks.append(PortableCheckpoint(filename="last", **options))
     else:
-        callbacks.append(ModelCheckpoint(filename="best", save_last=True, **options))
+        callbacks.append(PortableCheckpoint(filename="best", save_last=True, **options))
     patience = config.trainer.early_stopping
     if patience:
         callbacks.append(EarlyStopping(MONITOR, mode="max", patience=patience, check_on_train_epoch_end=True))
@@ -67,7 +68,7 @@ def build_trainer(
         logger=False,  # TensorBoardLog writes per epoch, whatever the block size
         callbacks=callbacks,
         # without it Lightning would take a SLURM on the machine for its own, even with one device
-        plugins=None if many else [LightningEnvironment()],
+        plugins=[DurableCheckpointIO(), *([] if many else [LightningEnvironment()])],
         profiler=_profiler(config.trainer.profiler.value, folder),
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -479,6 +479,17 @@ def test_a_broken_cache_is_ignored_and_rewritten(reads: list[str], tmp_path: Pat
     assert cached.read_bytes() == good
 
 
+def test_a_cache_of_the_right_shape_with_one_wrong_pixel_is_ignored(reads: list[str], tmp_path: Path) -> None:
+    good = load_digits("sample", "unused").digest
+    (cached,) = (tmp_path / "cache").rglob("*.npy")
+    rows = np.load(cached)
+    rows[7, 100] ^= 1
+    np.save(cached, rows)
+    load_digits.cache_clear()
+    assert load_digits("sample", "unused").digest == good
+    assert len(reads) == 2
+
+
 def test_a_cache_that_cannot_be_written_is_no_matter(reads: list[str], tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     assert len(sample_again()[0]) == 4_000
@@ -566,3 +577,19 @@ def test_one_wrong_pixel_in_full_mnist_is_refused(mnist_root: str, tmp_path: Pat
     (raw(tmp_path) / NAMES[2]).write_bytes(wrong)
     with pytest.raises(UserError, match=f"{NAMES[2]} is corrupt .* expected the official content"):
         load_digits("auto", str(tmp_path))
+
+
+@pytest.mark.mnist
+def test_the_official_digest_is_that_of_the_content(mnist_root: str) -> None:
+    digits = load_digits("mnist", mnist_root)
+    assert digits.digest == OFFICIAL_DIGEST == content_digest(digits)
+
+
+def test_one_other_pixel_or_label_gives_another_digest() -> None:
+    digits = load_digits("sample", "unused")
+    pixels, labels = digits.train_images.clone(), digits.test_labels.clone()
+    pixels[3, 14, 15] ^= 1
+    labels[[0, -1]] = labels[[-1, 0]]
+    changed = [replace(digits, train_images=pixels), replace(digits, test_labels=labels)]
+    assert len({content_digest(one) for one in (digits, *changed)}) == 3
+    assert replace(digits, train_images=digits.train_images.clone()).digest == digits.digest

@@ -1,7 +1,6 @@
 """One run from configuration to result: resolve, reuse or start, train, test the best checkpoint, write the result."""
 
 import logging
-import os
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,8 @@ from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoard
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
 from mnist_mlp.training.metrics import to_float
-from mnist_mlp.training.trainer import build_trainer, choose_accelerator, threads_per_job
+from mnist_mlp.training.processes import launcher_variables, process_rank, threads_per_job
+from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
 TEST_SCALARS = (
     "loss", "accuracy", "precision_macro", "recall_macro", "f1_macro", "calibration_error", "top2_accuracy",
@@ -63,15 +63,17 @@ def fit(
     of a sweep: it prints less, and a run of other settings in its folder is archived instead of refused. callbacks:
     further Lightning callbacks. UserError says what the user can correct; then nothing was written.
     """
-    with quiet_lightning(), _threads(config.trainer.threads or threads_per_job()):
+    devices = config.trainer.devices
+    with quiet_lightning(), launcher_variables(devices), _threads(config.trainer.threads or threads_per_job()):
+        is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         request = _resolve(config, RunFolder(path), overrides, sweep_place)
-        earlier = _reuse_or_archive(request) if _is_main() else None
+        earlier = _reuse_or_archive(request) if is_main else None
         if earlier is not None:
             return earlier
         data = DigitData.from_config(config, request.digits)
         torch.manual_seed(config.seed)
         model = DigitClassifier.from_config(config)
-        if _is_main():
+        if is_main:
             _start(request, data, model, records or {})
         return _train_and_test(request, data, model, callbacks)
 
@@ -152,11 +154,6 @@ def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: D
     model.load_state_dict(chosen["state_dict"])  # not ckpt_path=, which would wind the callbacks back to that epoch
     trainer.test(model, datamodule=data, verbose=False)
     return int(chosen["epoch"]) + 1
-
-
-def _is_main() -> bool:
-    """The other processes of a DDP run follow this one's decisions."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 @contextmanager

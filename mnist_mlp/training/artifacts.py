@@ -33,7 +33,10 @@ def plot_test_results(
     result: RunResult, images: NDArray[np.uint8], truth: NDArray[np.int64], predicted: NDArray[np.int64],
     probabilities: NDArray[np.float32], weights: NDArray[np.float32],
 ) -> Iterator[tuple[str, plots.Figure]]:  # fmt: skip
-    """Figures of the test by name. images (n, 28, 28), truth and predicted (n,), probabilities (n, 10), weights (units, 784)."""
+    """Figures of the test by name.
+
+    images (n, 28, 28), truth and predicted (n,), probabilities (n, 10), weights (units, 784).
+    """
     probabilities, weights = np.nan_to_num(probabilities), np.nan_to_num(weights)  # of a diverged run
     matrix = np.array(result.confusion_matrix)
     accuracy = f"test accuracy {100 * result.metric('test/accuracy'):.2f} %"

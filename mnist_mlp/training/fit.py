@@ -23,6 +23,7 @@ from mnist_mlp.runs.settings import describe
 from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
+from mnist_mlp.training.memory import check_memory
 from mnist_mlp.training.metrics import to_float
 from mnist_mlp.training.processes import launcher_variables, process_rank, threads_per_job
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
@@ -82,6 +83,7 @@ def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_
     accelerator = choose_accelerator(config)
     if config.trainer.compile:
         check_compiler(accelerator)
+    check_memory(config, accelerator)
     digits = load_digits(config.data.source.value, config.data.root)
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator

@@ -1,8 +1,8 @@
 """Which process of a run this is.
 
-Launchers (Lightning's own, torchrun, srun) say so in environment variables. Batch scripts, notebooks and services set the
-same variables for reasons of their own, so they count only where they describe a run of as many processes as were asked
-for. Imports neither torch nor Lightning.
+Launchers (Lightning's own, torchrun, srun) say so in environment variables. Batch scripts, notebooks and services set
+the same variables for reasons of their own, so they count only where they describe a run of as many processes as were
+asked for. Imports neither torch nor Lightning.
 """
 
 import os

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from mnist_mlp.errors import UserError
 
 OFFICIAL_TRAIN = 60_000
+MOST_UNITS = 1_000_000
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
@@ -122,19 +123,23 @@ class DataConfig:
         ge=0,
         lt=OFFICIAL_TRAIN,
     )
-    batch_size: int = option(64, "images per optimiser step and device", ge=1)
-    split_seed: int = option(0, "the only seed of validation and subset choice", ge=0)
+    batch_size: int = option(64, "images per optimiser step and device", ge=1, le=OFFICIAL_TRAIN)
+    split_seed: int = option(0, "the only seed of validation and subset choice", ge=0, le=2**32 - 1)
 
 
 @dataclass
 class ModelConfig:
     hidden_layers: int = option(3, "0 is the linear classifier", ge=0, le=100)
     hidden_units: list[int] = option(
-        [256], "width of each hidden layer", values="[n] for every layer, or one n per layer, each >= 1"
+        [256], "width of each hidden layer", values="[n] for every layer, or one n per layer, each from 1 to 1,000,000"
     )
     activation: Activation = option(Activation.relu, "after each hidden layer")
     dropout: float = option(0.0, "probability of dropping a hidden unit", ge=0.0, lt=1.0)
-    batch_norm: bool = option(False, "batch normalisation before each activation")
+    batch_norm: bool = option(
+        False,
+        "batch normalisation before each activation; a last mini-batch of a single image, of which there is no"
+        " variance, joins the one before it",
+    )
 
 
 @dataclass
@@ -156,8 +161,8 @@ class AugmentConfig:
     scale: float = option(0.0, "largest relative change of size, per axis", ge=0.0, lt=1.0)
     shear: float = option(0.0, "largest shear, degrees either way", ge=0.0, lt=90.0)
     translate: float = option(0.0, "largest shift, pixels either way, per axis", ge=0.0, le=28.0)
-    elastic: float = option(0.0, "elastic distortion (Simard 2003): RMS displacement per axis, pixels", ge=0.0)
-    elastic_sigma: float = option(5.0, "elastic distortion: blur of the displacement field, pixels", gt=0.0)
+    elastic: float = option(0.0, "elastic distortion (Simard 2003): RMS displacement per axis, pixels", ge=0.0, le=28.0)
+    elastic_sigma: float = option(5.0, "elastic distortion: blur of the displacement field, pixels", ge=0.1, le=100.0)
 
     def strengths(self) -> dict[str, float]:
         """The keyword arguments of `augment`; empty where nothing is to be distorted."""
@@ -167,24 +172,31 @@ class AugmentConfig:
 
 @dataclass
 class TrainerConfig:
-    max_epochs: int = option(10, "epochs", ge=1)
+    max_epochs: int = option(10, "epochs", ge=1, le=100_000)
     accelerator: Accelerator = option(Accelerator.auto, "auto takes a GPU if there is one")
-    devices: int = option(1, "number of devices; with several, each step takes batch_size images on each", ge=1)
+    devices: int = option(1, "number of devices; with several, each step takes batch_size images on each", ge=1, le=64)
     strategy: Strategy = option(
         Strategy.auto, "how several devices work together (Lightning's strategy)", affects_result=False
     )
     precision: str = option("32-true", "number format, as Lightning names it", choices=PRECISIONS)
     steps_per_execution: int = option(
-        50, "optimiser steps per Lightning batch; changes speed, never the result", ge=1, affects_result=False
+        50,
+        "optimiser steps per Lightning batch; changes speed, never the result",
+        ge=1,
+        le=1_000_000,
+        affects_result=False,
     )
     compile: bool = option(
         False,
         "compile the whole optimiser step: faster after a wait of seconds, the same numbers but for rounding",
     )
     threads: int = option(
-        0, "CPU threads of PyTorch; 0: all cores, shared among parallel jobs. Their number changes rounding", ge=0
+        0, "CPU threads of PyTorch; 0: all cores, shared among parallel jobs. Their number changes rounding",
+        ge=0, le=256,
+    )  # fmt: skip
+    early_stopping: int = option(
+        0, "stop after so many epochs without better validation accuracy; 0: never", ge=0, le=100_000
     )
-    early_stopping: int = option(0, "stop after so many epochs without better validation accuracy; 0: never", ge=0)
     profiler: Profiler = option(
         Profiler.none, "Lightning's profiler; its output goes to the run folder", affects_result=False
     )
@@ -336,13 +348,25 @@ def _relation_faults(config: Config) -> Iterator[str]:
     if not legal:
         yield f"data.subset={config.data.subset} is out of range: allowed is full, half or a fraction in (0, 1]"
     units, layers = config.model.hidden_units, config.model.hidden_layers
-    if min(units, default=0) < 1:
-        yield f"model.hidden_units={units} is out of range: give at least one width, each >= 1"
+    if min(units, default=0) < 1 or max(units) > MOST_UNITS:
+        yield f"model.hidden_units={units} is out of range: give at least one width, each from 1 to {MOST_UNITS:,}"
     elif layers > 0 and len(units) not in (1, layers):
         yield (
             f"model.hidden_units={units} has {len(units)} widths but model.hidden_layers={layers}: "
             f"give one width for all layers or {layers} of them"
         )
+    yield from _trainer_faults(config)
+    if config.model.batch_norm and layers > 0 and config.data.batch_size == 1:
+        yield (
+            "data.batch_size=1 with model.batch_norm=true: a single image has no variance to normalise by; "
+            "use data.batch_size=2 or more, or model.batch_norm=false"
+        )
+    yield from _reference_faults(config)
+    if config.name is not None and not re.fullmatch(r"\w[\w.+-]*", config.name):
+        yield f"name={config.name!r} is no plain folder name: use letters, digits, '_', '-', '.' and '+'"
+
+
+def _trainer_faults(config: Config) -> Iterator[str]:
     if config.trainer.early_stopping and config.data.val_size == 0:
         yield (
             f"trainer.early_stopping={config.trainer.early_stopping} needs validation images but data.val_size=0: "
@@ -353,5 +377,16 @@ def _relation_faults(config: Config) -> Iterator[str]:
             f"trainer.compile=true is for one device but trainer.devices={config.trainer.devices}: "
             "use trainer.devices=1 or trainer.compile=false"
         )
-    if config.name is not None and not re.fullmatch(r"\w[\w.+-]*", config.name):
-        yield f"name={config.name!r} is no plain folder name: use letters, digits, '_', '-', '.' and '+'"
+
+
+def _reference_faults(config: Config) -> Iterator[str]:
+    accuracy = config.reference.test_accuracy
+    if accuracy is not None and not 0 <= accuracy <= 1:
+        yield f"reference.test_accuracy={accuracy} is out of range: allowed is a part of one, or null"
+    for score in ("f1", "precision", "recall"):
+        stated = getattr(config.reference, f"{score}_per_class")
+        if stated and (len(stated) != 10 or not all(0 <= value <= 1 for value in stated)):
+            yield (
+                f"reference.{score}_per_class={stated} is out of range: "
+                "allowed is a part of one for each of digits 0 to 9, or []"
+            )

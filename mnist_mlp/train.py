@@ -1,6 +1,5 @@
 """Command: train one MLP, or with -m a sweep of them, and test the checkpoint that validation chose."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -36,6 +35,7 @@ def single_run(cfg: DictConfig) -> None:
         config = choose_config(cfg, folder)
         with quick_start():
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
+            from mnist_mlp.training.processes import process_rank
 
         earlier = read_json(folder.result_file)
         result = fit(config, folder.path, app.overrides.task, records(cfg))
@@ -46,7 +46,7 @@ def single_run(cfg: DictConfig) -> None:
         kept = folder.last_checkpoint.is_file()
         print(f"\ninterrupted{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)
         raise SystemExit(130) from None
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if process_rank(config.trainer.devices) == 0:
         if result.to_json() == earlier:
             print("This run was finished before; resume=never would start it over.")
         print(classification_report(result.confusion_matrix))

@@ -17,7 +17,8 @@ import torch
 from mnist_mlp.benchmark.baselines import BASELINES, Setup, images_of
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.environment import environment
-from mnist_mlp.training.trainer import choose_accelerator, threads_per_job
+from mnist_mlp.training.processes import threads_per_job
+from mnist_mlp.training.trainer import choose_accelerator
 
 KIBIBYTE = 1 if sys.platform == "darwin" else 1024
 """Bytes in the unit of ru_maxrss."""

@@ -36,14 +36,19 @@ def read_predictions(folder: RunFolder) -> Predictions | None:
         return None
 
 
-def write_predictions(folder: RunFolder, truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> None:
-    """Write index, truth, prediction (n,) and probabilities (n, 10) of the test images in file order."""
+def write_predictions(
+    folder: RunFolder, truth: NDArray[np.int64], predicted: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> None:
+    """Write index, truth, prediction (n,) and probabilities (n, 10) of the test images in file order.
+
+    predicted: from the logits; float32 probabilities can tie where logits do not.
+    """
     content = io.BytesIO()
     np.savez_compressed(
         content,
         index=np.arange(len(truth)),
         truth=truth.astype(np.uint8),
-        prediction=probabilities.argmax(1).astype(np.uint8),
+        prediction=predicted.astype(np.uint8),
         probabilities=probabilities.astype(np.float32),
     )
     write_bytes(folder.predictions_file, content.getvalue())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from torch import Tensor
-from torch.nn.functional import nll_loss
+from torch.nn.functional import cross_entropy
 
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
@@ -42,9 +42,10 @@ class TestSetMonitor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DigitClassifier)
-        probabilities = pl_module.probabilities(self._images)
-        loss = nll_loss(probabilities.double().log(), self._labels.cpu())
-        accuracy = (probabilities.argmax(1) == self._labels.cpu()).double().mean()
+        with trainer.precision_plugin.forward_context():  # in the number format of validation and of the final test
+            logits = pl_module.logits(self._images)
+        loss = cross_entropy(logits.double(), self._labels.cpu())
+        accuracy = (logits.argmax(1) == self._labels.cpu()).double().mean()
         self.curve = {"test/loss": loss.item(), "test/accuracy": accuracy.item()}
 
 

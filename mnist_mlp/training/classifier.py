@@ -15,7 +15,7 @@ from mnist_mlp.models.mlp import MLP
 from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.compile import CompiledStep
 from mnist_mlp.training.lightning_adapter import count_optimizer_steps
-from mnist_mlp.training.metrics import MeanLoss, evaluation_metrics, training_metrics
+from mnist_mlp.training.metrics import KeptLogits, MeanLoss, evaluation_metrics, training_metrics
 from mnist_mlp.training.optimizer import FunctionalOptimizer, make_optimizer
 from mnist_mlp.training.runner import BlockRunner, CUDAGraphRunner, run_eager
 from mnist_mlp.training.schedule import schedule_factor
@@ -60,6 +60,7 @@ class DigitClassifier(pl.LightningModule):
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.train_metrics = training_metrics()
         self.val_metrics, self.test_metrics = evaluation_metrics(), evaluation_metrics(calibration=True)
+        self._kept_logits = KeptLogits()
         self._optim, self._augment, self._seed, self._compile = optim, augment, seed, compile_step
         self._total_steps = 0
         self._runner: BlockRunner | None = None
@@ -67,6 +68,8 @@ class DigitClassifier(pl.LightningModule):
         """The compiled step of this training, where it was asked for."""
         self.results: dict[str, dict[str, Tensor]] = {}
         """Latest value of every metric of each split, on the CPU: by split and by name."""
+        self.test_logits: Tensor | None = None
+        """The logits (n, 10) from which the latest test took its metrics, float32 on the CPU, images in file order."""
 
     @classmethod
     def from_config(cls, config: Config) -> "DigitClassifier":
@@ -109,12 +112,16 @@ class DigitClassifier(pl.LightningModule):
         logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
         return logits
 
-    @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """images: (n, 28, 28) uint8 on any device -> probabilities: (n, 10) float32 on the CPU."""
+        return self.logits(images).softmax(1)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """images: (n, 28, 28) uint8 on any device -> logits without dropout: (n, 10) float32 on the CPU."""
         was_training = self.training
         self.eval()
-        parts = [self(part.to(self.device)).float().softmax(1).cpu() for part in images.split(EVAL_BATCH)]
+        parts = [self(part.to(self.device)).float().cpu() for part in images.split(EVAL_BATCH)]
         self.train(was_training)
         return torch.cat(parts)
 
@@ -134,7 +141,8 @@ class DigitClassifier(pl.LightningModule):
         self._evaluate(block, self.val_loss, self.val_metrics)
 
     def test_step(self, block: BatchBlock) -> None:
-        self._evaluate(block, self.test_loss, self.test_metrics)
+        logits = self._evaluate(block, self.test_loss, self.test_metrics)
+        self._kept_logits.update(torch.cat(block.batches), logits)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return make_optimizer(self._optim, self.parameters())
@@ -157,6 +165,8 @@ class DigitClassifier(pl.LightningModule):
         self._log("val", self.val_loss, self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
+        self.test_logits = self._kept_logits.compute().cpu()
+        self._kept_logits.reset()
         self._log("test", self.test_loss, self.test_metrics)
 
     def lr_at(self, step: int) -> float:
@@ -189,11 +199,15 @@ class DigitClassifier(pl.LightningModule):
         assert isinstance(optimizer, torch.optim.Optimizer)
         return optimizer
 
-    def _evaluate(self, block: BatchBlock, loss: MeanLoss, metrics: Any) -> None:
+    def _evaluate(self, block: BatchBlock, loss: MeanLoss, metrics: Any) -> Tensor:
+        """The logits (images in the block, 10), after counting them."""
+        kept = []
         for batch in block.batches:
             labels, logits = block.labels[batch], self(block.images[batch]).float()
             loss.update(cross_entropy(logits, labels)[None], self._sizes(block))
             metrics.update(logits, labels)
+            kept.append(logits)
+        return torch.cat(kept)
 
     @staticmethod
     def _sizes(block: BatchBlock) -> Tensor:

@@ -1,7 +1,6 @@
 """One run from configuration to result: resolve, reuse or start, train, test the best checkpoint, write the result."""
 
 import logging
-import os
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +26,10 @@ from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoard
 from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
+from mnist_mlp.training.memory import check_memory
 from mnist_mlp.training.metrics import to_float
-from mnist_mlp.training.trainer import build_trainer, choose_accelerator, threads_per_job
+from mnist_mlp.training.processes import launcher_variables, process_rank, threads_per_job
+from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
 TEST_SCALARS = (
     "loss", "accuracy", "precision_macro", "recall_macro", "f1_macro", "calibration_error", "top2_accuracy",
@@ -65,14 +66,17 @@ def fit(
     of a sweep: it prints less, and a run of other settings in its folder is archived instead of refused. callbacks:
     further Lightning callbacks. UserError says what the user can correct; then nothing was written.
     """
-    with quiet_lightning(), _threads(config.trainer.threads or threads_per_job()), ExitStack() as held:
+    devices = config.trainer.devices
+    threads = _threads(config.trainer.threads or threads_per_job())
+    with quiet_lightning(), launcher_variables(devices), threads, ExitStack() as held:
+        is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         request = _resolve(config, RunFolder(path), overrides, sweep_place)
-        if _is_main() and (earlier := _finished(request) or _claim(request, held)) is not None:
+        if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
             return earlier
         data = DigitData.from_config(config, request.digits)
         torch.manual_seed(config.seed)
         model = DigitClassifier.from_config(config)
-        if _is_main():
+        if is_main:
             request = _start(request, data, model, records or {})
         return _train_and_test(request, data, model, callbacks)
 
@@ -81,6 +85,7 @@ def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_
     accelerator = choose_accelerator(config)
     if config.trainer.compile:
         check_compiler(accelerator)
+    check_memory(config, accelerator)
     digits = load_digits(config.data.source.value, config.data.root)
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
@@ -191,11 +196,6 @@ def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: D
     model.load_state_dict(chosen["state_dict"])  # not ckpt_path=, which would wind the callbacks back to that epoch
     trainer.test(model, datamodule=data, verbose=False)
     return int(chosen["epoch"]) + 1
-
-
-def _is_main() -> bool:
-    """The other processes of a DDP run follow this one's decisions."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 @contextmanager

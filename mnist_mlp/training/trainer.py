@@ -1,18 +1,18 @@
 """The Lightning Trainer of a configuration: device, checkpoints, early stopping, profiler."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.callbacks import EarlyStopping
 
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.checkpoint import DurableCheckpointIO, PortableCheckpoint
+from mnist_mlp.training.processes import launched_by_slurm
 
 MONITOR = "val/accuracy"
 
@@ -27,14 +27,6 @@ def choose_accelerator(config: Config) -> str:
             "use fewer devices, or trainer.accelerator=cpu"
         )
     return accelerator
-
-
-def threads_per_job() -> int:
-    """The CPU threads that SLURM gave this process, else its share of the cores where several jobs run at once."""
-    if "SLURM_CPUS_PER_TASK" in os.environ:
-        return int(os.environ["SLURM_CPUS_PER_TASK"])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("MNIST_MLP_PARALLEL_JOBS", "1")))
 
 
 def build_trainer(
@@ -67,12 +59,16 @@ def build_trainer(
         num_sanity_val_steps=0,
         logger=False,  # TensorBoardLog writes per epoch, whatever the block size
         callbacks=callbacks,
-        # without it Lightning would take a SLURM on the machine for its own, even with one device
-        plugins=[DurableCheckpointIO(), *([] if many else [LightningEnvironment()])],
+        # the environment is named, or Lightning would take any SLURM on the machine for its own, even with one device
+        plugins=[DurableCheckpointIO(), _cluster(config.trainer.devices)],
         profiler=_profiler(config.trainer.profiler.value, folder),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _cluster(devices: int) -> ClusterEnvironment:
+    return SLURMEnvironment(auto_requeue=False) if launched_by_slurm(devices) else LightningEnvironment()
 
 
 def _profiler(name: str, folder: RunFolder) -> pl.profilers.Profiler | None:

@@ -274,3 +274,19 @@ def test_a_mini_batch_of_all_images_is_compiled_too(config: Config, tmp_path: Pa
 def test_compiling_is_refused_on_several_devices() -> None:
     with pytest.raises(UserError, match=r"trainer\.compile=true is for one device but trainer\.devices=2: use"):
         Config(trainer=TrainerConfig(compile=True, devices=2))
+
+
+@pytest.mark.parametrize("batch_size", [239, 240])
+def test_batch_norm_and_a_last_mini_batch_of_one_image(batch_size: int, config: Config, tmp_path: Path) -> None:
+    model = replace(config.model, batch_norm=True)
+    result = fit(replace(config, model=model, data=replace(config.data, batch_size=batch_size)), tmp_path)
+    assert result.status == "finished"
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_batch_norm_with_a_single_training_image_is_refused(config: Config, tmp_path: Path) -> None:
+    data = replace(config.data, subset="0.004")
+    with pytest.raises(UserError, match=r"^model\.batch_norm=true needs at least 2 images per mini-batch"):
+        fit(replace(config, model=replace(config.model, batch_norm=True), data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

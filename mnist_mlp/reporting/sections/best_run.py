@@ -106,4 +106,4 @@ def _drawn(
     except UserError as error:
         notes.append(f"No digits are shown: {error}.")
         return
-    yield from sample_grids(images, truth, probabilities)
+    yield from sample_grids(images, truth, predictions.predicted, probabilities)

@@ -31,6 +31,7 @@ class Activation(Enum):
     gelu = "gelu"
     silu = "silu"
     elu = "elu"
+    mish = "mish"
     tanh = "tanh"
     sigmoid = "sigmoid"
 
@@ -39,6 +40,7 @@ class Optimizer(Enum):
     sgd = "sgd"
     adam = "adam"
     adamw = "adamw"
+    nadam = "nadam"
 
 
 class Schedule(Enum):
@@ -141,8 +143,8 @@ class ModelConfig:
 class OptimConfig:
     name: Optimizer = option(Optimizer.sgd, "optimiser")
     lr: float = option(0.01, "learning rate; the peak, where the schedule varies it", gt=0.0)
-    momentum: float = option(0.9, "momentum of sgd; beta1 of adam and adamw", ge=0.0, lt=1.0)
-    weight_decay: float = option(0.0, "L2 penalty (sgd, adam); decoupled decay (adamw)", ge=0.0)
+    momentum: float = option(0.9, "momentum of sgd; beta1 of adam, adamw and nadam", ge=0.0, lt=1.0)
+    weight_decay: float = option(0.0, "L2 penalty (sgd, adam, nadam); decoupled decay (adamw)", ge=0.0)
     schedule: Schedule = option(
         Schedule.constant,
         "learning rate per optimiser step: cosine and linear fall to 0; one_cycle rises for 30 % of them, then falls",

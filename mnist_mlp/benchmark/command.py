@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(json.dumps(alone(given, began)))
             return
         setup = setup_of(given)
-        given.output.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
+        given.output.parent.mkdir(parents=True, exist_ok=True)  # fail now, not after minutes of measuring
         if given.output.is_dir():
             raise UserError(f"--output {given.output} is a folder: give a file")
         report = measure(given, setup)

@@ -45,7 +45,7 @@ def chosen(given: argparse.Namespace) -> list[str]:
 
 
 def measure(given: argparse.Namespace, setup: Any) -> dict[str, Any]:
-    """Everything that the table shows, and the single measurements behind it."""
+    """The figures of the table, and the single measurements behind them."""
 
     names = chosen(given)
     images = images_of(setup)

@@ -28,7 +28,8 @@ from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
 from mnist_mlp.training.memory import check_memory
 from mnist_mlp.training.metrics import to_float
-from mnist_mlp.training.processes import launcher_variables, process_rank, threads_per_job
+from mnist_mlp.training.processes import cores_of_job, launcher_variables, process_rank
+from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
 TEST_SCALARS = (
@@ -67,7 +68,7 @@ def fit(
     further Lightning callbacks. UserError says what the user can correct; then nothing was written.
     """
     devices = config.trainer.devices
-    threads = _threads(config.trainer.threads or threads_per_job())
+    threads = cpu_threads(config.trainer.threads or _threads_of(config))
     with quiet_lightning(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         request = _resolve(config, RunFolder(path), overrides, sweep_place)
@@ -198,14 +199,9 @@ def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: D
     return int(chosen["epoch"]) + 1
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _threads_of(config: Config) -> int:
+    sizes = layer_sizes(config.model.hidden_layers, config.model.hidden_units)
+    return threads_for(step_work(sizes, config.data.batch_size), cores_of_job())
 
 
 @contextmanager

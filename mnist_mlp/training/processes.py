@@ -67,7 +67,7 @@ def unusable_ranks_hidden() -> Iterator[bool]:
         os.environ.update(hidden)
 
 
-def threads_per_job() -> int:
+def cores_of_job() -> int:
     """The CPU threads that SLURM gave this process, else its share of the cores where several jobs run at once."""
     given = _number("SLURM_CPUS_PER_TASK")
     if given:

@@ -96,8 +96,13 @@ def load_job(path: Path) -> Job | None:
     if failure is not None and failure.keys() >= {"reason", "config"}:
         return Job(path, "failed", flatten(failure["config"]), reason=failure["reason"])
     if result is not None:
-        return Job(path, result.status, flatten(result.config), result)
-    return Job(path, "unfinished", flatten(run["config"])) if run is not None else None
+        return Job(path, result.status, _settings(result.config, result.data), result)
+    return Job(path, "unfinished", _settings(run["config"], run.get("data", {}))) if run is not None else None
+
+
+def _settings(config: JSON, data: JSON) -> JSON:
+    """With the digest of the digits, so that runs on different ones are never taken for repetitions."""
+    return flatten(config) | {"data.digest": data.get("digest")}
 
 
 def find_jobs(paths: Iterable[Path]) -> list[Job]:
@@ -115,7 +120,11 @@ def find_jobs(paths: Iterable[Path]) -> list[Job]:
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
     """Dotted keys whose values differ between jobs. The unresolved `auto` of a failed job differs from no value."""
     keys = dict.fromkeys(key for job in jobs for key in job.settings if not EXCLUDED_KEYS.fullmatch(key))
-    return [key for key in keys if len({value_text(job.settings.get(key)) for job in jobs} - {"auto"}) > 1]
+    return [key for key in keys if len({value_text(job.settings.get(key)) for job in jobs} - _unknown(key)) > 1]
+
+
+def _unknown(key: str) -> set[str]:
+    return {"auto", "-"} if key == "data.digest" else {"auto"}
 
 
 def summarize(jobs: Sequence[Job]) -> Summary:

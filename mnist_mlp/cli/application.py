@@ -19,6 +19,7 @@ from mnist_mlp.cli.help import help_text
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
 from mnist_mlp.config import Config
+from mnist_mlp.runs.lock import LOCK_FILE
 
 Job = Callable[[DictConfig], Any]
 
@@ -42,13 +43,15 @@ def launch(job: Job, after_sweep: Callable[[Path], int]) -> None:
         print(help_text(), end="")
         return
     register()
-    PreflightCallback.sweep = None
+    PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
     try:
         code = _run_hydra(job)
     finally:
         if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
             code = after_sweep(PreflightCallback.sweep) or code
+        if PreflightCallback.lock is not None:
+            PreflightCallback.lock.release()
     if code:
         sys.exit(code)
 
@@ -93,5 +96,5 @@ def _full_errors() -> Iterator[bool]:
 def _remove_empty_sweep() -> None:
     """Remove the folder of a sweep of which nothing has started."""
     sweep = PreflightCallback.sweep
-    if sweep is not None and [path.name for path in sweep.glob("*")] == ["multirun.yaml"]:
+    if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
         shutil.rmtree(sweep)

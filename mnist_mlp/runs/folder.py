@@ -2,14 +2,16 @@
 
 import itertools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import JSON, read_json, write_json, write_text
+from mnist_mlp.runs.files import JSON, write_json, write_text
+from mnist_mlp.runs.reading import UnreadableFileError, read_object
 from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.schema import check_failure, check_result, check_run
 from mnist_mlp.runs.settings import differences, settings
 
 
@@ -77,18 +79,26 @@ class RunFolder:
         return self.path / "classification_report.txt"
 
     def run(self) -> JSON | None:
-        """The content of run.json; None where no run has started here that this package could resume."""
-        run = read_json(self.run_file)
-        return run if run and {"config", "fingerprint"} <= run.keys() else None
+        """The content of run.json; None where no run has started here. UnreadableFileError where it is not a run's."""
+        return self._read(self.run_file, check_run)
 
     def failure(self) -> JSON | None:
-        """The content of failure.json; None where nothing failed."""
-        return read_json(self.failure_file)
+        """The content of failure.json; None where nothing failed. UnreadableFileError where it does not say what did."""
+        return self._read(self.failure_file, check_failure)
 
     def result(self) -> RunResult | None:
-        """The content of result.json; None for a run that did not finish. ValueError where it cannot be read."""
-        content = read_json(self.result_file)
+        """The content of result.json; None for a run that did not finish. UnreadableFileError where it is no result."""
+        content = self._read(self.result_file, check_result)
         return None if content is None else RunResult.from_json(content)
+
+    def _read(self, path: Path, check: Callable[[JSON], None]) -> JSON | None:
+        content = read_object(path)
+        if content is not None:
+            try:
+                check(content)
+            except ValueError as error:
+                raise UnreadableFileError(path, error) from error
+        return content
 
     def matches(self, run: JSON) -> bool:
         """Whether the run that started here has the same fingerprint."""

@@ -44,14 +44,15 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
-def idx_root(tmp_path: Path) -> Path:
+def idx_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `data.root` with 300 made-up training and 100 test digits in torchvision's layout."""
-    raw = tmp_path / "digits" / "MNIST" / "raw"
+    root = tmp_path_factory.mktemp("digits")
+    raw = root / "MNIST" / "raw"
     for split, count, seed in (("train", 300, 0), ("t10k", 100, 1)):
         images, labels = made_up_digits(count, seed)
         write_idx(raw / f"{split}-images-idx3-ubyte", images)
         write_idx(raw / f"{split}-labels-idx1-ubyte", labels)
-    return tmp_path / "digits"
+    return root
 
 
 @pytest.fixture

@@ -15,8 +15,11 @@ LARGEST = 1e100
 
 
 def check_run(content: Mapping[str, Any]) -> None:
-    """run.json: overrides, config, fingerprint."""
+    """run.json: overrides, config, fingerprint; where they are there, the digits' digest and the environment."""
     _require(content, RUN)
+    for key, check in BEGINNING.items():
+        if key in content:
+            check(key, content[key])
 
 
 def check_failure(content: Mapping[str, Any]) -> None:
@@ -154,6 +157,8 @@ OPTIONS: dict[str, Check] = {
 }
 """Options whose default does not tell their type."""
 RUN: dict[str, Check] = {"overrides": items(text()), "config": typed_config, "fingerprint": text()}
+ENVIRONMENT = mapping({"device": text(), "threads": whole(), "torch": text(), "commit": text(nullable=True)})
+BEGINNING = {"data": mapping({"digest": text()}), "environment": ENVIRONMENT}
 FAILURE: dict[str, Check] = {"reason": text(), "overrides": items(text()), "config": mapping({})}
 _parts = items(number(0.0, 1.0 + 1e-6), CLASSES)
 RESULT: dict[str, Check] = {
@@ -167,5 +172,5 @@ RESULT: dict[str, Check] = {
     "per_class": mapping({**dict.fromkeys(("precision", "recall", "f1"), _parts), "support": items(whole(), CLASSES)}),
     "confusion_matrix": items(items(whole(0, 10**9), CLASSES), CLASSES),
     "timing": mapping({"fit_seconds": number(0.0), "epoch_seconds": number(0.0)}, number(0.0)),
-    "environment": mapping({"device": text(), "threads": whole(), "torch": text(), "commit": text(nullable=True)}),
+    "environment": ENVIRONMENT,
 }

@@ -30,7 +30,7 @@ def fingerprint(flat_settings: Mapping[str, Any], digest: str | None = None) -> 
 
 
 def describe(config: JSON, overrides: Iterable[str], digest: str | None = None) -> JSON:
-    """The content of run.json: overrides, config (nested, every `auto` resolved), fingerprint and digest of the digits."""
+    """The content of run.json: overrides, config (nested, every `auto` resolved), fingerprint, digest of the digits."""
     run = {
         "overrides": list(overrides),
         "config": config,

@@ -1,6 +1,7 @@
 """The LightningModule: input scaling, blocks of optimiser steps, metrics, learning rate."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig, from_dict, to_dict
 from mnist_mlp.data.loader import EVAL_BATCH, BatchBlock, BlockLoader, random_seed, send
 from mnist_mlp.models.mlp import MLP
+from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.compile import CompiledStep
 from mnist_mlp.training.lightning_adapter import count_optimizer_steps
 from mnist_mlp.training.metrics import KeptLogits, MeanLoss, evaluation_metrics, training_metrics
@@ -84,8 +86,11 @@ class DigitClassifier(pl.LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **_: Any) -> "DigitClassifier":  # type: ignore[override]
-        """The classifier that a checkpoint holds, in evaluation mode. Only tensors and primitives are unpickled."""
-        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        """The classifier that a checkpoint holds, in evaluation mode. Only tensors and primitives are unpickled.
+
+        UserError where it cannot be read, or is damaged.
+        """
+        checkpoint = read_checkpoint(Path(checkpoint_path), map_location)
         made = cls._from_hyper_parameters(checkpoint["hyper_parameters"])
         made.load_state_dict(checkpoint["state_dict"])
         return made.eval()

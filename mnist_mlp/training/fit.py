@@ -4,8 +4,9 @@ import logging
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ import torch
 from mnist_mlp.config import Config, to_dict
 from mnist_mlp.data.datamodule import DigitData
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
+from mnist_mlp.errors import UserError
 from mnist_mlp.models.mlp import layer_sizes
 from mnist_mlp.runs.environment import environment
 from mnist_mlp.runs.files import JSON, finite, write_json
@@ -21,6 +23,7 @@ from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import describe
 from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
+from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
 from mnist_mlp.training.memory import check_memory
@@ -41,7 +44,6 @@ class _Request:
     folder: RunFolder
     digits: Digits
     run: JSON
-    environment: JSON
     sweep_place: str | None
 
     @property
@@ -65,17 +67,17 @@ def fit(
     further Lightning callbacks. UserError says what the user can correct; then nothing was written.
     """
     devices = config.trainer.devices
-    with quiet_lightning(), launcher_variables(devices), _threads(config.trainer.threads or threads_per_job()):
+    threads = _threads(config.trainer.threads or threads_per_job())
+    with quiet_lightning(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         request = _resolve(config, RunFolder(path), overrides, sweep_place)
-        earlier = _reuse_or_archive(request) if is_main else None
-        if earlier is not None:
+        if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
             return earlier
         data = DigitData.from_config(config, request.digits)
         torch.manual_seed(config.seed)
         model = DigitClassifier.from_config(config)
         if is_main:
-            _start(request, data, model, records or {})
+            request = _start(request, data, model, records or {})
         return _train_and_test(request, data, model, callbacks)
 
 
@@ -88,30 +90,63 @@ def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
-    measured_on = environment(device, torch.get_num_threads())
-    return _Request(config, folder, digits, describe(resolved, overrides), measured_on, sweep_place)
+    run = describe(resolved, overrides, digits.digest)
+    run["environment"] = environment(device, torch.get_num_threads())
+    return _Request(config, folder, digits, run, sweep_place)
 
 
-def _reuse_or_archive(request: _Request) -> RunResult | None:
-    """The result of a finished run of the same settings. Other settings are refused, in a sweep archived."""
+def _finished(request: _Request) -> RunResult | None:
+    """The result of a finished run of the same settings and digits."""
+    folder = request.folder
+    if request.config.resume == "never" or folder.changes(request.run):
+        return None
+    try:
+        result = folder.result()
+    except ValueError:  # cut off or changed by hand: it is tested again
+        return None
+    if result is not None and folder.failure() is not None:
+        folder.forget_failure()
+    return result
+
+
+def _claim(request: _Request, held: ExitStack) -> RunResult | None:
+    """Lock the folder for as long as `held` lasts, and see to it that nothing is there but this run's own beginning.
+
+    Other settings are refused, in a sweep archived. The result, where another process has finished the run meanwhile.
+    """
     folder, run, place = request.folder, request.run, request.sweep_place
-    if place and folder.run() and not folder.matches(run):
-        print(f"{place}: other settings were here; they are now in {folder.archive()}", flush=True)
-    if request.config.resume == "never":
-        return None
-    folder.refuse_other_settings(run)
-    if folder.run() is None:
-        return None
-    folder.forget_failure()
-    return folder.result()
+    while True:
+        lock = folder.lock().acquire(partial(_tell_waiting, place) if place else None)
+        held.callback(lock.release)
+        if (earlier := _finished(request)) is not None:
+            return earlier
+        refuse_foreign(folder)
+        try:
+            if request.config.resume != "never" or place:
+                folder.refuse_other_settings(run)
+                checkpoint_to_resume(folder, run)
+            return None
+        except UserError:
+            if not place:
+                raise
+            archived = folder.archive()
+            lock.moved(archived)
+            lock.release()
+            print(f"{place}: other settings were here; they are now in {archived}", flush=True)
 
 
-def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> None:
+def _tell_waiting(place: str, holder: str) -> None:
+    print(f"{place}: waiting for {holder}, which writes into this folder", flush=True)
+
+
+def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> _Request:
+    """Write run.json, or take up what it says of the run's beginning."""
     if request.config.resume == "never":
         request.folder.clear()
-    request.folder.start(request.run, records)
+    run = request.folder.start(request.run, records)
     if request.sweep_place is None:
-        print(_summary(request.run, data, model), flush=True)
+        print(_summary(run, data, model), flush=True)
+    return replace(request, run=run)
 
 
 def _train_and_test(
@@ -121,38 +156,43 @@ def _train_and_test(
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
     log, divergence = EpochLog(folder, config.trainer.progress, request.sweep_place, monitor), StopOnDivergence()
     board = TensorBoardLog(folder, log, config.trainer.figures)
-    own = [callback for callback in (monitor, log, board, divergence) if callback is not None]
+    identity = RunIdentity(request.run)
+    own = [callback for callback in (monitor, log, board, divergence, identity) if callback is not None]
     trainer = build_trainer(config, folder, request.accelerator, counts["val"] > 0, [*own, *callbacks])
     _train(request, trainer, data, model)
     best_epoch = _test_best(folder, trainer, data, model)
     result = RunResult(
         status="diverged" if divergence.diverged else "finished",
-        **request.run,
-        data={"source": digits.source, **counts},
+        **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment")},
+        data={"source": digits.source, "digest": digits.digest, **counts},
         parameters=count_parameters(model),
         **finite(_measurements(model, log.rows, best_epoch, counts["train"])),
-        environment=request.environment,
     )
     if trainer.is_global_zero:
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
 
         write_artifacts(folder, board.writer, result, digits, model, config.trainer.figures)
         board.close()
-        write_json(folder.result_file, result.to_json())
+        folder.sync()  # so that a result on the disk means that all the rest is there too
+        write_json(folder.result_file, result.to_json(), durable=True)
     return result
 
 
 def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> None:
-    last = request.folder.last_checkpoint
-    unfinished = last if last.is_file() else None
-    if unfinished and request.sweep_place is None and trainer.is_global_zero:
-        print(f"Resuming from {unfinished}", flush=True)
-    trainer.fit(model, datamodule=data, ckpt_path=unfinished, weights_only=True)
+    checkpoint, damaged = checkpoint_to_resume(request.folder, request.run)
+    if trainer.is_global_zero:
+        for line in damaged:
+            print(f"{line}: {'going on from the one before' if checkpoint else 'starting over'}", flush=True)
+        if checkpoint is None:
+            request.folder.clear_training()
+        elif request.sweep_place is None:
+            print(f"Resuming from {checkpoint}", flush=True)
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
 def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> int:
     """Test the chosen checkpoint; its epoch, from 1."""
-    chosen = torch.load(folder.best_checkpoint, weights_only=True)
+    chosen = read_checkpoint(folder.best_checkpoint)
     model.load_state_dict(chosen["state_dict"])  # not ckpt_path=, which would wind the callbacks back to that epoch
     trainer.test(model, datamodule=data, verbose=False)
     return int(chosen["epoch"]) + 1

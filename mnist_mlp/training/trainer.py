@@ -6,11 +6,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping
 
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.training.checkpoint import DurableCheckpointIO, PortableCheckpoint
 from mnist_mlp.training.processes import launched_by_slurm
 
 MONITOR = "val/accuracy"
@@ -39,10 +40,10 @@ def build_trainer(
         "save_on_train_epoch_end": True,
     }
     if has_val:
-        callbacks.append(ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", **options))
-        callbacks.append(ModelCheckpoint(filename="last", **options))
+        callbacks.append(PortableCheckpoint(filename="best", monitor=MONITOR, mode="max", **options))
+        callbacks.append(PortableCheckpoint(filename="last", **options))
     else:
-        callbacks.append(ModelCheckpoint(filename="best", save_last=True, **options))
+        callbacks.append(PortableCheckpoint(filename="best", save_last=True, **options))
     patience = config.trainer.early_stopping
     if patience:
         callbacks.append(EarlyStopping(MONITOR, mode="max", patience=patience, check_on_train_epoch_end=True))
@@ -58,8 +59,8 @@ def build_trainer(
         num_sanity_val_steps=0,
         logger=False,  # TensorBoardLog writes per epoch, whatever the block size
         callbacks=callbacks,
-        # named, or Lightning would take any SLURM on the machine for its own, even with one device
-        plugins=[_cluster(config.trainer.devices)],
+        # the environment is named, or Lightning would take any SLURM on the machine for its own, even with one device
+        plugins=[DurableCheckpointIO(), _cluster(config.trainer.devices)],
         profiler=_profiler(config.trainer.profiler.value, folder),
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -16,7 +16,15 @@ from conftest import made_up_digits, write_idx
 from torchvision.datasets import MNIST
 
 from mnist_mlp.data import mnist as digits
-from mnist_mlp.data.mnist import FILES, Digits, OfficialFile, is_official, load_digits
+from mnist_mlp.data.mnist import (
+    FILES,
+    OFFICIAL_DIGEST,
+    Digits,
+    OfficialFile,
+    content_digest,
+    is_official,
+    load_digits,
+)
 from mnist_mlp.errors import UserError
 
 NAMES = [file.name for file in FILES]

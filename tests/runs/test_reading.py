@@ -1,4 +1,4 @@
-"""Files of a run folder that are not what they should be: each is named, with the reason, and nothing waits or crashes."""
+"""Files of a run folder that are not what they should be are named, with the reason; nothing waits or crashes."""
 
 import json
 import os
@@ -43,7 +43,8 @@ CONTENTS = {
 REASONS = {
     "fifo": "no regular file", "folder": "no regular file", "link to itself": "symbolic link", "empty": "empty",
     "cut off": "Unterminated string", "a list": "no JSON object", "not a number": "NaN is no JSON",
-    "not UTF-8": "no UTF-8", "deep": "nested too deeply", "less deep": "nested too deeply", "long number": "4300 digits",
+    "not UTF-8": "no UTF-8", "deep": "nested too deeply",
+    "less deep": "nested too deeply", "long number": "4300 digits",
 }  # fmt: skip
 
 
@@ -158,7 +159,8 @@ def test_arrays_that_do_not_belong_together_are_no_predictions(tmp_path: Path) -
     write_arrays(folder, digits, digits, even)
     assert read_predictions(folder) is not None
     for arrays in (
-        (digits, digits[:9], even), (digits, digits, even[:, :9]), (digits + 1, digits, even), (digits, digits - 1, even),
+        (digits, digits[:9], even), (digits, digits, even[:, :9]), (digits + 1, digits, even),
+        (digits, digits - 1, even),
         (digits * 1.5, digits, even), (digits, digits, np.full((10, 10), "0.1")), (digits[:0], digits[:0], even[:0]),
         (np.array([{}] * 10), digits, even),
     ):  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, Normalization, OptimConfig, Schedule, TrainerConfig
+from mnist_mlp.data.mnist import OFFICIAL_DIGEST, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
@@ -60,7 +61,13 @@ def test_a_run_learns_and_tells_everything_in_result_json(config: Config, tmp_pa
         *("per_class", "confusion_matrix", "timing", "environment"),
     }
     assert result.status == "finished"
-    assert result.data == {"source": "mnist", "train": 240, "val": 60, "test": 100}
+    assert result.data == {
+        "source": "mnist",
+        "train": 240,
+        "val": 60,
+        "test": 100,
+        "digest": load_digits("mnist", config.data.root).digest,
+    }
     assert result.parameters == (784 + 1) * 12 + 13 * 12 + 13 * 10
     assert result.metrics["test/accuracy"] > 0.8
     assert {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "accuracy")} <= set(
@@ -239,7 +246,8 @@ def test_the_console_shows_settings_epochs_and_nothing_on_stderr(
 def test_the_defaults_reach_97_percent_on_full_mnist(mnist_root: str, tmp_path: Path) -> None:
     config = Config(data=DataConfig(root=mnist_root), optim=OptimConfig(lr=0.005), trainer=TrainerConfig(max_epochs=6))
     result = fit(config, tmp_path)
-    assert result.data == {"source": "mnist", "train": 55_000, "val": 5_000, "test": 10_000}
+    counts = {"train": 55_000, "val": 5_000, "test": 10_000}
+    assert result.data == {"source": "mnist", "digest": OFFICIAL_DIGEST, **counts}
     assert result.metrics["test/accuracy"] >= 0.97
 
 

@@ -9,12 +9,12 @@ from omegaconf import DictConfig
 
 from mnist_mlp.cli.application import launch
 from mnist_mlp.cli.compose import config_from_run, records, to_config
-from mnist_mlp.cli.jobs import finish_sweep, sweep_job
+from mnist_mlp.cli.jobs import finish_sweep, finished_before, sweep_job
 from mnist_mlp.cli.preflight import remove_made
 from mnist_mlp.config import Config, non_result_keys
+from mnist_mlp.console import command, error_line
 from mnist_mlp.errors import UserError
 from mnist_mlp.quick_start import quick_start
-from mnist_mlp.runs.files import read_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.tables import classification_report, closing_table
 
@@ -37,17 +37,21 @@ def single_run(cfg: DictConfig) -> None:
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
             from mnist_mlp.training.processes import process_rank
 
-        earlier = read_json(folder.result_file)
+        earlier = finished_before(folder)
         result = fit(config, folder.path, app.overrides.task, records(cfg))
-    except UserError as error:
+    except UserError:
         remove_made()
-        raise SystemExit(f"error: {error}") from None
+        raise
+    except (OSError, MemoryError) as error:
+        remove_made()
+        go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
+        raise UserError(f"{error_line(error)}{go_on}") from error
     except (KeyboardInterrupt, SystemExit):  # the latter is how Lightning passes the former on
         kept = folder.last_checkpoint.is_file()
         print(f"\ninterrupted{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)
         raise SystemExit(130) from None
     if process_rank(config.trainer.devices) == 0:
-        if result.to_json() == earlier:
+        if result == earlier:
             print("This run was finished before; resume=never would start it over.")
         print(classification_report(result.confusion_matrix))
         print(closing_table(result, folder.path))
@@ -69,7 +73,8 @@ def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
 
 def main() -> None:
     """Entry point of `python -m mnist_mlp.train` and of the script `mnist-mlp-train`."""
-    launch(job, finish_sweep)
+    with command():
+        launch(job, finish_sweep)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from mnist_mlp.cli.help import help_text
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
 from mnist_mlp.config import Config
+from mnist_mlp.console import error_line
+from mnist_mlp.errors import UserError
 
 Job = Callable[[DictConfig], Any]
 
@@ -71,10 +73,11 @@ def _run_hydra(job: Job) -> int:
             print("\ninterrupted", file=sys.stderr)
             return 130
         except Exception as error:
-            if started or asked_for_traceback:
+            if asked_for_traceback or (started and not isinstance(error, (UserError, OSError, MemoryError))):
                 raise
             _remove_empty_sweep()
-            sys.exit(f"error: {explain(error)}")
+            known = isinstance(error, (OSError, MemoryError))
+            sys.exit(f"error: {error_line(error) if known else explain(error)}")
     return 0
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import to_config
 from mnist_mlp.cli.conf import choices
+from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
 
 
@@ -48,7 +49,10 @@ class PreflightCallback(Callback):
         os.environ["MNIST_MLP_SWEEP_START"] = str(time.time())
         os.environ["MNIST_MLP_PARALLEL_JOBS"] = str(at_once if at_once > 0 else os.cpu_count() or 1)
         PreflightCallback.sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
-        PreflightCallback.sweep.mkdir(parents=True, exist_ok=True)  # optuna's database is created there first
+        try:
+            PreflightCallback.sweep.mkdir(parents=True, exist_ok=True)  # optuna's database is created there first
+        except OSError as error:
+            sys.exit(f"error: {error_line(error)}")
 
 
 def count_jobs(config: DictConfig) -> int:

@@ -2,12 +2,18 @@
 
 import csv
 import json
+import os
+import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from conftest import made_up_digits, write_idx
+from made_up_runs import write_run
 from sweeps_in_process import TINY, Sweep, sweeper
 
+from mnist_mlp.analysis.collect import find_jobs
 from mnist_mlp.cli.folders import job_folder
 from mnist_mlp.train import main
 from mnist_mlp.training.classifier import DigitClassifier
@@ -194,3 +200,81 @@ def test_job_folders_do_not_collide_where_characters_or_length_are_lost() -> Non
     names = [job_folder([f"experiment={value}"]) for value in values]
     assert len(set(names)) == len(values)
     assert all(len(name) < 200 and "=" not in name and "/" not in name for name in names)
+
+
+def test_a_table_that_cannot_be_written_ends_no_sweep(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path / "summary.csv"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_mlp.cli.jobs.write_summary", full)
+        assert sweep("seed=0,1", "name=full") == 1
+    assert len(list(Path("outputs/sweeps/full").glob("*/result.json"))) == 2
+    assert "error: the table could not be written: " in capsys.readouterr().err
+    assert sweep("seed=0,1", "name=full") == 0
+
+
+def test_a_page_that_cannot_be_drawn_leaves_the_table(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("mnist_mlp.reporting.page.write_page", crash)
+    assert sweep("seed=0", "name=pageless") == 1
+    assert [row["status"] for row in table("pageless")] == ["finished"]
+
+
+def test_a_failure_that_cannot_be_recorded_ends_no_sweep(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, *rest: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("mnist_mlp.cli.jobs.write_json", full)
+    assert sweep("optim.lr=-1,0.05", "name=unrecorded") == 1
+    assert len(list(Path("outputs/sweeps/unrecorded").glob("*/result.json"))) == 1
+    out = capsys.readouterr().out
+    assert "FAILED: optim.lr=-1.0 is out of range" in out
+    assert "this could not be recorded: " in out
+
+
+def test_a_job_that_fails_after_its_folder_was_archived_is_recorded(sweep: Sweep, idx_root: Path) -> None:
+    assert sweep("seed=0", "name=gone") == 0
+    for file in idx_root.rglob("train-*"):
+        file.unlink()  # other digits, of which there are too few for data.val_size
+    images, labels = made_up_digits(60, 0)
+    write_idx(idx_root / "MNIST/raw/train-images-idx3-ubyte", images)
+    write_idx(idx_root / "MNIST/raw/train-labels-idx1-ubyte", labels)
+    assert sweep("seed=0", "name=gone") == 1
+    (row,) = table("gone")
+    assert row["status"] == "failed"
+    assert "data.val_size=60 leaves nothing" in row["reason"]
+
+
+@pytest.mark.parametrize("name", ["result.json", "run.json", "failure.json"])
+def test_a_broken_folder_beside_the_jobs_ends_no_sweep(sweep: Sweep, name: str) -> None:
+    broken = Path("outputs/sweeps/beside/broken")
+    broken.mkdir(parents=True)
+    os.mkfifo(broken / name)
+    assert sweep("seed=0", "name=beside") == 1
+    assert sorted(row["status"] for row in table("beside")) == ["finished", "unreadable"]
+
+
+def test_neighbours_that_vanish_while_the_table_is_made_do_not_matter(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            write_run(tmp_path / "passing" / "run")
+            shutil.rmtree(tmp_path / "passing")
+
+    write_run(tmp_path / "stays")
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        statuses = {job.status for _ in range(100) for job in find_jobs([tmp_path])}
+    finally:
+        stop.set()
+        thread.join()
+    assert statuses == {"finished"}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp.analysis.summary import write_summary
-from mnist_mlp.errors import UserError
+from mnist_mlp.console import command
 from mnist_mlp.reporting.page import write_page
 from mnist_mlp.runs.folder import RunFolder
 
@@ -13,15 +13,17 @@ from mnist_mlp.runs.folder import RunFolder
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.report` and of the script `mnist-mlp-report`."""
     given = parser().parse_args(arguments)
-    sweep = given.paths[0] if len(given.paths) == 1 else None
-    target = given.output or (sweep or Path()) / "report.html"
-    try:
-        print(write_page(given.paths, target))
-        if sweep is not None and not is_run(sweep):
-            write_summary(sweep)
-            print(sweep / "summary.csv", sweep / "summary.md", sep="\n")
-    except (UserError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+    with command():
+        write_report(given.paths, given.output)
+
+
+def write_report(paths: Sequence[Path], output: Path | None) -> None:
+    """Write the page, and for one sweep its table."""
+    sweep = paths[0] if len(paths) == 1 else None
+    print(write_page(paths, output or (sweep or Path()) / "report.html"))
+    if sweep is not None and not is_run(sweep):
+        write_summary(sweep)
+        print(sweep / "summary.csv", sweep / "summary.md", sep="\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """The run folder: the names in it, and whether a run may start, resume or be returned there."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -10,14 +10,15 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import (
     JSON,
     is_scratch_file,
-    read_json,
     sync_file,
     sync_folder,
     write_json,
     write_text,
 )
 from mnist_mlp.runs.lock import LOCK_FILE, FolderLock
+from mnist_mlp.runs.reading import UnreadableFileError, read_object
 from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.schema import check_failure, check_result, check_run
 from mnist_mlp.runs.settings import changes
 
 FIGURES = (
@@ -97,18 +98,26 @@ class RunFolder:
         return self.path / "classification_report.txt"
 
     def run(self) -> JSON | None:
-        """The content of run.json; None where no run has started here that this package could resume."""
-        run = read_json(self.run_file)
-        return run if run and {"config", "fingerprint"} <= run.keys() else None
+        """The content of run.json; None where no run has started here. UnreadableFileError where it is not a run's."""
+        return self._read(self.run_file, check_run)
 
     def failure(self) -> JSON | None:
-        """The content of failure.json; None where nothing failed."""
-        return read_json(self.failure_file)
+        """The content of failure.json; None where nothing failed. UnreadableFileError where it is something else."""
+        return self._read(self.failure_file, check_failure)
 
     def result(self) -> RunResult | None:
-        """The content of result.json; None for a run that did not finish. ValueError where it cannot be read."""
-        content = read_json(self.result_file)
+        """The content of result.json; None for a run that did not finish. UnreadableFileError where it is no result."""
+        content = self._read(self.result_file, check_result)
         return None if content is None else RunResult.from_json(content)
+
+    def _read(self, path: Path, check: Callable[[JSON], None]) -> JSON | None:
+        content = read_object(path)
+        if content is not None:
+            try:
+                check(content)
+            except ValueError as error:
+                raise UnreadableFileError(path, error) from error
+        return content
 
     def lock(self) -> FolderLock:
         """The right to write here; to be acquired."""
@@ -119,8 +128,13 @@ class RunFolder:
 
         Every file is asked that says which run it is of, since they may have been copied from elsewhere.
         """
-        here = (self.run(), read_json(self.result_file))
-        found = [changes(one, run) for one in here if one is not None and isinstance(one.get("config"), dict)]
+        found = []
+        for path, check in ((self.run_file, check_run), (self.result_file, check_result)):
+            try:
+                one = self._read(path, check)
+            except UnreadableFileError as error:
+                return [error.reason]
+            found.append([] if one is None else changes(one, run))
         return next(filter(None, found), [])
 
     def refuse_other_settings(self, run: JSON) -> None:
@@ -133,10 +147,13 @@ class RunFolder:
 
     def holds_run(self) -> bool:
         """Whether a file says that a run of this package has started here; a checkpoint may say so too."""
-        failure = self.failure()
-        result = read_json(self.result_file)
-        finished = result is not None and {"config", "fingerprint"} <= result.keys()
-        return finished or self.run() is not None or (failure is not None and "reason" in failure)
+        return any(map(self._is_there, (self.run, self.result, self.failure)))
+
+    def _is_there(self, read: Callable[[], object]) -> bool:
+        try:
+            return read() is not None
+        except UnreadableFileError:
+            return False
 
     def refuse_foreign(self) -> None:
         """UserError where anything lies here; to be called where it `holds_run` not."""
@@ -162,7 +179,7 @@ class RunFolder:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_text(target, text)
         self.forget_failure()
-        return before or run
+        return {**run, **before} if before else run
 
     def forget_failure(self) -> None:
         """Remove the record of a failed attempt."""

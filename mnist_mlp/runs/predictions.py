@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,8 @@ from numpy.typing import NDArray
 
 from mnist_mlp.runs.files import write_bytes
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.reading import MOST_BYTES, read_content
+from mnist_mlp.runs.schema import CLASSES
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,28 @@ class Predictions:
 
 
 def read_predictions(folder: RunFolder) -> Predictions | None:
-    """The content of predictions.npz; None where there is none that can be read."""
+    """The content of predictions.npz; None where there is none that can be read. Nothing in it is ever unpickled."""
     try:
-        content = io.BytesIO(folder.predictions_file.read_bytes())  # a path given to np.load stays open where it fails
-        with np.load(content, allow_pickle=False) as file:
-            truth, predicted = (file[name].astype(np.int64) for name in ("truth", "prediction"))
-            return Predictions(truth, predicted, np.nan_to_num(file["probabilities"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        content = read_content(folder.predictions_file)
+        return None if content is None else _predictions(content)
+    except Exception:  # zipfile, zlib and numpy raise a dozen kinds for damaged files
         return None
+
+
+def _predictions(content: bytes) -> Predictions:
+    if sum(item.file_size for item in zipfile.ZipFile(io.BytesIO(content)).infolist()) > MOST_BYTES:
+        raise ValueError("it unpacks to more than any run writes")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        truth, predicted, probabilities = (file[name] for name in ("truth", "prediction", "probabilities"))
+    n = len(truth)
+    if not (n and truth.shape == predicted.shape == (n,) and probabilities.shape == (n, CLASSES)):
+        raise ValueError("the arrays do not belong together")
+    if probabilities.dtype.kind != "f" or any(one.dtype.kind not in "iu" for one in (truth, predicted)):
+        raise ValueError("these are no digits and probabilities")
+    if any(one.min() < 0 or one.max() >= CLASSES for one in (truth, predicted)):
+        raise ValueError("these are no digits")
+    finite = np.clip(np.nan_to_num(probabilities), 0, 1).astype(np.float32)
+    return Predictions(truth.astype(np.int64), predicted.astype(np.int64), finite)
 
 
 def write_predictions(

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from mnist_mlp.interruption import begin_block, end_block
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.classifier import DigitClassifier
@@ -251,3 +252,16 @@ def _compile_seconds(module: pl.LightningModule) -> float | None:
     """The time that compiling the step has taken so far; None where it is not compiled."""
     assert isinstance(module, DigitClassifier)
     return module.compiled.seconds if module.compiled else None
+
+
+class FinishBlock(pl.Callback):
+    """Lets a signal wait until the block of steps that runs is done."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        begin_block()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        end_block()
+
+    def on_exception(self, *_: Any) -> None:
+        end_block()

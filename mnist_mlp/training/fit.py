@@ -16,16 +16,18 @@ from mnist_mlp.config import Config, to_dict
 from mnist_mlp.data.datamodule import DigitData
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.errors import UserError
+from mnist_mlp.interruption import Interrupted
 from mnist_mlp.models.mlp import layer_sizes
 from mnist_mlp.runs.environment import environment
 from mnist_mlp.runs.files import JSON, finite, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import describe
-from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
+from mnist_mlp.training.callbacks import EpochLog, FinishBlock, StopOnDivergence, TensorBoardLog, TestSetMonitor
 from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
+from mnist_mlp.training.lightning_adapter import end_other_ranks
 from mnist_mlp.training.memory import check_memory
 from mnist_mlp.training.metrics import to_float
 from mnist_mlp.training.processes import cores_of_job, launcher_variables, process_rank
@@ -158,7 +160,7 @@ def _train_and_test(
     log, divergence = EpochLog(folder, config.trainer.progress, request.sweep_place, monitor), StopOnDivergence()
     board = TensorBoardLog(folder, log, config.trainer.figures)
     identity = RunIdentity(request.run)
-    own = [callback for callback in (monitor, log, board, divergence, identity) if callback is not None]
+    own = [one for one in (monitor, log, board, divergence, identity, FinishBlock()) if one is not None]
     trainer = build_trainer(config, folder, request.accelerator, counts["val"] > 0, [*own, *callbacks])
     _train(request, trainer, data, model)
     best_epoch = _test_best(folder, trainer, data, model)
@@ -188,7 +190,11 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
             request.folder.clear_training()
         elif request.sweep_place is None:
             print(f"Resuming from {checkpoint}", flush=True)
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted:
+        end_other_ranks(trainer)
+        raise
 
 
 def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import statistics
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -71,7 +72,7 @@ def fit(
     """
     devices = config.trainer.devices
     threads = cpu_threads(config.trainer.threads or _threads_of(config))
-    with quiet_lightning(), launcher_variables(devices), threads, ExitStack() as held:
+    with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         request = _resolve(config, RunFolder(path), overrides, sweep_place)
         if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
@@ -208,6 +209,22 @@ def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: D
 def _threads_of(config: Config) -> int:
     sizes = layer_sizes(config.model.hidden_layers, config.model.hidden_units)
     return threads_for(step_work(sizes, config.data.batch_size), cores_of_job())
+
+
+@contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """TensorBoard's writing thread prints no traceback of an OSError: this thread gets it with its next write."""
+    before = threading.excepthook
+
+    def report(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

@@ -168,8 +168,9 @@ class RunFolder:
         records: further files, text by relative path.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        for litter in filter(is_scratch_file, self._content()):
-            litter.unlink(missing_ok=True)
+        for folder in (self.path, self.checkpoints, self.figures, self.path / ".hydra"):
+            for litter in filter(is_scratch_file, list(folder.iterdir()) if folder.is_dir() else ()):
+                litter.unlink(missing_ok=True)
         before = self.run()
         if before is None:
             write_json(self.run_file, run, durable=True)

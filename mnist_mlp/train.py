@@ -39,13 +39,13 @@ def single_run(cfg: DictConfig) -> None:
 
         earlier = finished_before(folder)
         result = fit(config, folder.path, app.overrides.task, records(cfg))
-    except UserError:
+    except UserError as error:
         remove_made()
-        raise
+        raise SystemExit(f"error: {error}") from None
     except (OSError, MemoryError) as error:
         remove_made()
         go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
-        raise UserError(f"{error_line(error)}{go_on}") from error
+        raise SystemExit(f"error: {error_line(error)}{go_on}") from None
     except (KeyboardInterrupt, SystemExit):  # the latter is how Lightning passes the former on
         kept = folder.last_checkpoint.is_file()
         print(f"\ninterrupted{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)

@@ -1,11 +1,13 @@
 # make train [ARGS="optim.lr=0.005 ..."]   environment, then training
 # make test                                environment, then lint, types and tests
+# make test-lowest                         the tests on the lowest versions that pyproject.toml allows (Python 3.11)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+LOWEST := .venv-lowest
 
-.PHONY: train test clean
+.PHONY: train test test-lowest clean
 
 train: $(READY)
 	@$(BIN)/python -m mnist_mlp.train $(ARGS)
@@ -14,7 +16,11 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest $(ARGS)
+
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest $(ARGS)
 
 # made anew when what is to be installed changes
 $(READY): pyproject.toml constraints.txt
@@ -22,5 +28,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parallel,slurm,optuna]'
 	@touch $@
 
+$(LOWEST)/.ready: pyproject.toml .ci/lowest
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) .ci/lowest >$(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[dev,parallel,slurm,optuna]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

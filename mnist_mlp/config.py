@@ -32,6 +32,7 @@ class Activation(Enum):
     gelu = "gelu"
     silu = "silu"
     elu = "elu"
+    mish = "mish"
     tanh = "tanh"
     sigmoid = "sigmoid"
 
@@ -40,6 +41,7 @@ class Optimizer(Enum):
     sgd = "sgd"
     adam = "adam"
     adamw = "adamw"
+    nadam = "nadam"
 
 
 class Schedule(Enum):
@@ -146,8 +148,8 @@ class ModelConfig:
 class OptimConfig:
     name: Optimizer = option(Optimizer.sgd, "optimiser")
     lr: float = option(0.01, "learning rate; the peak, where the schedule varies it", gt=0.0)
-    momentum: float = option(0.9, "momentum of sgd; beta1 of adam and adamw", ge=0.0, lt=1.0)
-    weight_decay: float = option(0.0, "L2 penalty (sgd, adam); decoupled decay (adamw)", ge=0.0)
+    momentum: float = option(0.9, "momentum of sgd; beta1 of adam, adamw and nadam", ge=0.0, lt=1.0)
+    weight_decay: float = option(0.0, "L2 penalty (sgd, adam, nadam); decoupled decay (adamw)", ge=0.0)
     schedule: Schedule = option(
         Schedule.constant,
         "learning rate per optimiser step: cosine and linear fall to 0; one_cycle rises for 30 % of them, then falls",
@@ -190,10 +192,19 @@ class TrainerConfig:
         False,
         "compile the whole optimiser step: faster after a wait of seconds, the same numbers but for rounding",
     )
+    cuda_graphs: str = option(
+        "auto",
+        "auto: on one GPU, blocks of steps are recorded as CUDA graphs, checked and replayed; false: never",
+        choices=("auto", "false"),
+        affects_result=False,
+    )
     threads: int = option(
-        0, "CPU threads of PyTorch; 0: all cores, shared among parallel jobs. Their number changes rounding",
-        ge=0, le=256,
-    )  # fmt: skip
+        0,
+        "CPU threads of PyTorch; 0: one for every 250 million operations of a step, at most the cores of the job."
+        " Their number changes rounding",
+        ge=0,
+        le=256,
+    )
     early_stopping: int = option(
         0, "stop after so many epochs without better validation accuracy; 0: never", ge=0, le=100_000
     )
@@ -209,6 +220,9 @@ class TrainerConfig:
         "also plot loss and accuracy on test after each epoch; nothing is ever chosen by them",
         affects_result=False,
     )
+
+    def __post_init__(self) -> None:
+        self.cuda_graphs = str(self.cuda_graphs).lower()  # the command line makes a boolean of "false"
 
 
 @dataclass

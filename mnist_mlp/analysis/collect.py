@@ -96,15 +96,20 @@ def load_job(path: Path) -> Job | None:
     """The run in a folder, "unreadable" where a file that matters cannot be read; None if no run ever started there."""
     folder = RunFolder(path)
     try:
-        # first: a failure beside a result is younger, since resuming a job removes it
+        # first: resuming a job removes its failure, so one beside a result is the newer of the two
         if (failure := folder.failure()) is not None:
             return Job(path, "failed", flatten(failure["config"]), reason=failure["reason"])
         if (result := folder.result()) is not None:
-            return Job(path, result.status, flatten(result.config), result)
+            return Job(path, result.status, _with_digest(result.config, result.data), result)
         run = folder.run()
     except UnreadableFileError as error:
         return Job(path, "unreadable", _settings(folder), reason=f"{path.name}: {error.reason}")
-    return Job(path, "unfinished", flatten(run["config"])) if run is not None else None
+    return Job(path, "unfinished", _with_digest(run["config"], run.get("data", {}))) if run is not None else None
+
+
+def _with_digest(config: JSON, data: JSON) -> JSON:
+    """The settings and the digest of the digits, so that runs on different ones are never taken for repetitions."""
+    return flatten(config) | {"data.digest": data.get("digest")}
 
 
 def _settings(folder: RunFolder) -> JSON:
@@ -138,7 +143,11 @@ def varying_keys(jobs: Sequence[Job]) -> list[str]:
     """Dotted keys whose values differ between jobs. The unresolved `auto` of a failed job differs from no value."""
     jobs = [job for job in jobs if job.settings]  # of an unreadable one they may be unknown
     keys = dict.fromkeys(key for job in jobs for key in job.settings if not EXCLUDED_KEYS.fullmatch(key))
-    return [key for key in keys if len({value_text(job.settings.get(key)) for job in jobs} - {"auto"}) > 1]
+    return [key for key in keys if len({value_text(job.settings.get(key)) for job in jobs} - _unknown(key)) > 1]
+
+
+def _unknown(key: str) -> set[str]:
+    return {"auto", "-"} if key == "data.digest" else {"auto"}
 
 
 def summarize(jobs: Sequence[Job]) -> Summary:

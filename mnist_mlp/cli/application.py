@@ -21,6 +21,8 @@ from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
 from mnist_mlp.config import Config
 from mnist_mlp.console import error_line
+from mnist_mlp.interruption import Interrupted, exit_code
+from mnist_mlp.runs.lock import LOCK_FILE
 
 Job = Callable[[DictConfig], Any]
 
@@ -34,28 +36,31 @@ def register() -> None:
     OmegaConf.register_new_resolver("trials_so_far", trials_so_far, replace=True, use_cache=True)
 
 
-def launch(job: Job, after_sweep: Callable[[Path], int]) -> None:
+def launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:
     """Run a job, or a sweep of it, under Hydra; a mistake in the settings ends in one line on stderr and exit code 1.
 
-    after_sweep gets the sweep's folder, however the sweep ended, and returns the exit code. --help is answered here:
+    after_sweep gets the sweep's folder, however the sweep ended, and returns the exit code. stopped is called where a
+    signal came while jobs ran in other processes. --help is answered here:
     Hydra would first compose the configuration and copy its whole store for every group.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(), end="")
         return
     register()
-    PreflightCallback.sweep = None
+    PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
     try:
-        code = _run_hydra(job)
+        code = _run_hydra(job, stopped)
     finally:
         if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
             code = after_sweep(PreflightCallback.sweep) or code
+        if PreflightCallback.lock is not None:
+            PreflightCallback.lock.release()
     if code:
         sys.exit(code)
 
 
-def _run_hydra(job: Job) -> int:
+def _run_hydra(job: Job, stopped: Callable[[BaseException], None]) -> int:
     """The exit code of Hydra's own work; exceptions of the job itself pass through."""
     started = False
 
@@ -69,9 +74,9 @@ def _run_hydra(job: Job) -> int:
     with _full_errors() as asked_for_traceback:
         try:
             application()
-        except KeyboardInterrupt:  # while jobs ran in other processes
-            print("\ninterrupted", file=sys.stderr)
-            return 130
+        except (Interrupted, KeyboardInterrupt) as stop:  # while jobs ran in other processes, which end with it
+            stopped(stop)
+            return exit_code(stop)
         except Exception as error:
             outside = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
             if asked_for_traceback or (started and not outside):
@@ -96,5 +101,5 @@ def _full_errors() -> Iterator[bool]:
 def _remove_empty_sweep() -> None:
     """Remove the folder of a sweep of which nothing has started."""
     sweep = PreflightCallback.sweep
-    if sweep is not None and [path.name for path in sweep.glob("*")] == ["multirun.yaml"]:
+    if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
         shutil.rmtree(sweep)

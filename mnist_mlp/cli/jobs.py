@@ -13,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf, SCMode
 from mnist_mlp.analysis.collect import find_jobs, summarize
 from mnist_mlp.analysis.summary import as_text, write_summary
 from mnist_mlp.cli.compose import records, to_config
+from mnist_mlp.cli.preflight import PreflightCallback
 from mnist_mlp.console import error_line, guarded_output
 from mnist_mlp.errors import UserError
+from mnist_mlp.interruption import Interrupted, exit_code, said
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.files import write_json, write_text
 from mnist_mlp.runs.folder import RunFolder
@@ -49,13 +51,21 @@ def _sweep_job(cfg: DictConfig) -> float | None:
         reason = _keep_failure(folder, cfg, error)
         _print_line(f"{place}: FAILED: {reason}")
         return None
-    except (KeyboardInterrupt, SystemExit):  # the latter is how Lightning passes the former on
-        print("\ninterrupted: what is finished stays; the same command with the same name= goes on", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
+        if PreflightCallback.sweep is None:  # in another process than the sweep, which says it once
+            raise
+        say_interrupted(stop)
+        raise SystemExit(exit_code(stop)) from None
     finally:
         _update_table(Path(app.sweep.dir))
     _print_line(f"{place}: {_outcome(result, result == earlier, resumed)}{_left(number)}")
     return result.metric("val/accuracy" if "val/accuracy" in result.metrics else "train/accuracy")
+
+
+def say_interrupted(stop: BaseException) -> None:
+    """Tell that a sweep was interrupted, and how it goes on."""
+    line = f"{said(stop)}: what is finished stays; the same command with the same name= goes on"
+    print(f"\n{line}", file=sys.stderr)
 
 
 def finished_before(folder: RunFolder) -> RunResult | None:

@@ -205,9 +205,7 @@ class RunFolder:
             if self.path.is_dir():
                 sync_folder(self.path)
         except OSError as error:
-            raise UserError(
-                f"{error.filename} cannot be removed ({error.strerror}), so the run is not started"
-            ) from error
+            raise UserError(f"{error.filename} cannot be removed ({error.strerror}): the run is not started") from error
 
     def clear_training(self) -> None:
         """Remove the checkpoints, so that training starts over."""

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from mnist_mlp.interruption import begin_block, end_block
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.classifier import DigitClassifier
@@ -150,7 +151,7 @@ class EpochLog(pl.Callback):
 
 
 class TensorBoardLog(pl.Callback):
-    """Scalars of every epoch (step = epoch, from 1) and, with figures, the validation confusion matrix now and then.
+    """Scalars of every epoch (step = epoch, from 1) and, with figures, some epochs' validation confusion matrix.
 
     It is drawn after epochs 1, 4, 16, 64, ..., since each drawing takes about a fifth of a second.
     """
@@ -163,7 +164,7 @@ class TensorBoardLog(pl.Callback):
 
     @cached_property
     def writer(self) -> "SummaryWriter":
-        """Open from its first use until `close`; on the main process only."""
+        """Opened on first use, until `close`; on the main process only."""
         from torch.utils.tensorboard import SummaryWriter  # deferred: training can start without tensorboard
 
         writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge)
@@ -251,3 +252,16 @@ def _compile_seconds(module: pl.LightningModule) -> float | None:
     """The time that compiling the step has taken so far; None where it is not compiled."""
     assert isinstance(module, DigitClassifier)
     return module.compiled.seconds if module.compiled else None
+
+
+class FinishBlock(pl.Callback):
+    """Lets a signal wait until the block of steps that runs is done."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        begin_block()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        end_block()
+
+    def on_exception(self, *_: Any) -> None:
+        end_block()

@@ -2,6 +2,7 @@
 
 import logging
 import statistics
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,19 +17,22 @@ from mnist_mlp.config import Config, to_dict
 from mnist_mlp.data.datamodule import DigitData
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.errors import UserError
+from mnist_mlp.interruption import Interrupted
 from mnist_mlp.models.mlp import layer_sizes
 from mnist_mlp.runs.environment import environment
 from mnist_mlp.runs.files import JSON, finite, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import describe
-from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
+from mnist_mlp.training.callbacks import EpochLog, FinishBlock, StopOnDivergence, TensorBoardLog, TestSetMonitor
 from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
+from mnist_mlp.training.lightning_adapter import end_other_ranks
 from mnist_mlp.training.memory import check_memory
 from mnist_mlp.training.metrics import to_float
-from mnist_mlp.training.processes import launcher_variables, process_rank, threads_per_job
+from mnist_mlp.training.processes import cores_of_job, launcher_variables, process_rank
+from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
 TEST_SCALARS = (
@@ -67,8 +71,8 @@ def fit(
     further Lightning callbacks. UserError says what the user can correct; then nothing was written.
     """
     devices = config.trainer.devices
-    threads = _threads(config.trainer.threads or threads_per_job())
-    with quiet_lightning(), launcher_variables(devices), threads, ExitStack() as held:
+    threads = cpu_threads(config.trainer.threads or _threads_of(config))
+    with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         request = _resolve(config, RunFolder(path), overrides, sweep_place)
         if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
@@ -157,7 +161,7 @@ def _train_and_test(
     log, divergence = EpochLog(folder, config.trainer.progress, request.sweep_place, monitor), StopOnDivergence()
     board = TensorBoardLog(folder, log, config.trainer.figures)
     identity = RunIdentity(request.run)
-    own = [callback for callback in (monitor, log, board, divergence, identity) if callback is not None]
+    own = [one for one in (monitor, log, board, divergence, identity, FinishBlock()) if one is not None]
     trainer = build_trainer(config, folder, request.accelerator, counts["val"] > 0, [*own, *callbacks])
     _train(request, trainer, data, model)
     best_epoch = _test_best(folder, trainer, data, model)
@@ -187,7 +191,11 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
             request.folder.clear_training()
         elif request.sweep_place is None:
             print(f"Resuming from {checkpoint}", flush=True)
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted:
+        end_other_ranks(trainer)
+        raise
 
 
 def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> int:
@@ -198,14 +206,25 @@ def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: D
     return int(chosen["epoch"]) + 1
 
 
+def _threads_of(config: Config) -> int:
+    sizes = layer_sizes(config.model.hidden_layers, config.model.hidden_units)
+    return threads_for(step_work(sizes, config.data.batch_size), cores_of_job())
+
+
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+def _quiet_writers() -> Iterator[None]:
+    """TensorBoard's writing thread prints no traceback of an OSError: this thread gets it with its next write."""
+    before = threading.excepthook
+
+    def report(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    threading.excepthook = report
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        threading.excepthook = before
 
 
 @contextmanager

@@ -26,6 +26,8 @@ def make_optimizer(options: OptimConfig, parameters: Iterable[nn.Parameter]) -> 
             return optim.Adam(parameters, betas=betas, fused=True, **shared)
         case "adamw":
             return optim.AdamW(parameters, betas=betas, fused=True, **shared)
+        case "nadam":
+            return optim.NAdam(parameters, betas=betas, **shared)
         case name:
             raise NotImplementedError(name)
 
@@ -84,7 +86,36 @@ def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str
     return rule
 
 
-RULES: dict[type[optim.Optimizer], Callable[..., UpdateRule]] = {optim.SGD: _sgd, optim.Adam: _adam, optim.AdamW: _adam}
+def _nadam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
+    """Adam with Nesterov momentum (Dozat 2016), as torch.optim.NAdam has it; that one needs Python numbers on a CPU."""
+    (beta1, beta2), pairs = group["betas"], list(zip(states, parameters, strict=True))
+    means, squares = ([_zeros(state, name, weights) for state, weights in pairs] for name in ("exp_avg", "exp_avg_sq"))
+    steps = [_step_count(state, weights) for state, weights in pairs]
+    products = [state.setdefault("mu_product", torch.ones((), device=weights.device)) for state, weights in pairs]
+
+    def rule(gradients: list[Tensor], lr: Tensor, **how: Any) -> None:
+        tensors = zip(parameters, gradients, means, squares, steps, products, strict=True)
+        for weights, gradient, mean, square, step, product in tensors:
+            step += 1
+            count = step.double()  # 1 - 0.999 ** step has four digits in float32
+            gradient = gradient + group["weight_decay"] * weights
+            mu, mu_next = (beta1 * (1 - 0.5 * 0.96 ** (n * group["momentum_decay"])) for n in (count, count + 1))
+            product *= mu
+            mean.lerp_(gradient, 1 - beta1)
+            square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            root = (square / (1 - beta2**count)).sqrt() + group["eps"]
+            now, ahead = lr * (1 - mu) / (1 - product), lr * mu_next / (1 - product * mu_next)
+            weights -= ((now * gradient + ahead * mean) / root).to(weights.dtype)
+
+    return rule
+
+
+RULES: dict[type[optim.Optimizer], Callable[..., UpdateRule]] = {
+    optim.SGD: _sgd,
+    optim.Adam: _adam,
+    optim.AdamW: _adam,
+    optim.NAdam: _nadam,
+}
 
 
 def _zeros(state: dict[str, Tensor], name: str, like: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ asked for. Imports neither torch nor Lightning.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ def launched_by_slurm(devices: int) -> bool:
     """Whether srun started this process as one of so many. A batch script itself is no such process."""
     rank = _number("SLURM_PROCID")
     return devices > 1 and rank is not None and rank < devices == _number("SLURM_STEP_NUM_TASKS")
+
+
+def lost_process(error: RuntimeError) -> bool:
+    """Whether gloo or NCCL raised this because another process of the run has ended."""
+    return re.search(r"gloo|NCCL|closed by peer|reset by peer", str(error)) is not None
 
 
 @contextmanager
@@ -67,7 +73,7 @@ def unusable_ranks_hidden() -> Iterator[bool]:
         os.environ.update(hidden)
 
 
-def threads_per_job() -> int:
+def cores_of_job() -> int:
     """The CPU threads that SLURM gave this process, else its share of the cores where several jobs run at once."""
     given = _number("SLURM_CPUS_PER_TASK")
     if given:

@@ -5,13 +5,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import EarlyStopping
 
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.checkpoint import DurableCheckpointIO, PortableCheckpoint
+from mnist_mlp.training.lightning_adapter import leave_signals_alone
 from mnist_mlp.training.processes import launched_by_slurm
 
 MONITOR = "val/accuracy"
@@ -48,7 +51,7 @@ def build_trainer(
     if patience:
         callbacks.append(EarlyStopping(MONITOR, mode="max", patience=patience, check_on_train_epoch_end=True))
     many = config.trainer.devices > 1
-    return pl.Trainer(
+    trainer = pl.Trainer(
         default_root_dir=folder.path,
         accelerator=accelerator,
         devices=config.trainer.devices,
@@ -65,6 +68,8 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    leave_signals_alone(trainer)
+    return trainer
 
 
 def _cluster(devices: int) -> ClusterEnvironment:

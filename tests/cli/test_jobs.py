@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +17,8 @@ from sweeps_in_process import TINY, Sweep, sweeper
 from mnist_mlp.analysis.collect import find_jobs
 from mnist_mlp.cli.folders import job_folder
 from mnist_mlp.data.mnist import load_digits
+from mnist_mlp.interruption import Interrupted
+from mnist_mlp.runs.lock import FolderLock
 from mnist_mlp.train import main
 from mnist_mlp.training.classifier import DigitClassifier
 
@@ -135,7 +138,7 @@ def test_a_cut_off_sweep_goes_on_and_ends_as_if_unbroken(sweep: Sweep, monkeypat
 
     def power_cut(self: DigitClassifier) -> None:
         if next(epochs) == 5:  # in the last epoch of the second job
-            raise KeyboardInterrupt
+            raise Interrupted(signal.SIGINT)
         start_epoch(self)
 
     with monkeypatch.context() as patch:
@@ -163,6 +166,33 @@ def test_other_settings_under_the_same_name_are_set_aside(sweep: Sweep, capsys: 
     (old,) = Path("outputs/sweeps/aside/.set_aside").iterdir()
     assert (old / "result.json").read_bytes() == before
     assert len(table("aside")) == 1
+
+
+def test_jobs_that_differ_only_in_speed_have_folders_of_their_own(sweep: Sweep) -> None:
+    assert sweep("trainer.steps_per_execution=1,50", "trainer.progress=false", "name=speed") == 0
+    assert {name.rpartition("_")[2] for name in job_folders("speed")} == {"execution-1", "execution-50"}
+    steps = [json.loads((path / "result.json").read_text())["config"] for path in job_folders("speed").values()]
+    assert {config["trainer"]["steps_per_execution"] for config in steps} == {1, 50}
+    assert len(table("speed")) == 2
+
+
+def test_jobs_on_different_digits_are_different_runs(sweep: Sweep, idx_root: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(idx_root, tmp_path / "other")
+    (train,) = other.rglob("train-images*")
+    train.write_bytes(train.read_bytes()[:-1] + b"\x7f")
+    assert sweep(f"data.root={idx_root},{other}", "name=digits") == 0
+    results = [json.loads((path / "result.json").read_text()) for path in job_folders("digits").values()]
+    assert len({result["data"]["digest"] for result in results}) == 2
+    assert len({result["fingerprint"] for result in results}) == 2
+    assert len(table("digits")) == 2
+
+
+def test_a_sweep_that_runs_elsewhere_is_refused_in_one_line(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    with FolderLock(Path("outputs/sweeps/busy")).acquire():
+        assert sweep("seed=0,1", "name=busy") == 1
+        assert job_folders("busy") == {}
+    assert sweep("seed=0", "name=busy") == 0
+    assert not list(Path("outputs/sweeps/busy").rglob(".lock"))
 
 
 def test_a_skipped_job_costs_milliseconds(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

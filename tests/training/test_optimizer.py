@@ -1,19 +1,17 @@
 import copy
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mnist_mlp.training.optimizer import FunctionalOptimizer
+from mnist_mlp.config import OptimConfig, Optimizer
+from mnist_mlp.training.optimizer import RULES, FunctionalOptimizer, make_optimizer
 
-OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.01),
-    "sgd with momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.01, momentum=0.8, weight_decay=0.1),
-    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01, betas=(0.8, 0.99), weight_decay=0.1, fused=True),
-    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1, fused=True),
-}
+OPTIMIZERS = [(choice, momentum) for choice in Optimizer for momentum in (0.0, 0.8)]
+
+
+def made(choice: Optimizer, momentum: float, net: nn.Module) -> torch.optim.Optimizer:
+    return make_optimizer(OptimConfig(choice, lr=0.01, momentum=momentum, weight_decay=0.1), net.parameters())
 
 
 def loss(net: nn.Module, number: int) -> Tensor:
@@ -32,11 +30,11 @@ def our_step(net: nn.Module, update: FunctionalOptimizer, number: int, lr: float
     update(torch.autograd.grad(loss(net, number), update.parameters), torch.tensor(lr))
 
 
-@pytest.mark.parametrize("name", list(OPTIMIZERS))
-def test_it_moves_the_weights_as_the_optimizer_itself_does(name: str) -> None:
+@pytest.mark.parametrize(("choice", "momentum"), OPTIMIZERS)
+def test_it_moves_the_weights_as_the_optimizer_itself_does(choice: Optimizer, momentum: float) -> None:
     ours = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
     theirs = copy.deepcopy(ours)
-    update, optimizer = FunctionalOptimizer(OPTIMIZERS[name](ours.parameters())), OPTIMIZERS[name](theirs.parameters())
+    update, optimizer = FunctionalOptimizer(made(choice, momentum, ours)), made(choice, momentum, theirs)
     for number in range(4):
         our_step(ours, update, number, lr=0.01 / (1 + number))
         optimizer.param_groups[0]["lr"] = 0.01 / (1 + number)
@@ -45,14 +43,14 @@ def test_it_moves_the_weights_as_the_optimizer_itself_does(name: str) -> None:
             torch.testing.assert_close(mine, other)
 
 
-@pytest.mark.parametrize("name", list(OPTIMIZERS))
-def test_its_state_is_the_optimizers_and_goes_on_from_one(name: str) -> None:
+@pytest.mark.parametrize(("choice", "momentum"), OPTIMIZERS)
+def test_its_state_is_the_optimizers_and_goes_on_from_one(choice: Optimizer, momentum: float) -> None:
     net = nn.Linear(5, 3)
-    optimizer = OPTIMIZERS[name](net.parameters())
+    optimizer = made(choice, momentum, net)
     for number in range(2):
         plain_step(net, optimizer, number)
     ours = copy.deepcopy(net)
-    continued = OPTIMIZERS[name](ours.parameters())
+    continued = made(choice, momentum, ours)
     continued.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     update = FunctionalOptimizer(continued)
     plain_step(net, optimizer, 2)
@@ -64,3 +62,8 @@ def test_its_state_is_the_optimizers_and_goes_on_from_one(name: str) -> None:
         assert mine.get(place, {}).keys() == kept.keys()
         for key, value in kept.items():
             torch.testing.assert_close(mine[place][key], value)
+
+
+def test_every_optimizer_of_the_config_has_a_rule() -> None:
+    made_types = {type(make_optimizer(OptimConfig(choice), nn.Linear(2, 2).parameters())) for choice in Optimizer}
+    assert made_types == set(RULES)

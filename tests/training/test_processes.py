@@ -12,10 +12,10 @@ from sweeps_in_process import TINY
 from mnist_mlp.errors import UserError
 from mnist_mlp.training.processes import (
     LAUNCHER_VARIABLES,
+    cores_of_job,
     launched_by_slurm,
     launcher_variables,
     process_rank,
-    threads_per_job,
 )
 
 
@@ -63,14 +63,14 @@ def test_threads_come_from_slurm_where_it_says_a_number_else_from_the_cores(monk
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     for text, threads in (("3", 3), ("", 8), ("abc", 8), ("0", 8), ("-1", 8), ("9" * 30, 8)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", text)
-        assert threads_per_job() == threads
+        assert cores_of_job() == threads
     for text, threads in (("4", 2), ("100", 1), ("", 8)):
         monkeypatch.setenv("MNIST_MLP_PARALLEL_JOBS", text)
-        assert threads_per_job() == threads
+        assert cores_of_job() == threads
     for text in ("abc", "0", "-2", "1.5"):
         monkeypatch.setenv("MNIST_MLP_PARALLEL_JOBS", text)
         with pytest.raises(UserError, match="MNIST_MLP_PARALLEL_JOBS"):
-            threads_per_job()
+            cores_of_job()
 
 
 def test_a_run_with_anothers_ranks_in_its_environment_is_an_ordinary_run(idx_root: Path, tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def summarize(jobs: Sequence[Job]) -> Summary:
         keys.insert(0, "data.source")  # figures on the sample are always marked as such
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        groups.setdefault(tuple(value_text(job.settings.get(key)) for key in keys), []).append(job)
+        alone = (str(job.folder),) if job.status == "unreadable" else ()
+        groups.setdefault((*alone, *(value_text(job.settings.get(key)) for key in keys)), []).append(job)
     rows = [_row(keys, sorted(members, key=lambda job: job.seed)) for members in groups.values()]
     done = [row for row in rows if row.values["test_accuracy"]]
     ranked_by = "val_accuracy" if all(row.values["val_accuracy"] for row in done) else "test_accuracy"

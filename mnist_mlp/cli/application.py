@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_mlp.cli.conf import conf_folder
@@ -20,7 +21,6 @@ from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
 from mnist_mlp.config import Config
 from mnist_mlp.console import error_line
-from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import Interrupted, exit_code
 from mnist_mlp.runs.lock import LOCK_FILE
 
@@ -78,11 +78,11 @@ def _run_hydra(job: Job, stopped: Callable[[BaseException], None]) -> int:
             stopped(stop)
             return exit_code(stop)
         except Exception as error:
-            if asked_for_traceback or (started and not isinstance(error, (UserError, OSError, MemoryError))):
+            outside = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
+            if asked_for_traceback or (started and not outside):
                 raise
             _remove_empty_sweep()
-            known = isinstance(error, (OSError, MemoryError))
-            sys.exit(f"error: {error_line(error) if known else explain(error)}")
+            sys.exit(f"error: {error_line(error) if outside else explain(error)}")
     return 0
 
 

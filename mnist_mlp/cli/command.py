@@ -1,5 +1,6 @@
 """A run from the command line, alone or as the job of a sweep."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -37,18 +38,28 @@ def single_run(cfg: DictConfig) -> None:
         config = choose_config(cfg, folder)
         with quick_start():
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
-            from mnist_mlp.training.processes import process_rank
+            from mnist_mlp.training.processes import lost_process, process_rank
 
         rank = process_rank(config.trainer.devices)
         earlier = finished_before(folder)
         result = fit(config, folder.path, app.overrides.task, records(cfg))
-    except UserError:
+    except UserError as error:  # SystemExit: Hydra would add lines of its own
         remove_made()
-        raise
+        raise SystemExit(f"error: {error}") from None
     except (OSError, MemoryError) as error:
         remove_made()
         go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
-        raise UserError(f"{error_line(error)}{go_on}") from error
+        raise SystemExit(f"error: {error_line(error)}{go_on}") from None
+    except RuntimeError as error:
+        if not lost_process(error):
+            raise
+        go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
+        print(
+            f"error: another process of this run has ended, so this one cannot go on{go_on}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
     except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
         remove_made()
         kept = folder.last_checkpoint.is_file()

@@ -24,6 +24,9 @@ from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.tables import percent
 
+unrecorded: list[str] = []
+"""Jobs of this process that failed, of which their folders say nothing."""
+
 
 def sweep_job(cfg: DictConfig) -> float | None:
     """Run one job and return its objective: the best validation accuracy, without validation the training accuracy.
@@ -76,7 +79,7 @@ def finished_before(folder: RunFolder) -> RunResult | None:
 def finish_sweep(sweep: Path) -> int:
     """The closing table and page of a sweep; the exit code, 1 if a job failed."""
     jobs = find_jobs([sweep])
-    if not jobs:
+    if not jobs and not unrecorded:
         return 1
     summary = summarize(jobs)
     print(f"\n{as_text(summary)}\n")
@@ -88,7 +91,9 @@ def finish_sweep(sweep: Path) -> int:
         if names:
             print(f"error: {len(names)} {status}: {', '.join(names)} ({advice})", file=sys.stderr)
             complete = False
-    return 0 if complete else 1
+    if unrecorded:
+        print(f"error: {len(unrecorded)} failed, and could not be recorded: {', '.join(unrecorded)}", file=sys.stderr)
+    return 0 if complete and not unrecorded else 1
 
 
 def _write_page(sweep: Path) -> bool:
@@ -141,6 +146,7 @@ def _keep_failure(folder: RunFolder, cfg: DictConfig, error: Exception) -> str:
         write_text(folder.error_log, "".join(traceback.format_exception(error)))
         write_json(folder.failure_file, content)
     except Exception as second:
+        unrecorded.append(folder.path.name)
         return f"{reason} (this could not be recorded: {_reason(second)})"
     return reason
 

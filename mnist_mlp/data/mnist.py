@@ -4,11 +4,8 @@ import gzip
 import hashlib
 import importlib.util
 import os
-import socket
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from http.client import HTTPException
@@ -20,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mnist_mlp.cache import cache_folder
+from mnist_mlp.data.download import DiskError, download
 from mnist_mlp.errors import UserError
 
 
@@ -41,7 +39,7 @@ FILES = (
 )
 OFFICIAL_DIGEST = "25c98f992c005963"
 """Of the official files; their content is checked whenever they are read, which spares hashing 55 MB again."""
-CONNECT_SECONDS = 10
+MOST_BYTES = 2**30
 SAMPLE_TRAIN_PER_DIGIT = 400
 
 
@@ -87,8 +85,13 @@ def load_digits(source: str, root: str) -> Digits:
     missing = _missing(folder)
     if missing:
         try:
-            _download(folder)
-        except (OSError, RuntimeError, HTTPException) as error:
+            download(folder)
+        except DiskError as error:
+            raise UserError(
+                f"data.root={folder.parent.parent} is not writable ({error}) but MNIST has to be downloaded: "
+                "choose another data.root, or use data.source=sample"
+            ) from error
+        except (OSError, HTTPException) as error:
             if source == "auto" and len(missing) == len(FILES):
                 return _sample()
             raise UserError(
@@ -98,6 +101,8 @@ def load_digits(source: str, root: str) -> Digits:
             ) from error
     train_images, train_labels, test_images, test_labels = (_read(folder, file) for file in FILES)
     for split, images, labels in (("train", train_images, train_labels), ("t10k", test_images, test_labels)):
+        if not len(images):
+            raise UserError(f"{folder}: the {split} files hold no images: replace them")
         if len(images) != len(labels):
             raise UserError(f"{folder}: {len(images)} {split} images but {len(labels)} labels: replace the files")
     digits = Digits("mnist", train_images, train_labels.long(), test_images, test_labels.long())
@@ -148,51 +153,18 @@ def _reason(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def _download(folder: Path) -> None:
-    """Download the four files with torchvision; they appear in the folder only when all are complete."""
-    there = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
-    try:
-        work = tempfile.TemporaryDirectory(dir=there, prefix="download-")
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    with work as scratch, _socket_timeout(CONNECT_SECONDS):
-        from torchvision.datasets import MNIST  # deferred: seconds to import, needed for a download only
-
-        print(f"Downloading MNIST into {folder} ...", flush=True)
-        MNIST(scratch, download=True)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in FILES:
-                os.replace(Path(scratch) / "MNIST" / "raw" / file.name, folder / file.name)
-        except OSError as error:
-            raise _not_writable(folder, error) from error
-
-
-def _not_writable(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"data.root={folder.parent.parent} is not writable ({error.strerror}) but MNIST has to be downloaded: "
-        "choose another data.root, or use data.source=sample"
-    )
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def _read(folder: Path, file: OfficialFile) -> Tensor:
     plain, packed = folder / file.name, folder / f"{file.name}.gz"
+    path = plain if plain.is_file() else packed
     try:
-        if plain.is_file():
-            return _parse_idx(plain, plain.read_bytes(), file)
-        content = packed.read_bytes()
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise UserError(f"{path} is corrupt: {size:,} bytes are more than any digits here have; delete it")
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if path == plain:
+        return _parse_idx(plain, content, file)
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if digest != file.gz_md5:
         raise UserError(

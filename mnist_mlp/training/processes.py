@@ -6,6 +6,7 @@ asked for. Imports neither torch nor Lightning.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ def launched_by_slurm(devices: int) -> bool:
     """Whether srun started this process as one of so many. A batch script itself is no such process."""
     rank = _number("SLURM_PROCID")
     return devices > 1 and rank is not None and rank < devices == _number("SLURM_STEP_NUM_TASKS")
+
+
+def lost_process(error: RuntimeError) -> bool:
+    """Whether gloo or NCCL raised this because another process of the run has ended."""
+    return re.search(r"gloo|NCCL|closed by peer|reset by peer", str(error)) is not None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 # make train [ARGS="optim.lr=0.005 ..."]   environment, then training
 # make test                                environment, then lint, types and tests
+# make test-faults                         every write of a run and of a sweep fails once, and the process dies there
 # make test-lowest                         the tests on the lowest versions that pyproject.toml allows (Python 3.11)
 PYTHON ?= python3
 VENV   := .venv
@@ -7,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 LOWEST := .venv-lowest
 
-.PHONY: train test test-lowest clean
+.PHONY: train test test-lowest test-faults clean
 
 train: $(READY)
 	@$(BIN)/python -m mnist_mlp.train $(ARGS)
@@ -18,6 +19,9 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest $(ARGS)
+
+test-faults: $(READY)
+	cd tests && ../$(BIN)/python faults.py $(ARGS)
 
 test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest $(ARGS)

@@ -137,7 +137,14 @@ class DigitClassifier(pl.LightningModule):
         self.train_loss.update(losses, self._sizes(block))
         self.train_metrics.update(logits, block.labels[torch.cat(block.batches)])
         if self.trainer.is_last_batch:  # not on_train_epoch_end, which comes after most callbacks
+            self._share_buffers()
             self._log("train", self.train_loss, self.train_metrics)
+
+    def _share_buffers(self) -> None:
+        """Give every rank rank 0's running statistics, which checkpoints hold: so a resumed run validates alike."""
+        if self.trainer.world_size > 1:
+            for buffer in self.mlp.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, block: BatchBlock) -> None:
         self._evaluate(block, self.val_loss, self.val_metrics)

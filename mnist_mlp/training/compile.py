@@ -2,10 +2,12 @@
 
 import itertools
 import os
+import secrets
 import shutil
 import sys
 import time
 import warnings
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -49,9 +51,42 @@ class CompiledStep:
         self._batch_size = len(batch)
         start = time.perf_counter()
         with torch_adapter.compiling_whole_steps():
-            result = self._compiled(images, labels, batch, lr)
+            result = self._compile_and_run(images, labels, batch, lr)
         self.seconds = time.perf_counter() - start
         return result
+
+    def _compile_and_run(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """What was kept from earlier runs may be damaged: where compiling fails it is done once more without."""
+        try:
+            return self._compiled(images, labels, batch, lr)
+        except Exception:  # of torch, of the C++ compiler, of the loader
+            _forget_compiled_code()
+            torch_adapter.forget_compiled(TrainingStep.__call__)
+        try:
+            return self._compiled(images, labels, batch, lr)
+        except Exception as error:
+            raise UserError(
+                f"the step cannot be compiled ({_reason(error)}): "
+                f"mend the compiler (CXX={os.environ.get('CXX', CXX[0])}), or use trainer.compile=false"
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _forget_compiled_code() -> None:
+    """Remove what earlier runs kept, if it is in our folder: first renamed, since other runs may be reading it."""
+    folder = cache_folder()
+    kept = folder and folder / "compiled"
+    if kept is None or os.environ.get(COMPILED_FOLDER) != str(kept):
+        return
+    aside = kept.with_name(f"compiled-{secrets.token_hex(8)}.tmp")
+    with suppress(OSError):
+        kept.rename(aside)
+        kept.mkdir()
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _keep_compiled_code() -> None:

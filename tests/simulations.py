@@ -15,7 +15,7 @@ from simulated_sweeps import POPULATIONS, Population
 from mnist_mlp.analysis.crossed import Variance, crossed_difference
 from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.analysis.multiplicity import SIGNIFICANCE, holm, pairs
-from mnist_mlp.analysis.power import interval_with, power, resolvable
+from mnist_mlp.analysis.power import power, resolvable
 
 ACCURACY = 0.97
 RESAMPLES = 400
@@ -77,7 +77,7 @@ def power_reached(
     gap = 0.0
     for _ in range(3):  # nets of another accuracy have another spread
         variance = true_variance(population, _apart(gap), images, random)
-        gap = resolvable(interval_with(variance, images, seeds), comparisons) or 0.0
+        gap = resolvable(variance, images, seeds, comparisons)
     found = 0
     for _ in range(sweeps):
         right, _, _ = population.draw(random, _apart(gap), seeds, images)

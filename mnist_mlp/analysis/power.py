@@ -3,30 +3,25 @@
 import math
 from dataclasses import dataclass
 
-from mnist_mlp.analysis.crossed import Variance
-from mnist_mlp.analysis.interval import Interval
+import numpy as np
+
+from mnist_mlp.analysis.crossed import TOO_ALIKE, Variance
 from mnist_mlp.analysis.multiplicity import SIGNIFICANCE
 
 POWER = 0.8
 MOST_SEEDS = 10_000
-
-
-def resolvable(difference: Interval, comparisons: int) -> float | None:
-    """The smallest true difference that this comparison would have shown with power 0.8, corrected for `comparisons`.
-
-    From Student's noncentral t at the first, strictest step of Holm's correction; None where the error is not known.
-    """
-    if difference.error is None:
-        return None
-    return difference.error * _needed(difference.degrees, comparisons)
+LARGEST = 1.0
+"""No two accuracies differ by more."""
+POINTS = (np.arange(400) + 0.5) / 400
+"""Where the distribution of the spread among seeds is taken."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """How many seeds each of two settings needs. seeds: None where no number of seeds is enough.
 
-    limit: the smallest difference that any number of seeds could resolve with these images, 0 where images are no draw;
-    images: how many of them it would take at least.
+    limit: the smallest difference that any number of seeds could resolve with these images, 0 where images are no
+    draw; images: how many of them it would take at least.
     """
 
     seeds: int | None
@@ -34,15 +29,47 @@ class Plan:
     images: int
 
 
-def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
-    """Seeds with which a true difference `gap` is found with power 0.8, corrected for `comparisons`.
+def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: int) -> float:
+    """The chance that a true difference `gap`, in parts of one, is found with so many seeds, two or more.
 
-    gap is in parts of one. images = 0 plans the interval over seeds alone, for the very images at hand; variance is
-    then that of a seed's difference over all of them, with image and rest zero.
+    Corrected for `comparisons` by the first, strictest step of Holm's. images = 0 stands for the interval over seeds
+    alone; variance.seed is then that of a seed's difference over all images at hand, and the other two are zero. What
+    the analysis of `crossed` makes of a draw is averaged over the distribution of the seeds' mean square, a
+    chi-square.
     """
+    from scipy.special import chdtri, ndtr, stdtrit  # deferred: needed by comparisons only
+
+    count = images or 1
+    expected, of_images = variance.seed * count + variance.rest, variance.image * seeds
+    if expected + of_images == 0:
+        return 1.0
+    quantiles = chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
+    least = variance.rest * float(chdtri(seeds - 1, 1 - TOO_ALIKE["images"])) / (seeds - 1)
+    of_seeds = np.maximum(expected * quantiles, max(least, 1e-300))
+    both = of_seeds + of_images
+    degrees = (both / of_seeds) ** 2 * (seeds - 1)
+    if images:
+        degrees = np.minimum(degrees, images - 1)
+    critical = -stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
+    size = seeds * count
+    found = ndtr((gap - critical * np.sqrt(both / size)) / math.sqrt((expected + of_images) / size))
+    return float(found.mean())
+
+
+def resolvable(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
+    """The smallest true difference, in parts of one, that is found with power 0.8; see `power`. Never above 1."""
+    low, high = 0.0, LARGEST
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle, variance, images, seeds, comparisons) >= POWER else (middle, high)
+    return high
+
+
+def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
+    """Seeds with which a true difference `gap`, in parts of one, is found with power 0.8; see `power`."""
     if gap <= 0:
         raise ValueError(f"expected a difference above zero, got {gap}")
-    from scipy.special import ndtri  # deferred: needed by comparisons only
+    from scipy.special import ndtri
 
     steepness = float(ndtri(1 - SIGNIFICANCE / 2 / comparisons) + ndtri(POWER))
     limit = steepness * math.sqrt(variance.image / images) if images else 0.0
@@ -54,37 +81,3 @@ def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
         middle = (low + high) // 2
         low, high = (low, middle) if power(gap, variance, images, middle, comparisons) >= POWER else (middle, high)
     return Plan(high, limit, enough)
-
-
-def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: int) -> float:
-    """The chance that a true difference `gap` is found with so many seeds, two or more."""
-    expected = interval_with(variance, images, seeds)
-    if expected.error is None:
-        return 1.0
-    from scipy.special import nctdtr
-
-    critical = _critical(expected.degrees, comparisons)
-    return 1 - float(nctdtr(expected.degrees, gap / expected.error, critical))
-
-
-def interval_with(variance: Variance, images: int, seeds: int) -> Interval:
-    """The interval of no difference that is to be expected of so many seeds and images (0: over seeds alone)."""
-    of_seeds = (variance.seed + (variance.rest / images if images else 0.0)) / seeds
-    both = of_seeds + (variance.image / images if images else 0.0)
-    degrees = (both / of_seeds) ** 2 * (seeds - 1) if of_seeds else math.inf
-    if images:
-        degrees = min(degrees, images - 1)
-    return Interval(0.0, math.sqrt(both) or None, degrees, seeds, images)
-
-
-def _critical(degrees: float, comparisons: int) -> float:
-    from scipy.special import stdtrit
-
-    return -float(stdtrit(degrees, SIGNIFICANCE / 2 / comparisons))
-
-
-def _needed(degrees: float, comparisons: int) -> float:
-    """The noncentrality at which Student's t passes its critical value with power 0.8."""
-    from scipy.special import nctdtrinc
-
-    return float(nctdtrinc(degrees, 1 - POWER, _critical(degrees, comparisons)))

@@ -1,25 +1,23 @@
 """Resolution and seeds against scipy's noncentral t and published tables."""
 
-import math
-
 import pytest
 from scipy import stats
 
 from mnist_mlp.analysis.crossed import Variance
-from mnist_mlp.analysis.interval import Interval
-from mnist_mlp.analysis.power import interval_with, plan, power, resolvable
+from mnist_mlp.analysis.power import plan, power, resolvable
 
 
-@pytest.mark.parametrize(("degrees", "comparisons"), [(1, 1), (4, 1), (4, 6), (9.3, 66), (9999, 6)])
-def test_what_is_resolvable_is_found_in_four_of_five_cases(degrees: float, comparisons: int) -> None:
-    gap = resolvable(Interval(0.0, 0.001, degrees, 5, 100), comparisons)
-    assert gap is not None
-    critical = stats.t.isf(0.025 / comparisons, degrees)
-    assert stats.nct.sf(critical, degrees, gap / 0.001) == pytest.approx(0.8, abs=1e-4)
+@pytest.mark.parametrize(("seeds", "comparisons"), [(3, 1), (5, 1), (5, 6), (10, 66)])
+def test_over_seeds_alone_it_is_students_noncentral_t(seeds: int, comparisons: int) -> None:
+    variance = Variance(4e-6, 0.0, 0.0)
+    gap = resolvable(variance, 0, seeds, comparisons)
+    critical = stats.t.isf(0.025 / comparisons, seeds - 1)
+    assert stats.nct.sf(critical, seeds - 1, gap / (0.002 / seeds**0.5)) == pytest.approx(0.8, abs=0.005)
 
 
-def test_nothing_is_resolvable_without_an_error() -> None:
-    assert resolvable(Interval(0.1, None, math.nan, 1), 1) is None
+def test_what_is_resolvable_has_power_eighty_percent() -> None:
+    variance = Variance(2e-6, 1e-3, 3e-2)
+    assert power(resolvable(variance, 10_000, 5, 6), variance, 10_000, 5, 6) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(("deviation", "seeds"), [(0.10, 10), (0.14, 18), (0.17, 25)])
@@ -45,12 +43,6 @@ def test_where_images_are_the_limit_no_number_of_seeds_is_enough() -> None:
     assert tight.images > 10_000
     assert power(found.limit * 1.01, variance, 10_000, 10**6, 1) > 0.8
     assert power(found.limit * 0.99, variance, 10_000, 10**6, 1) < 0.8
-
-
-def test_an_expected_interval_adds_the_variances() -> None:
-    found = interval_with(Variance(4e-6, 1e-3, 2e-2), 1000, 5)
-    assert found.error is not None
-    assert found.error**2 == pytest.approx(4e-6 / 5 + 1e-3 / 1000 + 2e-2 / 5000)
 
 
 def test_a_plan_for_no_difference_is_refused() -> None:

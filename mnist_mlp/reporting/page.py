@@ -64,14 +64,14 @@ def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
 
 
 def _sections(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
-    first, *others = overview(jobs, summary)
+    first, *others = overview(summary.jobs, summary)
     yield first
     if len(jobs) == 2 and (section := pair_section(jobs[0], jobs[1])):
         yield section
-    yield from reference_sections(jobs)
+    yield from reference_sections(summary.jobs)
     yield from others
     if best := best_job(summary):
-        yield best_run(best, len(jobs) == 1)
+        yield best_run(best, len(summary.jobs) == 1)
 
 
 def sample_warning(jobs: Sequence[Job]) -> str:
@@ -92,7 +92,7 @@ def lead(summary: Summary) -> str:
         return f"Test accuracy {percent(best.mean('test_accuracy'))}."
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     over = f" ± {100 * spread:.2f} over {n} seeds" if spread is not None else ""
-    alike = sum(row.difference is not None and row.difference.covers_zero for row in summary.rows)
+    alike = sum(row.comparison is not None and row.comparison.undecided for row in summary.rows)
     tail = f" {alike} of the others cannot be told apart from it." if alike else ""
     name = row_label(summary, best)
     return f"Best{f': {name}' if name else ''}, test accuracy {percent(best.mean('test_accuracy'))}{over}.{tail}"

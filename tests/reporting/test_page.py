@@ -80,7 +80,10 @@ def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
 
 def test_only_what_varies_has_a_column(sweep: Path) -> None:
     header = re.findall(r"<th[^>]*>(.*?)</th>", (sweep / "report.html").read_text())
-    assert header[:8] == ["", "normalization", "lr", "n", "val acc %", "test acc %", "to best (95 %)", "verdict"]
+    assert header[:9] == [
+        *("", "normalization", "lr", "n", "val acc %", "test acc %"),
+        *("to best, other seeds", "to best, other seeds and images", "verdict"),
+    ]
     assert not {"source", "momentum", "status", "figures"} & set(header)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from mnist_mlp.analysis.collect import Job, Row, Summary, varying_keys
 from mnist_mlp.analysis.diagnosis import diagnosis
 from mnist_mlp.analysis.effects import amount, grid, is_full_grid, main_effect, measured
-from mnist_mlp.analysis.summary import reading_note, shown_cells
+from mnist_mlp.analysis.summary import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import Group, Spread, svg
 from mnist_mlp.reporting.elements import Picture, Section, Table
@@ -82,7 +82,7 @@ def _group(name: str, summary: Summary, row: Row, curves: dict[Path, Curves]) ->
 def _table(summary: Summary) -> Section:
     header, rows = shown_cells(summary)
     marks = [_mark(row) for row in summary.rows]
-    order = [*header[: 1 + len(summary.keys)], *("n", "val acc %", "test acc %", "to best (95 %)", "verdict")]
+    order = [*header[: 1 + len(summary.keys)], *("n", "val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES, "verdict")]
     order = [name for name in dict.fromkeys([*order, *header]) if name in header]
     if set(marks) <= {"best", ""}:
         order.remove("status")  # all have finished

@@ -4,9 +4,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_mlp.analysis.collect import summarize
+from mnist_mlp.analysis.planning import planned
 from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.errors import UserError
-from mnist_mlp.reporting.page import write_page
+from mnist_mlp.reporting.page import find_runs, write_page
 from mnist_mlp.runs.folder import RunFolder
 
 
@@ -16,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sweep = given.paths[0] if len(given.paths) == 1 else None
     target = given.output or (sweep or Path()) / "report.html"
     try:
+        if given.plan is not None:
+            print("\n".join(planned(summarize(find_runs(given.paths)), given.plan)))
+            return
         print(write_page(given.paths, target))
         if sweep is not None and not is_run(sweep):
             write_summary(sweep)
@@ -30,6 +35,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a sweep's folder, or run folders")
     made.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html, in the folder if one is given, else here"
+    )
+    made.add_argument(
+        "--plan",
+        type=float,
+        metavar="POINTS",
+        help="write nothing; print how many seeds per setting it takes to find a difference of so many points",
     )
     return made
 

@@ -17,6 +17,7 @@ from mnist_mlp.analysis.collect import Job, by_seed
 from mnist_mlp.analysis.comparison import compare
 from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.analysis.summary import interval_text
+from mnist_mlp.config import non_result_keys
 from mnist_mlp.runs.settings import short_names, value_text
 
 NOTHING_LEARNT = 0.2
@@ -32,6 +33,19 @@ def decide(claim: Claim, runs: Runs) -> str | None:
         if kind in claim:
             return rule(claim, runs)
     return None
+
+
+FREE = frozenset({"seed", "experiment", "trainer.accelerator", "trainer.threads", "trainer.compile"})
+"""What may differ from a preset in a repetition of its result, beside the settings that affect no result."""
+
+
+def changes(job: Job) -> list[str]:
+    """The overrides that make a run of a preset something else than a repetition of the published result."""
+    if job.result is None:
+        return []
+    free = FREE | non_result_keys()
+    named = [(override.lstrip("+~").partition("=")[0], override) for override in job.result.overrides]
+    return [override for key, override in named if key not in free and not key.startswith("reference")]
 
 
 def accuracies(jobs: Sequence[Job]) -> dict[int, float]:

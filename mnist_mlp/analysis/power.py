@@ -30,7 +30,7 @@ class Plan:
 
 
 def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: int) -> float:
-    """The chance that a true difference `gap`, in parts of one, is found with so many seeds, two or more.
+    """The chance that a true difference `gap`, in parts of one, is found with so many seeds; one seed finds none.
 
     Corrected for `comparisons` by the first, strictest step of Holm's. images = 0 stands for the interval over seeds
     alone; variance.seed is then that of a seed's difference over all images at hand, and the other two are zero. What
@@ -41,11 +41,11 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
 
     count = images or 1
     expected, of_images = variance.seed * count + variance.rest, variance.image * seeds
-    if expected + of_images == 0:
-        return 1.0
+    if seeds < 2 or expected + of_images == 0:
+        return float(seeds >= 2)
     quantiles = chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
     least = variance.rest * float(chdtri(seeds - 1, 1 - TOO_ALIKE["images"])) / (seeds - 1)
-    of_seeds = np.maximum(expected * quantiles, max(least, 1e-300))
+    of_seeds = np.maximum(expected * quantiles, max(least, 1e-9 * (expected + of_images)))
     both = of_seeds + of_images
     degrees = (both / of_seeds) ** 2 * (seeds - 1)
     if images:

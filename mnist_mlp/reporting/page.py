@@ -26,15 +26,21 @@ MOST_VALUES = 8
 
 def write_page(paths: Sequence[Path], target: Path) -> Path:
     """Write the page of the runs in these folders to `target` and return it; UserError where there is no run."""
+    jobs = find_runs(paths)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_text(target, page(jobs, title_of(paths, jobs)))
+    return target
+
+
+def find_runs(paths: Sequence[Path]) -> list[Job]:
+    """The runs in these folders; UserError where one is no folder, or where there is no run."""
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path} is no folder: give run folders, or folders that hold some")
     jobs = find_jobs(paths)
     if not jobs:
         raise UserError(f"no runs in {', '.join(map(str, paths))}: give run folders, or folders that hold some")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, page(jobs, title_of(paths, jobs)))
-    return target
+    return jobs
 
 
 def page(jobs: Sequence[Job], title: str) -> str:

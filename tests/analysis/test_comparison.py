@@ -91,7 +91,9 @@ def test_a_renamed_copy_of_a_run_is_no_repetition(tmp_path: Path) -> None:
     summary = write_summary(tmp_path)
     assert summary is not None
     assert [len(row.jobs) for row in summary.rows] == [3, 3]
-    assert "zcopy has the settings and the seed of l2_0: one run, counted once." in (tmp_path / "summary.md").read_text()
+    assert (
+        "zcopy has the settings and the seed of l2_0: one run, counted once." in (tmp_path / "summary.md").read_text()
+    )
 
 
 def test_a_copy_with_other_figures_is_told_as_such(tmp_path: Path) -> None:

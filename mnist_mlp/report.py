@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp.analysis.collect import summarize
+from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.planning import planned
 from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.errors import UserError
+from mnist_mlp.reporting.means import FOLDER as MEANS
+from mnist_mlp.reporting.means import write_means
 from mnist_mlp.reporting.page import find_runs, write_page
 from mnist_mlp.runs.folder import RunFolder
 
@@ -23,8 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         print(write_page(given.paths, target))
         if sweep is not None and not is_run(sweep):
-            write_summary(sweep)
+            summary = write_summary(sweep)
             print(sweep / "summary.csv", sweep / "summary.md", sep="\n")
+            if summary is not None and (digits := write_digits(sweep, summary)):
+                print(digits)
+            if summary is not None and write_means(sweep, summary):
+                print(sweep / MEANS)
     except (UserError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 

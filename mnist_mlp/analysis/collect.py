@@ -10,7 +10,7 @@ from mnist_mlp.analysis.comparison import Comparison, Outcome, compare, correct,
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import flatten, value_text
+from mnist_mlp.runs.settings import flatten, short_names, value_text
 
 VALUES: dict[str, Callable[[RunResult], float | None]] = {
     "val_accuracy": lambda result: result.metrics.get("val/accuracy"),
@@ -146,6 +146,20 @@ def summarize(jobs: Sequence[Job]) -> Summary:
         _compare_to(rows[0], rows[1:], over_seeds)
     notes += [note for row in rows for note in _shared_seeds(row)]
     return Summary(keys, rows, over_seeds, ranked_by, notes)
+
+
+def row_label(summary: Summary, row: Row) -> str:
+    """A row by what varies, "key=value, ...", or by the published result it repeats if each row repeats another."""
+    repeats = [str(other.settings.get("reference.id") or "") for other in summary.rows]
+    if all(repeats) and len(set(repeats)) == len(repeats):
+        return str(row.settings["reference.id"])
+    return ", ".join(f"{name}={value_text(row.settings[key])}" for key, name in told_apart_by(summary).items())
+
+
+def told_apart_by(summary: Summary) -> dict[str, str]:
+    """Short names of the settings in which the rows differ, by key."""
+    values = {key: {value_text(row.settings[key]) for row in summary.rows} for key in summary.keys}
+    return short_names([key for key in summary.keys if len(values[key]) > 1])
 
 
 def _row(keys: Sequence[str], jobs: list[Job]) -> Row:

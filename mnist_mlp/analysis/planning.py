@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-from mnist_mlp.analysis.collect import Row, Summary
+from mnist_mlp.analysis.collect import Summary, row_label
 from mnist_mlp.analysis.comparison import Comparison
 from mnist_mlp.analysis.crossed import Variance
 from mnist_mlp.analysis.power import Plan, plan
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.settings import short_names, value_text
 
 
 def planned(summary: Summary, points: float) -> Iterator[str]:
@@ -27,17 +26,12 @@ def planned(summary: Summary, points: float) -> Iterator[str]:
     many = f", corrected for {family} comparisons" if family > 1 else ""
     yield f"To find a difference of {points:g} points to the best with power 0.8 at the 5 % level{many}:"
     needs = [(row, one, plan(points / 100, one.variance, one.decisive.images, family)) for row, one in known]
-    named = short_names(summary.keys)
     for row, one, found in needs:
-        yield f"  {_name(row, named)}: {_need(one, found)}"
+        yield f"  {row_label(summary, row)}: {_need(one, found)}"
     yield _conclusion([(one, found) for _, one, found in needs], points, family)
     least = min(one.decisive.n for _, one, _ in needs)
     if least < 10:
         yield f"The spread comes from {least} seeds, so it is only roughly known: plan again when there are more."
-
-
-def _name(row: Row, named: dict[str, str]) -> str:
-    return ", ".join(f"{name}={value_text(row.settings[key])}" for key, name in named.items())
 
 
 def _need(one: Comparison, found: Plan) -> str:

@@ -11,7 +11,7 @@ from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.runs.files import to_csv, write_text
 from mnist_mlp.runs.settings import short_names, value_text
 
-OVER_SEEDS, OVER_IMAGES = "to best, other seeds", "to best, other seeds and images"
+OVER_SEEDS, OVER_IMAGES = "to best (seeds)", "to best (seeds, images)"
 
 
 def write_summary(sweep: Path) -> Summary | None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mnist_mlp.analysis.collect import Job, Summary, find_jobs, summarize, varying_keys
+from mnist_mlp.analysis.collect import Job, Summary, find_jobs, row_label, summarize, varying_keys
 from mnist_mlp.analysis.effects import in_order
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.sections.best_run import best_job, best_run, changed
-from mnist_mlp.reporting.sections.overview import overview, row_label
+from mnist_mlp.reporting.sections.digits import digits_section
+from mnist_mlp.reporting.sections.overview import overview
 from mnist_mlp.reporting.sections.pair import pair_section
 from mnist_mlp.reporting.sections.reference import reference_sections
 from mnist_mlp.runs.files import write_text
@@ -76,6 +77,8 @@ def _sections(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
         yield section
     yield from reference_sections(summary.jobs)
     yield from others
+    if digits := digits_section(summary):
+        yield digits
     if best := best_job(summary):
         yield best_run(best, len(summary.jobs) == 1)
 

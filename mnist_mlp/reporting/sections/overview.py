@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_mlp.analysis.collect import Job, Row, Summary, varying_keys
+from mnist_mlp.analysis.collect import Job, Row, Summary, row_label, told_apart_by, varying_keys
 from mnist_mlp.analysis.diagnosis import diagnosis
 from mnist_mlp.analysis.effects import amount, grid, is_full_grid, main_effect, measured
 from mnist_mlp.analysis.summary import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
@@ -44,25 +44,12 @@ def overview(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
     yield _diagnoses(jobs, summary, curves)
 
 
-def row_label(summary: Summary, row: Row) -> str:
-    """A row by what varies, "key=value, ...", or by the published result it repeats if each row repeats another."""
-    repeats = [str(other.settings.get("reference.id") or "") for other in summary.rows]
-    if all(repeats) and len(set(repeats)) == len(repeats):
-        return str(row.settings["reference.id"])
-    return ", ".join(f"{name}={value_text(row.settings[key])}" for key, name in _told_apart_by(summary).items())
-
-
-def _told_apart_by(summary: Summary) -> dict[str, str]:
-    values = {key: {value_text(row.settings[key]) for row in summary.rows} for key in summary.keys}
-    return short_names([key for key in summary.keys if len(values[key]) > 1])
-
-
 def _legend(summary: Summary) -> tuple[list[str], list[str]]:
     """A name for each row, short enough for a legend, and a note where that took dropping the keys."""
     names = [row_label(summary, row) for row in summary.rows]
     if max(map(len, names)) <= MOST_LETTERS:
         return names, []
-    named = _told_apart_by(summary)
+    named = told_apart_by(summary)
     names = [", ".join(value_text(row.settings[key]) for key in named) for row in summary.rows]
     return names, [f"Groups are named by {', '.join(named.values())}, in this order."]
 

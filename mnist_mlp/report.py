@@ -12,6 +12,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.means import FOLDER as MEANS
 from mnist_mlp.reporting.means import write_means
 from mnist_mlp.reporting.page import find_runs, write_page
+from mnist_mlp.reporting.publication.folder import publish
 from mnist_mlp.runs.folder import RunFolder
 
 
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if given.plan is not None:
             print("\n".join(planned(summarize(find_runs(given.paths)), given.plan)))
+            return
+        if given.publish is not None:
+            print(*publish(find_runs(given.paths), given.publish), sep="\n")
             return
         print(write_page(given.paths, target))
         if sweep is not None and not is_run(sweep):
@@ -48,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         metavar="POINTS",
         help="write nothing; print how many seeds per setting it takes to find a difference of so many points",
+    )
+    made.add_argument(
+        "--publish",
+        type=Path,
+        metavar="FOLDER",
+        help="write what a paper needs to FOLDER: tables, figures, methods, checklists, model card, commands, hashes",
     )
     return made
 

@@ -27,7 +27,7 @@ def overview(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
     """Table, curves, effects, grid, digits, costs and diagnoses; sections without content are left out."""
     curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in jobs}
     names, note = _legend(summary)
-    groups = [_group(name, summary, row, curves) for name, row in zip(names, summary.rows, strict=True)]
+    groups = groups_of(summary, names, curves)
     factors = [key for key in summary.keys if len(main_effect(jobs, key, summary.ranked_by)) > 1]
     yield _table(summary)
     if any(curves.values()):
@@ -42,6 +42,11 @@ def overview(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
     if len(measured(jobs, summary.ranked_by)) > 1:
         yield _costs(groups, summary)
     yield _diagnoses(jobs, summary, curves)
+
+
+def groups_of(summary: Summary, names: Sequence[str], curves: dict[Path, Curves]) -> list[Group]:
+    """The rows as figures take them. names: one for each row; curves: of each run, by its folder."""
+    return [_group(name, summary, row, curves) for name, row in zip(names, summary.rows, strict=True)]
 
 
 def _legend(summary: Summary) -> tuple[list[str], list[str]]:

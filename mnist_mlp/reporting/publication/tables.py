@@ -4,18 +4,19 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mnist_mlp.analysis.collect import Row
+from mnist_mlp.analysis.collect import Row, told_apart_by
 from mnist_mlp.analysis.summary import interval_text, mean_and_deviation, reading_note
 from mnist_mlp.reporting.publication.study import Study
 from mnist_mlp.runs.files import to_csv
-from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.settings import value_text
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "★": r"$\star$",
 }  # fmt: skip
+MOST_KEYS = 3
+"""Of more settings that vary, names and values share a column."""
 PREVIEW = r"""\documentclass{article}
-\usepackage[T1]{fontenc}
 \usepackage[margin=2cm]{geometry}
 \usepackage{booktabs}
 \begin{document}
@@ -30,17 +31,23 @@ def escape(text: str) -> str:
     return re.sub(r"(?<![\w.-])-(?=\d)", "$-$", signs)
 
 
+def _columns(study: Study) -> dict[str, str]:
+    """Name and key of a column for each setting that varies; where they are many, one column without a key."""
+    named = told_apart_by(study.summary)
+    return {name: key for key, name in named.items()} if 0 < len(named) <= MOST_KEYS else {"setting": ""}
+
+
 def header(study: Study) -> list[str]:
     """Column names of the comparison."""
-    names = list(short_names(study.summary.keys).values())
-    return [*names, "n", "validation %", "test %", "seeds", "seeds and images", "verdict"]
+    return [*_columns(study), "n", "validation %", "test %", "seeds", "seeds and images", "verdict"]
 
 
 def cells(study: Study, row: Row) -> list[str]:
     """A row of the comparison as text."""
     found = row.comparison
     return [
-        *(value_text(row.settings[key]) for key in study.summary.keys),
+        *(value_text(row.settings[key]) for key in _columns(study).values() if key),
+        *([] if all(_columns(study).values()) else [study.label(row)]),
         str(len(row.values["test_accuracy"])),
         mean_and_deviation(row.values["val_accuracy"]),
         mean_and_deviation(row.values["test_accuracy"]),
@@ -84,11 +91,13 @@ def caption(study: Study) -> str:
 
 def as_latex(study: Study) -> str:
     """A table environment for booktabs; comments name the run folders behind each row."""
-    columns = len(study.summary.keys)
+    columns = len(_columns(study))
+    first = "l" * columns if all(_columns(study).values()) else "p{4.5cm}"
     lines = [
-        "% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
+        "% needs \\usepackage{booktabs}", "\\begin{table}[htbp]",
+        "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
         f"\\caption{{{escape(caption(study))}}}", "\\label{tab:comparison}",
-        f"\\begin{{tabular}}{{{'l' * columns}rrrrrl}}", "\\toprule",
+        f"\\begin{{tabular}}{{{first}rrrrrl}}", "\\toprule",
         f"{' & ' * (columns + 3)}\\multicolumn{{2}}{{c}}{{difference to the best over}} & \\\\",
         f"\\cmidrule(lr){{{columns + 4}-{columns + 5}}}", _latex_row(header(study)), "\\midrule",
     ]  # fmt: skip

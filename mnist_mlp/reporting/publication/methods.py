@@ -27,16 +27,21 @@ def _data(study: Study) -> Iterator[str]:
         )
     else:
         yield "The data are MNIST (LeCun, Cortes and Burges, 1998) with its official division into training and test."
+    validated = any(result.data["val"] for result in study.results)
+    kept = f"{study.images('val') if validated else 'no'} images of the official training set are kept for validation"
     yield (
-        f"Each run is trained on {study.images('train')} images, {study.images('val')} images of the official training"
-        f" set are kept for validation, and {study.images('test')} official test images are used once, on the chosen"
-        " checkpoint."
+        f"Each run is trained on {study.images('train')} images, {kept}, and {study.images('test')} official test"
+        " images are used once, on the chosen checkpoint."
     )
-    yield (
-        f"The validation images are drawn class by class with the seed"
-        f" data.split_seed={study.setting('data.split_seed')}, which does not depend on the training seed; of the"
-        f" remaining images the part used is '{study.setting('data.subset')}'."
-    )
+    part = f"'{study.setting('data.subset')}'"
+    if validated:
+        yield (
+            "The validation images are drawn class by class with the seed"
+            f" data.split_seed={study.setting('data.split_seed')}, which does not depend on the training seed; of the"
+            f" remaining images the part used is {part}."
+        )
+    else:
+        yield f"The part of the training images used is {part}."
     yield f"Inputs are scaled as '{study.setting('data.normalization')}'."
     strengths = ("rotation", "scale", "shear", "translate", "elastic")
     used = [name for name in strengths if study.setting(f"augment.{name}") not in ("0.0", "0", "None", "-")]
@@ -127,7 +132,7 @@ def _results(study: Study) -> Iterator[str]:
     spread = best.deviation("test_accuracy")
     over = f" ± {100 * spread:.2f}" if spread is not None else ""
     yield (
-        f"The best is {study.label(best)}, with a test accuracy of"
+        f"The best is '{study.label(best)}', with a test accuracy of"
         f" {100 * (best.mean('test_accuracy') or 0):.2f}{over} % ({len(numbers)}"
         f" {'seed' if len(numbers) == 1 else 'seeds'})."
     )
@@ -152,7 +157,7 @@ def _against_best(study: Study, row: Row, place: int) -> str:
     p_value = f"corrected p = {found.p_value:.4f}" if found.p_value > 1e-4 else "corrected p < 0.0001"
     words, _, seen = row.verdict.partition(" (")
     would = f"; {seen.removesuffix(')')}" if seen else ""
-    return f"{study.label(row)} is {words} ({interval}, {p_value}{would}; row {place} of runs.csv)."
+    return f"'{study.label(row)}' is {words} ({interval}, {p_value}{would}; row {place} of runs.csv)."
 
 
 def _machine(study: Study) -> Iterator[str]:

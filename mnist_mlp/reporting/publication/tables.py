@@ -39,7 +39,12 @@ def _columns(study: Study) -> dict[str, str]:
 
 def header(study: Study) -> list[str]:
     """Column names of the comparison."""
-    return [*_columns(study), "n", "validation %", "test %", "seeds", "seeds and images", "verdict"]
+    return [*_columns(study), "n", *_validation(study), "test %", "seeds", "seeds and images", "verdict"]
+
+
+def _validation(study: Study) -> list[str]:
+    """The column of validation accuracy, where a run has one."""
+    return ["validation %"] if any(row.values["val_accuracy"] for row in study.summary.rows) else []
 
 
 def cells(study: Study, row: Row) -> list[str]:
@@ -49,7 +54,7 @@ def cells(study: Study, row: Row) -> list[str]:
         *(value_text(row.settings[key]) for key in _columns(study).values() if key),
         *([] if all(_columns(study).values()) else [study.label(row)]),
         str(len(row.values["test_accuracy"])),
-        mean_and_deviation(row.values["val_accuracy"]),
+        *(mean_and_deviation(row.values["val_accuracy"]) for _ in _validation(study)),
         mean_and_deviation(row.values["test_accuracy"]),
         interval_text(found.seeds if found else None),
         interval_text(found.images if found else None),
@@ -64,13 +69,13 @@ def _verdict(row: Row) -> str:
     if found is None or found.p_value is None:
         return "-"
     if found.distinct:
-        return ("worse" if found.decisive.mean < 0 else "better") + f" (p = {_p(found.p_value)})"
+        return ("worse" if found.decisive.mean < 0 else "better") + f" ({_p(found.p_value)})"
     seen = found.resolvable
     return "not distinguishable" + (f" ({100 * seen:.2f})" if seen is not None and seen < 1 else "")
 
 
 def _p(value: float) -> str:
-    return "0.0001 or less" if value <= 1e-4 else f"{value:.4f}"
+    return "p < 0.0001" if value < 1e-4 else f"p = {value:.4f}"
 
 
 def caption(study: Study) -> str:
@@ -91,15 +96,16 @@ def caption(study: Study) -> str:
 
 def as_latex(study: Study) -> str:
     """A table environment for booktabs; comments name the run folders behind each row."""
-    columns = len(_columns(study))
-    first = "l" * columns if all(_columns(study).values()) else "p{4.5cm}"
+    before = len(_columns(study)) + 2 + len(_validation(study))
+    longest = max(len(study.label(row)) for row in study.summary.rows)
+    first = "l" * len(_columns(study)) if all(_columns(study).values()) or longest < 24 else "p{3.6cm}"
     lines = [
         "% needs \\usepackage{booktabs}", "\\begin{table}[htbp]",
         "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
         f"\\caption{{{escape(caption(study))}}}", "\\label{tab:comparison}",
-        f"\\begin{{tabular}}{{{first}rrrrrl}}", "\\toprule",
-        f"{' & ' * (columns + 3)}\\multicolumn{{2}}{{c}}{{difference to the best over}} & \\\\",
-        f"\\cmidrule(lr){{{columns + 4}-{columns + 5}}}", _latex_row(header(study)), "\\midrule",
+        f"\\begin{{tabular}}{{{first}{'r' * (before - len(_columns(study)) + 2)}l}}", "\\toprule",
+        f"{' & ' * before}\\multicolumn{{2}}{{c}}{{difference to the best over}} & \\\\",
+        f"\\cmidrule(lr){{{before + 1}-{before + 2}}}", _latex_row(header(study)), "\\midrule",
     ]  # fmt: skip
     for row in study.summary.rows:
         lines += [f"% {job.folder}" for job in row.jobs]

@@ -85,7 +85,10 @@ def test_methods_tell_the_real_values(published: Path) -> None:
     for words in (
         *("trained on 240 images", "60 images of the official training set", "100 official test images"),
         *("learning rate 0.1, 0.2 or 0.3", "Seeds are 0 to 2", "Holm's method for 3 comparisons"),
-        *("The best is lr=0.1, with a test accuracy of 98.00 ± 0.00 % (3 seeds)", "lr=0.3 is worse than the best ("),
+        *(
+            "The best is 'lr=0.1', with a test accuracy of 98.00 ± 0.00 % (3 seeds)",
+            "'lr=0.3' is worse than the best (",
+        ),
         *("from commit 0123456789abcdef", "ranked by mean validation accuracy"),
     ):
         assert words in text
@@ -138,6 +141,21 @@ def test_a_single_run_can_be_published_without_a_comparison(tmp_path: Path) -> N
     publish(find_jobs([tmp_path / "run"]), tmp_path / "paper")
     assert "no difference is tested" in (tmp_path / "paper" / "methods.md").read_text()
     assert not (tmp_path / "paper" / "differences.pdf").exists()
+
+
+def test_where_there_is_no_validation_nothing_is_said_of_it(tmp_path: Path) -> None:
+    for seed in range(2):
+        folder = write_run(tmp_path / "runs" / str(seed), seed=seed, data__val_size=0)
+        text = (folder / "result.json").read_text()
+        (folder / "result.json").write_text(
+            text.replace('"val/accuracy"', '"val/not_there"').replace('"val": 60', '"val": 0')
+        )
+    publish(find_jobs([tmp_path / "runs"]), tmp_path / "paper")
+    text = (tmp_path / "paper" / "methods.md").read_text()
+    assert "no images of the official training set are kept for validation" in text
+    assert "each run keeps its last epoch" in text
+    assert "drawn class by class" not in text
+    assert "validation" not in (tmp_path / "paper" / "table.tex").read_text()
 
 
 def test_what_latex_reads_otherwise_is_escaped() -> None:

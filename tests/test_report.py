@@ -15,7 +15,7 @@ def test_a_sweep_gets_its_page_and_its_summary(tmp_path: Path, capsys: pytest.Ca
     for seed in (0, 1):
         write_run(sweep / str(seed), range(seed), seed=seed, data__root=str(tmp_path))
     main([str(sweep)])
-    written = [sweep / name for name in ("report.html", "summary.csv", "summary.md")]
+    written = [sweep / name for name in ("report.html", "summary.csv", "summary.md", "means")]
     assert capsys.readouterr().out.splitlines() == [str(path) for path in written]
     assert all(path.stat().st_size for path in written)
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_mlp.analysis.crossed import TOO_ALIKE, Variance
 from mnist_mlp.analysis.multiplicity import SIGNIFICANCE
@@ -37,12 +38,38 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
     the analysis of `crossed` makes of a draw is averaged over the distribution of the seeds' mean square, a
     chi-square.
     """
-    from scipy.special import chdtri, ndtr, stdtrit  # deferred: needed by comparisons only
+    thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
+    return _found(gap, thresholds, deviation)
+
+
+def resolvable(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
+    """The smallest true difference, in parts of one, that is found with power 0.8; see `power`. Never above 1."""
+    thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
+    low, high = 0.0, LARGEST
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _found(middle, thresholds, deviation) >= POWER else (middle, high)
+    return high
+
+
+def _found(gap: float, thresholds: NDArray[np.float64], deviation: float) -> float:
+    from scipy.special import ndtr  # deferred: needed by comparisons only
+
+    if not deviation:
+        return float((gap > thresholds).mean())
+    return float(ndtr((gap - thresholds) / deviation).mean())
+
+
+def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -> tuple[NDArray[np.float64], float]:
+    """What an observed difference has to exceed, at each of POINTS, and the standard deviation of what is observed."""
+    from scipy.special import chdtri, stdtrit
 
     count = images or 1
     expected, of_images = variance.seed * count + variance.rest, variance.image * seeds
-    if seeds < 2 or expected + of_images == 0:
-        return float(seeds >= 2)
+    if seeds < 2:
+        return np.full(1, np.inf), 0.0
+    if expected + of_images == 0:
+        return np.zeros(1), 0.0
     quantiles = chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
     least = variance.rest * float(chdtri(seeds - 1, 1 - TOO_ALIKE["images"])) / (seeds - 1)
     of_seeds = np.maximum(expected * quantiles, max(least, 1e-9 * (expected + of_images)))
@@ -52,17 +79,7 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
         degrees = np.minimum(degrees, images - 1)
     critical = -stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
     size = seeds * count
-    found = ndtr((gap - critical * np.sqrt(both / size)) / math.sqrt((expected + of_images) / size))
-    return float(found.mean())
-
-
-def resolvable(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
-    """The smallest true difference, in parts of one, that is found with power 0.8; see `power`. Never above 1."""
-    low, high = 0.0, LARGEST
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if power(middle, variance, images, seeds, comparisons) >= POWER else (middle, high)
-    return high
+    return critical * np.sqrt(both / size), math.sqrt((expected + of_images) / size)
 
 
 def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:

@@ -1,7 +1,8 @@
 """How MNIST framed its digits: ink scaled into 20 x 20 keeping its shape, centred by mass in 28 x 28.
 
-LeCun et al., Gradient-based learning applied to document recognition (1998), section III.A. All arithmetic is on integers, and
-what is rounded is rounded half up, so that `prepare.js` of the draw page comes to the same pixels; change both together.
+LeCun et al., Gradient-based learning applied to document recognition (1998), section III.A. All arithmetic is on
+integers, and what is rounded is rounded half up, so that `prepare.js` of the draw page comes to the same pixels;
+change both together.
 """
 
 import numpy as np
@@ -13,14 +14,14 @@ Ink = NDArray[np.uint8]
 
 FIELD, BOX, CENTRE = 28, 20, 14
 WORK = 120
-"""Ink at least twice as large, in pixels, is first reduced by a whole factor: more detail than this, no 20 x 20 can show."""
+"""Ink at least twice as large, in pixels, is first reduced by a whole factor: 20 x 20 can show no more detail."""
 INKED = 128
 """From here on a pixel counts as stroke where there are only strokes and background."""
 THINNEST, THICKEST = 2.3, 3.8
 """Stroke widths, in pixels of the 20 x 20 box, that are left alone: those of the middle half of MNIST, and some more.
 
-The middle 95 % of its first 1,500 training digits have 1.6 to 4.7, median 2.5. A narrower band costs nothing on digits as they
-are, and makes thin and thick pens more alike: `tests/data/test_picture_accuracy.py` measures it.
+The middle 95 % of its first 1,500 training digits have 1.6 to 4.7, median 2.5. A narrower band costs nothing on digits
+as they are, and makes thin and thick pens more alike: `tests/data/test_picture_accuracy.py` measures it.
 """
 
 
@@ -81,7 +82,7 @@ def _reduced(ink: Ink, factor: int) -> Ink:
     room = np.zeros((height * factor, width * factor), np.int64)
     room[: ink.shape[0], : ink.shape[1]] = ink
     total = room.reshape(height, factor, width, factor).sum((1, 3))
-    return ((2 * total + factor**2) // (2 * factor**2)).astype(np.uint8)
+    return _rounded(total, factor**2)
 
 
 def _resampled(ink: Ink, rows: int, columns: int) -> Ink:
@@ -89,13 +90,19 @@ def _resampled(ink: Ink, rows: int, columns: int) -> Ink:
     height, width = ink.shape
     total = _overlaps(height, rows) @ ink.astype(np.int64) @ _overlaps(width, columns).T
     area = height * width
-    return ((2 * total + area) // (2 * area)).astype(np.uint8)
+    return _rounded(total, area)
+
+
+def _rounded(total: NDArray[np.int64], count: int) -> Ink:
+    mean: Ink = ((2 * total + count) // (2 * count)).astype(np.uint8)
+    return mean
 
 
 def _overlaps(size: int, parts: int) -> NDArray[np.int64]:
     """(parts, size): how much of each pixel lies in each of `parts` equal stretches, in units of 1 / parts pixel."""
     pixel, part = np.arange(size)[None] * parts, np.arange(parts)[:, None] * size
-    return np.maximum(np.minimum(pixel + parts, part + size) - np.maximum(pixel, part), 0)
+    overlaps: NDArray[np.int64] = np.maximum(np.minimum(pixel + parts, part + size) - np.maximum(pixel, part), 0)
+    return overlaps
 
 
 def _centred(ink: Ink) -> NDArray[np.uint8]:

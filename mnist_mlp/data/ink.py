@@ -29,8 +29,8 @@ EIGHT = np.ones((3, 3), dtype=int)
 def find_ink(colours: NDArray[np.uint8]) -> Ink | None:
     """How inked each pixel is; None where the picture is blank. colours: (height, width, 3).
 
-    A drawing or scan has a background of one colour; it is taken as it is. Anything else is taken for a photograph: the light
-    is evened out, and what runs off its edges is left out where there is something else.
+    A drawing or scan has a background of one colour; it is taken as it is. Anything else is taken for a photograph:
+    the light is evened out, and what runs off its edges is left out where there is something else.
     """
     background = _flat_background(colours)
     ink = _photographed(colours) if background is None else _drawn(colours, background)
@@ -64,7 +64,7 @@ def _drawn(colours: NDArray[np.uint8], background: NDArray[np.uint8]) -> Ink | N
     if not inked.size:
         return None
     full = np.percentile(inked, 90, method="nearest")  # not the highest: JPEG overshoots beside strokes
-    ink = np.floor(np.clip(255 * along / full, 0, 255) + 0.5).astype(np.uint8)
+    ink: Ink = np.floor(np.clip(255 * along / full, 0, 255) + 0.5).astype(np.uint8)
     ink[ink < FAINT] = 0
     return ink
 
@@ -97,7 +97,7 @@ def _photographed(colours: NDArray[np.uint8]) -> Ink | None:
 
 
 def _surface_of_light(colours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A quadratic surface per channel through the background, found by leaving out again and again what is far from it."""
+    """A quadratic surface per channel through the background, fitted again and again without what is far from it."""
     height, width, _ = colours.shape
     rows, columns = np.linspace(-1, 1, height), np.linspace(-1, 1, width)
     powers = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
@@ -113,7 +113,9 @@ def _surface_of_light(colours: NDArray[np.float64]) -> NDArray[np.float64]:
         kept = (distance <= max(3.0 * float(np.median(distance[kept])), 3.0)) & ((inner > FRAME) | (turn >= 3))
         used = basis[:, : 3 if turn < 3 else 6]
     terms = [np.outer(rows**a, columns**b) for a, b in powers]
-    return np.stack([sum(c * t for c, t in zip(channel, terms[: len(channel)], strict=True)) for channel in surface.T], 2)
+    return np.stack(
+        [sum(c * t for c, t in zip(channel, terms[: len(channel)], strict=True)) for channel in surface.T], 2
+    )
 
 
 def _uneven_light(along: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -132,7 +134,7 @@ def _uneven_light(along: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _pieces(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """The pieces that belong to the digit: not what runs off the picture, unless it is all there is, and no stray marks."""
+    """The pieces that belong to the digit: no specks, and nothing that runs off the picture unless it is all there is."""
     count = int(labels.max())
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0

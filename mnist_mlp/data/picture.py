@@ -20,7 +20,7 @@ Picture = str | Path | bytes | BinaryIO | Image.Image | ArrayLike
 LARGEST = 1024
 """Longer side, in pixels, to which larger pictures are reduced."""
 SMALLEST = 112
-"""Longer side, in pixels, to which smaller pictures are enlarged: a stroke has to be some pixels wide to be measured."""
+"""Longer side, in pixels, to which smaller pictures are enlarged: strokes must be some pixels wide to be measured."""
 MOST_PIXELS = 100_000_000
 """A picture with more is refused before it is decoded: a few kilobytes can claim to be gigabytes."""
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "ICO")
@@ -30,22 +30,27 @@ FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "P
 def prepare(picture: Picture) -> NDArray[np.uint8]:
     """The digit as MNIST would hold it: (28, 28) uint8, light on black.
 
-    Its ink is found, cropped, scaled into 20 x 20 keeping its shape, and centred by mass. Ink may be darker or lighter than its
-    background, grey or coloured; the background may be transparent, or paper in uneven light. What is prepared already comes
-    back as it is. UserError where it is no picture, too large a one, or blank. Arrays of floats are in [0, 1].
+    Its ink is found, cropped, scaled into 20 x 20 keeping its shape, and centred by mass. Ink may be darker or lighter
+    than its background, grey or coloured; the background may be transparent, or paper in uneven light. What is
+    prepared already comes back as it is. UserError where it is no picture, too large a one, or blank. Arrays of floats
+    are in [0, 1].
     """
-    pixels = _pixels(picture)
+    pixels = read_picture(picture)
     done = _prepared(pixels)
     return frame(_ink(pixels)) if done is None else done
 
 
 def prepare_row(picture: Picture) -> list[NDArray[np.uint8]]:
     """Several digits side by side in one picture, from left to right, each as `prepare` returns it."""
-    return [frame(part) for part in cut_apart(_ink(_pixels(picture)))]
+    return [frame(part) for part in cut_apart(_ink(read_picture(picture)))]
 
 
-def _pixels(picture: Picture) -> NDArray[np.uint8]:
-    """(height, width, 3), at least SMALLEST and at most LARGEST pixels long unless 28 x 28; what is transparent is filled."""
+def read_picture(picture: Picture) -> NDArray[np.uint8]:
+    """The picture as (height, width, 3) uint8, turned upright, what is transparent filled.
+
+    Its longer side is brought between SMALLEST and LARGEST pixels, unless it is 28 x 28. UserError where it is no
+    picture.
+    """
     if isinstance(picture, Image.Image):
         image = picture
     elif isinstance(picture, (str, Path, bytes)) or hasattr(picture, "read"):
@@ -65,7 +70,9 @@ def _pixels(picture: Picture) -> NDArray[np.uint8]:
 
 def _opened(file: str | Path | bytes | BinaryIO) -> Image.Image:
     """A picture file, decoded. UserError where it cannot be."""
-    content = file if isinstance(file, bytes) else Path(file).read_bytes() if isinstance(file, (str, Path)) else file.read()
+    content = (
+        file if isinstance(file, bytes) else Path(file).read_bytes() if isinstance(file, (str, Path)) else file.read()
+    )
     if not content:
         raise UserError("the file is empty")
     Image.init()
@@ -80,7 +87,7 @@ def _opened(file: str | Path | bytes | BinaryIO) -> Image.Image:
     except UserError:
         raise
     except UnidentifiedImageError:
-        raise UserError(f"not a picture that can be read ({', '.join(FORMATS[:8])} and others can)") from None
+        raise UserError("no picture that can be read: PNG, JPEG, GIF, BMP, TIFF, WEBP and some others can") from None
     except Image.DecompressionBombError:
         raise UserError(f"more than {MOST_PIXELS:,} pixels, which is more than any picture of a digit needs") from None
     except Exception as error:  # a broken file makes Pillow's decoders raise almost anything

@@ -42,8 +42,8 @@ class _Piece:
 def cut_apart(ink: Ink) -> list[Ink]:
     """The ink of each digit, from left to right; each as large as `ink`.
 
-    Pieces one above the other are one digit, low marks belong to their neighbour, and what is too wide for one digit is cut
-    where it has least ink.
+    Pieces one above the other are one digit, low marks belong to their neighbour, and what is too wide for one digit
+    is cut where it has least ink.
     """
     labels, _ = ndimage.label(ink, EIGHT)
     parts = []

@@ -3,6 +3,7 @@
 import pickle
 import warnings
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ NEEDED = ("hyper_parameters", "state_dict")
 def load_classifier(path: Path) -> DigitClassifier:
     """The classifier in a checkpoint, on the CPU and in evaluation mode.
 
-    Only tensors and primitives are unpickled (`weights_only=True`). UserError where the file cannot be read, is cut off, is of
-    another project, contains code, or contradicts itself.
+    Only tensors and primitives are unpickled (`weights_only=True`). UserError where the file cannot be read, is cut
+    off, is of another project, contains code, or contradicts itself.
     """
     checkpoint = _read(path)
-    missing = [key for key in NEEDED if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), Mapping)]
+    missing = [
+        key for key in NEEDED if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), Mapping)
+    ]
     if missing:
         raise _refusal(path, f"it has no {' and no '.join(missing)}")
     _check_size(path, checkpoint)
@@ -39,8 +42,8 @@ def _read(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path} is refused: it is no checkpoint, or holds more than tensors and plain values, which could be code; "
-            "nothing in it was run"
+            f"{path} is refused: it is no checkpoint, or holds more than tensors and plain values, which could be "
+            "code; nothing in it was run"
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -57,7 +60,7 @@ def _check_size(path: Path, checkpoint: Mapping[str, Any]) -> None:
         sizes = layer_sizes(int(options["hidden_layers"]), [int(units) for units in options["hidden_units"]])
     except (KeyError, TypeError, ValueError) as error:
         raise _refusal(path, f"its hyper_parameters describe no net: {_first_line(error)}") from None
-    wanted = sum(before * after for before, after in zip(sizes, sizes[1:], strict=False))
+    wanted = sum(before * after for before, after in pairwise(sizes))
     stored = sum(value.numel() for value in checkpoint["state_dict"].values() if isinstance(value, torch.Tensor))
     if min(sizes) < 1 or wanted > stored:
         raise _refusal(path, f"it describes a net of {wanted:,} weights and holds {stored:,}")

@@ -43,7 +43,7 @@ class DenseNet:
 
 
 def dense_net(model: DigitClassifier) -> DenseNet:
-    """The classifier's net as it predicts: batch norm with its running statistics, no dropout. UserError on other layers."""
+    """The net as it predicts: batch norm with its running statistics, no dropout. UserError on other layers."""
     layers: list[Dense] = []
     names = {kind: name for name, kind in ACTIVATIONS.items()}
     used = set()

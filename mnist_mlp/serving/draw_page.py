@@ -29,7 +29,7 @@ STORED = re.compile(r'<script type="application/json" id="net">(.*?)</script>', 
 
 
 def draw_page(net: DenseNet, facts: dict[str, str], weight_type: str = "auto") -> str:
-    """The page as text. weight_type: "float16", "int8" (one scale a unit), or "auto", which takes float16 below 1 MB."""
+    """The page as text. weight_type: "float16", "int8" (one scale a unit), or "auto": float16 where below 1 MB."""
     if weight_type not in WEIGHT_TYPES:
         raise UserError(f"weights={weight_type!r} is none of {', '.join(WEIGHT_TYPES)}")
     if weight_type != "auto":
@@ -61,6 +61,7 @@ ACTIVATE: dict[str, Any] = {
     "gelu": lambda x: (x * (1 + erf(x / np.sqrt(2))) / 2).astype(np.float32),
     "silu": lambda x: x * expit(x),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
     "tanh": np.tanh,
     "sigmoid": expit,
 }
@@ -70,9 +71,11 @@ def _page(net: DenseNet, facts: dict[str, str], weight_type: str) -> str:
     encode = _as_int8 if weight_type == "int8" else _as_float16
     stored = {"activation": net.activation, "layers": [encode(layer) for layer in net.on_unit_pixels()]}
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=jinja2.select_autoescape(["html"]), keep_trailing_newline=True,
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html"]),
+        keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
+    )
     prepare = environment.get_template("prepare.js").render(constants=json.dumps(CONSTANTS))
     script = "\n".join([prepare, _text("network.js"), _text("draw.js")])
     shown = {name: text for name, text in facts.items() if name not in ("input", "output")}
@@ -109,7 +112,12 @@ def _as_int8(layer: Dense) -> dict[str, Any]:
 
 def _stored(layer: Dense, weights: NDArray[Any]) -> dict[str, Any]:
     units, inputs = layer.weights.shape
-    return {"units": units, "inputs": inputs, "weights": _base64(weights), "biases": _base64(layer.biases.astype("<f4"))}
+    return {
+        "units": units,
+        "inputs": inputs,
+        "weights": _base64(weights),
+        "biases": _base64(layer.biases.astype("<f4")),
+    }
 
 
 def _decoded(layer: dict[str, Any]) -> NDArray[np.float32]:

@@ -31,8 +31,8 @@ class Evaluation:
     """One net, or committee, on one split.
 
     metrics: scalars by name, without the split; per_class: ten numbers each of precision, recall, f1 and support;
-    confusion_matrix: 10 x 10 counts, rows are truth; truth: (n,); log_probabilities: (n, 10), of the images in `indices`
-    (places in the split's file).
+    confusion_matrix: 10 x 10 counts, rows are truth; truth: (n,); log_probabilities: (n, 10), of the images in
+    `indices` (places in the split's file).
     """
 
     name: str
@@ -51,7 +51,8 @@ class Evaluation:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        return np.equal(self.log_probabilities.argmax(1), self.truth)
+        right: NDArray[np.bool_] = np.equal(self.log_probabilities.argmax(1), self.truth)
+        return right
 
     def to_json(self) -> JSON:
         """Name, split, counts, metrics as `split/name`, and the rest as result.json has it."""
@@ -68,7 +69,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class CommitteeEvaluation:
-    """The members, what they say together (the mean of their log-probabilities), and McNemar's test against the best."""
+    """The members, what they say together (mean log-probabilities), and McNemar's test against the best."""
 
     members: list[Evaluation]
     committee: Evaluation
@@ -111,7 +112,9 @@ def evaluate_net(net: TrainedNet, split: str = "test", data_root: str | None = N
     return _evaluation(net.name, split, digits.source, logits, labels, indices)
 
 
-def evaluate_committee(runs: Sequence[str | Path], split: str = "test", data_root: str | None = None) -> CommitteeEvaluation:
+def evaluate_committee(
+    runs: Sequence[str | Path], split: str = "test", data_root: str | None = None
+) -> CommitteeEvaluation:
     """Evaluate several runs, one by one and together. UserError where they are not about the same images."""
     if len(runs) < 2:
         raise UserError(f"a committee needs at least two runs, and {len(runs)} was given")
@@ -120,8 +123,8 @@ def evaluate_committee(runs: Sequence[str | Path], split: str = "test", data_roo
     for other in members[1:]:
         if other.source != first.source or not np.array_equal(other.indices, first.indices):
             raise UserError(
-                f"{first.name} and {other.name} have different {split} images (data.source, data.subset, data.val_size and "
-                "data.split_seed decide them): a committee needs the same; use --split test"
+                f"{first.name} and {other.name} have different {split} images (data.source, data.subset, data.val_size "
+                "and data.split_seed decide them): a committee needs the same; use --split test"
             )
     together = torch.from_numpy(np.mean([member.log_probabilities for member in members], axis=0))
     labels, indices = torch.from_numpy(first.truth), torch.from_numpy(first.indices)

@@ -56,8 +56,9 @@ def export_run(
 ) -> Export:
     """Write a run (folder, checkpoint, name under outputs/ or "latest") as "onnx", "torch" or "html".
 
-    path: default is model.onnx, model.pt2 or draw.html in the run folder; weights: of a page, see `draw_page`. UserError where
-    it cannot be written, or where the file does not say what the checkpoint says; then an earlier file stays as it was.
+    path: default is model.onnx, model.pt2 or draw.html in the run folder; weights: of a page, see `draw_page`.
+    UserError where it cannot be written, or where the file does not say what the checkpoint says; then an earlier file
+    stays as it was.
     """
     if format not in FILES:
         raise UserError(f"format={format!r} is none of {', '.join(FILES)}")
@@ -87,17 +88,15 @@ def export_run(
     return Export(target, format, target.stat().st_size, len(images), source, difference, others)
 
 
-def checked(
-    format: str, path: Path, images: NDArray[np.uint8], expected: NDArray[np.float32]
-) -> tuple[float, int]:
-    """The largest difference from the expected probabilities and the number of other digits; UserError where too large."""
+def checked(format: str, path: Path, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> tuple[float, int]:
+    """Largest difference from the expected probabilities, and number of other digits; UserError if too large."""
     told = RUNNERS[format](path, images)
     difference = float(np.abs(told - expected).max())
     others = int((told.argmax(1) != expected.argmax(1)).sum())
     if not difference <= TOLERANCES[format] or others > (1 - SAME_DIGITS) * len(images):
         raise UserError(
-            f"the {format} file was refused: on {len(images):,} images its probabilities differ from the checkpoint's by up "
-            f"to {difference:.2g} (at most {TOLERANCES[format]:g} is let pass) and {others} digits are others"
+            f"the {format} file was refused: on {len(images):,} images its probabilities differ from the checkpoint's by "
+            f"up to {difference:.2g} (at most {TOLERANCES[format]:g} is let pass) and {others} digits are others"
             + ("; try --weights float16" if format == "html" else "")
         )
     return difference, others

@@ -45,7 +45,9 @@ def locate(run: str | Path, outputs: Path = OUTPUTS) -> TrainedNet:
             return _of_checkpoint(place)
         if place.is_dir():
             return _of_folder(place)
-    raise UserError(f"no run {str(run)!r}: give a run folder, a checkpoint, a name under {outputs}/, or latest{_known(outputs)}")
+    raise UserError(
+        f"no run {str(run)!r}: give a run folder, a checkpoint, a name under {outputs}/, or latest{_known(outputs)}"
+    )
 
 
 def _of_checkpoint(path: Path) -> TrainedNet:
@@ -63,7 +65,9 @@ def _of_folder(path: Path) -> TrainedNet:
         raise UserError(f"{path} has no {folder.best_checkpoint.relative_to(path)}: that run has not finished an epoch")
     inside = sorted({found.parent.parent for found in path.glob("*/checkpoints/best.ckpt")})
     if inside:
-        raise UserError(f"{path} holds {len(inside)} runs: name one of them{_listed(inside)}, or several for a committee")
+        raise UserError(
+            f"{path} holds {len(inside)} runs: name one of them{_listed(inside)}, or several for a committee"
+        )
     raise UserError(f"{path} is no run folder: there is no checkpoints/best.ckpt in it")
 
 

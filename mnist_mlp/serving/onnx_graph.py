@@ -17,6 +17,7 @@ ACTIVATION_NODES: dict[str, tuple[str, dict[str, Any]]] = {
     "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
     "gelu": ("Gelu", {}),
     "elu": ("Elu", {"alpha": 1.0}),
+    "mish": ("Mish", {}),
     "tanh": ("Tanh", {}),
     "sigmoid": ("Sigmoid", {}),
 }
@@ -48,15 +49,18 @@ def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     _onnx()
     from onnx.reference import ReferenceEvaluator
 
-    told: NDArray[np.float32] = ReferenceEvaluator(str(path)).run(None, {"images": images})[0]
-    return told
+    told: Any = ReferenceEvaluator(str(path)).run(None, {"images": images})
+    probabilities: NDArray[np.float32] = told[0]
+    return probabilities
 
 
 def _onnx() -> Any:
     try:
         import onnx
     except ImportError:
-        raise UserError("format=onnx needs the package onnx: pip install 'mnist_mlp[export]', or pip install onnx") from None
+        raise UserError(
+            "format=onnx needs the package onnx: pip install 'mnist_mlp[export]', or pip install onnx"
+        ) from None
     return onnx
 
 
@@ -88,4 +92,3 @@ def _weights(numpy_helper: Any, net: DenseNet) -> list[Any]:
     for place, layer in enumerate(net.layers, start=1):
         values[f"weight{place}"], values[f"bias{place}"] = layer.weights, layer.biases
     return [numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()]
-

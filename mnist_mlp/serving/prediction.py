@@ -1,7 +1,7 @@
 """What a trained net says about pictures."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,28 +9,50 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_mlp.data.picture import Picture, prepare, prepare_row
+from mnist_mlp.data.picture import Picture, prepare, prepare_row, read_picture
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.training.classifier import DigitClassifier
 
 ENDINGS = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm", ".pbm", ".tga", ".ico")
+    (
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".avif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".tga",
+        ".ico",
+    )
 )
 """Files in a folder that are taken for pictures."""
+
+
+THUMBNAIL = 160
+"""Longer side of a picture that is kept to be shown, in pixels."""
 
 
 @dataclass(frozen=True)
 class Prediction:
     """One digit in one picture, or why there is none.
 
-    probabilities: ten numbers; pixels: (28, 28), what the net saw; place: which digit of a row, from 0.
+    probabilities: ten numbers; pixels: (28, 28), what the net saw; place: which digit of a row, from 0; thumbnail:
+    (height, width, 3), the picture as it was.
     """
 
     file: str
     probabilities: tuple[float, ...] = ()
     pixels: NDArray[np.uint8] | None = None
     place: int = 0
+    thumbnail: NDArray[np.uint8] | None = None
     error: str | None = None
 
     @property
@@ -60,30 +82,34 @@ class Prediction:
 
 
 def predict_pictures(
-    model: DigitClassifier, pictures: Iterable[Picture], names: Sequence[str] | None = None, row: bool = False
+    model: DigitClassifier,
+    pictures: Iterable[Picture],
+    names: Sequence[str] | None = None,
+    row: bool = False,
+    thumbnails: bool = False,
 ) -> list[Prediction]:
     """Prepare each picture as MNIST was made and say which digit it is; in order, one Prediction for each.
 
-    With row, a picture has several digits side by side and gets one Prediction for each of them. A picture that cannot be read
-    gets one with `error`; the others are predicted all the same. names: default is the file's, else "picture 1".
+    With row, a picture has several digits side by side and gets one Prediction for each of them. A picture that cannot
+    be read gets one with `error`; the others are predicted all the same. names: default is the file's, else "picture
+    1".
     """
     prepared: list[Prediction] = []
     for number, picture in enumerate(pictures):
         name = names[number] if names is not None else _name(picture, number)
         try:
-            seen = prepare_row(picture) if row else [prepare(picture)]
+            colours = read_picture(picture)
+            seen = prepare_row(colours) if row else [prepare(colours)]
         except (UserError, OSError) as error:
             prepared.append(Prediction(name, error=_reason(error)))
         else:
-            prepared += [Prediction(name, pixels=pixels, place=place) for place, pixels in enumerate(seen)]
+            small = _thumbnail(colours) if thumbnails else None
+            prepared += [Prediction(name, (), pixels, place, small) for place, pixels in enumerate(seen)]
     images = [item.pixels for item in prepared if item.pixels is not None]
     if not images:
         return prepared
     told = iter(model.probabilities(torch.from_numpy(np.stack(images))).double().tolist())
-    return [
-        item if item.pixels is None else Prediction(item.file, tuple(next(told)), item.pixels, item.place)
-        for item in prepared
-    ]
+    return [item if item.pixels is None else replace(item, probabilities=tuple(next(told))) for item in prepared]
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:
@@ -107,9 +133,13 @@ def _name(picture: Picture, number: int) -> str:
     return named if isinstance(named, str) and named else f"picture {number + 1}"
 
 
+def _thumbnail(colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    image = Image.fromarray(colours)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return np.asarray(image)
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or error})"
     return str(error)
-
-

@@ -1,4 +1,4 @@
-"""How a person draws the ten digits: strokes as lists of points, across and down, in [0, 1]; and a browser's hand for them."""
+"""How a person draws the ten digits: strokes of points (across, down) in [0, 1]; and a browser's hand for them."""
 
 from math import cos, pi, sin
 from typing import Any

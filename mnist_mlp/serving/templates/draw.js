@@ -92,18 +92,19 @@ function showNothing() {
   element("why-text").textContent = "which ones argue for the answer, which against";
   element("units").replaceChildren();
   element("units-text").textContent = "The strongest of them appear here once you draw.";
-  say("Nothing drawn.");
+  say("Nothing drawn yet");
 }
 
 const percent = part => `${(100 * part).toFixed(1)} %`;
+const named = digit => `${digit === 8 ? "an" : "a"} ${digit}`;
 
 function showAnswer(probabilities, winner, rival) {
   const sure = probabilities[winner];
-  const lead = sure >= 0.9 ? "It is a" : sure >= 0.6 ? "Probably a" : "Hard to say; perhaps a";
-  const grammar = winner === 8 ? lead.replace(/a$/, "an") : lead;
+  const lead = sure >= 0.9 ? "This is" : sure >= 0.6 ? "Probably" : "Hard to say; perhaps";
+  const certain = sure >= 0.9995 ? "over 99.9 %" : percent(sure);
+  const second = probabilities[rival] >= 0.0005 ? `, else ${named(rival)} (${percent(probabilities[rival])})` : "";
   element("digit").textContent = winner;
-  element("sentence").textContent = `${grammar} ${winner} (${percent(sure)}), else a ${rival} (${percent(probabilities[rival])})`
-    .replace("a 8", "an 8");
+  element("sentence").textContent = `${lead} ${named(winner)} (${certain})${second}`;
   bars.forEach(({ row, fill, share }, digit) => {
     row.className = digit === winner ? "first" : "";
     fill.style.width = percent(probabilities[digit]).replace(" ", "");
@@ -131,7 +132,7 @@ function rgb(name) {
 function paintSigned(canvas, values, most, pixels) {
   const [plus, minus, ground, faint] = ["--for", "--against", "--ground", "--bar"].map(rgb);
   paint(canvas, values, (value, i) => {
-    const strength = Math.min(1, Math.sqrt(Math.abs(value) / (most || 1)));
+    const share = Math.min(1, Math.abs(value) / (most || 1)), strength = pixels ? Math.sqrt(share) : share;
     const base = pixels ? ground.map((part, c) => part + (faint[c] - part) * 0.35 * pixels[i] / 255) : ground;
     const hue = value > 0 ? plus : minus;
     return base.map((part, c) => part + (hue[c] - part) * strength);
@@ -143,7 +144,7 @@ function showUnits(units, winner, rival) {
   const order = Array.from(values.keys()).filter(unit => values[unit]);
   order.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
   element("units-text").textContent = units
-    ? `What each adds to the score of ${winner} less that of ${rival}; a picture shows the ink that excites (blue) or calms (orange) it.`
+    ? `What each adds to the score of ${winner} less that of ${rival}; a picture shows which ink excites (blue) or calms (orange) it.`
     : `This net has no hidden layer: the weights of ${winner} and of ${rival} are all there is.`;
   element("units").replaceChildren(...order.slice(0, UNITS).map(unit => {
     const item = document.createElement("li"), picture = item.appendChild(document.createElement("canvas"));

@@ -33,6 +33,7 @@ function erf(x) {  // Abramowitz and Stegun 7.1.26, error below 1.5e-7
 }
 
 const logistic = x => 1 / (1 + Math.exp(-x));
+const softplus = x => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 const normalDensity = x => Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
 const normalArea = x => (1 + erf(x / Math.SQRT2)) / 2;
 const ACTIVATIONS = {  // the function, and its slope
@@ -41,6 +42,7 @@ const ACTIVATIONS = {  // the function, and its slope
   gelu: [x => x * normalArea(x), x => normalArea(x) + x * normalDensity(x)],
   silu: [x => x * logistic(x), x => logistic(x) * (1 + x * (1 - logistic(x)))],
   elu: [x => x > 0 ? x : Math.expm1(x), x => x > 0 ? 1 : Math.exp(x)],
+  mish: [x => x * Math.tanh(softplus(x)), x => Math.tanh(softplus(x)) + x * logistic(x) / Math.cosh(softplus(x)) ** 2],
   tanh: [Math.tanh, x => 1 - Math.tanh(x) ** 2],
   sigmoid: [logistic, x => logistic(x) * (1 - logistic(x))],
 };

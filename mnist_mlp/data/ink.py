@@ -134,7 +134,7 @@ def _uneven_light(along: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _pieces(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """The pieces that belong to the digit: no specks, and nothing that runs off the picture unless it is all there is."""
+    """The pieces that belong to the digit: no specks, and nothing that runs off the picture if there is more."""
     count = int(labels.max())
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0

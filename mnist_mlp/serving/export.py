@@ -95,8 +95,8 @@ def checked(format: str, path: Path, images: NDArray[np.uint8], expected: NDArra
     others = int((told.argmax(1) != expected.argmax(1)).sum())
     if not difference <= TOLERANCES[format] or others > (1 - SAME_DIGITS) * len(images):
         raise UserError(
-            f"the {format} file was refused: on {len(images):,} images its probabilities differ from the checkpoint's by "
-            f"up to {difference:.2g} (at most {TOLERANCES[format]:g} is let pass) and {others} digits are others"
+            f"the {format} file was refused: on {len(images):,} images its probabilities differ from the checkpoint's "
+            f"by up to {difference:.2g} (at most {TOLERANCES[format]:g} is let pass) and {others} digits are others"
             + ("; try --weights float16" if format == "html" else "")
         )
     return difference, others

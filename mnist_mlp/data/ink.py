@@ -76,7 +76,7 @@ def _along_the_ink(difference: NDArray[np.float64]) -> NDArray[np.float64]:
     else:
         step = max(1, max(difference.shape) // GRID)
         flat = difference[::step, ::step].reshape(-1, 3)
-        along = difference @ np.linalg.eigh(flat.T @ flat)[1][:, -1]
+        along = np.tensordot(difference, np.linalg.eigh(flat.T @ flat)[1][:, -1], 1)
     return along if (along**3).sum() >= 0 else -along
 
 
@@ -112,10 +112,11 @@ def _surface_of_light(colours: NDArray[np.float64]) -> NDArray[np.float64]:
         distance = np.linalg.norm(known - used @ surface, axis=1)
         kept = (distance <= max(3.0 * float(np.median(distance[kept])), 3.0)) & ((inner > FRAME) | (turn >= 3))
         used = basis[:, : 3 if turn < 3 else 6]
-    terms = [np.outer(rows**a, columns**b) for a, b in powers]
-    return np.stack(
-        [sum(c * t for c, t in zip(channel, terms[: len(channel)], strict=True)) for channel in surface.T], 2
-    )
+    factors = np.zeros((colours.shape[2], 3, 3))
+    for (a, b), coefficients in zip(powers, surface, strict=True):
+        factors[:, a, b] = coefficients
+    light: NDArray[np.float64] = np.vander(rows, 3, True) @ factors @ np.vander(columns, 3, True).T
+    return np.moveaxis(light, 0, 2)
 
 
 def _uneven_light(along: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -89,7 +89,7 @@ def _opened(file: str | Path | bytes | BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         raise UserError("no picture that can be read: PNG, JPEG, GIF, BMP, TIFF, WEBP and some others can") from None
     except Image.DecompressionBombError:
-        raise UserError(f"more than {MOST_PIXELS:,} pixels, which is more than any picture of a digit needs") from None
+        raise _too_large() from None
     except Exception as error:  # a broken file makes Pillow's decoders raise almost anything
         raise UserError(f"a broken picture ({error or type(error).__name__})") from None
 
@@ -97,9 +97,11 @@ def _opened(file: str | Path | bytes | BinaryIO) -> Image.Image:
 def _check_size(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MOST_PIXELS:
-        raise UserError(
-            f"{width} x {height} pixels, more than any picture of a digit needs: at most {MOST_PIXELS:,} are decoded"
-        )
+        raise _too_large()
+
+
+def _too_large() -> UserError:
+    return UserError(f"more than {MOST_PIXELS:,} pixels, which is more than any picture of a digit needs")
 
 
 def _from_array(values: NDArray[Any]) -> Image.Image:

@@ -47,9 +47,11 @@ def cut_apart(ink: Ink) -> list[Ink]:
     """
     labels, _ = ndimage.label(ink, EIGHT)
     parts = []
-    for piece in _whole(_pieces(labels)):
+    pieces = _whole(_pieces(labels))
+    row = max(piece.height for piece in pieces)
+    for piece in pieces:
         alone = np.where(np.isin(labels, piece.labels), ink, 0).astype(np.uint8)
-        parts += _cut(alone, piece)
+        parts += _cut(alone, piece, row)
     return parts
 
 
@@ -83,11 +85,11 @@ def _shared(one: _Piece, other: _Piece) -> float:
     return (min(one.right, other.right) - max(one.left, other.left)) / min(one.width, other.width)
 
 
-def _cut(ink: Ink, piece: _Piece) -> list[Ink]:
+def _cut(ink: Ink, piece: _Piece, row: int) -> list[Ink]:
     """A piece that is as wide as several digits, in so many parts."""
-    if piece.width <= WIDE * piece.height:
+    if piece.width <= WIDE * row:
         return [ink]
-    count = max(2, round(piece.width / (USUAL * piece.height)))
+    count = max(2, round(piece.width / (USUAL * row)))
     columns = ink[:, piece.left : piece.right].sum(0, dtype=np.int64)
     step = piece.width / count
     cuts = [piece.left]

@@ -38,7 +38,9 @@ def hostile(kind: str, good: Path, target: Path, mark: Path) -> None:
     elif kind == "code put into our archive":
         with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(target, "w") as new:
             for item in old.infolist():
-                forged = pickle.dumps(Payload(mark), protocol=2) if item.filename.endswith("data.pkl") else old.read(item)
+                forged = (
+                    pickle.dumps(Payload(mark), protocol=2) if item.filename.endswith("data.pkl") else old.read(item)
+                )
                 new.writestr(item.filename, forged)
     elif kind == "cut off":
         target.write_bytes(content[: len(content) // 2])

@@ -97,7 +97,7 @@ function evened(ink) {
     if (inside.data[i] >= INKED) { sum += Math.sqrt(depth[i]); count++; }
   }
   if (!count) return ink;
-  const width = 4 * (sum / count) - 1;
+  const width = 4 * (sum / count) - 2;
   const wanted = Math.min(Math.max(width * BOX / longer, THINNEST), THICKEST);
   const radius = (wanted * longer - BOX * width) / (2 * (BOX - wanted));
   const steps = Math.floor(Math.abs(radius) + 0.5);

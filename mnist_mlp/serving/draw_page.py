@@ -32,6 +32,8 @@ def draw_page(net: DenseNet, facts: dict[str, str], weight_type: str = "auto") -
     """The page as text. weight_type: "float16", "int8" (one scale a unit), or "auto": float16 where below 1 MB."""
     if weight_type not in WEIGHT_TYPES:
         raise UserError(f"weights={weight_type!r} is none of {', '.join(WEIGHT_TYPES)}")
+    if net.activation not in ACTIVATE:
+        raise UserError(f"activation {net.activation} is not on the page: export as torch")
     if weight_type != "auto":
         return _page(net, facts, weight_type)
     page = _page(net, facts, "float16")

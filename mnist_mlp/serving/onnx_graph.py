@@ -27,6 +27,8 @@ ACTIVATION_NODES: dict[str, tuple[str, dict[str, Any]]] = {
 def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
     """From `images`, uint8 (n, 28, 28), to `probabilities`, float32 (n, 10), for any n; the facts become metadata."""
     onnx = _onnx()
+    if net.activation not in (*ACTIVATION_NODES, "silu"):
+        raise UserError(f"activation {net.activation} has no ONNX operator here: export as torch")
     helper, numbers = onnx.helper, onnx.TensorProto
     graph = helper.make_graph(
         _nodes(helper, numbers.FLOAT, net),

@@ -16,12 +16,13 @@ from mnist_mlp.training.classifier import DigitClassifier
 NEEDED = ("hyper_parameters", "state_dict")
 
 
-def load_classifier(path: Path) -> DigitClassifier:
+def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
     """The classifier in a checkpoint, on the CPU and in evaluation mode.
 
     Only tensors and primitives are unpickled (`weights_only=True`). UserError where the file cannot be read, is cut
     off, is of another project, contains code, or contradicts itself.
     """
+    path = Path(checkpoint_path)
     checkpoint = _read(path)
     missing = [
         key for key in NEEDED if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), Mapping)

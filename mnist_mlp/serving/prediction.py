@@ -12,6 +12,8 @@ from PIL import Image
 from mnist_mlp.data.picture import Picture, prepare, prepare_row, read_picture
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
+from mnist_mlp.serving.checkpoint import load_classifier
+from mnist_mlp.serving.locate import locate
 from mnist_mlp.training.classifier import DigitClassifier
 
 ENDINGS = frozenset(
@@ -110,6 +112,13 @@ def predict_pictures(
         return prepared
     told = iter(model.probabilities(torch.from_numpy(np.stack(images))).double().tolist())
     return [item if item.pixels is None else replace(item, probabilities=tuple(next(told))) for item in prepared]
+
+
+def predict_run(
+    run: str | Path, pictures: Iterable[Picture], names: Sequence[str] | None = None, row: bool = False
+) -> list[Prediction]:
+    """As `predict_pictures`, by a run: its folder, a checkpoint, a name under outputs/, or "latest"."""
+    return predict_pictures(load_classifier(locate(run).checkpoint), pictures, names, row)
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:

@@ -13,7 +13,7 @@ from mnist_mlp import predict
 from mnist_mlp.data.mnist import load_digits
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.serving.checkpoint import load_classifier
-from mnist_mlp.serving.prediction import predict_pictures
+from mnist_mlp.serving.prediction import predict_pictures, predict_run
 
 RANDOM = np.random.default_rng(0)
 
@@ -40,6 +40,7 @@ def test_pictures_are_told_as_their_digits_are(trained: Path, folder: Path) -> N
     model = load_classifier(RunFolder(trained).best_checkpoint)
     found = predict_pictures(model, sorted(folder.iterdir()))
     assert sum(item.digit == place for place, item in enumerate(found)) >= 9
+    assert [item.digit for item in predict_run(trained, [folder / "3.png"])] == [found[3].digit]
     for item in found:
         assert sum(item.probabilities) == pytest.approx(1)
         assert item.pixels is not None

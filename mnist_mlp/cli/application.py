@@ -13,19 +13,19 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_mlp.cli.compose import Schema
 from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder, trials_so_far
 from mnist_mlp.cli.help import help_text
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
-from mnist_mlp.config import Config
 
 Job = Callable[[DictConfig], Any]
 
 
 def register() -> None:
     """Register the schema and the resolvers of conf/config.yaml with Hydra."""
-    ConfigStore.instance().store(name="schema", node=Config)
+    ConfigStore.instance().store(name="schema", node=Schema)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)

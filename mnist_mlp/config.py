@@ -1,5 +1,6 @@
 """Every option: its default, range, meaning and checks. Imports no torch."""
 
+import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -355,11 +356,22 @@ def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
     return f"{type(value).__name__} {' and '.join(limits)}".strip()
 
 
+def wrong_value(key: str, given: str | None, default: Any, metadata: dict[str, Any]) -> str:
+    """The message on a value that an option does not take; given: as text, None where it is not known."""
+    shown, allowed = key if given is None else f"{key}={given}", allowed_values(default, metadata)
+    if not isinstance(default, Enum):
+        return f"{shown} has the wrong type: allowed is {allowed}"
+    word = (given or "").strip("'").lower()
+    names = [choice.name for choice in type(default)]
+    near = [name for name in names if word and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
+    return f"{shown} is no choice: {f'did you mean {near[0]}? ' if near else ''}allowed is {allowed}"
+
+
 def _wrong_type(key: str, value: Any, item: "Field[Any]") -> str:
     if is_dataclass(item.type):
         return f"{key}={value!r} has the wrong type: allowed is {type_name(item.type)}"
     default = item.default if item.default_factory is MISSING else item.default_factory()
-    return f"{key}={value!r} has the wrong type: allowed is {allowed_values(default, dict(item.metadata))}"
+    return wrong_value(key, repr(value), default, dict(item.metadata))
 
 
 def _range_faults(config: Config) -> Iterator[str]:

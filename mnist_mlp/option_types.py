@@ -17,7 +17,9 @@ def as_type(value: Any, kind: Any) -> Any:
     if getattr(value, "ndim", None) == 0:
         value = value.item()
     if get_origin(kind) is types.UnionType:
-        return None if value is None else as_type(value, next(part for part in get_args(kind) if part is not type(None)))
+        return (
+            None if value is None else as_type(value, next(part for part in get_args(kind) if part is not type(None)))
+        )
     if get_origin(kind) is list:
         return _as_list(value, get_args(kind)[0])
     if get_origin(kind) is dict:

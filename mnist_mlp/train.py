@@ -42,6 +42,9 @@ def single_run(cfg: DictConfig) -> None:
     except UserError as error:
         remove_made()
         raise SystemExit(f"error: {error}") from None
+    except BrokenPipeError:
+        print(f"stopped, since nobody reads the output any more: go on with resume={folder.path}", file=sys.stderr)
+        raise
     except (KeyboardInterrupt, SystemExit):  # the latter is how Lightning passes the former on
         kept = folder.last_checkpoint.is_file()
         print(f"\ninterrupted{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)

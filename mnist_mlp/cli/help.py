@@ -1,10 +1,12 @@
 """The text of --help, from conf/ and the dataclasses."""
 
 from enum import Enum
+from textwrap import shorten
 
-from mnist_mlp.cli.conf import choices, groups
+from mnist_mlp.cli.conf import choices, conf_folder, groups
 from mnist_mlp.config import Config, allowed_values, options
 
+SUMMARY_LENGTH = 90
 HELP = """\
 Train a plain MLP on MNIST.
 
@@ -17,7 +19,8 @@ Presets (GROUP=CHOICE):
 Options (KEY=DEFAULT, then the allowed values):
 {options}
 
---cfg job shows the composed configuration; --hydra-help explains Hydra's own flags.
+--cfg job shows the composed configuration, --version the version; --hydra-help explains Hydra's own flags.
+Completion of keys and values in bash: eval "$(mnist-mlp-train -sc install=bash)"
 """
 
 
@@ -29,6 +32,19 @@ def help_text() -> str:
         shown = shown.lower() if isinstance(value, bool) else shown
         lines.append(f"  {key}={shown}\n      {allowed_values(value, metadata)}\n      {metadata['meaning']}")
     return HELP.format(
-        groups="\n".join(f"  {group}: {', '.join(choices(group))}" for group in groups()),
+        groups="\n".join(_group_lines(group) for group in groups()),
         options="\n".join(lines),
     )
+
+
+def _group_lines(group: str) -> str:
+    return "\n".join(f"  {f'{group}={choice}':<32} {summary(group, choice)}" for choice in choices(group))
+
+
+def summary(group: str, choice: str) -> str:
+    """What a choice does: the first line of its file, which is a comment on just that."""
+    lines = [
+        line.removeprefix("#").strip() for line in (conf_folder() / group / f"{choice}.yaml").read_text().splitlines()
+    ]
+    first = next(line for line in lines if line and not line.startswith("@package"))
+    return shorten(first.removeprefix("What:").strip(), SUMMARY_LENGTH, placeholder=" ...")

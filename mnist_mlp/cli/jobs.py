@@ -34,6 +34,8 @@ def sweep_job(cfg: DictConfig) -> float | None:
     earlier, resumed = read_json(folder.result_file), folder.last_checkpoint.is_file() and not finished_before
     try:
         result = _run(cfg, folder, place)
+    except BrokenPipeError:  # nobody reads the output any more, which is no failure of the job
+        raise
     except Exception as error:
         reason = _keep_failure(folder, cfg, error)
         _print_line(f"{place}: FAILED: {reason}")

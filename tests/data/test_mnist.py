@@ -255,9 +255,7 @@ def default_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_auto_without_files_and_network_takes_the_sample_and_says_why(default_root: Path, root: str) -> None:
     loaded = load_digits("auto", root)
     assert loaded.source == "sample"
-    assert re.fullmatch(
-        r"no files in data/MNIST/raw, and no download was possible \(.*refused.*\)", loaded.why_sample
-    )
+    assert re.fullmatch(r"no files in data/MNIST/raw, and no download was possible \(.*refused.*\)", loaded.why_sample)
     assert load_digits("sample", root).why_sample == ""
 
 

@@ -101,7 +101,7 @@ def option(
 
 
 class OptionGroup:
-    """Options that are checked as they enter: each has its type, or becomes it. UserError names every one that does not."""
+    """Options that are checked as they enter: each has its type, or becomes it. UserError names those that do not."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -125,8 +125,8 @@ class OptionGroup:
 class DataConfig(OptionGroup):
     root: str = option(
         lambda: os.environ.get("MNIST_MLP_DATA") or DEFAULT_ROOT,
-        "folder with the official files, or with torchvision's MNIST/raw; a download goes there. Without files or network"
-        " the sample steps in for the default folder alone",
+        "folder with the official files, or with torchvision's MNIST/raw; a download goes there. Without files or"
+        " network the sample steps in for the default folder alone",
         values="folder; default $MNIST_MLP_DATA, else ./data",
         affects_result=False,
     )

@@ -11,8 +11,8 @@ from typing import Any, NoReturn, get_args, get_origin
 def as_type(value: Any, kind: Any) -> Any:
     """The value as the annotated type of an option; TypeError where it is none.
 
-    The name of a choice stands for the choice, a number for text (`subset=0.5`), an integer for a list of one, a tuple or
-    an array for a list, and a scalar of numpy or torch for the number in it. Text never stands for a number.
+    The name of a choice stands for the choice, a number for text (`subset=0.5`), an integer for a list of one, a tuple
+    or an array for a list, and a scalar of numpy or torch for the number in it. Text never stands for a number.
     """
     if getattr(value, "ndim", None) == 0:
         value = value.item()

@@ -1,4 +1,4 @@
-"""What a user probably meant: our keys for misspelt ones, and for the names that Keras, Lightning and scikit-learn use."""
+"""What a user probably meant: our keys for misspelt ones, and for those of Keras, Lightning and scikit-learn."""
 
 import difflib
 

@@ -76,9 +76,9 @@ class Digits:
 def load_digits(source: str, root: str) -> Digits:
     """The digits of `data.source` ("auto", "mnist" or "sample").
 
-    "auto" takes the files under root, else downloads them. Without network the sample steps in where root is the default
-    folder and holds none of the files. A folder of the user's choice that cannot be served is a UserError, and so are
-    incomplete or corrupt files.
+    "auto" takes the files under root, else downloads them. Without network the sample steps in where root is the
+    default folder and holds none of the files. A folder of the user's choice that cannot be served is a UserError, and
+    so are incomplete or corrupt files.
     """
     if source == "sample":
         return _sample()
@@ -125,7 +125,7 @@ def read_test_images(source: str, root: str, truth: NDArray[np.int64]) -> NDArra
 
 
 def _raw(root: str) -> Path:
-    """The folder with the files: torchvision's MNIST/raw in root, or root itself if it is that folder or the one above."""
+    """The folder with the files: torchvision's MNIST/raw in root, or root itself if it is that, or the one above."""
     given = Path(root).expanduser()
     usual = given / "MNIST" / "raw"
     return next((place for place in (usual, given, given / "raw") if len(_missing(place)) < len(FILES)), usual)

@@ -72,7 +72,7 @@ def count_values(override: Override) -> int:
 
 
 def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
-    """What a sweep would ignore without a word: keys without a value, given twice, or that make no jobs of their own."""
+    """What a sweep would silently ignore: keys without a value, given twice, or that make no jobs of their own."""
     keys = [override.get_key_element() for override in overrides]
     for key in sorted({key for key in keys if keys.count(key) > 1}):
         yield f"{key} is given {keys.count(key)} times: give its values together, as {key}=A,B"

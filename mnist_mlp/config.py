@@ -222,7 +222,11 @@ class TrainerConfig(OptionGroup):
         "compile the whole optimiser step: faster after a wait of seconds, the same numbers but for rounding",
     )
     threads: int = option(
-        0, "CPU threads of PyTorch; 0: all cores, shared among parallel jobs. Their number changes rounding", ge=0
+        0,
+        "CPU threads of PyTorch; 0: one for every 250 million operations of a step, at most the cores of the job."
+        " Their number changes rounding",
+        ge=0,
+        le=1024,
     )
     early_stopping: int = option(0, "stop after so many epochs without better validation accuracy; 0: never", ge=0)
     profiler: Profiler = option(

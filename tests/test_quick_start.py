@@ -139,3 +139,24 @@ print(json.dumps({"changed": [str(pair) for pair in zip(before, after) if pair[0
 """)
     assert told["changed"] == []
     assert "Axes" in told["axes"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
+)
+def test_waiting_threads_spin_briefly_unless_the_user_chose(
+    variables: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    told = fresh("""
+import json, os
+from mnist_mlp.quick_start import quick_start
+with quick_start():
+    pass
+print(json.dumps({"spin": os.environ.get("GOMP_SPINCOUNT")}))
+""")
+    assert told == {"spin": expected}

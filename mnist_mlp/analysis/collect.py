@@ -92,7 +92,7 @@ def load_job(path: Path) -> Job | None:
         result = folder.result()
     except ValueError:
         result = None
-    # first: a failure beside a result is younger, since resuming a job removes it
+    # first: resuming a job removes its failure, so one beside a result is the newer of the two
     if failure is not None and failure.keys() >= {"reason", "config"}:
         return Job(path, "failed", flatten(failure["config"]), reason=failure["reason"])
     if result is not None:

@@ -1,4 +1,4 @@
-"""Ways to train the same net on the same images, timed epoch by epoch: what `mnist_mlp.benchmark` compares."""
+"""Ways to train the same network on the same images, timed epoch by epoch."""
 
 import tempfile
 import time
@@ -32,7 +32,7 @@ MEAN, DEVIATION = NORMALIZATIONS["standard"]
 
 
 class Epoch(NamedTuple):
-    """Seconds: of training, and with validation, logs and checkpoints (None where there are none)."""
+    """Seconds of training, and with validation, logs and checkpoints too (None where there are none)."""
 
     train: float
     whole: float | None
@@ -94,7 +94,7 @@ def images_of(setup: Setup) -> Images:
 
 
 class Baseline:
-    """One way to train. `first_step`: time.time() when its first optimiser step was done; 0 before."""
+    """One way to train. `first_step`: time.time() after its first optimiser step; 0 before."""
 
     first_step = 0.0
 
@@ -287,7 +287,7 @@ class Floor(Baseline):
                     torch.mm(values[layer], matrix.t(), out=values[layer + 1])
                 for layer in reversed(range(len(weights))):
                     torch.mm(errors[layer + 1].t(), values[layer], out=gradients[layer])
-                    if layer:  # nothing asks for the gradient of the images
+                    if layer:  # no gradient with respect to the images is needed
                         torch.mm(errors[layer + 1], weights[layer], out=errors[layer])
             times.append(Epoch(self._now() - start, None))
         return times

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(json.dumps(alone(given, began)))
             return
         setup = setup_of(given)
-        given.output.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
+        given.output.parent.mkdir(parents=True, exist_ok=True)  # fail now, not after minutes of measuring
         if given.output.is_dir():
             raise UserError(f"--output {given.output} is a folder: give a file")
         report = measure(given, setup)
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--net", type=widths, default="256-128-64", metavar="N-N-...", help="widths of the hidden layers")
     made.add_argument("--batch-size", type=at_least(1), default=64, metavar="N", help="images per optimiser step")
     made.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to train")
-    made.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of PyTorch; 0: all cores")
+    made.add_argument("--threads", type=int, default=0, metavar="N", help="as trainer.threads")
     made.add_argument("--rounds", type=at_least(1), default=5, metavar="N", help="how often each one's turn comes")
     made.add_argument("--epochs", type=at_least(1), default=3, metavar="N", help="epochs per turn")
     made.add_argument(

@@ -16,8 +16,10 @@ import torch
 
 from mnist_mlp.benchmark.baselines import BASELINES, Setup, images_of
 from mnist_mlp.errors import UserError
+from mnist_mlp.models.mlp import layer_sizes
 from mnist_mlp.runs.environment import environment
-from mnist_mlp.training.trainer import choose_accelerator, threads_per_job
+from mnist_mlp.training.threads import cores_of_job, step_work, threads_for
+from mnist_mlp.training.trainer import choose_accelerator
 
 KIBIBYTE = 1 if sys.platform == "darwin" else 1024
 """Bytes in the unit of ru_maxrss."""
@@ -26,7 +28,8 @@ KIBIBYTE = 1 if sys.platform == "darwin" else 1024
 def setup_of(given: argparse.Namespace) -> Any:
     """The baselines' `Setup`; UserError for what `mnist_mlp.train` would not take."""
 
-    threads = given.threads or threads_per_job()
+    work = step_work(layer_sizes(len(given.net), given.net), given.batch_size)
+    threads = given.threads or threads_for(work, cores_of_job())
     setup = Setup(given.net, given.batch_size, given.device, threads, given.data, given.source, given.val_size)
     return replace(setup, accelerator=choose_accelerator(setup.config(1, compiled=False)))
 
@@ -42,7 +45,7 @@ def chosen(given: argparse.Namespace) -> list[str]:
 
 
 def measure(given: argparse.Namespace, setup: Any) -> dict[str, Any]:
-    """Everything that the table shows, and the single measurements behind it."""
+    """The figures of the table, and the single measurements behind them."""
 
     names = chosen(given)
     images = images_of(setup)

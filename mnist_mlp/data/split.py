@@ -17,7 +17,7 @@ class Split(NamedTuple):
 
 
 def balanced_order(labels: Tensor, split_seed: int) -> Tensor:
-    """A permutation of the images with every stretch class-balanced: each class is shuffled, then spread evenly."""
+    """A permutation in which every stretch is class-balanced: each class is shuffled, then spread evenly."""
     generator = torch.Generator().manual_seed(random_seed(split_seed))
     place = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
@@ -28,7 +28,7 @@ def balanced_order(labels: Tensor, split_seed: int) -> Tensor:
 
 
 def split_digits(labels: Tensor, val_size: int, fraction: float, split_seed: int) -> Split:
-    """Validation is the end of the balanced order, training the first part of what is left: so subsets nest.
+    """Validation is the end of the balanced order, training the first part of the rest, so that subsets nest.
 
     labels: (n,) of the training file. Raises UserError where nothing is left to train on.
     """

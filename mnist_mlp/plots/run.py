@@ -24,7 +24,7 @@ FEW = 10
 
 
 def confusion(matrix: Array, title: str, normalize: bool = False) -> Figure:
-    """Heat map of a (10, 10) confusion matrix, rows truth, columns prediction; normalize shows each row in percent.
+    """Heat map of a (10, 10) confusion matrix, rows are truth, columns predictions; normalize shows rows in percent.
 
     The colour grows with the fourth root, or a handful of mistakes would look like none beside a thousand hits.
     """
@@ -47,7 +47,7 @@ def confusion(matrix: Array, title: str, normalize: bool = False) -> Figure:
                     va="center",
                     fontsize=8.5,
                     color="white" if norm(value) > 0.6 else "#222",
-                    in_layout=False,  # it lies inside the axes, and measuring a hundred texts is most of the drawing
+                    in_layout=False,  # the layout would measure all hundred texts, which takes most of the drawing time
                 )
     axes.set(xticks=list(DIGITS), yticks=list(DIGITS), xlabel="predicted digit", ylabel="true digit")
     axes.set_xticks(np.arange(-0.5, 10), minor=True)
@@ -63,7 +63,7 @@ def confusion(matrix: Array, title: str, normalize: bool = False) -> Figure:
 
 
 def class_bars(f1: Sequence[float], title: str) -> Figure:
-    """Bars of the F1 of each digit; the axis starts where the worst still shows."""
+    """Bars of the F1 of each digit; the axis starts just below the lowest."""
     values = np.asarray(f1, dtype=float)
     figure, axes = _figure(6.6, 3.8)
     bars = axes.bar(list(DIGITS), values, color=BLUE, width=0.72)
@@ -77,7 +77,7 @@ def class_bars(f1: Sequence[float], title: str) -> Figure:
 
 
 def calibration(truth: Array, probabilities: Array, title: str, bins: int = 15) -> Figure:
-    """Accuracy against confidence of the predicted digit, in equal bins, and how many images are in each.
+    """Accuracy over the confidence of the predicted digit, in equal bins, with the number of images in each.
 
     truth: (n,) digits; probabilities: (n, 10). The gap, weighted by images, is the expected calibration error.
     """
@@ -130,7 +130,7 @@ def gallery(images: Array, captions: Sequence[str], title: str, columns: int = 8
 
 
 def first_layer(weights: Array, title: str, most: int = 64) -> Figure:
-    """The first layer's weights as 28 x 28 images, one scale for all; the strongest of weights (units, 784)."""
+    """The first layer as 28 x 28 images on one scale: its units with the largest norms. weights: (units, 784)."""
     values = np.asarray(weights, dtype=float)
     chosen = np.sort(np.argsort(-np.linalg.norm(values, axis=1), kind="stable")[:most])
     columns = min(16, len(chosen))

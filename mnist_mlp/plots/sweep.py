@@ -19,16 +19,16 @@ from mnist_mlp.runs.curves import Curves, band
 
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D00")
 FIRST, LAST = 5, 2
-"""Of more groups than colours, so many of the best and of the worst are coloured."""
+"""Where there are more groups than colours, this many of the best and of the worst get one."""
 PALE = "#C8C8C8"
 SINGLE_LINES = 5
-"""A group of more runs is drawn as mean and band, and so are all where there are more groups than colours."""
+"""A larger group is drawn as mean and band, as are all groups where there are more of them than colours."""
 MOST_TICKS = 12
 TOP_LOSS = 10.0
 WIDTH = 10.9
-"""Inches; a little less than the page."""
+"""Inches; a little less than the width of the page."""
 NOTHING_LEARNT = 20.0
-"""Percent; accuracies below it are marked at the lower edge, or the others would lie on one line."""
+"""Percent; accuracies below it are marked at the lower edge, so that they do not flatten the scale of the others."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Group:
 
 
 def colours(count: int) -> list[str | None]:
-    """A colour for each of so many groups, best first; None for those in the background."""
+    """A colour for each of `count` groups, best first; None for those drawn in grey."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     return [*PALETTE[:FIRST], *[None] * (count - FIRST - LAST), *PALETTE[FIRST : FIRST + LAST]]
@@ -98,13 +98,13 @@ def _draw_group(axes: Axes, curves: Sequence[Sequence[float]], style: str, colou
 
 
 def _fit_loss_axis(axes: Axes) -> None:
-    """Logarithmic where the losses span more than a factor 20; what exploded runs off the top."""
+    """Logarithmic where the losses span more than a factor of 20; exploded losses leave the axes at the top."""
     drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines] or [np.zeros(0)])
     drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
     if not len(drawn):
         return
     if drawn.max() > TOP_LOSS:
-        axes.set_title("Loss (what exploded runs off the top)")
+        axes.set_title("Loss (exploded losses are cut off)")
     top = min(drawn.max() * 1.1, TOP_LOSS)
     if top > 20 * drawn.min():
         axes.set_yscale("log")
@@ -115,7 +115,7 @@ def _fit_loss_axis(axes: Axes) -> None:
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """1, 2, 5 and their like on a logarithmic axis, written as people write them."""
+    """Ticks at 1, 2 and 5 times powers of ten on a logarithmic axis, as plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:,g}")
     axis.set_minor_formatter(NullFormatter())
@@ -149,7 +149,7 @@ class Spread:
 
 
 def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str) -> Figure:
-    """A panel per factor on one scale: runs as dots, mean and standard deviation over all other factors beside them."""
+    """A panel per factor, on one scale: runs as dots, with mean and standard deviation over all other factors."""
     columns = min(3, len(factors))
     rows = -(-len(factors) // columns)
     figure = sized_figure(WIDTH if columns > 1 else WIDTH * 0.6, 3.3 * rows + 0.2)
@@ -201,7 +201,7 @@ def _draw_effect(axes: Axes, levels: Sequence[Spread], floor: float | None) -> N
 def heat_map(
     cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], labels: tuple[str, str, str], digits: int
 ) -> Figure:
-    """Numbers in colour and in figures, NaN left blank. cells: (rows, columns); labels: rows, columns, numbers."""
+    """A table of numbers, coloured; NaN is left blank. cells: (rows, columns); labels: rows, columns, numbers."""
     height = 1.3 + (0.42 if len(rows) <= 12 else 0.32) * len(rows)
     widest = max(len(_short(name)) for name in rows)
     figure = sized_figure(min(WIDTH, 2.6 + 0.085 * widest + 0.72 * len(columns)), height)
@@ -226,7 +226,7 @@ def heat_map(
 
 
 def costs(groups: Sequence[Group], quantity: str) -> Figure:
-    """Accuracy against time and against parameters, a dot per run, in the colours of the curves, the best as a star."""
+    """Accuracy over time and over parameters: a dot per run in the colours of the curves, the best group as stars."""
     by_size = len({number for group in groups for number in group.parameters}) > 1
     figure = sized_figure(WIDTH if by_size else WIDTH * 0.62, 4.3)
     panels = figure.subplots(1, 2 if by_size else 1, sharey=True, squeeze=False)[0]
@@ -250,7 +250,7 @@ def costs(groups: Sequence[Group], quantity: str) -> Figure:
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as the content of an SVG file, text as paths: it looks the same everywhere."""
+    """The content of an SVG file, with text as paths so that it looks the same everywhere."""
     content = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(content)
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""What a report page is made of: sections of sentences, tables and pictures. How they look is the template's."""
+"""The elements of a page: sections of sentences, tables and pictures. The template decides how they look."""
 
 import base64
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that travels inside the page. alt says what it shows; half: two of them stand side by side."""
+    """An image embedded in the page. alt: what it shows; half: at half width, two side by side."""
 
     content: bytes
     alt: str
@@ -17,13 +17,13 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """A data: address."""
+        """A data: URL."""
         return f"data:image/{self.kind};base64,{base64.b64encode(self.content).decode()}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text. marks: what is special about a row ("best", "bad" or ""), one per row; numeric: right-aligned."""
+    """Rows of text. marks: "best", "bad" or "" for each row; numeric: the columns to align right."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -38,7 +38,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what belongs under it, in this order: sentences, table, text as it is, pictures, closing notes."""
+    """A heading and what follows it, in this order: sentences, table, preformatted text, pictures, notes."""
 
     title: str
     sentences: Sequence[str] = ()
@@ -47,4 +47,4 @@ class Section:
     pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
     folded: dict[str, Table] = field(default_factory=dict)
-    """Tables behind a line to click on."""
+    """Tables that open with a click, by their captions."""

@@ -57,7 +57,7 @@ def page(jobs: Sequence[Job], title: str) -> str:
 
 
 def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
-    """What the page is called: its one folder, or how many runs it is about."""
+    """The title of the page: its one folder, or the number of its runs."""
     if len(paths) == 1:
         return paths[0].resolve().name
     return " against ".join(job.folder.name for job in jobs) if len(jobs) == 2 else f"{len(jobs)} runs"
@@ -75,7 +75,7 @@ def _sections(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
 
 
 def sample_warning(jobs: Sequence[Job]) -> str:
-    """Empty where every run is on the official digits."""
+    """The warning above runs on the sample; empty where there are none."""
     sources = [job.settings.get("data.source") for job in jobs]
     if "sample" not in sources:
         return ""
@@ -84,7 +84,7 @@ def sample_warning(jobs: Sequence[Job]) -> str:
 
 
 def lead(summary: Summary) -> str:
-    """The outcome in a sentence; empty where there is nothing to rank."""
+    """The outcome in a sentence."""
     best = next((row for row in summary.rows if row.best), None)
     if best is None:
         return "No run has finished."

@@ -148,7 +148,7 @@ class EpochLog(pl.Callback):
 
 
 class TensorBoardLog(pl.Callback):
-    """Scalars of every epoch (step = epoch, from 1) and, with figures, the validation confusion matrix now and then.
+    """Scalars of every epoch (step = epoch, from 1) and, with figures, some epochs' validation confusion matrix.
 
     It is drawn after epochs 1, 4, 16, 64, ..., since each drawing takes about a fifth of a second.
     """
@@ -159,7 +159,7 @@ class TensorBoardLog(pl.Callback):
 
     @cached_property
     def writer(self) -> "SummaryWriter":
-        """Open from its first use until `close`; on the main process only."""
+        """Opened on first use, until `close`; on the main process only."""
         from torch.utils.tensorboard import SummaryWriter  # deferred: training can start without tensorboard
 
         writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge)

@@ -25,7 +25,8 @@ from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoard
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
 from mnist_mlp.training.metrics import to_float
-from mnist_mlp.training.trainer import build_trainer, choose_accelerator, threads_per_job
+from mnist_mlp.training.threads import cores_of_job, cpu_threads, step_work, threads_for
+from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
 TEST_SCALARS = (
     "loss", "accuracy", "precision_macro", "recall_macro", "f1_macro", "calibration_error", "top2_accuracy",
@@ -63,7 +64,7 @@ def fit(
     of a sweep: it prints less, and a run of other settings in its folder is archived instead of refused. callbacks:
     further Lightning callbacks. UserError says what the user can correct; then nothing was written.
     """
-    with quiet_lightning(), _threads(config.trainer.threads or threads_per_job()):
+    with quiet_lightning(), cpu_threads(config.trainer.threads or _threads_of(config)):
         request = _resolve(config, RunFolder(path), overrides, sweep_place)
         earlier = _reuse_or_archive(request) if _is_main() else None
         if earlier is not None:
@@ -154,19 +155,14 @@ def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: D
     return int(chosen["epoch"]) + 1
 
 
+def _threads_of(config: Config) -> int:
+    sizes = layer_sizes(config.model.hidden_layers, config.model.hidden_units)
+    return threads_for(step_work(sizes, config.data.batch_size), cores_of_job())
+
+
 def _is_main() -> bool:
     """The other processes of a DDP run follow this one's decisions."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The Lightning Trainer of a configuration: device, checkpoints, early stopping, profiler."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,14 +25,6 @@ def choose_accelerator(config: Config) -> str:
             "use fewer devices, or trainer.accelerator=cpu"
         )
     return accelerator
-
-
-def threads_per_job() -> int:
-    """The CPU threads that SLURM gave this process, else its share of the cores where several jobs run at once."""
-    if "SLURM_CPUS_PER_TASK" in os.environ:
-        return int(os.environ["SLURM_CPUS_PER_TASK"])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("MNIST_MLP_PARALLEL_JOBS", "1")))
 
 
 def build_trainer(

@@ -35,7 +35,7 @@ def test_an_exploded_loss_does_not_flatten_the_others() -> None:
     figure = learning_curves([group("a", 2.0, 1.0), group("b", 2.0, 1e12), group("c", float("nan"))])
     loss = figure.axes[1]
     assert loss.get_ylim()[1] <= 10
-    assert loss.get_title() == "Loss (what exploded runs off the top)"
+    assert loss.get_title() == "Loss (exploded losses are cut off)"
 
 
 def test_what_learnt_nothing_is_marked_below_and_leaves_the_mean_alone() -> None:

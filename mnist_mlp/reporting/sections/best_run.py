@@ -30,7 +30,7 @@ HALF = ("confusion_matrix", "calibration")
 
 
 def best_job(summary: Summary) -> Job | None:
-    """The best run of the best row, by what the rows are ranked by; None where nothing finished."""
+    """The best run of the best row, by the measure that ranks the rows; None where nothing finished."""
     column = summary.ranked_by.replace("_", "/", 1)
     rows = [row for row in summary.rows if row.best]
     done = [job for row in rows for job in row.jobs if job.result is not None]
@@ -62,7 +62,7 @@ def best_run(job: Job, alone: bool) -> Section:
 
 
 def changed(settings: JSON) -> list[list[str]]:
-    """The settings that decide the result and are not the default, as [key, value]."""
+    """The settings that affect the result and differ from the default, as [key, value]."""
     left_out = non_result_keys() | {"trainer.accelerator"}
     default = flatten(to_dict(Config()))
     told = {key: value for key, value in settings.items() if key not in left_out and not EXCLUDED_KEYS.fullmatch(key)}

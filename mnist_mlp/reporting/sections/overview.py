@@ -20,11 +20,11 @@ QUANTITY = {"val_accuracy": "validation accuracy", "test_accuracy": "test accura
 MOST_LEVELS, MOST_ROWS, MOST_PANELS = 12, 24, 9
 MOST_LETTERS = 60
 ENOUGH = 3
-"""Of two runs the table says all that the figures of effects would."""
+"""Fewer runs than this need no figures of effects: the table says the same."""
 
 
 def overview(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
-    """Table, curves, effects, grid, digits, costs and diagnoses; what there is nothing to show of is left out."""
+    """Table, curves, effects, grid, digits, costs and diagnoses; sections without content are left out."""
     curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in jobs}
     names, note = _legend(summary)
     groups = [_group(name, summary, row, curves) for name, row in zip(names, summary.rows, strict=True)]
@@ -45,7 +45,7 @@ def overview(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
 
 
 def row_label(summary: Summary, row: Row) -> str:
-    """A row by what varies alone, "key=value, ..."; by the published result it repeats, if each has one of its own."""
+    """A row by what varies, "key=value, ...", or by the published result it repeats if each row repeats another."""
     repeats = [str(other.settings.get("reference.id") or "") for other in summary.rows]
     if all(repeats) and len(set(repeats)) == len(repeats):
         return str(row.settings["reference.id"])
@@ -58,7 +58,7 @@ def _told_apart_by(summary: Summary) -> dict[str, str]:
 
 
 def _legend(summary: Summary) -> tuple[list[str], list[str]]:
-    """A name for each row that fits into a figure, and a note on how to read it where the keys had to go."""
+    """A name for each row, short enough for a legend, and a note where that took dropping the keys."""
     names = [row_label(summary, row) for row in summary.rows]
     if max(map(len, names)) <= MOST_LETTERS:
         return names, []
@@ -158,7 +158,7 @@ def _grid(jobs: Sequence[Job], summary: Summary, factors: Sequence[str]) -> Sect
 
 
 def _class_scores(summary: Summary, names: Sequence[str], naming: Sequence[str]) -> Section:
-    rows = [row for row in summary.rows if row.values["test_accuracy"]]  # the first ones: without it a row ranks last
+    rows = [row for row in summary.rows if row.values["test_accuracy"]]  # a row without a result ranks last
     shown = rows[:MOST_ROWS]
     scores = [[job.result.per_class["f1"] for job in row.jobs if job.result is not None] for row in shown]
     cells = np.array([np.array(runs, dtype=float).mean(0) for runs in scores])

@@ -1,0 +1,46 @@
+"""How many CPU threads a run takes: a function of the work in a step and of the cores, of nothing that varies.
+
+The same command thus gives the same rounding on one machine. The figures behind the rule are in docs/speed.md.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+
+WORK_PER_THREAD = 250e6
+"""Floating-point operations of a step that keep one thread busy. Below, more threads wait for each other instead."""
+
+
+def step_work(sizes: Sequence[int], batch_size: int) -> float:
+    """Floating-point operations of the matrix products in an optimiser step: 6 per weight and image.
+
+    sizes: of the layers, from input to output.
+    """
+    return 6.0 * batch_size * sum(before * after for before, after in pairwise(sizes))
+
+
+def threads_for(work: float, cores: int) -> int:
+    """Threads for a step of this work on so many cores."""
+    return int(min(cores, max(1, work // WORK_PER_THREAD)))
+
+
+def cores_of_job() -> int:
+    """The cores that SLURM gave this process, else its share of them where several jobs run at once."""
+    if "SLURM_CPUS_PER_TASK" in os.environ:
+        return int(os.environ["SLURM_CPUS_PER_TASK"])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("MNIST_MLP_PARALLEL_JOBS", "1")))
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use so many CPU threads while this lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

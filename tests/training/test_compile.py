@@ -1,0 +1,85 @@
+"""Compiled steps against the eager ones."""
+
+import itertools
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from small_steps import CHOICES, assert_equal_training, classifier, epochs
+
+from mnist_mlp.errors import UserError
+from mnist_mlp.training.compile import CXX, CompiledStep, check_compiler
+from mnist_mlp.training.runner import run_eager
+
+
+@pytest.mark.usefixtures("traced_only")
+@pytest.mark.parametrize("name", ["linear classifier", "no momentum", "adam", "all"])
+def test_the_step_is_one_graph_whatever_is_chosen(name: str) -> None:
+    assert_equal_training(CHOICES[name], lambda step, state: run_eager(CompiledStep(step)))
+
+
+@pytest.mark.skipif(shutil.which(CXX[0]) is None, reason="needs a C++ compiler: apt install g++")
+def test_compiled_agrees_with_eager_within_rounding() -> None:
+    settings = {
+        "model.hidden_layers": 1, "model.hidden_units": [8], "optim.name": "adamw", "model.dropout": 0.2,
+        "model.batch_norm": True,
+    }  # fmt: skip
+    with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):  # spares six seconds of trying the compiler
+        assert_equal_training(settings, lambda step, state: run_eager(CompiledStep(step)))
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_nets_of_one_shape_share_the_compiled_step_and_nothing_else() -> None:
+    first = CompiledStep(classifier(**{"model.dropout": 0.3})[1])
+    assert first.seconds == 0
+    epochs(run_eager(first), 1)
+    took = first.seconds
+    assert took > 0
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        assert_equal_training({"model.dropout": 0.3}, lambda step, state: run_eager(CompiledStep(step)))
+    epochs(run_eager(first), 1)
+    assert first.seconds == took
+
+
+@pytest.mark.usefixtures("traced_only")
+def test_a_sweep_may_have_more_nets_than_are_kept_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_mlp.training.torch_adapter.MOST_SHAPES", 2)
+    monkeypatch.setattr("mnist_mlp.training.compile._runs", itertools.count())
+    for width in (3, 4, 5, 6):
+        step = CompiledStep(classifier(**{"model.hidden_layers": 1, "model.hidden_units": [width]})[1])
+        epochs(run_eager(step), 1)
+        assert step.seconds > 0
+
+
+def test_what_is_compiled_is_kept_where_a_restart_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    CompiledStep(classifier()[1])
+    assert os.environ[name] == str(tmp_path / "mnist_mlp" / "compiled")
+    monkeypatch.setenv(name, str(tmp_path / "mine"))
+    CompiledStep(classifier()[1])
+    assert os.environ[name] == str(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(("accelerator", "missing"), [("cpu", CXX[0]), ("gpu", "gcc or clang")])
+def test_without_a_compiler_there_is_one_clear_line(
+    accelerator: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    for variable in ("CC", "CXX"):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    message = rf"trainer\.compile=true on {accelerator} needs a compiler and there is no {re.escape(missing)}: install"
+    with pytest.raises(UserError, match=message):
+        check_compiler(accelerator)
+
+
+def test_a_compiler_that_was_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="there is no no-such-compiler: install"):
+        check_compiler("cpu")

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from mnist_mlp.training.threads import cores_of_job, cpu_threads, step_work, threads_for
+
+
+def test_the_work_of_a_step_is_counted_from_its_matrix_products() -> None:
+    # forward: 2 * b * in * out; backward: the same for the weights' gradients and, counted here too, the inputs'
+    assert step_work([784, 256, 10], batch_size=2) == 3 * 2 * 2 * (784 * 256 + 256 * 10)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "on_2", "on_16"),
+    [
+        ([784, 256, 128, 64, 10], 64, 1, 1),
+        ([784, 512, 256, 128, 10], 200, 2, 2),
+        ([784, 512, 512, 10], 256, 2, 4),
+        ([784, 1024, 1024, 1024, 10], 500, 2, 16),
+        ([784, 10], 1, 1, 1),
+    ],
+)
+def test_small_steps_take_one_thread_and_large_ones_more(
+    sizes: list[int], batch_size: int, on_2: int, on_16: int
+) -> None:
+    work = step_work(sizes, batch_size)
+    assert [threads_for(work, cores) for cores in (1, 2, 16)] == [1, on_2, on_16]
+
+
+def test_the_cores_of_a_job_are_its_allocation_or_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    for jobs, cores in ((1, 8), (3, 2), (20, 1)):
+        monkeypatch.setenv("MNIST_MLP_PARALLEL_JOBS", str(jobs))
+        assert cores_of_job() == cores
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "5")
+    assert cores_of_job() == 5
+
+
+def test_the_number_of_threads_is_as_before_afterwards() -> None:
+    before = torch.get_num_threads()
+    with cpu_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before

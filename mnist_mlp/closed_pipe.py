@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 EXIT_CODE = 141
 """128 + SIGPIPE: what shells report of any program that ends in this way."""
@@ -16,5 +17,10 @@ def quiet_closed_pipe() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
-        sys.exit(EXIT_CODE)
+        end_quietly()
+
+
+def end_quietly() -> NoReturn:
+    """SystemExit, after which nothing more is written to the closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+    sys.exit(EXIT_CODE)

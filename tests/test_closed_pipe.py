@@ -36,5 +36,6 @@ def test_training_stops_where_nobody_reads(idx_root: Path, tmp_path: Path, how: 
     assert code == EXIT_CODE
     assert "Traceback" not in err
     if not how:
-        assert err == "stopped, since nobody reads the output any more: go on with resume=outputs/train/x\n"
+        resume = tmp_path / "outputs/train/x"
+        assert err == f"stopped, since nobody reads the output any more: go on with resume={resume}\n"
     assert not list(tmp_path.rglob("error.log"))

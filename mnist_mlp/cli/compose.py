@@ -1,12 +1,17 @@
 """From a composed Hydra configuration to the checked dataclasses."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.suggestions import suggest
 from mnist_mlp.config import Config, ModelConfig, config_from_dict, non_result_keys, options, to_dict
@@ -61,8 +66,23 @@ def config_from_run(config: dict[str, Any], cfg: DictConfig) -> Config:
 def records(cfg: DictConfig) -> dict[str, str]:
     """The files that Hydra would write to .hydra/; `fit` writes them, since a refused run must touch no folder."""
     app = HydraConfig.get()
+    hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": app}))
+    return {**config_records(to_config(cfg), app.overrides.task), ".hydra/hydra.yaml": hydra}
+
+
+def config_records(config: Config, overrides: Iterable[str]) -> dict[str, str]:
+    """The configuration as it really runs, and what was asked for, as the files that Hydra would call so."""
     return {
-        ".hydra/config.yaml": OmegaConf.to_yaml(OmegaConf.create(to_dict(to_config(cfg)))),
-        ".hydra/hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": app})),
-        ".hydra/overrides.yaml": OmegaConf.to_yaml(app.overrides.task),
+        ".hydra/config.yaml": OmegaConf.to_yaml(OmegaConf.create(to_dict(config))),
+        ".hydra/overrides.yaml": OmegaConf.to_yaml(list(overrides)),
     }
+
+
+def compose_presets(presets: Mapping[str, Any]) -> Config:
+    """The defaults with presets, by group ({"experiment": "better"}), outside of any Hydra application."""
+    ConfigStore.instance().store(name="schema", node=Schema)
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder().resolve())):
+        try:
+            return to_config(compose("config", overrides=[f"{group}={name}" for group, name in presets.items()]))
+        except HydraException as error:
+            raise UserError(explain(error)) from None

@@ -51,7 +51,7 @@ class _Request:
 
 def fit(
     config: Config,
-    path: Path,
+    path: str | Path,
     overrides: Sequence[str] = (),
     records: Mapping[str, str] | None = None,
     sweep_place: str | None = None,
@@ -65,7 +65,7 @@ def fit(
     further Lightning callbacks. UserError says what the user can correct; then nothing was written.
     """
     with quiet_lightning(), cpu_threads(config.trainer.threads or _threads_of(config)):
-        request = _resolve(config, RunFolder(path), overrides, sweep_place)
+        request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
         earlier = _reuse_or_archive(request) if _is_main() else None
         if earlier is not None:
             return earlier

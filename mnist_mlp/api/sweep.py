@@ -1,0 +1,190 @@
+"""The runs of a sweep, read from their folders."""
+
+import importlib.util
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mnist_mlp.analysis.collect import VALUES, Job, Row, Summary, find_jobs, summarize
+from mnist_mlp.analysis.statistics import mcnemar, paired_difference, verdict
+from mnist_mlp.analysis.summary import as_text, reading_note, shown_cells
+from mnist_mlp.api import html
+from mnist_mlp.api.run import Run, load_run
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.curves import band, read_curves
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.settings import short_names, value_text
+
+SHOWN_ROWS = 20
+SHOWN_CURVES = 6
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a has over b in test accuracy: the mean difference, its 95 % interval (None for one seed) and a verdict.
+
+    n: seeds that both have; p_value: of McNemar's test over the test images, where there is one run of each.
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float | None
+    high: float | None
+    n: int
+    verdict: str
+    p_value: float | None = None
+
+    def __repr__(self) -> str:
+        interval = "" if self.low is None else f" [{100 * self.low:+.2f}, {100 * (self.high or 0):+.2f}]"
+        chance = "" if self.p_value is None else f", McNemar's p = {self.p_value:.3g}"
+        return (
+            f"{self.a} - {self.b}: {100 * self.difference:+.2f} points{interval}, n = {self.n}{chance}: {self.verdict}"
+        )
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Runs to compare. path: the folder that holds them."""
+
+    path: Path
+    jobs: Sequence[Job]
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The rows of the comparison, grouped over seeds, best first."""
+        return summarize(list(self.jobs))
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The finished and the diverged runs."""
+        return [Run(job.folder, job.result) for job in self.jobs if job.result is not None]
+
+    def table(self) -> Any:
+        """One row per job: what varies, seed, status, accuracies, times, folder.
+
+        A pandas DataFrame where pandas is installed, else a list of dicts.
+        """
+        keys = [*self.summary.keys, *(["seed"] if self.summary.over_seeds else [])]
+        rows = [self._line(job, keys) for job in self.jobs]
+        if importlib.util.find_spec("pandas") is None:
+            return rows
+        import pandas  # type: ignore[import-untyped,unused-ignore]  # deferred, since it is optional
+
+        return pandas.DataFrame(rows)
+
+    def best(self) -> Run:
+        """The best run: of the row that is best on average, chosen as the summary says, the seed best on validation."""
+        row = next((row for row in self.summary.rows if row.best), None)
+        if row is None:
+            raise UserError(f"{self.path} holds no finished run")
+        finished = [job for job in row.jobs if job.status == "finished"] or row.jobs
+        by = "val/accuracy" if self.summary.ranked_by == "val_accuracy" else "test/accuracy"
+        best = max(
+            (job for job in finished if job.result), key=lambda job: job.result.metric(by) if job.result else 0.0
+        )
+        return load_run(best.folder)
+
+    def compare(self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str) -> Comparison:
+        """The difference a - b in test accuracy, paired over the seeds that both have.
+
+        a, b: settings by dotted key, such as {"optim.lr": 0.01}, or the name of a job's folder.
+        """
+        one, other = self._chosen(a), self._chosen(b)
+        paired = len(one) > 1 or len(other) > 1
+        difference = paired_difference(*(self._by_seed(jobs, paired) for jobs in (one, other)))
+        if difference is None:
+            raise UserError(f"{_words(a)} and {_words(b)} have no seed in common: train both with the same seeds")
+        p_value = None if paired else self._mcnemar(one[0], other[0])
+        words = verdict(difference).replace("the best", "b")
+        if p_value is not None:
+            words = "distinguishable" if p_value < 0.05 else "not distinguishable on these images"
+        return Comparison(
+            _words(a), _words(b), difference.mean, difference.low, difference.high, difference.n, words, p_value
+        )
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __repr__(self) -> str:
+        return f"Sweep({str(self.path)!r}, {len(self.jobs)} jobs)\n{as_text(self.summary)}"
+
+    def _repr_html_(self) -> str:
+        header, rows = shown_cells(self.summary)
+        more = f"<div>and {len(rows) - SHOWN_ROWS} more rows</div>" if len(rows) > SHOWN_ROWS else ""
+        note = f'<div style="opacity:.7;margin-top:4px;max-width:60em">{escape(reading_note(self.summary))}</div>'
+        figures = [html.curves_svg(*figure) for figure in self._figures()]
+        body = html.table(header, rows[:SHOWN_ROWS]) + more + note
+        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", [body, *figures])
+
+    def _figures(self) -> list[tuple[str, dict[str, Sequence[float]], str]]:
+        lines: dict[str, dict[str, Sequence[float]]] = {"val/accuracy": {}, "train/loss": {}}
+        for row in self.summary.rows[:SHOWN_CURVES]:
+            curves = [read_curves(RunFolder(job.folder).metrics_file) for job in row.jobs]
+            for column, found in lines.items():
+                if means := [mean for mean, _, _ in band([one[column] for one in curves if column in one])]:
+                    found[self._label(row)] = means
+        forms = {"val/accuracy": ("validation accuracy", ".1%"), "train/loss": ("training loss", ".3g")}
+        return [(forms[column][0], found, forms[column][1]) for column, found in lines.items() if found]
+
+    def _label(self, row: Row) -> str:
+        named = short_names(self.summary.keys)
+        words = [f"{named[key]} {value_text(row.settings[key])}" for key in self.summary.keys]
+        return ", ".join(words) or "all"
+
+    def _line(self, job: Job, keys: Sequence[str]) -> dict[str, Any]:
+        settings = {key: _plain(job.settings.get(key)) for key in keys}
+        values = {column: read(job.result) if job.result else None for column, read in VALUES.items()}
+        return {**settings, **values, "status": job.status, "folder": str(job.folder)}
+
+    def _chosen(self, which: Mapping[str, Any] | str) -> list[Job]:
+        def meant(job: Job) -> bool:
+            if isinstance(which, str):
+                return job.folder.name == which
+            return all(value_text(job.settings.get(key)) == value_text(_plain(value)) for key, value in which.items())
+
+        found = [job for job in self.jobs if job.result is not None and meant(job)]
+        if found:
+            return found
+        varying = ", ".join(self.summary.keys) or "nothing but the seed"
+        raise UserError(f"{_words(which)} is no finished run of {self.path}: there vary {varying}")
+
+    @staticmethod
+    def _by_seed(jobs: Sequence[Job], by_seed: bool) -> dict[int, float]:
+        numbers: dict[int, list[float]] = {}
+        for job in jobs:
+            if job.result is not None:
+                numbers.setdefault(job.seed if by_seed else 0, []).append(job.result.metric("test/accuracy"))
+        return {seed: statistics.fmean(values) for seed, values in numbers.items()}
+
+    @staticmethod
+    def _mcnemar(one: Job, other: Job) -> float | None:
+        first, second = (load_run(job.folder).predictions for job in (one, other))
+        if first is None or second is None or len(first.truth) != len(second.truth):
+            return None
+        return mcnemar(first.right.tolist(), second.right.tolist()).p_value
+
+
+def load_sweep(path: str | Path) -> Sweep:
+    """The runs in a folder and below it; UserError where there are none."""
+    folder = Path(path)
+    jobs = sorted(find_jobs([folder]), key=lambda job: str(job.folder))
+    if not jobs:
+        raise UserError(f"{path} holds no run: give the folder of a sweep, such as outputs/sweeps/NAME")
+    return Sweep(folder, jobs)
+
+
+def _words(which: Mapping[str, Any] | str) -> str:
+    if isinstance(which, str):
+        return which
+    return ", ".join(f"{key}={value_text(_plain(value))}" for key, value in which.items())
+
+
+def _plain(value: Any) -> Any:
+    """A list becomes a tuple of text, so that pandas can group by it."""
+    value = getattr(value, "value", value)
+    return value_text(value) if isinstance(value, list) else value

@@ -38,13 +38,15 @@ def help_text() -> str:
 
 
 def _group_lines(group: str) -> str:
-    return "\n".join(f"  {f'{group}={choice}':<32} {summary(group, choice)}" for choice in choices(group))
+    summaries = {
+        choice: shorten(first_comment(group, choice), SUMMARY_LENGTH, placeholder=" ...") for choice in choices(group)
+    }
+    return "\n".join(f"  {f'{group}={choice}':<32} {summary}" for choice, summary in summaries.items())
 
 
-def summary(group: str, choice: str) -> str:
+def first_comment(group: str, choice: str) -> str:
     """What a choice does: the first line of its file, which is a comment on just that."""
-    lines = [
-        line.removeprefix("#").strip() for line in (conf_folder() / group / f"{choice}.yaml").read_text().splitlines()
-    ]
+    text = (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8")
+    lines = [line.removeprefix("#").strip() for line in text.splitlines()]
     first = next(line for line in lines if line and not line.startswith("@package"))
-    return shorten(first.removeprefix("What:").strip(), SUMMARY_LENGTH, placeholder=" ...")
+    return first.removeprefix("What:").strip()

@@ -32,7 +32,9 @@ def test_the_notebook_runs_and_shows_runs_and_sweeps_as_html(tmp_path: Path, mon
     if kept:
         nbformat.write(notebook, kept)
     cells = {
-        cell.source.split("\n")[-1]: cell.outputs for cell in notebook.cells if cell.cell_type == "code" and cell.outputs
+        cell.source.split("\n")[-1]: cell.outputs
+        for cell in notebook.cells
+        if cell.cell_type == "code" and cell.outputs
     }
     shown = [output for output in cells["run"] if output.output_type in ("display_data", "execute_result")]
     progress, run = (output.data["text/html"] for output in shown)

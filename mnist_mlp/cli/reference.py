@@ -1,4 +1,4 @@
-"""docs/configuration.md, from the dataclasses and conf/: `python -m mnist_mlp.cli.reference > docs/configuration.md`."""
+"""docs/configuration.md, made by `python -m mnist_mlp.cli.reference > docs/configuration.md`."""
 
 from enum import Enum
 from itertools import groupby
@@ -11,10 +11,10 @@ from mnist_mlp.config import Config, allowed_values, options
 HEAD = """\
 # Configuration reference
 
-Made by `python -m mnist_mlp.cli.reference` from `mnist_mlp/config.py` and `conf/`; a test compares the two. Every option is a
-key of the command line (`optim.lr=0.005`), of `mnist_mlp.fit({"optim.lr": 0.005})` and an attribute of `Config`
-(`config.optim.lr`). Those marked with a star do not affect the result: they are left out of the fingerprint, by which an
-earlier run is recognised.
+Made by `python -m mnist_mlp.cli.reference` from `mnist_mlp/config.py` and `conf/`; a test compares the two. Every
+option is a key of the command line (`optim.lr=0.005`), of `mnist_mlp.fit({"optim.lr": 0.005})` and an attribute of
+`Config` (`config.optim.lr`). Those marked with a star do not affect the result: they are left out of the fingerprint,
+by which an earlier run is recognised.
 """
 
 

@@ -91,7 +91,7 @@ def test_a_config_is_taken_and_settings_on_top(small: dict[str, Any]) -> None:
         (lambda: mnist_mlp.fit({"optim.lr": -1}), r"optim\.lr=-1\.0 is out of range"),
         (lambda: mnist_mlp.fit({"optim.schedule": "cos"}), r"optim\.schedule='cos' is no choice: did you mean cosine"),
         (lambda: mnist_mlp.fit({"experiment": "nope"}), r"no experiment=nope: there is better, debug"),
-        (lambda: mnist_mlp.fit(mnist_mlp.Config(), experiment="debug"), "experiment changes the defaults: give"),
+        (lambda: mnist_mlp.fit(mnist_mlp.Config(), optim="adam"), "optim: a preset changes the defaults: give"),
         (lambda: mnist_mlp.fit("outputs/mine"), r"config='outputs/mine' has the wrong type: give a Config"),
         (lambda: mnist_mlp.fit(resume="some/run"), "resume=some/run is for the command line"),
         (lambda: mnist_mlp.sweep({"model.hidden_units": [64, 128]}), r"give \[\[64, 128\]\] .* or \[\[64\], \[128\]\]"),

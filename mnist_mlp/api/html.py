@@ -6,8 +6,9 @@ from html import escape
 
 from mnist_mlp.runs.curves import Curves
 
-WIDTH, HEIGHT = 300, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 44, 26
+WIDTH, PLOT_HEIGHT = 300, 120
+LEFT, RIGHT, BOTTOM = 46, 10, 40
+LEGEND_LINE = 15
 COLOURS = ("#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee", "#997700")
 """Told apart by people who see colours differently (Paul Tol's "bright" scheme)."""
 CELL = "padding:2px 10px 2px 0;white-space:nowrap"
@@ -29,7 +30,7 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
         f'<td style="{CELL};text-align:left">{escape(value)}</td></tr>'
         for name, value in rows
     )
-    return f'<table style="border-collapse:collapse;margin:0">{cells}</table>'
+    return f'<table style="border-collapse:collapse;margin:0;font-size:13px">{cells}</table>'
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -38,7 +39,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         f'<th style="{CELL};text-align:left;border-bottom:1px solid">{escape(cell) or "&nbsp;"}</th>' for cell in header
     )
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f'<table style="border-collapse:collapse;margin:0"><tr>{head}</tr>{body}</table>'
+    return f'<table style="border-collapse:collapse;margin:0;font-size:13px"><tr>{head}</tr>{body}</table>'
 
 
 def standard_figures(curves: Curves) -> list[tuple[str, dict[str, Sequence[float]], str]]:
@@ -60,19 +61,22 @@ def curves_svg(title: str, lines: Mapping[str, Sequence[float]], form: str) -> s
     if high - low < 1e-9:
         low, high = low - abs(low) * 0.01 - 1e-3, high + abs(high) * 0.01 + 1e-3
     epochs = max(map(len, lines.values()))
+    legend, top = _legend(list(lines))
+    height = top + PLOT_HEIGHT + BOTTOM
 
     def x(epoch: int) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * ((epoch - 1) / (epochs - 1) if epochs > 1 else 0.5)
 
     def y(value: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
+        return top + PLOT_HEIGHT * (high - value) / (high - low)
 
-    parts = [f'<text x="{LEFT}" y="12" font-weight="600">{escape(title)}</text>', *_legend(list(lines))]
+    parts = [f'<text x="{LEFT}" y="12" font-weight="600">{escape(title)}</text>', *legend]
     for value in (low, (low + high) / 2, high):
         parts.append(f'<path d="M{LEFT} {y(value):.1f}H{WIDTH - RIGHT}" stroke="currentColor" opacity=".2"/>')
         parts.append(f'<text x="{LEFT - 5}" y="{y(value) + 4:.1f}" text-anchor="end">{format(value, form)}</text>')
     for epoch in sorted({1, (epochs + 1) // 2, epochs}):
-        parts.append(f'<text x="{x(epoch):.1f}" y="{HEIGHT - 10}" text-anchor="middle">{epoch}</text>')
+        parts.append(f'<text x="{x(epoch):.1f}" y="{height - 24}" text-anchor="middle">{epoch}</text>')
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{height - 8}" text-anchor="middle">epoch</text>')
     for colour, values in zip(COLOURS, lines.values(), strict=False):
         points = [f"{x(n):.1f},{y(value):.1f}" for n, value in enumerate(values, 1) if math.isfinite(value)]
         parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>')
@@ -80,18 +84,23 @@ def curves_svg(title: str, lines: Mapping[str, Sequence[float]], form: str) -> s
             at = points[0].split(",")
             parts.append(f'<circle cx="{at[0]}" cy="{at[1]}" r="3" fill="{colour}"/>')
     return (
-        f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="11" fill="currentColor" '
+        f'<svg width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" font-size="11" fill="currentColor" '
         f'role="img" aria-label="{escape(title)} over epochs">{"".join(parts)}</svg>'
     )
 
 
-def _legend(names: Sequence[str]) -> list[str]:
-    parts, left = [], LEFT
+def _legend(names: Sequence[str]) -> tuple[list[str], int]:
+    """The legend, in as many lines as it needs, and where the plot may begin."""
+    parts, left, line = [], LEFT, 0
     for colour, name in zip(COLOURS, names, strict=False):
-        parts.append(f'<path d="M{left} 26h14" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{left + 18}" y="30">{escape(name)}</text>')
-        left += 30 + 6 * len(name)
-    return parts
+        width = 34 + 6 * len(name)
+        if left > LEFT and left + width > WIDTH:
+            left, line = LEFT, line + 1
+        base = 30 + LEGEND_LINE * line
+        parts.append(f'<path d="M{left} {base - 4}h14" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{left + 18}" y="{base}">{escape(name)}</text>')
+        left += width
+    return parts, 44 + LEGEND_LINE * line
 
 
 def _cell(text: str) -> str:

@@ -21,6 +21,8 @@ from mnist_mlp.runs.settings import short_names, value_text
 
 SHOWN_ROWS = 20
 SHOWN_CURVES = 6
+HIDDEN_COLUMNS = ("F1", "loss", "parameters")
+"""Of the table in a notebook, which is narrow; `table()` has them all."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Sweep:
         more = f"<div>and {len(rows) - SHOWN_ROWS} more rows</div>" if len(rows) > SHOWN_ROWS else ""
         note = f'<div style="opacity:.7;margin-top:4px;max-width:60em">{escape(reading_note(self.summary))}</div>'
         figures = [html.curves_svg(*figure) for figure in self._figures()]
+        header, rows = _without(HIDDEN_COLUMNS, header, rows)
         body = html.table(header, rows[:SHOWN_ROWS]) + more + note
         return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", [body, *figures])
 
@@ -132,8 +135,10 @@ class Sweep:
         return [(forms[column][0], found, forms[column][1]) for column, found in lines.items() if found]
 
     def _label(self, row: Row) -> str:
-        named = short_names(self.summary.keys)
-        words = [f"{named[key]} {value_text(row.settings[key])}" for key in self.summary.keys]
+        rows = self.summary.rows
+        keys = [key for key in self.summary.keys if len({value_text(one.settings[key]) for one in rows}) > 1]
+        named = short_names(keys)
+        words = [f"{named[key]} {value_text(row.settings[key])}" for key in keys]
         return ", ".join(words) or "all"
 
     def _line(self, job: Job, keys: Sequence[str]) -> dict[str, Any]:
@@ -176,6 +181,11 @@ def load_sweep(path: str | Path) -> Sweep:
     if not jobs:
         raise UserError(f"{path} holds no run: give the folder of a sweep, such as outputs/sweeps/NAME")
     return Sweep(folder, jobs)
+
+
+def _without(names: Sequence[str], header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    kept = [place for place, name in enumerate(header) if name not in names]
+    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def _words(which: Mapping[str, Any] | str) -> str:

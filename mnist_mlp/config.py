@@ -221,6 +221,12 @@ class TrainerConfig(OptionGroup):
         False,
         "compile the whole optimiser step: faster after a wait of seconds, the same numbers but for rounding",
     )
+    cuda_graphs: str = option(
+        "auto",
+        "auto: on one GPU, blocks of steps are recorded as CUDA graphs, checked and replayed; false: never",
+        choices=("auto", "false"),
+        affects_result=False,
+    )
     threads: int = option(
         0,
         "CPU threads of PyTorch; 0: one for every 250 million operations of a step, at most the cores of the job."
@@ -241,6 +247,9 @@ class TrainerConfig(OptionGroup):
         "also plot loss and accuracy on test after each epoch; nothing is ever chosen by them",
         affects_result=False,
     )
+
+    def __post_init__(self) -> None:
+        self.cuda_graphs = str(self.cuda_graphs).lower()  # the command line makes a boolean of "false"
 
 
 @dataclass

@@ -31,8 +31,8 @@ class DigitClassifier(pl.LightningModule):
     A Lightning batch is a `BatchBlock`; each of its mini-batches is one optimiser step and counts as one `global_step`.
 
     network: from scaled images to logits; model: the options it was made from, which a checkpoint needs to rebuild it;
-    normalization: "raw", "symmetric" or "standard"; compile_step: compile the step (no hyper-parameter, since it
-    changes rounding alone).
+    normalization: "raw", "symmetric" or "standard"; compile_step: compile the step; cuda_graphs: record blocks on
+    a GPU (neither is a hyper-parameter, since they change rounding alone).
     """
 
     scale: Tensor
@@ -48,6 +48,7 @@ class DigitClassifier(pl.LightningModule):
         augment: AugmentConfig,
         seed: int,
         compile_step: bool = False,
+        cuda_graphs: bool = True,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -61,7 +62,7 @@ class DigitClassifier(pl.LightningModule):
         self.train_metrics = training_metrics()
         self.val_metrics, self.test_metrics = evaluation_metrics(), evaluation_metrics(calibration=True)
         self._optim, self._augment, self._seed, self._compile = optim, augment, seed, compile_step
-        self._total_steps = 0
+        self._graphs, self._total_steps = cuda_graphs, 0
         self._runner: BlockRunner | None = None
         self.compiled: CompiledStep | None = None
         """The compiled step of this training, where it was asked for."""
@@ -79,6 +80,7 @@ class DigitClassifier(pl.LightningModule):
             augment=config.augment,
             seed=config.seed,
             compile_step=config.trainer.compile,
+            cuda_graphs=config.trainer.cuda_graphs == "auto",
         )
 
     @classmethod
@@ -188,7 +190,12 @@ class DigitClassifier(pl.LightningModule):
         if self._compile:
             self.compiled = CompiledStep(step)
         runner = run_eager(self.compiled or step)
-        return CUDAGraphRunner(runner) if alone and self.device.type == "cuda" else runner
+        return self._captured(runner) if self._graphs and alone and self.device.type == "cuda" else runner
+
+    def _captured(self, runner: BlockRunner) -> CUDAGraphRunner:
+        states = self._optimizer().state.values()
+        moments = [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        return CUDAGraphRunner(runner, [*self.parameters(), *self.buffers(), *moments])
 
     def _averaged_gradients(self, loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         """By a backward pass that DDP sees, and so averages over the devices."""

@@ -17,12 +17,14 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 @pytest.mark.parametrize("name", list(CHOICES))
 def test_graphs_equal_eager_steps(name: str) -> None:
-    assert_equal_training(CHOICES[name], lambda step, state: CUDAGraphRunner(run_eager(step)), "cuda")
+    assert_equal_training(CHOICES[name], lambda step, state: CUDAGraphRunner(run_eager(step), state), "cuda")
 
 
 @pytest.mark.parametrize("name", ["plain", "all"])
 def test_graphs_of_the_compiled_step_equal_eager_steps(name: str) -> None:
-    assert_equal_training(CHOICES[name], lambda step, state: CUDAGraphRunner(run_eager(CompiledStep(step))), "cuda")
+    assert_equal_training(
+        CHOICES[name], lambda step, state: CUDAGraphRunner(run_eager(CompiledStep(step)), state), "cuda"
+    )
 
 
 def test_a_run_learns_what_it_learns_on_the_cpu(idx_root: Path, tmp_path: Path) -> None:

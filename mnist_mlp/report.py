@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_mlp import __version__
 from mnist_mlp.analysis.collect import summarize
 from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.planning import planned
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m mnist_mlp.report", description="Compare runs on one HTML page.")
+    made.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
     made.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a sweep's folder, or run folders")
     made.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html, in the folder if one is given, else here"

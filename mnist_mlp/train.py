@@ -1,4 +1,4 @@
-"""Command: train one MLP, or with -m a sweep of them, and test the checkpoint that validation chose."""
+"""Command: train and test one MLP, or with -m a sweep of them."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ from mnist_mlp.cli.application import launch
 from mnist_mlp.cli.compose import config_from_run, records, to_config
 from mnist_mlp.cli.jobs import finish_sweep, sweep_job
 from mnist_mlp.cli.preflight import remove_made
+from mnist_mlp.closed_pipe import end_quietly
 from mnist_mlp.config import Config, non_result_keys
 from mnist_mlp.errors import UserError
 from mnist_mlp.quick_start import quick_start
@@ -42,6 +43,9 @@ def single_run(cfg: DictConfig) -> None:
     except UserError as error:
         remove_made()
         raise SystemExit(f"error: {error}") from None
+    except BrokenPipeError:
+        print(f"stopped, since nobody reads the output any more: go on with resume={folder.path}", file=sys.stderr)
+        end_quietly()
     except (KeyboardInterrupt, SystemExit):  # the latter is how Lightning passes the former on
         kept = folder.last_checkpoint.is_file()
         print(f"\ninterrupted{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)

@@ -4,6 +4,8 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +15,75 @@ from omegaconf import DictConfig, OmegaConf, SCMode
 from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.summary import as_text, write_summary
 from mnist_mlp.cli.compose import records, to_config
+from mnist_mlp.closed_pipe import end_quietly
+from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.quick_start import quick_start
-from mnist_mlp.runs.files import read_json, write_json, write_text
+from mnist_mlp.runs.files import JSON, read_json, write_json, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.tables import percent
 
 
+@dataclass(frozen=True)
+class SweepJob:
+    """A job and its place in the sweep. total: "?" where nobody knows; began: the time; settings: before any check."""
+
+    folder: RunFolder
+    sweep: Path
+    number: int
+    total: str
+    began: float | None
+    overrides: Sequence[str]
+    settings: JSON
+
+    @property
+    def place(self) -> str:
+        return f"[{self.number}/{self.total}] {self.folder.path.name}"
+
+
 def sweep_job(cfg: DictConfig) -> float | None:
+    """`run_job` on the job that Hydra has composed."""
+    app = HydraConfig.get()
+    began = os.environ.get("MNIST_MLP_SWEEP_START")
+    settings: Any = OmegaConf.to_container(cfg, enum_to_str=True, structured_config_mode=SCMode.DICT)
+    job = SweepJob(
+        folder=RunFolder(Path(app.runtime.output_dir)),
+        sweep=Path(app.sweep.dir),
+        number=int(app.job.num) + 1,
+        total=os.environ.get("MNIST_MLP_JOBS", "?"),
+        began=None if began is None else float(began),
+        overrides=list(app.overrides.task),
+        settings=settings,
+    )
+    return run_job(job, lambda: to_config(cfg), lambda: records(cfg))
+
+
+def run_job(
+    job: SweepJob, make_config: Callable[[], Config], make_records: Callable[[], Mapping[str, str]]
+) -> float | None:
     """Run one job and return its objective: the best validation accuracy, without validation the training accuracy.
 
     None if it failed. A failing job does not end the sweep: the traceback goes to its error.log, the reason to
     failure.json.
     """
-    app = HydraConfig.get()
-    folder = RunFolder(Path(app.runtime.output_dir))
-    number = int(app.job.num) + 1
-    place = f"[{number}/{os.environ.get('MNIST_MLP_JOBS', '?')}] {folder.path.name}"
+    folder, place = job.folder, job.place
     finished_before = folder.result_file.is_file()
     earlier, resumed = read_json(folder.result_file), folder.last_checkpoint.is_file() and not finished_before
     try:
-        result = _run(cfg, folder, place)
+        result = _run(job, make_config(), make_records)
+    except BrokenPipeError:  # nobody reads the output any more, which is no failure of the job
+        end_quietly()
     except Exception as error:
-        reason = _keep_failure(folder, cfg, error)
+        reason = _keep_failure(job, error)
         _print_line(f"{place}: FAILED: {reason}")
         return None
     except (KeyboardInterrupt, SystemExit):  # the latter is how Lightning passes the former on
         print("\ninterrupted: what is finished stays; the same command with the same name= goes on", file=sys.stderr)
         raise SystemExit(130) from None
     finally:
-        write_summary(Path(app.sweep.dir))
-    _print_line(f"{place}: {_outcome(result, result.to_json() == earlier, resumed)}{_left(number)}")
+        write_summary(job.sweep)
+    _print_line(f"{place}: {_outcome(result, result.to_json() == earlier, resumed)}{_left(job)}")
     return float(result.metrics.get("val/accuracy", result.metrics["train/accuracy"]) or "nan")
 
 
@@ -72,8 +111,7 @@ def _print_line(line: str) -> None:
     print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
 
 
-def _run(cfg: DictConfig, folder: RunFolder, place: str) -> RunResult:
-    config = to_config(cfg)
+def _run(job: SweepJob, config: Config, make_records: Callable[[], Mapping[str, str]]) -> RunResult:
     if config.resume not in ("auto", "never"):
         raise UserError(f"resume={config.resume} is for one run: in a sweep give auto or never")
     if config.trainer.devices > 1:
@@ -83,17 +121,14 @@ def _run(cfg: DictConfig, folder: RunFolder, place: str) -> RunResult:
     with quick_start():
         from mnist_mlp.training.fit import fit  # deferred: a mistake in the settings is reported without torch
 
-    return fit(config, folder.path, HydraConfig.get().overrides.task, records(cfg), place)
+    return fit(config, job.folder.path, job.overrides, make_records(), job.place)
 
 
-def _keep_failure(folder: RunFolder, cfg: DictConfig, error: Exception) -> str:
+def _keep_failure(job: SweepJob, error: Exception) -> str:
     known = isinstance(error, UserError)
     reason = " ".join(str(error).split()) if known else f"{type(error).__name__}: {' '.join(str(error).split())}"
-    config: Any = OmegaConf.to_container(cfg, enum_to_str=True, structured_config_mode=SCMode.DICT)
-    write_text(folder.error_log, "".join(traceback.format_exception(error)))
-    write_json(
-        folder.failure_file, {"reason": reason, "overrides": list(HydraConfig.get().overrides.task), "config": config}
-    )
+    write_text(job.folder.error_log, "".join(traceback.format_exception(error)))
+    write_json(job.folder.failure_file, {"reason": reason, "overrides": list(job.overrides), "config": job.settings})
     return reason
 
 
@@ -105,13 +140,13 @@ def _outcome(result: RunResult, reused: bool, resumed: bool) -> str:
     return f"{diverged}{val}test {percent(metrics['test/accuracy'])} ({result.data['source']}), {how}"
 
 
-def _left(number: int) -> str:
+def _left(job: SweepJob) -> str:
     """Time since the sweep began, and the time left if the remaining jobs take as long as those before."""
-    total, began = os.environ.get("MNIST_MLP_JOBS", "?"), os.environ.get("MNIST_MLP_SWEEP_START")
-    if began is None:
+    if job.began is None:
         return ""
-    elapsed = time.time() - float(began)
-    left = f", about {_clock(elapsed / number * (int(total) - number))} left" if total.isdigit() else ""
+    elapsed = time.time() - job.began
+    remaining = int(job.total) - job.number if job.total.isdigit() else 0
+    left = f", about {_clock(elapsed / job.number * remaining)} left" if job.total.isdigit() else ""
     return f"  [{_clock(elapsed)} elapsed{left}]"
 
 

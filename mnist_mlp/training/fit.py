@@ -51,7 +51,7 @@ class _Request:
 
 def fit(
     config: Config,
-    path: Path,
+    path: str | Path,
     overrides: Sequence[str] = (),
     records: Mapping[str, str] | None = None,
     sweep_place: str | None = None,
@@ -65,7 +65,7 @@ def fit(
     further Lightning callbacks. UserError says what the user can correct; then nothing was written.
     """
     with quiet_lightning(), cpu_threads(config.trainer.threads or _threads_of(config)):
-        request = _resolve(config, RunFolder(path), overrides, sweep_place)
+        request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
         earlier = _reuse_or_archive(request) if _is_main() else None
         if earlier is not None:
             return earlier
@@ -212,8 +212,9 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
         if data.digits.source == "sample"
         else f"NOT the official MNIST: {total} from data.root"
     )
+    reason = f"* {data.digits.why_sample}\n" if data.digits.why_sample else ""
     bar = "*" * 78
-    return f"{bar}\n* {notice}\n* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
+    return f"{bar}\n* {notice}\n{reason}* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
 
 
 def _measurements(model: DigitClassifier, rows: list[dict[str, float]], best_epoch: int, train_count: int) -> JSON:

@@ -144,6 +144,33 @@ def test_a_finished_run_is_returned_and_other_settings_are_refused(config: Confi
     assert fit(replace(other, resume="never"), tmp_path).config["optim"]["lr"] == 0.01
 
 
+@pytest.mark.parametrize("val_size", [60, 0])
+def test_a_finished_run_goes_on_to_more_epochs_as_if_they_had_been_asked_for_at_first(
+    config: Config, tmp_path: Path, val_size: int
+) -> None:
+    constant = replace(config, optim=OptimConfig(lr=0.02), data=replace(config.data, val_size=val_size))
+    fit(with_trainer(constant, max_epochs=2), tmp_path / "longer")
+    longer = fit(with_trainer(constant, max_epochs=4), tmp_path / "longer")
+    at_once = fit(with_trainer(constant, max_epochs=4), tmp_path / "at once")
+    assert (longer.metrics, longer.epochs, longer.best_epoch) == (at_once.metrics, 4, at_once.best_epoch)
+    assert longer.fingerprint == at_once.fingerprint
+    assert longer.config == at_once.config
+    for name in ("last", "best"):
+        assert_equal_weights(*(tmp_path / run / f"checkpoints/{name}.ckpt" for run in ("longer", "at once")))
+
+
+def test_a_finished_run_that_cannot_go_on_says_why_and_stays(config: Config, tmp_path: Path) -> None:
+    first = fit(replace(config, optim=OptimConfig(lr=0.05, schedule=Schedule.cosine)), tmp_path)
+    more = with_trainer(replace(config, optim=OptimConfig(lr=0.05, schedule=Schedule.cosine)), max_epochs=5)
+    with pytest.raises(
+        UserError, match=r"max_epochs=3, and 5 are asked for: optim\.schedule=cosine spreads .*resume=never"
+    ):
+        fit(more, tmp_path)
+    with pytest.raises(UserError, match=r"max_epochs=3, and 2 are asked for: a run can be continued, not shortened"):
+        fit(with_trainer(more, max_epochs=2), tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text()) == first.to_json()
+
+
 def test_a_diverging_run_stops_and_still_tells_its_result(config: Config, tmp_path: Path) -> None:
     wild = replace(config, optim=replace(config.optim, lr=1e8, schedule=Schedule.constant))
     result = fit(with_trainer(wild, figures=True), tmp_path)

@@ -5,9 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp import __version__
+from mnist_mlp.analysis.collect import summarize
+from mnist_mlp.analysis.digits import write_digits
+from mnist_mlp.analysis.planning import planned
 from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.errors import UserError
-from mnist_mlp.reporting.page import write_page
+from mnist_mlp.reporting.means import FOLDER as MEANS
+from mnist_mlp.reporting.means import write_means
+from mnist_mlp.reporting.page import find_runs, write_page
+from mnist_mlp.reporting.publication.folder import publish
 from mnist_mlp.runs.folder import RunFolder
 
 
@@ -17,10 +23,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sweep = given.paths[0] if len(given.paths) == 1 else None
     target = given.output or (sweep or Path()) / "report.html"
     try:
+        if given.plan is not None:
+            print("\n".join(planned(summarize(find_runs(given.paths)), given.plan)))
+            return
+        if given.publish is not None:
+            print(*publish(find_runs(given.paths), given.publish), sep="\n")
+            return
         print(write_page(given.paths, target))
         if sweep is not None and not is_run(sweep):
-            write_summary(sweep)
+            summary = write_summary(sweep)
             print(sweep / "summary.csv", sweep / "summary.md", sep="\n")
+            if summary is not None and (digits := write_digits(sweep, summary)):
+                print(digits)
+            if summary is not None and write_means(sweep, summary):
+                print(sweep / MEANS)
     except (UserError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 
@@ -32,6 +48,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a sweep's folder, or run folders")
     made.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html, in the folder if one is given, else here"
+    )
+    made.add_argument(
+        "--plan",
+        type=float,
+        metavar="POINTS",
+        help="write nothing; print how many seeds per setting it takes to find a difference of so many points",
+    )
+    made.add_argument(
+        "--publish",
+        type=Path,
+        metavar="FOLDER",
+        help="write what a paper needs to FOLDER: tables, figures, methods, checklists, model card, commands, hashes",
     )
     return made
 

@@ -1,7 +1,6 @@
 """The runs of a sweep, read from their folders."""
 
 import importlib.util
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.analysis.collect import VALUES, Job, Row, Summary, find_jobs, summarize
-from mnist_mlp.analysis.statistics import mcnemar, paired_difference, verdict
+from mnist_mlp.analysis.collect import VALUES, Job, Row, Summary, by_seed, find_jobs, summarize
+from mnist_mlp.analysis.comparison import compare
+from mnist_mlp.analysis.multiplicity import SIGNIFICANCE
+from mnist_mlp.analysis.statistics import mcnemar
 from mnist_mlp.analysis.summary import as_text, reading_note, shown_cells
 from mnist_mlp.api import html
 from mnist_mlp.api.run import Run, load_run
@@ -29,7 +30,8 @@ HIDDEN_COLUMNS = ("F1", "loss", "parameters")
 class Comparison:
     """What a has over b in test accuracy: the mean difference, its 95 % interval (None for one seed) and a verdict.
 
-    n: seeds that both have; p_value: of McNemar's test over the test images, where there is one run of each.
+    n: seeds that both have. The interval is over seeds and images where the runs have predictions, else over seeds.
+    p_value: of no difference; of one run of each, by McNemar's test over the test images.
     """
 
     a: str
@@ -43,7 +45,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         interval = "" if self.low is None else f" [{100 * self.low:+.2f}, {100 * (self.high or 0):+.2f}]"
-        chance = "" if self.p_value is None else f", McNemar's p = {self.p_value:.3g}"
+        chance = "" if self.p_value is None else f", p = {self.p_value:.3g}"
         return (
             f"{self.a} - {self.b}: {100 * self.difference:+.2f} points{interval}, n = {self.n}{chance}: {self.verdict}"
         )
@@ -97,17 +99,24 @@ class Sweep:
         a, b: settings by dotted key, such as {"optim.lr": 0.01}, or the name of a job's folder.
         """
         one, other = self._chosen(a), self._chosen(b)
-        paired = len(one) > 1 or len(other) > 1
-        difference = paired_difference(*(self._by_seed(jobs, paired) for jobs in (one, other)))
-        if difference is None:
+        if len(one) == len(other) == 1:
+            return self._compare_two_runs(a, b, one[0], other[0])
+        found = compare(by_seed(one), by_seed(other))
+        if found is None:
             raise UserError(f"{_words(a)} and {_words(b)} have no seed in common: train both with the same seeds")
-        p_value = None if paired else self._mcnemar(one[0], other[0])
-        words = verdict(difference).replace("the best", "b")
-        if p_value is not None:
-            words = "distinguishable" if p_value < 0.05 else "not distinguishable on these images"
-        return Comparison(
-            _words(a), _words(b), difference.mean, difference.low, difference.high, difference.n, words, p_value
-        )
+        gap, words = found.decisive, found.verdict.replace("the best", "b")
+        return Comparison(_words(a), _words(b), gap.mean, gap.low, gap.high, gap.n, words, found.p_value)
+
+    @staticmethod
+    def _compare_two_runs(a: Mapping[str, Any] | str, b: Mapping[str, Any] | str, one: Job, other: Job) -> Comparison:
+        """By McNemar's test over the test images, since one run of each says nothing about seeds."""
+        accuracies = [job.result.metric("test/accuracy") for job in (one, other) if job.result is not None]
+        first, second = (load_run(job.folder).predictions for job in (one, other))
+        p_value, words = None, "one run of each: no verdict"
+        if first is not None and second is not None and len(first.truth) == len(second.truth):
+            p_value = mcnemar(first.right.tolist(), second.right.tolist()).p_value
+            words = "distinguishable" if p_value < SIGNIFICANCE else "not distinguishable on these images"
+        return Comparison(_words(a), _words(b), accuracies[0] - accuracies[1], None, None, 1, words, p_value)
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -157,21 +166,6 @@ class Sweep:
             return found
         varying = ", ".join(self.summary.keys) or "nothing but the seed"
         raise UserError(f"{_words(which)} is no finished run of {self.path}: there vary {varying}")
-
-    @staticmethod
-    def _by_seed(jobs: Sequence[Job], by_seed: bool) -> dict[int, float]:
-        numbers: dict[int, list[float]] = {}
-        for job in jobs:
-            if job.result is not None:
-                numbers.setdefault(job.seed if by_seed else 0, []).append(job.result.metric("test/accuracy"))
-        return {seed: statistics.fmean(values) for seed, values in numbers.items()}
-
-    @staticmethod
-    def _mcnemar(one: Job, other: Job) -> float | None:
-        first, second = (load_run(job.folder).predictions for job in (one, other))
-        if first is None or second is None or len(first.truth) != len(second.truth):
-            return None
-        return mcnemar(first.right.tolist(), second.right.tolist()).p_value
 
 
 def load_sweep(path: str | Path) -> Sweep:

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, SCMode
 
+from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.summary import as_text, write_summary
 from mnist_mlp.cli.compose import records, to_config
 from mnist_mlp.closed_pipe import end_quietly
@@ -91,8 +92,12 @@ def finish_sweep(sweep: Path) -> int:
     summary = write_summary(sweep)
     if summary is None:
         return 1
-    from mnist_mlp.reporting.page import write_page  # deferred: draws figures
+    from mnist_mlp.reporting.means import write_means  # deferred: only the end of a sweep needs them
+    from mnist_mlp.reporting.page import write_page  # draws figures
 
+    write_means(sweep, summary)
+
+    write_digits(sweep, summary)
     print(f"\n{as_text(summary)}\n")
     print(f"  page   {write_page([sweep], sweep / 'report.html')}\n  table  {sweep / 'summary.csv'}, summary.md")
     failed = [job.folder.name for row in summary.rows for job in row.jobs if job.status == "failed"]

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mnist_mlp.errors import UserError
+
 JSON = dict[str, Any]
 
 
@@ -36,6 +38,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     scratch.write_bytes(content)
     os.replace(scratch, path)
+
+
+def refuse_unwritable(path: Path | None) -> None:
+    """UserError where no file could be written to `path`: better told before the work than after it."""
+    if path is not None and path.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder")
+    if path is not None and not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

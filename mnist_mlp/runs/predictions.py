@@ -4,6 +4,7 @@ import io
 import zipfile
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,24 @@ class Predictions:
 
 def read_predictions(folder: RunFolder) -> Predictions | None:
     """The content of predictions.npz; None where there is none that can be read."""
+    found = _read(folder, "truth", "prediction", "probabilities")
+    if found is None:
+        return None
+    truth, predicted, probabilities = found
+    return Predictions(truth.astype(np.int64), predicted.astype(np.int64), np.nan_to_num(probabilities))
+
+
+def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Truth and prediction (n,) alone, which is quick; None where there is no predictions.npz that can be read."""
+    found = _read(folder, "truth", "prediction")
+    return None if found is None else (found[0].astype(np.uint8), found[1].astype(np.uint8))
+
+
+def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
     try:
         content = io.BytesIO(folder.predictions_file.read_bytes())  # a path given to np.load stays open where it fails
         with np.load(content, allow_pickle=False) as file:
-            truth, predicted = (file[name].astype(np.int64) for name in ("truth", "prediction"))
-            return Predictions(truth, predicted, np.nan_to_num(file["probabilities"]))
+            return [file[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 

@@ -250,6 +250,7 @@ class TrainerConfig(OptionGroup):
 
     def __post_init__(self) -> None:
         self.cuda_graphs = str(self.cuda_graphs).lower()  # the command line makes a boolean of "false"
+        super().__post_init__()
 
 
 @dataclass

@@ -3,9 +3,11 @@
 import ast
 import sys
 from pathlib import Path
+from textwrap import shorten
 
 from mnist_mlp import __version__
 
+SUMMARY_LENGTH = 85
 PACKAGE = Path(__file__).parent
 USAGE = """\
 mnist_mlp {version}: train, compare and trust plain MLPs on MNIST.
@@ -25,13 +27,13 @@ def commands() -> dict[str, str]:
         first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
         if first.startswith("Command: "):
             name = path.parent.name if path.name == "command.py" else path.stem
-            found[name] = first.removeprefix("Command: ")
+            found[name] = shorten(first.removeprefix("Command: "), SUMMARY_LENGTH, placeholder=" ...")
     return found
 
 
 def usage() -> str:
     """What there is to run."""
-    lines = [f"  python -m mnist_mlp.{name:<12} {does}" for name, does in commands().items()]
+    lines = [f"  python -m mnist_mlp.{name:<10} {does}" for name, does in commands().items()]
     return USAGE.format(version=__version__, commands="\n".join(lines))
 
 

@@ -147,6 +147,7 @@ def test_several_widths_are_as_many_layers_and_an_integer_is_one_width() -> None
         (OptimConfig, {"name": "adm"}, "optim.name='adm' is no choice: did you mean adam? allowed is sgd, adam, adamw"),
         (OptimConfig, {"lr": True}, "optim.lr=True has the wrong type: allowed is float > 0.0"),
         (DataConfig, {"batch_size": 64.0}, "data.batch_size=64.0 has the wrong type: allowed is int >= 1"),
+        (TrainerConfig, {"accelerator": "xla"}, "trainer.accelerator='xla' is no choice: allowed is auto, cpu, gpu"),
         (TrainerConfig, {"figures": 1}, "trainer.figures=1 has the wrong type: allowed is true, false"),
         (ModelConfig, {"hidden_units": ["a"]}, "model.hidden_units=['a'] has the wrong type: allowed is n or [n] for"),
         (ModelConfig, {"hidden_layers": 1.5}, "model.hidden_layers=1.5 has the wrong type: allowed is int >= 0"),

@@ -10,7 +10,7 @@ from typing import ClassVar
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, read_json, write_json, write_text
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import differences, settings
+from mnist_mlp.runs.settings import complete_settings, differences
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,18 @@ class RunFolder:
         return None if content is None else RunResult.from_json(content)
 
     def matches(self, run: JSON) -> bool:
-        """Whether the run that started here has the same fingerprint."""
+        """Whether the run that started here has the same settings; one that it does not know has its default there."""
         before = self.run()
-        return before is not None and bool(before["fingerprint"] == run["fingerprint"])
+        return before is not None and (
+            before["fingerprint"] == run["fingerprint"]
+            or complete_settings(before["config"]) == complete_settings(run["config"])
+        )
 
     def refuse_other_settings(self, run: JSON) -> None:
         """UserError, naming the keys that differ, where a run of other settings has started here."""
         before = self.run()
         if before is not None and not self.matches(run):
-            changes = differences(settings(before["config"]), settings(run["config"]))
+            changes = differences(complete_settings(before["config"]), complete_settings(run["config"]))
             raise UserError(
                 f"{self.path} holds a run with other settings ({'; '.join(changes)}): "
                 "choose another folder, or start over with resume=never"

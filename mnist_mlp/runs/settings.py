@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mnist_mlp.config import non_result_keys
+from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.runs.files import JSON
 
 
@@ -21,6 +21,11 @@ def settings(config: Mapping[str, Any]) -> JSON:
     """The part of a nested config that affects the result, with dotted keys."""
     left_out = non_result_keys()
     return {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
+
+
+def complete_settings(config: Mapping[str, Any]) -> JSON:
+    """The settings of a config that an earlier version may have written: a missing key means its default."""
+    return {**settings(to_dict(Config())), **settings(config)}
 
 
 def fingerprint(flat_settings: Mapping[str, Any]) -> str:

@@ -15,7 +15,9 @@ import torch
 from mnist_mlp.config import Config, to_dict
 from mnist_mlp.data.datamodule import DigitData
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
+from mnist_mlp.errors import UserError
 from mnist_mlp.models.mlp import layer_sizes
+from mnist_mlp.runs.continuation import reopen_for_more_epochs
 from mnist_mlp.runs.environment import environment
 from mnist_mlp.runs.files import JSON, finite, write_json
 from mnist_mlp.runs.folder import RunFolder
@@ -60,9 +62,10 @@ def fit(
     """Train and test this configuration in the folder `path` and return the content of its result.json.
 
     With `resume=auto` a finished run of the same settings is returned at once, and an unfinished one is resumed from
-    its last checkpoint. records: further files to put into the folder, text by relative path. sweep_place names the job
-    of a sweep: it prints less, and a run of other settings in its folder is archived instead of refused. callbacks:
-    further Lightning callbacks. UserError says what the user can correct; then nothing was written.
+    its last checkpoint; so is a finished one with a constant learning rate, where more epochs are asked for. records:
+    further files to put into the folder, text by relative path. sweep_place names the job of a sweep: it prints less,
+    and a run of other settings in its folder is archived instead of refused. callbacks: further Lightning callbacks.
+    UserError says what the user can correct; then nothing was written.
     """
     with quiet_lightning(), cpu_threads(config.trainer.threads or _threads_of(config)):
         request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
@@ -92,6 +95,8 @@ def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_
 def _reuse_or_archive(request: _Request) -> RunResult | None:
     """The result of a finished run of the same settings. Other settings are refused, in a sweep archived."""
     folder, run, place = request.folder, request.run, request.sweep_place
+    if request.config.resume != "never" and _goes_on(request):
+        return None
     if place and folder.run() and not folder.matches(run):
         print(f"{place}: other settings were here; they are now in {folder.archive()}", flush=True)
     if request.config.resume == "never":
@@ -101,6 +106,16 @@ def _reuse_or_archive(request: _Request) -> RunResult | None:
         return None
     folder.forget_failure()
     return folder.result()
+
+
+def _goes_on(request: _Request) -> bool:
+    """Whether the run that is here goes on to more epochs. In a sweep one that cannot is left to be archived."""
+    try:
+        return reopen_for_more_epochs(request.folder, request.run)
+    except UserError:
+        if request.sweep_place is None:
+            raise
+        return False
 
 
 def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Faults at every write: the Nth one fails, or the process dies there; then the same command must mend it.
 
-After SQLite's way of testing (sqlite.org/testing.html, "I/O error testing" and "crash testing"). Each case runs in a fork
-of this process, so that torch is imported once. `python tests/faults.py [--every K]` runs the whole enumeration.
+After SQLite's way of testing (sqlite.org/testing.html, "I/O error testing" and "crash testing"). Each case runs in a
+fork of this process, so that torch is imported once. `python tests/faults.py [--every K]` runs the whole enumeration.
 """
 
 import argparse

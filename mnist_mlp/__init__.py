@@ -1,3 +1,46 @@
-"""Train, compare and trust plain MLPs on MNIST."""
+"""Train, compare and trust plain MLPs on MNIST. Each name is imported at its first use: `--help` needs no torch."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_mlp.api.run import Run as Run
+    from mnist_mlp.api.run import load_run as load_run
+    from mnist_mlp.api.sweep import Sweep as Sweep
+    from mnist_mlp.api.sweep import load_sweep as load_sweep
+    from mnist_mlp.api.training import fit as fit
+    from mnist_mlp.api.training import sweep as sweep
+    from mnist_mlp.config import AugmentConfig as AugmentConfig
+    from mnist_mlp.config import Config as Config
+    from mnist_mlp.config import DataConfig as DataConfig
+    from mnist_mlp.config import ModelConfig as ModelConfig
+    from mnist_mlp.config import OptimConfig as OptimConfig
+    from mnist_mlp.config import TrainerConfig as TrainerConfig
+    from mnist_mlp.errors import UserError as UserError
+    from mnist_mlp.models.mlp import MLP as MLP
+    from mnist_mlp.training.classifier import DigitClassifier as DigitClassifier
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    **dict.fromkeys(("fit", "sweep"), "api.training"),
+    **dict.fromkeys(("Run", "load_run"), "api.run"),
+    **dict.fromkeys(("Sweep", "load_sweep"), "api.sweep"),
+    **dict.fromkeys(("Config", "DataConfig", "ModelConfig", "OptimConfig", "AugmentConfig", "TrainerConfig"), "config"),
+    "UserError": "errors",
+    "MLP": "models.mlp",
+    "DigitClassifier": "training.classifier",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mnist_mlp' has no attribute {name!r}")
+    value = getattr(import_module(f"mnist_mlp.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

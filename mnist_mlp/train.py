@@ -1,4 +1,4 @@
-"""Command: train one MLP, or with -m a sweep of them, and test the checkpoint that validation chose."""
+"""Command: train and test one MLP, or with -m a sweep of them."""
 
 from mnist_mlp.console import command
 from mnist_mlp.interruption import stopping_on_signals

@@ -3,7 +3,9 @@ import math
 import re
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -16,7 +18,12 @@ from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.config import (
     PRECISIONS,
     Config,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    Optimizer,
     ReferenceConfig,
+    TrainerConfig,
     non_result_keys,
     options,
     subset_fraction,
@@ -121,8 +128,46 @@ def test_as_many_widths_as_layers_or_one(units: list[int]) -> None:
     with pytest.raises(
         UserError, match=rf"model\.hidden_units=.* {len(units)} widths but model\.hidden_layers=3: give"
     ):
-        config_with({"model.hidden_units": units})
+        config_with({"model.hidden_units": units, "model.hidden_layers": 3})
     assert config_with({"model.hidden_units": units, "model.hidden_layers": len(units)}).model.hidden_units == units
+
+
+def test_several_widths_are_as_many_layers_and_an_integer_is_one_width() -> None:
+    assert config_with({"model.hidden_units": [256, 128]}).model.hidden_layers == 2
+    assert ModelConfig(hidden_units=(8, 8, 8, 8)).hidden_layers == 4
+    assert (ModelConfig(hidden_units=64).hidden_units, ModelConfig(hidden_units=64).hidden_layers) == ([64], 3)
+    for typed in ("model.hidden_units=[256,128]", "model=mlp model.hidden_units=[256,128]"):
+        assert composed(*typed.split()).model == ModelConfig(hidden_units=[256, 128])
+    assert composed("model.hidden_units=256").model == ModelConfig()
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "says"),
+    [
+        (OptimConfig, {"lr": "0.1"}, "optim.lr='0.1' has the wrong type: allowed is float > 0.0"),
+        (OptimConfig, {"name": "adm"}, "optim.name='adm' is no choice: did you mean adam? allowed is sgd, adam, adamw"),
+        (OptimConfig, {"lr": True}, "optim.lr=True has the wrong type: allowed is float > 0.0"),
+        (DataConfig, {"batch_size": 64.0}, "data.batch_size=64.0 has the wrong type: allowed is int >= 1"),
+        (TrainerConfig, {"accelerator": "xla"}, "trainer.accelerator='xla' is no choice: allowed is auto, cpu, gpu"),
+        (TrainerConfig, {"figures": 1}, "trainer.figures=1 has the wrong type: allowed is true, false"),
+        (ModelConfig, {"hidden_units": ["a"]}, "model.hidden_units=['a'] has the wrong type: allowed is n or [n] for"),
+        (ModelConfig, {"hidden_layers": 1.5}, "model.hidden_layers=1.5 has the wrong type: allowed is int >= 0"),
+        (Config, {"optim": "adam"}, "optim='adam' has the wrong type: allowed is OptimConfig(...)"),
+        (Config, {"seed": None}, "seed=None has the wrong type: allowed is int >= 0"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_at_once(group: type[Any], values: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(says)}"):
+        group(**values)
+
+
+def test_what_means_the_same_is_taken(tmp_path: Path) -> None:
+    assert OptimConfig(name="adam", lr=1) == OptimConfig(name=Optimizer.adam, lr=1.0)
+    assert type(OptimConfig(lr=1).lr) is float
+    assert DataConfig(root=tmp_path, subset=0.5).root == str(tmp_path)
+    assert config_with({"data.subset": 0.5}).data.subset == "0.5"
+    assert json.dumps(OptimConfig(lr=np.float64(0.1)).lr) == "0.1"
+    assert ModelConfig(hidden_units=np.array([8, 4])).hidden_units == [8, 4]
 
 
 @pytest.mark.parametrize("units", [[], [0], [256, -1, 256]])
@@ -165,7 +210,7 @@ def test_a_name_is_a_plain_folder_name(name: str) -> None:
 
 def test_all_faults_are_reported_together_in_one_line() -> None:
     with pytest.raises(UserError) as caught:
-        config_with({"seed": -1, "optim.lr": 0.0, "data.subset": "abc", "model.hidden_units": [1, 2], "name": "a/b"})
+        config_with({"seed": -1, "optim.lr": 0.0, "data.subset": "abc", "model.hidden_units": [0], "name": "a/b"})
     faults = str(caught.value).split("; ")
     assert [fault.split("=")[0] for fault in faults] == [
         "seed",

@@ -15,7 +15,7 @@ def test_a_sweep_gets_its_page_and_its_summary(tmp_path: Path, capsys: pytest.Ca
     for seed in (0, 1):
         write_run(sweep / str(seed), range(seed), seed=seed, data__root=str(tmp_path))
     main([str(sweep)])
-    written = [sweep / name for name in ("report.html", "summary.csv", "summary.md")]
+    written = [sweep / name for name in ("report.html", "summary.csv", "summary.md", "means")]
     assert capsys.readouterr().out.splitlines() == [str(path) for path in written]
     assert all(path.stat().st_size for path in written)
 
@@ -47,3 +47,14 @@ def test_a_path_without_runs_is_one_line(tmp_path: Path) -> None:
 def test_the_command_imports_no_torch() -> None:
     code = "import sys, mnist_mlp.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_plan_prints_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for lr in (1.0, 2.0):
+        for seed, wrong in enumerate(([1, 2], [1, 3], [4, 5, 6])):
+            write_run(tmp_path / f"{lr}_{seed}", wrong=[*wrong, *range(7, 7 + int(lr))], seed=seed, optim__lr=lr)
+    main([str(tmp_path), "--plan", "5"])
+    assert "seeds per setting" in capsys.readouterr().out
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(SystemExit, match="error: --plan 0 is out of range"):
+        main([str(tmp_path), "--plan", "0"])

@@ -1,7 +1,9 @@
 """The claims of a published study, decided by runs that repeat it. A claim is data: see conf/reference/*.yaml.
 
 Kinds of claims, each with its sentence under `claim`:
-  better, worse       one published result beats another: decided by the paired interval of their test accuracies
+  better, worse       one published result beats another: decided by the paired interval of their test accuracies,
+  uncorrected:
+                      the study chose them, not these runs
   learns_nothing      a result stays at chance
   slower_with, runs   the time of an epoch rises with a setting, over the results that a pattern matches
   time_by             the time of an epoch at each value of a setting: shown, not decided
@@ -11,9 +13,11 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from mnist_mlp.analysis.collect import Job
-from mnist_mlp.analysis.statistics import Interval, paired_difference
+from mnist_mlp.analysis.collect import Job, by_seed
+from mnist_mlp.analysis.comparison import compare
+from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.analysis.summary import interval_text
+from mnist_mlp.config import non_result_keys
 from mnist_mlp.runs.settings import short_names, value_text
 
 NOTHING_LEARNT = 0.2
@@ -31,6 +35,19 @@ def decide(claim: Claim, runs: Runs) -> str | None:
         return f"{claim.get('claim', 'A claim')}: cannot be decided ({type(error).__name__}: {error})."
 
 
+FREE = frozenset({"seed", "experiment", "trainer.accelerator", "trainer.threads", "trainer.compile"})
+"""What may differ from a preset in a repetition of its result, beside the settings that affect no result."""
+
+
+def changes(job: Job) -> list[str]:
+    """The overrides that make a run of a preset something else than a repetition of the published result."""
+    if job.result is None:
+        return []
+    free = FREE | non_result_keys()
+    named = [(override.lstrip("+~").partition("=")[0], override) for override in job.result.overrides]
+    return [override for key, override in named if key not in free and not key.startswith("reference")]
+
+
 def accuracies(jobs: Sequence[Job]) -> dict[int, float]:
     """Test accuracy by seed."""
     return {job.seed: job.result.metric("test/accuracy") for job in jobs if job.result is not None}
@@ -40,9 +57,10 @@ def _better(claim: Claim, runs: Runs) -> str | None:
     better, worse = claim["better"], claim["worse"]
     if better not in runs or worse not in runs:
         return None
-    gap = paired_difference(accuracies(runs[better]), accuracies(runs[worse]))
-    if gap is None:
+    comparison = compare(by_seed(runs[better]), by_seed(runs[worse]))
+    if comparison is None:
         return None
+    gap = comparison.decisive
     return f"{claim['claim']}: {_verdict(gap)} ({better} against {worse}: {interval_text(gap)} points, n={gap.n})."
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnist_mlp.analysis.statistics import Interval, paired_difference, verdict
+from mnist_mlp.analysis.comparison import Comparison, Outcome, compare, correct, outcomes
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import flatten, value_text
+from mnist_mlp.runs.settings import flatten, short_names, value_text
 
 VALUES: dict[str, Callable[[RunResult], float | None]] = {
     "val_accuracy": lambda result: result.metrics.get("val/accuracy"),
@@ -42,6 +42,7 @@ class Job:
     settings: JSON
     result: RunResult | None = None
     reason: str = ""
+    fingerprint: str = ""
 
     @property
     def seed(self) -> int:
@@ -58,7 +59,8 @@ class Row:
     jobs: list[Job]
     values: dict[str, list[float]] = field(default_factory=dict)
     best: bool = False
-    difference: Interval | None = None
+    comparison: Comparison | None = None
+    """With the best, corrected for all that the sweep makes."""
     verdict: str = ""
 
     def mean(self, column: str) -> float | None:
@@ -90,6 +92,13 @@ class Summary:
     rows: list[Row]
     over_seeds: bool
     ranked_by: str
+    notes: list[str] = field(default_factory=list)
+    """What readers have to know of the runs: copies, seeds that stand for several runs."""
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every run once, without copies."""
+        return [job for row in self.rows for job in row.jobs]
 
 
 def load_job(path: Path) -> Job | None:
@@ -100,7 +109,8 @@ def load_job(path: Path) -> Job | None:
         if (failure := folder.failure()) is not None:
             return Job(path, "failed", flatten(failure["config"]), reason=failure["reason"])
         if (result := folder.result()) is not None:
-            return Job(path, result.status, _with_digest(result.config, result.data), result)
+            settings = _with_digest(result.config, result.data)
+            return Job(path, result.status, settings, result, "", result.fingerprint)
         run = folder.run()
     except UnreadableFileError as error:
         return Job(path, "unreadable", _settings(folder), reason=f"{path.name}: {error.reason}")
@@ -161,13 +171,29 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     for job in jobs:
         alone = (str(job.folder),) if job.status == "unreadable" else ()
         groups.setdefault((*alone, *(value_text(job.settings.get(key)) for key in keys)), []).append(job)
+    notes = [note for members in groups.values() for note in _drop_copies(members)]
     rows = [_row(keys, sorted(members, key=lambda job: job.seed)) for members in groups.values()]
     done = [row for row in rows if row.values["test_accuracy"]]
     ranked_by = "val_accuracy" if all(row.values["val_accuracy"] for row in done) else "test_accuracy"
     rows.sort(key=lambda row: _rank(row, ranked_by))
     if rows and rows[0] in done:
         _compare_to(rows[0], rows[1:], over_seeds)
-    return Summary(keys, rows, over_seeds, ranked_by)
+    notes += [note for row in rows for note in _shared_seeds(row)]
+    return Summary(keys, rows, over_seeds, ranked_by, notes)
+
+
+def row_label(summary: Summary, row: Row) -> str:
+    """A row by what varies, "key=value, ...", or by the published result it repeats if each row repeats another."""
+    repeats = [str(other.settings.get("reference.id") or "") for other in summary.rows]
+    if all(repeats) and len(set(repeats)) == len(repeats):
+        return str(row.settings["reference.id"])
+    return ", ".join(f"{name}={value_text(row.settings[key])}" for key, name in told_apart_by(summary).items())
+
+
+def told_apart_by(summary: Summary) -> dict[str, str]:
+    """Short names of the settings in which the rows differ, by key."""
+    values = {key: {value_text(row.settings[key]) for row in summary.rows} for key in summary.keys}
+    return short_names([key for key in summary.keys if len(values[key]) > 1])
 
 
 def _row(keys: Sequence[str], jobs: list[Job]) -> Row:
@@ -183,12 +209,38 @@ def _rank(row: Row, column: str) -> tuple[bool, float]:
     return (mean is None, -(mean or 0.0))
 
 
-def _compare_to(best: Row, others: Iterable[Row], over_seeds: bool) -> None:
+def _compare_to(best: Row, others: Sequence[Row], over_seeds: bool) -> None:
     best.best = True
-    for row in others if over_seeds else ():
-        row.difference = paired_difference(_by_seed(row), _by_seed(best))
-        row.verdict = verdict(row.difference) if row.values["test_accuracy"] else ""
+    if not over_seeds:
+        return
+    found = [compare(by_seed(row.jobs), by_seed(best.jobs)) for row in others]
+    for row, comparison in zip(others, correct(found), strict=True):
+        row.comparison = comparison
+        if row.values["test_accuracy"]:
+            row.verdict = comparison.verdict if comparison else "no seed in common with the best"
 
 
-def _by_seed(row: Row) -> dict[int, float]:
-    return {job.seed: job.result.metric("test/accuracy") for job in row.jobs if job.result is not None}
+def by_seed(jobs: Iterable[Job]) -> dict[int, Outcome]:
+    """The finished runs among these, by seed."""
+    return outcomes(
+        [(job.seed, job.result.metric("test/accuracy"), job.folder) for job in jobs if job.result is not None]
+    )
+
+
+def _drop_copies(jobs: list[Job]) -> Iterator[str]:
+    """Leave one of the finished runs that have the same fingerprint; a note for each that goes."""
+    kept: dict[str, Job] = {}
+    for job in sorted(jobs, key=lambda job: str(job.folder)):
+        if not job.fingerprint or (first := kept.setdefault(job.fingerprint, job)) is job:
+            continue
+        jobs.remove(job)
+        same = job.result is not None and first.result is not None and job.result.metrics == first.result.metrics
+        figures = "" if same else "; its figures differ, so other code or another machine made them"
+        yield f"{job.folder.name} has the settings and the seed of {first.folder.name}: one run, counted once{figures}."
+
+
+def _shared_seeds(row: Row) -> Iterator[str]:
+    seeds = [job.seed for job in row.jobs if job.result is not None]
+    for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        names = ", ".join(job.folder.name for job in row.jobs if job.seed == seed)
+        yield f"Several runs have seed {seed} ({names}): the comparison takes their mean as one run."

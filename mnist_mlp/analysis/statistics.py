@@ -5,44 +5,23 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mnist_mlp.analysis.interval import Interval
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean difference with its 95 % confidence interval; low and high are None for a single pair."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-
-    @property
-    def covers_zero(self) -> bool:
-        return self.low is not None and self.high is not None and self.low <= 0 <= self.high
+ROUNDING = 1e-9
+"""Differences of accuracies that agree to this are the same number."""
 
 
 def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:
-    """one - other over the seeds that both have (Student's t on the differences); None without a common seed."""
+    """one - other over the seeds that both have (Student's t on the differences); None without a common seed.
+
+    A single seed tells no error, nor do several with the very same difference.
+    """
     pairs = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
     if not pairs:
         return None
     mean, n = statistics.fmean(pairs), len(pairs)
-    if n == 1:
-        return Interval(mean, None, None, 1)
-    from scipy.special import stdtrit  # deferred: only sweeps over seeds need scipy
-
-    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(pairs) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n)
-
-
-def verdict(difference: Interval | None) -> str:
-    """What a difference to the best means, in words."""
-    if difference is None:
-        return "no seed in common with the best"
-    if difference.low is None:
-        return "one seed in common: no verdict"
-    if difference.covers_zero:
-        return "not distinguishable from the best"
-    return "worse than the best" if difference.mean < 0 else "better than the best"
+    error = statistics.stdev(pairs) / math.sqrt(n) if n > 1 else 0.0
+    return Interval(mean, error if error > ROUNDING else None, n - 1, n)
 
 
 @dataclass(frozen=True)

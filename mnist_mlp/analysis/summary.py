@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mnist_mlp.analysis.collect import VALUES, Row, Summary, find_jobs, summarize
-from mnist_mlp.analysis.statistics import Interval
+from mnist_mlp.analysis.comparison import Comparison
+from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.runs.files import to_csv, write_text
 from mnist_mlp.runs.settings import short_names, value_text
+
+OVER_SEEDS, OVER_IMAGES = "to best (seeds)", "to best (seeds, images)"
 
 
 def write_summary(sweep: Path) -> Summary | None:
@@ -28,7 +31,7 @@ def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     header = ["", *(named[key] for key in summary.keys), "n"] if summary.over_seeds else ["", *named.values()]
     header += ["val acc %", "test acc %", "F1", "loss", "parameters", "fit s", "status"]
     if summary.over_seeds:
-        header += ["to best (95 %)", "verdict"]
+        header += [OVER_SEEDS, OVER_IMAGES, "verdict"]
     rows = []
     for row in summary.rows:
         cells = ["*" if row.best else "", *(value_text(row.settings[key]) for key in summary.keys)]
@@ -45,7 +48,9 @@ def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
         cells += ["-" if parameters is None else f"{parameters:,.0f}", "-" if seconds is None else f"{seconds:.1f}"]
         cells.append(f"{row.status}: {row.reasons}" if row.reasons else row.status)
         if summary.over_seeds:
-            cells += [interval_text(row.difference), "best" if row.best else row.verdict]
+            found = row.comparison
+            cells += [interval_text(found.seeds if found else None), interval_text(found.images if found else None)]
+            cells.append("best" if row.best else row.verdict)
         rows.append(cells)
     return header, rows
 
@@ -80,17 +85,39 @@ def as_text(summary: Summary) -> str:
 
 
 def reading_note(summary: Summary) -> str:
-    """How the rows were ranked, and what the interval means."""
-    on_validation = summary.ranked_by == "val_accuracy"
-    note = (
-        f"* best by {'validation accuracy' if on_validation else 'test accuracy, as runs have no validation images'}."
-    )
+    """How the rows were ranked, what the intervals mean, and what is odd about the runs."""
+    if summary.ranked_by == "val_accuracy":
+        notes = ["* best by validation accuracy."]
+    else:
+        notes = ["* best by test accuracy, as runs have no validation images."]
+        if len(summary.rows) > 1:
+            notes.append("So the best is chosen on what it is judged by, and its own figure is flattered by that.")
     if summary.over_seeds:
-        note += (
-            " Over seeds: mean ± standard deviation; 'to best' is the difference in test accuracy, in points,"
-            " paired by seed, with its 95 % interval."
+        notes.append("Over seeds: mean ± standard deviation.")
+        notes += _on_intervals(summary)
+    return " ".join([*notes, *summary.notes])
+
+
+def _on_intervals(summary: Summary) -> list[str]:
+    compared = [row.comparison for row in summary.rows if row.comparison is not None]
+    if not compared:
+        return []
+    by_images = sum(one.images is not None for one in compared)
+    used = "the first" if not by_images else "the second" + (" where there is one" if by_images < len(compared) else "")
+    notes = [
+        "Differences to the best are in points of test accuracy, paired by seed, with single 95 % intervals:"
+        f" '{OVER_SEEDS}' holds for other seeds on these very test images, '{OVER_IMAGES}' for other seeds and other"
+        f" images like these. The verdict uses {used}."
+    ]
+    family = max(one.comparisons for one in compared)
+    if family > 1:
+        notes.append(
+            f"It is corrected (Holm) for {family} comparisons, all pairs, since any setting could have come out best;"
+            " so an interval without zero is not yet a claim."
         )
-    return note
+    if any(one.undecided for one in compared):
+        notes.append("In brackets: the smallest difference that this comparison resolves with power 0.8.")
+    return notes
 
 
 def mean_and_deviation(numbers: Sequence[float], scale: float = 100.0, digits: int = 2) -> str:
@@ -101,9 +128,16 @@ def mean_and_deviation(numbers: Sequence[float], scale: float = 100.0, digits: i
     return mean if len(numbers) < 2 else f"{mean} ± {scale * statistics.stdev(numbers):.{digits}f}"
 
 
+COMPARISON = (
+    "n", "difference", "seeds_low", "seeds_high", "images_low", "images_high", "p_value", "p_corrected", "comparisons",
+    "resolvable", "verdict",
+)  # fmt: skip
+"""Columns of summary.csv on the comparison with the best; differences in parts of one."""
+
+
 def _csv(summary: Summary) -> str:
     spread = [f"{column}_std" for column in VALUES] if summary.over_seeds else []
-    comparison = ["n", "difference", "difference_low", "difference_high", "verdict"] if summary.over_seeds else []
+    comparison = COMPARISON if summary.over_seeds else ()
     header = [*summary.keys, *VALUES, *spread, *comparison, "best", "status", "reason"]
     return to_csv(header, [_csv_row(summary, row) for row in summary.rows])
 
@@ -112,7 +146,18 @@ def _csv_row(summary: Summary, row: Row) -> list[Any]:
     cells: list[Any] = [value_text(row.settings[key]) for key in summary.keys]
     cells += [row.mean(column) for column in VALUES]
     if summary.over_seeds:
-        gap = row.difference
         cells += [*(row.deviation(column) for column in VALUES), len(row.values["test_accuracy"])]
-        cells += [*((gap.mean, gap.low, gap.high) if gap else (None,) * 3), row.verdict]
+        cells += [*comparison_cells(row.comparison), row.verdict]
     return [*cells, row.best, row.status, row.reasons]
+
+
+def comparison_cells(found: Comparison | None) -> list[float | int | None]:
+    """The columns of COMPARISON between n and verdict."""
+    if found is None:
+        return [None] * (len(COMPARISON) - 2)
+    images = (found.images.low, found.images.high) if found.images else (None, None)
+    single, family = found.decisive.p_value, found.comparisons
+    return [
+        found.decisive.mean, found.seeds.low, found.seeds.high, *images, single, found.p_value, family,
+        found.resolvable,
+    ]  # fmt: skip

@@ -14,12 +14,14 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from mnist_mlp import __version__
+from mnist_mlp.cli.completion import value_offers
+from mnist_mlp.cli.compose import Schema
 from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder, trials_so_far
 from mnist_mlp.cli.help import help_text
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
-from mnist_mlp.config import Config
 from mnist_mlp.console import error_line
 from mnist_mlp.interruption import Interrupted, exit_code
 from mnist_mlp.runs.lock import LOCK_FILE
@@ -29,7 +31,7 @@ Job = Callable[[DictConfig], Any]
 
 def register() -> None:
     """Register the schema and the resolvers of conf/config.yaml with Hydra."""
-    ConfigStore.instance().store(name="schema", node=Config)
+    ConfigStore.instance().store(name="schema", node=Schema)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
@@ -40,12 +42,22 @@ def launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[Base
     """Run a job, or a sweep of it, under Hydra; a mistake in the settings ends in one line on stderr and exit code 1.
 
     after_sweep gets the sweep's folder, however the sweep ended, and returns the exit code. stopped is called where a
-    signal came while jobs ran in other processes. --help is answered here:
-    Hydra would first compose the configuration and copy its whole store for every group.
+    signal came while jobs ran in other processes. --help is answered here: Hydra would first compose the configuration
+    and copy its whole store for every group. So are the values that bash may complete: of an Enum, Hydra offers the
+    default alone.
     """
-    if {"-h", "--help"} & set(sys.argv[1:]):
+    given = sys.argv[1:]
+    if {"-h", "--help"} & set(given):
         print(help_text(), end="")
-        return
+    elif given == ["--version"]:
+        print(f"mnist_mlp {__version__}")
+    elif "query=bash" in given and (offers := value_offers(os.environ.get("COMP_LINE", ""))) is not None:
+        print(" ".join(offers))
+    else:
+        _launch(job, after_sweep, stopped)
+
+
+def _launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:
     register()
     PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0

@@ -1,37 +1,60 @@
 """From a composed Hydra configuration to the checked dataclasses."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_mlp.cli.messages import explain, suggest
-from mnist_mlp.config import Config, non_result_keys, options
+from mnist_mlp.cli.conf import conf_folder
+from mnist_mlp.cli.messages import explain
+from mnist_mlp.cli.suggestions import suggest
+from mnist_mlp.config import Config, ModelConfig, config_from_dict, non_result_keys, options, to_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.settings import flatten
+
+
+@dataclass
+class _ModelSchema(ModelConfig):
+    """For composing alone, since OmegaConf knows no "integer or list of integers"."""
+
+    hidden_layers: int | None = None  # type: ignore[assignment]
+    hidden_units: Any = field(default_factory=lambda: [256])
+
+    def __post_init__(self) -> None:
+        """Nothing: `to_config` makes the checked group of it."""
+
+
+@dataclass
+class Schema(Config):
+    """`Config` as Hydra composes it."""
+
+    model: _ModelSchema = field(default_factory=_ModelSchema)
 
 
 def to_config(cfg: DictConfig) -> Config:
     """The checked dataclasses of a composed configuration; UserError where it is not a legal one."""
     known = [key for key, _, _ in options(Config())]
-    content = OmegaConf.to_container(cfg)
+    try:
+        content = OmegaConf.to_container(cfg, resolve=True, structured_config_mode=SCMode.DICT, enum_to_str=True)
+    except OmegaConfBaseException as error:  # an interpolation of something that is not there
+        raise UserError(" ".join(str(error).split())) from error
     assert isinstance(content, dict)
     for key in flatten(content):  # "+key=value" gets past the schema
         if key not in known:
             raise UserError(suggest(key))
-    try:
-        config = OmegaConf.to_object(cfg)
-    except OmegaConfBaseException as error:  # an interpolation of something that is not there
-        raise UserError(" ".join(str(error).split())) from error
-    assert isinstance(config, Config)
-    return config
+    return config_from_dict({str(key): value for key, value in content.items()})
 
 
 def config_from_run(config: dict[str, Any], cfg: DictConfig) -> Config:
     """The configuration of an earlier run; options that do not affect the result come from this composed one."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), config)
+        merged = OmegaConf.merge(OmegaConf.structured(Schema), config)
     except OmegaConfBaseException as error:
         raise UserError(f"the run to resume was made by another version ({explain(error)})") from error
     for key in non_result_keys() - {"data.root"}:
@@ -43,8 +66,23 @@ def config_from_run(config: dict[str, Any], cfg: DictConfig) -> Config:
 def records(cfg: DictConfig) -> dict[str, str]:
     """The files that Hydra would write to .hydra/; `fit` writes them, since a refused run must touch no folder."""
     app = HydraConfig.get()
+    hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": app}))
+    return {**config_records(to_config(cfg), app.overrides.task), ".hydra/hydra.yaml": hydra}
+
+
+def config_records(config: Config, overrides: Iterable[str]) -> dict[str, str]:
+    """The configuration as it really runs, and what was asked for, as the files that Hydra would call so."""
     return {
-        ".hydra/config.yaml": OmegaConf.to_yaml(cfg),
-        ".hydra/hydra.yaml": OmegaConf.to_yaml(OmegaConf.create({"hydra": app})),
-        ".hydra/overrides.yaml": OmegaConf.to_yaml(app.overrides.task),
+        ".hydra/config.yaml": OmegaConf.to_yaml(OmegaConf.create(to_dict(config))),
+        ".hydra/overrides.yaml": OmegaConf.to_yaml(list(overrides)),
     }
+
+
+def compose_presets(presets: Mapping[str, Any]) -> Config:
+    """The defaults with presets, by group ({"experiment": "better"}), outside of any Hydra application."""
+    ConfigStore.instance().store(name="schema", node=Schema)
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder().resolve())):
+        try:
+            return to_config(compose("config", overrides=[f"{group}={name}" for group, name in presets.items()]))
+        except HydraException as error:
+            raise UserError(explain(error)) from None

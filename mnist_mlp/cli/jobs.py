@@ -4,21 +4,25 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, SCMode
 
-from mnist_mlp.analysis.collect import find_jobs, summarize
+from mnist_mlp.analysis.collect import Summary, find_jobs, summarize
+from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.summary import as_text, write_summary
 from mnist_mlp.cli.compose import records, to_config
 from mnist_mlp.cli.preflight import PreflightCallback
+from mnist_mlp.config import Config
 from mnist_mlp.console import error_line, guarded_output
 from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import Interrupted, exit_code, said
 from mnist_mlp.quick_start import quick_start
-from mnist_mlp.runs.files import write_json, write_text
+from mnist_mlp.runs.files import JSON, write_json, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
@@ -28,27 +32,62 @@ unrecorded: list[str] = []
 """Jobs of this process that failed, of which their folders say nothing."""
 
 
+@dataclass(frozen=True)
+class SweepJob:
+    """A job and its place in the sweep. total: "?" where nobody knows; began: the time; settings: before any check."""
+
+    folder: RunFolder
+    sweep: Path
+    number: int
+    total: str
+    began: float | None
+    overrides: Sequence[str]
+    settings: JSON
+
+    @property
+    def place(self) -> str:
+        return f"[{self.number}/{self.total}] {self.folder.path.name}"
+
+
 def sweep_job(cfg: DictConfig) -> float | None:
+    """`run_job` on the job that Hydra has composed."""
+    app = HydraConfig.get()
+    began = os.environ.get("MNIST_MLP_SWEEP_START")
+    settings: Any = OmegaConf.to_container(cfg, enum_to_str=True, structured_config_mode=SCMode.DICT)
+    job = SweepJob(
+        folder=RunFolder(Path(app.runtime.output_dir)),
+        sweep=Path(app.sweep.dir),
+        number=int(app.job.num) + 1,
+        total=os.environ.get("MNIST_MLP_JOBS", "?"),
+        began=None if began is None else float(began),
+        overrides=list(app.overrides.task),
+        settings=settings,
+    )
+    return run_job(job, lambda: to_config(cfg), lambda: records(cfg))
+
+
+def run_job(
+    job: SweepJob, make_config: Callable[[], Config], make_records: Callable[[], Mapping[str, str]]
+) -> float | None:
     """Run one job and return its objective: the best validation accuracy, without validation the training accuracy.
 
     None if it failed. A failing job does not end the sweep: the traceback goes to its error.log, the reason to
     failure.json.
     """
     with guarded_output():
-        return _sweep_job(cfg)
+        return _run_guarded(job, make_config, make_records)
 
 
-def _sweep_job(cfg: DictConfig) -> float | None:
-    app = HydraConfig.get()
-    folder = RunFolder(Path(app.runtime.output_dir))
-    number = int(app.job.num) + 1
-    place = f"[{number}/{os.environ.get('MNIST_MLP_JOBS', '?')}] {folder.path.name}"
+def _run_guarded(
+    job: SweepJob, make_config: Callable[[], Config], make_records: Callable[[], Mapping[str, str]]
+) -> float | None:
+    folder, place = job.folder, job.place
     earlier = finished_before(folder)
     resumed = folder.last_checkpoint.is_file() and earlier is None
     try:
-        result = _run(cfg, folder, place)
+        result = _run(job, make_config(), make_records)
     except Exception as error:
-        reason = _keep_failure(folder, cfg, error)
+        reason = _keep_failure(job, error)
         _print_line(f"{place}: FAILED: {reason}")
         return None
     except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
@@ -57,8 +96,8 @@ def _sweep_job(cfg: DictConfig) -> float | None:
         say_interrupted(stop)
         raise SystemExit(exit_code(stop)) from None
     finally:
-        _update_table(Path(app.sweep.dir))
-    _print_line(f"{place}: {_outcome(result, result == earlier, resumed)}{_left(number)}")
+        _update_table(job.sweep)
+    _print_line(f"{place}: {_outcome(result, result == earlier, resumed)}{_left(job)}")
     return result.metric("val/accuracy" if "val/accuracy" in result.metrics else "train/accuracy")
 
 
@@ -83,7 +122,7 @@ def finish_sweep(sweep: Path) -> int:
         return 1
     summary = summarize(jobs)
     print(f"\n{as_text(summary)}\n")
-    complete = _write_page(sweep) and _update_table(sweep)
+    complete = _write_page(sweep, summary) and _update_table(sweep)
     if complete:
         print(f"  page   {sweep / 'report.html'}\n  table  {sweep / 'summary.csv'}, summary.md")
     for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
@@ -96,10 +135,13 @@ def finish_sweep(sweep: Path) -> int:
     return 0 if complete and not unrecorded else 1
 
 
-def _write_page(sweep: Path) -> bool:
-    from mnist_mlp.reporting.page import write_page  # deferred: draws figures
+def _write_page(sweep: Path, summary: Summary) -> bool:
+    from mnist_mlp.reporting.means import write_means  # deferred: only the end of a sweep needs them
+    from mnist_mlp.reporting.page import write_page  # draws figures
 
     try:
+        write_means(sweep, summary)
+        write_digits(sweep, summary)
         write_page([sweep], sweep / "report.html")
     except Exception as error:
         print(f"error: no page was written: {_reason(error)}; python -m mnist_mlp.report {sweep}", file=sys.stderr)
@@ -122,8 +164,7 @@ def _print_line(line: str) -> None:
     print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
 
 
-def _run(cfg: DictConfig, folder: RunFolder, place: str) -> RunResult:
-    config = to_config(cfg)
+def _run(job: SweepJob, config: Config, make_records: Callable[[], Mapping[str, str]]) -> RunResult:
     if config.resume not in ("auto", "never"):
         raise UserError(f"resume={config.resume} is for one run: in a sweep give auto or never")
     if config.trainer.devices > 1:
@@ -133,15 +174,14 @@ def _run(cfg: DictConfig, folder: RunFolder, place: str) -> RunResult:
     with quick_start():
         from mnist_mlp.training.fit import fit  # deferred: a mistake in the settings is reported without torch
 
-    return fit(config, folder.path, HydraConfig.get().overrides.task, records(cfg), place)
+    return fit(config, job.folder.path, job.overrides, make_records(), job.place)
 
 
-def _keep_failure(folder: RunFolder, cfg: DictConfig, error: Exception) -> str:
+def _keep_failure(job: SweepJob, error: Exception) -> str:
     """Write error.log and failure.json; the reason, with what kept them from being written."""
-    reason = _reason(error)
+    folder, reason = job.folder, _reason(error)
     try:
-        config: Any = OmegaConf.to_container(cfg, enum_to_str=True, structured_config_mode=SCMode.DICT)
-        content = {"reason": reason, "overrides": list(HydraConfig.get().overrides.task), "config": config}
+        content = {"reason": reason, "overrides": list(job.overrides), "config": job.settings}
         folder.path.mkdir(parents=True, exist_ok=True)  # it may have been archived
         write_text(folder.error_log, "".join(traceback.format_exception(error)))
         write_json(folder.failure_file, content)
@@ -165,13 +205,13 @@ def _outcome(result: RunResult, reused: bool, resumed: bool) -> str:
     return f"{diverged}{val}test {percent(metrics['test/accuracy'])} ({result.data['source']}), {how}"
 
 
-def _left(number: int) -> str:
+def _left(job: SweepJob) -> str:
     """Time since the sweep began, and the time left if the remaining jobs take as long as those before."""
-    total, began = os.environ.get("MNIST_MLP_JOBS", "?"), os.environ.get("MNIST_MLP_SWEEP_START")
-    if began is None:
+    if job.began is None:
         return ""
-    elapsed = time.time() - float(began)
-    left = f", about {_clock(elapsed / number * (int(total) - number))} left" if total.isdigit() else ""
+    elapsed = time.time() - job.began
+    remaining = int(job.total) - job.number if job.total.isdigit() else 0
+    left = f", about {_clock(elapsed / job.number * remaining)} left" if job.total.isdigit() else ""
     return f"  [{_clock(elapsed)} elapsed{left}]"
 
 

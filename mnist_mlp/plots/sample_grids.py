@@ -44,3 +44,8 @@ def disagreements(
     shown = zip(truth[chosen], *(one[chosen] for one in predicted), strict=True)
     captions = [f"{digit}→{first} / {second}" for digit, first, second in shown]
     return gallery(images[chosen], captions, title, DISAGREEMENT_COLUMNS)
+
+
+def digit_grid(images: NDArray[np.uint8], captions: Sequence[str], title: str) -> Figure:
+    """Digits (n, 28, 28) with a caption under each."""
+    return gallery(images, captions, title, DISAGREEMENT_COLUMNS)

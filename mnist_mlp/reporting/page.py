@@ -6,12 +6,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mnist_mlp.analysis.collect import Job, Summary, find_jobs, summarize, varying_keys
+from mnist_mlp.analysis.collect import Job, Summary, find_jobs, row_label, summarize, varying_keys
 from mnist_mlp.analysis.effects import in_order
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.sections.best_run import best_job, best_run, changed
-from mnist_mlp.reporting.sections.overview import overview, row_label
+from mnist_mlp.reporting.sections.digits import digits_section
+from mnist_mlp.reporting.sections.overview import overview
 from mnist_mlp.reporting.sections.pair import pair_section
 from mnist_mlp.reporting.sections.reference import reference_sections
 from mnist_mlp.runs.files import write_text
@@ -26,15 +27,21 @@ MOST_VALUES = 8
 
 def write_page(paths: Sequence[Path], target: Path) -> Path:
     """Write the page of the runs in these folders to `target` and return it; UserError where there is no run."""
+    jobs = find_runs(paths)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_text(target, page(jobs, title_of(paths, jobs)))
+    return target
+
+
+def find_runs(paths: Sequence[Path]) -> list[Job]:
+    """The runs in these folders; UserError where one is no folder, or where there is no run."""
     for path in paths:
         if not path.is_dir():
             raise UserError(f"{path} is no folder: give run folders, or folders that hold some")
     jobs = find_jobs(paths)
     if not jobs:
         raise UserError(f"no runs in {', '.join(map(str, paths))}: give run folders, or folders that hold some")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, page(jobs, title_of(paths, jobs)))
-    return target
+    return jobs
 
 
 def page(jobs: Sequence[Job], title: str) -> str:
@@ -64,14 +71,16 @@ def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
 
 
 def _sections(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
-    first, *others = overview(jobs, summary)
+    first, *others = overview(summary.jobs, summary)
     yield first
     if len(jobs) == 2 and (section := pair_section(jobs[0], jobs[1])):
         yield section
-    yield from reference_sections(jobs)
+    yield from reference_sections(summary.jobs)
     yield from others
+    if digits := digits_section(summary):
+        yield digits
     if best := best_job(summary):
-        yield best_run(best, len(jobs) == 1)
+        yield best_run(best, len(summary.jobs) == 1)
 
 
 def sample_warning(jobs: Sequence[Job]) -> str:
@@ -92,7 +101,7 @@ def lead(summary: Summary) -> str:
         return f"Test accuracy {percent(best.mean('test_accuracy'))}."
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     over = f" ± {100 * spread:.2f} over {n} seeds" if spread is not None else ""
-    alike = sum(row.difference is not None and row.difference.covers_zero for row in summary.rows)
+    alike = sum(row.comparison is not None and row.comparison.undecided for row in summary.rows)
     tail = f" {alike} of the others cannot be told apart from it." if alike else ""
     name = row_label(summary, best)
     return f"Best{f': {name}' if name else ''}, test accuracy {percent(best.mean('test_accuracy'))}{over}.{tail}"

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mnist_mlp.errors import UserError
+
 JSON = dict[str, Any]
 
 
@@ -84,6 +86,14 @@ def sync_folder(path: Path) -> None:
     """Bring the names in a folder onto the disk; does nothing on Windows, where a folder cannot be opened."""
     if os.name == "posix":
         sync_file(path)
+
+
+def refuse_unwritable(path: Path | None) -> None:
+    """UserError where no file could be written to `path`: better told before the work than after it."""
+    if path is not None and path.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder")
+    if path is not None and not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

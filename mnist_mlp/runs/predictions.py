@@ -2,7 +2,9 @@
 
 import io
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,27 +30,41 @@ class Predictions:
 
 def read_predictions(folder: RunFolder) -> Predictions | None:
     """The content of predictions.npz; None where there is none that can be read. Nothing in it is ever unpickled."""
+    found = _read(folder, "truth", "prediction", "probabilities")
+    if found is None:
+        return None
+    truth, predicted, probabilities = found
+    finite = np.clip(np.nan_to_num(probabilities), 0, 1).astype(np.float32)
+    return Predictions(truth.astype(np.int64), predicted.astype(np.int64), finite)
+
+
+def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Truth and prediction (n,) alone, which is quick; None where there is no predictions.npz that can be read."""
+    found = _read(folder, "truth", "prediction")
+    return None if found is None else (found[0].astype(np.uint8), found[1].astype(np.uint8))
+
+
+def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
     try:
         content = read_content(folder.predictions_file)
-        return None if content is None else _predictions(content)
+        return None if content is None else _arrays(content, names)
     except Exception:  # zipfile, zlib and numpy raise a dozen kinds for damaged files
         return None
 
 
-def _predictions(content: bytes) -> Predictions:
+def _arrays(content: bytes, names: Sequence[str]) -> list[NDArray[Any]]:
     if sum(item.file_size for item in zipfile.ZipFile(io.BytesIO(content)).infolist()) > MOST_BYTES:
         raise ValueError("it unpacks to more than any run writes")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        truth, predicted, probabilities = (file[name] for name in ("truth", "prediction", "probabilities"))
-    n = len(truth)
-    if not (n and truth.shape == predicted.shape == (n,) and probabilities.shape == (n, CLASSES)):
-        raise ValueError("the arrays do not belong together")
-    if probabilities.dtype.kind != "f" or any(one.dtype.kind not in "iu" for one in (truth, predicted)):
-        raise ValueError("these are no digits and probabilities")
-    if any(one.min() < 0 or one.max() >= CLASSES for one in (truth, predicted)):
-        raise ValueError("these are no digits")
-    finite = np.clip(np.nan_to_num(probabilities), 0, 1).astype(np.float32)
-    return Predictions(truth.astype(np.int64), predicted.astype(np.int64), finite)
+        found = {name: file[name] for name in names}
+    n = len(found["truth"])
+    for name, values in found.items():
+        shape, kinds = ((n, CLASSES), "f") if name == "probabilities" else ((n,), "iu")
+        if not n or values.shape != shape or values.dtype.kind not in kinds:
+            raise ValueError(f"{name} is no array of this kind")
+        if kinds == "iu" and (values.min() < 0 or values.max() >= CLASSES):
+            raise ValueError(f"{name} has other values than digits")
+    return list(found.values())
 
 
 def write_predictions(

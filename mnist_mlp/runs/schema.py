@@ -95,8 +95,9 @@ def mapping(required: Mapping[str, Check], rest: Check | None = None) -> Check:
         if not isinstance(value, dict):
             raise ValueError(f"{key!r} is {_shown(value)}, but should be an object")
         _require(value, required, f"{key}.")
-        for name in value.keys() - required.keys() if rest else ():
-            rest(f"{key}.{name}", value[name])
+        if rest is not None:
+            for name in sorted(value.keys() - required.keys()):
+                rest(f"{key}.{name}", value[name])
 
     return check
 

@@ -23,6 +23,11 @@ def settings(config: Mapping[str, Any]) -> JSON:
     return {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
 
 
+def complete_settings(config: Mapping[str, Any]) -> JSON:
+    """The settings of a config that an earlier version may have written: a missing key means its default."""
+    return {**settings(to_dict(Config())), **settings(config)}
+
+
 def fingerprint(flat_settings: Mapping[str, Any], digest: str | None = None) -> str:
     """A hash of all that decides a result: the settings that affect it, and the digest of the digits."""
     digits = {} if digest is None else {"data.digest": digest}
@@ -50,7 +55,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _decisive(run: Mapping[str, Any]) -> JSON:
     digits = {"data.digest": run["data"]["digest"]} if "digest" in run.get("data", {}) else {}
-    return {**settings(to_dict(Config())), **settings(run["config"]), **digits}
+    return {**complete_settings(run["config"]), **digits}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

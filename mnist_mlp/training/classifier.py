@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig, from_dict, to_dict
+from mnist_mlp.data.images import as_pixels
 from mnist_mlp.data.loader import EVAL_BATCH, BatchBlock, BlockLoader, random_seed, send
+from mnist_mlp.errors import UserError
 from mnist_mlp.models.mlp import MLP
 from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.compile import CompiledStep
@@ -110,20 +112,29 @@ class DigitClassifier(pl.LightningModule):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) uint8 -> logits: (n, 10)."""
-        logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
-        return logits
+        """images: (n, 28, 28) uint8 -> logits: (n, 10). Of floats, training alone gives some, on the scale 0 to 255."""
+        if images.is_floating_point() and not self.training:
+            raise UserError("the classifier itself takes uint8 images: probabilities and predict take floats in [0, 1]")
+        return self._scores(images)
 
-    def probabilities(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) uint8 on any device -> probabilities: (n, 10) float32 on the CPU."""
-        return self.logits(images).softmax(1)
+    def predict(self, images: Any) -> Tensor:
+        """The most probable digits (n,), int64 on the CPU. images: as for `probabilities`."""
+        return self.probabilities(images).argmax(1)
+
+    def probabilities(self, images: Any) -> Tensor:
+        """The probabilities of the ten digits (n, 10), float32 on the CPU; n is 1 for a single image.
+
+        images: numpy or torch, uint8 or floats in [0, 1], (28, 28) or (n, 28, 28), with or without a channel; UserError
+        where that is ambiguous (`as_pixels`).
+        """
+        return self.logits(as_pixels(images)).softmax(1)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) uint8 on any device -> logits without dropout: (n, 10) float32 on the CPU."""
+        """The logits (n, 10) without dropout, float32 on the CPU. images: (n, 28, 28) on the scale 0 to 255."""
         was_training = self.training
         self.eval()
-        parts = [self(part.to(self.device)).float().cpu() for part in images.split(EVAL_BATCH)]
+        parts = [self._scores(part.to(self.device)).float().cpu() for part in images.split(EVAL_BATCH)]
         self.train(was_training)
         return torch.cat(parts)
 
@@ -181,6 +192,11 @@ class DigitClassifier(pl.LightningModule):
     def lr_at(self, step: int) -> float:
         """The learning rate of an optimiser step, from 0."""
         return self._optim.lr * schedule_factor(self._optim.schedule.value, step, self._total_steps)
+
+    def _scores(self, images: Tensor) -> Tensor:
+        """images: (n, 28, 28) on the scale 0 to 255 -> logits: (n, 10)."""
+        logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
+        return logits
 
     def _make_runner(self) -> BlockRunner:
         """Blocks run as CUDA graphs on one GPU, else step by step; the step is compiled where that was asked for."""

@@ -19,6 +19,7 @@ from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import Interrupted
 from mnist_mlp.models.mlp import layer_sizes
+from mnist_mlp.runs.continuation import reopen_for_more_epochs
 from mnist_mlp.runs.environment import environment
 from mnist_mlp.runs.files import JSON, finite, write_json
 from mnist_mlp.runs.folder import RunFolder
@@ -57,7 +58,7 @@ class _Request:
 
 def fit(
     config: Config,
-    path: Path,
+    path: str | Path,
     overrides: Sequence[str] = (),
     records: Mapping[str, str] | None = None,
     sweep_place: str | None = None,
@@ -66,15 +67,16 @@ def fit(
     """Train and test this configuration in the folder `path` and return the content of its result.json.
 
     With `resume=auto` a finished run of the same settings is returned at once, and an unfinished one is resumed from
-    its last checkpoint. records: further files to put into the folder, text by relative path. sweep_place names the job
-    of a sweep: it prints less, and a run of other settings in its folder is archived instead of refused. callbacks:
-    further Lightning callbacks. UserError says what the user can correct; then nothing was written.
+    its last checkpoint; so is a finished one with a constant learning rate, where more epochs are asked for. records:
+    further files to put into the folder, text by relative path. sweep_place names the job of a sweep: it prints less,
+    and a run of other settings in its folder is archived instead of refused. callbacks: further Lightning callbacks.
+    UserError says what the user can correct; then nothing was written.
     """
     devices = config.trainer.devices
     threads = cpu_threads(config.trainer.threads or _threads_of(config))
     with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
-        request = _resolve(config, RunFolder(path), overrides, sweep_place)
+        request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
         if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
             return earlier
         data = DigitData.from_config(config, request.digits)
@@ -126,6 +128,8 @@ def _claim(request: _Request, held: ExitStack) -> RunResult | None:
             return earlier
         refuse_foreign(folder)
         try:
+            if request.config.resume != "never" and reopen_for_more_epochs(folder, run):
+                return None
             if request.config.resume != "never" or place:
                 folder.refuse_other_settings(run)
                 checkpoint_to_resume(folder, run)
@@ -274,8 +278,9 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
         if data.digits.source == "sample"
         else f"NOT the official MNIST: {total} from data.root"
     )
+    reason = f"* {data.digits.why_sample}\n" if data.digits.why_sample else ""
     bar = "*" * 78
-    return f"{bar}\n* {notice}\n* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
+    return f"{bar}\n* {notice}\n{reason}* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
 
 
 def _measurements(model: DigitClassifier, rows: list[dict[str, float]], best_epoch: int, train_count: int) -> JSON:

@@ -1,7 +1,7 @@
 import pytest
 from scipy import stats
 
-from mnist_mlp.analysis.statistics import Interval, mcnemar, paired_difference, verdict
+from mnist_mlp.analysis.statistics import mcnemar, paired_difference
 
 
 def test_a_paired_difference_is_students_t_interval_over_common_seeds() -> None:
@@ -14,12 +14,10 @@ def test_a_paired_difference_is_students_t_interval_over_common_seeds() -> None:
     assert (got.low, got.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
 
 
-def test_verdicts_follow_the_interval() -> None:
-    assert verdict(Interval(-0.01, -0.03, 0.01, 3)) == "not distinguishable from the best"
-    assert verdict(Interval(-0.02, -0.03, -0.01, 3)) == "worse than the best"
-    assert verdict(Interval(0.02, 0.01, 0.03, 3)) == "better than the best"  # the best is chosen on validation
-    assert verdict(paired_difference({0: 0.9}, {0: 0.8})) == "one seed in common: no verdict"
-    assert verdict(paired_difference({0: 0.9}, {1: 0.8})) == "no seed in common with the best"
+def test_seeds_with_the_very_same_difference_tell_no_error() -> None:
+    same = paired_difference({0: 0.9, 1: 0.8}, {0: 0.95, 1: 0.85})
+    assert same is not None
+    assert (same.mean, same.low, same.high, same.p_value) == (pytest.approx(-0.05), None, None, None)
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (3, 9), (9, 3), (40, 12), (5, 5)])

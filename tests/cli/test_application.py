@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+from mnist_mlp.cli.completion import value_offers
 from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.cli.folders import run_folder
 from mnist_mlp.cli.help import help_text
+from mnist_mlp.cli.suggestions import OTHER_NAMES, likely_key
 from mnist_mlp.config import Config, options, to_dict
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.train import main
@@ -47,6 +49,20 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("override", "says"),
     [
+        ("epochs=5", r"unknown key epochs: did you mean trainer\.max_epochs\?"),
+        ("optim.learning_rate=1", r"unknown key optim\.learning_rate: did you mean optim\.lr\?"),
+        ("trainer.gpus=1", r"unknown key trainer\.gpus: did you mean trainer\.accelerator\?"),
+        ("hidden_layer_sizes=[8]", r"unknown key hidden_layer_sizes: did you mean model\.hidden_units\?"),
+        ("validation_split=0.1", r"unknown key validation_split: did you mean data\.val_size\?"),
+        ("random_state=1", r"unknown key random_state: did you mean seed\?"),
+        ("model.num_layers=1", r"unknown key model\.num_layers: did you mean model\.hidden_layers\?"),
+        ("learnign_rate=1", r"unknown key learnign_rate: did you mean optim\.lr\?"),
+        ("zzz=1", r"unknown key zzz: --help lists every key"),
+        ("optim.schedule=cos", r"optim\.schedule=cos is no choice: did you mean cosine\? allowed is constant, cosine"),
+        ("optim.name=Adam", r"optim\.name=Adam is no choice: did you mean adam\? allowed is sgd"),
+        ("seed=range(3)", r"seed=range\(3\) gives several values: add -m to sweep over them"),
+        ("seed=1,2", r"seed=1,2 gives several values: add -m to sweep"),
+        ("experiment=glob(nope_*)", r"experiment=glob\(nope_\*\) gives several values: add -m"),
         ("optim.lrr=1", r"unknown key optim\.lrr: did you mean optim\.lr\?.* --help lists every key"),
         ("lr=0.1", r"unknown key lr: did you mean optim\.lr\?.* --help lists every key"),
         ("+optim.foo=1", r"unknown key optim\.foo: .*--help lists every key"),
@@ -58,9 +74,8 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("data.subset=1.5", r"data\.subset=1\.5 .*allowed is full, half or a fraction in \(0, 1\]"),
         ("data.val_size=60000", r"data\.val_size=60000 .*allowed is int >= 0 and < 60000"),
         ("model.hidden_layers=1.5", r"model\.hidden_layers=1\.5 .*allowed is int >= 0"),
-        ("model.hidden_units=[256,128]", r"model\.hidden_units=.* 2 widths but model\.hidden_layers=3: give one width"),
-        ("model.hidden_units=[256,abc]", r"model\.hidden_units=.*abc.* allowed is \[n\] for every layer"),
-        ("model.hidden_units=256", r"model\.hidden_units.* allowed is \[n\] for every layer"),
+        ("model.hidden_units=[256,abc]", r"model\.hidden_units=.*abc.* allowed is n or \[n\] for every layer"),
+        ("model.hidden_units=x", r"model\.hidden_units='x' .* allowed is n or \[n\] for every layer"),
         ("trainer.precision=16", r"trainer\.precision=16 .*allowed is 32-true, bf16-mixed, "),
         ("trainer.progress=maybe", r"trainer\.progress=maybe .*allowed is true, false"),
         ("optim.name=adm", r"optim\.name=adm .*allowed is sgd, adam, adamw"),
@@ -75,6 +90,30 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 )
 def test_a_mistake_on_the_command_line_is_explained_in_one_line(refusal: Refusal, override: str, says: str) -> None:
     assert re.match(f"error: (no )?{says}", refusal(override))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["experiment=glob(nope_*)"], r"experiment=glob\(nope_\*\) matches nothing: there is better, debug, "),
+        (["seed=range(0)"], r"seed=range\(0\) gives no value$"),
+        (["seed=1,2", "seed=3"], r"seed is given 2 times: give its values together, as seed=A,B$"),
+        (["name=a,b"], r"name=a,b gives several names: a sweep has one$"),
+        (["data.root=a,b"], r"data\.root=a,b changes no result, so that its jobs would be one and the same"),
+    ],
+)
+def test_a_sweep_that_would_ignore_something_is_refused(refusal: Refusal, overrides: list[str], says: str) -> None:
+    assert re.match(f"error: {says}", refusal("-m", *overrides))
+
+
+def test_every_name_of_other_libraries_leads_to_a_key_of_ours_and_to_one_alone() -> None:
+    ours = {key for key, _, _ in options(Config())}
+    names = [name for theirs in OTHER_NAMES.values() for name in theirs]
+    assert set(OTHER_NAMES) <= ours | {"experiment"}
+    assert len(names) == len(set(names))
+    assert not set(names) & {key.rpartition(".")[2] for key in ours}
+    for key, theirs in OTHER_NAMES.items():
+        assert {likely_key(name) for name in theirs} == {key}
 
 
 def test_all_mistakes_in_values_are_named_at_once(refusal: Refusal) -> None:
@@ -111,7 +150,9 @@ def test_help_names_every_choice_of_every_group() -> None:
     groups = [path for path in conf_folder().iterdir() if path.is_dir() and path.name != "hydra"]
     assert {path.name for path in groups} >= {"experiment", "model", "optim"}
     for group in groups:
-        assert f"  {group.name}: {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}" in lines
+        for path in group.glob("*.yaml"):
+            (shown,) = [line for line in lines if line.split()[:1] == [f"{group.name}={path.stem}"]]
+            assert len(shown.split()) > 3, "a word on what it does"
 
 
 @pytest.mark.parametrize(
@@ -121,8 +162,9 @@ def test_help_names_every_choice_of_every_group() -> None:
         (["-m", "optim=adam,sgd", "-h"], "  optim.lr=0.01\n"),
         (["--cfg", "job"], "\n  lr: 0.01\n"),
         (["--hydra-help"], "--multirun"),
+        (["--version"], "mnist_mlp 0."),
     ],
-    ids=["help", "help-of-sweep", "cfg", "hydra-help"],
+    ids=["help", "help-of-sweep", "cfg", "hydra-help", "version"],
 )
 def test_what_trains_nothing_imports_no_torch(flags: list[str], shows: str, tmp_path: Path) -> None:
     code = f"""
@@ -139,6 +181,27 @@ assert not heavy, heavy
     assert (done.returncode, done.stderr) == (0, "")
     assert shows in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        ("optim.schedule=", {"constant", "cosine", "linear", "one_cycle"}),
+        ("-m seed=1 optim.schedule=c", {"constant", "cosine"}),
+        ("-m optim.schedule=linear,c", {"linear,constant", "linear,cosine"}),
+        ("model.batch_norm=", {"true", "false"}),
+        ("trainer.precision=b", {"bf16-mixed"}),
+        ("optim.lr=", {"0.01"}),
+    ],
+)
+def test_bash_completes_the_values(line: str, offers: set[str]) -> None:
+    key = line.split()[-1].partition("=")[0]
+    assert set(value_offers(f"mnist-mlp-train {line}") or ()) == {f"{key}={offer}" for offer in offers}
+
+
+@pytest.mark.parametrize("line", ["optim.sch", "optim=", ""])
+def test_keys_and_groups_are_left_to_hydra(line: str) -> None:
+    assert value_offers(f"mnist-mlp-train {line}") is None
 
 
 def test_bash_completes_the_keys(tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ def test_a_grid_has_a_folder_per_job_and_a_table(sweep: Sweep, capsys: pytest.Ca
     assert "[4/4]" in out
     assert "elapsed" in out
     assert (Path("outputs/sweeps/grid/report.html")).is_file()
+    assert (Path("outputs/sweeps/grid/digits.csv")).is_file()
+    assert {path.name for path in Path("outputs/sweeps/grid/means").iterdir()} == {
+        *("normalization-raw", "normalization-symmetric")
+    }
     assert "optim.lr" not in Path("outputs/sweeps/grid/summary.md").read_text()
 
 

@@ -2,6 +2,7 @@ import fcntl
 import gzip
 import hashlib
 import os
+import re
 import struct
 import threading
 import zlib
@@ -254,17 +255,42 @@ def test_mnist_without_files_and_network_names_what_is_missing_and_where(tmp_pat
     assert "\n" not in str(caught.value)
 
 
-def test_auto_without_files_and_network_takes_the_sample(tmp_path: Path) -> None:
-    assert load_digits("auto", str(tmp_path)).source == "sample"
+@pytest.fixture
+def default_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The default folder, in an empty place."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("root", ["./data", "data"])
+def test_auto_without_files_and_network_takes_the_sample_and_says_why(default_root: Path, root: str) -> None:
+    loaded = load_digits("auto", root)
+    assert loaded.source == "sample"
+    assert re.fullmatch(r"no files in data/MNIST/raw, and no download was possible \(.*refused.*\)", loaded.why_sample)
+    assert load_digits("sample", root).why_sample == ""
+
+
+def test_a_folder_of_the_users_choice_is_never_replaced_by_the_sample(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"^data.source=auto: .* not in {raw(tmp_path)} and no download .*refused"):
+        load_digits("auto", str(tmp_path))
+
+
+@pytest.mark.parametrize("below", ["MNIST", "MNIST/raw"])
+def test_the_folder_that_holds_the_files_is_taken_too(idx_root: Path, below: str) -> None:
+    assert_same(tensors(load_digits("auto", str(idx_root / below))), tensors(load_digits("auto", str(idx_root))))
+    (raw(idx_root) / NAMES[2]).unlink()
+    load_digits.cache_clear()
+    with pytest.raises(UserError, match=rf"{NAMES[2]} not in {raw(idx_root)} and no download"):
+        load_digits("auto", str(idx_root / below))
 
 
 @pytest.mark.parametrize("source", ["auto", "mnist"])
-def test_a_failed_download_leaves_nothing(tmp_path: Path, source: str) -> None:
+def test_a_failed_download_leaves_nothing(default_root: Path, source: str) -> None:
     try:
-        load_digits(source, str(tmp_path / "new"))
+        load_digits(source, "./data")
     except UserError:
         assert source == "mnist"
-    assert list(tmp_path.iterdir()) == []
+    assert list(default_root.parent.iterdir()) == []
 
 
 def test_connections_get_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,8 +407,6 @@ def test_a_download_cut_short_leaves_nothing(idx_root: Path, mirror: Mirror, nam
     with pytest.raises(UserError, match=r"no download was possible \(IncompleteRead"):
         load_digits("mnist", str(idx_root))
     assert list(idx_root.iterdir()) == []
-    assert load_digits("auto", str(idx_root)).source == "sample"
-    assert list(idx_root.iterdir()) == []
 
 
 def test_a_server_with_other_content_is_not_believed(idx_root: Path, mirror: Mirror) -> None:
@@ -396,8 +420,6 @@ def test_a_server_that_speaks_no_http_is_as_good_as_none(idx_root: Path, mirror:
     mirror.speaks_http = False
     with pytest.raises(UserError, match=r"no download was possible \(nonsense\)"):
         load_digits("mnist", str(idx_root))
-    assert load_digits("auto", str(idx_root)).source == "sample"
-    assert list(idx_root.iterdir()) == []
 
 
 def in_a_file(folder: Path) -> Path:

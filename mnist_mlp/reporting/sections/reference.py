@@ -4,7 +4,7 @@ import json
 import statistics
 from collections.abc import Iterator, Sequence
 
-from mnist_mlp.analysis.claims import Runs, accuracies, decide
+from mnist_mlp.analysis.claims import Runs, accuracies, changes, decide
 from mnist_mlp.analysis.collect import Job
 from mnist_mlp.analysis.summary import mean_and_deviation
 from mnist_mlp.reporting.elements import Section, Table
@@ -15,12 +15,18 @@ POINT = 0.01
 def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
     """Sections on the runs whose settings name a published result; none where there is no such run."""
     runs: dict[str, list[Job]] = {}
+    others = []
     for job in jobs:
         if (name := job.settings.get("reference.id")) and job.result is not None:
-            runs.setdefault(name, []).append(job)
+            if other := changes(job):
+                others.append(f"{job.folder.name} ({', '.join(other)})")
+            else:
+                runs.setdefault(name, []).append(job)
+    if not runs and others:
+        yield Section("Published against measured", sentences=[_left_out(others)])
     if not runs:
         return
-    yield _accuracies(runs)
+    yield _accuracies(runs, others)
     scored = {name: members for name, members in runs.items() if members[0].settings.get("reference.f1_per_class")}
     if scored:
         yield _class_scores(scored)
@@ -47,7 +53,11 @@ def _claims(jobs: Sequence[Job]) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def _accuracies(runs: Runs) -> Section:
+def _left_out(others: Sequence[str]) -> str:
+    return f"Runs of a preset with other settings are no repetitions and left out: {'; '.join(others)}."
+
+
+def _accuracies(runs: Runs, others: Sequence[str]) -> Section:
     header = ["result", "published %", "measured %", "n", "difference", "agreement", "inferred settings"]
     rows, marks = [], []
     for name, jobs in runs.items():
@@ -64,6 +74,7 @@ def _accuracies(runs: Runs) -> Section:
         f"Published in: {'; '.join(sources)}. Test accuracy: mean ± standard deviation over n seeds;"
         " differences in points.",
         "Inferred settings are not stated in the publication.",
+        *([_left_out(others)] if others else []),
     ]
     return Section("Published against measured", table=Table(header, rows, marks, frozenset({1, 2, 3, 4})), notes=notes)
 

@@ -125,3 +125,16 @@ def test_a_claim_that_lacks_something_is_not_decided(tmp_path: Path, claim: dict
         repeat(tmp_path, name, (3,), reference__claims=[claim], optim__name=optimizer)
     (sentence,) = sections(tmp_path)["The study's claims, decided by these runs"].sentences
     assert "cannot be decided" in sentence
+
+
+def test_a_preset_with_other_settings_is_no_repetition(tmp_path: Path) -> None:
+    repeat(tmp_path, "fast", (3, 5), reference__test_accuracy=0.965)
+    write_run(tmp_path / "mine", wrong=range(50), seed=7, reference__id="fast", optim__lr=0.5)
+    file = tmp_path / "mine" / "result.json"
+    text = file.read_text()
+    for overrides, n in (('"experiment=fast", "optim.lr=0.5"', "2"), ('"experiment=fast", "seed=7", "name=x"', "3")):
+        file.write_text(text.replace('"overrides": []', f'"overrides": [{overrides}]'))
+        section = sections(tmp_path)["Published against measured"]
+        assert section.table is not None
+        assert section.table.rows[0][3] == n
+        assert any("mine (optim.lr=0.5)" in note for note in section.notes) == (n == "2")

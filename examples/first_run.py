@@ -1,0 +1,28 @@
+"""Train one net, see what it gets wrong, and use it. Takes seconds: `python examples/first_run.py`."""
+
+import mnist_mlp
+
+
+def main() -> None:
+    """One run on the 5,000 digits that come with the package; without data.source it is the full MNIST."""
+    run = mnist_mlp.fit(
+        {"data.source": "sample", "model.hidden_units": [256, 128], "optim.lr": 0.02, "trainer.max_epochs": 5},
+        "outputs/first_run",
+    )
+    print(run)
+    print(run.report())
+
+    matrix = run.confusion_matrix
+    mistakes = [(matrix[truth, seen], truth, seen) for truth in range(10) for seen in range(10) if truth != seen]
+    count, truth, seen = max(mistakes)
+    print(f"The likeliest mistake: {count} of {matrix[truth].sum()} images of a {truth} are read as a {seen}.")
+
+    from mnist_mlp.data.mnist import load_digits
+
+    image = load_digits("sample", "").test_images[0]
+    model = run.model()
+    print(f"The first test image is a {model.predict(image)[0]}, says the net: {model.probabilities(image).max():.1%}.")
+
+
+if __name__ == "__main__":
+    main()

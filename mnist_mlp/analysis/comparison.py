@@ -1,0 +1,160 @@
+"""One setting against another: both intervals, the correction, the verdict and what could have been seen."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_mlp.analysis.crossed import Variance, crossed_difference
+from mnist_mlp.analysis.interval import Interval
+from mnist_mlp.analysis.multiplicity import SIGNIFICANCE, holm, pairs
+from mnist_mlp.analysis.power import resolvable
+from mnist_mlp.analysis.statistics import paired_difference
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.predictions import read_labels
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: test accuracy in [0, 1], and its folder, None where it stands for several runs."""
+
+    accuracy: float
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of two settings in test accuracy, paired by seed.
+
+    seeds: over seeds, on these images; images: over seeds and images like these, None where runs have no predictions of
+    the same images; variance: where the decisive one's error comes from; comparisons: how many it is one of;
+    p_value: corrected for them.
+    """
+
+    seeds: Interval
+    images: Interval | None
+    variance: Variance
+    comparisons: int = 1
+    p_value: float | None = None
+
+    @property
+    def decisive(self) -> Interval:
+        """The interval that the verdict uses: over seeds and images, where there is one."""
+        return self.images or self.seeds
+
+    @property
+    def distinct(self) -> bool:
+        """Whether a difference is claimed."""
+        return self.p_value is not None and self.p_value < SIGNIFICANCE
+
+    @property
+    def undecided(self) -> bool:
+        """Whether no difference is claimed although there are seeds enough to look for one."""
+        return self.p_value is not None and not self.distinct
+
+    @property
+    def resolvable(self) -> float | None:
+        """The smallest difference, in parts of one, that this comparison resolves with power 0.8."""
+        if self.decisive.error is None:
+            return None
+        return resolvable(self.variance, self.decisive.images, self.decisive.n, self.comparisons)
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.decisive.n == 1:
+            return "one seed in common: no verdict"
+        if self.decisive.error is None:
+            return "no spread at all among the seeds: no verdict"
+        if self.distinct:
+            return "worse than the best" if self.decisive.mean < 0 else "better than the best"
+        seen = self.resolvable
+        assert seen is not None
+        return f"not distinguishable from the best ({visible(seen)})"
+
+
+def visible(gap: float) -> str:
+    """What could have been seen, in words; gap in parts of one."""
+    return f"{100 * gap:.2f} points would be" if gap < 1 else "no difference would be"
+
+
+def compare(first: Mapping[int, Outcome], second: Mapping[int, Outcome]) -> Comparison | None:
+    """first - second over the seeds that both have; None where there is no such seed. Not corrected yet."""
+    shared = sorted(first.keys() & second.keys())
+    accuracies = [{seed: outcomes[seed].accuracy for seed in shared} for outcomes in (first, second)]
+    by_accuracy = paired_difference(*accuracies)
+    if by_accuracy is None:
+        return None
+    rights = _rights(first, second, shared)
+    if rights is None:
+        spread = (by_accuracy.error or 0.0) ** 2 * by_accuracy.n
+        return _single(Comparison(by_accuracy, None, Variance(spread, 0.0, 0.0)))
+    found = crossed_difference(*rights)
+    return _single(Comparison(found.seeds, found.images, found.variance))
+
+
+def correct(comparisons: Sequence[Comparison | None]) -> list[Comparison | None]:
+    """The same comparisons, all with one setting that data have chosen, corrected for how many they are."""
+    p_values = [one.decisive.p_value for one in comparisons if one is not None]
+    known = [p_value for p_value in p_values if p_value is not None]
+    family = pairs(len(known) + 1)
+    corrected = iter(holm(known, family))
+    return [
+        one
+        if one is None or one.decisive.p_value is None
+        else replace(one, comparisons=family, p_value=next(corrected))
+        for one in comparisons
+    ]
+
+
+def _single(one: Comparison) -> Comparison:
+    return replace(one, p_value=one.decisive.p_value)
+
+
+def _rights(
+    first: Mapping[int, Outcome], second: Mapping[int, Outcome], seeds: Sequence[int]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Right and wrong, (seeds, images) each; None where a run has no predictions, or of other images."""
+    rows: list[list[NDArray[np.bool_]]] = []
+    truths = set()
+    for outcomes in (first, second):
+        rows.append([])
+        for seed in seeds:
+            labels = _labels(outcomes[seed].folder)
+            if labels is None:
+                return None
+            truths.add(labels[0])
+            rows[-1].append(labels[1])
+    return (np.array(rows[0]), np.array(rows[1])) if len(truths) == 1 else None
+
+
+def _labels(folder: Path | None) -> tuple[bytes, NDArray[np.bool_]] | None:
+    if folder is None:
+        return None
+    file = RunFolder(folder).predictions_file
+    try:
+        return _read(folder, file.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4096)  # a sweep compares again after every job
+def _read(folder: Path, modified: int) -> tuple[bytes, NDArray[np.bool_]] | None:
+    labels = read_labels(RunFolder(folder))
+    return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), np.equal(*labels))
+
+
+def outcomes(runs: Sequence[tuple[int, float, Path]]) -> dict[int, Outcome]:
+    """Runs as (seed, accuracy, folder), by seed; several of one seed become their mean, which has no predictions."""
+    found: dict[int, list[tuple[float, Path]]] = {}
+    for seed, accuracy, folder in runs:
+        if math.isfinite(accuracy):
+            found.setdefault(seed, []).append((accuracy, folder))
+    return {
+        seed: Outcome(math.fsum(accuracy for accuracy, _ in same) / len(same), same[0][1] if len(same) == 1 else None)
+        for seed, same in found.items()
+    }

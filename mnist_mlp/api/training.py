@@ -1,0 +1,84 @@
+"""Training from Python: one run, or a sweep, with the folders and the numbers of the command line."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from mnist_mlp.api.notebook import NotebookProgress, in_notebook
+from mnist_mlp.api.overrides import changed, configuration, grid_points, override_text
+from mnist_mlp.api.run import Run
+from mnist_mlp.api.sweep import Sweep, load_sweep
+from mnist_mlp.cli.compose import config_records
+from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
+from mnist_mlp.cli.jobs import SweepJob, finish_sweep, run_job
+from mnist_mlp.config import Config, non_result_keys, to_dict
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.training.fit import fit as train
+
+
+def fit(
+    config: Config | Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
+    *,
+    callbacks: Sequence[pl.Callback] = (),
+    **overrides: Any,
+) -> Run:
+    """Train and test one net, as `python -m mnist_mlp.train` does: the same folder, numbers and resuming.
+
+    config: a Config, or settings by dotted key ({"optim.lr": 0.005}; presets too: {"experiment": "better"}). folder:
+    by default outputs/train/<name or time>. overrides: settings on top, such as seed=3 or **{"optim.lr": 0.005}.
+    callbacks: further Lightning callbacks. UserError, which is a ValueError, says in one line what can be corrected.
+    """
+    given = dict(config) if isinstance(config, Mapping) else {}
+    base = config if isinstance(config, Config) else None
+    if config is not None and base is None and not isinstance(config, Mapping):
+        raise UserError(f"config={config!r} has the wrong type: give a Config, or settings by dotted key")
+    chosen = configuration(base, {**given, **overrides})
+    if chosen.resume not in ("auto", "never"):
+        raise UserError(f"resume={chosen.resume} is for the command line: give fit that folder itself")
+    path = Path(folder if folder is not None else run_folder(chosen.name, chosen.resume))
+    words = {**given, **overrides} if base is None else changed(chosen)
+    texts = [override_text(key, value) for key, value in words.items()]
+    records = config_records(chosen, texts)
+    if chosen.trainer.progress and in_notebook():
+        chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
+        callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
+    return Run(path, train(chosen, path, texts, records, callbacks=callbacks))
+
+
+def sweep(grid: Mapping[str, Any], folder: str | Path | None = None) -> Sweep:
+    """Train every combination of these settings, as `python -m mnist_mlp.train -m` does: the same jobs and folders.
+
+    grid: settings by dotted key; a list, tuple, range or array gives several values ({"optim.lr": [0.005, 0.01],
+    "seed": range(3)}), anything else one for all. folder: by default outputs/sweeps/<name or time>. The same call goes
+    on with what is not finished. All settings are checked before the first job starts.
+    """
+    name = grid.get("name")
+    path = Path(folder if folder is not None else sweep_folder(name))
+    points = list(grid_points(grid))
+    configs = [configuration(None, point) for point in points]
+    for key in grid.keys() & non_result_keys():
+        if len({repr(point[key]) for point in points}) > 1:
+            raise UserError(f"{key} changes no result, so that its jobs would be one and the same: give one value")
+    path.mkdir(parents=True, exist_ok=True)
+    began = time.time()
+    for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
+        texts = [override_text(key, value) for key, value in point.items()]
+        job = SweepJob(
+            folder=RunFolder(path / job_folder(texts)),
+            sweep=path,
+            number=number,
+            total=str(len(points)),
+            began=began,
+            overrides=texts,
+            settings=to_dict(config),
+        )
+        run_job(job, partial(replace, config), partial(config_records, config, texts))
+    finish_sweep(path)
+    return load_sweep(path)

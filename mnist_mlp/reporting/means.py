@@ -1,0 +1,101 @@
+"""One more TensorBoard run for each group of a sweep: mean and mean ± standard deviation over its seeds, per epoch."""
+
+import hashlib
+import json
+import math
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mnist_mlp.analysis.collect import Row, Summary, row_label
+from mnist_mlp.runs.curves import Curves, read_curves
+from mnist_mlp.runs.files import read_json, write_json
+from mnist_mlp.runs.folder import RunFolder
+
+FOLDER = "means"
+"""In the sweep's folder; a TensorBoard run for each group is in it."""
+MARK = "means.json"
+Band = Sequence[tuple[float, float | None]]
+"""Mean and sample standard deviation per epoch; None where a single run tells it."""
+
+
+def write_means(sweep: Path, summary: Summary) -> list[Path]:
+    """Write the runs of groups with two seeds or more; what is there already, of the same curves, is left as it is."""
+    target = sweep / FOLDER
+    written = []
+    named: dict[str, Row] = {}
+    for row in summary.rows if summary.over_seeds else ():
+        name = _folder_name(row_label(summary, row))
+        named[name if name not in named else f"{name}_{len(named)}"] = row
+    for old in target.iterdir() if target.is_dir() else ():
+        if old.name not in named:
+            _clear(old)
+    for name, row in named.items():
+        curves = [read_curves(RunFolder(job.folder).metrics_file) for job in row.jobs if job.status == "finished"]
+        curves = [one for one in curves if one]
+        if len(curves) < 2:
+            _clear(target / name)
+            continue
+        _write(target / name, {tag: list(band_of(curves, tag)) for tag in _tags(curves)}, len(curves))
+        written.append(target / name)
+    return written
+
+
+def _clear(folder: Path) -> None:
+    """Remove what `_write` wrote, and nothing else."""
+    if (folder / MARK).is_file():
+        for path in (*folder.glob("events.out.tfevents.*"), folder / MARK):
+            path.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def band_of(curves: Sequence[Curves], tag: str) -> Iterator[tuple[float, float | None]]:
+    """Over the runs that have a finite number at an epoch; nothing for an epoch where none has."""
+    columns = [one[tag] for one in curves if tag in one]
+    for epoch in range(max(map(len, columns), default=0)):
+        numbers = [column[epoch] for column in columns if epoch < len(column) and math.isfinite(column[epoch])]
+        spread = statistics.stdev(numbers) if len(numbers) > 1 else None
+        yield (statistics.fmean(numbers) if numbers else math.nan, spread)
+
+
+def _tags(curves: Sequence[Curves]) -> list[str]:
+    return list(dict.fromkeys(tag for one in curves for tag in one if "/" in tag or tag == "lr"))
+
+
+def _folder_name(label: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", label.replace("=", "-")) or "all"
+
+
+def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
+    """One event file, and a mark of what is in it, by which the same is never written twice."""
+    mark = folder / MARK
+    digest = hashlib.sha256(json.dumps([bands, seeds], sort_keys=True).encode()).hexdigest()
+    if (read_json(mark) or {}).get("digest") == digest and any(folder.glob("events.out.tfevents.*")):
+        return
+    _clear(folder)
+    from torch.utils.tensorboard import SummaryWriter  # deferred: torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(mark, {"digest": ""})  # before the events, so that what is cut off here is written afresh, not doubled
+    # what a TensorBoard that is running has read of an earlier file is struck out from step 1 on
+    with SummaryWriter(folder, purge_step=1) as writer:
+        writer.add_custom_scalars({"mean ± standard deviation over seeds": _charts(bands)})
+        for tag, band in bands.items():
+            for epoch, (mean, spread) in enumerate(band, 1):
+                values = {tag: mean} if math.isfinite(mean) else {}
+                if spread is not None:
+                    values |= dict(zip(_edges(tag), (mean - spread, mean + spread), strict=True))
+                for name, value in values.items():
+                    writer.add_scalar(name, value, epoch)
+    write_json(mark, {"digest": digest, "seeds": seeds})
+
+
+def _charts(bands: Mapping[str, Band]) -> dict[str, list[object]]:
+    """Of TensorBoard's custom scalars, one for each metric: the mean as a line, the deviation as a band."""
+    return {tag: ["Margin", [tag, *_edges(tag)]] for tag in bands if tag != "lr"}
+
+
+def _edges(tag: str) -> tuple[str, str]:
+    return f"{tag} mean - std", f"{tag} mean + std"

@@ -1,0 +1,190 @@
+"""`import mnist_mlp`, as a user without Hydra in mind would write it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sweeps_in_process import TINY, sweeper
+
+import mnist_mlp
+from mnist_mlp.runs.folder import RunFolder
+
+SMALL: dict[str, Any] = {
+    "model.hidden_layers": 1,
+    "model.hidden_units": 8,
+    "data.val_size": 60,
+    "data.batch_size": 32,
+    "optim.lr": 0.05,
+    "trainer.max_epochs": 2,
+    "trainer.figures": False,
+}
+"""The settings TINY of the command line."""
+
+
+@pytest.fixture
+def small(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(tmp_path)
+    return {"data.root": idx_root, **SMALL}
+
+
+def result_of(path: str | Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(path, "result.json").read_text())
+    return content
+
+
+def test_importing_the_package_imports_no_torch_and_every_name_is_there() -> None:
+    code = """
+import sys, mnist_mlp
+mnist_mlp.Config, mnist_mlp.UserError, mnist_mlp.OptimConfig
+assert not {"torch", "hydra", "matplotlib", "pytorch_lightning"} & set(sys.modules)
+from mnist_mlp import fit, Config
+assert all(getattr(mnist_mlp, name) is not None for name in mnist_mlp.__all__)
+assert set(mnist_mlp.__all__) <= set(dir(mnist_mlp))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
+        _ = mnist_mlp.fitt
+
+
+def test_fit_gives_the_folder_the_numbers_and_the_resuming_of_the_command(
+    small: dict[str, Any], idx_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = mnist_mlp.fit(small, "mine", seed=3)
+    from mnist_mlp.train import main
+
+    monkeypatch.setattr(sys, "argv", ["train", f"data.root={idx_root}", *TINY, "seed=3", "name=theirs"])
+    main()
+    theirs = result_of("outputs/train/theirs")
+    assert {key: theirs[key] for key in ("metrics", "fingerprint", "confusion_matrix")} == {
+        key: result_of("mine")[key] for key in ("metrics", "fingerprint", "confusion_matrix")
+    }
+    ours, command = (
+        {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if "events" not in path.name}
+        for folder in ("mine", "outputs/train/theirs")
+    )
+    assert command - ours == {".hydra/hydra.yaml"}
+    assert ours <= command
+    assert {f"data.root={idx_root}", "seed=3", "trainer.figures=false"} <= set(run.result.overrides)
+    stamp = Path("mine/checkpoints/last.ckpt").stat().st_mtime_ns
+    assert mnist_mlp.fit(run.config, "mine").result == run.result
+    assert Path("mine/checkpoints/last.ckpt").stat().st_mtime_ns == stamp
+
+
+def test_a_config_is_taken_and_settings_on_top(small: dict[str, Any]) -> None:
+    made = mnist_mlp.load_run(mnist_mlp.fit(small, "a").path)
+    config = replace(made.config, seed=1)
+    run = mnist_mlp.fit(config, Path("b"), **{"optim.lr": 0.02})
+    assert (run.config.seed, run.config.optim.lr, run.config.model) == (1, 0.02, made.config.model)
+    assert {"seed=1", "optim.lr=0.02", "model.hidden_units=[8]"} <= set(run.result.overrides)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: mnist_mlp.fit(epochs=5), r"unknown key epochs: did you mean trainer\.max_epochs\?"),
+        (lambda: mnist_mlp.fit({"optim.lr": "0.1"}), r"optim\.lr='0\.1' has the wrong type: allowed is float > 0"),
+        (lambda: mnist_mlp.fit({"optim.lr": -1}), r"optim\.lr=-1\.0 is out of range"),
+        (lambda: mnist_mlp.fit({"optim.schedule": "cos"}), r"optim\.schedule='cos' is no choice: did you mean cosine"),
+        (lambda: mnist_mlp.fit({"experiment": "nope"}), r"no experiment=nope: there is better, debug"),
+        (lambda: mnist_mlp.fit(mnist_mlp.Config(), optim="adam"), "optim: a preset changes the defaults: give"),
+        (lambda: mnist_mlp.fit("outputs/mine"), r"config='outputs/mine' has the wrong type: give a Config"),
+        (lambda: mnist_mlp.fit(resume="some/run"), "resume=some/run is for the command line"),
+        (lambda: mnist_mlp.sweep({"model.hidden_units": [64, 128]}), r"give \[\[64, 128\]\] .* or \[\[64\], \[128\]\]"),
+        (lambda: mnist_mlp.sweep({"seed": []}), r"seed=\[\] gives no value"),
+        (lambda: mnist_mlp.sweep({"optim.lr": [0.1, -1]}), r"optim\.lr=-1\.0 is out of range"),
+        (lambda: mnist_mlp.sweep({"name": ["a", "b"]}), "name changes no result"),
+        (lambda: mnist_mlp.load_run("nowhere"), "nowhere holds no run"),
+        (lambda: mnist_mlp.load_sweep("nowhere"), "nowhere holds no run: give the folder of a sweep"),
+    ],
+)
+def test_a_mistake_is_a_value_error_of_one_line_and_leaves_nothing(
+    call: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=says) as caught:
+        call()
+    assert isinstance(caught.value, mnist_mlp.UserError)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_tells_all_about_itself(small: dict[str, Any]) -> None:
+    run = mnist_mlp.fit(small, "mine")
+    loaded = mnist_mlp.load_run("mine")
+    assert loaded.metrics == run.metrics == result_of("mine")["metrics"]
+    assert list(loaded.curves["epoch"]) == [1, 2]
+    assert loaded.confusion_matrix.shape == (10, 10)
+    assert loaded.predictions is not None
+    right = np.mean(loaded.predictions.truth == loaded.predictions.predicted)
+    assert right == pytest.approx(loaded.metrics["test/accuracy"])
+    from mnist_mlp.data.mnist import load_digits
+
+    images = load_digits("mnist", str(small["data.root"])).test_images
+    predicted = loaded.model().predict(images.numpy() / 255)
+    assert predicted.tolist() == loaded.predictions.predicted.tolist()
+    page = loaded._repr_html_()
+    assert f"{100 * right:.2f} %" in page
+    assert page.count("<svg") == 2
+    assert f"{100 * right:.2f} %" in repr(loaded)
+    RunFolder(Path("mine")).best_checkpoint.unlink()
+    with pytest.raises(ValueError, match=r"best\.ckpt is not there: train this run again"):
+        loaded.model()
+
+
+def test_sweep_makes_the_jobs_of_the_command(
+    small: dict[str, Any], idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = sweeper(idx_root, tmp_path, monkeypatch)
+    assert call("optim.lr=0.005,0.05", "seed=range(2)", "name=theirs") == 0
+    fixed = {key: value for key, value in small.items() if key != "optim.lr"}
+    ours = mnist_mlp.sweep({**fixed, "optim.lr": [0.005, 0.05], "seed": range(2)}, "ours")
+    jobs = [
+        {path.parent.name for path in Path(folder).glob("*/result.json")}
+        for folder in ("ours", "outputs/sweeps/theirs")
+    ]
+    assert len(jobs[0]) == 4
+    assert jobs[0] == jobs[1]
+    for name in jobs[0]:
+        assert result_of(f"ours/{name}")["metrics"] == result_of(f"outputs/sweeps/theirs/{name}")["metrics"]
+        assert result_of(f"ours/{name}")["fingerprint"] == result_of(f"outputs/sweeps/theirs/{name}")["fingerprint"]
+    assert (
+        Path("ours/summary.csv").read_text().splitlines()[0]
+        == (Path("outputs/sweeps/theirs/summary.csv").read_text().splitlines()[0])
+    )
+    _look_at(ours)
+
+
+def _look_at(sweep: mnist_mlp.Sweep) -> None:
+    table = sweep.table()
+    assert sorted(table.columns[:2]) == ["optim.lr", "seed"]
+    assert table.groupby("optim.lr").test_accuracy.mean().idxmax() == 0.05
+    best = sweep.best()
+    assert best.config.optim.lr == 0.05
+    compared = sweep.compare({"optim.lr": 0.05}, {"optim.lr": 0.005})
+    means = table.groupby("optim.lr").test_accuracy.mean()
+    assert compared.difference == pytest.approx(means[0.05] - means[0.005])
+    assert compared.n == 2
+    assert f"{100 * compared.difference:+.2f} points" in repr(compared)
+    names = [run.path.name for run in sweep.runs]
+    assert sweep.compare(names[0], names[-1]).p_value is not None
+    with pytest.raises(ValueError, match=r"optim\.lr=7 is no finished run of ours: there vary optim\.lr"):
+        sweep.compare({"optim.lr": 7}, names[0])
+    page = sweep._repr_html_()
+    assert page.count("<svg") == 2
+    assert "0.005" in page
+    assert "4 jobs" in repr(sweep)
+
+
+def test_a_table_without_pandas_is_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from made_up_runs import write_run
+
+    write_run(tmp_path / "a", wrong=(1,), optim__lr=0.1)
+    write_run(tmp_path / "b", wrong=(1, 2), optim__lr=0.2)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    rows = mnist_mlp.load_sweep(tmp_path).table()
+    assert [(row["optim.lr"], row["test_accuracy"]) for row in rows] == [(0.1, 0.99), (0.2, 0.98)]

@@ -1,0 +1,176 @@
+"""What `report --publish` writes, of runs made by hand: real values, traceable, compiled."""
+
+import csv
+import hashlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from made_up_runs import write_run
+
+from mnist_mlp.analysis.collect import find_jobs, summarize
+from mnist_mlp.errors import UserError
+from mnist_mlp.reporting.publication.folder import publish
+from mnist_mlp.reporting.publication.reproduction import script
+from mnist_mlp.reporting.publication.study import Study
+from mnist_mlp.reporting.publication.tables import escape
+
+WRONG = {
+    0.1: ((1, 2), (1, 3), (2, 4)),
+    0.2: ((5, 6, 7), (5, 6, 8, 9), (5, 7, 8)),
+    0.3: (range(30), range(32), range(34)),
+}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    for lr, seeds in WRONG.items():
+        for seed, wrong in enumerate(seeds):
+            write_run(
+                folder / f"lr_{lr}_{seed}", wrong=list(wrong), seed=seed, optim__lr=lr, data__root=str(folder / "data")
+            )
+            add_overrides(folder / f"lr_{lr}_{seed}", f'"optim.lr={lr}", "seed={seed}", "name=here", "data.root=/x"')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("paper")
+    publish(find_jobs([sweep]), folder)
+    return folder
+
+
+def add_overrides(folder: Path, overrides: str) -> None:
+    file = folder / "result.json"
+    file.write_text(file.read_text().replace('"overrides": []', f'"overrides": [{overrides}]'))
+
+
+def test_everything_a_paper_needs_is_there(published: Path) -> None:
+    names = {"learning_curves", "differences", "confusion_matrix"}
+    assert {file.name for file in published.iterdir()} == {
+        *("table.tex", "preview.tex", "table.md", "methods.md", "checklist.md", "model_card.md", "reproduce.sh"),
+        *("hashes.sha256", "runs.csv"),
+        *(f"{name}.{kind}" for name in names for kind in ("pdf", "svg")),
+    }
+    assert all((published / f"{name}.pdf").read_bytes().startswith(b"%PDF") for name in names)
+
+
+def test_every_row_names_the_run_folders_behind_it(published: Path, sweep: Path) -> None:
+    lines = (published / "table.tex").read_text().splitlines()
+    row = next(n for n, line in enumerate(lines) if line.startswith("0.2 &"))
+    assert [Path(line.removeprefix("% ")).name for line in lines[row - 3 : row]] == [f"lr_0.2_{n}" for n in range(3)]
+    assert "96.67 $\\pm$ 0.58 & $-$" in lines[row]
+    summary = summarize(find_jobs([sweep]))
+    found = next(row for row in summary.rows if row.settings["optim.lr"] == 0.2).comparison
+    assert found is not None
+    assert found.resolvable is not None
+    assert f"not distinguishable ({100 * found.resolvable:.2f})" in lines[row]
+
+
+def test_the_table_of_runs_has_every_run_with_its_settings_and_figures(published: Path) -> None:
+    with (published / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    assert [row["row"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
+    assert rows[0]["optim.lr"] == "0.1"
+    assert float(rows[0]["test/accuracy"]) == pytest.approx(0.98)
+    assert Path(rows[0]["run folder"]).name == "lr_0.1_0"
+
+
+def test_methods_tell_the_real_values(published: Path) -> None:
+    text = (published / "methods.md").read_text()
+    for words in (
+        *("trained on 240 images", "60 images of the official training set", "100 official test images"),
+        *("learning rate 0.1, 0.2 or 0.3", "Seeds are 0 to 2", "Holm's method for 3 comparisons"),
+        *(
+            "The best is 'lr=0.1', with a test accuracy of 98.00 ± 0.00 % (3 seeds)",
+            "'lr=0.3' is worse than the best (",
+        ),
+        *("from commit 0123456789abcdef", "ranked by mean validation accuracy"),
+    ):
+        assert words in text
+    assert "None" not in text
+
+
+def test_the_checklist_and_the_model_card_are_filled_in(published: Path) -> None:
+    text = (published / "checklist.md").read_text()
+    assert "7. Experiment statistical significance: yes." in text
+    assert "95 % intervals over 3 paired seeds and over test images" in text
+    card = (published / "model_card.md").read_text()
+    assert "| accuracy | 98.00 % |" in card
+    assert len(re.findall(r"^\| \d \| [\d.]+ \|", card, re.MULTILINE)) == 10
+
+
+def test_hashes_are_those_of_the_files(published: Path, sweep: Path) -> None:
+    lines = [line.split("  ") for line in (published / "hashes.sha256").read_text().splitlines() if line[0] != "#"]
+    sums = {Path(path): digest for digest, path in lines}
+    result = sweep / "lr_0.1_0" / "result.json"
+    assert sums[result] == hashlib.sha256(result.read_bytes()).hexdigest()
+    assert any(path.name == "crossed.py" for path in sums)
+
+
+def test_a_full_grid_is_repeated_by_one_sweep(published: Path) -> None:
+    text = (published / "reproduce.sh").read_text()
+    assert "python -m mnist_mlp.train -m optim.lr=0.1,0.2,0.3 seed=0,1,2 name=reproduced\n" in text
+    assert subprocess.run(["sh", "-n", published / "reproduce.sh"], check=False).returncode == 0
+
+
+def test_other_runs_are_repeated_one_by_one(tmp_path: Path) -> None:
+    for place, overrides in enumerate(('"optim.lr=0.5"', '"model.hidden_units=[8,4]", "seed=3"')):
+        write_run(tmp_path / str(place), seed=3 * place, optim__lr=0.5 if place == 0 else 0.01)
+        add_overrides(tmp_path / str(place), overrides)
+    text = script(Study.of(summarize(find_jobs([tmp_path]))))
+    assert "python -m mnist_mlp.train 'model.hidden_units=[8,4]' seed=3 name=reproduced_" in text
+    assert "python -m mnist_mlp.report outputs/train/reproduced_1 outputs/train/reproduced_2 --publish paper" in text
+
+
+def test_a_folder_of_something_else_is_left_alone(sweep: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="holds something else than a publication"):
+        publish(find_jobs([sweep]), tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        publish(find_jobs([sweep]), tmp_path / "thesis.tex")
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_single_run_can_be_published_without_a_comparison(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    publish(find_jobs([tmp_path / "run"]), tmp_path / "paper")
+    assert "no difference is tested" in (tmp_path / "paper" / "methods.md").read_text()
+    assert not (tmp_path / "paper" / "differences.pdf").exists()
+
+
+def test_where_there_is_no_validation_nothing_is_said_of_it(tmp_path: Path) -> None:
+    for seed in range(2):
+        folder = write_run(tmp_path / "runs" / str(seed), seed=seed, data__val_size=0)
+        text = (folder / "result.json").read_text()
+        (folder / "result.json").write_text(
+            text.replace('"val/accuracy"', '"val/not_there"').replace('"val": 60', '"val": 0')
+        )
+    publish(find_jobs([tmp_path / "runs"]), tmp_path / "paper")
+    text = (tmp_path / "paper" / "methods.md").read_text()
+    assert "no images of the official training set are kept for validation" in text
+    assert "each run keeps its last epoch" in text
+    assert "drawn class by class" not in text
+    assert "validation" not in (tmp_path / "paper" / "table.tex").read_text()
+
+
+def test_what_latex_reads_otherwise_is_escaped() -> None:
+    assert escape("a_b 5 % [-1.0, +2] ±") == r"a\_b 5 \% [$-$1.0, +2] $\pm$"
+    assert escape("-0.5 one-two 3-4") == "$-$0.5 one-two 3-4"
+
+
+@pytest.mark.latex
+def test_the_table_compiles_with_plain_latex(published: Path, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("needs pdflatex: install Debian's texlive-latex-recommended")
+    for name in ("table.tex", "preview.tex"):
+        shutil.copy(published / name, tmp_path)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "preview.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    assert (tmp_path / "preview.pdf").is_file()

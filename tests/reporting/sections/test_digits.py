@@ -1,0 +1,33 @@
+"""The section on test digits, with pictures where the images are at hand."""
+
+from pathlib import Path
+
+from made_up_runs import write_run
+
+from mnist_mlp.analysis.collect import find_jobs, summarize
+from mnist_mlp.reporting.sections.digits import digits_section
+
+
+def test_the_section_shows_the_digits_and_marks_the_second_figure(tmp_path: Path, idx_root: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path / "runs" / str(seed), wrong=[3, 5 + seed], seed=seed, data__root=str(idx_root))
+    section = digits_section(summarize(find_jobs([tmp_path / "runs"])))
+    assert section is not None
+    assert section.sentences[0].startswith(
+        "Of 100 test digits, 4 are missed by a run, 1 by all 3 runs. For 1, at least 90"
+    )
+    assert section.table is not None
+    assert section.table.header[2] == "second figure: without the 1 doubtful digits"
+    assert list(section.table.rows[0]) == ["all", "98.00", f"{100 * 98 / 99:.2f}"]
+    assert [picture.alt for picture in section.pictures] == ["Test digits whose label nearly all runs deny"]
+    assert any("nothing is ever ranked or selected by it" in note for note in section.notes)
+
+
+def test_without_images_the_section_says_why_it_shows_none(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path / str(seed), wrong=[3], seed=seed, data__root=str(tmp_path / "nowhere"))
+    section = digits_section(summarize(find_jobs([tmp_path])))
+    assert section is not None
+    assert not section.pictures
+    assert section.notes[0].startswith("The digits are not shown: ")
+    assert digits_section(summarize(find_jobs([tmp_path / "0"]))) is None

@@ -1,0 +1,80 @@
+"""TensorBoard's mean runs, read back from their event files and compared with the CSVs."""
+
+import csv
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+from made_up_runs import write_curves, write_run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_mlp.analysis.collect import find_jobs, summarize
+from mnist_mlp.reporting.means import write_means
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Two settings x three seeds, one of which stopped early."""
+    for lr in (0.1, 0.2):
+        for seed in range(3):
+            folder = write_run(tmp_path / f"{lr}_{seed}", seed=seed, optim__lr=lr)
+            write_curves(folder, [lr + 0.1 * seed, 0.5 * lr + 0.07 * seed, 0.1][: 2 if seed == 2 else 3])
+    return tmp_path
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_means_and_deviations_are_those_of_the_csvs(sweep: Path) -> None:
+    write_means(sweep, summarize(find_jobs([sweep])))
+    found = scalars(sweep / "means" / "lr-0.1")
+    columns: dict[str, list[list[float]]] = {}
+    for seed in range(3):
+        with (sweep / f"0.1_{seed}" / "metrics.csv").open() as file:
+            for epoch, line in enumerate(csv.DictReader(file)):
+                for tag in set(line) - {"epoch"}:
+                    at = columns.setdefault(tag, [[], [], []])
+                    at[epoch].append(float(line[tag]))
+    assert set(found) == {f"{tag}{edge}" for tag in columns for edge in ("", " mean - std", " mean + std")}
+    assert len(columns) == 4
+    for tag, epochs in columns.items():
+        assert [len(numbers) for numbers in epochs] == [3, 3, 2]
+        for sign, edge in ((0, ""), (-1, " mean - std"), (1, " mean + std")):
+            expected = [statistics.fmean(numbers) + sign * statistics.stdev(numbers) for numbers in epochs]
+            assert [step for step, _ in found[tag + edge]] == [1, 2, 3]
+            assert [value for _, value in found[tag + edge]] == pytest.approx(expected, abs=1e-6)
+
+
+def test_written_again_nothing_is_doubled_and_nothing_changes(sweep: Path) -> None:
+    write_means(sweep, summarize(find_jobs([sweep])))
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("means/*/*")}
+    write_means(sweep, summarize(find_jobs([sweep])))
+    assert {path: path.stat().st_mtime_ns for path in sweep.glob("means/*/*")} == before
+    shutil.rmtree(sweep / "0.1_2")
+    write_means(sweep, summarize(find_jobs([sweep])))
+    assert len(list(sweep.glob("means/lr-0.1/events*"))) == 1
+    found = scalars(sweep / "means" / "lr-0.1")["train/loss"]
+    assert [step for step, _ in found] == [1, 2, 3]
+    assert found[0][1] == pytest.approx((0.1 + 0.2) / 2)
+
+
+def test_a_group_that_is_gone_or_has_one_seed_left_has_no_mean(sweep: Path) -> None:
+    write_means(sweep, summarize(find_jobs([sweep])))
+    for seed in (0, 1):
+        shutil.rmtree(sweep / f"0.2_{seed}")
+    assert [path.name for path in write_means(sweep, summarize(find_jobs([sweep])))] == ["lr-0.1"]
+    assert [path.name for path in (sweep / "means").iterdir()] == ["lr-0.1"]
+
+
+def test_what_was_cut_off_is_not_doubled_and_folders_of_others_stay(sweep: Path) -> None:
+    (sweep / "means" / "mine").mkdir(parents=True)
+    (sweep / "means" / "mine" / "notes.txt").write_text("keep")
+    write_means(sweep, summarize(find_jobs([sweep])))
+    (sweep / "means" / "lr-0.1" / "means.json").write_text('{"digest": ""}')
+    write_means(sweep, summarize(find_jobs([sweep])))
+    assert len(list(sweep.glob("means/lr-0.1/events*"))) == 1
+    assert (sweep / "means" / "mine" / "notes.txt").is_file()

@@ -1,0 +1,31 @@
+"""A net that was trained on the embedded sample, once for all tests of this room."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+RUN = "sample_net"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder; tests leave it as it is."""
+    from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, Optimizer, Source, TrainerConfig
+    from mnist_mlp.training.fit import fit
+
+    path = tmp_path_factory.mktemp("outputs") / "train" / RUN
+    config = Config(
+        data=DataConfig(source=Source.sample),
+        model=ModelConfig(hidden_layers=2, hidden_units=[48, 32]),
+        optim=OptimConfig(name=Optimizer.adam, lr=0.003),
+        trainer=TrainerConfig(max_epochs=6, progress=False, figures=False),
+    )
+    fit(config, path)
+    return path
+
+
+@pytest.fixture
+def run_folder(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it, to write into, at tmp_path/outputs/train/sample_net."""
+    return Path(shutil.copytree(trained, tmp_path / "outputs" / "train" / RUN))

@@ -1,0 +1,138 @@
+"""README and docs/: their commands parse and compose, their Python compiles, their links lead somewhere."""
+
+import ast
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+
+import mnist_mlp
+from mnist_mlp.benchmark import command as benchmark
+from mnist_mlp.cli.application import register
+from mnist_mlp.cli.compose import to_config
+from mnist_mlp.cli.conf import conf_folder
+from mnist_mlp.cli.preflight import sweep_faults
+from mnist_mlp.cli.reference import reference
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+PROGRAMS = ("python", "make", "pip", "tensorboard", ".", "git", ".venv/bin/pre-commit", "mnist-mlp-train")
+ECHO = r"""python() { printf '%s\n' "$@"; }; """
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The lines of indented blocks that begin with a program, with the lines that continue them."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL).replace("\\\n", "")
+    for line in text.splitlines():
+        if line.startswith("    ") and line.split()[0] in PROGRAMS:
+            yield re.sub(r" {2,}", " ", line.strip())
+
+
+def words(command: str) -> list[str]:
+    """What bash makes of a command that begins with python."""
+    done = subprocess.run(
+        ["bash", "-c", ECHO + re.sub(r" < \S+", "", command)], capture_output=True, text=True, cwd="/"
+    )
+    assert (done.returncode, done.stderr) == (0, ""), command
+    return done.stdout.splitlines()
+
+
+COMMANDS = [(page.name, command) for page in PAGES for command in commands(page)]
+CALLS: dict[str, list[str]] = defaultdict(list)
+for _, _command in COMMANDS:
+    if found := re.match(r"python -m mnist_mlp\.(\w+)", _command):
+        CALLS[found.group(1)].append(_command)
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(COMMANDS) >= 25
+    assert {page for page, _ in COMMANDS} >= {"README.md", "training.md", "sweeps.md", "speed.md", "published_study.md"}
+    assert CALLS.keys() >= {"train", "report", "benchmark"}
+
+
+def test_bash_parses_every_command() -> None:
+    script = "\n".join(command for _, command in COMMANDS)
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    broken = subprocess.run(["bash", "-n"], input="python -m x seed=range(5)", capture_output=True, text=True)
+    assert broken.returncode != 0, "what README had is an error, or this test finds nothing"
+
+
+def test_every_override_composes() -> None:
+    register()
+    seen = set()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
+        from hydra.core.global_hydra import GlobalHydra
+
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        parser = OverridesParser.create(config_loader=hydra.config_loader)
+        for command in CALLS["train"]:
+            given = words(command)[2:]
+            overrides = parser.parse_overrides([word for word in given if not word.startswith("-")])
+            assert list(sweep_faults(overrides)) == [], command
+            assert "-m" in given or not any(override.is_sweep_override() for override in overrides), command
+            for job in BasicSweeper.split_arguments(overrides, None)[0]:
+                key = tuple(word for word in job if not re.match(r"seed=\d+$", word))
+                if key not in seen:
+                    seen.add(key)
+                    cfg = compose("config", overrides=job)
+                    assert to_config(cfg)
+    assert len(seen) >= 20
+
+
+def test_every_launcher_and_sweeper_is_installed_or_an_extra() -> None:
+    assert Plugins.instance().is_in_toplevel_plugins_module("hydra_plugins.x")
+    named = {word for command in CALLS["train"] for word in words(command) if word.startswith("hydra/launcher=")}
+    assert named == {"hydra/launcher=joblib", "hydra/launcher=submitit_slurm"}
+
+
+def test_the_other_commands_take_their_arguments() -> None:
+    parsers = {
+        **{name: import_module(f"mnist_mlp.{name}").parser for name in ("report", "evaluate", "predict", "export")},
+        "benchmark": benchmark.parser,
+    }
+    assert {name for name, calls in CALLS.items() if calls} - {"train"} <= parsers.keys()
+    for name, parser in parsers.items():
+        for command in CALLS[name]:
+            assert parser().parse_args(words(command)[2:]), command
+
+
+def test_python_blocks_compile_and_name_what_there_is() -> None:
+    blocks = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
+    assert len(blocks) >= 4
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mnist_mlp":
+                assert hasattr(mnist_mlp, node.attr), node.attr
+
+
+def test_links_and_pictures_lead_somewhere() -> None:
+    links = [
+        (page, link)
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text())
+        if not link.startswith("http")
+    ]
+    assert len(links) >= 10
+    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_first_page_is_short() -> None:
+    lines = (CHECKOUT / "README.md").read_text().splitlines()
+    assert len(lines) <= 110
+    assert max(map(len, lines)) <= 120
+
+
+def test_the_configuration_reference_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNIST_MLP_DATA", raising=False)
+    written = (CHECKOUT / "docs/configuration.md").read_text()
+    assert written == reference(), "python -m mnist_mlp.cli.reference > docs/configuration.md"

@@ -1,0 +1,45 @@
+"""The script and the notebook under examples/ run as they are."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def test_the_script_runs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "first_run.py")], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The first test image is a 0, says the net" in done.stdout
+    assert (tmp_path / "outputs/first_run/result.json").is_file()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_the_notebook_runs_and_shows_runs_and_sweeps_as_html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = nbformat.read(EXAMPLES / "first_sweep.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    kept = os.environ.get("MNIST_MLP_NOTEBOOK")  # a path: keeps what was executed, to look at it
+    if kept:
+        nbformat.write(notebook, kept)
+    cells = {
+        cell.source.split("\n")[-1]: cell.outputs
+        for cell in notebook.cells
+        if cell.cell_type == "code" and cell.outputs
+    }
+    shown = [output for output in cells["run"] if output.output_type in ("display_data", "execute_result")]
+    progress, run = (output.data["text/html"] for output in shown)
+    assert "5 epochs in" in progress
+    assert run.count("<svg") == 2
+    assert "1/5" not in str(cells["run"]), "no line per epoch besides the curves"
+    assert "<svg" in cells["sweep"][0].data["text/html"]
+    assert "did you mean trainer.max_epochs?" in str(cells["    print(error)"])

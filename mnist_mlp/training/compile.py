@@ -61,6 +61,7 @@ class CompiledStep:
             return self._compiled(images, labels, batch, lr)
         except Exception:  # of torch, of the C++ compiler, of the loader
             _forget_compiled_code()
+            torch_adapter.forget_compile_cache()
             torch_adapter.forget_compiled(TrainingStep.__call__)
         try:
             return self._compiled(images, labels, batch, lr)

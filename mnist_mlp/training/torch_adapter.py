@@ -41,3 +41,12 @@ def default_compile_cache() -> str | None:
     except ImportError:
         return None
     return default_cache_dir()
+
+
+def forget_compile_cache() -> None:
+    """Drop what torch remembers in memory of the files in its compile cache; nothing where it cannot be told to."""
+    from torch._inductor import utils
+
+    clear = getattr(utils, "clear_caches", None) or getattr(utils, "clear_inductor_caches", None)
+    if clear is not None:
+        clear()

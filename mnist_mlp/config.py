@@ -443,7 +443,7 @@ def _relation_faults(config: Config) -> Iterator[str]:
     yield from _reference_faults(config)
     name = config.name
     if name is not None and not (re.fullmatch(r"\w[\w.+-]*", name) and len(name.encode()) <= MOST_BYTES_OF_NAME):
-        yield f"name={config.name!r} is no plain folder name: use letters, digits, '_', '-', '.' and '+', at most 200 in all"
+        yield (f"name={name!r} is no plain folder name: use letters, digits, '_', '-', '.' and '+', at most 200 in all")
 
 
 def _trainer_faults(config: Config) -> Iterator[str]:

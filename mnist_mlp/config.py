@@ -12,6 +12,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.option_types import as_type, type_name
 
 OFFICIAL_TRAIN = 60_000
+MOST_UNITS = 1_000_000
 DEFAULT_ROOT = "./data"
 """Where the digits are looked for if nobody says where; the one folder for which the sample may step in."""
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
@@ -150,8 +151,8 @@ class DataConfig(OptionGroup):
         ge=0,
         lt=OFFICIAL_TRAIN,
     )
-    batch_size: int = option(64, "images per optimiser step and device", ge=1)
-    split_seed: int = option(0, "the only seed of validation and subset choice", ge=0)
+    batch_size: int = option(64, "images per optimiser step and device", ge=1, le=OFFICIAL_TRAIN)
+    split_seed: int = option(0, "the only seed of validation and subset choice", ge=0, le=2**32 - 1)
 
 
 @dataclass
@@ -164,11 +165,17 @@ class ModelConfig(OptionGroup):
         values="int >= 0 and <= 100; default: as many as hidden_units has widths, 3 where that is one",
     )
     hidden_units: list[int] = option(
-        [256], "width of each hidden layer", values="n or [n] for every layer, or one n per layer, each >= 1"
+        [256],
+        "width of each hidden layer",
+        values="n or [n] for every layer, or one n per layer, each from 1 to 1,000,000",
     )
     activation: Activation = option(Activation.relu, "after each hidden layer")
     dropout: float = option(0.0, "probability of dropping a hidden unit", ge=0.0, lt=1.0)
-    batch_norm: bool = option(False, "batch normalisation before each activation")
+    batch_norm: bool = option(
+        False,
+        "batch normalisation before each activation; a last mini-batch of a single image, of which there is no"
+        " variance, joins the one before it",
+    )
 
     def __post_init__(self) -> None:
         units = [self.hidden_units] if isinstance(self.hidden_units, int) else self.hidden_units
@@ -196,8 +203,8 @@ class AugmentConfig(OptionGroup):
     scale: float = option(0.0, "largest relative change of size, per axis", ge=0.0, lt=1.0)
     shear: float = option(0.0, "largest shear, degrees either way", ge=0.0, lt=90.0)
     translate: float = option(0.0, "largest shift, pixels either way, per axis", ge=0.0, le=28.0)
-    elastic: float = option(0.0, "elastic distortion (Simard 2003): RMS displacement per axis, pixels", ge=0.0)
-    elastic_sigma: float = option(5.0, "elastic distortion: blur of the displacement field, pixels", gt=0.0)
+    elastic: float = option(0.0, "elastic distortion (Simard 2003): RMS displacement per axis, pixels", ge=0.0, le=28.0)
+    elastic_sigma: float = option(5.0, "elastic distortion: blur of the displacement field, pixels", ge=0.1, le=100.0)
 
     def strengths(self) -> dict[str, float]:
         """The keyword arguments of `augment`; empty where nothing is to be distorted."""
@@ -207,15 +214,19 @@ class AugmentConfig(OptionGroup):
 
 @dataclass
 class TrainerConfig(OptionGroup):
-    max_epochs: int = option(10, "epochs", ge=1)
+    max_epochs: int = option(10, "epochs", ge=1, le=100_000)
     accelerator: Accelerator = option(Accelerator.auto, "auto takes a GPU if there is one")
-    devices: int = option(1, "number of devices; with several, each step takes batch_size images on each", ge=1)
+    devices: int = option(1, "number of devices; with several, each step takes batch_size images on each", ge=1, le=64)
     strategy: Strategy = option(
         Strategy.auto, "how several devices work together (Lightning's strategy)", affects_result=False
     )
     precision: str = option("32-true", "number format, as Lightning names it", choices=PRECISIONS)
     steps_per_execution: int = option(
-        50, "optimiser steps per Lightning batch; changes speed, never the result", ge=1, affects_result=False
+        50,
+        "optimiser steps per Lightning batch; changes speed, never the result",
+        ge=1,
+        le=1_000_000,
+        affects_result=False,
     )
     compile: bool = option(
         False,
@@ -232,9 +243,11 @@ class TrainerConfig(OptionGroup):
         "CPU threads of PyTorch; 0: one for every 250 million operations of a step, at most the cores of the job."
         " Their number changes rounding",
         ge=0,
-        le=1024,
+        le=256,
     )
-    early_stopping: int = option(0, "stop after so many epochs without better validation accuracy; 0: never", ge=0)
+    early_stopping: int = option(
+        0, "stop after so many epochs without better validation accuracy; 0: never", ge=0, le=100_000
+    )
     profiler: Profiler = option(
         Profiler.none, "Lightning's profiler; its output goes to the run folder", affects_result=False
     )
@@ -412,13 +425,25 @@ def _relation_faults(config: Config) -> Iterator[str]:
     if not legal:
         yield f"data.subset={config.data.subset} is out of range: allowed is full, half or a fraction in (0, 1]"
     units, layers = config.model.hidden_units, config.model.hidden_layers
-    if min(units, default=0) < 1:
-        yield f"model.hidden_units={units} is out of range: give at least one width, each >= 1"
+    if min(units, default=0) < 1 or max(units) > MOST_UNITS:
+        yield f"model.hidden_units={units} is out of range: give at least one width, each from 1 to {MOST_UNITS:,}"
     elif layers > 0 and len(units) not in (1, layers):
         yield (
             f"model.hidden_units={units} has {len(units)} widths but model.hidden_layers={layers}: "
             f"give one width for all layers or {layers} of them"
         )
+    yield from _trainer_faults(config)
+    if config.model.batch_norm and layers > 0 and config.data.batch_size == 1:
+        yield (
+            "data.batch_size=1 with model.batch_norm=true: a single image has no variance to normalise by; "
+            "use data.batch_size=2 or more, or model.batch_norm=false"
+        )
+    yield from _reference_faults(config)
+    if config.name is not None and not re.fullmatch(r"\w[\w.+-]*", config.name):
+        yield f"name={config.name!r} is no plain folder name: use letters, digits, '_', '-', '.' and '+'"
+
+
+def _trainer_faults(config: Config) -> Iterator[str]:
     if config.trainer.early_stopping and config.data.val_size == 0:
         yield (
             f"trainer.early_stopping={config.trainer.early_stopping} needs validation images but data.val_size=0: "
@@ -429,5 +454,16 @@ def _relation_faults(config: Config) -> Iterator[str]:
             f"trainer.compile=true is for one device but trainer.devices={config.trainer.devices}: "
             "use trainer.devices=1 or trainer.compile=false"
         )
-    if config.name is not None and not re.fullmatch(r"\w[\w.+-]*", config.name):
-        yield f"name={config.name!r} is no plain folder name: use letters, digits, '_', '-', '.' and '+'"
+
+
+def _reference_faults(config: Config) -> Iterator[str]:
+    accuracy = config.reference.test_accuracy
+    if accuracy is not None and not 0 <= accuracy <= 1:
+        yield f"reference.test_accuracy={accuracy} is out of range: allowed is a part of one, or null"
+    for score in ("f1", "precision", "recall"):
+        stated = getattr(config.reference, f"{score}_per_class")
+        if stated and (len(stated) != 10 or not all(0 <= value <= 1 for value in stated)):
+            yield (
+                f"reference.{score}_per_class={stated} is out of range: "
+                "allowed is a part of one for each of digits 0 to 9, or []"
+            )

@@ -9,7 +9,7 @@ from mnist_mlp.analysis.collect import summarize
 from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.planning import planned
 from mnist_mlp.analysis.summary import write_summary
-from mnist_mlp.errors import UserError
+from mnist_mlp.console import command
 from mnist_mlp.reporting.means import FOLDER as MEANS
 from mnist_mlp.reporting.means import write_means
 from mnist_mlp.reporting.page import find_runs, write_page
@@ -20,25 +20,28 @@ from mnist_mlp.runs.folder import RunFolder
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.report` and of the script `mnist-mlp-report`."""
     given = parser().parse_args(arguments)
+    with command():
+        write_report(given)
+
+
+def write_report(given: argparse.Namespace) -> None:
+    """Write what was asked for: the page, and for one sweep its tables."""
     sweep = given.paths[0] if len(given.paths) == 1 else None
     target = given.output or (sweep or Path()) / "report.html"
-    try:
-        if given.plan is not None:
-            print("\n".join(planned(summarize(find_runs(given.paths)), given.plan)))
-            return
-        if given.publish is not None:
-            print(*publish(find_runs(given.paths), given.publish), sep="\n")
-            return
-        print(write_page(given.paths, target))
-        if sweep is not None and not is_run(sweep):
-            summary = write_summary(sweep)
-            print(sweep / "summary.csv", sweep / "summary.md", sep="\n")
-            if summary is not None and (digits := write_digits(sweep, summary)):
-                print(digits)
-            if summary is not None and write_means(sweep, summary):
-                print(sweep / MEANS)
-    except (UserError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+    if given.plan is not None:
+        print("\n".join(planned(summarize(find_runs(given.paths)), given.plan)))
+        return
+    if given.publish is not None:
+        print(*publish(find_runs(given.paths), given.publish), sep="\n")
+        return
+    print(write_page(given.paths, target))
+    if sweep is not None and not is_run(sweep):
+        summary = write_summary(sweep)
+        print(sweep / "summary.csv", sweep / "summary.md", sep="\n")
+        if summary is not None and (digits := write_digits(sweep, summary)):
+            print(digits)
+        if summary is not None and write_means(sweep, summary):
+            print(sweep / MEANS)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -44,14 +44,19 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
-def idx_root(tmp_path: Path) -> Path:
+def idx_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `data.root` with 300 made-up training and 100 test digits in torchvision's layout."""
-    raw = tmp_path / "digits" / "MNIST" / "raw"
+    return write_digits(tmp_path_factory.mktemp("digits"))
+
+
+def write_digits(root: Path) -> Path:
+    """300 made-up training and 100 test digits below a folder, in torchvision's layout; the folder."""
+    raw = root / "MNIST" / "raw"
     for split, count, seed in (("train", 300, 0), ("t10k", 100, 1)):
         images, labels = made_up_digits(count, seed)
         write_idx(raw / f"{split}-images-idx3-ubyte", images)
         write_idx(raw / f"{split}-labels-idx1-ubyte", labels)
-    return tmp_path / "digits"
+    return root
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from mnist_mlp.config import (
     ModelConfig,
     OptimConfig,
     Optimizer,
+    ReferenceConfig,
     TrainerConfig,
     non_result_keys,
     options,
@@ -256,3 +257,29 @@ def test_the_environment_says_where_the_digits_are(monkeypatch: pytest.MonkeyPat
     assert composed("data.root=here").data.root == "here"
     monkeypatch.delenv("MNIST_MLP_DATA")
     assert Config().data.root == composed().data.root == "./data"
+
+
+def test_batch_norm_needs_more_than_one_image_per_step() -> None:
+    with pytest.raises(UserError, match=r"^data\.batch_size=1 with model\.batch_norm=true: .* use data\.batch_size=2"):
+        config_with({"data.batch_size": 1, "model.batch_norm": True})
+    config_with({"data.batch_size": 1, "model.batch_norm": True, "model.hidden_layers": 0})  # has no batch norm
+
+
+@pytest.mark.parametrize(
+    "reference", [{"f1_per_class": [0.9]}, {"recall_per_class": [1.5] * 10}, {"precision_per_class": [math.nan] * 10}]
+)
+def test_published_scores_are_ten_parts_of_one(reference: dict[str, list[float]]) -> None:
+    with pytest.raises(UserError, match=r"^reference\.\w+_per_class=.*allowed is a part of one for each of digits"):
+        Config(reference=ReferenceConfig(**reference))
+
+
+@pytest.mark.parametrize("accuracy", [-0.1, 98.0, math.nan])
+def test_a_published_accuracy_is_a_part_of_one(accuracy: float) -> None:
+    with pytest.raises(UserError, match=r"^reference\.test_accuracy=.*allowed is a part of one, or null"):
+        Config(reference=ReferenceConfig(test_accuracy=accuracy))
+
+
+def test_a_message_is_one_line_whatever_was_given() -> None:
+    with pytest.raises(UserError) as caught:
+        config_with({"data.subset": "a\nb\r\x1b[31m\u2028"})
+    assert "data.subset=a\\nb\\r\\x1b[31m\\u2028 is" in str(caught.value)

@@ -29,10 +29,10 @@ Runs = Mapping[str, Sequence[Job]]
 
 def decide(claim: Claim, runs: Runs) -> str | None:
     """A claim and its verdict in a sentence; None where the runs that it is about are missing."""
-    for kind, rule in KINDS.items():
-        if kind in claim:
-            return rule(claim, runs)
-    return None
+    try:
+        return next((rule(claim, runs) for kind, rule in KINDS.items() if kind in claim), None)
+    except (KeyError, TypeError, ValueError) as error:  # a claim is text that somebody wrote
+        return f"{claim.get('claim', 'A claim')}: cannot be decided ({type(error).__name__}: {error})."
 
 
 FREE = frozenset({"seed", "experiment", "trainer.accelerator", "trainer.threads", "trainer.compile"})

@@ -1,5 +1,6 @@
 """The runs of a sweep, read from their folders alone: what varies, and the rows of the comparison."""
 
+import os
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from mnist_mlp.analysis.comparison import Comparison, Outcome, compare, correct, outcomes
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import flatten, short_names, value_text
 
@@ -29,7 +31,11 @@ EXCLUDED_KEYS = re.compile(
 
 @dataclass(frozen=True)
 class Job:
-    """A run folder in a comparison. status: finished, diverged, failed or unfinished; settings have dotted keys."""
+    """A run folder in a comparison. settings: with dotted keys.
+
+    status: finished, diverged, failed, unfinished or unreadable.
+    reason: why it failed or cannot be read.
+    """
 
     folder: Path
     status: str
@@ -40,7 +46,9 @@ class Job:
 
     @property
     def seed(self) -> int:
-        return int(self.settings.get("seed", 0))
+        """0 where a job failed for a seed that is no number."""
+        seed = self.settings.get("seed", 0)
+        return seed if isinstance(seed, int) else 0
 
 
 @dataclass
@@ -94,37 +102,62 @@ class Summary:
 
 
 def load_job(path: Path) -> Job | None:
-    """The run in a folder; None if no run has ever started there."""
+    """The run in a folder, "unreadable" where a file that matters cannot be read; None if no run ever started there."""
     folder = RunFolder(path)
-    failure, run = folder.failure(), folder.run()
     try:
-        result = folder.result()
-    except ValueError:
-        result = None
-    # first: resuming a job removes its failure, so one beside a result is the newer of the two
-    if failure is not None and failure.keys() >= {"reason", "config"}:
-        return Job(path, "failed", flatten(failure["config"]), reason=failure["reason"])
-    if result is not None:
-        return Job(path, result.status, flatten(result.config), result, "", result.fingerprint)
-    return Job(path, "unfinished", flatten(run["config"])) if run is not None else None
+        # first: resuming a job removes its failure, so one beside a result is the newer of the two
+        if (failure := folder.failure()) is not None:
+            return Job(path, "failed", flatten(failure["config"]), reason=failure["reason"])
+        if (result := folder.result()) is not None:
+            settings = _with_digest(result.config, result.data)
+            return Job(path, result.status, settings, result, "", result.fingerprint)
+        run = folder.run()
+    except UnreadableFileError as error:
+        return Job(path, "unreadable", _settings(folder), reason=f"{path.name}: {error.reason}")
+    return Job(path, "unfinished", _with_digest(run["config"], run.get("data", {}))) if run is not None else None
+
+
+def _with_digest(config: JSON, data: JSON) -> JSON:
+    """The settings and the digest of the digits, so that runs on different ones are never taken for repetitions."""
+    return flatten(config) | {"data.digest": data.get("digest")}
+
+
+def _settings(folder: RunFolder) -> JSON:
+    """The settings in run.json; none where that cannot be read either."""
+    try:
+        run = folder.run()
+    except UnreadableFileError:
+        return {}
+    return flatten(run["config"]) if run else {}
 
 
 def find_jobs(paths: Iterable[Path]) -> list[Job]:
     """The runs in these folders and below them, at any depth, but not in hidden folders."""
     found: dict[Path, Job] = {}
     for path in paths:
-        marks = [mark for name in RunFolder.MARKER_FILES for mark in path.rglob(name)]
-        for folder in sorted({mark.parent for mark in marks}):
-            hidden = any(part.startswith(".") for part in folder.relative_to(path).parts)
-            if not hidden and (job := load_job(folder)) is not None:
+        for folder in sorted(_run_folders(path)):
+            if (job := load_job(folder)) is not None:
                 found.setdefault(folder.resolve(), job)
     return list(found.values())
 
 
+def _run_folders(path: Path) -> Iterator[Path]:
+    """A folder that vanishes or that may not be read meanwhile is passed over."""
+    for folder, below, files in os.walk(path):
+        below[:] = [name for name in below if not name.startswith(".")]
+        if not set(files).isdisjoint(RunFolder.MARKER_FILES):
+            yield Path(folder)
+
+
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
     """Dotted keys whose values differ between jobs. The unresolved `auto` of a failed job differs from no value."""
+    jobs = [job for job in jobs if job.settings]  # of an unreadable one they may be unknown
     keys = dict.fromkeys(key for job in jobs for key in job.settings if not EXCLUDED_KEYS.fullmatch(key))
-    return [key for key in keys if len({value_text(job.settings.get(key)) for job in jobs} - {"auto"}) > 1]
+    return [key for key in keys if len({value_text(job.settings.get(key)) for job in jobs} - _unknown(key)) > 1]
+
+
+def _unknown(key: str) -> set[str]:
+    return {"auto", "-"} if key == "data.digest" else {"auto"}
 
 
 def summarize(jobs: Sequence[Job]) -> Summary:
@@ -136,7 +169,8 @@ def summarize(jobs: Sequence[Job]) -> Summary:
         keys.insert(0, "data.source")  # figures on the sample are always marked as such
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        groups.setdefault(tuple(value_text(job.settings.get(key)) for key in keys), []).append(job)
+        alone = (str(job.folder),) if job.status == "unreadable" else ()
+        groups.setdefault((*alone, *(value_text(job.settings.get(key)) for key in keys)), []).append(job)
     notes = [note for members in groups.values() for note in _drop_copies(members)]
     rows = [_row(keys, sorted(members, key=lambda job: job.seed)) for members in groups.values()]
     done = [row for row in rows if row.values["test_accuracy"]]

@@ -29,6 +29,8 @@ def diagnosis(status: str, reason: str, planned: int | None, curves: Mapping[str
     done = len(curves.get("epoch", ()))
     if status == "failed":
         return f"Failed: {reason or 'no reason was written'}."
+    if status == "unreadable":
+        return f"Unreadable: {reason}."
     if status == "unfinished":
         return f"Unfinished: {done} of {planned or '?'} epochs are done; the same command goes on."
     if status == "diverged":

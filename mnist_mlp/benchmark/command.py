@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.files import write_json
@@ -17,6 +18,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.benchmark` and of the script `mnist-mlp-benchmark`."""
     began = time.time()
     given = parser().parse_args(arguments)
+    with command():
+        run(given, began)
+
+
+def run(given: argparse.Namespace, began: float) -> None:
+    """What the command does; began: when its process was asked to (seconds since 1970)."""
     with quick_start():  # --help is answered without torch
         from mnist_mlp.benchmark.measure import alone, measure, setup_of
         from mnist_mlp.benchmark.table import table
@@ -31,8 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = measure(given, setup)
         print(table(report))
         write_json(given.output, report)
-    except (UserError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("\ninterrupted") from None
     print(given.output)

@@ -18,7 +18,8 @@ from mnist_mlp.benchmark.baselines import BASELINES, Setup, images_of
 from mnist_mlp.errors import UserError
 from mnist_mlp.models.mlp import layer_sizes
 from mnist_mlp.runs.environment import environment
-from mnist_mlp.training.threads import cores_of_job, step_work, threads_for
+from mnist_mlp.training.processes import cores_of_job
+from mnist_mlp.training.threads import step_work, threads_for
 from mnist_mlp.training.trainer import choose_accelerator
 
 KIBIBYTE = 1 if sys.platform == "darwin" else 1024

@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_mlp import __version__
@@ -21,7 +22,9 @@ from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder, trials_s
 from mnist_mlp.cli.help import help_text
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
-from mnist_mlp.closed_pipe import quiet_closed_pipe
+from mnist_mlp.console import error_line
+from mnist_mlp.interruption import Interrupted, exit_code
+from mnist_mlp.runs.lock import LOCK_FILE
 
 Job = Callable[[DictConfig], Any]
 
@@ -35,12 +38,13 @@ def register() -> None:
     OmegaConf.register_new_resolver("trials_so_far", trials_so_far, replace=True, use_cache=True)
 
 
-def launch(job: Job, after_sweep: Callable[[Path], int]) -> None:
+def launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:
     """Run a job, or a sweep of it, under Hydra; a mistake in the settings ends in one line on stderr and exit code 1.
 
-    after_sweep gets the sweep's folder, however the sweep ended, and returns the exit code. --help is answered here:
-    Hydra would first compose the configuration and copy its whole store for every group. So are the values that bash
-    may complete: of an Enum, Hydra offers the default alone.
+    after_sweep gets the sweep's folder, however the sweep ended, and returns the exit code. stopped is called where a
+    signal came while jobs ran in other processes. --help is answered here: Hydra would first compose the configuration
+    and copy its whole store for every group. So are the values that bash may complete: of an Enum, Hydra offers the
+    default alone.
     """
     given = sys.argv[1:]
     if {"-h", "--help"} & set(given):
@@ -50,24 +54,25 @@ def launch(job: Job, after_sweep: Callable[[Path], int]) -> None:
     elif "query=bash" in given and (offers := value_offers(os.environ.get("COMP_LINE", ""))) is not None:
         print(" ".join(offers))
     else:
-        with quiet_closed_pipe():
-            _launch(job, after_sweep)
+        _launch(job, after_sweep, stopped)
 
 
-def _launch(job: Job, after_sweep: Callable[[Path], int]) -> None:
+def _launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:
     register()
-    PreflightCallback.sweep = None
+    PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
     try:
-        code = _run_hydra(job)
+        code = _run_hydra(job, stopped)
     finally:
         if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
             code = after_sweep(PreflightCallback.sweep) or code
+        if PreflightCallback.lock is not None:
+            PreflightCallback.lock.release()
     if code:
         sys.exit(code)
 
 
-def _run_hydra(job: Job) -> int:
+def _run_hydra(job: Job, stopped: Callable[[BaseException], None]) -> int:
     """The exit code of Hydra's own work; exceptions of the job itself pass through."""
     started = False
 
@@ -81,14 +86,15 @@ def _run_hydra(job: Job) -> int:
     with _full_errors() as asked_for_traceback:
         try:
             application()
-        except KeyboardInterrupt:  # while jobs ran in other processes
-            print("\ninterrupted", file=sys.stderr)
-            return 130
+        except (Interrupted, KeyboardInterrupt) as stop:  # while jobs ran in other processes, which end with it
+            stopped(stop)
+            return exit_code(stop)
         except Exception as error:
-            if started or asked_for_traceback:
+            outside = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
+            if asked_for_traceback or (started and not outside):
                 raise
             _remove_empty_sweep()
-            sys.exit(f"error: {explain(error)}")
+            sys.exit(f"error: {error_line(error) if outside else explain(error)}")
     return 0
 
 
@@ -107,5 +113,5 @@ def _full_errors() -> Iterator[bool]:
 def _remove_empty_sweep() -> None:
     """Remove the folder of a sweep of which nothing has started."""
     sweep = PreflightCallback.sweep
-    if sweep is not None and [path.name for path in sweep.glob("*")] == ["multirun.yaml"]:
+    if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
         shutil.rmtree(sweep)

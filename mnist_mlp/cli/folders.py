@@ -1,6 +1,7 @@
 """Names of run and sweep folders, as the resolvers of conf/config.yaml."""
 
 import hashlib
+import os
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.runs.settings import short_names
 
+SWEPT_KEYS = "MNIST_MLP_SWEPT_KEYS"
+"""Environment variable with the keys that the sweep varies, since jobs may run in other processes."""
 NAME_LENGTH = 180
 """Longest job name; file systems allow 255 bytes."""
 
@@ -30,10 +33,12 @@ def sweep_folder(name: str | None) -> str:
 def job_folder(overrides: Sequence[str]) -> str:
     """A job's folder from its overrides: readable, the same in whatever order they were given, without "=".
 
+    An option that does not affect the result is part of the name only where the sweep varies it: one folder, one job.
     Short enough for any file system; a hash tells names apart from which characters had to be dropped.
     """
     pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
-    pairs = [(key, value) for key, value in pairs if key not in non_result_keys() | {"search"}]
+    silent = (non_result_keys() | {"search"}) - set(os.environ.get(SWEPT_KEYS, "").split(","))
+    pairs = [(key, value) for key, value in pairs if key not in silent]
     short = short_names([key for key, _ in pairs])
     exact = "_".join(f"{short[key]}-{value}" for key, value in pairs) or "defaults"
     simple = re.sub(r"\[([\w.,-]+)\]", lambda found: found.group(1).replace(",", "-"), exact)

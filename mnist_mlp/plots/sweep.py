@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,7 +162,7 @@ def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str)
     floor = _floor(learnt) if learnt and len(learnt) < len(everything) else None
     for panel, (name, levels) in zip(panels, factors, strict=False):
         _draw_effect(panel, levels, floor)
-        panel.set(xlabel=name)
+        panel.set(xlabel=_plain(name))
     for place, panel in enumerate(panels):
         panel.set_visible(place < len(factors))
         if place % columns == 0:
@@ -219,11 +220,16 @@ def heat_map(
             text = f"{value:.{digits}f}"
             axes.text(column, row, text, ha="center", va="center", fontsize=8.5, color="white" if dark else "#222")
     crowded = sum(map(len, columns)) > 12 * len(columns)
-    axes.set_xticks(range(len(columns)), columns, rotation=30 if crowded else 0, ha="right" if crowded else "center")
+    axes.set_xticks(
+        range(len(columns)),
+        [_plain(name) for name in columns],
+        rotation=30 if crowded else 0,
+        ha="right" if crowded else "center",
+    )
     axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
-    axes.set(ylabel=labels[0], xlabel=labels[1])
+    axes.set(ylabel=_plain(labels[0]), xlabel=_plain(labels[1]))
     axes.tick_params(length=0)
-    figure.colorbar(image, ax=axes, shrink=0.95, pad=0.015).set_label(labels[2])
+    figure.colorbar(image, ax=axes, shrink=0.95, pad=0.015).set_label(_plain(labels[2]))
     return figure
 
 
@@ -254,7 +260,9 @@ def costs(groups: Sequence[Group], quantity: str) -> Figure:
 def svg(figure: Figure) -> bytes:
     """The content of an SVG file, with text as paths so that it looks the same everywhere."""
     content = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(content)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # a box stands for it
+        FigureCanvasSVG(figure).print_svg(content)
     return content.getvalue()
 
 
@@ -267,4 +275,10 @@ def pdf(figure: Figure) -> bytes:
 
 
 def _short(text: str, most: int = 64) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return _plain(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
+def _plain(text: str) -> str:
+    """The text for matplotlib to show as it is: no formula, no hidden label, no letter that cannot be drawn."""
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown

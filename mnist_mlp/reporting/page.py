@@ -116,9 +116,10 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     if len(jobs) > 1:
         yield "What varies", "; ".join(_levels(jobs, varying)) or "nothing"
     told = {*varying, "seed", "data.source"}
-    fixed = [f"{key}={value}" for key, value in changed(jobs[0].settings) if key not in told]
+    known = next((job.settings for job in jobs if job.settings), {})
+    fixed = [f"{key}={value}" for key, value in changed(known) if key not in told]
     name = "The same in all" if len(jobs) > 1 else "Settings"
-    yield name, f"{', '.join(fixed)}; otherwise defaults" if fixed else "defaults"
+    yield name, f"{', '.join(fixed)}; otherwise defaults" if fixed else "defaults" if known else "unknown"
     results = [job.result for job in jobs if job.result is not None]
     yield "Data", "; ".join(_data(results)) or "unknown"
     measured = [result.environment for result in results]
@@ -149,10 +150,17 @@ def _distinct(texts: Iterable[str]) -> str:
 
 
 def _dates(jobs: Sequence[Job]) -> str:
-    files = [file for job in jobs if (file := RunFolder(job.folder).result_file).is_file()]
-    days = sorted({_time(file.stat().st_mtime)[:10] for file in files})
+    times = [_modified(RunFolder(job.folder).result_file) for job in jobs]
+    days = sorted({_time(seconds)[:10] for seconds in times if seconds is not None})
     ran = f"runs finished {' to '.join(dict.fromkeys((days[0], days[-1])))}; " if days else ""
     return f"{ran}page made {_time(datetime.now(timezone.utc).timestamp())}"
+
+
+def _modified(file: Path) -> float | None:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # another process has moved it since it was found
+        return None
 
 
 def _time(seconds: float) -> str:

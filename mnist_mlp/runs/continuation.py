@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.files import JSON, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import complete_settings
 
@@ -17,6 +17,18 @@ def epochs_alone_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> bo
     return old.get(EPOCHS) != new.get(EPOCHS) and {**old, EPOCHS: 0} == {**new, EPOCHS: 0}
 
 
+def goes_on(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a run goes on as another that has more epochs. before, now: what run.json says of them."""
+    old, new = (int(one["config"]["trainer"]["max_epochs"]) for one in (before, now))
+    constant = now["config"]["optim"]["schedule"] == "constant"
+    same = _digest(before) == _digest(now) and epochs_alone_differ(before["config"], now["config"])
+    return same and constant and old < new
+
+
+def _digest(run: Mapping[str, Any]) -> object:
+    return run.get("data", {}).get("digest")
+
+
 def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
     """Make the run that is here unfinished again, if `run` is the same one with more epochs; whether it was.
 
@@ -24,7 +36,7 @@ def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
     epochs, where fewer are asked for, or where the last checkpoint is gone.
     """
     before = folder.run()
-    if before is None or not epochs_alone_differ(before["config"], run["config"]):
+    if before is None or _digest(before) != _digest(run) or not epochs_alone_differ(before["config"], run["config"]):
         return False
     old, new = (int(one["config"]["trainer"]["max_epochs"]) for one in (before, run))
     schedule = run["config"]["optim"]["schedule"]
@@ -40,4 +52,5 @@ def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
     if not folder.last_checkpoint.is_file():
         raise UserError(f"{asked}: {folder.last_checkpoint} is gone, from which it would go on; {remedy}")
     folder.result_file.unlink(missing_ok=True)
+    write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
     return True

@@ -7,6 +7,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mnist_mlp.runs.reading import read_text
+from mnist_mlp.runs.schema import LARGEST
+
 Curves = Mapping[str, Sequence[float]]
 """Columns of metrics.csv by name, a number per epoch; NaN where there is none."""
 
@@ -14,8 +17,8 @@ Curves = Mapping[str, Sequence[float]]
 def read_curves(path: Path) -> Curves:
     """The columns of a metrics.csv; empty where there is none or it cannot be read."""
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, csv.Error):
+        rows = list(csv.DictReader(io.StringIO(read_text(path) or "", newline="")))
+    except (ValueError, csv.Error):
         return {}
     return {name: [_number(row.get(name)) for row in rows] for name in (rows[0] if rows else ()) if name}
 
@@ -36,6 +39,7 @@ def _same_length(curves: Sequence[Sequence[float]]) -> list[list[float]]:
 
 def _number(text: str | None) -> float:
     try:
-        return float(text or "nan")
+        value = float(text or "nan")
     except ValueError:
         return math.nan
+    return math.nan if abs(value) > LARGEST else value

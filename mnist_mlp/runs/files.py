@@ -5,7 +5,10 @@ import io
 import json
 import math
 import os
+import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +26,66 @@ def read_json(path: Path) -> JSON | None:
     return content if isinstance(content, dict) else None
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Atomic. Numbers that are not finite become null, since JSON has none."""
-    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
+def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Atomic. Numbers that are not finite become null, since JSON has none. durable: see `write_bytes`."""
+    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n", durable=durable)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Atomic: the file has its old content or the new, never half of it. UTF-8."""
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Atomic: the file has its old content or the new, never half of it. UTF-8. durable: see `write_bytes`."""
+    write_bytes(path, text.encode(), durable=durable)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Atomic."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch.write_bytes(content)
-    os.replace(scratch, path)
+def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
+    """Atomic. durable: the file and its name survive a power cut from the moment this returns (fsync)."""
+    scratch = scratch_file(path)
+    try:
+        write_new(scratch, content, durable=durable)
+        os.replace(scratch, path)
+    except BaseException:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def scratch_file(path: Path) -> Path:
+    """A hidden name beside `path` that no other thread, process or machine will choose."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def is_scratch_file(path: Path) -> bool:
+    """Whether `scratch_file` could have made this name: what a killed process leaves behind."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", path.name) is not None
+
+
+def write_new(path: Path, content: bytes | memoryview, *, durable: bool) -> None:
+    """Write a file that must not exist yet."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Bring what was written to a file onto the disk (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder onto the disk; does nothing on Windows, where a folder cannot be opened."""
+    if os.name == "posix":
+        sync_file(path)
 
 
 def refuse_unwritable(path: Path | None) -> None:

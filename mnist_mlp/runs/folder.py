@@ -1,16 +1,37 @@
 """The run folder: the names in it, and whether a run may start, resume or be returned there."""
 
 import itertools
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import JSON, read_json, write_json, write_text
+from mnist_mlp.runs.files import (
+    JSON,
+    is_scratch_file,
+    sync_file,
+    sync_folder,
+    write_json,
+    write_text,
+)
+from mnist_mlp.runs.lock import LOCK_FILE, FolderLock
+from mnist_mlp.runs.reading import UnreadableFileError, read_object
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import complete_settings, differences
+from mnist_mlp.runs.schema import check_failure, check_result, check_run
+from mnist_mlp.runs.settings import changes
+
+FIGURES = (
+    "confusion_matrix", "confusion_matrix_normalized", "f1_per_class", "calibration", "first_layer",
+    "mistakes", "right",
+)  # fmt: skip
+"""Names of the figures of a run."""
+RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint is kept that a newer one has replaced."""
+    return path.with_name(f"{path.name}.previous")
 
 
 @dataclass(frozen=True)
@@ -77,46 +98,88 @@ class RunFolder:
         return self.path / "classification_report.txt"
 
     def run(self) -> JSON | None:
-        """The content of run.json; None where no run has started here that this package could resume."""
-        run = read_json(self.run_file)
-        return run if run and {"config", "fingerprint"} <= run.keys() else None
+        """The content of run.json; None where no run has started here. UnreadableFileError where it is not a run's."""
+        return self._read(self.run_file, check_run)
 
     def failure(self) -> JSON | None:
-        """The content of failure.json; None where nothing failed."""
-        return read_json(self.failure_file)
+        """The content of failure.json; None where nothing failed. UnreadableFileError where it is something else."""
+        return self._read(self.failure_file, check_failure)
 
     def result(self) -> RunResult | None:
-        """The content of result.json; None for a run that did not finish. ValueError where it cannot be read."""
-        content = read_json(self.result_file)
+        """The content of result.json; None for a run that did not finish. UnreadableFileError where it is no result."""
+        content = self._read(self.result_file, check_result)
         return None if content is None else RunResult.from_json(content)
 
-    def matches(self, run: JSON) -> bool:
-        """Whether the run that started here has the same settings; one that it does not know has its default there."""
-        before = self.run()
-        return before is not None and (
-            before["fingerprint"] == run["fingerprint"]
-            or complete_settings(before["config"]) == complete_settings(run["config"])
-        )
+    def _read(self, path: Path, check: Callable[[JSON], None]) -> JSON | None:
+        content = read_object(path)
+        if content is not None:
+            try:
+                check(content)
+            except ValueError as error:
+                raise UnreadableFileError(path, error) from error
+        return content
+
+    def lock(self) -> FolderLock:
+        """The right to write here; to be acquired."""
+        return FolderLock(self.path)
+
+    def changes(self, run: JSON) -> list[str]:
+        """What decides the result and differs between the run that is here and `run`; empty for the same run, or none.
+
+        Every file is asked that says which run it is of, since they may have been copied from elsewhere.
+        """
+        found = []
+        for path, check in ((self.run_file, check_run), (self.result_file, check_result)):
+            try:
+                one = self._read(path, check)
+            except UnreadableFileError as error:
+                return [error.reason]
+            found.append([] if one is None else changes(one, run))
+        return next(filter(None, found), [])
 
     def refuse_other_settings(self, run: JSON) -> None:
         """UserError, naming the keys that differ, where a run of other settings has started here."""
-        before = self.run()
-        if before is not None and not self.matches(run):
-            changes = differences(complete_settings(before["config"]), complete_settings(run["config"]))
+        if different := self.changes(run):
             raise UserError(
-                f"{self.path} holds a run with other settings ({'; '.join(changes)}): "
+                f"{self.path} holds a run with other settings ({'; '.join(different)}): "
                 "choose another folder, or start over with resume=never"
             )
 
-    def start(self, run: JSON, records: Mapping[str, str]) -> None:
-        """Write run.json. records: further files, text by relative path."""
+    def holds_run(self) -> bool:
+        """Whether a file says that a run of this package has started here; a checkpoint may say so too."""
+        return any(map(self._is_there, (self.run, self.result, self.failure)))
+
+    def _is_there(self, read: Callable[[], object]) -> bool:
+        try:
+            return read() is not None
+        except UnreadableFileError:
+            return False
+
+    def refuse_foreign(self) -> None:
+        """UserError where anything lies here; to be called where it `holds_run` not."""
+        strange = [path.name for path in self._content() if path.name != LOCK_FILE and not is_scratch_file(path)]
+        if strange:
+            shown = ", ".join(sorted(strange)[:3]) + (", ..." if len(strange) > 3 else "")
+            raise UserError(f"{self.path} is not empty and holds no run ({shown}): choose another folder")
+
+    def start(self, run: JSON, records: Mapping[str, str]) -> JSON:
+        """Write run.json where there is none, and the records that are missing; what run.json says then.
+
+        records: further files, text by relative path.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        for litter in filter(is_scratch_file, self._content()):
+            litter.unlink(missing_ok=True)
+        before = self.run()
+        if before is None:
+            write_json(self.run_file, run, durable=True)
         for name, text in records.items():
             target = self.path / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_text(target, text)
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_text(target, text)
         self.forget_failure()
-        write_json(self.run_file, run)
+        return {**run, **before} if before else run
 
     def forget_failure(self) -> None:
         """Remove the record of a failed attempt."""
@@ -131,9 +194,51 @@ class RunFolder:
         return self.path.rename(attic / f"{self.path.name}-{number}")
 
     def clear(self) -> None:
-        """Remove what an earlier run wrote here, and nothing else."""
-        self.result_file.unlink(missing_ok=True)  # first: without it the rest is an unfinished run
-        for path in (self.checkpoints, self.tensorboard, self.figures):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in (self.metrics_file, self.predictions_file, self.report_file, self.run_file):
+        """Remove what an earlier run wrote here, and nothing else. UserError where something cannot be removed."""
+        try:
+            # first: without it the rest is an unfinished run. run.json last: it says that the rest is ours
+            for path in (self.result_file, *list(self._written()), self.run_file):
+                path.unlink(missing_ok=True)
+            for folder in (self.checkpoints, self.tensorboard, self.figures, self.path / ".hydra"):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+            if self.path.is_dir():
+                sync_folder(self.path)
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be removed ({error.strerror}): the run is not started") from error
+
+    def clear_training(self) -> None:
+        """Remove the checkpoints, so that training starts over."""
+        for path in list(self._checkpoint_files()):
             path.unlink(missing_ok=True)
+
+    def sync(self) -> None:
+        """Bring all that the run wrote onto the disk."""
+        for path in self._written():
+            if path.is_file():
+                sync_file(path)
+        for folder in (self.tensorboard, self.figures, self.path):
+            if folder.is_dir():
+                sync_folder(folder)
+
+    def event_files(self) -> list[Path]:
+        """TensorBoard's files."""
+        return sorted(self.tensorboard.glob("events.out.tfevents.*"))
+
+    def _written(self) -> Iterator[Path]:
+        """The files of a run, but for run.json and result.json, whether they exist or not."""
+        yield from self._checkpoint_files()
+        yield from self.event_files()
+        yield from (self.figures / f"{name}.png" for name in FIGURES)
+        yield from (self.metrics_file, self.predictions_file, self.report_file, self.failure_file, self.error_log)
+        yield from (path for kind in ("fit", "test") for path in self.path.glob(f"{kind}-profile*.txt"))
+        yield from (self.path / ".hydra" / name for name in RECORDS)
+        for folder in (self.path, self.checkpoints, self.figures):
+            yield from filter(is_scratch_file, folder.iterdir() if folder.is_dir() else ())
+
+    def _checkpoint_files(self) -> Iterator[Path]:
+        for path in (self.last_checkpoint, self.best_checkpoint):
+            yield from (path, previous(path))
+
+    def _content(self) -> list[Path]:
+        return list(self.path.iterdir()) if self.path.is_dir() else []

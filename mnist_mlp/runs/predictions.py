@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from mnist_mlp.runs.files import write_bytes
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.reading import MOST_BYTES, read_content
+from mnist_mlp.runs.schema import CLASSES
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,13 @@ class Predictions:
 
 
 def read_predictions(folder: RunFolder) -> Predictions | None:
-    """The content of predictions.npz; None where there is none that can be read."""
+    """The content of predictions.npz; None where there is none that can be read. Nothing in it is ever unpickled."""
     found = _read(folder, "truth", "prediction", "probabilities")
     if found is None:
         return None
     truth, predicted, probabilities = found
-    return Predictions(truth.astype(np.int64), predicted.astype(np.int64), np.nan_to_num(probabilities))
+    finite = np.clip(np.nan_to_num(probabilities), 0, 1).astype(np.float32)
+    return Predictions(truth.astype(np.int64), predicted.astype(np.int64), finite)
 
 
 def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
@@ -43,21 +46,40 @@ def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
 
 def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
     try:
-        content = io.BytesIO(folder.predictions_file.read_bytes())  # a path given to np.load stays open where it fails
-        with np.load(content, allow_pickle=False) as file:
-            return [file[name] for name in names]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        content = read_content(folder.predictions_file)
+        return None if content is None else _arrays(content, names)
+    except Exception:  # zipfile, zlib and numpy raise a dozen kinds for damaged files
         return None
 
 
-def write_predictions(folder: RunFolder, truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> None:
-    """Write index, truth, prediction (n,) and probabilities (n, 10) of the test images in file order."""
+def _arrays(content: bytes, names: Sequence[str]) -> list[NDArray[Any]]:
+    if sum(item.file_size for item in zipfile.ZipFile(io.BytesIO(content)).infolist()) > MOST_BYTES:
+        raise ValueError("it unpacks to more than any run writes")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        found = {name: file[name] for name in names}
+    n = len(found["truth"])
+    for name, values in found.items():
+        shape, kinds = ((n, CLASSES), "f") if name == "probabilities" else ((n,), "iu")
+        if not n or values.shape != shape or values.dtype.kind not in kinds:
+            raise ValueError(f"{name} is no array of this kind")
+        if kinds == "iu" and (values.min() < 0 or values.max() >= CLASSES):
+            raise ValueError(f"{name} has other values than digits")
+    return list(found.values())
+
+
+def write_predictions(
+    folder: RunFolder, truth: NDArray[np.int64], predicted: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> None:
+    """Write index, truth, prediction (n,) and probabilities (n, 10) of the test images in file order.
+
+    predicted: from the logits; float32 probabilities can tie where logits do not.
+    """
     content = io.BytesIO()
     np.savez_compressed(
         content,
         index=np.arange(len(truth)),
         truth=truth.astype(np.uint8),
-        prediction=probabilities.argmax(1).astype(np.uint8),
+        prediction=predicted.astype(np.uint8),
         probabilities=probabilities.astype(np.float32),
     )
     write_bytes(folder.predictions_file, content.getvalue())

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.schema import check_result
 
 SCHEMA_VERSION = 1
 
@@ -34,17 +35,14 @@ class RunResult:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "RunResult":
-        """Unknown keys are ignored. ValueError names a missing key, or one of the wrong type."""
+        """Unknown keys are ignored. ValueError names a missing key, or one that does not hold what it should."""
+        check_result(content)
         known = {}
         for item in fields(cls):
             if item.name == "schema_version":
                 known[item.name] = content.get(item.name, SCHEMA_VERSION)
-            elif item.name not in content:
-                raise ValueError(f"result.json has no {item.name!r}")
             else:
                 known[item.name] = content[item.name]
-            if not isinstance(known[item.name], KINDS[item.name]):
-                raise ValueError(f"{item.name!r} in result.json is {type(known[item.name]).__name__}")
         return cls(**known)
 
     def to_json(self) -> JSON:
@@ -55,10 +53,3 @@ class RunResult:
         """A metric by its name, NaN where there is none or it was not finite."""
         value = self.metrics.get(name)
         return float("nan") if value is None else float(value)
-
-
-KINDS: dict[str, type] = {
-    "status": str, "overrides": list, "config": dict, "fingerprint": str, "data": dict, "parameters": int,
-    "epochs": int, "best_epoch": int, "metrics": dict, "per_class": dict, "confusion_matrix": list,
-    "timing": dict, "environment": dict, "schema_version": int,
-}  # fmt: skip

@@ -28,14 +28,34 @@ def complete_settings(config: Mapping[str, Any]) -> JSON:
     return {**settings(to_dict(Config())), **settings(config)}
 
 
-def fingerprint(flat_settings: Mapping[str, Any]) -> str:
-    """A hash of the settings that affect the result: equal settings, equal result."""
-    return hashlib.sha256(json.dumps(flat_settings, sort_keys=True).encode()).hexdigest()[:16]
+def fingerprint(flat_settings: Mapping[str, Any], digest: str | None = None) -> str:
+    """A hash of all that decides a result: the settings that affect it, and the digest of the digits."""
+    digits = {} if digest is None else {"data.digest": digest}
+    return hashlib.sha256(json.dumps({**flat_settings, **digits}, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def describe(config: JSON, overrides: Iterable[str]) -> JSON:
-    """The content of run.json: overrides, config (nested, every `auto` resolved) and fingerprint."""
-    return {"overrides": list(overrides), "config": config, "fingerprint": fingerprint(settings(config))}
+def describe(config: JSON, overrides: Iterable[str], digest: str | None = None) -> JSON:
+    """The content of run.json: overrides, config (nested, every `auto` resolved), fingerprint, digest of the digits."""
+    run = {
+        "overrides": list(overrides),
+        "config": config,
+        "fingerprint": fingerprint(settings(config), digest),
+    }
+    return run if digest is None else {**run, "data": {"digest": digest}}
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What decides the result and differs between two runs, as `differences` gives it; empty where they are the same.
+
+    before, now: the content of a run.json or result.json, or what a checkpoint says of its run. A setting that one of
+    them does not know has its default there.
+    """
+    return differences(_decisive(before), _decisive(now))
+
+
+def _decisive(run: Mapping[str, Any]) -> JSON:
+    digits = {"data.digest": run["data"]["digest"]} if "digest" in run.get("data", {}) else {}
+    return {**complete_settings(run["config"]), **digits}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -30,10 +30,13 @@ FINAL = ("val/accuracy", "test/accuracy", "test/f1_macro", "test/loss")
 
 
 def plot_test_results(
-    result: RunResult, images: NDArray[np.uint8], truth: NDArray[np.int64], probabilities: NDArray[np.float32],
-    weights: NDArray[np.float32],
+    result: RunResult, images: NDArray[np.uint8], truth: NDArray[np.int64], predicted: NDArray[np.int64],
+    probabilities: NDArray[np.float32], weights: NDArray[np.float32],
 ) -> Iterator[tuple[str, plots.Figure]]:  # fmt: skip
-    """Figures of the test by name. images (n, 28, 28), truth (n,), probabilities (n, 10), weights (units, 784)."""
+    """Figures of the test by name.
+
+    images (n, 28, 28), truth and predicted (n,), probabilities (n, 10), weights (units, 784).
+    """
     probabilities, weights = np.nan_to_num(probabilities), np.nan_to_num(weights)  # of a diverged run
     matrix = np.array(result.confusion_matrix)
     accuracy = f"test accuracy {100 * result.metric('test/accuracy'):.2f} %"
@@ -42,7 +45,7 @@ def plot_test_results(
     yield "f1_per_class", plots.class_bars(result.per_class["f1"], "F1 of each digit on test")
     yield "calibration", plots.calibration(truth, probabilities, "Calibration on test")
     yield "first_layer", plots.first_layer(weights, "Weights of the first layer")
-    yield from sample_grids(images, truth, probabilities)
+    yield from sample_grids(images, truth, predicted, probabilities)
 
 
 def write_classification_report(folder: RunFolder, result: RunResult) -> str:
@@ -85,14 +88,15 @@ def write_artifacts(
     folder: RunFolder, writer: SummaryWriter, result: RunResult, digits: Digits, model: DigitClassifier, draw: bool
 ) -> None:
     """Write all files of a tested run but result.json; figures only where `draw`."""
-    truth = digits.test_labels.numpy()
-    probabilities = model.probabilities(digits.test_images).numpy()
-    write_predictions(folder, truth, probabilities)
+    assert model.test_logits is not None
+    truth, logits = digits.test_labels.numpy(), model.test_logits
+    predicted, probabilities = logits.argmax(1).numpy(), logits.softmax(1).numpy()
+    write_predictions(folder, truth, predicted, probabilities)
     report = write_classification_report(folder, result)
     write_texts(writer, result.config, report)
     write_hparams(writer, result)
     if draw:
         first = next(layer for layer in model.mlp.layers if isinstance(layer, Linear))
         weights = first.weight.detach().float().cpu().numpy()
-        drawn = plot_test_results(result, digits.test_images.numpy(), truth, probabilities, weights)
+        drawn = plot_test_results(result, digits.test_images.numpy(), truth, predicted, probabilities, weights)
         write_figures(folder, writer, drawn, result.epochs)

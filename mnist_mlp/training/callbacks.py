@@ -1,6 +1,7 @@
 """What happens after each epoch: metrics.csv, the console, TensorBoard, stopping on divergence."""
 
 import math
+import os
 import sys
 import time
 from functools import cached_property
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from torch import Tensor
-from torch.nn.functional import nll_loss
+from torch.nn.functional import cross_entropy
 
-from mnist_mlp.runs.files import to_csv, write_text
+from mnist_mlp.interruption import begin_block, end_block
+from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.metrics import to_float
@@ -41,9 +43,10 @@ class TestSetMonitor(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DigitClassifier)
-        probabilities = pl_module.probabilities(self._images)
-        loss = nll_loss(probabilities.double().log(), self._labels.cpu())
-        accuracy = (probabilities.argmax(1) == self._labels.cpu()).double().mean()
+        with trainer.precision_plugin.forward_context():  # in the number format of validation and of the final test
+            logits = pl_module.logits(self._images)
+        loss = cross_entropy(logits.double(), self._labels.cpu())
+        accuracy = (logits.argmax(1) == self._labels.cpu()).double().mean()
         self.curve = {"test/loss": loss.item(), "test/accuracy": accuracy.item()}
 
 
@@ -156,6 +159,8 @@ class TensorBoardLog(pl.Callback):
     def __init__(self, folder: RunFolder, log: EpochLog, figures: bool) -> None:
         self._folder, self._log, self._figures = folder, log, figures
         self._purge: int | None = None
+        self._sizes: dict[str, int] = {}
+        self._earlier: set[str] = set()
 
     @cached_property
     def writer(self) -> "SummaryWriter":
@@ -163,12 +168,31 @@ class TensorBoardLog(pl.Callback):
         from torch.utils.tensorboard import SummaryWriter  # deferred: training can start without tensorboard
 
         writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge)
-        writer.add_custom_scalars(CURVES)
+        if not self._earlier:
+            writer.add_custom_scalars(CURVES)
         return writer
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"sizes": self._sizes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._sizes = dict(state_dict["sizes"])
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # an interrupted run may have written points of an epoch that is now repeated: TensorBoard drops them
+        # a TensorBoard that is looking on drops the points of epochs that are now repeated
         self._purge = len(self._log.rows) + 1 if self._log.rows else None
+        if trainer.is_global_zero:
+            self._forget_later_points()
+
+    def _forget_later_points(self) -> None:
+        """Cut off what was written after the checkpoint that training goes on from."""
+        for path in self._folder.event_files():
+            size = self._sizes.get(path.name, 0)
+            if size:
+                os.truncate(path, min(size, path.stat().st_size))
+            else:
+                path.unlink()
+        self._earlier = {path.name for path in self._folder.event_files()}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -188,6 +212,10 @@ class TensorBoardLog(pl.Callback):
             image = plots.pixels(plots.confusion(val["confusion_matrix"].numpy(), title))
             self.writer.add_image("val/confusion_matrix", image, epoch, dataformats="HWC")
         self.writer.flush()
+        for path in self._folder.event_files():
+            if path.name not in self._earlier:
+                sync_file(path)
+            self._sizes[path.name] = path.stat().st_size
 
     def close(self) -> None:
         """Flush and close the event file."""
@@ -224,3 +252,16 @@ def _compile_seconds(module: pl.LightningModule) -> float | None:
     """The time that compiling the step has taken so far; None where it is not compiled."""
     assert isinstance(module, DigitClassifier)
     return module.compiled.seconds if module.compiled else None
+
+
+class FinishBlock(pl.Callback):
+    """Lets a signal wait until the block of steps that runs is done."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        begin_block()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        end_block()
+
+    def on_exception(self, *_: Any) -> None:
+        end_block()

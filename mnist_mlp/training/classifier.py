@@ -1,6 +1,7 @@
 """The LightningModule: input scaling, blocks of optimiser steps, metrics, learning rate."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,9 +14,10 @@ from mnist_mlp.data.images import as_pixels
 from mnist_mlp.data.loader import EVAL_BATCH, BatchBlock, BlockLoader, random_seed, send
 from mnist_mlp.errors import UserError
 from mnist_mlp.models.mlp import MLP
+from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.compile import CompiledStep
 from mnist_mlp.training.lightning_adapter import count_optimizer_steps
-from mnist_mlp.training.metrics import MeanLoss, evaluation_metrics, training_metrics
+from mnist_mlp.training.metrics import KeptLogits, MeanLoss, evaluation_metrics, training_metrics
 from mnist_mlp.training.optimizer import FunctionalOptimizer, make_optimizer
 from mnist_mlp.training.runner import BlockRunner, CUDAGraphRunner, run_eager
 from mnist_mlp.training.schedule import schedule_factor
@@ -61,6 +63,7 @@ class DigitClassifier(pl.LightningModule):
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.train_metrics = training_metrics()
         self.val_metrics, self.test_metrics = evaluation_metrics(), evaluation_metrics(calibration=True)
+        self._kept_logits = KeptLogits()
         self._optim, self._augment, self._seed, self._compile = optim, augment, seed, compile_step
         self._graphs, self._total_steps = cuda_graphs, 0
         self._runner: BlockRunner | None = None
@@ -68,6 +71,8 @@ class DigitClassifier(pl.LightningModule):
         """The compiled step of this training, where it was asked for."""
         self.results: dict[str, dict[str, Tensor]] = {}
         """Latest value of every metric of each split, on the CPU: by split and by name."""
+        self.test_logits: Tensor | None = None
+        """The logits (n, 10) from which the latest test took its metrics, float32 on the CPU, images in file order."""
 
     @classmethod
     def from_config(cls, config: Config) -> "DigitClassifier":
@@ -85,8 +90,11 @@ class DigitClassifier(pl.LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **_: Any) -> "DigitClassifier":  # type: ignore[override]
-        """The classifier that a checkpoint holds, in evaluation mode. Only tensors and primitives are unpickled."""
-        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        """The classifier that a checkpoint holds, in evaluation mode. Only tensors and primitives are unpickled.
+
+        UserError where it cannot be read, or is damaged.
+        """
+        checkpoint = read_checkpoint(Path(checkpoint_path), map_location)
         made = cls._from_hyper_parameters(checkpoint["hyper_parameters"])
         made.load_state_dict(checkpoint["state_dict"])
         return made.eval()
@@ -113,17 +121,20 @@ class DigitClassifier(pl.LightningModule):
         """The most probable digits (n,), int64 on the CPU. images: as for `probabilities`."""
         return self.probabilities(images).argmax(1)
 
-    @torch.no_grad()
     def probabilities(self, images: Any) -> Tensor:
         """The probabilities of the ten digits (n, 10), float32 on the CPU; n is 1 for a single image.
 
         images: numpy or torch, uint8 or floats in [0, 1], (28, 28) or (n, 28, 28), with or without a channel; UserError
         where that is ambiguous (`as_pixels`).
         """
-        images = as_pixels(images)
+        return self.logits(as_pixels(images)).softmax(1)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """The logits (n, 10) without dropout, float32 on the CPU. images: (n, 28, 28) on the scale 0 to 255."""
         was_training = self.training
         self.eval()
-        parts = [self._scores(part.to(self.device)).float().softmax(1).cpu() for part in images.split(EVAL_BATCH)]
+        parts = [self._scores(part.to(self.device)).float().cpu() for part in images.split(EVAL_BATCH)]
         self.train(was_training)
         return torch.cat(parts)
 
@@ -143,7 +154,8 @@ class DigitClassifier(pl.LightningModule):
         self._evaluate(block, self.val_loss, self.val_metrics)
 
     def test_step(self, block: BatchBlock) -> None:
-        self._evaluate(block, self.test_loss, self.test_metrics)
+        logits = self._evaluate(block, self.test_loss, self.test_metrics)
+        self._kept_logits.update(torch.cat(block.batches), logits)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return make_optimizer(self._optim, self.parameters())
@@ -166,6 +178,8 @@ class DigitClassifier(pl.LightningModule):
         self._log("val", self.val_loss, self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
+        self.test_logits = self._kept_logits.compute().cpu()
+        self._kept_logits.reset()
         self._log("test", self.test_loss, self.test_metrics)
 
     def lr_at(self, step: int) -> float:
@@ -208,11 +222,15 @@ class DigitClassifier(pl.LightningModule):
         assert isinstance(optimizer, torch.optim.Optimizer)
         return optimizer
 
-    def _evaluate(self, block: BatchBlock, loss: MeanLoss, metrics: Any) -> None:
+    def _evaluate(self, block: BatchBlock, loss: MeanLoss, metrics: Any) -> Tensor:
+        """The logits (images in the block, 10), after counting them."""
+        kept = []
         for batch in block.batches:
             labels, logits = block.labels[batch], self(block.images[batch]).float()
             loss.update(cross_entropy(logits, labels)[None], self._sizes(block))
             metrics.update(logits, labels)
+            kept.append(logits)
+        return torch.cat(kept)
 
     @staticmethod
     def _sizes(block: BatchBlock) -> Tensor:

@@ -1,12 +1,13 @@
 """One run from configuration to result: resolve, reuse or start, train, test the best checkpoint, write the result."""
 
 import logging
-import os
 import statistics
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -16,6 +17,7 @@ from mnist_mlp.config import Config, to_dict
 from mnist_mlp.data.datamodule import DigitData
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.errors import UserError
+from mnist_mlp.interruption import Interrupted
 from mnist_mlp.models.mlp import layer_sizes
 from mnist_mlp.runs.continuation import reopen_for_more_epochs
 from mnist_mlp.runs.environment import environment
@@ -23,11 +25,15 @@ from mnist_mlp.runs.files import JSON, finite, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import describe
-from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
+from mnist_mlp.training.callbacks import EpochLog, FinishBlock, StopOnDivergence, TensorBoardLog, TestSetMonitor
+from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
+from mnist_mlp.training.lightning_adapter import end_other_ranks
+from mnist_mlp.training.memory import check_memory
 from mnist_mlp.training.metrics import to_float
-from mnist_mlp.training.threads import cores_of_job, cpu_threads, step_work, threads_for
+from mnist_mlp.training.processes import cores_of_job, launcher_variables, process_rank
+from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
 TEST_SCALARS = (
@@ -43,7 +49,6 @@ class _Request:
     folder: RunFolder
     digits: Digits
     run: JSON
-    environment: JSON
     sweep_place: str | None
 
     @property
@@ -67,16 +72,18 @@ def fit(
     and a run of other settings in its folder is archived instead of refused. callbacks: further Lightning callbacks.
     UserError says what the user can correct; then nothing was written.
     """
-    with quiet_lightning(), cpu_threads(config.trainer.threads or _threads_of(config)):
+    devices = config.trainer.devices
+    threads = cpu_threads(config.trainer.threads or _threads_of(config))
+    with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
+        is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
-        earlier = _reuse_or_archive(request) if _is_main() else None
-        if earlier is not None:
+        if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
             return earlier
         data = DigitData.from_config(config, request.digits)
         torch.manual_seed(config.seed)
         model = DigitClassifier.from_config(config)
-        if _is_main():
-            _start(request, data, model, records or {})
+        if is_main:
+            request = _start(request, data, model, records or {})
         return _train_and_test(request, data, model, callbacks)
 
 
@@ -84,46 +91,70 @@ def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_
     accelerator = choose_accelerator(config)
     if config.trainer.compile:
         check_compiler(accelerator)
+    check_memory(config, accelerator)
     digits = load_digits(config.data.source.value, config.data.root)
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
-    measured_on = environment(device, torch.get_num_threads())
-    return _Request(config, folder, digits, describe(resolved, overrides), measured_on, sweep_place)
+    run = describe(resolved, overrides, digits.digest)
+    run["environment"] = environment(device, torch.get_num_threads())
+    return _Request(config, folder, digits, run, sweep_place)
 
 
-def _reuse_or_archive(request: _Request) -> RunResult | None:
-    """The result of a finished run of the same settings. Other settings are refused, in a sweep archived."""
-    folder, run, place = request.folder, request.run, request.sweep_place
-    if request.config.resume != "never" and _goes_on(request):
+def _finished(request: _Request) -> RunResult | None:
+    """The result of a finished run of the same settings and digits."""
+    folder = request.folder
+    if request.config.resume == "never" or folder.changes(request.run):
         return None
-    if place and folder.run() and not folder.matches(run):
-        print(f"{place}: other settings were here; they are now in {folder.archive()}", flush=True)
-    if request.config.resume == "never":
-        return None
-    folder.refuse_other_settings(run)
-    if folder.run() is None:
-        return None
-    folder.forget_failure()
-    return folder.result()
-
-
-def _goes_on(request: _Request) -> bool:
-    """Whether the run that is here goes on to more epochs. In a sweep one that cannot is left to be archived."""
     try:
-        return reopen_for_more_epochs(request.folder, request.run)
-    except UserError:
-        if request.sweep_place is None:
-            raise
-        return False
+        result = folder.result()
+    except ValueError:  # cut off or changed by hand: it is tested again
+        return None
+    if result is not None and folder.failure() is not None:
+        folder.forget_failure()
+    return result
 
 
-def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> None:
+def _claim(request: _Request, held: ExitStack) -> RunResult | None:
+    """Lock the folder for as long as `held` lasts, and see to it that nothing is there but this run's own beginning.
+
+    Other settings are refused, in a sweep archived. The result, where another process has finished the run meanwhile.
+    """
+    folder, run, place = request.folder, request.run, request.sweep_place
+    while True:
+        lock = folder.lock().acquire(partial(_tell_waiting, place) if place else None)
+        held.callback(lock.release)
+        if (earlier := _finished(request)) is not None:
+            return earlier
+        refuse_foreign(folder)
+        try:
+            if request.config.resume != "never" and reopen_for_more_epochs(folder, run):
+                return None
+            if request.config.resume != "never" or place:
+                folder.refuse_other_settings(run)
+                checkpoint_to_resume(folder, run)
+            return None
+        except UserError:
+            if not place:
+                raise
+            archived = folder.archive()
+            lock.moved(archived)
+            lock.release()
+            print(f"{place}: other settings were here; they are now in {archived}", flush=True)
+
+
+def _tell_waiting(place: str, holder: str) -> None:
+    print(f"{place}: waiting for {holder}, which writes into this folder", flush=True)
+
+
+def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> _Request:
+    """Write run.json, or take up what it says of the run's beginning."""
     if request.config.resume == "never":
         request.folder.clear()
-    request.folder.start(request.run, records)
+    run = request.folder.start(request.run, records)
     if request.sweep_place is None:
-        print(_summary(request.run, data, model), flush=True)
+        print(_summary(run, data, model), flush=True)
+    return replace(request, run=run)
 
 
 def _train_and_test(
@@ -133,38 +164,47 @@ def _train_and_test(
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
     log, divergence = EpochLog(folder, config.trainer.progress, request.sweep_place, monitor), StopOnDivergence()
     board = TensorBoardLog(folder, log, config.trainer.figures)
-    own = [callback for callback in (monitor, log, board, divergence) if callback is not None]
+    identity = RunIdentity(request.run)
+    own = [one for one in (monitor, log, board, divergence, identity, FinishBlock()) if one is not None]
     trainer = build_trainer(config, folder, request.accelerator, counts["val"] > 0, [*own, *callbacks])
     _train(request, trainer, data, model)
     best_epoch = _test_best(folder, trainer, data, model)
     result = RunResult(
         status="diverged" if divergence.diverged else "finished",
-        **request.run,
-        data={"source": digits.source, **counts},
+        **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment")},
+        data={"source": digits.source, "digest": digits.digest, **counts},
         parameters=count_parameters(model),
         **finite(_measurements(model, log.rows, best_epoch, counts["train"])),
-        environment=request.environment,
     )
     if trainer.is_global_zero:
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
 
         write_artifacts(folder, board.writer, result, digits, model, config.trainer.figures)
         board.close()
-        write_json(folder.result_file, result.to_json())
+        folder.sync()  # so that a result on the disk means that all the rest is there too
+        write_json(folder.result_file, result.to_json(), durable=True)
     return result
 
 
 def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> None:
-    last = request.folder.last_checkpoint
-    unfinished = last if last.is_file() else None
-    if unfinished and request.sweep_place is None and trainer.is_global_zero:
-        print(f"Resuming from {unfinished}", flush=True)
-    trainer.fit(model, datamodule=data, ckpt_path=unfinished, weights_only=True)
+    checkpoint, damaged = checkpoint_to_resume(request.folder, request.run)
+    if trainer.is_global_zero:
+        for line in damaged:
+            print(f"{line}: {'going on from the one before' if checkpoint else 'starting over'}", flush=True)
+        if checkpoint is None:
+            request.folder.clear_training()
+        elif request.sweep_place is None:
+            print(f"Resuming from {checkpoint}", flush=True)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted:
+        end_other_ranks(trainer)
+        raise
 
 
 def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> int:
     """Test the chosen checkpoint; its epoch, from 1."""
-    chosen = torch.load(folder.best_checkpoint, weights_only=True)
+    chosen = read_checkpoint(folder.best_checkpoint)
     model.load_state_dict(chosen["state_dict"])  # not ckpt_path=, which would wind the callbacks back to that epoch
     trainer.test(model, datamodule=data, verbose=False)
     return int(chosen["epoch"]) + 1
@@ -175,9 +215,20 @@ def _threads_of(config: Config) -> int:
     return threads_for(step_work(sizes, config.data.batch_size), cores_of_job())
 
 
-def _is_main() -> bool:
-    """The other processes of a DDP run follow this one's decisions."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+@contextmanager
+def _quiet_writers() -> Iterator[None]:
+    """TensorBoard's writing thread prints no traceback of an OSError: this thread gets it with its next write."""
+    before = threading.excepthook
+
+    def report(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            before(arguments)
+
+    threading.excepthook = report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 tests/training/test_lightning_adapter.py fails where a new version of Lightning no longer has what is used here.
 """
 
+import signal
 from typing import Any
 
 import pytorch_lightning as pl
@@ -34,3 +35,20 @@ def step_progress(module: pl.LightningModule) -> Any:
         return module.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
     except AttributeError:
         return None
+
+
+def leave_signals_alone(trainer: pl.Trainer) -> None:
+    """Keep Lightning from handling SIGTERM: on several devices its handler waits for ranks that do not answer.
+
+    Where that cannot be done, its handler calls ours as well.
+    """
+    connector = getattr(trainer, "_signal_connector", None)
+    if connector is not None:
+        connector.register_signal_handlers = lambda: None
+
+
+def end_other_ranks(trainer: pl.Trainer) -> None:
+    """End the processes that this one has started for the other devices; they wait for it otherwise."""
+    kill = getattr(trainer.strategy.launcher, "kill", None)
+    if kill is not None:
+        kill(getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -17,6 +17,7 @@ from torchmetrics.classification import (
     MulticlassPrecision,
     MulticlassRecall,
 )
+from torchmetrics.utilities.data import dim_zero_cat
 
 from mnist_mlp.models.mlp import CLASSES
 
@@ -40,6 +41,41 @@ class MeanLoss(Metric):
 
     def compute(self) -> Tensor:
         return self.total / self.count
+
+
+class KeptLogits(Metric):
+    """The logits of every evaluated image, in the order of the images' places whatever rank saw them."""
+
+    full_state_update = False
+    places: list[Tensor]
+    logits: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("places", [], dist_reduce_fx="cat")
+        self.add_state("logits", [], dist_reduce_fx="cat")
+
+    def update(self, places: Tensor, logits: Tensor) -> None:
+        """places: (b,) where the images stand in their file; logits: (b, 10)."""
+        self.places.append(places)
+        self.logits.append(logits)
+
+    def compute(self) -> Tensor:
+        """(n, 10)."""
+        order = dim_zero_cat(self.places).argsort()
+        return dim_zero_cat(self.logits)[order]
+
+
+class CalibrationError(MulticlassCalibrationError):
+    """torchmetrics' calibration error, from logits.
+
+    torchmetrics takes a batch for probabilities where all its values happen to lie in [0, 1]; here the softmax is
+    always taken.
+    """
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """preds: (b, 10) logits; target: (b,) digits."""
+        super().update(preds.softmax(1), target)
 
 
 # validate_args costs a device synchronisation per update, and the inputs are our own network's and checked files'
@@ -70,7 +106,7 @@ def evaluation_metrics(calibration: bool = False) -> MetricCollection:
     metrics["confusion_matrix"] = MulticlassConfusionMatrix(**_OPTIONS)
     groups = [["accuracy"], [f"{name}{end}" for name in counted for end in ("_macro", "")], ["confusion_matrix"]]
     if calibration:
-        metrics["calibration_error"] = MulticlassCalibrationError(n_bins=15, norm="l1", **_OPTIONS)
+        metrics["calibration_error"] = CalibrationError(n_bins=15, norm="l1", **_OPTIONS)
         metrics["top2_accuracy"] = MulticlassAccuracy(average="micro", top_k=2, **_OPTIONS)
         groups += [["calibration_error"], ["top2_accuracy"]]
     return MetricCollection(metrics, compute_groups=groups)

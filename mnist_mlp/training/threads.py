@@ -3,7 +3,6 @@
 The same command thus gives the same rounding on one machine. The figures behind the rule are in docs/speed.md.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -25,14 +24,6 @@ def step_work(sizes: Sequence[int], batch_size: int) -> float:
 def threads_for(work: float, cores: int) -> int:
     """Threads for a step of this work on so many cores."""
     return int(min(cores, max(1, work // WORK_PER_THREAD)))
-
-
-def cores_of_job() -> int:
-    """The cores that SLURM gave this process, else its share of them where several jobs run at once."""
-    if "SLURM_CPUS_PER_TASK" in os.environ:
-        return int(os.environ["SLURM_CPUS_PER_TASK"])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("MNIST_MLP_PARALLEL_JOBS", "1")))
 
 
 @contextmanager

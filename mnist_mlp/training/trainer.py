@@ -5,12 +5,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from pytorch_lightning.callbacks import EarlyStopping
 
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.training.checkpoint import DurableCheckpointIO, PortableCheckpoint
+from mnist_mlp.training.lightning_adapter import leave_signals_alone
+from mnist_mlp.training.processes import launched_by_slurm
 
 MONITOR = "val/accuracy"
 
@@ -38,15 +43,15 @@ def build_trainer(
         "save_on_train_epoch_end": True,
     }
     if has_val:
-        callbacks.append(ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", **options))
-        callbacks.append(ModelCheckpoint(filename="last", **options))
+        callbacks.append(PortableCheckpoint(filename="best", monitor=MONITOR, mode="max", **options))
+        callbacks.append(PortableCheckpoint(filename="last", **options))
     else:
-        callbacks.append(ModelCheckpoint(filename="best", save_last=True, **options))
+        callbacks.append(PortableCheckpoint(filename="best", save_last=True, **options))
     patience = config.trainer.early_stopping
     if patience:
         callbacks.append(EarlyStopping(MONITOR, mode="max", patience=patience, check_on_train_epoch_end=True))
     many = config.trainer.devices > 1
-    return pl.Trainer(
+    trainer = pl.Trainer(
         default_root_dir=folder.path,
         accelerator=accelerator,
         devices=config.trainer.devices,
@@ -57,12 +62,18 @@ def build_trainer(
         num_sanity_val_steps=0,
         logger=False,  # TensorBoardLog writes per epoch, whatever the block size
         callbacks=callbacks,
-        # without it Lightning would take a SLURM on the machine for its own, even with one device
-        plugins=None if many else [LightningEnvironment()],
+        # the environment is named, or Lightning would take any SLURM on the machine for its own, even with one device
+        plugins=[DurableCheckpointIO(), _cluster(config.trainer.devices)],
         profiler=_profiler(config.trainer.profiler.value, folder),
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    leave_signals_alone(trainer)
+    return trainer
+
+
+def _cluster(devices: int) -> ClusterEnvironment:
+    return SLURMEnvironment(auto_requeue=False) if launched_by_slurm(devices) else LightningEnvironment()
 
 
 def _profiler(name: str, folder: RunFolder) -> pl.profilers.Profiler | None:

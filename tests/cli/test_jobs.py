@@ -2,13 +2,23 @@
 
 import csv
 import json
+import os
+import shutil
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from conftest import made_up_digits, write_idx
+from made_up_runs import write_run
 from sweeps_in_process import TINY, Sweep, sweeper
 
+from mnist_mlp.analysis.collect import find_jobs
 from mnist_mlp.cli.folders import job_folder
+from mnist_mlp.data.mnist import load_digits
+from mnist_mlp.interruption import Interrupted
+from mnist_mlp.runs.lock import FolderLock
 from mnist_mlp.train import main
 from mnist_mlp.training.classifier import DigitClassifier
 
@@ -132,7 +142,7 @@ def test_a_cut_off_sweep_goes_on_and_ends_as_if_unbroken(sweep: Sweep, monkeypat
 
     def power_cut(self: DigitClassifier) -> None:
         if next(epochs) == 5:  # in the last epoch of the second job
-            raise KeyboardInterrupt
+            raise Interrupted(signal.SIGINT)
         start_epoch(self)
 
     with monkeypatch.context() as patch:
@@ -160,6 +170,33 @@ def test_other_settings_under_the_same_name_are_set_aside(sweep: Sweep, capsys: 
     (old,) = Path("outputs/sweeps/aside/.set_aside").iterdir()
     assert (old / "result.json").read_bytes() == before
     assert len(table("aside")) == 1
+
+
+def test_jobs_that_differ_only_in_speed_have_folders_of_their_own(sweep: Sweep) -> None:
+    assert sweep("trainer.steps_per_execution=1,50", "trainer.progress=false", "name=speed") == 0
+    assert {name.rpartition("_")[2] for name in job_folders("speed")} == {"execution-1", "execution-50"}
+    steps = [json.loads((path / "result.json").read_text())["config"] for path in job_folders("speed").values()]
+    assert {config["trainer"]["steps_per_execution"] for config in steps} == {1, 50}
+    assert len(table("speed")) == 2
+
+
+def test_jobs_on_different_digits_are_different_runs(sweep: Sweep, idx_root: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(idx_root, tmp_path / "other")
+    (train,) = other.rglob("train-images*")
+    train.write_bytes(train.read_bytes()[:-1] + b"\x7f")
+    assert sweep(f"data.root={idx_root},{other}", "name=digits") == 0
+    results = [json.loads((path / "result.json").read_text()) for path in job_folders("digits").values()]
+    assert len({result["data"]["digest"] for result in results}) == 2
+    assert len({result["fingerprint"] for result in results}) == 2
+    assert len(table("digits")) == 2
+
+
+def test_a_sweep_that_runs_elsewhere_is_refused_in_one_line(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    with FolderLock(Path("outputs/sweeps/busy")).acquire():
+        assert sweep("seed=0,1", "name=busy") == 1
+        assert job_folders("busy") == {}
+    assert sweep("seed=0", "name=busy") == 0
+    assert not list(Path("outputs/sweeps/busy").rglob(".lock"))
 
 
 def test_a_skipped_job_costs_milliseconds(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,3 +235,81 @@ def test_job_folders_do_not_collide_where_characters_or_length_are_lost() -> Non
     names = [job_folder([f"experiment={value}"]) for value in values]
     assert len(set(names)) == len(values)
     assert all(len(name) < 200 and "=" not in name and "/" not in name for name in names)
+
+
+def test_a_table_that_cannot_be_written_ends_no_sweep(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path / "summary.csv"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnist_mlp.cli.jobs.write_summary", full)
+        assert sweep("seed=0,1", "name=full") == 1
+    assert len(list(Path("outputs/sweeps/full").glob("*/result.json"))) == 2
+    assert "error: the table could not be written: " in capsys.readouterr().err
+    assert sweep("seed=0,1", "name=full") == 0
+
+
+def test_a_page_that_cannot_be_drawn_leaves_the_table(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("mnist_mlp.reporting.page.write_page", crash)
+    assert sweep("seed=0", "name=pageless") == 1
+    assert [row["status"] for row in table("pageless")] == ["finished"]
+
+
+def test_a_failure_that_cannot_be_recorded_ends_no_sweep(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, *rest: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("mnist_mlp.cli.jobs.write_json", full)
+    monkeypatch.setattr("mnist_mlp.cli.jobs.unrecorded", [])
+    assert sweep("optim.lr=-1,0.05", "name=unrecorded") == 1
+    assert len(list(Path("outputs/sweeps/unrecorded").glob("*/result.json"))) == 1
+    out = capsys.readouterr().out
+    assert "FAILED: optim.lr=-1.0 is out of range" in out
+    assert "this could not be recorded: " in out
+
+
+def test_a_job_that_fails_after_its_folder_was_archived_is_recorded(sweep: Sweep, idx_root: Path) -> None:
+    assert sweep("seed=0", "name=gone") == 0
+    load_digits.cache_clear()  # other digits, of which there are too few for data.val_size
+    images, labels = made_up_digits(60, 0)
+    write_idx(idx_root / "MNIST/raw/train-images-idx3-ubyte", images)
+    write_idx(idx_root / "MNIST/raw/train-labels-idx1-ubyte", labels)
+    assert sweep("seed=0", "name=gone") == 1
+    (row,) = table("gone")
+    assert row["status"] == "failed"
+    assert "data.val_size=60 leaves nothing" in row["reason"]
+
+
+@pytest.mark.parametrize("name", ["result.json", "run.json", "failure.json"])
+def test_a_broken_folder_beside_the_jobs_ends_no_sweep(sweep: Sweep, name: str) -> None:
+    broken = Path("outputs/sweeps/beside/broken")
+    broken.mkdir(parents=True)
+    os.mkfifo(broken / name)
+    assert sweep("seed=0", "name=beside") == 1
+    assert sorted(row["status"] for row in table("beside")) == ["finished", "unreadable"]
+
+
+def test_neighbours_that_vanish_while_the_table_is_made_do_not_matter(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            write_run(tmp_path / "passing" / "run")
+            shutil.rmtree(tmp_path / "passing")
+
+    write_run(tmp_path / "stays")
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        statuses = {job.status for _ in range(100) for job in find_jobs([tmp_path])}
+    finally:
+        stop.set()
+        thread.join()
+    assert statuses == {"finished"}

@@ -143,3 +143,16 @@ def test_lightning_tells_the_loader_which_epoch_it_is() -> None:
     trainer.fit(recorder, BlockLoader(torch.arange(23), 4, 2, seed=8))
     alone = BlockLoader(torch.arange(23), 4, 2, seed=8)
     assert recorder.seen == [batches(alone, epoch) for epoch in range(3)]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(129, [64, 65]), (65, [65]), (66, [64, 2]), (128, [64, 64]), (2, [2])])
+def test_a_last_mini_batch_that_is_too_small_joins_the_one_before(count: int, sizes: list[int]) -> None:
+    loader = BlockLoader(torch.arange(count), 64, 50, seed=0, smallest=2)
+    assert [len(batch) for batch in batches(loader)] == sizes
+    assert loader.steps == len(sizes)
+    assert sorted(images(loader)) == list(range(count))
+
+
+def test_fewer_images_than_the_smallest_mini_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 images, but got 1"):
+        BlockLoader(torch.arange(1), 64, 50, seed=0, smallest=2)

@@ -64,3 +64,17 @@ def test_a_size_that_all_share_has_no_panel() -> None:
     assert [axes.get_xlabel() for axes in costs(one_size, "test accuracy").axes] == ["fit time (s)"]
     sizes = [*one_size, Group("c", [], [60.0], [2.0], [50.0])]
     assert len(costs(sizes, "test accuracy").axes) == 2
+
+
+@pytest.mark.parametrize("text", [r"$\frac$", "$", r"\$a$", "_hidden", "line\nbreak", "数字", "\x00"])
+def test_text_from_settings_is_shown_as_text(text: str) -> None:
+    group = Group(text, [{"train/loss": [1.0, 0.5], "train/accuracy": [0.5, 0.9]}], [90.0, 91.0], [1.0, 2.0], [10, 20])
+    levels = [Spread(text, None, [90.0, 91.0]), Spread(f"{text} 2", None, [92.0])]
+    cells = np.array([[90.0, 91.0]])
+    for figure in (
+        learning_curves([group]),
+        main_effects([(text, levels)], "accuracy"),
+        heat_map(cells, [text], [text, "b"], (text, text, text), 2),
+        costs([group], "accuracy"),
+    ):
+        assert b"<svg" in svg(figure)

@@ -196,7 +196,6 @@ def test_a_path_without_runs_is_a_user_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     if kind == "empty":
         path.mkdir()
-        (path / "result.json").write_text("{}")
     elif kind == "file":
         path.write_text("")
     with pytest.raises(UserError, match=f"{path}.*give run folders, or folders that hold some"):

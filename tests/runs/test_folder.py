@@ -105,12 +105,11 @@ def test_start_says_what_runs_and_writes_the_records(tmp_path: Path) -> None:
     assert folder.result() is None
 
 
-def test_a_run_of_the_same_settings_matches_and_is_not_refused(tmp_path: Path) -> None:
+def test_a_run_of_the_same_settings_is_not_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    assert not folder.matches(run())
     folder.refuse_other_settings(run())
     folder.start(run(), {})
-    assert folder.matches(run(name="other"))
+    assert folder.changes(run(name="other")) == []
     folder.refuse_other_settings(run(name="other"))
 
 
@@ -160,14 +159,15 @@ def test_clear_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None
     folder.start(run(), {})
     write_json(folder.result_file, {"status": "finished"})
     folder.metrics_file.write_text("epoch\n")
-    for path in (folder.best_checkpoint, folder.last_checkpoint, folder.tensorboard / "events"):
+    for path in (folder.best_checkpoint, folder.last_checkpoint, folder.tensorboard / "events.out.tfevents.1"):
         path.parent.mkdir(exist_ok=True)
         path.write_text("x")
     mine = [tmp_path / "notes.txt", tmp_path / "result.json.bak", tmp_path / "plots" / "mine.png"]
+    mine += [folder.checkpoints / "mine.ckpt", folder.tensorboard / "mine", folder.figures / "mine.png"]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
-    assert len(list(tmp_path.iterdir())) == 8
+    assert len(list(tmp_path.iterdir())) == 9
     folder.clear()
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(mine)
 

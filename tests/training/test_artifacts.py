@@ -116,6 +116,23 @@ def test_predictions_agree_with_the_confusion_matrix_and_the_probabilities(run: 
     assert loss == pytest.approx(result.metrics["test/loss"], rel=1e-4)
 
 
+def test_in_bfloat16_predictions_matrix_and_test_curve_come_from_the_same_numbers(
+    idx_root: Path, tmp_path: Path
+) -> None:
+    config = tiny(idx_root, precision="bf16-mixed", figures=False, test_curve=True)
+    config = replace(config, data=replace(config.data, val_size=0), optim=OptimConfig(lr=0.002))
+    result = fit(replace(config, trainer=replace(config.trainer, max_epochs=1)), tmp_path)
+    with np.load(tmp_path / "predictions.npz") as saved:
+        truth, predicted, probabilities = saved["truth"], saved["prediction"], saved["probabilities"].astype(float)
+    matrix = np.zeros((10, 10), int)
+    np.add.at(matrix, (truth, predicted), 1)
+    assert matrix.tolist() == result.confusion_matrix
+    loss = -np.log(probabilities[range(100), truth]).mean()
+    assert loss == pytest.approx(result.metrics["test/loss"], rel=1e-6)  # float32's would be off by 1e-4
+    board = events(tmp_path)
+    assert board.Scalars("test/loss")[-1].value == pytest.approx(result.metrics["test/loss"], rel=1e-6)
+
+
 def test_without_figures_the_scalars_stay(idx_root: Path, tmp_path: Path) -> None:
     fit(tiny(idx_root, figures=False), tmp_path)
     assert not (tmp_path / "figures").exists()
@@ -143,3 +160,11 @@ def test_a_resumed_run_has_each_epoch_once_in_tensorboard(
     monkeypatch.undo()
     fit(tiny(idx_root), tmp_path)
     assert [point.step for point in events(tmp_path).Scalars("val/accuracy")] == [1, 2, 3, 4]
+
+
+def test_a_test_curve_stays_finite_where_a_probability_rounds_to_zero(idx_root: Path, tmp_path: Path) -> None:
+    config = tiny(idx_root, test_curve=True, figures=False)
+    result = fit(replace(config, optim=OptimConfig(lr=30.0), data=replace(config.data, val_size=0)), tmp_path)
+    loss = events(tmp_path).Scalars("test/loss")[-1].value
+    assert result.metrics["test/loss"] > 10
+    assert loss == pytest.approx(result.metrics["test/loss"], rel=1e-6)

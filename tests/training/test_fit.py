@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, Normalization, OptimConfig, Schedule, TrainerConfig
+from mnist_mlp.data.mnist import OFFICIAL_DIGEST, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
@@ -60,7 +61,13 @@ def test_a_run_learns_and_tells_everything_in_result_json(config: Config, tmp_pa
         *("per_class", "confusion_matrix", "timing", "environment"),
     }
     assert result.status == "finished"
-    assert result.data == {"source": "mnist", "train": 240, "val": 60, "test": 100}
+    assert result.data == {
+        "source": "mnist",
+        "train": 240,
+        "val": 60,
+        "test": 100,
+        "digest": load_digits("mnist", config.data.root).digest,
+    }
     assert result.parameters == (784 + 1) * 12 + 13 * 12 + 13 * 10
     assert result.metrics["test/accuracy"] > 0.8
     assert {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "accuracy")} <= set(
@@ -280,7 +287,8 @@ def test_the_banner_says_why_the_sample_stands_in(
 def test_the_defaults_reach_97_percent_on_full_mnist(mnist_root: str, tmp_path: Path) -> None:
     config = Config(data=DataConfig(root=mnist_root), optim=OptimConfig(lr=0.005), trainer=TrainerConfig(max_epochs=6))
     result = fit(config, tmp_path)
-    assert result.data == {"source": "mnist", "train": 55_000, "val": 5_000, "test": 10_000}
+    counts = {"train": 55_000, "val": 5_000, "test": 10_000}
+    assert result.data == {"source": "mnist", "digest": OFFICIAL_DIGEST, **counts}
     assert result.metrics["test/accuracy"] >= 0.97
 
 
@@ -307,3 +315,19 @@ def test_a_mini_batch_of_all_images_is_compiled_too(config: Config, tmp_path: Pa
 def test_compiling_is_refused_on_several_devices() -> None:
     with pytest.raises(UserError, match=r"trainer\.compile=true is for one device but trainer\.devices=2: use"):
         Config(trainer=TrainerConfig(compile=True, devices=2))
+
+
+@pytest.mark.parametrize("batch_size", [239, 240])
+def test_batch_norm_and_a_last_mini_batch_of_one_image(batch_size: int, config: Config, tmp_path: Path) -> None:
+    model = replace(config.model, batch_norm=True)
+    result = fit(replace(config, model=model, data=replace(config.data, batch_size=batch_size)), tmp_path)
+    assert result.status == "finished"
+    with (tmp_path / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_batch_norm_with_a_single_training_image_is_refused(config: Config, tmp_path: Path) -> None:
+    data = replace(config.data, subset="0.004")
+    with pytest.raises(UserError, match=r"^model\.batch_norm=true needs at least 2 images per mini-batch"):
+        fit(replace(config, model=replace(config.model, batch_norm=True), data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

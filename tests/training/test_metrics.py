@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from mnist_mlp.training.metrics import MeanLoss, evaluation_metrics, to_float, training_metrics
+from mnist_mlp.training.metrics import KeptLogits, MeanLoss, evaluation_metrics, to_float, training_metrics
 
 
 @pytest.fixture(params=["all classes", "class 7 never occurs"])
@@ -67,6 +67,26 @@ def test_calibration_error_is_the_weighted_gap_of_fifteen_equal_bins(
             gap = (predicted[inside] == labels[inside]).double().mean() - confidence[inside].double().mean()
             expected += abs(gap.item()) * inside.double().mean().item()
     assert to_float(evaluated(logits, labels)["calibration_error"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_logits_between_zero_and_one_are_no_probabilities() -> None:
+    logits, labels = torch.rand(200, 10, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 10
+    confidence, predicted = logits.softmax(1).max(1)  # all of them in the bin from 2/15 to 3/15 or its neighbours
+    expected = 0.0
+    for low in range(15):
+        inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+        if inside.any():
+            gap = (predicted[inside] == labels[inside]).double().mean() - confidence[inside].double().mean()
+            expected += abs(gap.item()) * inside.double().mean().item()
+    assert to_float(evaluated(logits, labels)["calibration_error"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_kept_logits_are_in_the_order_of_the_file_whoever_saw_them() -> None:
+    logits = torch.randn(7, 10)
+    kept = KeptLogits()
+    for rank in (1, 0):
+        kept.update(torch.arange(7)[rank::2], logits[rank::2])
+    assert torch.equal(kept.compute(), logits)
 
 
 def test_training_metrics_are_those_of_evaluation(logits_and_labels: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mnist_mlp.training.threads import cores_of_job, cpu_threads, step_work, threads_for
+from mnist_mlp.training.processes import cores_of_job
+from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
 
 
 def test_the_work_of_a_step_is_counted_from_its_matrix_products() -> None:

@@ -14,6 +14,7 @@ from mnist_mlp.reporting.elements import Picture, Section, Table
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Predictions, read_predictions
+from mnist_mlp.runs.reading import UnreadableFileError, read_content
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import flatten, value_text
 from mnist_mlp.runs.tables import classification_report, decimal, percent
@@ -83,8 +84,8 @@ def _pictures(job: Job, result: RunResult) -> tuple[list[Picture], list[str]]:
 
 def _read(folder: RunFolder, name: str) -> Picture | None:
     try:
-        content = (folder.figures / f"{name}.png").read_bytes()
-    except OSError:
+        content = read_content(folder.figures / f"{name}.png") or b""
+    except UnreadableFileError:
         return None
     return Picture(content, SHOWN[name], half=name in HALF, kind="png") if content else None
 
@@ -102,8 +103,8 @@ def _drawn(
     from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
 
     try:
-        images = read_test_images(job.settings["data.source"], job.settings["data.root"], truth)
+        images = read_test_images(result.data["source"], str(job.settings.get("data.root", "")), truth)
     except UserError as error:
         notes.append(f"No digits are shown: {error}.")
         return
-    yield from sample_grids(images, truth, probabilities)
+    yield from sample_grids(images, truth, predictions.predicted, probabilities)

@@ -84,7 +84,9 @@ def _pictures(job: Job, one: Predictions, other: Predictions, found: Disagreemen
     from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
 
     try:
-        images = read_test_images(job.settings["data.source"], job.settings["data.root"], one.truth)
+        images = read_test_images(
+            str(job.settings.get("data.source")), str(job.settings.get("data.root", "")), one.truth
+        )
     except UserError as error:
         return [], [f"The digits that flipped are not shown: {error}."]
     pictures = []

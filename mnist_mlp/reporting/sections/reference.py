@@ -31,7 +31,8 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
     if scored:
         yield _class_scores(scored)
     for name, members in runs.items():
-        if members[0].settings.get("reference.precision_per_class"):
+        settings = members[0].settings
+        if any(settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
             yield _report(name, members)
     verdicts = [sentence for claim in _claims(jobs) if (sentence := decide(claim, runs))]
     if verdicts:
@@ -95,8 +96,11 @@ def _report(name: str, jobs: Sequence[Job]) -> Section:
     ]
     columns = []
     for score in ("precision", "recall", "f1"):
-        stated = jobs[0].settings[f"reference.{score}_per_class"]
-        columns += [[f"{value:.2f}" for value in stated], [f"{value:.2f}" for value in _per_class(jobs, score)]]
+        stated = jobs[0].settings.get(f"reference.{score}_per_class")
+        columns += [
+            [f"{value:.2f}" for value in stated] if stated else ["-"] * 10,
+            [f"{value:.2f}" for value in _per_class(jobs, score)],
+        ]
     rows = [[str(digit), *(column[digit] for column in columns)] for digit in range(10)]
     title = f"Classification report of {name}, published against measured"
     return Section(

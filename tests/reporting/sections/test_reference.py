@@ -111,6 +111,22 @@ def test_every_reference_preset_trains_on_all_official_images_and_chooses_nothin
         assert f"experiment={path.stem}" in header
 
 
+def test_a_report_of_which_one_column_was_published(tmp_path: Path) -> None:
+    repeat(tmp_path, "fast", (3, 5), reference__precision_per_class=[0.9] * 10)
+    table = sections(tmp_path)["Classification report of fast, published against measured"].table
+    assert table is not None
+    assert table.rows[0][1] == "0.90"
+    assert table.rows[0][3] == table.rows[0][5] == "-"
+
+
+@pytest.mark.parametrize("claim", [{"better": "fast"}, {"slower_with": "optim.name", "runs": "*", "claim": "x"}])
+def test_a_claim_that_lacks_something_is_not_decided(tmp_path: Path, claim: dict[str, str]) -> None:
+    for name, optimizer in (("fast", "adam"), ("slow", "sgd")):
+        repeat(tmp_path, name, (3,), reference__claims=[claim], optim__name=optimizer)
+    (sentence,) = sections(tmp_path)["The study's claims, decided by these runs"].sentences
+    assert "cannot be decided" in sentence
+
+
 def test_a_preset_with_other_settings_is_no_repetition(tmp_path: Path) -> None:
     repeat(tmp_path, "fast", (3, 5), reference__test_accuracy=0.965)
     write_run(tmp_path / "mine", wrong=range(50), seed=7, reference__id="fast", optim__lr=0.5)

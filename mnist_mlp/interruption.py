@@ -1,0 +1,85 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the block of steps that runs is finished, then the program ends with one line."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Interrupted(BaseException):
+    """The user or the system asked the program to end. No Exception, so that nothing takes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def exit_code(stop: BaseException) -> int:
+    """As shells have it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
+    return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
+
+
+def said(stop: BaseException) -> str:
+    """What happened, in words."""
+    if isinstance(stop, Interrupted) and stop.number != signal.SIGINT:
+        return f"interrupted by {signal.Signals(stop.number).name}"
+    return "interrupted"
+
+
+class _Asked:
+    """The signal that came, if any, and whether it has to wait."""
+
+    number: int | None = None
+    in_block = False
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """While this lasts a signal raises `Interrupted`, a second one ends the process at once.
+
+    What is written is written atomically, so it may end anywhere. Signals that the process was told to ignore (nohup)
+    stay ignored. Does nothing outside the main thread. At the end an `Interrupted` becomes one line and the exit code.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _Asked.number, _Asked.in_block = None, False
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _on_signal)
+    try:
+        yield
+    except Interrupted as stop:
+        print(f"\n{said(stop)}", file=sys.stderr)
+        sys.exit(exit_code(stop))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def begin_block() -> None:
+    """From here to `end_block` the first signal waits."""
+    _Asked.in_block = True
+
+
+def end_block() -> None:
+    """Raise `Interrupted` where a signal came since `begin_block`."""
+    waiting = _Asked.in_block and _Asked.number is not None
+    _Asked.in_block = False
+    if waiting:
+        assert _Asked.number is not None
+        raise Interrupted(_Asked.number)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _Asked.number is not None:
+        os._exit(128 + number)
+    _Asked.number = number
+    if not _Asked.in_block:
+        raise Interrupted(number)

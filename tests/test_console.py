@@ -1,0 +1,139 @@
+"""Commands whose output, folders or terminal are not as they should be: one line, exit code 1, and nothing is lost."""
+
+import errno
+import io
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_up_runs import write_run
+from sweeps_in_process import TINY
+
+from mnist_mlp.console import GuardedStream, command, error_line, guarded_output
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.folder import RunFolder
+
+
+class Failing(io.StringIO):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, text: str) -> int:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "full"), ValueError("closed")])
+def test_output_that_cannot_be_written_is_told_at_the_end(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Failing(error))
+    done = []
+
+    def work() -> None:
+        with command():
+            print("a line")
+            print("another")
+            done.append(True)
+
+    with pytest.raises(SystemExit, match=r"^error: the output cannot be written .*the work itself is done$"):
+        work()
+    assert done
+
+
+def test_a_closed_stdout_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with command():
+        print("nobody reads this", sys.stdout.isatty())
+    assert sys.stdout is None
+
+
+def test_what_the_terminal_has_no_letter_for_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with guarded_output() as output:
+        print("97.5 ± 0.1")
+    assert raw.getvalue() == b"97.5 ? 0.1\n"
+    assert output.error is None
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("a mistake"), "a mistake"),
+        (OSError(errno.ENOSPC, "No space left on device", "a/b"), "a/b: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (MemoryError(), "there is not enough memory; choose a smaller network or a smaller batch"),
+    ],
+)
+def test_an_error_of_the_environment_is_one_line(error: Exception, line: str) -> None:
+    with pytest.raises(SystemExit, match=f"^error: {line}$"), command():
+        raise error
+    assert "\n" not in error_line(error)
+
+
+def test_a_bug_is_no_error_of_the_environment() -> None:
+    with pytest.raises(ZeroDivisionError), command():
+        raise ZeroDivisionError
+
+
+def test_a_guarded_stream_is_the_stream_it_guards() -> None:
+    stream = io.StringIO()
+    guard = GuardedStream(stream)
+    print("a", file=guard)
+    assert guard.getvalue() == "a\n"
+    assert not guard.isatty()
+
+
+Shell = Callable[[str], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """Runs a line of bash, in which $report is the report command on a sweep with a `±` in its table."""
+    sweep = tmp_path / "sweep"
+    for seed in (0, 1):
+        for lr in (0.1, 0.2):
+            write_run(sweep / f"{lr}_{seed}", range(3 + seed), seed=seed, optim__lr=lr)
+    report = f"{shlex.quote(sys.executable)} -m mnist_mlp.report {shlex.quote(str(sweep))}"
+
+    def run(line: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "report": report, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_report_whose_output_goes_nowhere_is_written_all_the_same(shell: Shell, tmp_path: Path) -> None:
+    done = shell("$report > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
+    assert (tmp_path / "sweep" / "report.html").is_file()
+    assert (tmp_path / "sweep" / "summary.csv").is_file()
+
+
+def test_a_run_whose_reader_leaves_ends_with_its_result(idx_root: Path, tmp_path: Path) -> None:
+    arguments = [f"data.root={idx_root}", *TINY, "name=x"]
+    line = f"{shlex.join([sys.executable, '-m', 'mnist_mlp.train', *arguments])} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == "1\n"
+    assert done.stderr == "error: the output cannot be written (Broken pipe); the work itself is done\n"
+    assert RunFolder(tmp_path / "outputs/train/x").result() is not None
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(idx_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file where the folder would be")
+    for arguments in ([], ["-m", "seed=0,1"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "mnist_mlp.train", *arguments, f"data.root={idx_root}", *TINY, "name=x"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1, done.stderr

@@ -1,0 +1,297 @@
+"""What a run folder may be put through without a wrong result coming out of it."""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import made_up_digits, write_idx
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.folder import FIGURES, RunFolder, previous
+from mnist_mlp.runs.lock import FolderLock
+from mnist_mlp.runs.result import RunResult
+from mnist_mlp.training.checkpoint import DamagedCheckpointError, read_checkpoint
+from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.fit import fit
+
+CutOff = Callable[..., Path]
+
+
+@pytest.fixture
+def config(idx_root: Path) -> Config:
+    return Config(
+        data=DataConfig(root=str(idx_root), val_size=60, batch_size=16),
+        model=ModelConfig(hidden_layers=1, hidden_units=[12], dropout=0.2, batch_norm=True),
+        optim=OptimConfig(lr=0.05),
+        trainer=TrainerConfig(max_epochs=4, progress=False, figures=False, threads=1),
+    )
+
+
+@pytest.fixture
+def cut_off(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CutOff:
+    """Starts the run in a folder and cuts it off when so many epochs are done."""
+    start_epoch = DigitClassifier.on_train_epoch_start
+
+    def run(epochs: int = 2, path: Path = tmp_path / "run") -> Path:
+        def power_cut(self: DigitClassifier) -> None:
+            if self.current_epoch == epochs:
+                raise RuntimeError("power cut")
+            start_epoch(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
+            with pytest.raises(RuntimeError, match="power cut"):
+                fit(config, path)
+        return path
+
+    return run
+
+
+def outcome(path: Path, result: RunResult) -> object:
+    """All that must not depend on interruptions: metrics, epochs, the rows of metrics.csv, weights, TensorBoard."""
+    weights = {
+        (name, key): value.tolist()
+        for name in ("best", "last")
+        for key, value in torch.load(path / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"].items()
+    }
+    lines = (path / "metrics.csv").read_text().splitlines()
+    timed = [index for index, name in enumerate(lines[0].split(",")) if "second" in name]
+    rows = [[cell for index, cell in enumerate(line.split(",")) if index not in timed] for line in lines]
+    board = EventAccumulator(str(path / "tensorboard"), purge_orphaned_data=False)
+    board.Reload()
+    points = {
+        tag: [(event.step, None if "second" in tag else event.value) for event in board.Scalars(tag)]
+        for tag in board.Tags()["scalars"]
+    }
+    return [result.metrics, result.best_epoch, result.epochs, result.confusion_matrix, weights, rows, points]
+
+
+def test_old_weights_are_never_reported_under_new_settings(config: Config, cut_off: CutOff) -> None:
+    path = cut_off()
+    (path / "run.json").unlink()
+    other = replace(config, optim=OptimConfig(lr=0.01))
+    with pytest.raises(UserError, match=r"last\.ckpt is of a run with other settings \(optim\.lr: 0\.05 -> 0\.01\)"):
+        fit(other, path)
+
+
+def test_a_checkpoint_that_does_not_say_its_run_is_not_continued(config: Config, cut_off: CutOff) -> None:
+    path = cut_off()
+    last = path / "checkpoints/last.ckpt"
+    torch.save({name: value for name, value in torch.load(last, weights_only=True).items() if name != "run"}, last)
+    with pytest.raises(UserError, match=r"does not say which run it is of.*resume=never"):
+        fit(config, path)
+
+
+def test_a_lost_run_json_is_written_again_and_the_run_goes_on(config: Config, cut_off: CutOff, tmp_path: Path) -> None:
+    path = cut_off()
+    (path / "run.json").unlink()
+    unbroken = fit(config, tmp_path / "unbroken")
+    assert outcome(path, fit(config, path)) == outcome(tmp_path / "unbroken", unbroken)
+    assert RunFolder(path).run() is not None
+
+
+def test_other_digits_of_the_same_size_are_another_run(config: Config, tmp_path: Path) -> None:
+    result = fit(config, tmp_path / "run")
+    images, labels = made_up_digits(100, 7)
+    for name, values in (("images-idx3", images), ("labels-idx1", labels)):
+        shutil.copytree(config.data.root, tmp_path / "other", dirs_exist_ok=True)
+        write_idx(tmp_path / f"other/MNIST/raw/t10k-{name}-ubyte", values)
+    other = replace(config, data=replace(config.data, root=str(tmp_path / "other")))
+    with pytest.raises(UserError, match=rf"data\.digest: {result.data['digest']} -> "):
+        fit(other, tmp_path / "run")
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(config.data.root, moved)
+    assert fit(replace(config, data=replace(config.data, root=str(moved))), tmp_path / "run") == result
+
+
+def test_a_result_of_other_settings_is_not_returned_for_what_run_json_says(config: Config, tmp_path: Path) -> None:
+    fit(config, tmp_path / "run")
+    other = replace(config, seed=1)
+    fit(other, tmp_path / "other")
+    shutil.copy(tmp_path / "other/run.json", tmp_path / "run/run.json")
+    for asked in (config, other):
+        with pytest.raises(UserError, match="other settings"):
+            fit(asked, tmp_path / "run")
+
+
+def test_a_moved_run_ends_as_the_unbroken_one(config: Config, cut_off: CutOff, tmp_path: Path) -> None:
+    unbroken = fit(config, tmp_path / "unbroken")
+    path = cut_off(3).rename(tmp_path / "moved")
+    assert outcome(path, fit(config, path)) == outcome(tmp_path / "unbroken", unbroken)
+
+
+@pytest.mark.parametrize("how", ["cut short", "one byte", "empty", "gone"])
+@pytest.mark.parametrize("names", [["last.ckpt"], ["best.ckpt"], ["last.ckpt", "last.ckpt.previous"]])
+def test_damaged_checkpoints_are_noticed_and_the_run_ends_as_the_unbroken_one(
+    config: Config, cut_off: CutOff, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str, names: list[str]
+) -> None:
+    unbroken = fit(config, tmp_path / "unbroken")
+    path = cut_off(3)
+    for name in names:
+        damage(path / "checkpoints" / name, how)
+    capsys.readouterr()
+    assert outcome(path, fit(config, path)) == outcome(tmp_path / "unbroken", unbroken)
+    said = [line for line in capsys.readouterr().out.splitlines() if ".ckpt" in line and "Resuming" not in line]
+    assert said or how == "gone"
+    assert all(line.endswith(("going on from the one before", "starting over")) for line in said)
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "gone":
+        path.unlink()
+        return
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"one byte": bytes(content), "empty": b"", "cut short": bytes(content[: len(content) // 2])}[how])
+
+
+def test_every_single_flipped_byte_of_a_checkpoint_is_noticed(config: Config, cut_off: CutOff, tmp_path: Path) -> None:
+    content = (cut_off(1) / "checkpoints/last.ckpt").read_bytes()
+    target = tmp_path / "flipped.ckpt"
+    for place in range(0, len(content) - 71, len(content) // 60):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x10
+        target.write_bytes(flipped)
+        with pytest.raises(DamagedCheckpointError):
+            read_checkpoint(target)
+
+
+def test_a_run_that_lost_its_first_epoch_leaves_no_point_twice(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = fit(config, tmp_path / "unbroken")
+
+    def power_cut(*arguments: object, **options: object) -> None:
+        raise RuntimeError("power cut")
+
+    for place in (
+        "mnist_mlp.training.checkpoint.DurableCheckpointIO.save_checkpoint",
+        "mnist_mlp.training.artifacts.write_hparams",
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, power_cut)
+            with pytest.raises(RuntimeError, match="power cut"):
+                fit(config, tmp_path / "run")
+    assert outcome(tmp_path / "run", fit(config, tmp_path / "run")) == outcome(tmp_path / "unbroken", unbroken)
+
+
+@pytest.mark.parametrize("resume", ["auto", "never"])
+@pytest.mark.parametrize("name", ["notes.txt", "metrics.csv", "result.json", "checkpoints/last.ckpt", "figures/x.png"])
+def test_a_folder_of_somebody_elses_is_refused_and_left_alone(
+    config: Config, tmp_path: Path, resume: str, name: str
+) -> None:
+    theirs = tmp_path / "theirs" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"a": 1}')
+    with pytest.raises(UserError, match=r"is not empty and holds no run .*: choose another folder"):
+        fit(replace(config, resume=resume), tmp_path / "theirs")
+    assert theirs.read_text() == '{"a": 1}'
+    assert [path for path in (tmp_path / "theirs").rglob("*") if path.is_file()] == [theirs]
+
+
+def test_starting_over_says_so_where_old_files_cannot_be_removed(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(config, tmp_path / "run")
+    unlink = Path.unlink
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "last.ckpt":
+            raise PermissionError(13, "Permission denied", str(self))
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be removed \(Permission denied\): the run is not started"):
+        fit(replace(config, resume="never"), tmp_path / "run")
+    assert not (tmp_path / "run/result.json").exists()
+
+
+def test_what_was_noted_at_the_start_stays(config: Config, cut_off: CutOff, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_mlp.runs.environment._commit", lambda: "the first")
+    path = cut_off()
+    monkeypatch.setattr("mnist_mlp.runs.environment._commit", lambda: "the second")
+    (path / ".hydra").mkdir()
+    (path / ".hydra/config.yaml").write_text("the first\n")
+    result = fit(config, path, records={".hydra/config.yaml": "the second\n", ".hydra/overrides.yaml": "[]\n"})
+    assert result.environment["commit"] == "the first"
+    assert (path / ".hydra/config.yaml").read_text() == "the first\n"
+    assert (path / ".hydra/overrides.yaml").read_text() == "[]\n"
+
+
+def test_two_processes_do_not_write_into_one_folder(config: Config, tmp_path: Path) -> None:
+    with (
+        FolderLock(tmp_path / "run").acquire(),
+        pytest.raises(UserError, match=rf"is being written by process {os.getpid()} on .* since .*: wait until"),
+    ):
+        fit(config, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+    assert fit(config, tmp_path / "run").epochs == 4
+    assert not (tmp_path / "run/.lock").exists()
+
+
+def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+    code = "import os, sys; from pathlib import Path; from mnist_mlp.runs.lock import FolderLock;"
+    code += "lock = FolderLock(Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=f"process {holder.pid} on"):
+            FolderLock(tmp_path).acquire()
+        holder.kill()
+        holder.wait()
+        assert (tmp_path / ".lock").is_file()
+        FolderLock(tmp_path).acquire().release()
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_without_flock_the_holder_that_was_written_down_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_mlp.runs.lock._flock", lambda descriptor: None)
+    lock = FolderLock(tmp_path).acquire()
+    with pytest.raises(UserError, match="is being written by process"):
+        FolderLock(tmp_path).acquire()
+    record = json.loads(lock.path.read_text())
+    lock.path.write_text(json.dumps({**record, "started": "another process had this number"}))
+    FolderLock(tmp_path).acquire()
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_returned(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire, results = FolderLock.acquire, []
+
+    def late(self: FolderLock, on_wait: Callable[[str], None] | None = None) -> FolderLock:
+        if not results:
+            results.append(None)
+            results.append(fit(config, tmp_path / "run"))
+        return acquire(self, on_wait)
+
+    monkeypatch.setattr(FolderLock, "acquire", late)
+    assert fit(config, tmp_path / "run") == results[1]
+
+
+def test_the_figures_of_a_run_are_known_by_name(config: Config, tmp_path: Path) -> None:
+    fit(replace(config, trainer=replace(config.trainer, figures=True, max_epochs=1)), tmp_path / "run")
+    assert {path.stem for path in (tmp_path / "run/figures").iterdir()} == set(FIGURES)
+
+
+def test_a_checkpoint_stays_a_zip_archive_that_torch_reads(cut_off: CutOff) -> None:
+    last = cut_off(2) / "checkpoints/last.ckpt"
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+    assert torch.load(previous(last), weights_only=True)["epoch"] == 0
+    content = last.read_bytes()
+    assert content[-71:-64] == b"sha256 "
+    assert struct.unpack("<H", content[-73:-71]) == (71,)

@@ -1,6 +1,7 @@
 # make train [ARGS="optim.lr=0.005 ..."]   environment, then training
 # make test                                environment, then lint, types and tests
 # make test-faults                         every write of a run and of a sweep fails once, and the process dies there
+#                                          a killed process of two, ten thousand cases of hostile input
 # make test-lowest                         the tests on the lowest versions that pyproject.toml allows (Python 3.11)
 PYTHON ?= python3
 VENV   := .venv
@@ -22,6 +23,9 @@ test: $(READY)
 
 test-faults: $(READY)
 	cd tests && ../$(BIN)/python faults.py $(ARGS)
+	$(BIN)/python -m pytest -m faults
+	MNIST_MLP_CASES=1 $(BIN)/python -m pytest tests/runs/test_hostile_files.py tests/data/test_hostile_digits.py \
+		tests/cli/test_hostile_overrides.py tests/training/test_hostile_checkpoints.py
 
 test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest $(ARGS)

@@ -13,6 +13,8 @@ from mnist_mlp.option_types import as_type, type_name
 
 OFFICIAL_TRAIN = 60_000
 MOST_UNITS = 1_000_000
+MOST_BYTES_OF_NAME = 200
+"""File systems allow 255."""
 DEFAULT_ROOT = "./data"
 """Where the digits are looked for if nobody says where; the one folder for which the sample may step in."""
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
@@ -439,8 +441,9 @@ def _relation_faults(config: Config) -> Iterator[str]:
             "use data.batch_size=2 or more, or model.batch_norm=false"
         )
     yield from _reference_faults(config)
-    if config.name is not None and not re.fullmatch(r"\w[\w.+-]*", config.name):
-        yield f"name={config.name!r} is no plain folder name: use letters, digits, '_', '-', '.' and '+'"
+    name = config.name
+    if name is not None and not (re.fullmatch(r"\w[\w.+-]*", name) and len(name.encode()) <= MOST_BYTES_OF_NAME):
+        yield (f"name={name!r} is no plain folder name: use letters, digits, '_', '-', '.' and '+', at most 200 in all")
 
 
 def _trainer_faults(config: Config) -> Iterator[str]:

@@ -1,7 +1,5 @@
 """Where the ink is in a picture: background and light taken away, specks and edges left out."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -16,8 +14,6 @@ LEAST_CONTRAST = 12.0
 """Of 255: what differs less from the background is no ink."""
 SMOOTHING = 1.0
 """Standard deviation, in pixels, of the blur that takes the grain off a photograph."""
-TILES = 48
-"""The light on a photographed sheet is looked at in so many tiles along its longer side."""
 GRID = 128
 """The light is fitted, and the colour of ink found, on so many points along the longer side."""
 FRAME = 0.8
@@ -83,7 +79,6 @@ def _along_the_ink(difference: NDArray[np.float64]) -> NDArray[np.float64]:
 def _photographed(colours: NDArray[np.uint8]) -> Ink | None:
     smooth = ndimage.gaussian_filter(colours.astype(np.float64), (SMOOTHING, SMOOTHING, 0))
     along = _along_the_ink(smooth - _surface_of_light(smooth))
-    along = along - _uneven_light(along)
     grain = 1.4826 * np.median(np.abs(along - np.median(along)))
     strong = along[along > max(LEAST_CONTRAST, 5 * grain, along.max() / 2)]
     if strong.size < 4:
@@ -117,21 +112,6 @@ def _surface_of_light(colours: NDArray[np.float64]) -> NDArray[np.float64]:
         factors[:, a, b] = coefficients
     light: NDArray[np.float64] = np.vander(rows, 3, True) @ factors @ np.vander(columns, 3, True).T
     return np.moveaxis(light, 0, 2)
-
-
-def _uneven_light(along: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is left of the light, ink being positive: the mean of the neighbourhood without what is clearly ink."""
-    factor = max(1, max(along.shape) // TILES)
-    height, width = (side // factor for side in along.shape)
-    if min(height, width) < 4:
-        return np.zeros_like(along)
-    tiles = along[: height * factor, : width * factor].reshape(height, factor, width, factor).mean((1, 3))
-    paper = (tiles < 0.3 * tiles.max()).astype(float)
-    weight = ndimage.gaussian_filter(paper, TILES / 12, mode="nearest")
-    low = ndimage.gaussian_filter(paper * tiles, TILES / 12, mode="nearest") / np.maximum(weight, 1e-6)
-    places: Any = np.meshgrid(*(np.arange(side) / factor - 0.5 for side in along.shape), indexing="ij")
-    light: NDArray[np.float64] = ndimage.map_coordinates(low, places, order=1, mode="nearest")
-    return light
 
 
 def _pieces(labels: NDArray[np.int32]) -> NDArray[np.bool_]:

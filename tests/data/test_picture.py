@@ -147,3 +147,13 @@ def test_a_row_is_cut_into_its_digits(digits: NDArray[np.uint8]) -> None:
     found = prepare_row(row)
     assert len(found) == 4
     assert min(alike(one, digits[place]) for one, place in zip(found, chosen, strict=True)) > 0.9
+
+
+@pytest.mark.parametrize("width", [20, 160])
+def test_a_shadow_across_the_paper_is_no_ink(width: int, digits: NDArray[np.uint8]) -> None:
+    page = np.full((400, 400), 225.0)
+    page[60:340, 60:340] -= 175 * ink(digits[7])
+    rows, columns = np.mgrid[:400, :400]
+    light = 0.55 + 0.45 / (1 + np.exp(-4 * (columns + rows / 2 - 260) / width))
+    shot = page * light + np.random.default_rng(0).normal(0, 3, page.shape)
+    assert alike(prepare(np.uint8(np.clip(shot, 0, 255))), digits[7]) > 0.9

@@ -1,0 +1,54 @@
+"""Whatever is given for an option, it is an option's value or it is refused in one line."""
+
+import string
+
+import pytest
+from hostile_input import cases
+from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnist_mlp.cli.application import register
+from mnist_mlp.cli.compose import to_config
+from mnist_mlp.cli.conf import conf_folder
+from mnist_mlp.cli.folders import NAME_LENGTH, job_folder
+from mnist_mlp.cli.messages import explain
+from mnist_mlp.config import Config, options
+
+keys = st.sampled_from([key for key, _, _ in options(Config())])
+texts = st.text(max_size=20) | st.text(string.ascii_letters + string.digits + "[]{}$:,.'\"\\=~+- \n", max_size=30)
+odd = st.sampled_from([
+    "null", "[]", "{}", "nan", "inf", "-inf", "-1", "0", "1e400", "9" * 400, "9" * 5000, "true", "[1,[2]]", "${seed}",
+    "${oc.env:NOWHERE}", "???", "'", '"', "a\nb", "\\", "range(3)", "[null]", "[1e999]", "{a:1}", "0x10", "1_000",
+])  # fmt: skip
+
+
+@cases(10, 2500)
+@given(key=keys, value=texts | odd | st.floats().map(str) | st.integers().map(str))
+def test_an_override_is_a_value_or_refused_in_a_line(key: str, value: str) -> None:
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        try:
+            config = to_config(compose("config", [f"{key}={value}"]))
+        except Exception as error:
+            line = explain(error)
+            assert line
+            assert "\n" not in line
+            assert "Traceback" not in line
+        else:
+            assert isinstance(config, Config)
+
+
+@cases(30, 1500)
+@given(overrides=st.lists(st.builds("{}={}".format, keys, texts), max_size=5))
+def test_a_jobs_folder_is_a_plain_short_name(overrides: list[str]) -> None:
+    name = job_folder(overrides)
+    assert 0 < len(name) <= NAME_LENGTH + 60
+    assert not set(name) & set("/\\=\0\n ")
+    assert name not in (".", "..")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", "a\0b", "x" * 300])
+def test_a_name_no_folder_can_have_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="no plain folder name"):
+        Config(name=name)

@@ -1,0 +1,18 @@
+"""How often a property is tried: a small sample in the ordinary suite, ten thousand cases by `make test-faults`."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+MANY = os.environ.get("MNIST_MLP_CASES")
+
+
+def cases(sample: int, many: int) -> settings:
+    """Settings of hypothesis for `sample` cases; for `many` where MNIST_MLP_CASES is set."""
+    return settings(
+        max_examples=many if MANY else sample,
+        deadline=None,
+        derandomize=not MANY,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mnist_mlp.config import ModelConfig as ModelConfig
     from mnist_mlp.config import OptimConfig as OptimConfig
     from mnist_mlp.config import TrainerConfig as TrainerConfig
+    from mnist_mlp.data.picture import prepare as prepare
+    from mnist_mlp.data.picture import prepare_row as prepare_row
     from mnist_mlp.errors import UserError as UserError
     from mnist_mlp.models.mlp import MLP as MLP
     from mnist_mlp.training.classifier import DigitClassifier as DigitClassifier
@@ -27,6 +29,7 @@ _HOMES = {
     **dict.fromkeys(("Run", "load_run"), "api.run"),
     **dict.fromkeys(("Sweep", "load_sweep"), "api.sweep"),
     **dict.fromkeys(("Config", "DataConfig", "ModelConfig", "OptimConfig", "AugmentConfig", "TrainerConfig"), "config"),
+    **dict.fromkeys(("prepare", "prepare_row"), "data.picture"),
     "UserError": "errors",
     "MLP": "models.mlp",
     "DigitClassifier": "training.classifier",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_mlp.errors import UserError
+from mnist_mlp import __version__
+from mnist_mlp.console import command
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.files import JSON, refuse_unwritable, write_json
 from mnist_mlp.runs.tables import classification_report, decimal, percent
@@ -21,14 +22,12 @@ DIFFERS = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.evaluate` and of the script `mnist-mlp-evaluate`."""
     given = parser().parse_args(arguments)
-    try:
+    with command():
         refuse_unwritable(given.json)
         content, same = _committee(given) if len(given.runs) > 1 else _single(given)
         if given.json:
             write_json(given.json, content)
             print(given.json)
-    except (UserError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
     if not same:
         raise SystemExit(DIFFERS)
 
@@ -40,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
         description="Evaluate a trained net, or several and their committee (the mean of their log-probabilities).",
         epilog=f"Exit code: 0; 1 for an error, in one line; {DIFFERS} where a test is not what result.json says.",
     )
+    made.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
     made.add_argument("runs", nargs="+", metavar="RUN", help=f"{RUN_HELP}; several make a committee")
     made.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
     made.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, too")

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_mlp import __version__
+from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.files import refuse_unwritable, write_json
@@ -12,7 +14,7 @@ from mnist_mlp.runs.files import refuse_unwritable, write_json
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.export` and of the script `mnist-mlp-export`."""
     given = parser().parse_args(arguments)
-    try:
+    with command():
         if len(set(given.format)) > 1 and given.output:
             raise UserError("--output is for one --format: with several, each goes to its usual name")
         refuse_unwritable(given.json)
@@ -31,8 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         if given.json:
             write_json(given.json, {"exports": written})
-    except (UserError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "file is checked against the checkpoint on 1,000 real images, and not kept if it disagrees.",
         epilog="Exit code: 0; 1 for an error, in one line.",
     )
+    made.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
     made.add_argument("run", metavar="RUN", help="run folder, checkpoint, name under outputs/, or latest")
     made.add_argument(
         "--format", choices=("onnx", "torch", "html"), action="append", required=True, help="may be given several times"

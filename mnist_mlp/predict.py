@@ -7,6 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnist_mlp import __version__
+from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.files import finite, refuse_unwritable, to_csv, write_bytes, write_text
@@ -22,7 +24,7 @@ SOME_FAILED = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.predict` and of the script `mnist-mlp-predict`."""
     given = parser().parse_args(arguments)
-    try:
+    with command():
         for target in (given.json, given.csv, given.figure):
             refuse_unwritable(target)
         found = predictions(given.run, given.pictures, given.row, thumbnails=given.figure is not None)
@@ -33,8 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_text(given.json, json_text(found))
         if given.figure:
             _write_figure(found, given.figure)
-    except (UserError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
     failed = [item for item in found if item.error is not None]
     for item in failed:
         print(f"error: {item.file}: {item.error}", file=sys.stderr)
@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"Exit code: 0; 1 for an error, in one line; {SOME_FAILED} where some files are no pictures of a digit "
         "(a line for each; the others are predicted).",
     )
+    made.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
     made.add_argument("run", metavar="RUN", help="run folder, checkpoint, name under outputs/, or latest")
     made.add_argument(
         "pictures",

@@ -1,6 +1,6 @@
 """A finished run, read from its folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,10 @@ from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.tables import classification_report, closing_table, decimal, percent
 
 if TYPE_CHECKING:
+    from mnist_mlp.data.picture import Picture
+    from mnist_mlp.serving.evaluation import Evaluation
+    from mnist_mlp.serving.export import Export
+    from mnist_mlp.serving.prediction import Prediction
     from mnist_mlp.training.classifier import DigitClassifier
 
 
@@ -67,6 +71,31 @@ class Run:
         if not checkpoint.is_file():
             raise UserError(f"{checkpoint} is not there: train this run again with resume='never'")
         return DigitClassifier.load_from_checkpoint(checkpoint)
+
+    def evaluate(self, split: str = "test", data_root: str | None = None) -> "Evaluation":
+        """The chosen checkpoint on "test", "val" or "train"; see `mnist_mlp.serving.evaluation`."""
+        from mnist_mlp.serving.evaluation import evaluate_run
+
+        return evaluate_run(self.path, split, data_root)
+
+    def predict(self, pictures: "Picture | Sequence[Picture]", row: bool = False) -> "list[Prediction]":
+        """The digit on each picture (files, their content, PIL images or arrays); with row, on each place of a row.
+
+        A single picture may be given as it is; an array (n, height, width) is n of them. One that cannot be read gets a
+        prediction with `error`.
+        """
+        from mnist_mlp.serving.prediction import as_pictures, predict_run
+
+        return predict_run(self.path, as_pictures(pictures), row=row)
+
+    def export(self, format: str, path: str | Path | None = None, weights: str = "auto") -> "Export":
+        """Write the net as "onnx", "torch" or "html" (the draw page), checked against the checkpoint on 1,000 images.
+
+        path: default is model.onnx, model.pt2 or draw.html in the run folder. weights: of a page, "float16" or "int8".
+        """
+        from mnist_mlp.serving.export import export_run
+
+        return export_run(self.path, format, None if path is None else Path(path), weights)
 
     def report(self) -> str:
         """Precision, recall and F1 of each digit on test, as text."""

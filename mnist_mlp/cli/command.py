@@ -1,6 +1,7 @@
 """A run from the command line, alone or as the job of a sweep."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import Interrupted, exit_code, said
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.tables import classification_report, closing_table
+from mnist_mlp.runs.tables import classification_report, closing_table, next_steps
 
 
 def job(cfg: DictConfig) -> float | None:
@@ -71,6 +72,7 @@ def single_run(cfg: DictConfig) -> None:
             print("This run was finished before; resume=never would start it over.")
         print(classification_report(result.confusion_matrix))
         print(closing_table(result, folder.path))
+        print(f"\n{next_steps(folder.path, interpreter())}")
 
 
 def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
@@ -85,6 +87,12 @@ def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
         )
     changed = {override.split("=")[0] for override in HydraConfig.get().overrides.task} - non_result_keys()
     return config if changed else config_from_run(run["config"], cfg)
+
+
+def interpreter() -> str:
+    """How to call this Python from here: below the current folder by its path, which works without activation."""
+    python, here = Path(sys.executable), Path.cwd()
+    return shlex.quote(str(python.relative_to(here))) if python.is_relative_to(here) else "python"
 
 
 def run() -> None:

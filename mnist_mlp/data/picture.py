@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_mlp.data.framing import BOX, CENTRE, FIELD, Ink, crop, frame
@@ -14,7 +14,7 @@ from mnist_mlp.data.ink import find_ink
 from mnist_mlp.data.row import cut_apart
 from mnist_mlp.errors import UserError
 
-Picture = str | Path | bytes | BinaryIO | Image.Image | ArrayLike
+Picture = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A file, its content, a PIL image, or an array: (height, width), or (height, width, 1 to 4) as PIL orders channels."""
 
 LARGEST = 1024

@@ -1,5 +1,6 @@
 """A result as text: the closing table and the classification report. Imports no torch."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,17 @@ def closing_table(result: RunResult, folder: Path) -> str:
     if result.status == "diverged":
         lines.insert(0, f"DIVERGED in epoch {result.epochs}: the loss is not finite; try a lower optim.lr.")
     return "\n".join(lines)
+
+
+def next_steps(folder: Path, python: str) -> str:
+    """What can be done with a finished run, as commands to paste. python: how to call the interpreter."""
+    run = shlex.quote(str(folder))
+    rows = [
+        ("draw digits", f"{python} -m mnist_mlp.export {run} --format html"),
+        ("see the run", f"{python} -m mnist_mlp.report {run}"),
+        ("see curves", f"{python} -m tensorboard.main --logdir {run}"),
+    ]
+    return "\n".join(f"  {name:<14} {command}" for name, command in rows)
 
 
 def percent(value: float | None) -> str:

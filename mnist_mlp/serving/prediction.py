@@ -121,6 +121,13 @@ def predict_run(
     return predict_pictures(load_classifier(locate(run).checkpoint), pictures, names, row)
 
 
+def as_pictures(pictures: Picture | Sequence[Picture]) -> list[Picture]:
+    """One picture, or several, as a list; an array (n, height, width) with width above 4 is n pictures."""
+    if isinstance(pictures, np.ndarray):
+        return list(pictures) if pictures.ndim == 3 and pictures.shape[2] > 4 else [pictures]
+    return list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]  # type: ignore[list-item]
+
+
 def picture_files(paths: Iterable[Path]) -> list[Path]:
     """The paths, with each folder replaced by the pictures in it, by name. UserError where a folder has none."""
     found: list[Path] = []

@@ -16,7 +16,7 @@ from mnist_mlp.data.picture import prepare
 from mnist_mlp.training.classifier import DigitClassifier
 
 pytestmark = [pytest.mark.slow, pytest.mark.mnist]
-IMAGES = int(os.environ.get("MNIST_MLP_PICTURES", "1000"))
+IMAGES = int(os.environ.get("MNIST_MLP_PICTURES", "2500"))
 """Per style; 10,000 are all."""
 LARGEST_LOSS = 0.01
 

@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from sklearn.metrics import classification_report as sklearn_report
 from sklearn.metrics import confusion_matrix
 
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.tables import classification_report, closing_table, decimal, percent
+from mnist_mlp.runs.tables import classification_report, closing_table, decimal, next_steps, percent
 
 
 @pytest.mark.parametrize("absent", [None, 7])
@@ -32,3 +33,13 @@ def test_a_diverged_run_says_so_and_shows_dashes(tmp_path: Path) -> None:
     assert "10.00 %" in text
     assert str(tmp_path) in text
     assert [percent(None), percent(float("nan")), decimal(None), decimal(float("nan"))] == ["-"] * 4
+
+
+def test_the_next_steps_are_commands_that_a_shell_takes_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "a run's folder"
+    lines = next_steps(folder, ".venv/bin/python").splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        words = shlex.split(line[16:])
+        assert words[0] == ".venv/bin/python"
+        assert str(folder) in words

@@ -128,3 +128,18 @@ def test_a_folder_without_pictures_and_a_figure_without_any(trained: Path, tmp_p
         predict.main([str(trained), str(tmp_path / "none.png"), "--figure", str(tmp_path / "figure.png")])
     with pytest.raises(SystemExit, match=r"error: - \(stdin\) holds one picture"):
         predict.main([str(trained), "-", "-"])
+
+
+def test_a_run_predicts_evaluates_and_exports(run_folder: Path, folder: Path) -> None:
+    import mnist_mlp
+
+    run = mnist_mlp.load_run(run_folder)
+    assert run.evaluate("val").metrics["accuracy"] == pytest.approx(run.metrics["val/accuracy"])
+    images = load_digits("sample", "").test_images[:5].numpy()
+    told = [item.digit for item in run.predict(images)]
+    assert told == [run.predict(image)[0].digit for image in images]
+    assert told == run.model().probabilities(load_digits("sample", "").test_images[:5]).argmax(1).tolist()
+    assert run.predict(str(folder / "7.png"))[0].file.endswith("7.png")
+    assert len(run.predict([folder / "1.png", folder / "none.png"])) == 2
+    assert run.export("onnx").path == run_folder / "model.onnx"
+    assert (mnist_mlp.prepare(images[0]) == images[0]).all()

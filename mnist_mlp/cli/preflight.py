@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mnist_mlp.cli.compose import to_config
 from mnist_mlp.cli.conf import choices
 from mnist_mlp.cli.folders import SWEPT_KEYS
-from mnist_mlp.config import non_result_keys
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.lock import FolderLock
@@ -102,8 +101,6 @@ def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
             yield f"{override.input_line} gives no value"
         elif override.is_sweep_override() and key == "name":
             yield f"{override.input_line} gives several names: a sweep has one"
-        elif override.is_sweep_override() and key in non_result_keys():
-            yield f"{override.input_line} changes no result, so that its jobs would be one and the same: give one value"
 
 
 def remove_made() -> None:

@@ -99,7 +99,6 @@ def test_a_mistake_on_the_command_line_is_explained_in_one_line(refusal: Refusal
         (["seed=range(0)"], r"seed=range\(0\) gives no value$"),
         (["seed=1,2", "seed=3"], r"seed is given 2 times: give its values together, as seed=A,B$"),
         (["name=a,b"], r"name=a,b gives several names: a sweep has one$"),
-        (["data.root=a,b"], r"data\.root=a,b changes no result, so that its jobs would be one and the same"),
     ],
 )
 def test_a_sweep_that_would_ignore_something_is_refused(refusal: Refusal, overrides: list[str], says: str) -> None:

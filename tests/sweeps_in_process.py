@@ -23,8 +23,8 @@ def sweeper(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def call(*overrides: str) -> int:
         given = {override.partition("=")[0] for override in overrides}
-        rest = [override for override in TINY if override.partition("=")[0] not in given]
-        monkeypatch.setattr(sys, "argv", ["train", "-m", f"data.root={idx_root}", *rest, *overrides])
+        rest = [one for one in (f"data.root={idx_root}", *TINY) if one.partition("=")[0] not in given]
+        monkeypatch.setattr(sys, "argv", ["train", "-m", *rest, *overrides])
         GlobalHydra.instance().clear()
         try:
             main()

@@ -74,7 +74,7 @@ class Digits:
             tensors = (self.train_images, self.train_labels, self.test_images, self.test_labels)
             train_images, train_labels, test_images, test_labels = (tensor.to(device) for tensor in tensors)
             self._copies[device] = Digits(
-                self.source, train_images, train_labels, test_images, test_labels, self.why_sample
+                self.source, train_images, train_labels, test_images, test_labels, why_sample=self.why_sample
             )
         return self._copies[device]
 
@@ -218,7 +218,9 @@ def _sample(why: str = "") -> Digits:
         rank[members] = np.arange(members.sum())
     train = torch.from_numpy(rank < SAMPLE_TRAIN_PER_DIGIT)
     all_images, all_labels = torch.from_numpy(images), torch.from_numpy(labels).long()
-    return Digits("sample", all_images[train], all_labels[train], all_images[~train], all_labels[~train], why)
+    return Digits(
+        "sample", all_images[train], all_labels[train], all_images[~train], all_labels[~train], why_sample=why
+    )
 
 
 def _sample_arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

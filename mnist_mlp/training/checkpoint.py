@@ -101,10 +101,9 @@ def _keep(path: Path) -> None:
         return
     try:
         os.replace(link, previous(path))
-    except BaseException:
+    finally:  # rename(2) leaves it where both are names of one file already
         with suppress(OSError):
-            link.unlink()
-        raise
+            link.unlink(missing_ok=True)
 
 
 class RunIdentity(pl.Callback):

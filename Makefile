@@ -2,6 +2,7 @@
 # make test                                environment, then lint, types and tests
 # make test-faults                         every write of a run and of a sweep fails once, and the process dies there
 #                                          a killed process of two, ten thousand cases of hostile input
+# make test-integration                    whole programs: examples, launchers, the wheel, two processes, TensorBoard
 # make test-lowest                         the tests on the lowest versions that pyproject.toml allows (Python 3.11)
 PYTHON ?= python3
 VENV   := .venv
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 LOWEST := .venv-lowest
 
-.PHONY: train test test-lowest test-faults clean
+.PHONY: train test test-integration test-lowest test-faults clean
 
 train: $(READY)
 	@$(BIN)/python -m mnist_mlp.train $(ARGS)
@@ -26,6 +27,9 @@ test-faults: $(READY)
 	$(BIN)/python -m pytest -m faults
 	MNIST_MLP_CASES=1 $(BIN)/python -m pytest tests/runs/test_hostile_files.py tests/data/test_hostile_digits.py \
 		tests/cli/test_hostile_overrides.py tests/training/test_hostile_checkpoints.py
+
+test-integration: $(READY)
+	$(BIN)/python -m pytest -m integration $(ARGS)
 
 test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest $(ARGS)

@@ -108,6 +108,7 @@ def shell(tmp_path: Path) -> Shell:
     return run
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_report_whose_output_goes_nowhere_is_written_all_the_same(shell: Shell, tmp_path: Path) -> None:
     done = shell("$report > /dev/full")
@@ -118,6 +119,7 @@ def test_a_report_whose_output_goes_nowhere_is_written_all_the_same(shell: Shell
     assert (tmp_path / "sweep" / "summary.csv").is_file()
 
 
+@pytest.mark.integration
 def test_a_run_whose_reader_leaves_ends_with_its_result(idx_root: Path, tmp_path: Path) -> None:
     arguments = [f"data.root={idx_root}", *TINY, "name=x"]
     line = f"{shlex.join([sys.executable, '-m', 'mnist_mlp.train', *arguments])} | true; echo ${{PIPESTATUS[0]}}"

@@ -49,6 +49,7 @@ def test_the_wheel_has_every_module_and_every_yaml(wheel: Path) -> None:
     assert presets | modules | {"mnist_mlp/py.typed", "mnist_mlp/reporting/templates/report.html"} <= inside
 
 
+@pytest.mark.integration
 def test_the_installed_wheel_trains_in_another_folder(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
     python = tmp_path / "env" / "bin" / "python"

@@ -18,6 +18,7 @@ def metrics(name: str) -> dict[str, dict[str, float]]:
     return {path.parent.name: json.loads(path.read_text())["metrics"] for path in results}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("plugin", "launcher"),
     [
@@ -39,6 +40,7 @@ def test_jobs_elsewhere_give_what_a_serial_sweep_gives_and_fail_alone(
         assert [row["status"] for row in csv.DictReader(file)] == ["1 failed, 2 finished"]
 
 
+@pytest.mark.integration
 def test_a_search_maximises_validation_and_goes_on(sweep: Sweep) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     optuna = pytest.importorskip("optuna")

@@ -89,6 +89,7 @@ def shows(browser: Any, *texts: str) -> bool:
     return all(text in shown for text in texts)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("tab", "texts"),
     [

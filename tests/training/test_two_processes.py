@@ -50,6 +50,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.integration
 def test_two_processes_of_half_the_batch_train_the_same_net_in_one_folder(idx_root: Path, tmp_path: Path) -> None:
     for name, overrides in (("one", ["data.batch_size=32"]), ("two", ["data.batch_size=16", "trainer.devices=2"])):
         done = subprocess.run(

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mnist_mlp.interruption import begin_block, end_block
+
 SPIN_COUNT = "3000"
 NEEDED = {"numpy", "torch", "torchmetrics"}
 """The installed packages that torchmetrics may see: enough for classification."""
@@ -34,6 +36,7 @@ def quick_start() -> Iterator[None]:
     spin_briefly()
     collecting = gc.isenabled()
     gc.disable()
+    begin_block()  # an exception within an import of compiled code aborts the process
     try:
         _import_torchmetrics()
         yield
@@ -42,6 +45,7 @@ def quick_start() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+        end_block()
 
 
 def spin_briefly() -> None:

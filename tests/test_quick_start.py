@@ -160,3 +160,19 @@ with quick_start():
 print(json.dumps({"spin": os.environ.get("GOMP_SPINCOUNT")}))
 """)
     assert told == {"spin": expected}
+
+
+def test_ctrl_c_during_the_imports_waits_for_their_end_and_is_one_line() -> None:
+    code = """
+import os, signal, sys
+from mnist_mlp.interruption import stopping_on_signals
+from mnist_mlp.quick_start import quick_start
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with stopping_on_signals():
+    with quick_start():
+        os.kill(os.getpid(), signal.SIGINT)
+        print("imported", flush=True)
+    print("never", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "imported\n", "\ninterrupted\n")

@@ -64,7 +64,7 @@ def best_run(job: Job, alone: bool) -> Section:
 
 def changed(settings: JSON) -> list[list[str]]:
     """The settings that affect the result and differ from the default, as [key, value]."""
-    left_out = non_result_keys() | {"trainer.accelerator"}
+    left_out = non_result_keys() | {"trainer.accelerator", "data.digest"}
     default = flatten(to_dict(Config()))
     told = {key: value for key, value in settings.items() if key not in left_out and not EXCLUDED_KEYS.fullmatch(key)}
     return [[key, value_text(value)] for key, value in told.items() if key not in default or default[key] != value]

@@ -124,6 +124,7 @@ def test_the_garbage_collector_stays_off_where_it_was_off() -> None:
         gc.unfreeze()
 
 
+@pytest.mark.integration
 def test_a_program_that_imports_the_training_room_gets_every_library_whole() -> None:
     told = fresh("""
 import gc, json, os, torch

@@ -37,6 +37,7 @@ def result_of(path: str | Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.integration
 def test_importing_the_package_imports_no_torch_and_every_name_is_there() -> None:
     code = """
 import sys, mnist_mlp

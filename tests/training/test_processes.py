@@ -73,6 +73,7 @@ def test_threads_come_from_slurm_where_it_says_a_number_else_from_the_cores(monk
             cores_of_job()
 
 
+@pytest.mark.integration
 def test_a_run_with_anothers_ranks_in_its_environment_is_an_ordinary_run(idx_root: Path, tmp_path: Path) -> None:
     stray = {"LOCAL_RANK": "1", "RANK": "", "SLURM_PROCID": "abc", "SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": ""}
     done = subprocess.run(

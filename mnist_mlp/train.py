@@ -1,5 +1,7 @@
 """Command: train and test one MLP, or with -m a sweep of them."""
 
+import sys
+
 from mnist_mlp.console import command
 from mnist_mlp.interruption import stopping_on_signals
 
@@ -7,6 +9,11 @@ from mnist_mlp.interruption import stopping_on_signals
 def main() -> None:
     """Entry point of `python -m mnist_mlp.train` and of the script `mnist-mlp-train`."""
     with stopping_on_signals(), command():
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            from mnist_mlp.cli.help import help_text  # deferred: needs neither Hydra nor what compares runs
+
+            print(help_text(), end="")
+            return
         from mnist_mlp.cli.command import run  # deferred: Ctrl-C while it is imported ends in one line too
 
         run()

@@ -9,7 +9,6 @@ from typing import Any
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.runs.files import JSON
 
-
 SHORT = 6
 """A number of so few characters is shown as it was given, 1.0 and not 1."""
 

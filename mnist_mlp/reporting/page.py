@@ -11,6 +11,7 @@ from mnist_mlp.analysis.effects import in_order
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.sections.best_run import best_job, best_run, changed
+from mnist_mlp.reporting.sections.digit_browser import digit_browser, run_ids
 from mnist_mlp.reporting.sections.digits import digits_section
 from mnist_mlp.reporting.sections.overview import overview
 from mnist_mlp.reporting.sections.pair import pair_section
@@ -77,6 +78,8 @@ def _sections(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
         yield section
     yield from reference_sections(summary.jobs)
     yield from others
+    if browser := digit_browser(summary, run_ids(summary.jobs)):
+        yield browser
     if digits := digits_section(summary):
         yield digits
     if best := best_job(summary):

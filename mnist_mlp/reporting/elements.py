@@ -51,4 +51,7 @@ class Section:
     folded: dict[str, Table] = field(default_factory=dict)
     """Tables that open with a click, by their captions."""
     markup: Markup = Markup()
-    """HTML of our own making, in which all text of a run folder is escaped."""
+    """HTML of our own making; text of a run folder in it has to be escaped (`Markup.format` does)."""
+    styles: Sequence[str] = ()
+    scripts: Sequence[str] = ()
+    """Files of templates/ that the page needs for this section, each included once."""

@@ -1,7 +1,8 @@
 """The section with the confusion matrix whose cells open their test digits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
@@ -15,7 +16,7 @@ from mnist_mlp.reporting.elements import Section
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
 
-TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+STYLES, SCRIPTS = ("digits.css",), ("digit_model.js", "digits.js")
 CONTRAST = 0.5
 """The colour of a cell grows with this power of its count, or single mistakes would look like none."""
 
@@ -35,14 +36,14 @@ def digit_browser(summary: Summary, ids: Mapping[Path, int]) -> Section | None:
     if runs is None:
         return _section(table, Markup(), ["No digits are shown: no run has a predictions.npz that can be read."])
     try:
-        images = _images(runs)
+        images = images_of(runs.jobs, runs.truth)
     except UserError as error:
         return _section(table, Markup(), [f"No digits are shown: {error}."])
     best_predictions = read_predictions(RunFolder(best.folder))
     confidence = np.zeros(len(runs.truth)) if best_predictions is None else best_predictions.probabilities.max(1)
     shown = shown_digits(runs, confidence.astype(np.float32))
     data = digits_data(runs, shown, images, ids)
-    return _section(table, _scripts(data), list(_limits(runs, shown, len(data["certain"]), len(jobs))))
+    return _section(table, _block(data), list(_limits(runs, shown, len(data["certain"]), len(jobs))))
 
 
 def confusion_table(matrix: NDArray[np.int64], run: int, name: str) -> Markup:
@@ -71,15 +72,15 @@ def _cell(matrix: NDArray[np.int64], wrong: NDArray[np.int64], truth: int, predi
     return Markup('<td class="{}" style="--heat: {:.3f}">{}</td>').format(kind, heat, count or "")
 
 
-def _images(runs: Labelled) -> NDArray[np.uint8]:
+def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
+    """The test images (n, 28, 28) with these labels, where one of the runs found them; UserError without any."""
     from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
 
-    results = [job.result for job in runs.jobs if job.result is not None]
-    source, truth = results[0].data["source"], runs.truth.astype(np.int64)
+    results = [job.result for job in jobs if job.result is not None]
     reason = UserError("no run says where its digits are")
-    for root in dict.fromkeys(str(job.settings.get("data.root", "")) for job in runs.jobs):
+    for root in dict.fromkeys(str(job.settings.get("data.root", "")) for job in jobs):
         try:
-            return read_test_images(source, root, truth)
+            return read_test_images(results[0].data["source"], root, truth.astype(np.int64))
         except UserError as error:
             reason = UserError(
                 str(error).replace(str(Path(root)), "data.root")
@@ -87,26 +88,18 @@ def _images(runs: Labelled) -> NDArray[np.uint8]:
     raise reason
 
 
-def _section(table: Markup, scripts: Markup, notes: list[str]) -> Section:
-    style = Markup("<style>{}</style>").format(_template("digits.css"))
+def _section(table: Markup, data: Markup, notes: list[str]) -> Section:
     sentence = (
         "Each row is a true digit, each column an answer: blue is right, orange a mistake. A cell opens its digits."
     )
-    markup = style + Markup('<div class="digits">{}</div>').format(table) + scripts
-    return Section("Confusion matrix and test digits", [sentence], markup=markup, notes=notes)
-
-
-def _scripts(data: dict[str, object]) -> Markup:
-    code = Markup().join(
-        Markup("<script>{}</script>").format(_template(name)) for name in ("digit_model.js", "digits.js")
-    )
-    return Markup('<script type="application/json" id="digits-data">{}</script>{}').format(
-        htmlsafe_json_dumps(data), code
+    markup = Markup('<div class="digits">{}</div>').format(table) + data
+    return Section(
+        "Confusion matrix and test digits", [sentence], markup=markup, notes=notes, styles=STYLES, scripts=SCRIPTS
     )
 
 
-def _template(name: str) -> Markup:
-    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+def _block(data: dict[str, object]) -> Markup:
+    return Markup('<script type="application/json" id="digits-data">{}</script>').format(htmlsafe_json_dumps(data))
 
 
 def _limits(runs: Labelled, shown: NDArray[np.int64], certain: int, finished: int) -> list[str]:

@@ -243,7 +243,7 @@
       const what = this.mode === "cell" ? `true ${this.cell[0]}, predicted ${this.cell[1]}`
         : {lost: "right in A, wrong in B", gained: "wrong in A, right in B", other: "wrong in both, differently"}[this.mode];
       this.head.textContent = total ? `${what}: ${this.at + 1} of ${total}` : `${what}: no images`;
-      if (!total) return;
+      if (!total) return this.strip.removeAttribute("aria-activedescendant");
       const place = this.list[this.at];
       for (const thumb of this.strip.children) {
         const chosen = Number(thumb.dataset.at) === this.at;

@@ -16,7 +16,7 @@ from mnist_mlp.cli.closing import finish_sweep
 from mnist_mlp.cli.compose import config_records
 from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
 from mnist_mlp.cli.jobs import ConfiguredJob, SweepJob
-from mnist_mlp.cli.progress import sweep_progress
+from mnist_mlp.cli.live import sweep_progress
 from mnist_mlp.cli.side_by_side import run_configured
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.errors import UserError

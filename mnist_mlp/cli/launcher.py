@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf, SCMode, open_dict
 
 from mnist_mlp.cli.compose import VERSION_BASE, records, register_schema, to_config
 from mnist_mlp.cli.jobs import JobEnd, SweepJob, composed_job, run_job
+from mnist_mlp.cli.live import sweep_progress
 from mnist_mlp.cli.pool import WorkerPool
-from mnist_mlp.cli.progress import sweep_progress
 from mnist_mlp.cli.shares import environments_of_workers
 from mnist_mlp.cli.side_by_side import Planned, run_side_by_side
 from mnist_mlp.runs.folder import RunFolder

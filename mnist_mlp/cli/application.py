@@ -62,8 +62,8 @@ def _launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[Bas
     finally:
         close_pool()
         if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
-            closing = after_sweep(PreflightCallback.sweep)
-            code = code or closing  # an interruption counts more than a job that failed
+            finished = after_sweep(PreflightCallback.sweep)
+            code = code or finished  # of a signal rather than of what it left undone
         if PreflightCallback.lock is not None:
             PreflightCallback.lock.release()
     if code:

@@ -4,13 +4,14 @@ import sys
 import time
 from pathlib import Path
 
-from mnist_mlp.analysis.collect import Summary, find_jobs, summarize
+from mnist_mlp.analysis.collect import JobReader, Summary, summarize
 from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.summary import as_text, write_summary
 from mnist_mlp.console import reason
 
 TABLE_SECONDS = 5.0
 """The table is rewritten no more often while jobs run, so that they do not wait for it."""
+_reader = JobReader()
 unrecorded: list[str] = []
 """Jobs of this process that failed, of which their folders say nothing."""
 
@@ -28,7 +29,7 @@ def update_table(sweep: Path) -> None:
 def write_table(sweep: Path) -> bool:
     """Rewrite the table. Where that fails no run is lost, and the next job tries again."""
     try:
-        write_summary(sweep)
+        write_summary(sweep, _reader)
     except Exception as error:
         print(f"error: the table could not be written: {reason(error)}", file=sys.stderr)
         return False
@@ -37,7 +38,7 @@ def write_table(sweep: Path) -> bool:
 
 def finish_sweep(sweep: Path) -> int:
     """The closing table and page of a sweep; the exit code, 1 if a job failed."""
-    jobs = find_jobs([sweep])
+    jobs = _reader.find([sweep])
     if not jobs and not unrecorded:
         return 1
     summary = summarize(jobs)

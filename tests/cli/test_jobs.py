@@ -240,7 +240,7 @@ def test_job_folders_do_not_collide_where_characters_or_length_are_lost() -> Non
 def test_a_table_that_cannot_be_written_ends_no_sweep(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path) -> None:
+    def full(path: Path, *_: object) -> None:
         raise OSError(28, "No space left on device", str(path / "summary.csv"))
 
     with monkeypatch.context() as patch:

@@ -84,9 +84,14 @@ def says(text: str, pause: float = 0.0) -> JobEnd:
     return JobEnd("said", 0.5)
 
 
-def tells_device() -> JobEnd:
-    time.sleep(0.2)  # so that each worker gets one
-    return JobEnd(os.environ.get("CUDA_VISIBLE_DEVICES", "none"), 0.5)
+def tells_device(seen: Path) -> JobEnd:
+    """Waits until a job with another device has begun."""
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+    (seen / device).touch()
+    end = time.monotonic() + 60
+    while len(list(seen.iterdir())) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    return JobEnd(device, 0.5)
 
 
 def weights(folder: Path) -> bytes:
@@ -168,8 +173,10 @@ def test_a_job_that_cannot_be_prepared_fails_alone(tmp_path: Path, pool: WorkerP
 
 def test_workers_are_few_where_jobs_are_and_have_their_own_devices(tmp_path: Path, pool: WorkerPool) -> None:
     devices: list[dict[str, str]] = [{"CUDA_VISIBLE_DEVICES": name} for name in ("GPU-a", "GPU-b")]
-    ends = run_side_by_side(planned(tmp_path, [tells_device] * 4), pool, Heard(), devices)
-    assert sorted(end.line for end in ends) == ["GPU-a", "GPU-a", "GPU-b", "GPU-b"]
+    (tmp_path / "seen").mkdir()
+    tasks = [partial(tells_device, tmp_path / "seen")] * 4
+    ends = run_side_by_side(planned(tmp_path / "sweep", tasks), pool, Heard(), devices)
+    assert {end.line for end in ends} == {"GPU-a", "GPU-b"}
 
 
 def test_the_time_left_counts_what_runs_at_once_and_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:

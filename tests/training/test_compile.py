@@ -121,6 +121,7 @@ def test_a_kind_that_could_not_be_compiled_is_left_to_the_next(tmp_path: Path, m
     assert [path.name for path in tmp_path.rglob("*")] == ["steps", "kind", "compiled"]
 
 
+@pytest.mark.integration
 def test_a_process_that_ends_while_it_compiles_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
     code = """

@@ -104,12 +104,7 @@ def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_
 def _finished(request: _Request) -> RunResult | None:
     """The result of a finished run of the same settings and digits."""
     folder = request.folder
-    if request.config.resume == "never" or folder.changes(request.run):
-        return None
-    try:
-        result = folder.result()
-    except ValueError:  # cut off or changed by hand: it is tested again
-        return None
+    result = None if request.config.resume == "never" else folder.finished(request.run)
     if result is not None and folder.failure() is not None:
         folder.forget_failure()
     return result

@@ -174,7 +174,8 @@ def _train_and_test(
     if trainer.is_global_zero:
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
 
-        write_artifacts(folder, board.writer, result, digits, model, config.trainer.figures)
+        curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
+        write_artifacts(folder, board.writer, result, digits, model, curves)
         board.close()
         folder.sync()  # so that a result on the disk means that all the rest is there too
         write_json(folder.result_file, result.to_json(), durable=True)

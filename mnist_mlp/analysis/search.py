@@ -3,8 +3,8 @@
 Importance is the part of the variance of the runs' ranks that a setting explains by itself: an analysis of variance on
 ranks (Kruskal and Wallis 1952; adjusted for chance as Kelley's epsilon squared, 1935), numbers cut into groups of
 equally many runs. It needs no model of the search, is the same under any rescaling of setting or measure, and one
-collapsed run has one rank. Optuna's evaluators share all importance among the settings, chance's part too, and go by raw
-accuracies: where one run in ten collapses, fANOVA calls the least important setting the most important one.
+collapsed run has one rank. Optuna's evaluators share all importance among the settings, chance's part too, and go by
+raw accuracies: where one run in ten collapses, fANOVA calls the least important setting the most important one.
 """
 
 from collections.abc import Sequence

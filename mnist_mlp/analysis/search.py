@@ -69,9 +69,7 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
     runs = measured(jobs, column)
     if len(runs) < FEWEST_RUNS:
         return []
-    from scipy.stats import rankdata  # deferred: slow to import
-
-    ranks = rankdata([number for _, number in runs])
+    ranks = _ranks([number for _, number in runs])
     chosen = [job for job, _ in runs]
     found = [_importance(key, ranks, _groups(chosen, key)) for key in factors(chosen)]
     return sorted((one for one in found if one is not None), key=lambda one: -one.part)
@@ -79,7 +77,7 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
 
 def _importance(key: str, ranks: NDArray[np.float64], groups: NDArray[np.int64]) -> Importance | None:
     """None where the runs do not tell the setting from every other one: a group for each run, or one for all."""
-    from scipy.special import chdtrc
+    from scipy.special import chdtrc  # deferred: only the page of a search needs it
 
     n, sizes = len(ranks), np.bincount(groups)
     sizes, sums = sizes[sizes > 0], np.bincount(groups, ranks)[sizes > 0]
@@ -90,6 +88,12 @@ def _importance(key: str, ranks: NDArray[np.float64], groups: NDArray[np.int64])
     between = float((sums**2 / sizes).sum()) - n * float(ranks.mean()) ** 2
     part = 1 - (total - between) / (n - count) / (total / (n - 1))
     return Importance(key, max(part, 0.0), float(chdtrc(count - 1, (n - 1) * between / total)))
+
+
+def _ranks(numbers: Sequence[float]) -> NDArray[np.float64]:
+    """From 1; equal numbers share the mean of theirs."""
+    _, places, times = np.unique(numbers, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(times) - (times - 1) / 2)[places])
 
 
 def _groups(jobs: Sequence[Job], key: str) -> NDArray[np.int64]:

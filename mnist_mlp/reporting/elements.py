@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from markupsafe import Markup
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -38,7 +40,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what follows it, in this order: sentences, table, preformatted text, pictures, notes."""
+    """A heading and what follows it, in this order: sentences, table, text, markup, pictures, notes."""
 
     title: str
     sentences: Sequence[str] = ()
@@ -48,3 +50,8 @@ class Section:
     notes: Sequence[str] = ()
     folded: dict[str, Table] = field(default_factory=dict)
     """Tables that open with a click, by their captions."""
+    markup: Markup = Markup()
+    """HTML of our own making; text of a run folder in it has to be escaped (`Markup.format` does)."""
+    styles: Sequence[str] = ()
+    scripts: Sequence[str] = ()
+    """Files of templates/ that the page needs for this section, each included once."""

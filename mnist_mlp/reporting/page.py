@@ -5,16 +5,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from mnist_mlp.analysis.collect import Job, Summary, find_jobs, row_label, summarize, varying_keys
 from mnist_mlp.analysis.effects import in_order
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.sections.best_run import best_job, best_run, changed
+from mnist_mlp.reporting.sections.digit_browser import digit_browser, run_ids
 from mnist_mlp.reporting.sections.digits import digits_section
 from mnist_mlp.reporting.sections.overview import overview
 from mnist_mlp.reporting.sections.pair import pair_section
 from mnist_mlp.reporting.sections.reference import reference_sections
+from mnist_mlp.reporting.sections.single_run import headline, mistakes, network, origin, scores
+from mnist_mlp.runs.curves import read_curves
 from mnist_mlp.runs.files import write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
@@ -54,13 +58,21 @@ def page(jobs: Sequence[Job], title: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    sections = list(_sections(jobs, summary))
     return environment.get_template("report.html").render(
         title=title,
         warning=sample_warning(jobs),
         facts=list(facts(jobs)),
         lead=lead(summary),
-        sections=list(_sections(jobs, summary)),
+        sections=sections,
+        styles=_sources(name for section in sections for name in section.styles),
+        scripts=_sources(name for section in sections for name in section.scripts),
     )
+
+
+def _sources(names: Iterable[str]) -> list[Markup]:
+    """The content of these files, each once; they are ours, so nothing in them is escaped."""
+    return [Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in dict.fromkeys(names)]
 
 
 def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
@@ -71,16 +83,29 @@ def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
 
 
 def _sections(jobs: Sequence[Job], summary: Summary) -> Iterator[Section]:
+    if len(jobs) == 1 and jobs[0].result is not None:
+        yield from _single(jobs[0], summary)
+        return
     first, *others = overview(summary.jobs, summary)
     yield first
     if len(jobs) == 2 and (section := pair_section(jobs[0], jobs[1])):
         yield section
     yield from reference_sections(summary.jobs)
     yield from others
+    if browser := digit_browser(summary, run_ids(summary.jobs)):
+        yield browser
     if digits := digits_section(summary):
         yield digits
     if best := best_job(summary):
         yield best_run(best, len(summary.jobs) == 1)
+
+
+def _single(job: Job, summary: Summary) -> Iterator[Section]:
+    """The sections on one finished run."""
+    curves = read_curves(RunFolder(job.folder).metrics_file)
+    yield headline(job, curves)
+    found = (digit_browser(summary, run_ids([job])), mistakes(job), scores(job), network(job), origin(job, ""))
+    yield from filter(None, found)
 
 
 def sample_warning(jobs: Sequence[Job]) -> str:

@@ -67,7 +67,8 @@ def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
     page = Reader((sweep / "report.html").read_text())
     assert page.headings == [
         "Comparison", "Training and validation", "What each factor does", "normalization and lr", "F1 of each digit",
-        "What accuracy costs", "How each run went", "Test digits over all runs", "The best run: standard_0.01_0",
+        "What accuracy costs", "How each run went", "Confusion matrix and test digits",
+        "Test digits over all runs", "The best run: standard_0.01_0",
     ]  # fmt: skip
     runs = [folder.name for folder in sweep.iterdir() if folder.is_dir()]
     assert len(runs) == 8

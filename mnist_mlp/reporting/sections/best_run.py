@@ -73,7 +73,7 @@ def changed(settings: JSON) -> list[list[str]]:
 def _pictures(job: Job, result: RunResult) -> tuple[list[Picture], list[str]]:
     """The pictures in the run folder; missing ones are drawn now where the data for them is there."""
     folder = RunFolder(job.folder)
-    found = {name: _read(folder, name) for name in SHOWN}
+    found = {name: read_picture(folder, name) for name in SHOWN}
     notes: list[str] = []
     if None in (found[name] for name in SHOWN if name != "first_layer"):
         for name, figure in _drawn(job, result, read_predictions(folder), notes):
@@ -82,7 +82,8 @@ def _pictures(job: Job, result: RunResult) -> tuple[list[Picture], list[str]]:
     return [picture for picture in found.values() if picture is not None], notes
 
 
-def _read(folder: RunFolder, name: str) -> Picture | None:
+def read_picture(folder: RunFolder, name: str) -> Picture | None:
+    """A figure of the run folder, one of SHOWN; None where it is not there."""
     try:
         content = read_content(folder.figures / f"{name}.png") or b""
     except UnreadableFileError:

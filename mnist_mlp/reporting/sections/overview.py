@@ -7,7 +7,7 @@ import numpy as np
 
 from mnist_mlp.analysis.collect import Job, Row, Summary, row_label, told_apart_by, varying_keys
 from mnist_mlp.analysis.diagnosis import diagnosis
-from mnist_mlp.analysis.effects import amount, grid, is_full_grid, main_effect, measured
+from mnist_mlp.analysis.effects import amount, grid, main_effect, measured
 from mnist_mlp.analysis.summary import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import Group, Spread, svg
@@ -117,11 +117,10 @@ def _effects(jobs: Sequence[Job], summary: Summary, factors: Sequence[str]) -> S
         )
         for key in factors[:MOST_PANELS]
     ]
-    notes = ["Dots are runs; the diamond is their mean over all other factors, the bar one standard deviation."]
-    if not is_full_grid(jobs, factors, summary.ranked_by):
-        notes.append(
-            "Not every combination was run equally often, so an effect shown here may be that of another factor."
-        )
+    notes = [
+        "Only like with like: dots are runs that differ from another one in this factor alone (and the seed); the"
+        " diamond is their mean, the bar one standard deviation."
+    ]
     if len(factors) > MOST_PANELS:
         notes.append(f"The first {MOST_PANELS} of {len(factors)} factors.")
     numbers = [number for _, number in measured(jobs, summary.ranked_by)]
@@ -143,9 +142,10 @@ def _grid(jobs: Sequence[Job], summary: Summary, factors: Sequence[str]) -> Sect
     cells = 100 * np.array(found.cells, dtype=float)
     names = (named[factors[0]], named[factors[1]])
     figure = plots.heat_map(cells, found.rows, found.columns, (*names, f"{quantity} (%)"), 2)
-    over = "seeds" if len(factors) == 2 else "all other factors and seeds"
+    at = ", ".join(f"{name} {found.at[key]}" for key, name in short_names(list(found.at)).items())
+    over = "seeds" if found.at or len(factors) == 2 else "seeds and the same values of all other factors"
     title = f"{names[0]} and {names[1]}"
-    notes = [f"Mean {quantity} in percent over {over}."] if summary.over_seeds or len(factors) > 2 else []
+    notes = [f"Mean {quantity} in percent over {over}{f', at {at}' if at else ''}."]
     return Section(title, pictures=[Picture(svg(figure), f"{quantity} for each {title}")], notes=notes)
 
 

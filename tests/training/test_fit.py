@@ -261,7 +261,7 @@ def test_every_normalization_can_be_trained(config: Config, tmp_path: Path) -> N
 def test_the_console_shows_settings_epochs_and_nothing_on_stderr(
     config: Config, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config = replace(config, optim=OptimConfig(lr=0.2))  # with which two epochs come out equal
+    config = replace(config, optim=OptimConfig(lr=0.5))  # with which two epochs come out equal
     result = fit(with_trainer(config, progress=True), tmp_path)
     out, err = capfd.readouterr()
     assert err == ""

@@ -60,6 +60,11 @@ class Compared:
             f"{name} ({job.folder.name})" if name in twice else name for name, job in zip(names, self.jobs, strict=True)
         ]
 
+    def names_of(self, jobs: Sequence[Job]) -> list[str]:
+        """The names of these runs; of a run that was left out as a copy, its folder's."""
+        known = {job.folder: name for job, name in zip(self.jobs, self.run_names, strict=True)}
+        return [known.get(job.folder, job.folder.name) for job in jobs]
+
     def _run_names(self) -> Iterator[str]:
         for group, row in zip(self.group_names, self.summary.rows, strict=True):
             for job in row.jobs:

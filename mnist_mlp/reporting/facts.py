@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.analysis.collect import Job, Summary, varying_keys
+from mnist_mlp.analysis.collect import Job, Summary, summarize, varying_keys
 from mnist_mlp.analysis.effects import in_order
 from mnist_mlp.reporting.compared import Compared, is_continuous, shown_value
 from mnist_mlp.reporting.sections.best_run import best_job, changed
@@ -15,11 +15,15 @@ from mnist_mlp.runs.settings import short_names, value_text
 from mnist_mlp.runs.tables import percent
 
 MOST_VALUES = 8
+LONGEST_NAME = 30
+"""Folders of runs with longer names are called by what they differ in."""
 
 
 def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
-    """The title of the page: its folders, or its runs where they are two; else how many folders and runs there are."""
+    """The title of the page: its folders; of two runs, what they differ in; of many folders, how many."""
     names = [path.resolve().name for path in paths]
+    if len(paths) == len(jobs) == 2 and max(map(len, names)) > LONGEST_NAME:
+        return " against ".join(Compared(summarize(jobs)).names_of(jobs))
     if len(paths) == 1:
         return names[0]
     if len(paths) > 3:

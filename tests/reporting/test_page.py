@@ -78,7 +78,7 @@ def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
     assert page.headings == [
         "Comparison", "Training and validation", "What each factor does", "normalization and lr",
         "What accuracy costs, or depends on", "How the runs went", "Every run", "F1 of each digit",
-        "Test digits over all runs", "The best run: standard_0.01_0",
+        "Test digits over all runs", "The best run: normalization=standard, lr=0.01, seed=0",
     ]  # fmt: skip
     runs = [folder.name for folder in sweep.iterdir() if folder.is_dir()]
     assert len(runs) == 8

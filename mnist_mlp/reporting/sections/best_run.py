@@ -38,8 +38,8 @@ def best_job(summary: Summary) -> Job | None:
     return max(done, key=lambda job: job.result.metrics.get(column) or 0.0 if job.result else 0.0) if done else None
 
 
-def best_run(job: Job, alone: bool) -> Section:
-    """A finished run in detail. alone: it is the only one."""
+def best_run(job: Job, alone: bool, name: str, path: str) -> Section:
+    """A finished run in detail. alone: it is the only one; path: of its folder, as seen from the page."""
     assert job.result is not None
     result, metrics = job.result, job.result.metrics
     facts = [
@@ -52,8 +52,8 @@ def best_run(job: Job, alone: bool) -> Section:
     ]
     pictures, notes = _pictures(job, result)
     return Section(
-        "The run" if alone else f"The best run: {job.folder.name}",
-        [", ".join(facts) + f", in {job.folder}."],
+        "The run" if alone else f"The best run: {name}",
+        [", ".join(facts) + f", in {path}."],
         Table(["setting (other than default)", "value"], changed(job.settings)),
         classification_report(result.confusion_matrix),
         pictures,

@@ -12,6 +12,9 @@ from mnist_mlp.reporting.elements import Cell, Section, Table
 def diagnoses(compared: Compared) -> Section:
     """One diagnosis for each group: what most of its runs say, and the runs that say otherwise."""
     said = [_said(compared, job) for job in compared.jobs]
+    notes = ["By rule of thumb, from the curves alone."]
+    if len(said) == 1:
+        return Section("How the run went", said, notes=notes)
     rows: list[list[str | Cell]] = []
     marks = []
     for name, ids, row in zip(compared.group_names, compared.run_ids, compared.summary.rows, strict=True):
@@ -25,9 +28,9 @@ def diagnoses(compared: Compared) -> Section:
     table = Table(
         [header[place] for place in places], [[row[place] for place in places] for row in rows], marks,
         runs=compared.run_ids, tools=not alone, caption="How each group went",
+        prose=True,
     )  # fmt: skip
-    title = "How the run went" if len(said) == 1 else "How the runs went"
-    return Section(title, table=table, notes=["By rule of thumb, from the curves alone."])
+    return Section("How the runs went", table=table, notes=notes)
 
 
 def _said(compared: Compared, job: Job) -> str:

@@ -39,6 +39,7 @@ def not_finished(compared: Compared) -> Section | None:
     table = Table(
         ["run", "status", "reason", "command"], rows, ["bad" if job.reason else "" for _, job in jobs],
         runs=[[place] for place, _ in jobs], caption="Runs without a result",
+        prose=True,
     )  # fmt: skip
     return Section("What did not finish", table=table)
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "everything": (
         *("model.dropout=0.2", "model.batch_norm=true", "augment.rotation=10", "augment.translate=2"),
         *("optim.schedule=one_cycle", "optim.name=adamw", "trainer.early_stopping=2", "trainer.test_curve=true"),
+        "trainer.figures=false",
     ),
     "defaults": (),
     "without validation": ("data.val_size=0", "optim.schedule=cosine", "trainer.figures=false"),
@@ -91,10 +93,11 @@ class Killed:
 
 def killed_at_random(command: Command, folder: Path, chance: random.Random, most: int = 5) -> Killed:
     """Kill the command at random moments, go on with it until it is done, and compare with the unbroken one."""
-    met = Killed()
+    met, begun = Killed(), []
     while len(met.signals) < most and (not met.signals or chance.random() < AGAIN):
         number, moment = chance.choice(SIGNALS), chance.uniform(0, command.seconds)
         running = command.start(folder)
+        begun.append(running.pid)
         if running.ended_after(moment):
             met.faults += _wrong_end(running, None, f"not killed, {moment:.2f} s")
             break
@@ -109,6 +112,9 @@ def killed_at_random(command: Command, folder: Path, chance: random.Random, most
         met.faults.append(f"the same command then ends with {code}\n{output[-2000:]}")
     elif different := differences(outcome(folder), command.unbroken):
         met.faults.append(f"another outcome: {', '.join(different)}")
+    for pid in begun:
+        with suppress(ProcessLookupError):  # workers whose parent was killed
+            os.killpg(pid, signal.SIGKILL)
     if not met.faults:
         shutil.rmtree(folder)
     return met

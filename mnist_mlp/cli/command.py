@@ -10,8 +10,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_mlp.cli.application import launch
+from mnist_mlp.cli.closing import finish_sweep
 from mnist_mlp.cli.compose import config_from_run, records, to_config
-from mnist_mlp.cli.jobs import finish_sweep, finished_before, say_interrupted, sweep_job
+from mnist_mlp.cli.jobs import finished_before, say_interrupted, sweep_job
 from mnist_mlp.cli.preflight import remove_made
 from mnist_mlp.config import Config, non_result_keys
 from mnist_mlp.console import error_line

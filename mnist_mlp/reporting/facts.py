@@ -7,11 +7,11 @@ from typing import Any
 
 from mnist_mlp.analysis.collect import Job, Summary, summarize, varying_keys
 from mnist_mlp.analysis.effects import in_order
-from mnist_mlp.reporting.compared import Compared, is_continuous, shown_value
+from mnist_mlp.reporting.compared import Compared, is_continuous
 from mnist_mlp.reporting.sections.best_run import best_job, changed
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.settings import short_names, short_values, value_text
 from mnist_mlp.runs.tables import percent
 
 MOST_VALUES = 8
@@ -93,7 +93,7 @@ def _levels(jobs: Sequence[Job], keys: Sequence[str]) -> Iterator[str]:
     for key, name in short_names(keys).items():
         known: list[Any] = [job.settings.get(key) for job in jobs if job.settings]
         if is_continuous(known):
-            yield f"{name}: {shown_value(min(known))} to {shown_value(max(known))}"
+            yield f"{name}: {' to '.join(short_values([min(known), max(known)]).values())}"
             continue
         values = in_order({value_text(value) for value in known})
         shown = ", ".join(values[:MOST_VALUES]) + (f" … ({len(values)} values)" if len(values) > MOST_VALUES else "")

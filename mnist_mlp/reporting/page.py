@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from mnist_mlp.analysis.collect import Job, find_jobs, summarize
 from mnist_mlp.errors import UserError
+from mnist_mlp.reporting.commands import command
 from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.facts import facts, lead, sample_warning, title_of
@@ -18,10 +19,12 @@ from mnist_mlp.reporting.runs_data import as_block, runs_data
 from mnist_mlp.reporting.sections.best_run import best_job, best_run
 from mnist_mlp.reporting.sections.charts import explorer, learning_curves, parallel, search
 from mnist_mlp.reporting.sections.diagnoses import diagnoses
+from mnist_mlp.reporting.sections.digit_browser import digit_browser, run_ids
 from mnist_mlp.reporting.sections.digits import digits_section
 from mnist_mlp.reporting.sections.effects import digit_scores, effects, two_factors
 from mnist_mlp.reporting.sections.pair import pair_section
 from mnist_mlp.reporting.sections.reference import reference_sections
+from mnist_mlp.reporting.sections.single_run import headline, mistakes, network, origin, scores
 from mnist_mlp.reporting.sections.tables import comparison, every_run, not_finished
 from mnist_mlp.runs.files import write_text
 from mnist_mlp.runs.lock import is_held
@@ -99,15 +102,28 @@ def _packed(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
     summary = compared.summary
+    if len(jobs) == 1 and jobs[0].result is not None:
+        yield from _single(jobs[0], compared)
+        return
     yield comparison(compared)
     if len(jobs) == 2 and (section := pair_section(jobs[0], jobs[1], compared.names_of(jobs))):
         yield section
     yield from reference_sections(compared.jobs)
     made = (search, learning_curves, effects, two_factors, explorer, parallel, diagnoses, not_finished, every_run)
     yield from filter(None, (make(compared) for make in made))
-    if len(summary.rows) > 1 and (scores := digit_scores(compared)):
-        yield scores
+    if len(summary.rows) > 1 and (found := digit_scores(compared)):
+        yield found
+    if browser := digit_browser(summary, run_ids(compared.jobs)):
+        yield browser
     if digits := digits_section(summary):
         yield digits
     if best := best_job(summary):
         yield best_run(best, len(summary.jobs) == 1, compared.names_of([best])[0], compared.path(best.folder))
+
+
+def _single(job: Job, compared: Compared) -> Iterator[Section]:
+    """The sections on one finished run."""
+    yield headline(job, compared.curves[job.folder])
+    browser = digit_browser(compared.summary, run_ids(compared.jobs))
+    found = (learning_curves(compared), browser, mistakes(job), scores(job), network(job), origin(job, command(job)))
+    yield from filter(None, found)

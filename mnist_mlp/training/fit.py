@@ -73,7 +73,7 @@ def fit(
     UserError says what the user can correct; then nothing was written.
     """
     devices = config.trainer.devices
-    threads = cpu_threads(config.trainer.threads or _threads_of(config))
+    threads = cpu_threads(config.trainer.threads or (1 if sweep_place else _threads_of(config)))
     with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)

@@ -78,7 +78,8 @@ def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
     assert page.headings == [
         "Comparison", "Training and validation", "What each factor does", "normalization and lr",
         "What accuracy costs, or depends on", "How the runs went", "Every run", "F1 of each digit",
-        "Test digits over all runs", "The best run: normalization=standard, lr=0.01, seed=0",
+        "Confusion matrix and test digits", "Test digits over all runs",
+        "The best run: normalization=standard, lr=0.01, seed=0",
     ]  # fmt: skip
     runs = [folder.name for folder in sweep.iterdir() if folder.is_dir()]
     assert len(runs) == 8
@@ -121,7 +122,7 @@ def test_a_run_that_did_not_finish_stays_visible_with_its_reason(tmp_path: Path)
     write_unfinished(tmp_path / "s" / "3", optim__lr=0.3)
     page = read(tmp_path / "s")
     assert "4: 1 finished, 1 diverged, 1 failed, 1 unfinished" in page.text
-    assert {"diverged", "failed", "unfinished", "out of memory", "out of memory."} <= set(page.cells)
+    assert {"diverged", "failed", "unfinished", "out of memory", "Failed: out of memory."} <= set(page.cells)
     assert "What did not finish" in page.headings
 
 
@@ -147,25 +148,28 @@ def test_a_missing_or_broken_file_costs_its_part_only(tmp_path: Path, missing: s
     if broken:
         (run / missing).write_bytes(b"\x00\xff,broken\n1")
     page = read(run)
-    assert {"Result", "The run"} <= set(page.headings)
+    assert {"Result", "Classification report and calibration", "How to make it again"} <= set(page.headings)
     assert ("cannot be judged" in page.text) == (missing == "metrics.csv")
     assert ("Training and validation" in page.headings) == (missing != "metrics.csv")
-    assert ("no predictions.npz that can be read" in page.text) == (missing == "predictions.npz")
+    assert ("no run has a predictions.npz that can be read" in page.text) == (missing == "predictions.npz")
 
 
 def test_figures_of_the_run_folder_are_embedded_and_the_others_drawn(tmp_path: Path, idx_root: Path) -> None:
-    run = write_run(tmp_path / "run", data__root=str(idx_root))
+    run = write_run(tmp_path / "s" / "run", data__root=str(idx_root))
+    write_failure(tmp_path / "s" / "other", "no memory", optim__lr=9.0)
     (run / "figures").mkdir()
     (run / "figures" / "mistakes.png").write_bytes(b"a picture of mistakes")
-    page = read(run)
+    page = read(tmp_path / "s")
     assert "data:image/png;base64,YSBwaWN0dXJlIG9mIG1pc3Rha2Vz" in page.addresses
     assert page.alts[-4:] == [SHOWN[name] for name in ("confusion_matrix", "calibration", "mistakes", "right")]
 
 
 def test_without_the_digits_the_galleries_are_left_out_and_the_page_says_so(tmp_path: Path) -> None:
-    page = read(write_run(tmp_path / "run", data__root=str(tmp_path)))
+    write_run(tmp_path / "s" / "run", data__root=str(tmp_path))
+    write_failure(tmp_path / "s" / "other", "no memory", optim__lr=9.0)
+    page = read(tmp_path / "s")
     assert page.alts[-2:] == [SHOWN[name] for name in ("confusion_matrix", "calibration")]
-    assert f"No digits are shown: the official files are not in {tmp_path}." in page.text
+    assert "No digits are shown: the official files are not in data.root." in page.text
 
 
 def test_only_failures_make_a_page_too(tmp_path: Path) -> None:
@@ -208,8 +212,8 @@ def test_groups_of_many_settings_are_told_apart_by_their_rank(tmp_path: Path) ->
         write_run(tmp_path / "s" / str(n), range(n), **rates, **more)
     groups = json.loads(read(tmp_path / "s").blocks["runs-data"])["groups"]
     assert [group["name"] for group in groups][1:] == [
-        "#2 dropout=0.1429, momentum=0.1, weight_decay=0.001, label_smoothing=0.1",
-        "#3 dropout=0.2857, momentum=0.2, weight_decay=0.002, label_smoothing=0.2",
+        "#2 dropout=0.143, momentum=0.1, weight_decay=0.001, label_smoothing=0.1",
+        "#3 dropout=0.286, momentum=0.2, weight_decay=0.002, label_smoothing=0.2",
     ]
 
 

@@ -13,6 +13,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.plots.sample_grids import MOST_DISAGREEMENTS, disagreements
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.elements import Picture, Section, Table
+from mnist_mlp.reporting.test_images import images_of
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Predictions, read_predictions
@@ -82,12 +83,8 @@ def _changes(first: JSON, second: JSON) -> list[list[str]]:
 
 
 def _pictures(job: Job, one: Predictions, other: Predictions, found: Disagreements) -> tuple[list[Picture], list[str]]:
-    from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
-
     try:
-        images = read_test_images(
-            str(job.settings.get("data.source")), str(job.settings.get("data.root", "")), one.truth
-        )
+        images = images_of([job], one.truth)
     except UserError as error:
         return [], [f"The digits that flipped are not shown: {error}."]
     pictures = []

@@ -62,7 +62,7 @@ def test_without_the_images_the_counts_stay_and_the_page_says_why(tmp_path: Path
     section = pair_section(job(first), job(second), ["first", "second"])
     assert section is not None
     assert not section.pictures
-    assert section.notes == [f"The digits that flipped are not shown: the official files are not in {nowhere}."]
+    assert section.notes == ["The digits that flipped are not shown: the official files are not in data.root."]
     assert "Their settings do not differ." in section.sentences
 
 

@@ -40,12 +40,13 @@ CASES: dict[str, tuple[str, ...]] = {
     "without validation": ("data.val_size=0", "optim.schedule=cosine", "trainer.figures=false"),
     "compiled": ("trainer.compile=true", "model.dropout=0.2", "trainer.figures=false"),
     "sweep": ("-m", "seed=0,1", "model.dropout=0.2", "trainer.figures=false", "hydra/launcher=basic"),
-    "parallel sweep": (
-        *("-m", "seed=0,1,2", "trainer.figures=false", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-    ),
+    "side by side": ("-m", "seed=0,1,2", "trainer.figures=false", "hydra.launcher.n_jobs=2"),
+    "joblib": ("-m", "seed=0,1,2", "trainer.figures=false", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
 }
-SHARES = {"everything": 6, "defaults": 5, "without validation": 4, "compiled": 1, "sweep": 3, "parallel sweep": 1}
-"""How often each is tried, out of twenty."""
+SHARES = {
+    "everything": 6, "defaults": 5, "without validation": 4, "compiled": 1, "sweep": 2, "side by side": 1, "joblib": 1,
+}  # fmt: skip
+"""How often each is tried, on average, out of twenty."""
 
 
 @dataclass
@@ -168,6 +169,9 @@ def main() -> int:
             met = killed_at_random(commands[name], work / f"{name}-{chains}", chance)
             total.setdefault(name, Counter()).update(met.signals)
             wrong += bool(met.faults)
+            print(
+                f"{name}, chain {chains}: {', '.join(met.signals) or 'it was quicker'}, {met.moves} moves", flush=True
+            )
             for fault in met.faults:
                 print(f"{name}, chain {chains} ({', '.join(met.signals)}): {fault}", flush=True)
     for name, signals in total.items():

@@ -138,6 +138,15 @@ class RunFolder:
             found.append([] if one is None else changes(one, run))
         return next(filter(None, found), [])
 
+    def finished(self, run: JSON) -> RunResult | None:
+        """The result that is here, of the same run as `run`, the content of a run.json; None where there is none."""
+        if self.changes(run):
+            return None
+        try:
+            return self.result()
+        except ValueError:  # cut off or changed by hand: it is tested again
+            return None
+
     def refuse_other_settings(self, run: JSON) -> None:
         """UserError, naming the keys that differ, where a run of other settings has started here."""
         if different := self.changes(run):

@@ -14,8 +14,8 @@ from terminal import Terminal
 
 from mnist_mlp.cli.live import LiveProgress, about, sweep_progress
 from mnist_mlp.cli.progress import PlainProgress
-from mnist_mlp.cli.region import plain
 from mnist_mlp.runs.files import write_json
+from mnist_mlp.terminal import plain
 
 NAMES = [f"hidden_layers-{h}_lr-{lr}_max_epochs-4_seed-{s}" for h, lr, s in itertools.product((1, 3), (0.1, 0.5), "01")]
 BEGAN = 1_000_000_000.0

@@ -114,13 +114,13 @@ def coverage_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
 
 
 def claims_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
-    """False claims, of a fifth of the sweeps, since each has many nets."""
+    """False claims, of a tenth of the sweeps, since each has many nets."""
     columns = ("no correction", "Holm over settings - 1", "Holm over all pairs", "the same, best chosen on test")
     yield from _row("equal settings: sweeps that claim anything", "settings x seeds", *columns)
     for name, population in POPULATIONS.items():
         for settings, seeds in ((4, 5), (8, 3), (4, 10)):
             random = np.random.default_rng([seed + 2, settings, seeds])
-            claims = false_claims(population, settings, seeds, images, sweeps // 5, random)
+            claims = false_claims(population, settings, seeds, images, sweeps // 10, random)
             yield from _row(name, f"{settings} x {seeds}", *_percent(claims))
 
 

@@ -72,7 +72,7 @@ def test_images_texts_and_layout_are_in_tensorboard(run: tuple[Path, dict[str, A
     board = events(folder)
     assert {f"visual_test/{name}" for name in FIGURES} | {"val/confusion_matrix"} == set(board.Tags()["images"])
     assert [image.step for image in board.Images("val/confusion_matrix")] == [1, 4]
-    (shown,) = board.Images("test/confusion_matrix")
+    (shown,) = board.Images("visual_test/confusion_matrix")
     assert (shown.width, shown.height) == (1600, 900)
     assert shown.encoded_image_string == (folder / "figures" / "confusion_matrix.png").read_bytes()
     tensors = board.Tags()["tensors"]

@@ -4,10 +4,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import Any
 
+AGAIN_SECONDS = 0.01
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -36,23 +39,26 @@ class _Asked:
 
     number: int | None = None
     in_block = False
+    patient = False
 
 
 @contextmanager
-def stopping_on_signals() -> Iterator[None]:
+def stopping_on_signals(patient: bool = False) -> Iterator[None]:
     """While this lasts a signal raises `Interrupted`, a second one ends the process at once.
 
     What is written is written atomically, so it may end anywhere. Signals that the process was told to ignore (nohup)
     stay ignored. Does nothing outside the main thread. At the end an `Interrupted` becomes one line and the exit code.
+    patient: a second signal is passed over, since a terminal and the parent may both send one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    _Asked.number, _Asked.in_block = None, False
+    before, report = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
+    _Asked.number, _Asked.in_block, _Asked.patient = None, False, patient
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
+    sys.unraisablehook = partial(_on_unraisable, report)
     try:
         yield
     except Interrupted as stop:
@@ -61,6 +67,7 @@ def stopping_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = report
 
 
 def begin_block() -> None:
@@ -79,7 +86,19 @@ def end_block() -> None:
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _Asked.number is not None:
+        if _Asked.patient:
+            return
         os._exit(128 + number)
     _Asked.number = number
     if not _Asked.in_block:
         raise Interrupted(number)
+
+
+def _on_unraisable(report: Callable[["sys.UnraisableHookArgs"], Any], caught: "sys.UnraisableHookArgs") -> None:
+    """Send the signal once more that came within a finalizer, where Python drops every exception."""
+    if not isinstance(caught.exc_value, Interrupted):
+        report(caught)
+        return
+    _Asked.number = None
+    main = threading.main_thread().ident
+    threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, caught.exc_value.number)).start()

@@ -69,7 +69,7 @@ def mnist_root() -> str:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium without a window; its console can be read with get_log("browser")."""
+    """Chromium without a window; its console is get_log("browser"), its requests are in get_log("performance")."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("needs a browser: install Debian's chromium and chromium-driver")
@@ -83,14 +83,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         *("disable-background-networking", "disable-component-update", "disable-sync", f"user-data-dir={profile}"),
     ):
         options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     page = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield page
     page.quit()
 
 
 @pytest.fixture
-def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def traced_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """trainer.compile=true makes one graph of torch operations of the step, but no C++, which takes many seconds."""
     import torch
 
@@ -100,6 +100,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return compile_by_torch(step, backend="aot_eager", **rest)
 
     monkeypatch.setattr("mnist_mlp.training.compile.torch.compile", traced)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
     yield
     torch.compiler.reset()
 

@@ -17,6 +17,7 @@ from mnist_mlp.cli.compose import config_records
 from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
 from mnist_mlp.cli.jobs import ConfiguredJob, SweepJob
 from mnist_mlp.cli.live import sweep_progress
+from mnist_mlp.cli.shares import Limits
 from mnist_mlp.cli.side_by_side import run_configured
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.errors import UserError
@@ -63,7 +64,7 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
     on with what is not finished. All settings are checked before the first job starts. n_jobs: how many at once, each
     in a process of its own; 0 for as many as there are cores and memory for.
     """
-    name = grid.get("name")
+    name, limits = grid.get("name"), Limits(n_jobs)
     path = Path(folder if folder is not None else sweep_folder(name))
     points = list(grid_points(grid))
     configs = [configuration(None, point) for point in points]
@@ -84,6 +85,6 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
                 settings=to_dict(config),
             )
             tasks.append(ConfiguredJob(job, config, config_records(config, texts)))
-        run_configured(tasks, sweep_progress(path, [one.job.folder.path.name for one in tasks], began), n_jobs)
+        run_configured(tasks, sweep_progress(path, [one.job.folder.path.name for one in tasks], began), limits)
         finish_sweep(path)
     return load_sweep(path)

@@ -20,7 +20,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import Interrupted, exit_code, said
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.tables import classification_report, closing_table, next_steps
+from mnist_mlp.runs.tables import closing_table, next_steps
 
 
 def job(cfg: DictConfig) -> float | None:
@@ -71,8 +71,7 @@ def single_run(cfg: DictConfig) -> None:
     if rank == 0:
         if result == earlier:
             print("This run was finished before; resume=never would start it over.")
-        print(classification_report(result.confusion_matrix))
-        print(closing_table(result, folder.path))
+        print(f"\n{closing_table(result, folder.path)}")
         print(f"\n{next_steps(folder.path, interpreter())}")
 
 

@@ -1,6 +1,6 @@
 """What a person sees of a sweep that runs: on a terminal one view of all of it, elsewhere a line per job."""
 
-import os
+import math
 import sys
 import threading
 import time
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mnist_mlp.cli.labels import label
 from mnist_mlp.cli.progress import PlainProgress, SweepProgress, clock
-from mnist_mlp.cli.region import Region, cells, cropped, plain, shortened
+from mnist_mlp.cli.region import Region
 from mnist_mlp.cli.sweep_state import RunningJob, SweepState
 from mnist_mlp.runs.tables import percent
+from mnist_mlp.terminal import cells, cropped, mark, plain, redraws, shortened
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,7 +33,7 @@ def sweep_progress(sweep: Path, jobs: Sequence[str], began: float) -> SweepProgr
 
     jobs: the names of all jobs, as far as they are known. began: when the sweep began (time.time()).
     """
-    if sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown"):
+    if redraws():
         return LiveProgress(sweep, jobs, began, sys.stdout)
     return PlainProgress(len(jobs), began)
 
@@ -194,7 +195,7 @@ class LiveProgress:
 
     @property
     def _mark(self) -> str:
-        return "…" if self._console.encoding.startswith("utf") else "..."
+        return mark(self._console.file)
 
     def _rich(self, text: str, style: str) -> "RenderableType":
         from rich.text import Text
@@ -221,7 +222,7 @@ def about(seconds: float) -> str:
     """As exact as an estimate can be."""
     minutes = seconds / 60
     if minutes < 1:
-        return "less than a minute"
+        return f"about {max(1, math.ceil(seconds / 10)) * 10} s"
     if minutes < 60:
         return f"about {round(minutes)} min"
     hours, rest = divmod(round(minutes / 5) * 5, 60)

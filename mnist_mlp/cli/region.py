@@ -1,13 +1,12 @@
 """The last lines of a terminal, redrawn in place, while what else is printed goes above them."""
 
 import io
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x09\x0b-\x1f]")
-"""What would move the cursor, or colour the text."""
+from mnist_mlp.terminal import cells, plain
+
 BEGIN, END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"
 """Around a frame: the terminal shows it at once, with the cursor hidden."""
 CLEAR_LINE, CLEAR_BELOW = "\x1b[K", "\x1b[J"
@@ -71,31 +70,3 @@ class _Lines(io.TextIOBase):
 
     def writable(self) -> bool:
         return True
-
-
-def plain(text: str) -> str:
-    """The text without what would move the cursor or colour it."""
-    return CONTROL.sub("", text)
-
-
-def cells(text: str) -> int:
-    """The width on a terminal, where some letters are twice as wide."""
-    from rich.cells import cell_len  # deferred: where there is no terminal nothing needs it
-
-    return cell_len(plain(text))
-
-
-def cropped(text: str, width: int) -> str:
-    """What of the text fits into so many cells."""
-    from rich.cells import set_cell_size
-
-    return text if cells(text) <= width else set_cell_size(text, max(0, width)).rstrip()
-
-
-def shortened(text: str, width: int, mark: str = "…") -> str:
-    """The text in so many cells: where it is too long, its middle is left out."""
-    if cells(text) <= width:
-        return text
-    room = max(0, width - cells(mark))
-    tail = cropped(text[::-1], room // 2)[::-1]
-    return f"{cropped(text, room - room // 2)}{mark}{tail}" if width > 0 else ""

@@ -14,8 +14,8 @@ from terminal import Terminal
 
 from mnist_mlp.cli.live import LiveProgress, about, sweep_progress
 from mnist_mlp.cli.progress import PlainProgress
-from mnist_mlp.cli.region import plain
 from mnist_mlp.runs.files import write_json
+from mnist_mlp.terminal import plain
 
 NAMES = [f"hidden_layers-{h}_lr-{lr}_max_epochs-4_seed-{s}" for h, lr, s in itertools.product((1, 3), (0.1, 0.5), "01")]
 BEGAN = 1_000_000_000.0
@@ -255,5 +255,5 @@ def test_the_epochs_of_an_earlier_attempt_are_not_those_of_this_one(sweep: Sweep
 
 def test_the_time_left_is_not_told_more_exactly_than_it_is_known() -> None:
     assert [about(seconds) for seconds in (3, 89, 3540, 3700, 7200, 9000)] == [
-        "less than a minute", "about 1 min", "about 59 min", "about 1 h", "about 2 h", "about 2 h 30 min",
+        "about 10 s", "about 1 min", "about 59 min", "about 1 h", "about 2 h", "about 2 h 30 min",
     ]  # fmt: skip

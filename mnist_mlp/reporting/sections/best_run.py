@@ -11,6 +11,7 @@ from mnist_mlp.plots import run as plots
 from mnist_mlp.plots.sample_grids import sample_grids
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.elements import Picture, Section, Table
+from mnist_mlp.reporting.test_images import images_of
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Predictions, read_predictions
@@ -38,8 +39,8 @@ def best_job(summary: Summary) -> Job | None:
     return max(done, key=lambda job: job.result.metrics.get(column) or 0.0 if job.result else 0.0) if done else None
 
 
-def best_run(job: Job, alone: bool) -> Section:
-    """A finished run in detail. alone: it is the only one."""
+def best_run(job: Job, alone: bool, name: str, path: str) -> Section:
+    """A finished run in detail. alone: it is the only one; path: of its folder, as seen from the page."""
     assert job.result is not None
     result, metrics = job.result, job.result.metrics
     facts = [
@@ -52,8 +53,8 @@ def best_run(job: Job, alone: bool) -> Section:
     ]
     pictures, notes = _pictures(job, result)
     return Section(
-        "The run" if alone else f"The best run: {job.folder.name}",
-        [", ".join(facts) + f", in {job.folder}."],
+        "The run" if alone else f"The best run: {name}",
+        [", ".join(facts) + f", in {path}."],
         Table(["setting (other than default)", "value"], changed(job.settings)),
         classification_report(result.confusion_matrix),
         pictures,
@@ -101,10 +102,8 @@ def _drawn(
         return
     truth, probabilities = predictions.truth, predictions.probabilities
     yield "calibration", plots.calibration(truth, probabilities, "Calibration on test")
-    from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
-
     try:
-        images = read_test_images(result.data["source"], str(job.settings.get("data.root", "")), truth)
+        images = images_of([job], truth)
     except UserError as error:
         notes.append(f"No digits are shown: {error}.")
         return

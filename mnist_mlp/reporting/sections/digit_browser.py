@@ -1,8 +1,7 @@
 """The section with the confusion matrix whose cells open their test digits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
@@ -13,6 +12,7 @@ from mnist_mlp.analysis.collect import Job, Summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.digit_data import Labelled, digits_data, labelled, shown_digits
 from mnist_mlp.reporting.elements import Section
+from mnist_mlp.reporting.test_images import images_of
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
 
@@ -70,22 +70,6 @@ def _cell(matrix: NDArray[np.int64], wrong: NDArray[np.int64], truth: int, predi
     else:
         kind, heat = "miss", (count / max(int(wrong.max()), 1)) ** CONTRAST
     return Markup('<td class="{}" style="--heat: {:.3f}">{}</td>').format(kind, heat, count or "")
-
-
-def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
-    """The test images (n, 28, 28) with these labels, where one of the runs found them; UserError without any."""
-    from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
-
-    results = [job.result for job in jobs if job.result is not None]
-    reason = UserError("no run says where its digits are")
-    for root in dict.fromkeys(str(job.settings.get("data.root", "")) for job in jobs):
-        try:
-            return read_test_images(results[0].data["source"], root, truth.astype(np.int64))
-        except UserError as error:
-            reason = UserError(
-                str(error).replace(str(Path(root)), "data.root")
-            )  # a page that is shared names no folder
-    raise reason
 
 
 def _section(table: Markup, data: Markup, notes: list[str]) -> Section:

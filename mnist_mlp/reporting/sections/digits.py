@@ -11,6 +11,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.plots.sample_grids import digit_grid
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.elements import Picture, Section, Table
+from mnist_mlp.reporting.test_images import images_of
 
 SHOWN = 20
 
@@ -49,18 +50,11 @@ def _accuracies(found: Votes) -> Table:
 
 
 def _pictures(summary: Summary, found: Votes) -> tuple[list[Picture], list[str]]:
-    from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
-
-    for job in summary.jobs:
-        try:
-            images = read_test_images(
-                job.settings["data.source"], job.settings["data.root"], found.truth.astype(np.int64)
-            )
-        except (UserError, KeyError) as error:
-            note = f"The digits are not shown: {error}."
-            continue
-        return list(_grids(images, found)), []
-    return [], [note]
+    try:
+        images = images_of([job for job in summary.jobs if job.result is not None], found.truth)
+    except UserError as error:
+        return [], [f"The digits are not shown: {error}."]
+    return list(_grids(images, found)), []
 
 
 def _grids(images: NDArray[np.uint8], found: Votes) -> Iterator[Picture]:

@@ -1,5 +1,6 @@
 """The section on two runs: the digits on which they differ, McNemar's test, the settings that differ."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.plots.sample_grids import MOST_DISAGREEMENTS, disagreements
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.elements import Picture, Section, Table
+from mnist_mlp.reporting.test_images import images_of
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Predictions, read_predictions
@@ -32,15 +34,15 @@ def flipped(first: Predictions, second: Predictions) -> Disagreements:
     return Disagreements(np.flatnonzero(first.right & ~second.right), np.flatnonzero(second.right & ~first.right))
 
 
-def pair_section(first: Job, second: Job) -> Section | None:
-    """A against B; None where they did not predict the same test images."""
+def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | None:
+    """A against B, by their names; None where they did not predict the same test images."""
     one, other = (read_predictions(RunFolder(job.folder)) for job in (first, second))
     sources = {value_text(job.settings.get("data.source")) for job in (first, second)}
     if one is None or other is None or len(sources) > 1 or not np.array_equal(one.truth, other.truth):
         return None
     found, n = flipped(one, other), len(one.truth)
     sentences = [
-        f"A is {first.folder} ({_accuracy(one)} right), B is {second.folder} ({_accuracy(other)}).",
+        f"A is {names[0]} ({_accuracy(one)} right), B is {names[1]} ({_accuracy(other)}).",
         f"Of {n:,} test images, {len(found.lost)} are right in A and wrong in B, {len(found.gained)} the other way "
         f"round; {int((one.right & other.right).sum()):,} are right and {int((~one.right & ~other.right).sum())} "
         "wrong in both.",
@@ -81,12 +83,8 @@ def _changes(first: JSON, second: JSON) -> list[list[str]]:
 
 
 def _pictures(job: Job, one: Predictions, other: Predictions, found: Disagreements) -> tuple[list[Picture], list[str]]:
-    from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
-
     try:
-        images = read_test_images(
-            str(job.settings.get("data.source")), str(job.settings.get("data.root", "")), one.truth
-        )
+        images = images_of([job], one.truth)
     except UserError as error:
         return [], [f"The digits that flipped are not shown: {error}."]
     pictures = []

@@ -16,8 +16,8 @@ from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.digit_data import COLUMNS, sprite
 from mnist_mlp.reporting.elements import Picture, Section, Table
 from mnist_mlp.reporting.sections.best_run import changed, read_picture
-from mnist_mlp.reporting.sections.digit_browser import images_of
 from mnist_mlp.reporting.sections.layers import layer_table
+from mnist_mlp.reporting.test_images import images_of
 from mnist_mlp.runs.curves import Curves
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Predictions, read_predictions

@@ -38,6 +38,14 @@ def alive(process: int) -> bool:
         return False
 
 
+def command_lines(children: Path) -> str:
+    """The command lines of the processes that are listed in a file of /proc."""
+    try:
+        return "".join(Path(f"/proc/{child}/cmdline").read_text() for child in children.read_text().split())
+    except OSError:
+        return ""
+
+
 def wait_until(there: Callable[[], bool]) -> None:
     until = time.monotonic() + 300
     while not there():
@@ -78,24 +86,27 @@ def test_two_processes_of_half_the_batch_train_the_same_net_in_one_folder(idx_ro
 
 @pytest.mark.faults
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("training", [True, False], ids=["training", "starting"])
 @pytest.mark.parametrize(
     ("victim", "number"),
     [("first", signal.SIGKILL), ("second", signal.SIGKILL), ("second", signal.SIGTERM)],
     ids=["first killed", "second killed", "second asked to end"],
 )
 def test_a_process_that_ends_takes_the_other_with_it_in_a_line(
-    idx_root: Path, tmp_path: Path, victim: str, number: signal.Signals
+    idx_root: Path, tmp_path: Path, victim: str, number: signal.Signals, training: bool
 ) -> None:
     folder = tmp_path / "outputs/train/x"
     running = subprocess.Popen(
         arguments(idx_root, "trainer.max_epochs=100000", "name=x", "data.batch_size=16", "trainer.devices=2"),
         cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    second = 0
+    children, second = Path(f"/proc/{running.pid}/task/{running.pid}/children"), 0
     try:
-        wait_until(lambda: (folder / "metrics.csv").is_file() or running.poll() is not None)
+        wait_until(lambda: running.poll() is not None or "train_ddp_process_1" in command_lines(children))
+        (second,) = map(int, children.read_text().split())
+        if training:
+            wait_until(lambda: (folder / "metrics.csv").is_file() or running.poll() is not None)
         assert running.poll() is None, running.communicate()[1]
-        (second,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
         os.kill(running.pid if victim == "first" else second, number)
         wait_until(lambda: not alive(second))
         _, errors = running.communicate(timeout=60)
@@ -103,11 +114,12 @@ def test_a_process_that_ends_takes_the_other_with_it_in_a_line(
         for process in filter(alive, (running.pid, second)):
             os.kill(process, signal.SIGKILL)
         running.wait()
-    line = "error: another process of this run has ended, so this one cannot go on; go on with resume=outputs/train/x"
-    assert [shown for shown in errors.splitlines() if shown.startswith("error: ")] == [line]
+    line = "error: another process of this run has ended, so this one cannot go on"
+    go_on = f"; go on with resume={folder}" if training else ""
+    assert [shown for shown in errors.splitlines() if shown.startswith("error: ")] == [line + go_on]
     assert "Traceback" not in errors
     assert not (folder / "result.json").exists()
-    assert (folder / "checkpoints/last.ckpt").is_file()
+    assert (folder / "checkpoints/last.ckpt").is_file() == training
 
 
 @pytest.mark.faults

@@ -40,7 +40,7 @@ def single_run(cfg: DictConfig) -> None:
         config = choose_config(cfg, folder)
         with quick_start():
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
-            from mnist_mlp.training.processes import lost_process, process_rank
+            from mnist_mlp.training.processes import lost_process, process_rank, say_process_lost
 
         rank = process_rank(config.trainer.devices)
         earlier = finished_before(folder)
@@ -55,12 +55,7 @@ def single_run(cfg: DictConfig) -> None:
     except RuntimeError as error:
         if not lost_process(error):
             raise
-        go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
-        print(
-            f"error: another process of this run has ended, so this one cannot go on{go_on}",
-            file=sys.stderr,
-            flush=True,
-        )
+        say_process_lost(folder)
         os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
     except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
         remove_made()

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from mnist_mlp.analysis.collect import JobReader, Summary, summarize
@@ -9,6 +11,7 @@ from mnist_mlp.analysis.console_table import as_text
 from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.console import reason
+from mnist_mlp.runs.folder import RunFolder
 
 TABLE_SECONDS = 5.0
 """The table is rewritten no more often while jobs run, so that they do not wait for it."""
@@ -44,9 +47,13 @@ def finish_sweep(sweep: Path) -> int:
         return 1
     summary = summarize(jobs)
     print(f"\n{as_text(summary)}\n")
-    complete = _write_page(sweep, summary) and write_table(sweep)
+    page, table = sweep / "report.html", sweep / "summary.csv"
+    before = table.read_bytes() if table.is_file() else None
+    complete = write_table(sweep)
+    if not (complete and table.read_bytes() == before and _is_newest(page, [job.folder for job in jobs])):
+        complete = _write_page(sweep, summary) and complete
     if complete:
-        print(f"  page   {sweep / 'report.html'}\n  table  {sweep / 'summary.csv'}, summary.md")
+        print(f"  page   {page}\n  table  {table}, summary.md")
     for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
         names = [job.folder.name for row in summary.rows for job in row.jobs if job.status == status]
         if names:
@@ -57,6 +64,20 @@ def finish_sweep(sweep: Path) -> int:
         unrecorded.clear()
         complete = False
     return 0 if complete else 1
+
+
+def _is_newest(page: Path, folders: Iterable[Path]) -> bool:
+    """Whether a page was written after all that these run folders say of their runs."""
+    try:
+        written = page.stat().st_mtime_ns
+    except OSError:
+        return False
+    for folder in folders:
+        for name in RunFolder.MARKER_FILES:
+            with suppress(OSError):
+                if (folder / name).stat().st_mtime_ns > written:
+                    return False
+    return True
 
 
 def _write_page(sweep: Path, summary: Summary) -> bool:

@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 from mnist_mlp.analysis.collect import JobReader, Summary, summarize
+from mnist_mlp.analysis.console_table import as_text
 from mnist_mlp.analysis.digits import write_digits
-from mnist_mlp.analysis.summary import as_text, write_summary
+from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.console import reason
 
 TABLE_SECONDS = 5.0

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mnist_mlp.analysis.collect import Row, Summary, row_label
+from mnist_mlp.runs.board import tag_of
 from mnist_mlp.runs.curves import Curves, read_curves
 from mnist_mlp.runs.files import read_json, write_json
 from mnist_mlp.runs.folder import RunFolder
@@ -37,7 +38,7 @@ def write_means(sweep: Path, summary: Summary) -> list[Path]:
         if len(curves) < 2:
             _clear(target / name)
             continue
-        _write(target / name, {tag: list(band_of(curves, tag)) for tag in _tags(curves)}, len(curves))
+        _write(target / name, {tag_of(one): list(band_of(curves, one)) for one in _columns(curves)}, len(curves))
         written.append(target / name)
     return written
 
@@ -60,8 +61,8 @@ def band_of(curves: Sequence[Curves], tag: str) -> Iterator[tuple[float, float |
         yield (statistics.fmean(numbers) if numbers else math.nan, spread)
 
 
-def _tags(curves: Sequence[Curves]) -> list[str]:
-    return list(dict.fromkeys(tag for one in curves for tag in one if "/" in tag or tag == "lr"))
+def _columns(curves: Sequence[Curves]) -> list[str]:
+    return list(dict.fromkeys(name for one in curves for name in one if "/" in name or name == "lr"))
 
 
 def _folder_name(label: str) -> str:
@@ -94,7 +95,7 @@ def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
 
 def _charts(bands: Mapping[str, Band]) -> dict[str, list[object]]:
     """Of TensorBoard's custom scalars, one for each metric: the mean as a line, the deviation as a band."""
-    return {tag: ["Margin", [tag, *_edges(tag)]] for tag in bands if tag != "lr"}
+    return {tag: ["Margin", [tag, *_edges(tag)]] for tag in bands if tag != tag_of("lr")}
 
 
 def _edges(tag: str) -> tuple[str, str]:

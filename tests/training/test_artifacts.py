@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
 from mnist_mlp.training.fit import fit
+from mnist_mlp.training.hparams import hparams
 
 FIGURES = {
     *("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "first_layer"),
@@ -43,10 +45,16 @@ def test_scalars_have_a_point_per_epoch_and_match_result_json(run: tuple[Path, d
     folder, result = run
     board = events(folder)
     per_epoch = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "accuracy")}
-    per_epoch |= {"lr", "epoch_seconds", "images_per_second", "val/f1_macro"}
+    per_epoch |= {"train/lr", "wall_time/epoch_seconds", "wall_time/images_per_second", "val/f1_macro"}
     per_epoch |= {f"val_f1_per_class/{digit}" for digit in range(10)}
     for tag in per_epoch:
         assert [point.step for point in board.Scalars(tag)] == [1, 2, 3, 4], tag
+    groups = sorted({tag.partition("/")[0] for kind in ("scalars", "images") for tag in board.Tags()[kind]})
+    assert groups[:3] == [
+        "test",
+        "train",
+        "val",
+    ]  # the test curve was asked for; what is shown first is accuracy and loss
     best = board.Scalars("val/accuracy")[result.best_epoch - 1].value
     assert best == pytest.approx(result.metrics["val/accuracy"])
 
@@ -62,7 +70,7 @@ def test_the_last_point_of_the_test_curve_is_the_test_of_the_last_epoch(idx_root
 def test_images_texts_and_layout_are_in_tensorboard(run: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = run
     board = events(folder)
-    assert {f"test/{name}" for name in FIGURES} | {"val/confusion_matrix"} == set(board.Tags()["images"])
+    assert {f"visual_test/{name}" for name in FIGURES} | {"val/confusion_matrix"} == set(board.Tags()["images"])
     assert [image.step for image in board.Images("val/confusion_matrix")] == [1, 4]
     (shown,) = board.Images("test/confusion_matrix")
     assert (shown.width, shown.height) == (1600, 900)
@@ -72,6 +80,16 @@ def test_images_texts_and_layout_are_in_tensorboard(run: tuple[Path, dict[str, A
     assert "macro avg" in text
     assert "configuration/text_summary" in tensors
     assert "custom_scalars__config__" in tensors
+    layout = layout_pb2.Layout.FromString(board.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    assert {
+        category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
+        for category in layout.category
+    } == {
+        "validation": {name: [f"val/{name}"] for name in ("accuracy", "loss")},
+        "training against validation": {
+            name: [f"{split}/{name}" for split in ("train", "val", "test")] for name in ("accuracy", "loss")
+        },
+    }
 
 
 def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dict[str, Any]]) -> None:
@@ -87,13 +105,29 @@ def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dic
     assert row["optim.lr"].number_value == 0.05
     assert row["parameters"].number_value == result.parameters
     assert row["data.source"].string_value == "mnist"
-    named = {info.name.tag for info in data["_hparams_/experiment"].experiment.metric_infos}
-    expected = {"val/accuracy", "test/accuracy", "test/f1_macro", "test/loss"}
-    assert named == {f"final/{name.replace('/', '_')}" for name in expected} | {"final/fit_seconds"}
+    assert row["model.batch_norm"].WhichOneof("kind") == "bool_value"
+    experiment = data["_hparams_/experiment"].experiment
+    expected = ["val/accuracy", "test/accuracy", "test/f1_macro", "test/loss"]
+    tags = {info.display_name: info.name.tag for info in experiment.metric_infos}
+    assert list(tags) == ["val/accuracy", "test/accuracy", "test/f1 macro", "test/loss", "fit seconds"]
+    assert set(row) == {info.name for info in experiment.hparam_infos}
     for name in expected:
-        points = events(folder).Scalars(f"final/{name.replace('/', '_')}")
+        points = events(folder).Scalars(tags[name.replace("_", " ")])
         assert [point.value for point in points] == [pytest.approx(result.metrics[name])]
     assert {path.parent for path in (folder / "tensorboard").rglob("events*")} == {folder / "tensorboard"}  # one run
+
+
+def test_hparams_show_first_what_the_sweep_varies_then_what_was_given(idx_root: Path, tmp_path: Path) -> None:
+    overrides = ["model.hidden_units=[12]", "trainer.max_epochs=1", "optim=adam", "optim.label_smoothing=0.1", "seed=3"]
+    config = tiny(idx_root, figures=False)
+    config = replace(config, optim=OptimConfig(lr=0.05, label_smoothing=0.1))
+    config = replace(config, trainer=replace(config.trainer, max_epochs=1))
+    result = fit(config, tmp_path, overrides)
+    row = hparams(result, ["optim.lr", "seed", "not.known"])
+    assert list(row)[:5] == ["optim.lr", "seed", "model.hidden_units", "trainer.max_epochs", "optim.label_smoothing"]
+    assert list(row)[-2:] == ["data.source", "parameters"]
+    assert next(iter(hparams(result))) == "model.hidden_units"
+    assert row["optim.label_smoothing"] == 0.1
 
 
 def test_figures_are_png_files_that_open(run: tuple[Path, dict[str, Any]]) -> None:

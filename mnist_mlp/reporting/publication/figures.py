@@ -10,7 +10,7 @@ from mnist_mlp.plots.differences import differences
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import learning_curves
 from mnist_mlp.reporting.publication.study import Study
-from mnist_mlp.reporting.sections.overview import groups_of
+from mnist_mlp.reporting.sections.charts import groups_of
 from mnist_mlp.runs.curves import read_curves
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.tables import percent

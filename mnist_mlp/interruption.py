@@ -4,10 +4,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import Any
 
+AGAIN_SECONDS = 0.01
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -48,11 +51,12 @@ def stopping_on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before, report = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
     _Asked.number, _Asked.in_block = None, False
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
+    sys.unraisablehook = partial(_on_unraisable, report)
     try:
         yield
     except Interrupted as stop:
@@ -61,6 +65,7 @@ def stopping_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = report
 
 
 def begin_block() -> None:
@@ -83,3 +88,13 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     _Asked.number = number
     if not _Asked.in_block:
         raise Interrupted(number)
+
+
+def _on_unraisable(report: Callable[["sys.UnraisableHookArgs"], Any], caught: "sys.UnraisableHookArgs") -> None:
+    """Send the signal once more that came within a finalizer, where Python drops every exception."""
+    if not isinstance(caught.exc_value, Interrupted):
+        report(caught)
+        return
+    _Asked.number = None
+    main = threading.main_thread().ident
+    threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, caught.exc_value.number)).start()

@@ -7,96 +7,98 @@ fork of this process, so that torch is imported once. `python tests/faults.py [-
 import argparse
 import builtins
 import contextlib
+import copy
 import errno
 import io
-import json
 import os
 import random
 import shutil
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forks import in_a_fork
+from outcomes import differences, outcome
+
 WRITES = ("write", "fsync", "replace", "rename", "link", "unlink", "remove", "rmdir", "mkdir", "truncate")
-HOW = ("ENOSPC", "EIO", "dies")
-KILLED = 137
-ONE_LINE = 3
-"""Exit code of a child that ended in an error which a user sees as one line."""
+DIES = "dies"
+ERRORS = ("ENOSPC", "EIO")
+At = Callable[[int, Callable[[Path], Any]], None]
+"""What happens before the write of a number; the function given writes the first half of it to another file."""
 
 
 @dataclass
-class Faults:
-    """Counts the calls that change files below a folder; the one with the number `at` fails, or ends the process."""
+class Writes:
+    """Notices the calls that change files below a folder, numbered from 1, before they are made."""
 
     folder: Path
-    at: int = 0
-    how: str = "dies"
+    before: At = lambda number, half: None
     calls: list[str] = field(default_factory=list)
-    _pid: int = field(default_factory=os.getpid)
 
     @contextlib.contextmanager
-    def installed(self) -> Iterator["Faults"]:
-        before: dict[tuple[Any, str], Any] = {}
+    def noticed(self) -> Iterator["Writes"]:
+        own: dict[tuple[Any, str], Any] = {}
         for name in WRITES:
-            before[os, name] = getattr(os, name)
+            own[os, name] = getattr(os, name)
             setattr(os, name, self._wrapped(name, getattr(os, name)))
         for module in (builtins, io):
-            before[module, "open"] = module.open
+            own[module, "open"] = module.open
             module.open = self._opening(module.open)
         try:
             yield self
         finally:
-            for (module, name), function in before.items():
+            for (module, name), function in own.items():
                 setattr(module, name, function)
 
     def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(target: Any, *rest: Any, **options: Any) -> Any:
-            self._count(name, target, lambda: function(target, rest[0][: len(rest[0]) // 2]) if name == "write" else 0)
+            self.notice(name, target, rest[0] if name == "write" else b"")
             return function(target, *rest, **options)
 
         return call
 
     def _opening(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
-            opened = function(file, mode, *rest, **options)
-            if set(mode) & set("wax+"):
-                self._count("open", file)
-                return Writing(opened, self, file)
-            return opened
+            if not set(mode) & set("wax+") or not self._below(file):
+                return function(file, mode, *rest, **options)
+            self.notice("open", file)
+            return Writing(function(file, mode, *rest, **options), self, file)
 
         return call
 
-    def _count(self, name: str, target: Any, half: Callable[[], Any] = lambda: 0) -> None:
-        path = (
-            os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.path.abspath(os.fsdecode(target))
-        )
-        if not path.startswith(str(self.folder)):
+    def _below(self, target: Any) -> str | None:
+        """The path below the folder; None for one that is elsewhere."""
+        number = isinstance(target, int)
+        path = os.readlink(f"/proc/self/fd/{target}") if number else os.path.abspath(os.fsdecode(target))
+        return os.path.relpath(path, self.folder) if path.startswith(str(self.folder)) else None
+
+    def notice(self, name: str, target: Any, content: Any = b"") -> None:
+        path = self._below(target)
+        if path is None:
             return
-        self.calls.append(f"{name} {os.path.relpath(path, self.folder)}")
-        if len(self.calls) != self.at:
-            return
-        half()
-        if self.how == "dies":
-            os._exit(KILLED)
-        raise OSError(getattr(errno, self.how), os.strerror(getattr(errno, self.how)), path)
+        self.calls.append(f"{name} {path}")
+
+        def half(folder: Path) -> None:
+            if content:
+                with open(folder / path, "ab") as file:
+                    file.write(content[: len(content) // 2])
+
+        self.before(len(self.calls), half)
 
 
 class Writing:
-    """An open file whose writes are counted, and fail, like those of `os.write`."""
+    """An open file whose writes are noticed like those of `os.write`."""
 
-    def __init__(self, file: Any, faults: Faults, path: Any) -> None:
-        self._file, self._faults, self._path = file, faults, path
+    def __init__(self, file: Any, writes: Writes, path: Any) -> None:
+        self._file, self._writes, self._path = file, writes, path
 
     def write(self, content: Any) -> Any:
-        self._faults._count("write", self._path, lambda: (self._file.write(content[: len(content) // 2]), self.flush()))
-        return self._file.write(content)
-
-    def flush(self) -> None:
         self._file.flush()
+        self._writes.notice("write", self._path, content.encode() if isinstance(content, str) else content)
+        return self._file.write(content)
 
     def __enter__(self) -> "Writing":
         return self
@@ -111,63 +113,6 @@ class Writing:
         return getattr(self._file, name)
 
 
-def in_a_fork(work: Callable[[], None]) -> tuple[int, str]:
-    """The exit code of a child process that does this work, and what it printed."""
-    with tempfile.TemporaryFile("w+") as output:
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.dup2(output.fileno(), 1)
-                os.dup2(output.fileno(), 2)
-                work()
-                code = 0
-            except SystemExit as ended:
-                print(ended.code if isinstance(ended.code, str) else "", file=sys.stderr)
-                code = ended.code if isinstance(ended.code, int) else ONE_LINE
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        output.seek(0)
-        return os.waitstatus_to_exitcode(status), output.read()
-
-
-def outcome(folder: Path) -> object:
-    """All that must be the same after any fault: results, weights, rows and TensorBoard's points, but for times."""
-    import torch
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    found: dict[str, object] = {}
-    for result in sorted(folder.rglob("result.json")):
-        run = result.parent
-        if any(part.startswith(".") for part in run.relative_to(folder).parts):
-            continue
-        content = json.loads(result.read_text())
-        weights = {
-            name: {key: value.numpy().tobytes() for key, value in torch.load(
-                run / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"].items()}
-            for name in ("best", "last")
-        }  # fmt: skip
-        lines = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
-        timed = [index for index, name in enumerate(lines[0]) if "second" in name]
-        rows = [[cell for index, cell in enumerate(line) if index not in timed] for line in lines]
-        board = EventAccumulator(str(run / "tensorboard"), purge_orphaned_data=False)
-        board.Reload()
-        points = {
-            tag: [(event.step, None if "second" in tag else event.value) for event in board.Scalars(tag)]
-            for tag in board.Tags()["scalars"]
-        }
-        kept = {key: content[key] for key in ("metrics", "confusion_matrix", "best_epoch", "epochs", "config", "data")}
-        kept["config"] = {**kept["config"], "data": None}
-        found[run.name] = [kept, weights, rows, points, (run / "predictions.npz").stat().st_size]
-    assert found, f"no result in {folder}"
-    return found
-
-
 @dataclass
 class Case:
     """A command whose writes are to fail. run: writes into the folder it is given."""
@@ -175,49 +120,65 @@ class Case:
     name: str
     run: Callable[[Path], None]
     work: Path
-    unbroken: object = None
+    unbroken: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
     def measure(self) -> None:
-        """Run it once without a fault: what it writes, and how it ends."""
-        record = self.work / f"{self.name}.calls"
-        folder = self.work / f"{self.name}-unbroken"
+        """Run it once without a fault; keep what is on the disk before each of its writes, and how it ends."""
+        folder, record = self.work / f"{self.name}-unbroken", self.work / f"{self.name}-calls"
 
-        def counted() -> None:
-            with Faults(folder).installed() as faults:
+        def copied() -> None:
+            with Writes(folder, lambda number, half: self._keep(folder, number, half)).noticed() as writes:
                 self.run(folder)
-            record.write_text("\n".join(faults.calls))
+            record.write_text("\n".join(writes.calls))
 
-        code, output = in_a_fork(counted)
+        code, output = in_a_fork(copied)
         assert code == 0, output
         self.calls = record.read_text().splitlines()
         self.unbroken = outcome(folder)
 
+    def _keep(self, folder: Path, number: int, half: Callable[[Path], Any]) -> None:
+        while folder.exists():
+            try:
+                shutil.copytree(folder, self._at(number), dirs_exist_ok=True)
+            except shutil.Error:  # TensorBoard's thread wrote meanwhile, or the other one did
+                shutil.rmtree(self._at(number))
+                continue
+            half(self._at(number))
+            return
+
+    def _at(self, number: int) -> Path:
+        return self.work / f"{self.name}-before-{number}"
+
     def try_fault(self, number: int, how: str) -> str | None:
         """What is wrong after the fault and the same command again; None where nothing is."""
-        folder = self.work / f"{self.name}-{number}-{how}"
-
-        def broken() -> None:
-            with Faults(folder, number, how).installed():
-                self.run(folder)
-
-        code, output = in_a_fork(broken)
         where = f"{self.name}: {how} at {number} ({self.calls[number - 1]})"
-        if "Traceback" in output:
-            return f"{where}: a traceback\n{output[-1500:]}"
-        if how != "dies" and code == KILLED:
-            return f"{where}: exit code {code}"
+        if how == DIES:
+            folder = self._at(number)
+        else:
+            folder = self.work / f"{self.name}-{number}-{how}"
+            code, output = in_a_fork(lambda: self._run_into(folder, number, how))
+            if "Traceback" in output:
+                return f"{where}: a traceback\n{output[-1500:]}"
         for _ in range(2):
             code, output = in_a_fork(lambda: self.run(folder))
             if code == 0:
                 break
         if code != 0:
             return f"{where}: the same command again ends with {code}\n{output[-1500:]}"
-        if outcome(folder) != self.unbroken:
-            return f"{where}: another outcome"
-        litter = list(folder.rglob("*.tmp"))  # not .lock: it stays where its removal failed, and then locks nothing
+        if different := differences(outcome(folder), self.unbroken):
+            return f"{where}: another outcome ({', '.join(different)})"
         shutil.rmtree(folder)
-        return f"{where}: {litter[0].name} is left over" if litter else None
+        return None
+
+    def _run_into(self, folder: Path, number: int, how: str) -> None:
+        def fail(at: int, half: Callable[[Path], Any]) -> None:
+            if at == number:
+                half(folder)
+                raise OSError(getattr(errno, how), os.strerror(getattr(errno, how)), self.calls[number - 1])
+
+        with Writes(folder, fail).noticed():
+            self.run(folder)
 
 
 def single_run(root: str) -> Callable[[Path], None]:
@@ -241,29 +202,43 @@ def single_run(root: str) -> Callable[[Path], None]:
     return run
 
 
-def sweep(root: str) -> Callable[[Path], None]:
-    """Four jobs, by the command."""
+def sweep(root: str, work: Path) -> Callable[[Path], None]:
+    """Four jobs, by the command. Done once here, so that forks know what Hydra composes: that is most of the time."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import DictConfig
 
     from mnist_mlp import train
     from mnist_mlp.reporting import page
-    from mnist_mlp.training import artifacts
 
-    assert artifacts
     settings = [
         *("-m", f"data.root={root}", "data.val_size=60", "data.batch_size=30", "model.hidden_layers=1"),
-        *("model.hidden_units=[8]", "trainer.max_epochs=2", "trainer.figures=false", "trainer.threads=1"),
-        *("seed=range(4)", "name=faults"),
+        *("model.hidden_units=[4]", "trainer.max_epochs=1", "trainer.figures=false", "trainer.threads=1"),
+        *("seed=range(4)", "name=faults", "hydra/launcher=basic"),
     ]
+    composed: dict[str, list[DictConfig]] = {}
+    compose, learning = ConfigLoaderImpl.load_configuration, True
+
+    def remembered(self: ConfigLoaderImpl, *arguments: Any, **options: Any) -> DictConfig:
+        key = repr((arguments, options))
+        if learning:
+            config = compose(self, *arguments, **options)
+            composed.setdefault(key, []).append(copy.deepcopy(config))
+            return config
+        return composed[key].pop(0) if composed.get(key) else compose(self, *arguments, **options)
 
     def run(folder: Path) -> None:
-        page.write_page = lambda paths, target: target  # the page has tests of its own
         folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
         sys.argv = ["train", *settings]
         GlobalHydra.instance().clear()
         train.main()
 
+    ConfigLoaderImpl.load_configuration = remembered
+    page.write_page = lambda paths, target: target  # the page has tests of its own
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(work / "composed")
+    learning = False
     return run
 
 
@@ -275,17 +250,18 @@ def main() -> int:
     parser.add_argument("--case", choices=("run", "sweep"), action="append")
     options = parser.parse_args()
     bad = tried = 0
-    with tempfile.TemporaryDirectory() as work:
-        root = str(write_digits(Path(work) / "digits"))
-        for name, make in (("run", single_run), ("sweep", sweep)):
-            if options.case and name not in options.case:
-                continue
-            case = Case(name, make(root), Path(work))
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        root = str(write_digits(work / "digits"))
+        for name in options.case or ("run", "sweep"):
+            case = Case(name, single_run(root) if name == "run" else sweep(root, work), work)
             case.measure()
             print(f"{name}: {len(case.calls)} writes", flush=True)
             offset = random.randrange(options.every)
             for number in range(1 + offset, len(case.calls) + 1, options.every):
-                for how in HOW:
+                # what is done about an error does not depend on which it is: a sweep's writes fail with one each
+                errors = ERRORS if name == "run" else (ERRORS[number % 2],)
+                for how in (DIES, *errors):
                     tried += 1
                     if (fault := case.try_fault(number, how)) is not None:
                         bad += 1

@@ -1,18 +1,20 @@
-"""The runs of a sweep, read from their folders alone: what varies, and the rows of the comparison."""
+"""The runs of a sweep side by side: what varies, and the rows of the comparison."""
 
-import os
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mnist_mlp.analysis.comparison import Comparison, Outcome, compare, correct, outcomes
+from mnist_mlp.analysis.jobs import Job, JobReader, find_jobs, load_job
 from mnist_mlp.runs.files import JSON
-from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import flatten, short_names, value_text
+from mnist_mlp.runs.settings import short_names, value_text
+
+__all__ = [
+    "EXCLUDED_KEYS", "VALUES", "Job", "JobReader", "Row", "Summary", "by_seed", "find_jobs", "load_job", "row_label",
+    "summarize", "told_apart_by", "varying_keys",
+]  # fmt: skip
 
 VALUES: dict[str, Callable[[RunResult], float | None]] = {
     "val_accuracy": lambda result: result.metrics.get("val/accuracy"),
@@ -27,28 +29,6 @@ EXCLUDED_KEYS = re.compile(
     r"name|resume|data\.root|trainer\.(figures|progress|profiler|test_curve)|reference\.(?!id$).*"
 )
 """Settings that a comparison leaves out; of a published result it shows the name alone."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run folder in a comparison. settings: with dotted keys.
-
-    status: finished, diverged, failed, unfinished or unreadable.
-    reason: why it failed or cannot be read.
-    """
-
-    folder: Path
-    status: str
-    settings: JSON
-    result: RunResult | None = None
-    reason: str = ""
-    fingerprint: str = ""
-
-    @property
-    def seed(self) -> int:
-        """0 where a job failed for a seed that is no number."""
-        seed = self.settings.get("seed", 0)
-        return seed if isinstance(seed, int) else 0
 
 
 @dataclass
@@ -99,54 +79,6 @@ class Summary:
     def jobs(self) -> list[Job]:
         """Every run once, without copies."""
         return [job for row in self.rows for job in row.jobs]
-
-
-def load_job(path: Path) -> Job | None:
-    """The run in a folder, "unreadable" where a file that matters cannot be read; None if no run ever started there."""
-    folder = RunFolder(path)
-    try:
-        # first: resuming a job removes its failure, so one beside a result is the newer of the two
-        if (failure := folder.failure()) is not None:
-            return Job(path, "failed", flatten(failure["config"]), reason=failure["reason"])
-        if (result := folder.result()) is not None:
-            settings = _with_digest(result.config, result.data)
-            return Job(path, result.status, settings, result, "", result.fingerprint)
-        run = folder.run()
-    except UnreadableFileError as error:
-        return Job(path, "unreadable", _settings(folder), reason=f"{path.name}: {error.reason}")
-    return Job(path, "unfinished", _with_digest(run["config"], run.get("data", {}))) if run is not None else None
-
-
-def _with_digest(config: JSON, data: JSON) -> JSON:
-    """The settings and the digest of the digits, so that runs on different ones are never taken for repetitions."""
-    return flatten(config) | {"data.digest": data.get("digest")}
-
-
-def _settings(folder: RunFolder) -> JSON:
-    """The settings in run.json; none where that cannot be read either."""
-    try:
-        run = folder.run()
-    except UnreadableFileError:
-        return {}
-    return flatten(run["config"]) if run else {}
-
-
-def find_jobs(paths: Iterable[Path]) -> list[Job]:
-    """The runs in these folders and below them, at any depth, but not in hidden folders."""
-    found: dict[Path, Job] = {}
-    for path in paths:
-        for folder in sorted(_run_folders(path)):
-            if (job := load_job(folder)) is not None:
-                found.setdefault(folder.resolve(), job)
-    return list(found.values())
-
-
-def _run_folders(path: Path) -> Iterator[Path]:
-    """A folder that vanishes or that may not be read meanwhile is passed over."""
-    for folder, below, files in os.walk(path):
-        below[:] = [name for name in below if not name.startswith(".")]
-        if not set(files).isdisjoint(RunFolder.MARKER_FILES):
-            yield Path(folder)
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:

@@ -7,6 +7,7 @@ all of them random. Imports no torch.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,24 +55,31 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> C
     """
     if first.shape != second.shape or first.ndim != 2 or first.shape[1] < 2:
         raise ValueError(f"expected two arrays (seeds, images) of one shape, got {first.shape} and {second.shape}")
-    gaps = first.astype(np.int8) - second.astype(np.int8)
-    (n, images), mean = gaps.shape, float(gaps.mean())
-    by_image = float(gaps.mean(0).var(ddof=1)) * n
+    (n, images), size = first.shape, first.size
+    seeds = first.sum(1) - second.sum(1)
+    columns = first.sum(0, dtype=np.int32) - second.sum(0, dtype=np.int32)
+    mean, differing = float(seeds.sum()) / size, int(np.count_nonzero(first != second))
+    by_image = _mean_square(columns, n)
     if n == 1:
         alone = Interval(mean, None, math.nan, 1)
         return CrossedDifference(alone, Interval(mean, None, math.nan, 1, images), Variance(0.0, by_image, 0.0))
-    by_seed = float(gaps.mean(1).var(ddof=1)) * images
-    total = float(np.square(gaps, dtype=np.int64).sum()) - gaps.size * mean**2
+    by_seed = _mean_square(seeds, images)
+    total = differing - size * mean**2
     rest = max((total - (n - 1) * by_seed - (images - 1) * by_image) / ((n - 1) * (images - 1)), 0.0)
     of_images = max(by_image - rest, 0.0)
     of_seeds = {name: max(by_seed, rest * _quantile(n - 1, part)) for name, part in TOO_ALIKE.items()}
     both = of_seeds["images"] + of_images
     degrees = (both / of_seeds["images"]) ** 2 * (n - 1) if of_seeds["images"] else math.inf
     return CrossedDifference(
-        Interval(mean, _error(of_seeds["seeds"], gaps.size), n - 1, n),
-        Interval(mean, _error(both, gaps.size), min(degrees, images - 1), n, images),
+        Interval(mean, _error(of_seeds["seeds"], size), n - 1, n),
+        Interval(mean, _error(both, size), min(degrees, images - 1), n, images),
         Variance(max(by_seed - rest, 0.0) / images, of_images / n, rest),
     )
+
+
+def _mean_square(sums: NDArray[np.integer[Any]], over: int) -> float:
+    """Of the levels of one factor, from the sum of each over so many levels of the other one."""
+    return float(sums.var(ddof=1)) / over
 
 
 def _quantile(degrees: int, part: float) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
     return _found(gap, thresholds, deviation)
 
 
+@lru_cache(maxsize=4096)  # shown in a table, a verdict and a file, after every job of a sweep
 def resolvable(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
     """The smallest true difference, in parts of one, that is found with power 0.8; see `power`. Never above 1."""
     thresholds, deviation = _thresholds(variance, images, seeds, comparisons)

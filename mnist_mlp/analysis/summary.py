@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.analysis.collect import VALUES, Row, Summary, find_jobs, summarize
+from mnist_mlp.analysis.collect import VALUES, JobReader, Row, Summary, summarize
 from mnist_mlp.analysis.comparison import Comparison
 from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.runs.files import to_csv, write_text
@@ -14,15 +14,25 @@ from mnist_mlp.runs.settings import short_names, value_text
 OVER_SEEDS, OVER_IMAGES = "to best (seeds)", "to best (seeds, images)"
 
 
-def write_summary(sweep: Path) -> Summary | None:
-    """Rewrite summary.csv and summary.md, atomically, from the run folders; None where there are none yet."""
-    jobs = find_jobs([sweep])
+def write_summary(sweep: Path, reader: JobReader | None = None) -> Summary | None:
+    """Rewrite the tables from the run folders; None where there are none yet.
+
+    reader: one that has read most of the runs before, for a sweep that writes its tables again and again.
+    """
+    jobs = (reader or JobReader()).find([sweep])
     if not jobs:
         return None
     summary = summarize(jobs)
-    write_text(sweep / "summary.csv", _csv(summary))
-    write_text(sweep / "summary.md", as_markdown(summary))
+    write_tables(sweep, summary)
     return summary
+
+
+def write_tables(sweep: Path, summary: Summary) -> list[Path]:
+    """Write summary.csv and summary.md, each atomically, into the sweep's folder; the files."""
+    texts = {"summary.csv": _csv(summary), "summary.md": as_markdown(summary)}
+    for name, text in texts.items():
+        write_text(sweep / name, text)
+    return [sweep / name for name in texts]
 
 
 def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:

@@ -65,7 +65,8 @@ def _launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[Bas
         code = _run_hydra(job, stopped)
     finally:
         if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
-            code = after_sweep(PreflightCallback.sweep) or code
+            finished = after_sweep(PreflightCallback.sweep)
+            code = code or finished  # of a signal rather than of what it left undone
         if PreflightCallback.lock is not None:
             PreflightCallback.lock.release()
     if code:

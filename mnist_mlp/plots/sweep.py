@@ -145,15 +145,16 @@ def _legend(figure: Figure, groups: Sequence[Group], chosen: Sequence[str | None
 
 @dataclass(frozen=True)
 class Spread:
-    """One level of a factor: its accuracies in percent."""
+    """One level of a factor: its accuracies in percent, and their mean where levels can be compared by it."""
 
     value: str
     amount: float | None
     accuracies: list[float]
+    mean: float | None = None
 
 
-def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str, means: bool = True) -> Figure:
-    """A panel per factor, on one scale: runs as dots; means: with mean and deviation over all other factors."""
+def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str) -> Figure:
+    """A panel per factor, on one scale: runs as dots, with mean and deviation of each level."""
     columns = min(3, len(factors))
     rows = -(-len(factors) // columns)
     figure = sized_figure(WIDTH if columns > 1 else WIDTH * 0.6, 3.3 * rows + 0.2)
@@ -165,7 +166,7 @@ def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str,
         if len(levels) > MOST_TICKS and all(level.amount is not None for level in levels):
             _draw_numbers(panel, levels, floor)
         else:
-            _draw_effect(panel, levels, floor, means)
+            _draw_effect(panel, levels, floor)
         panel.grid(axis="y", alpha=0.3)
         panel.set(xlabel=_plain(name))
     for place, panel in enumerate(panels):
@@ -195,7 +196,7 @@ def _draw_numbers(axes: Axes, levels: Sequence[Spread], floor: float | None) -> 
         _plain_ticks(axes.xaxis)
 
 
-def _draw_effect(axes: Axes, levels: Sequence[Spread], floor: float | None, with_means: bool) -> None:
+def _draw_effect(axes: Axes, levels: Sequence[Spread], floor: float | None) -> None:
     positions = range(len(levels))
     means = []
     for place, level in zip(positions, levels, strict=True):
@@ -204,14 +205,15 @@ def _draw_effect(axes: Axes, levels: Sequence[Spread], floor: float | None, with
         axes.plot(place - 0.12 + shift, shown, "o", color=BLUE, alpha=0.6, markersize=4.5, markeredgewidth=0)
         if len(shown) < len(level.accuracies):
             axes.plot([place], [floor or 0.0], "v", color=ORANGE, markersize=8, clip_on=False, zorder=5)
-        if not with_means:
+        if level.mean is None:
             continue
-        mean = float(shown.mean()) if len(shown) else math.nan
-        means.append(mean)
+        means.append((place + 0.14, level.mean))
         deviation = float(shown.std(ddof=1)) if len(shown) > 1 else 0.0
-        axes.errorbar(place + 0.14, mean, deviation, color="#222", marker="D", markersize=5, capsize=4, linewidth=1.3)
-    if with_means and all(level.amount is not None for level in levels):
-        axes.plot([place + 0.14 for place in positions], means, color=GREY, linewidth=1, zorder=0)
+        axes.errorbar(
+            place + 0.14, level.mean, deviation, color="#222", marker="D", markersize=5, capsize=4, linewidth=1.3
+        )
+    if means and all(level.amount is not None for level in levels):
+        axes.plot(*zip(*means, strict=True), color=GREY, linewidth=1, zorder=0)
     names = [_short(level.value, 14) for level in levels]
     step = -(-len(names) // MOST_TICKS)
     crowded = sum(map(len, names)) > 30 or len(names) > 7

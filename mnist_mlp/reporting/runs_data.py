@@ -50,7 +50,7 @@ def runs_data(compared: Compared) -> JSON:
             "group": group_of[place],
             "status": job.status,
             "order": order[place],
-            "settings": {key: _plain(job.settings.get(key)) for key in keys},
+            "settings": {key: plain_value(job.settings.get(key)) for key in keys},
             "measures": _measures(job.result) if job.result is not None else {},
             **thinned(compared.curves[job.folder], points),
         }
@@ -92,6 +92,11 @@ def as_block(name: str, content: Mapping[str, Any]) -> Markup:
     return Markup('<script type="application/json" id="{}">{}</script>').format(name, Markup(safe))
 
 
+def plain_value(value: Any) -> float | str | bool:
+    """A setting as the scripts know it: numbers and truth values as such, all else as text."""
+    return value if isinstance(value, (bool, int, float)) else shown_value(value)
+
+
 def _columns(curves: Curves) -> list[str]:
     names = [name for name in curves if "/" in name or name == "lr"]
     return [name for name in names if any(map(math.isfinite, curves[name]))]
@@ -99,10 +104,6 @@ def _columns(curves: Curves) -> list[str]:
 
 def _rounded(value: float) -> float | None:
     return float(f"{value:.4g}") if math.isfinite(value) else None
-
-
-def _plain(value: Any) -> float | str | bool:
-    return value if isinstance(value, (bool, int, float)) else shown_value(value)
 
 
 def _measures(result: RunResult) -> JSON:

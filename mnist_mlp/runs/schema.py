@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from mnist_mlp.config import Config, options
@@ -106,7 +107,7 @@ def typed_config(key: str, value: Any) -> None:
     """A config whose options have their types. Options that it lacks are those of a newer version."""
     if not isinstance(value, dict):
         raise ValueError(f"{key!r} is {_shown(value)}, but should be an object")
-    for name, default, _ in options(Config()):
+    for name, check in _option_checks().items():
         *groups, last = name.split(".")
         place: Any = value
         for group in groups:
@@ -114,7 +115,12 @@ def typed_config(key: str, value: Any) -> None:
             if not isinstance(place, dict):
                 raise ValueError(f"{f'{key}.{group}'!r} is {_shown(place)}, but should be an object")
         if last in place:
-            (OPTIONS.get(name) or _of_type(default))(f"{key}.{name}", place[last])
+            check(f"{key}.{name}", place[last])
+
+
+@cache
+def _option_checks() -> dict[str, Check]:
+    return {name: OPTIONS.get(name) or _of_type(default) for name, default, _ in options(Config())}
 
 
 def _of_type(default: Any) -> Check:

@@ -38,7 +38,7 @@ def test_an_exploded_loss_does_not_flatten_the_others() -> None:
 
 
 def test_what_learnt_nothing_is_marked_below_and_leaves_the_mean_alone() -> None:
-    levels = [Spread("0.1", 0.1, [90.0, 92.0, 10.0]), Spread("0.2", 0.2, [94.0])]
+    levels = [Spread("0.1", 0.1, [90.0, 92.0, 10.0], 91.0), Spread("0.2", 0.2, [94.0], 94.0)]
     (axes,) = main_effects([("lr", levels)], "validation accuracy").axes
     assert axes.get_ylim()[0] > 80
     means = next(line for line in axes.lines if list(line.get_xdata()) == pytest.approx([0.14, 1.14]))
@@ -59,9 +59,9 @@ def test_numbers_that_hardly_repeat_get_a_scale_of_numbers_without_means() -> No
     assert list(dots.get_xdata()) == pytest.approx([10.0**-n for n in range(13)])
 
 
-def test_an_unbalanced_design_shows_runs_and_no_means() -> None:
+def test_levels_that_cannot_be_compared_show_runs_and_no_means() -> None:
     levels = [Spread("0.1", 0.1, [90.0, 92.0]), Spread("0.2", 0.2, [94.0])]
-    (axes,) = main_effects([("lr", levels)], "validation accuracy", means=False).axes
+    (axes,) = main_effects([("lr", levels)], "validation accuracy").axes
     assert sorted(number for line in axes.lines for number in line.get_ydata()) == [90.0, 92.0, 94.0]
 
 

@@ -133,7 +133,7 @@ def _table(
     kept = {name: cells for name, cells in columns.items() if name in ("run", "setting") or _says(name, cells)}
     names = list(kept)
     alone = len(marks) == 1
-    same = {"parameters", "n", "status"}
+    same = {"parameters", "n", "status", *hints}
     hidden = [
         place for place, name in enumerate(names)
         if not alone and name in same and len({str(cell) for cell in kept[name]}) == 1

@@ -119,7 +119,7 @@ const Charts = (() => {
     return Math.abs(value) >= 1 ? String(Number(value.toFixed(3))) : String(Number(value.toPrecision(3)));
   }
   function axis(theme, extra) {
-    const ends = extra.type === "value" && extra.max !== undefined; // the ends of a fitted range are no round numbers
+    const ends = extra.type === "value" && Number.isFinite(extra.max); // the ends of a fitted range are no round numbers
     return {
       nameLocation: "middle", nameTextStyle: {color: theme.muted, fontSize: 12}, axisLine: {show: true, onZero: false, lineStyle: {color: theme.line}},
       axisTick: {lineStyle: {color: theme.line}}, axisLabel: {color: theme.muted, fontSize: 11, hideOverlap: true, formatter: number, showMinLabel: !ends, showMaxLabel: !ends},

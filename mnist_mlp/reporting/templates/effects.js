@@ -1,11 +1,11 @@
 "use strict";
 /* Runs at each level of each factor, a panel each, on one scale. */
-for (const kind of ["effects", "effects-dots"]) Charts.register(kind, element => {
+Charts.register("effects", element => {
   const {data, make} = Report;
-  const MOST_PANELS = 9, MOST_LEVELS = 12;
-  const means = kind === "effects", measure = data.ranked_by;
+  const MOST_LEVELS = 12;
+  const means = JSON.parse(document.getElementById("effects-data").textContent).means, measure = data.ranked_by;
   const done = data.runs.filter(run => Number.isFinite(run.measures[measure]));
-  const keys = Object.keys(data.settings).filter(key => key !== "seed" && new Set(done.map(run => String(run.settings[key]))).size > 1).slice(0, MOST_PANELS);
+  const keys = Object.keys(means);
   const range = Charts.range(done.map(run => run.measures[measure]), measure);
   const box = make("div", {class: "panels"});
   element.append(box);
@@ -18,20 +18,20 @@ for (const kind of ["effects", "effects-dots"]) Charts.register(kind, element =>
     return one;
   });
 
-  function mean(numbers) {
+  function deviation(numbers) {
     const middle = numbers.reduce((one, other) => one + other, 0) / numbers.length;
     const square = numbers.reduce((one, other) => one + (other - middle) ** 2, 0);
-    return [middle, numbers.length > 1 ? Math.sqrt(square / (numbers.length - 1)) : 0];
+    return numbers.length > 1 ? Math.sqrt(square / (numbers.length - 1)) : 0;
   }
   function drawOne(one, theme) {
     const chosen = Report.selection().length;
     one.dots = done.map(run => {
       const value = run.settings[one.key], own = run.measures[measure];
-      const x = one.continuous ? value : one.levels.indexOf(value) - (means ? 0.12 : 0) + ((run.id * 0.618) % 1 - 0.5) * 0.2;
+      const x = one.continuous ? value : one.levels.indexOf(value) - 0.12 + ((run.id * 0.618) % 1 - 0.5) * 0.2;
       return {run, x, y: Math.min(Math.max(own, range[0]), range[1]), low: own < range[0]};
     });
     const learnt = level => done.filter(run => run.settings[one.key] === level && run.measures[measure] >= range[0]).map(run => run.measures[measure]);
-    const centres = means && !one.continuous ? one.levels.map(level => learnt(level)).map((numbers, place) => [place + 0.16, ...(numbers.length ? mean(numbers) : [null, 0])]).filter(point => point[1] !== null) : [];
+    const centres = one.continuous ? [] : one.levels.map((level, place) => [place + 0.16, means[one.key].find(pair => pair[0] === level)?.[1], deviation(learnt(level))]).filter(point => Number.isFinite(point[1]));
     const crowded = one.levels.map(String).join("").length > 34, named = {name: one.name, nameGap: crowded ? 48 : 26};
     one.chart.setOption({
       animation: false, grid: {left: 56, right: 12, top: 12, bottom: crowded ? 66 : 44},

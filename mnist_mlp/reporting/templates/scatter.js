@@ -18,7 +18,7 @@ Charts.register("scatter", element => {
   element.append(make("div", {class: "controls"}, Charts.choice("x", axes, state.x, value => update("x", value)), logs.x,
     Charts.choice("y", axes, state.y, value => update("y", value)), logs.y,
     Charts.check("whole range", false, on => { state.robust = !on; draw(); })));
-  const press = Charts.legend(element);
+  const press = data.groups.length <= 10 ? Charts.legend(element) : () => {};
   const one = Charts.plot(element, element.dataset.label);
   let dots = [];
   Charts.respond(one, () => dots, found => [found.run.name, [state.x, state.y].map(key => `${axes[key]}: ${Charts.number(of(found.run, key))}`)], found => [found.run.id]);

@@ -1,0 +1,65 @@
+"""Signals end a command in one line, wherever they come."""
+
+import signal
+import time
+
+import pytest
+
+from mnist_mlp.interruption import begin_block, end_block, stopping_on_signals
+
+
+class Dying:
+    """A signal comes in its finalizer, where Python only prints exceptions."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_in_one_line_and_the_exit_code_of_shells(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, stopping_on_signals():
+        signal.raise_signal(number)
+    assert ended.value.code == 128 + number
+    by = "" if number == signal.SIGINT else f" by {number.name}"
+    assert capsys.readouterr().err == f"\ninterrupted{by}\n"
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_waits_for_the_end_of_a_block() -> None:
+    done = []
+
+    def work() -> None:
+        with stopping_on_signals():
+            begin_block()
+            signal.raise_signal(signal.SIGTERM)
+            done.append("the block")
+            end_block()
+            done.append("what follows")
+
+    with pytest.raises(SystemExit):
+        work()
+    assert done == ["the block"]
+
+
+def test_a_signal_that_comes_while_an_object_is_finalized_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        with stopping_on_signals():
+            Dying()
+            time.sleep(60)
+
+    with pytest.raises(SystemExit) as ended:
+        work()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "\ninterrupted by SIGTERM\n"
+
+
+def test_a_signal_to_be_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping_on_signals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)

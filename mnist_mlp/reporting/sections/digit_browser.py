@@ -10,6 +10,7 @@ from mnist_mlp.reporting.digit_data import Labelled, digits_data, labelled, show
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.images import images_of
 from mnist_mlp.reporting.runs_data import as_block
+from mnist_mlp.reporting.sections.best_run import best_job
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
 
@@ -24,11 +25,12 @@ def digit_browser(compared: Compared) -> Section | None:
     None where no run has finished.
     """
     ids = {job.folder: place for place, job in enumerate(compared.jobs)}
-    jobs = [job for job in compared.jobs if job.result is not None]
-    if not jobs:
+    first = best_job(compared.summary)
+    if first is None:
         return None
+    jobs = [first, *(job for job in compared.jobs if job.result is not None and job is not first)]
     runs = labelled(jobs)
-    best = runs.jobs[0] if runs else jobs[0]
+    best = runs.jobs[0] if runs else first
     assert best.result is not None
     name = compared.run_names[ids[best.folder]]
     table = confusion_table(np.array(best.result.confusion_matrix), ids[best.folder], name)

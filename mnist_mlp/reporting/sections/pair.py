@@ -44,7 +44,7 @@ def pair_section(first: Job, second: Job) -> Section | None:
         return None
     found, n = flipped(one, other), len(one.truth)
     sentences = [
-        f"A is {first.folder} ({_accuracy(one)} right), B is {second.folder} ({_accuracy(other)}).",
+        f"A is {first.folder.name} ({_accuracy(one)} right), B is {second.folder.name} ({_accuracy(other)}).",
         f"Of {n:,} test images, {len(found.lost)} are right in A and wrong in B, {len(found.gained)} the other way "
         f"round; {int((one.right & other.right).sum()):,} are right and {int((~one.right & ~other.right).sum())} "
         "wrong in both.",
@@ -98,4 +98,4 @@ def _galleries(
         answers = zip(one.truth[some], one.predicted[some], other.predicted[some], strict=True)
         captions = [(f"a {truth}", f"A {first}, B {second}") for truth, first, second in answers]
         shown += gallery(images[some], captions, f"{what}: {most}")
-    return Markup('<div class="fallback">{}</div>').format(shown), []  # with scripts, the digit browser shows them all
+    return Markup("<noscript>{}</noscript>").format(shown), []  # with scripts, the digit browser shows them all

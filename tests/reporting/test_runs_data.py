@@ -9,7 +9,7 @@ from made_up_runs import write_curves, write_failure, write_run, write_unfinishe
 
 from mnist_mlp.analysis.collect import find_jobs, summarize
 from mnist_mlp.reporting.commands import command
-from mnist_mlp.reporting.compared import Compared, is_continuous
+from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.reporting.runs_data import CURVE_BYTES, as_block, points_per_curve, runs_data, thinned
 
 
@@ -90,10 +90,3 @@ def test_the_command_of_a_run_says_what_it_is_and_not_where(tmp_path: Path) -> N
     going, done = sorted(find_jobs([tmp_path]), key=lambda job: job.status == "finished")
     assert command(done) == "python -m mnist_mlp.train optim.lr=0.1 'model.hidden_units=[64,32]' trainer.threads=1"
     assert command(going) == "python -m mnist_mlp.train"
-
-
-def test_numbers_that_hardly_repeat_are_continuous() -> None:
-    assert is_continuous([n / 7 for n in range(20)])
-    assert not is_continuous([0.1, 0.2, 0.3] * 10)
-    assert not is_continuous([*range(20), "half"])
-    assert not is_continuous([])

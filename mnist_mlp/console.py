@@ -86,6 +86,13 @@ def error_line(error: BaseException) -> str:
     return one_line(" ".join(str(error).split()) or type(error).__name__)
 
 
+def reason(error: Exception) -> str:
+    """Why something failed, in a line: of our own errors the message, of others the kind too."""
+    if isinstance(error, UserError):
+        return str(error)
+    return error_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error_line(error)}"
+
+
 def _drop_rest(stream: Any) -> None:
     """Send what is still in the buffer nowhere, or Python would complain about it at exit."""
     with suppress(OSError, ValueError, AttributeError):

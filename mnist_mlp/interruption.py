@@ -39,20 +39,22 @@ class _Asked:
 
     number: int | None = None
     in_block = False
+    patient = False
 
 
 @contextmanager
-def stopping_on_signals() -> Iterator[None]:
+def stopping_on_signals(patient: bool = False) -> Iterator[None]:
     """While this lasts a signal raises `Interrupted`, a second one ends the process at once.
 
     What is written is written atomically, so it may end anywhere. Signals that the process was told to ignore (nohup)
     stay ignored. Does nothing outside the main thread. At the end an `Interrupted` becomes one line and the exit code.
+    patient: a second signal is passed over, since a terminal and the parent may both send one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before, report = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
-    _Asked.number, _Asked.in_block = None, False
+    _Asked.number, _Asked.in_block, _Asked.patient = None, False, patient
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
@@ -84,6 +86,8 @@ def end_block() -> None:
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _Asked.number is not None:
+        if _Asked.patient:
+            return
         os._exit(128 + number)
     _Asked.number = number
     if not _Asked.in_block:

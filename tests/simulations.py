@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from simulated_sweeps import POPULATIONS, Population
 
-from mnist_mlp.analysis.crossed import Variance, crossed_difference
+from mnist_mlp.analysis.crossed import crossed_difference
 from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.analysis.multiplicity import SIGNIFICANCE, holm, pairs
 from mnist_mlp.analysis.power import power, resolvable
@@ -76,7 +76,7 @@ def power_reached(
     found."""
     gap = 0.0
     for _ in range(3):  # nets of another accuracy have another spread
-        variance = true_variance(population, _apart(gap), images, random)
+        variance = population.variance(_apart(gap))
         gap = resolvable(variance, images, seeds, comparisons)
     found = 0
     for _ in range(sweeps):
@@ -84,14 +84,6 @@ def power_reached(
         p_value = crossed_difference(right[0], right[1]).images.p_value
         found += p_value is not None and p_value * comparisons < SIGNIFICANCE
     return gap, power(gap, variance, images, seeds, comparisons), found / sweeps
-
-
-def true_variance(
-    population: Population, accuracies: list[float], images: int, random: np.random.Generator
-) -> Variance:
-    """Where a difference of two settings comes from, estimated from so many seeds that it is all but exact."""
-    trials = [crossed_difference(*population.draw(random, accuracies, 100, images)[0]).variance for _ in range(20)]
-    return Variance(*(fmean(getattr(trial, part) for trial in trials) for part in ("seed", "image", "rest")))
 
 
 def _apart(gap: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""Calls `train -m` in this process, with tiny settings on made-up digits."""
+"""Calls `train -m` in this process, with tiny settings on made-up digits; its jobs too, unless told otherwise."""
 
 import sys
 from collections.abc import Callable
@@ -23,7 +23,11 @@ def sweeper(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def call(*overrides: str) -> int:
         given = {override.partition("=")[0] for override in overrides}
-        rest = [one for one in (f"data.root={idx_root}", *TINY) if one.partition("=")[0] not in given]
+        rest = [
+            one
+            for one in (f"data.root={idx_root}", "hydra/launcher=basic", *TINY)
+            if one.partition("=")[0] not in given
+        ]
         monkeypatch.setattr(sys, "argv", ["train", "-m", *rest, *overrides])
         GlobalHydra.instance().clear()
         try:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,17 @@ from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.overrides import changed, configuration, grid_points, override_text
 from mnist_mlp.api.run import Run
 from mnist_mlp.api.sweep import Sweep, load_sweep
+from mnist_mlp.cli.closing import finish_sweep
 from mnist_mlp.cli.compose import config_records
 from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
-from mnist_mlp.cli.jobs import SweepJob, finish_sweep, run_job
+from mnist_mlp.cli.jobs import ConfiguredJob, SweepJob
+from mnist_mlp.cli.live import sweep_progress
+from mnist_mlp.cli.shares import Limits
+from mnist_mlp.cli.side_by_side import run_configured
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.lock import FolderLock
 from mnist_mlp.training.fit import fit as train
 
 
@@ -52,33 +56,35 @@ def fit(
     return Run(path, train(chosen, path, texts, records, callbacks=callbacks))
 
 
-def sweep(grid: Mapping[str, Any], folder: str | Path | None = None) -> Sweep:
+def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: int = 0) -> Sweep:
     """Train every combination of these settings, as `python -m mnist_mlp.train -m` does: the same jobs and folders.
 
     grid: settings by dotted key; a list, tuple, range or array gives several values ({"optim.lr": [0.005, 0.01],
     "seed": range(3)}), anything else one for all. folder: by default outputs/sweeps/<name or time>. The same call goes
-    on with what is not finished. All settings are checked before the first job starts.
+    on with what is not finished. All settings are checked before the first job starts. n_jobs: how many at once, each
+    in a process of its own; 0 for as many as there are cores and memory for.
     """
-    name = grid.get("name")
+    name, limits = grid.get("name"), Limits(n_jobs)
     path = Path(folder if folder is not None else sweep_folder(name))
     points = list(grid_points(grid))
     configs = [configuration(None, point) for point in points]
     for key in grid.keys() & non_result_keys():
         if len({repr(point[key]) for point in points}) > 1:
             raise UserError(f"{key} changes no result, so that its jobs would be one and the same: give one value")
-    path.mkdir(parents=True, exist_ok=True)
     began = time.time()
-    for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
-        texts = [override_text(key, value) for key, value in point.items()]
-        job = SweepJob(
-            folder=RunFolder(path / job_folder(texts)),
-            sweep=path,
-            number=number,
-            total=str(len(points)),
-            began=began,
-            overrides=texts,
-            settings=to_dict(config),
-        )
-        run_job(job, partial(replace, config), partial(config_records, config, texts))
-    finish_sweep(path)
+    with FolderLock(path).acquire():
+        tasks = []
+        for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
+            texts = [override_text(key, value) for key, value in point.items()]
+            job = SweepJob(
+                folder=RunFolder(path / job_folder(texts)),
+                sweep=path,
+                number=number,
+                total=str(len(points)),
+                overrides=texts,
+                settings=to_dict(config),
+            )
+            tasks.append(ConfiguredJob(job, config, config_records(config, texts)))
+        run_configured(tasks, sweep_progress(path, [one.job.folder.path.name for one in tasks], began), limits)
+        finish_sweep(path)
     return load_sweep(path)

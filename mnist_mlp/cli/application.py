@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mnist_mlp import __version__
 from mnist_mlp.cli.completion import value_offers
-from mnist_mlp.cli.compose import Schema
+from mnist_mlp.cli.compose import VERSION_BASE, register_schema
 from mnist_mlp.cli.conf import conf_folder
-from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder, trials_so_far
 from mnist_mlp.cli.help import help_text
+from mnist_mlp.cli.launcher import close_pool, register_plugins
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
 from mnist_mlp.console import error_line
@@ -30,12 +29,9 @@ Job = Callable[[DictConfig], Any]
 
 
 def register() -> None:
-    """Register the schema and the resolvers of conf/config.yaml with Hydra."""
-    ConfigStore.instance().store(name="schema", node=Schema)
-    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
-    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
-    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
-    OmegaConf.register_new_resolver("trials_so_far", trials_so_far, replace=True, use_cache=True)
+    """Make known to Hydra what conf/config.yaml names."""
+    register_schema()
+    register_plugins()
 
 
 def launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:
@@ -64,6 +60,7 @@ def _launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[Bas
     try:
         code = _run_hydra(job, stopped)
     finally:
+        close_pool()
         if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
             finished = after_sweep(PreflightCallback.sweep)
             code = code or finished  # of a signal rather than of what it left undone
@@ -83,7 +80,7 @@ def _run_hydra(job: Job, stopped: Callable[[BaseException], None]) -> int:
         started = True
         return job(cfg)
 
-    application = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(task)
+    application = hydra.main(version_base=VERSION_BASE, config_path=str(conf_folder()), config_name="config")(task)
     with _full_errors() as asked_for_traceback:
         try:
             application()

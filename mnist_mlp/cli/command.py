@@ -10,8 +10,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_mlp.cli.application import launch
+from mnist_mlp.cli.closing import finish_sweep
 from mnist_mlp.cli.compose import config_from_run, records, to_config
-from mnist_mlp.cli.jobs import finish_sweep, finished_before, say_interrupted, sweep_job
+from mnist_mlp.cli.jobs import finished_before, say_interrupted, sweep_job
 from mnist_mlp.cli.preflight import remove_made
 from mnist_mlp.config import Config, non_result_keys
 from mnist_mlp.console import error_line
@@ -19,7 +20,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import Interrupted, exit_code, said
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.tables import classification_report, closing_table, next_steps
+from mnist_mlp.runs.tables import closing_table, next_steps
 
 
 def job(cfg: DictConfig) -> float | None:
@@ -70,8 +71,7 @@ def single_run(cfg: DictConfig) -> None:
     if rank == 0:
         if result == earlier:
             print("This run was finished before; resume=never would start it over.")
-        print(classification_report(result.confusion_matrix))
-        print(closing_table(result, folder.path))
+        print(f"\n{closing_table(result, folder.path)}")
         print(f"\n{next_steps(folder.path, interpreter())}")
 
 

@@ -12,11 +12,15 @@ from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_mlp.cli.conf import conf_folder
+from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder, trials_so_far
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.suggestions import suggest
 from mnist_mlp.config import Config, ModelConfig, config_from_dict, non_result_keys, options, to_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.settings import flatten
+
+VERSION_BASE = "1.3"
+"""The version of Hydra whose habits are meant."""
 
 
 @dataclass
@@ -35,6 +39,15 @@ class Schema(Config):
     """`Config` as Hydra composes it."""
 
     model: _ModelSchema = field(default_factory=_ModelSchema)
+
+
+def register_schema() -> None:
+    """Register the schema and the resolvers of conf/config.yaml."""
+    ConfigStore.instance().store(name="schema", node=Schema)
+    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+    OmegaConf.register_new_resolver("trials_so_far", trials_so_far, replace=True, use_cache=True)
 
 
 def to_config(cfg: DictConfig) -> Config:
@@ -81,7 +94,7 @@ def config_records(config: Config, overrides: Iterable[str]) -> dict[str, str]:
 def compose_presets(presets: Mapping[str, Any]) -> Config:
     """The defaults with presets, by group ({"experiment": "better"}), outside of any Hydra application."""
     ConfigStore.instance().store(name="schema", node=Schema)
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder().resolve())):
+    with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(conf_folder().resolve())):
         try:
             return to_config(compose("config", overrides=[f"{group}={name}" for group, name in presets.items()]))
         except HydraException as error:

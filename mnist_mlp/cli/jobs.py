@@ -1,4 +1,4 @@
-"""A job of a sweep: run it or reuse its result, record a failure, update the table, report progress."""
+"""A job of a sweep: run it or reuse its result, record a failure, say in a line how it ended."""
 
 import os
 import sys
@@ -12,13 +12,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, SCMode
 
-from mnist_mlp.analysis.collect import Summary, find_jobs, summarize
-from mnist_mlp.analysis.digits import write_digits
-from mnist_mlp.analysis.summary import as_text, write_summary
+from mnist_mlp.cli.closing import unrecorded, update_table
 from mnist_mlp.cli.compose import records, to_config
 from mnist_mlp.cli.preflight import PreflightCallback
+from mnist_mlp.cli.progress import clock
 from mnist_mlp.config import Config
-from mnist_mlp.console import error_line, guarded_output
+from mnist_mlp.console import guarded_output, reason
 from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import Interrupted, exit_code, said
 from mnist_mlp.quick_start import quick_start
@@ -28,19 +27,15 @@ from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.tables import percent
 
-unrecorded: list[str] = []
-"""Jobs of this process that failed, of which their folders say nothing."""
-
 
 @dataclass(frozen=True)
 class SweepJob:
-    """A job and its place in the sweep. total: "?" where nobody knows; began: the time; settings: before any check."""
+    """A job and its place in the sweep. total: "?" where nobody knows; settings: before any check."""
 
     folder: RunFolder
     sweep: Path
     number: int
     total: str
-    began: float | None
     overrides: Sequence[str]
     settings: JSON
 
@@ -49,56 +44,86 @@ class SweepJob:
         return f"[{self.number}/{self.total}] {self.folder.path.name}"
 
 
-def sweep_job(cfg: DictConfig) -> float | None:
-    """`run_job` on the job that Hydra has composed."""
+@dataclass(frozen=True)
+class JobEnd:
+    """How a job ended. line: all there is to say.
+
+    objective: the best validation accuracy, without validation the training accuracy; None if it failed.
+    recorded: False where a failure could not be written into the job's folder.
+    """
+
+    line: str
+    objective: float | None
+    recorded: bool = True
+
+    @property
+    def failed(self) -> bool:
+        return self.objective is None
+
+
+@dataclass(frozen=True)
+class ConfiguredJob:
+    """A job that needs no Hydra, as a worker's task. records: further files for its folder, text by relative path."""
+
+    job: SweepJob
+    config: Config
+    records: Mapping[str, str]
+
+    def __call__(self) -> JobEnd:
+        return run_job(self.job, lambda: self.config, lambda: self.records)
+
+
+def composed_job(cfg: DictConfig) -> SweepJob:
+    """The job that Hydra has composed and is running."""
     app = HydraConfig.get()
-    began = os.environ.get("MNIST_MLP_SWEEP_START")
     settings: Any = OmegaConf.to_container(cfg, enum_to_str=True, structured_config_mode=SCMode.DICT)
-    job = SweepJob(
+    return SweepJob(
         folder=RunFolder(Path(app.runtime.output_dir)),
         sweep=Path(app.sweep.dir),
         number=int(app.job.num) + 1,
         total=os.environ.get("MNIST_MLP_JOBS", "?"),
-        began=None if began is None else float(began),
         overrides=list(app.overrides.task),
         settings=settings,
     )
-    return run_job(job, lambda: to_config(cfg), lambda: records(cfg))
 
 
-def run_job(
-    job: SweepJob, make_config: Callable[[], Config], make_records: Callable[[], Mapping[str, str]]
-) -> float | None:
-    """Run one job and return its objective: the best validation accuracy, without validation the training accuracy.
+def sweep_job(cfg: DictConfig) -> float | None:
+    """The job that Hydra has composed, where it is run by one of Hydra's own launchers; its objective.
 
-    None if it failed. A failing job does not end the sweep: the traceback goes to its error.log, the reason to
-    failure.json.
+    It prints its line itself, and keeps the table up to date.
     """
+    job = composed_job(cfg)
     with guarded_output():
-        return _run_guarded(job, make_config, make_records)
+        try:
+            end = run_job(job, lambda: to_config(cfg), lambda: records(cfg))
+        except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
+            if PreflightCallback.sweep is None:  # in another process than the sweep, which says it once
+                raise
+            say_interrupted(stop)
+            raise SystemExit(exit_code(stop)) from None
+        if not end.recorded:
+            unrecorded.append(job.folder.path.name)
+        _print_line(f"{end.line}{_left(job)}")
+        update_table(job.sweep)
+    return end.objective
 
 
-def _run_guarded(
-    job: SweepJob, make_config: Callable[[], Config], make_records: Callable[[], Mapping[str, str]]
-) -> float | None:
-    folder, place = job.folder, job.place
+def run_job(job: SweepJob, make_config: Callable[[], Config], make_records: Callable[[], Mapping[str, str]]) -> JobEnd:
+    """Run one job. A failure does not end the sweep: its traceback goes to error.log, the reason to failure.json."""
+    folder = job.folder
     earlier = finished_before(folder)
     resumed = folder.last_checkpoint.is_file() and earlier is None
     try:
         result = _run(job, make_config(), make_records)
     except Exception as error:
-        reason = _keep_failure(job, error)
-        _print_line(f"{place}: FAILED: {reason}")
-        return None
-    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
-        if PreflightCallback.sweep is None:  # in another process than the sweep, which says it once
-            raise
-        say_interrupted(stop)
-        raise SystemExit(exit_code(stop)) from None
-    finally:
-        _update_table(job.sweep)
-    _print_line(f"{place}: {_outcome(result, result == earlier, resumed)}{_left(job)}")
-    return result.metric("val/accuracy" if "val/accuracy" in result.metrics else "train/accuracy")
+        return keep_failure(job, reason(error), "".join(traceback.format_exception(error)))
+    return ended_with(job, result, result == earlier, resumed)
+
+
+def ended_with(job: SweepJob, result: RunResult, reused: bool, resumed: bool = False) -> JobEnd:
+    """The end of a job that has a result. reused: it was there before; resumed: the job was continued."""
+    objective = result.metric("val/accuracy" if "val/accuracy" in result.metrics else "train/accuracy")
+    return JobEnd(f"{job.place}: {_outcome(result, reused, resumed)}", objective)
 
 
 def say_interrupted(stop: BaseException) -> None:
@@ -115,48 +140,25 @@ def finished_before(folder: RunFolder) -> RunResult | None:
         return None
 
 
-def finish_sweep(sweep: Path) -> int:
-    """The closing table and page of a sweep; the exit code, 1 if a job failed."""
-    jobs = find_jobs([sweep])
-    if not jobs and not unrecorded:
-        return 1
-    summary = summarize(jobs)
-    print(f"\n{as_text(summary)}\n")
-    complete = _write_page(sweep, summary) and _update_table(sweep)
-    if complete:
-        print(f"  page   {sweep / 'report.html'}\n  table  {sweep / 'summary.csv'}, summary.md")
-    for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
-        names = [job.folder.name for row in summary.rows for job in row.jobs if job.status == status]
-        if names:
-            print(f"error: {len(names)} {status}: {', '.join(names)} ({advice})", file=sys.stderr)
-            complete = False
-    if unrecorded:
-        print(f"error: {len(unrecorded)} failed, and could not be recorded: {', '.join(unrecorded)}", file=sys.stderr)
-    return 0 if complete and not unrecorded else 1
-
-
-def _write_page(sweep: Path, summary: Summary) -> bool:
-    from mnist_mlp.reporting.means import write_means  # deferred: only the end of a sweep needs them
-    from mnist_mlp.reporting.page import write_page  # draws figures
-
+def keep_failure(job: SweepJob, why: str, log: str) -> JobEnd:
+    """Write error.log and failure.json; where that fails too, the line says so."""
+    folder, recorded = job.folder, True
     try:
-        write_means(sweep, summary)
-        write_digits(sweep, summary)
-        write_page([sweep], sweep / "report.html")
-    except Exception as error:
-        print(f"error: no page was written: {_reason(error)}; python -m mnist_mlp.report {sweep}", file=sys.stderr)
-        return False
-    return True
+        content = {"reason": why, "overrides": list(job.overrides), "config": job.settings}
+        folder.path.mkdir(parents=True, exist_ok=True)  # it may have been archived
+        write_text(folder.error_log, log)
+        write_json(folder.failure_file, content)
+    except Exception as second:
+        why, recorded = f"{why} (this could not be recorded: {reason(second)})", False
+    return JobEnd(f"{job.place}: FAILED: {why}", None, recorded)
 
 
-def _update_table(sweep: Path) -> bool:
-    """Rewrite the table. Where that fails no run is lost, and the next job tries again."""
-    try:
-        write_summary(sweep)
-    except Exception as error:
-        print(f"error: the table could not be written: {_reason(error)}", file=sys.stderr)
-        return False
-    return True
+def _outcome(result: RunResult, reused: bool, resumed: bool) -> str:
+    metrics = result.metrics
+    how = "already there" if reused else f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"
+    val = f"val {percent(metrics['val/accuracy'])}, " if "val/accuracy" in metrics else ""
+    diverged = "DIVERGED, " if result.status == "diverged" else ""
+    return f"{diverged}{val}test {percent(metrics['test/accuracy'])} ({result.data['source']}), {how}"
 
 
 def _print_line(line: str) -> None:
@@ -177,44 +179,12 @@ def _run(job: SweepJob, config: Config, make_records: Callable[[], Mapping[str, 
     return fit(config, job.folder.path, job.overrides, make_records(), job.place)
 
 
-def _keep_failure(job: SweepJob, error: Exception) -> str:
-    """Write error.log and failure.json; the reason, with what kept them from being written."""
-    folder, reason = job.folder, _reason(error)
-    try:
-        content = {"reason": reason, "overrides": list(job.overrides), "config": job.settings}
-        folder.path.mkdir(parents=True, exist_ok=True)  # it may have been archived
-        write_text(folder.error_log, "".join(traceback.format_exception(error)))
-        write_json(folder.failure_file, content)
-    except Exception as second:
-        unrecorded.append(folder.path.name)
-        return f"{reason} (this could not be recorded: {_reason(second)})"
-    return reason
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    return error_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error_line(error)}"
-
-
-def _outcome(result: RunResult, reused: bool, resumed: bool) -> str:
-    metrics = result.metrics
-    how = "already there" if reused else f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"
-    val = f"val {percent(metrics['val/accuracy'])}, " if "val/accuracy" in metrics else ""
-    diverged = "DIVERGED, " if result.status == "diverged" else ""
-    return f"{diverged}{val}test {percent(metrics['test/accuracy'])} ({result.data['source']}), {how}"
-
-
 def _left(job: SweepJob) -> str:
     """Time since the sweep began, and the time left if the remaining jobs take as long as those before."""
-    if job.began is None:
+    began = os.environ.get("MNIST_MLP_SWEEP_START")
+    if began is None:
         return ""
-    elapsed = time.time() - job.began
+    elapsed = time.time() - float(began)
     remaining = int(job.total) - job.number if job.total.isdigit() else 0
-    left = f", about {_clock(elapsed / job.number * remaining)} left" if job.total.isdigit() else ""
-    return f"  [{_clock(elapsed)} elapsed{left}]"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(max(seconds, 0)), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+    left = f", about {clock(elapsed / job.number * remaining)} left" if job.total.isdigit() else ""
+    return f"  [{clock(elapsed)} elapsed{left}]"

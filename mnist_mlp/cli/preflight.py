@@ -51,13 +51,10 @@ class PreflightCallback(Callback):
         if faults := list(sweep_faults(overrides)):
             sys.exit(f"error: {'; '.join(faults)}")
         jobs = count_jobs(config, overrides)
-        launcher = config.hydra.launcher
-        at_once = launcher.get("n_jobs", jobs if "submitit" in launcher._target_.lower() else 1)
         # in the environment, since jobs may run in other processes
         os.environ[SWEPT_KEYS] = ",".join(swept_keys(config))
         os.environ["MNIST_MLP_JOBS"] = str(jobs)
         os.environ["MNIST_MLP_SWEEP_START"] = str(time.time())
-        os.environ["MNIST_MLP_PARALLEL_JOBS"] = str(at_once if at_once > 0 else os.cpu_count() or 1)
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
         try:
             PreflightCallback.lock = FolderLock(sweep).acquire()  # makes the folder: optuna's database is there first

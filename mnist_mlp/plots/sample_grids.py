@@ -22,7 +22,7 @@ def sample_grids(
     wrong, right = order[(predicted != truth)[order]], order[(predicted == truth)[order]]
     spread = right[np.linspace(0, len(right) - 1, min(SHOWN, len(right))).astype(int)]
     for name, chosen, title in (
-        ("mistakes", wrong[:SHOWN], f"Most confident mistakes ({len(wrong)} of {len(truth)} test images are wrong)"),
+        ("mistakes", wrong[:SHOWN], f"Most confident mistakes ({len(wrong):,} of {len(truth):,} are wrong)"),
         ("right", spread, "Right predictions, from most to least confident"),
     ):
         captions = [

@@ -1,20 +1,19 @@
 """The runs of a page, read once: summary, curves, names, numbers and links."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mnist_mlp.analysis.collect import Job, Row, Summary, row_label, told_apart_by
+from mnist_mlp.analysis.collect import Job, Summary, display_names, row_label, told_apart_by
 from mnist_mlp.runs.curves import Curves, read_curves
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.settings import value_text
+from mnist_mlp.runs.settings import short_values, value_text
 
-LONGEST_NUMBER = 8
-"""Characters; settings with more are shown with four significant digits, and in full on hover."""
 MANY_KEYS = 3
 """Groups that differ in more settings than this are told apart by their rank first."""
 
@@ -37,6 +36,15 @@ class Compared:
         return {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in self.jobs}
 
     @cached_property
+    def shown_values(self) -> dict[str, dict[str, str]]:
+        """For each setting that varies, and the seed, how to show its values, by `value_text`."""
+        return {key: short_values(job.settings.get(key) for job in self.jobs) for key in [*self.summary.keys, "seed"]}
+
+    def shown_value(self, job: Job, key: str) -> str:
+        """A setting of a run, with few digits."""
+        return self.shown_values[key][value_text(job.settings.get(key))]
+
+    @cached_property
     def run_ids(self) -> list[list[int]]:
         """For each row of the summary the ids of its runs."""
         ids = iter(range(len(self.jobs)))
@@ -44,29 +52,30 @@ class Compared:
 
     @cached_property
     def group_names(self) -> list[str]:
-        """A name for each row, by what tells the rows apart; all of them differ."""
-        names = [_group_name(self.summary, row) for row in self.summary.rows]
-        many = len(told_apart_by(self.summary)) > MANY_KEYS
+        """A name for each row, by what tells the rows apart, its rank first where that takes many settings."""
+        names = [row_label(self.summary, row) for row in self.summary.rows]
+        times = Counter(names)
         return [
-            f"#{rank} {name}" if many or names.count(name) > 1 else name for rank, name in enumerate(names, 1)
+            f"#{rank} {name}" if self._many or times[name] > 1 else name for rank, name in enumerate(names, 1)
         ]  # fmt: skip
 
     @cached_property
     def run_names(self) -> list[str]:
         """A name for each run, by what varies; all of them differ."""
-        names = list(self._run_names())
-        twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+        names, ranks = display_names(self.summary), [rank for rank, ids in enumerate(self.run_ids, 1) for _ in ids]
         return [
-            f"{name} ({job.folder.name})" if name in twice else name for name, job in zip(names, self.jobs, strict=True)
+            f"#{rank} {names[job.folder]}" if self._many else names[job.folder]
+            for rank, job in zip(ranks, self.jobs, strict=True)
         ]
 
-    def _run_names(self) -> Iterator[str]:
-        for group, row in zip(self.group_names, self.summary.rows, strict=True):
-            for job in row.jobs:
-                told = [group] if group and job.settings else []
-                if self.summary.over_seeds and job.settings:
-                    told.append(f"seed={job.settings.get('seed')}")
-                yield ", ".join(told) or job.folder.name
+    @property
+    def _many(self) -> bool:
+        return len(told_apart_by(self.summary)) > MANY_KEYS and len(self.summary.rows) > 1
+
+    def names_of(self, jobs: Sequence[Job]) -> list[str]:
+        """The names of these runs; of a run that was left out as a copy, its folder's."""
+        known = {job.folder: name for job, name in zip(self.jobs, self.run_names, strict=True)}
+        return [known.get(job.folder, job.folder.name) for job in jobs]
 
     def path(self, folder: Path) -> str:
         """A folder as seen from the page; its name alone where there is no way from there."""
@@ -81,20 +90,6 @@ class Compared:
         """The address of a folder, relative to the page; empty where it has none."""
         path = self.path(folder)
         return "" if self.base is None or os.path.isabs(path) else quote(f"./{Path(path).as_posix()}/")
-
-
-def shown_value(value: Any) -> str:
-    """A setting short enough for a table or a legend: long fractions with four significant digits."""
-    if isinstance(value, float) and len(str(value)) > LONGEST_NUMBER:
-        return f"{value:.4g}"
-    return value_text(value)
-
-
-def _group_name(summary: Summary, row: Row) -> str:
-    label = row_label(summary, row)
-    if "=" not in label:  # the published result that it repeats, or nothing
-        return label
-    return ", ".join(f"{name}={shown_value(row.settings[key])}" for key, name in told_apart_by(summary).items())
 
 
 def is_continuous(values: Sequence[Any]) -> bool:

@@ -63,6 +63,8 @@ class Table:
     tools: bool = False
     hidden: frozenset[int] = frozenset()
     caption: str = ""
+    prose: bool = False
+    """Cells are sentences: in a narrow window they stand below one another."""
 
     @property
     def lines(self) -> list[tuple[str, Sequence[int], list[Cell]]]:
@@ -99,3 +101,5 @@ class Section:
     styles: Sequence[str] = ()
     scripts: Sequence[str] = ()
     """Files of templates/ that the page needs for this section, each included once."""
+    libraries: Sequence[str] = ()
+    """Names of files of templates/vendor/, likewise."""

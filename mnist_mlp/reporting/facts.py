@@ -5,21 +5,25 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.analysis.collect import Job, Summary, varying_keys
+from mnist_mlp.analysis.collect import Job, Summary, summarize, varying_keys
 from mnist_mlp.analysis.effects import in_order
-from mnist_mlp.reporting.compared import Compared, is_continuous, shown_value
+from mnist_mlp.reporting.compared import Compared, is_continuous
 from mnist_mlp.reporting.sections.best_run import best_job, changed
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.settings import short_names, short_values, value_text
 from mnist_mlp.runs.tables import percent
 
 MOST_VALUES = 8
+LONGEST_NAME = 30
+"""Folders of runs with longer names are called by what they differ in."""
 
 
 def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
-    """The title of the page: its folders, or its runs where they are two; else how many folders and runs there are."""
+    """The title of the page: its folders; of two runs, what they differ in; of many folders, how many."""
     names = [path.resolve().name for path in paths]
+    if len(paths) == len(jobs) == 2 and max(map(len, names)) > LONGEST_NAME:
+        return " against ".join(Compared(summarize(jobs)).names_of(jobs))
     if len(paths) == 1:
         return names[0]
     if len(paths) > 3:
@@ -89,7 +93,7 @@ def _levels(jobs: Sequence[Job], keys: Sequence[str]) -> Iterator[str]:
     for key, name in short_names(keys).items():
         known: list[Any] = [job.settings.get(key) for job in jobs if job.settings]
         if is_continuous(known):
-            yield f"{name}: {shown_value(min(known))} to {shown_value(max(known))}"
+            yield f"{name}: {' to '.join(short_values([min(known), max(known)]).values())}"
             continue
         values = in_order({value_text(value) for value in known})
         shown = ", ".join(values[:MOST_VALUES]) + (f" … ({len(values)} values)" if len(values) > MOST_VALUES else "")

@@ -9,12 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from mnist_mlp.analysis.collect import Job
-from mnist_mlp.reporting.compared import Compared, shown_value
+from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.runs.curves import Curves
 from mnist_mlp.runs.files import JSON, finite
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import short_names
+from mnist_mlp.runs.settings import short_names, value_text
 
 CURVE_BYTES, BYTES_PER_POINT = 1_500_000, 7
 """What the curves of all runs may take in the page, and what a number takes."""
@@ -94,7 +94,7 @@ def as_block(name: str, content: Mapping[str, Any]) -> Markup:
 
 def plain_value(value: Any) -> float | str | bool:
     """A setting as the scripts know it: numbers and truth values as such, all else as text."""
-    return value if isinstance(value, (bool, int, float)) else shown_value(value)
+    return value if isinstance(value, (bool, int, float)) else value_text(value)
 
 
 def _columns(curves: Curves) -> list[str]:

@@ -22,10 +22,11 @@ from mnist_mlp.runs.schema import check_failure, check_result, check_run
 from mnist_mlp.runs.settings import changes
 
 FIGURES = (
-    "confusion_matrix", "confusion_matrix_normalized", "f1_per_class", "calibration", "first_layer",
-    "mistakes", "right",
+    "learning_curves", "confusion_matrix", "f1_per_class", "calibration", "first_layer", "mistakes", "right",
 )  # fmt: skip
 """Names of the figures of a run."""
+EARLIER_FIGURES = ("confusion_matrix_normalized",)
+"""Names of figures that earlier versions drew."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 
 
@@ -137,6 +138,15 @@ class RunFolder:
             found.append([] if one is None else changes(one, run))
         return next(filter(None, found), [])
 
+    def finished(self, run: JSON) -> RunResult | None:
+        """The result that is here, of the same run as `run`, the content of a run.json; None where there is none."""
+        if self.changes(run):
+            return None
+        try:
+            return self.result()
+        except ValueError:  # cut off or changed by hand: it is tested again
+            return None
+
     def refuse_other_settings(self, run: JSON) -> None:
         """UserError, naming the keys that differ, where a run of other settings has started here."""
         if different := self.changes(run):
@@ -230,7 +240,7 @@ class RunFolder:
         """The files of a run, but for run.json and result.json, whether they exist or not."""
         yield from self._checkpoint_files()
         yield from self.event_files()
-        yield from (self.figures / f"{name}.png" for name in FIGURES)
+        yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
         yield from (self.metrics_file, self.predictions_file, self.report_file, self.failure_file, self.error_log)
         yield from (path for kind in ("fit", "test") for path in self.path.glob(f"{kind}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)

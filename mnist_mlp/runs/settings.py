@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.runs.files import JSON
+
+SHORT = 6
+"""A number of so few characters is shown as it was given, 1.0 and not 1."""
 
 
 def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
@@ -25,7 +30,12 @@ def settings(config: Mapping[str, Any]) -> JSON:
 
 def complete_settings(config: Mapping[str, Any]) -> JSON:
     """The settings of a config that an earlier version may have written: a missing key means its default."""
-    return {**settings(to_dict(Config())), **settings(config)}
+    return {**_default_settings(), **settings(config)}
+
+
+@cache
+def _default_settings() -> JSON:
+    return settings(to_dict(Config()))
 
 
 def fingerprint(flat_settings: Mapping[str, Any], digest: str | None = None) -> str:
@@ -60,6 +70,8 @@ def _decisive(run: Mapping[str, Any]) -> JSON:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The keys that differ, as "key: old -> new"; "-" for a missing key."""
+    if old == new:
+        return []
     texts = [{key: json.dumps(value) for key, value in one.items()} for one in (old, new)]
     keys = [key for key in sorted(old.keys() | new.keys()) if texts[0].get(key) != texts[1].get(key)]
     return [f"{key}: {old.get(key, '-')} -> {new.get(key, '-')}" for key in keys]
@@ -76,3 +88,16 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 def value_text(value: Any) -> str:
     """A setting as people read it."""
     return "-".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
+
+
+def short_values(values: Iterable[Any]) -> dict[str, str]:
+    """By `value_text`, the values of one setting with as few significant digits, three at least, as tell them apart."""
+    shown = {value_text(value): value for value in values}
+    numbers = {text: value for text, value in shown.items() if isinstance(value, float)}
+    found = {text: text for text in shown}
+    for digits in range(3, 17):
+        rounded = {text: f"{value:.{digits}g}" for text, value in numbers.items()}
+        times = Counter(rounded.values())
+        long = [text for text in numbers if found[text] == text and len(text) > SHORT]
+        found |= {text: rounded[text] for text in long if times[rounded[text]] == 1}
+    return found

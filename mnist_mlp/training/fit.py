@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 
 import pytorch_lightning as pl
 import torch
@@ -36,6 +37,8 @@ from mnist_mlp.training.processes import cores_of_job, launcher_variables, proce
 from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
+WIDTH = 78
+"""Of what is printed before training."""
 TEST_SCALARS = (
     "loss", "accuracy", "precision_macro", "recall_macro", "f1_macro", "calibration_error", "top2_accuracy",
 )  # fmt: skip
@@ -73,7 +76,7 @@ def fit(
     UserError says what the user can correct; then nothing was written.
     """
     devices = config.trainer.devices
-    threads = cpu_threads(config.trainer.threads or _threads_of(config))
+    threads = cpu_threads(config.trainer.threads or (1 if sweep_place else _threads_of(config)))
     with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
@@ -104,12 +107,7 @@ def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_
 def _finished(request: _Request) -> RunResult | None:
     """The result of a finished run of the same settings and digits."""
     folder = request.folder
-    if request.config.resume == "never" or folder.changes(request.run):
-        return None
-    try:
-        result = folder.result()
-    except ValueError:  # cut off or changed by hand: it is tested again
-        return None
+    result = None if request.config.resume == "never" else folder.finished(request.run)
     if result is not None and folder.failure() is not None:
         folder.forget_failure()
     return result
@@ -179,7 +177,8 @@ def _train_and_test(
     if trainer.is_global_zero:
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
 
-        write_artifacts(folder, board.writer, result, digits, model, config.trainer.figures)
+        curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
+        write_artifacts(folder, board.writer, result, digits, model, curves)
         board.close()
         folder.sync()  # so that a result on the disk means that all the rest is there too
         write_json(folder.result_file, result.to_json(), durable=True)
@@ -259,16 +258,18 @@ def count_parameters(model: torch.nn.Module) -> int:
 
 
 def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
-    """The settings that matter in one line, after a notice where these are not the official digits."""
+    """The settings that matter in a few words, after a notice where these are not the official digits."""
     config, counts = run["config"], data.counts()
     optim, device, source = config["optim"], config["trainer"], config["data"]
     sizes = "-".join(map(str, layer_sizes(config["model"]["hidden_layers"], config["model"]["hidden_units"])))
     images = f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test"
-    line = (
+    line = fill(
         f"MLP {sizes} ({count_parameters(model):,} parameters), "
         f"{optim['name']} lr {optim['lr']:g} {optim['schedule']}, batch {source['batch_size']}, "
         f"{device['max_epochs']} epochs, {source['normalization']} inputs, "
-        f"{source['source']} {images}, seed {config['seed']}, {device['accelerator']}"
+        f"{source['source']} {images}, seed {config['seed']}, {device['accelerator']}",
+        WIDTH,
+        break_on_hyphens=False,
     )
     if is_official(data.digits):
         return line
@@ -279,7 +280,7 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
         else f"NOT the official MNIST: {total} from data.root"
     )
     reason = f"* {data.digits.why_sample}\n" if data.digits.why_sample else ""
-    bar = "*" * 78
+    bar = "*" * WIDTH
     return f"{bar}\n* {notice}\n{reason}* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
 
 

@@ -261,12 +261,18 @@ def test_every_normalization_can_be_trained(config: Config, tmp_path: Path) -> N
 def test_the_console_shows_settings_epochs_and_nothing_on_stderr(
     config: Config, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fit(with_trainer(config, progress=True), tmp_path)
+    config = replace(config, optim=OptimConfig(lr=0.5))  # with which two epochs come out equal
+    result = fit(with_trainer(config, progress=True), tmp_path)
     out, err = capfd.readouterr()
     assert err == ""
+    assert max(map(len, out.splitlines())) < 80
     assert "784-12-12-10" in out
     assert "NOT the official MNIST" in out
-    assert [line.split()[0] for line in out.splitlines()[-3:]] == ["1/3", "2/3", "3/3"]
+    epochs = out.splitlines()[-3:]
+    assert [line.split()[0] for line in epochs] == ["1/3", "2/3", "3/3"]
+    best = [line.endswith(" best") for line in epochs]
+    assert best[0]
+    assert 3 - best[::-1].index(True) == result.best_epoch < 3  # of equal epochs the first is chosen
 
 
 def test_the_banner_says_why_the_sample_stands_in(

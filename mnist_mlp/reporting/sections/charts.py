@@ -18,7 +18,8 @@ ENOUGH = 3
 """Fewer runs than this need no charts of measures: the table says the same."""
 MANY_FACTORS = 3
 """From here on parallel coordinates show more than pairs do."""
-LIBRARY = ("vendor/echarts.min.js", "charts.js")
+LIBRARY = ("echarts",)
+SHARED = "charts.js"
 
 
 def learning_curves(compared: Compared) -> Section | None:
@@ -35,7 +36,9 @@ def learning_curves(compared: Compared) -> Section | None:
     if len(groups) > len(shown):
         notes.append(f"Without scripts, the {len(shown)} best and worst of {len(groups)} groups are drawn.")
     chart = Chart("curves", "Learning curves of the runs; the tables have their final figures", picture)
-    return Section("Training and validation", chart=chart, notes=notes, scripts=(*LIBRARY, "curves.js"))
+    return Section(
+        "Training and validation", chart=chart, notes=notes, libraries=LIBRARY, scripts=(SHARED, "curves.js")
+    )
 
 
 def explorer(compared: Compared) -> Section | None:
@@ -48,7 +51,13 @@ def explorer(compared: Compared) -> Section | None:
     notes = [f"All runs have {sizes.pop():,.0f} parameters."] if len(sizes) == 1 else []
     picture = Picture(svg(plots.costs(ends(groups), QUANTITY[summary.ranked_by])), "Accuracy against time and size")
     chart = Chart("scatter", "A dot for each run, one measure or setting against another", picture)
-    return Section("What accuracy costs, or depends on", chart=chart, notes=notes, scripts=(*LIBRARY, "scatter.js"))
+    return Section(
+        "What accuracy costs, or depends on",
+        chart=chart,
+        notes=notes,
+        libraries=LIBRARY,
+        scripts=(SHARED, "scatter.js"),
+    )
 
 
 def parallel(compared: Compared) -> Section | None:
@@ -61,7 +70,7 @@ def parallel(compared: Compared) -> Section | None:
         "A line is a run, coloured from the lowest accuracy to the highest. Drag along an axis to pick the runs that "
         "pass there; drag over several axes to narrow the choice; click an axis to clear it."
     ]
-    return Section("All settings at once", chart=chart, notes=notes, scripts=(*LIBRARY, "parallel.js"))
+    return Section("All settings at once", chart=chart, notes=notes, libraries=LIBRARY, scripts=(SHARED, "parallel.js"))
 
 
 def search(compared: Compared) -> Section | None:
@@ -72,7 +81,7 @@ def search(compared: Compared) -> Section | None:
     if len(found) < ENOUGH or not searched or summary.over_seeds:
         return None
     label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial in the order of their start, and the best so far"
-    return Section("The search so far", chart=Chart("search", label), scripts=(*LIBRARY, "search.js"))
+    return Section("The search so far", chart=Chart("search", label), libraries=LIBRARY, scripts=(SHARED, "search.js"))
 
 
 def groups_of(summary: Summary, names: Sequence[str], curves: Mapping[Path, Curves]) -> list[Group]:

@@ -11,7 +11,7 @@ from mnist_mlp.plots.sweep import Spread, svg
 from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.reporting.elements import Cell, Chart, Picture, Section, Table
 from mnist_mlp.reporting.runs_data import as_block, plain_value
-from mnist_mlp.reporting.sections.charts import ENOUGH, LIBRARY, QUANTITY
+from mnist_mlp.reporting.sections.charts import ENOUGH, LIBRARY, QUANTITY, SHARED
 from mnist_mlp.runs.settings import short_names, value_text
 
 MOST_LEVELS, MOST_ROWS, MOST_PANELS = 12, 24, 9
@@ -50,7 +50,7 @@ def effects(compared: Compared) -> Section | None:
     chart = Chart("effects", "Accuracy of the runs at each level of each factor", picture)
     return Section(
         "What each factor does", chart=chart, notes=notes, markup=as_block("effects-data", {"means": means}),
-        scripts=(*LIBRARY, "effects.js"),
+        libraries=LIBRARY, scripts=(SHARED, "effects.js"),
     )  # fmt: skip
 
 

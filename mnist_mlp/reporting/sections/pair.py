@@ -36,15 +36,15 @@ def flipped(first: Predictions, second: Predictions) -> Disagreements:
     return Disagreements(np.flatnonzero(first.right & ~second.right), np.flatnonzero(second.right & ~first.right))
 
 
-def pair_section(first: Job, second: Job) -> Section | None:
-    """A against B; None where they did not predict the same test images."""
+def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | None:
+    """A against B, by their names; None where they did not predict the same test images."""
     one, other = (read_predictions(RunFolder(job.folder)) for job in (first, second))
     sources = {value_text(job.settings.get("data.source")) for job in (first, second)}
     if one is None or other is None or len(sources) > 1 or not np.array_equal(one.truth, other.truth):
         return None
     found, n = flipped(one, other), len(one.truth)
     sentences = [
-        f"A is {first.folder.name} ({_accuracy(one)} right), B is {second.folder.name} ({_accuracy(other)}).",
+        f"A is {names[0]} ({_accuracy(one)} right), B is {names[1]} ({_accuracy(other)}).",
         f"Of {n:,} test images, {len(found.lost)} are right in A and wrong in B, {len(found.gained)} the other way "
         f"round; {int((one.right & other.right).sum()):,} are right and {int((~one.right & ~other.right).sum())} "
         "wrong in both.",

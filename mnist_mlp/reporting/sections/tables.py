@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mnist_mlp.analysis.collect import Job, Row
 from mnist_mlp.analysis.summary import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.reporting.commands import command
-from mnist_mlp.reporting.compared import Compared, shown_value
+from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.reporting.elements import Cell, Section, Table
 from mnist_mlp.runs.settings import short_names, value_text
 
@@ -39,6 +39,7 @@ def not_finished(compared: Compared) -> Section | None:
     table = Table(
         ["run", "status", "reason", "command"], rows, ["bad" if job.reason else "" for _, job in jobs],
         runs=[[place] for place, _ in jobs], caption="Runs without a result",
+        prose=True,
     )  # fmt: skip
     return Section("What did not finish", table=table)
 
@@ -50,7 +51,7 @@ def _groups(compared: Compared) -> Table:
     order = [*named.values(), "n", "test acc %", "val acc %", OVER_SEEDS, OVER_IMAGES, "verdict"]
     order = [name for name in dict.fromkeys([*order, *header]) if name in header and name]
     exact = {name: [value_text(row.settings[key]) for row in summary.rows] for key, name in named.items()}
-    short = {name: [shown_value(row.settings[key]) for row in summary.rows] for key, name in named.items()}
+    short = {name: [summary.shown_value(row, key) for row in summary.rows] for key, name in named.items()}
     columns: dict[str, list[str | Cell]] = {}
     for name in order:
         if name in named.values():
@@ -85,7 +86,7 @@ def runs_table(compared: Compared) -> Table:
         ]
     }
     for key, name in named.items():
-        columns[name] = [_setting(job, key) for job in jobs]
+        columns[name] = [_setting(compared, job, key) for job in jobs]
     columns |= _figures(jobs)
     columns["status"] = [job.status for job in jobs]
     columns["folder"] = [Cell(compared.path(job.folder), link=compared.link(job.folder)) for job in jobs]
@@ -112,9 +113,9 @@ def _figures(jobs: Sequence[Job]) -> dict[str, list[str | Cell]]:
     return columns
 
 
-def _setting(job: Job, key: str) -> str | Cell:
+def _setting(compared: Compared, job: Job, key: str) -> str | Cell:
     value = job.settings.get(key)
-    text, full = shown_value(value), value_text(value)
+    text, full = compared.shown_value(job, key), value_text(value)
     order = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     return text if text == full else Cell(text, full, order=order)
 

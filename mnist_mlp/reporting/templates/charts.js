@@ -8,6 +8,14 @@ const Charts = (() => {
   function register(kind, build) {
     for (const element of document.querySelectorAll(`.chart[data-chart="${kind}"]`)) waiting.set(element, build);
   }
+  /* The library is packed, so that the page is small and is painted before a megabyte of script is read. */
+  async function unpack() {
+    const packed = document.querySelector("[data-library=echarts]");
+    const bytes = Uint8Array.from(atob(packed.textContent), letter => letter.charCodeAt(0));
+    packed.remove();
+    const text = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(make("script", {}, text));
+  }
   function start(element) {
     const build = waiting.get(element);
     if (!build) return;
@@ -17,18 +25,26 @@ const Charts = (() => {
   const startAll = () => [...waiting.keys()].forEach(start);
   const redraw = () => built.forEach(draw => draw());
 
-  document.addEventListener("DOMContentLoaded", () => {
+  addEventListener("load", async () => {
+    await new Promise(painted => setTimeout(painted));
+    try {
+      await unpack();
+    } catch (error) {
+      for (const element of waiting.keys()) element.append(make("p", {class: "note"}, `This browser cannot draw the charts (${error.message}); the tables have their figures.`));
+      waiting.clear();
+    }
     const near = new IntersectionObserver(found => found.filter(one => one.isIntersecting).forEach(one => {
       near.unobserve(one.target);
       start(one.target);
     }), {rootMargin: NEAR});
     for (const element of waiting.keys()) near.observe(element);
+    document.documentElement.dataset.charts = "ready";
   });
   document.addEventListener("select-runs", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   const paper = on => {
     document.documentElement.classList.toggle("paper", on);
-    if (on) startAll();
+    if (on && window.echarts) startAll();
     redraw();
     resizeAll();
   };

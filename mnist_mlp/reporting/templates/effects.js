@@ -31,7 +31,7 @@ Charts.register("effects", element => {
       return {run, x, y: Math.min(Math.max(own, range[0]), range[1]), low: own < range[0]};
     });
     const learnt = level => done.filter(run => run.settings[one.key] === level && run.measures[measure] >= range[0]).map(run => run.measures[measure]);
-    const centres = one.continuous ? [] : one.levels.map((level, place) => [place + 0.16, means[one.key].find(pair => pair[0] === level)?.[1], deviation(learnt(level))]).filter(point => Number.isFinite(point[1]));
+    const centres = one.continuous ? [] : one.levels.map((level, place) => [place + 0.16, means[one.key].find(pair => pair[0] === level)?.[1], deviation(learnt(level))]).filter(point => point[1] >= range[0]);
     const crowded = one.levels.map(String).join("").length > 34, named = {name: one.name, nameGap: crowded ? 48 : 26};
     one.chart.setOption({
       animation: false, grid: {left: 56, right: 12, top: 12, bottom: crowded ? 66 : 44},

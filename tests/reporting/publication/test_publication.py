@@ -11,6 +11,7 @@ import pytest
 from made_up_runs import write_run
 
 from mnist_mlp.analysis.collect import find_jobs, summarize
+from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.publication.folder import publish
 from mnist_mlp.reporting.publication.reproduction import script
@@ -77,7 +78,7 @@ def test_the_table_of_runs_has_every_run_with_its_settings_and_figures(published
     assert [row["row"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
     assert rows[0]["optim.lr"] == "0.1"
     assert float(rows[0]["test/accuracy"]) == pytest.approx(0.98)
-    assert Path(rows[0]["run folder"]).name == "lr_0.1_0"
+    assert Path(rows[0]["run"]).name == "lr_0.1_0"
 
 
 def test_methods_tell_the_real_values(published: Path) -> None:
@@ -134,6 +135,12 @@ def test_a_folder_of_something_else_is_left_alone(sweep: Path, tmp_path: Path) -
     with pytest.raises(UserError, match="is a file"):
         publish(find_jobs([sweep]), tmp_path / "thesis.tex")
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_sweep_is_not_taken_for_an_earlier_publication(sweep: Path) -> None:
+    write_summary(sweep)
+    with pytest.raises(UserError, match="holds something else than a publication"):
+        publish(find_jobs([sweep]), sweep)
 
 
 def test_a_single_run_can_be_published_without_a_comparison(tmp_path: Path) -> None:

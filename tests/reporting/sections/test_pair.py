@@ -46,7 +46,7 @@ def test_the_section_counts_shows_and_names_what_differs(tmp_path: Path, idx_roo
     shared = {"data__root": str(idx_root), "optim__momentum": 0.5}
     first = write_run(tmp_path / "a", range(10), optim__lr=0.1, trainer__progress=False, **shared)
     second = write_run(tmp_path / "b", [0, 50], optim__lr=0.2, name="b", **shared)
-    section = pair_section(job(first), job(second))
+    section = pair_section(job(first), job(second), ["first", "second"])
     assert section is not None
     text = " ".join(section.sentences)
     assert "1 are right in A and wrong in B, 9 the other way round; 89 are right and 1 wrong in both" in text
@@ -62,7 +62,7 @@ def test_the_section_counts_shows_and_names_what_differs(tmp_path: Path, idx_roo
 def test_without_the_images_the_counts_stay_and_the_page_says_why(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "nowhere")
     first, second = (write_run(tmp_path / name, [0], data__root=nowhere) for name in "ab")
-    section = pair_section(job(first), job(second))
+    section = pair_section(job(first), job(second), ["first", "second"])
     assert section is not None
     assert not section.markup
     assert section.notes == ["The digits that flipped are not shown: the official files are not in data.root."]
@@ -72,7 +72,7 @@ def test_without_the_images_the_counts_stay_and_the_page_says_why(tmp_path: Path
 @pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04 broken"])
 def test_runs_on_other_digits_or_without_predictions_are_no_pair(tmp_path: Path, content: bytes) -> None:
     first, other = write_run(tmp_path / "a"), write_run(tmp_path / "b", data__source="sample")
-    assert pair_section(job(first), job(other)) is None
+    assert pair_section(job(first), job(other), ["first", "other"]) is None
     second = write_run(tmp_path / "c")
     (second / "predictions.npz").write_bytes(content)
-    assert pair_section(job(first), job(second)) is None
+    assert pair_section(job(first), job(second), ["first", "second"]) is None

@@ -1,0 +1,249 @@
+"""Worker processes that each do one task after another, and of which one that dies takes no other with it.
+
+They are forks of multiprocessing's fork server, which has imported what they need: a worker, or the one that follows a
+dead one, is there in milliseconds. Pools that are made once and for all (concurrent.futures, loky) break as a whole
+when a process dies, and do not say which task it had.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from types import ModuleType
+from typing import Any
+
+from mnist_mlp.cli.worker import Task, work
+from mnist_mlp.interruption import SIGNALS
+
+PRELOADED = "mnist_mlp.cli.preload"
+STARTING_LOOK = 0.02
+"""Seconds between looks for a worker that is being started."""
+READ = 2**16
+_hiding = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task has returned."""
+
+    task: int
+    outcome: Any
+
+
+@dataclass(frozen=True)
+class Died:
+    """The process of a task is gone. why: in words; printed: what it said last."""
+
+    task: int
+    why: str
+    printed: str
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A process has printed a line, while it did this task (None: between two)."""
+
+    task: int | None
+    line: str
+
+
+Event = Done | Died | Printed
+
+
+@dataclass
+class _Worker:
+    """task: the number of what it does now; rest: the beginning of a line; recent: lines of its task."""
+
+    process: BaseProcess
+    tasks: Connection
+    output: Connection
+    slot: int
+    environment: Mapping[str, str]
+    task: int | None = None
+    rest: str = ""
+    recent: str = ""
+
+    @property
+    def sources(self) -> tuple[Any, ...]:
+        """What becomes ready when something has happened."""
+        return self.tasks, self.output, self.process.sentinel
+
+    def read(self) -> str | None:
+        """What it has printed since; None at the end."""
+        parts = []
+        with suppress(BlockingIOError):
+            while content := os.read(self.output.fileno(), READ):
+                parts.append(content.decode(errors="replace"))
+            return "".join(parts) or None
+        return "".join(parts)
+
+
+class WorkerPool:
+    """As many workers as there are environments, each started when it is first needed.
+
+    environments: variables that each of them has on top of this process's own.
+    """
+
+    def __init__(self, environments: Sequence[Mapping[str, str]] = ({},)) -> None:
+        self._context: Any = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([PRELOADED])
+        self._environments = list(environments)
+        self._workers: dict[int, _Worker] = {}
+        self._started: SimpleQueue[_Worker | BaseException] = SimpleQueue()
+        self._starter: threading.Thread | None = None
+
+    def resize(self, environments: Sequence[Mapping[str, str]]) -> None:
+        """Have workers in these environments from now on; the others, none of which may be at work, end."""
+        self._environments = list(environments)
+        for worker in list(self._workers.values()):
+            if not self._wanted(worker):
+                self._remove(worker)
+
+    def give(self, number: int, task: Task) -> bool:
+        """Let a worker do a task; False where none is free now. The task's events carry the number."""
+        for worker in list(self._workers.values()):
+            if worker.task is None:
+                try:
+                    worker.tasks.send(task)
+                except (BrokenPipeError, ConnectionResetError):  # it died meanwhile: `events` will find out
+                    continue
+                worker.task, worker.recent = number, ""
+                return True
+        self.start()
+        return False
+
+    def start(self) -> None:
+        """Start the workers that do not run yet, without waiting for them."""
+        missing = [pair for pair in enumerate(self._environments) if pair[0] not in self._workers]
+        if missing and (self._starter is None or not (self._starter.is_alive() or self._started.qsize())):
+            self._starter = threading.Thread(target=self._start, args=(missing,), daemon=True)
+            self._starter.start()
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """What has happened, as soon as anything has; nothing after the timeout, in seconds."""
+        starting = self._starter is not None and self._starter.is_alive()
+        self._take_started()
+        timeout = min(timeout, STARTING_LOOK) if starting else timeout
+        sources = [one for worker in self._workers.values() for one in worker.sources]
+        if not sources:
+            time.sleep(timeout)
+            return
+        ready = set(wait(sources, timeout))
+        for worker in list(self._workers.values()):
+            if not ready.isdisjoint(worker.sources):
+                yield from self._of(worker, ready)
+
+    def stop(self) -> None:
+        """Ask all to finish the block of steps they are in, and wait until they have ended."""
+        self._environments = []
+        for worker in self._workers.values():
+            worker.tasks.close()  # one that waits for a task ends by that
+            if worker.task is not None and worker.process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.process.pid, signal.SIGTERM)
+        while self._workers:
+            wait([one for worker in self._workers.values() for one in (worker.output, worker.process.sentinel)])
+            for worker in list(self._workers.values()):
+                if worker.read() is None or not worker.process.is_alive():
+                    self._remove(worker)
+
+    def _start(self, missing: Sequence[tuple[int, Mapping[str, str]]]) -> None:
+        """In a thread, since the first one waits for the fork server to have imported all."""
+        for slot, environment in missing:
+            try:
+                tasks, theirs = self._context.Pipe()
+                output, printed = self._context.Pipe(duplex=False)
+                arguments = (theirs, printed, {**os.environ, **environment})
+                process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
+                with _signals_blocked(), _without_main():
+                    process.start()
+                theirs.close()
+                printed.close()
+                os.set_blocking(output.fileno(), False)
+                self._started.put(_Worker(process, tasks, output, slot, environment))
+            except BaseException as error:
+                self._started.put(error)
+
+    def _take_started(self) -> None:
+        while self._started.qsize():
+            started = self._started.get()
+            if isinstance(started, BaseException):
+                raise started
+            self._workers[started.slot] = started
+            if not self._wanted(started):
+                self._remove(started)
+
+    def _wanted(self, worker: _Worker) -> bool:
+        return worker.environment in self._environments[worker.slot : worker.slot + 1]
+
+    def _of(self, worker: _Worker, ready: set[Any]) -> Iterator[Event]:
+        printed = list(self._printed(worker))
+        if worker.process.sentinel not in ready:  # the last words of a dying process are for the log of its task
+            yield from printed
+        if worker.tasks in ready:
+            with suppress(EOFError, OSError):
+                outcome = worker.tasks.recv()
+                task, worker.task = worker.task, None
+                assert task is not None
+                yield Done(task, outcome)
+        if worker.process.sentinel in ready:
+            worker.process.join()
+            for _ in self._printed(worker):
+                pass
+            self._remove(worker)
+            if worker.task is not None:
+                yield Died(worker.task, _cause(worker.process.exitcode), worker.recent)
+
+    def _printed(self, worker: _Worker) -> Iterator[Printed]:
+        *lines, worker.rest = (worker.rest + (worker.read() or "")).split("\n")
+        for line in lines:
+            worker.recent += f"{line}\n"
+            yield Printed(worker.task, line)
+
+    def _remove(self, worker: _Worker) -> None:
+        worker.tasks.close()  # one that waits for a task ends by that
+        worker.process.join()
+        worker.output.close()
+        del self._workers[worker.slot]
+
+
+def _cause(code: int | None) -> str:
+    """Why a process ended that should not have."""
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        memory = "; where memory ran out, hydra.launcher.n_jobs=N lets fewer run at once" if name == "SIGKILL" else ""
+        return f"its process was killed by signal {-code} ({name}){memory}"
+    return f"its process ended by itself, with exit code {code}"
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """While this lasts this thread takes no signals; nor does ever the fork server, if it is started by this thread."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the main module, which multiprocessing would run once more in each worker: it may be a user's script."""
+    with _hiding:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

@@ -1,0 +1,210 @@
+"""Jobs in worker processes: what they give, and what one that dies, prints or is interrupted does to the others."""
+
+import csv
+import io
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweeps_in_process import Sweep, sweeper
+
+from mnist_mlp.cli.jobs import JobEnd, SweepJob
+from mnist_mlp.cli.pool import WorkerPool
+from mnist_mlp.cli.progress import TimeLeft
+from mnist_mlp.cli.shares import Limits
+from mnist_mlp.cli.side_by_side import Planned, run_side_by_side
+from mnist_mlp.cli.survey import Survey
+from mnist_mlp.runs.folder import RunFolder
+
+TWO = ("hydra/launcher=side_by_side", "hydra.launcher.n_jobs=2")
+
+
+@pytest.fixture
+def sweep(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    return sweeper(idx_root, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    made = WorkerPool()
+    yield made
+    made.stop()
+
+
+class Heard:
+    """A SweepProgress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.ticks = 0
+
+    def started(self, job_name: str, number: int) -> None:
+        self.told.append(("started", job_name, number))
+
+    def ended(self, job_name: str, number: int, line: str, failed: bool) -> None:
+        self.told.append(("ended", job_name, number, line, failed))
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+    def close(self) -> None:
+        self.told.append(("closed",))
+
+
+def planned(sweep: Path, tasks: list[Any]) -> list[Planned]:
+    jobs = [
+        SweepJob(RunFolder(sweep / f"job-{n}"), sweep, n, str(len(tasks)), [f"seed={n}"], {"seed": n})
+        for n in range(1, len(tasks) + 1)
+    ]
+    return [Planned(job, None, partial(given, task)) for job, task in zip(jobs, tasks, strict=True)]
+
+
+def given(task: Any) -> Any:
+    return task
+
+
+def ends_well(line: str = "fine") -> JobEnd:
+    return JobEnd(line, 0.5)
+
+
+def is_killed(number: int) -> JobEnd:
+    os.kill(os.getpid(), number)
+    return JobEnd("still there", 1.0)
+
+
+def says(text: str, pause: float = 0.0) -> JobEnd:
+    os.write(1, text.encode())  # as C code does
+    time.sleep(pause)
+    print("the end", file=sys.stderr)
+    return JobEnd("said", 0.5)
+
+
+def tells_device(seen: Path) -> JobEnd:
+    """Waits until a job with another device has begun."""
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+    (seen / device).touch()
+    end = time.monotonic() + 60
+    while len(list(seen.iterdir())) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    return JobEnd(device, 0.5)
+
+
+def weights(folder: Path) -> bytes:
+    import torch
+
+    state = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    content = io.BytesIO()
+    for name in sorted(state):
+        content.write(state[name].numpy().tobytes())
+    return content.getvalue()
+
+
+def test_a_sweep_of_two_at_once_equals_a_serial_one_bit_for_bit(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ("seed=0,1", "optim.lr=0.05,-1", "model.hidden_units=[600]", "data.batch_size=200")  # two threads alone
+    assert sweep(*grid, "name=serial") == 1
+    serial = capsys.readouterr()
+    assert sweep(*grid, "name=beside", *TWO) == 1
+    beside = capsys.readouterr()
+    folders = sorted(path.parent for path in Path("outputs/sweeps/serial").glob("*/result.json"))
+    assert len(folders) == 2
+    for folder in folders:
+        other = Path("outputs/sweeps/beside") / folder.name
+        one, two = (json.loads((path / "result.json").read_text()) for path in (folder, other))
+        kept = ("metrics", "confusion_matrix", "per_class", "fingerprint", "config", "overrides", "environment")
+        one["config"]["name"] = two["config"]["name"] = None
+        one["overrides"], two["overrides"] = ([o for o in each["overrides"] if "name" not in o] for each in (one, two))
+        assert {key: one[key] for key in kept} == {key: two[key] for key in kept}
+        assert one["environment"]["threads"] == 1
+        assert weights(folder) == weights(other)
+        assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
+        hydra = [(path / ".hydra/hydra.yaml").read_text().replace("serial", "beside") for path in (folder, other)]
+        assert [len(text.splitlines()) > 50 for text in hydra] == [True, True]
+    assert "lr--1" in beside.err
+    for out in (serial.out, beside.out):
+        assert sorted(line.split()[0] for line in out.splitlines() if line.startswith("[")) == [
+            *("[1/4]", "[2/4]", "[3/4]", "[4/4]")
+        ]
+    with Path("outputs/sweeps/beside/summary.csv").open() as file:
+        assert sorted(row["status"] for row in csv.DictReader(file)) == ["2 failed", "2 finished"]
+
+
+def test_a_killed_worker_fails_its_own_job_and_the_others_go_on(tmp_path: Path, pool: WorkerPool) -> None:
+    heard = Heard()
+    tasks = [ends_well, partial(is_killed, signal.SIGKILL), ends_well, partial(is_killed, signal.SIGSEGV), ends_well]
+    ends = run_side_by_side(planned(tmp_path, tasks), pool, heard, Limits(2))
+    assert [end.failed for end in ends] == [False, True, False, True, False]
+    reasons = [json.loads((tmp_path / f"job-{n}/failure.json").read_text())["reason"] for n in (2, 4)]
+    assert reasons[0].startswith("its process was killed by signal 9 (SIGKILL)")
+    assert reasons[1] == "its process was killed by signal 11 (SIGSEGV)"
+    assert ends[1].line == f"[2/5] job-2: FAILED: {reasons[0]}"
+    assert "Fatal Python error" in (tmp_path / "job-4/error.log").read_text()  # where it happened
+    assert sorted(told[:3] for told in heard.told if told[0] == "started") == [
+        ("started", f"job-{n}", n) for n in range(1, 6)
+    ]
+    assert {told[2]: told[4] for told in heard.told if told[0] == "ended"} == {1: 0, 2: 1, 3: 0, 4: 1, 5: 0}
+    assert heard.told[-1] == ("closed",)
+    assert heard.ticks
+
+
+def test_what_workers_print_comes_out_in_whole_lines(
+    tmp_path: Path, pool: WorkerPool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [partial(says, letter * 30 + "\n" + letter * 20, 0.1) for letter in "abcdef"]
+    run_side_by_side(planned(tmp_path, tasks), pool, Heard(), Limits(2))
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(lines) == sorted(
+        [letter * 30 for letter in "abcdef"] + [letter * 20 + "the end" for letter in "abcdef"]
+    )
+
+
+def test_a_job_that_cannot_be_prepared_fails_alone(tmp_path: Path, pool: WorkerPool) -> None:
+    plans = planned(tmp_path, [ends_well, ends_well])
+    ends = run_side_by_side([Planned(plans[0].job, None, lambda: 1 / 0), plans[1]], pool, Heard(), Limits(1))
+    assert ends[0].line == "[1/2] job-1: FAILED: ZeroDivisionError: division by zero"
+    assert not ends[1].failed
+
+
+def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
+    tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_mlp.cli.side_by_side.inquiry", lambda configs: partial(two_gpus))
+    (tmp_path / "seen").mkdir()
+    tasks = [partial(tells_device, tmp_path / "seen")] * 4
+    ends = run_side_by_side(planned(tmp_path / "sweep", tasks), pool, Heard(), Limits(n_jobs=2))
+    assert {end.line for end in ends} == {"0", "1"}
+
+
+def two_gpus() -> Survey:
+    return Survey(bytes_per_job=2**20, free=2**40, gpus=2, digits={}, accelerators={})
+
+
+def test_the_time_left_counts_what_runs_at_once_and_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("mnist_mlp.cli.progress.time.time", lambda: now)
+    left = TimeLeft(9, 100.0)
+    left.ended(1)  # finished before
+    assert left.left is None
+    left.started(2)
+    left.started(3)
+    now = 110.0
+    left.ended(2)
+    left.started(4)
+    now = 120.0
+    left.ended(4)
+    left.started(5)
+    # 10 s each so far; of 9 jobs, 3 has run for 20 s, 5 for none, 4 are waiting; two at once
+    assert left.left == pytest.approx((0 + 10 + 4 * 10) / 2)
+    assert str(left) == "0:20 elapsed, about 0:25 left"
+    now = 130.0
+    for number in (3, 5):
+        left.ended(number)
+    assert left.left == pytest.approx(4 * (10 + 10 + 30 + 10) / 4 / 2)

@@ -1,0 +1,139 @@
+"""A sweep as a program of its own that is interrupted, killed or written as a script; nothing of it is left running."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+LONG = (
+    *("model.hidden_layers=1", "model.hidden_units=[8]", "data.val_size=60", "data.batch_size=32"),
+    *("trainer.max_epochs=100000", "trainer.figures=false", "seed=range(4)", "name=long"),
+)
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts a program in a session of its own."""
+    monkeypatch.chdir(tmp_path)
+    started: list[subprocess.Popen[str]] = []
+
+    def call(*arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, *arguments]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        for pid in of_session(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def of_session(session: int) -> list[int]:
+    """The processes of a session that are no zombies."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.05)
+
+
+def workers(session: int) -> list[int]:
+    """Processes that write into a job's folder, from its lock."""
+    locks = Path("outputs/sweeps/long").glob("*/.lock")
+    return [json.loads(text)["pid"] for path in locks if (text := path.read_text())]
+
+
+def running(start: Start, idx_root: Path, *more: str) -> "subprocess.Popen[str]":
+    """A sweep of which two jobs have a checkpoint."""
+    process = start("-m", "mnist_mlp.train", "-m", f"data.root={idx_root}", *LONG, "hydra.launcher.n_jobs=2", *more)
+    wait_until(lambda: len(list(Path("outputs/sweeps/long").glob("*/checkpoints/last.ckpt"))) == 2)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "group", "code"),
+    [
+        (signal.SIGINT, True, 130),  # Ctrl-C in a terminal reaches all
+        (signal.SIGTERM, False, 143),
+        (signal.SIGTERM, True, 143),
+        (signal.SIGHUP, True, 129),
+    ],
+)
+def test_a_signal_ends_all_jobs_after_their_block_and_leaves_their_checkpoints(
+    start: Start, idx_root: Path, number: signal.Signals, group: bool, code: int
+) -> None:
+    process = running(start, idx_root)
+    (os.killpg if group else os.kill)(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    word = "interrupted" if number == signal.SIGINT else f"interrupted by {number.name}"
+    assert err == f"\n{word}: what is finished stays; the same command with the same name= goes on\n"
+    assert "2 unfinished" in out
+    wait_until(lambda: not of_session(process.pid), 10)
+    assert not list(Path("outputs").rglob("failure.json"))
+    assert not list(Path("outputs").rglob("*.tmp"))
+    assert not list(Path("outputs").rglob(".lock"))
+
+
+def test_a_killed_parent_takes_its_workers_with_it(start: Start, idx_root: Path) -> None:
+    process = running(start, idx_root)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not of_session(process.pid), 20)
+    assert len(list(Path("outputs/sweeps/long").glob("*/checkpoints/last.ckpt"))) == 2
+    assert not list(Path("outputs/sweeps/long").glob("*/.lock"))
+
+
+def test_a_killed_job_is_a_failure_and_the_next_one_runs(start: Start, idx_root: Path) -> None:
+    process = running(start, idx_root)
+    first = sorted(workers(process.pid))
+    os.kill(first[0], signal.SIGKILL)
+    wait_until(lambda: len(list(Path("outputs/sweeps/long").glob("*/checkpoints/last.ckpt"))) == 3)
+    (failure,) = Path("outputs/sweeps/long").glob("*/failure.json")
+    assert json.loads(failure.read_text())["reason"].startswith("its process was killed by signal 9")
+    os.kill(process.pid, signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "FAILED: its process was killed by signal 9 (SIGKILL)" in out
+    wait_until(lambda: not of_session(process.pid), 10)
+
+
+def test_a_script_without_a_guard_is_run_once(start: Start, idx_root: Path, tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import mnist_mlp\n"
+        "print('once')\n"
+        f"grid = {{'data.root': {str(idx_root)!r}, 'data.val_size': 60, 'model.hidden_units': [[8]],\n"
+        "         'trainer.max_epochs': 1, 'trainer.figures': False, 'seed': range(3)}\n"
+        "found = mnist_mlp.sweep(grid, 'grid', n_jobs=2)\n"
+        "assert len(found.runs) == 3\n"
+    )
+    process = start(str(script))
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert out.count("once") == 1
+    assert sum(line.startswith("[") for line in out.splitlines()) == 3
+    wait_until(lambda: not of_session(process.pid), 10)

@@ -1,4 +1,4 @@
-"""The table of a sweep while it runs, and its end: table, page, exit code."""
+"""What stands at the end: the page of a run; the table of a sweep, also while it runs, its page and its exit code."""
 
 import sys
 import time
@@ -18,6 +18,21 @@ TABLE_SECONDS = 5.0
 _reader = JobReader()
 unrecorded: list[str] = []
 """Jobs of this process that failed, of which their folders say nothing."""
+
+
+def write_run_page(folder: Path) -> None:
+    """Write the page of a finished run into its folder, unless it is there. Where that fails, the run is none the less
+    finished.
+    """
+    page = RunFolder(folder).page_file
+    if not RunFolder(folder).result_file.is_file() or _is_newest(page, [folder]):
+        return
+    from mnist_mlp.reporting.page import write_page  # deferred: only the end of a run needs it
+
+    try:
+        write_page([folder], page)
+    except Exception as error:
+        print(f"error: no page was written: {reason(error)}; python -m mnist_mlp.report {folder}", file=sys.stderr)
 
 
 def update_table(sweep: Path) -> None:

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_mlp.cli.application import launch
-from mnist_mlp.cli.closing import finish_sweep
+from mnist_mlp.cli.closing import finish_sweep, write_run_page
 from mnist_mlp.cli.compose import config_from_run, records, to_config
 from mnist_mlp.cli.jobs import finished_before, say_interrupted, sweep_job
 from mnist_mlp.cli.preflight import remove_made
@@ -66,6 +66,7 @@ def single_run(cfg: DictConfig) -> None:
     if rank == 0:
         if result == earlier:
             print("This run was finished before; resume=never would start it over.")
+        write_run_page(folder.path)
         print(f"\n{closing_table(result, folder.path)}")
         print(f"\n{next_steps(folder.path, interpreter())}")
 

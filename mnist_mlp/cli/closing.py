@@ -1,5 +1,6 @@
 """The table of a sweep while it runs, and its end: table, page, exit code."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from mnist_mlp.analysis.console_table import as_text
 from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.console import reason
+from mnist_mlp.terminal import linked, shown_path
 
 TABLE_SECONDS = 5.0
 """The table is rewritten no more often while jobs run, so that they do not wait for it."""
@@ -46,7 +48,12 @@ def finish_sweep(sweep: Path) -> int:
     print(f"\n{as_text(summary)}\n")
     complete = _write_page(sweep, summary) and write_table(sweep)
     if complete:
-        print(f"  page   {sweep / 'report.html'}\n  table  {sweep / 'summary.csv'}, summary.md")
+        rows = {
+            "page": linked(sweep / "report.html"),
+            "tables": f"{linked(sweep / 'summary.csv')}, runs.csv, summary.md",
+            "TensorBoard": f"{interpreter()} -m mnist_mlp.tensorboard {shlex.quote(shown_path(sweep))}",
+        }
+        print("\n".join(f"  {name:<14} {value}" for name, value in rows.items()))
     for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
         names = [job.folder.name for row in summary.rows for job in row.jobs if job.status == status]
         if names:
@@ -71,3 +78,9 @@ def _write_page(sweep: Path, summary: Summary) -> bool:
         print(f"error: no page was written: {reason(error)}; python -m mnist_mlp.report {sweep}", file=sys.stderr)
         return False
     return True
+
+
+def interpreter() -> str:
+    """How to call this Python from here: below the current folder by its path, which works without activation."""
+    python, here = Path(sys.executable), Path.cwd()
+    return shlex.quote(str(python.relative_to(here))) if python.is_relative_to(here) else "python"

@@ -1,4 +1,4 @@
-"""The comparison as a table: summary.csv, summary.md, and aligned text for the console."""
+"""The comparison as a table: summary.csv and summary.md."""
 
 import statistics
 from collections.abc import Sequence
@@ -84,19 +84,8 @@ def as_markdown(summary: Summary) -> str:
     return f"{table}\n\n{reading_note(summary)}\n"
 
 
-def as_text(summary: Summary) -> str:
-    """The shown table, aligned for the console."""
-    header, rows = shown_cells(summary)
-    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in (header, *rows)
-    ]
-    return "\n".join([*lines, reading_note(summary)])
-
-
-def reading_note(summary: Summary) -> str:
-    """How the rows were ranked, what the intervals mean, and what is odd about the runs."""
+def reading_note(summary: Summary, intervals: bool = True) -> str:
+    """How the rows were ranked, what the intervals mean where they are shown, and what is odd about the runs."""
     if summary.ranked_by == "val_accuracy":
         notes = ["* best by validation accuracy."]
     else:
@@ -105,7 +94,7 @@ def reading_note(summary: Summary) -> str:
             notes.append("So the best is chosen on what it is judged by, and its own figure is flattered by that.")
     if summary.over_seeds:
         notes.append("Over seeds: mean ± standard deviation.")
-        notes += _on_intervals(summary)
+        notes += _on_intervals(summary, intervals)
     return " ".join([*notes, *summary.notes])
 
 
@@ -125,18 +114,22 @@ def how_chosen(summary: Summary, job: Job) -> str:
     )
 
 
-def _on_intervals(summary: Summary) -> list[str]:
+def _on_intervals(summary: Summary, shown: bool) -> list[str]:
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
     if not compared:
         return []
     by_images = sum(one.images is not None for one in compared)
+    family = max(one.comparisons for one in compared)
+    if not shown:
+        chance = "seeds and test images" if by_images else "seeds"
+        corrected = f", corrected (Holm) for {family} comparisons" if family > 1 else ""
+        return [f"The verdict compares with the best, over {chance}{corrected}; summary.md has the intervals."]
     used = "the first" if not by_images else "the second" + (" where there is one" if by_images < len(compared) else "")
     notes = [
         "Differences to the best are in points of test accuracy, paired by seed, with single 95 % intervals:"
         f" '{OVER_SEEDS}' holds for other seeds on these very test images, '{OVER_IMAGES}' for other seeds and other"
         f" images like these. The verdict uses {used}."
     ]
-    family = max(one.comparisons for one in compared)
     if family > 1:
         notes.append(
             f"It is corrected (Holm) for {family} comparisons, all pairs, since any setting could have come out best;"

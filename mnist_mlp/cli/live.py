@@ -1,5 +1,6 @@
 """What a person sees of a sweep that runs: on a terminal one view of all of it, elsewhere a line per job."""
 
+import math
 import sys
 import threading
 import time
@@ -221,7 +222,7 @@ def about(seconds: float) -> str:
     """As exact as an estimate can be."""
     minutes = seconds / 60
     if minutes < 1:
-        return "less than a minute"
+        return f"about {max(1, math.ceil(seconds / 10)) * 10} s"
     if minutes < 60:
         return f"about {round(minutes)} min"
     hours, rest = divmod(round(minutes / 5) * 5, 60)

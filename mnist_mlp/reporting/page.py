@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mnist_mlp.analysis.collect import Job, find_jobs, summarize
+from mnist_mlp.analysis.collect import Job, Summary, find_jobs, summarize
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.reporting.elements import Section
@@ -34,16 +34,18 @@ SCRIPTS = ("page.js", "tables.js")
 """What every page needs; sections bring what they need beyond that."""
 
 
-def write_page(paths: Sequence[Path], target: Path) -> Path:
+def write_page(
+    paths: Sequence[Path], target: Path, jobs: Sequence[Job] = (), summary: Summary | None = None
+) -> Path:  # fmt: skip
     """Write the page of the runs in these folders to `target` and return it; UserError where there is no run.
 
-    A `target` that is a folder gets report.html.
+    target: a folder gets report.html. jobs, summary: of these folders, where they have been read already.
     """
-    jobs = find_runs(paths)
+    jobs = jobs or find_runs(paths)
     if target.is_dir():
         target = target / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, page(jobs, title_of(paths, jobs), target.parent))
+    write_text(target, page(jobs, title_of(paths, jobs), target.parent, summary))
     return target
 
 
@@ -63,9 +65,9 @@ def find_runs(paths: Sequence[Path]) -> list[Job]:
     ]
 
 
-def page(jobs: Sequence[Job], title: str, base: Path | None = None) -> str:
-    """The page as HTML. base: the folder it will be in, for links to the run folders."""
-    compared = Compared(summarize(jobs), base)
+def page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Summary | None = None) -> str:
+    """The page as HTML. base: the folder it will be in, for links to the run folders; summary: of these runs."""
+    compared = Compared(summarize(jobs) if summary is None else summary, base)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -13,22 +13,15 @@ from torch.utils.tensorboard import SummaryWriter
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.plots import run as plots
 from mnist_mlp.plots.sample_grids import sample_grids
+from mnist_mlp.runs.board import FIGURES
 from mnist_mlp.runs.curves import Curves
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import write_predictions
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import flatten
 from mnist_mlp.runs.tables import classification_report
 from mnist_mlp.training.classifier import DigitClassifier
-
-HPARAMS = (
-    "seed", "data.normalization", "data.subset", "data.batch_size", "model.hidden_layers", "model.hidden_units",
-    "model.activation", "model.dropout", "model.batch_norm", "optim.name", "optim.lr", "optim.momentum",
-    "optim.weight_decay", "optim.schedule", "trainer.max_epochs",
-)  # fmt: skip
-"""Columns of the HPARAMS tab, beside `data.source` and `parameters`."""
-FINAL = ("val/accuracy", "test/accuracy", "test/f1_macro", "test/loss")
+from mnist_mlp.training.hparams import write_hparams
 
 
 def plot_run(
@@ -61,10 +54,10 @@ def write_classification_report(folder: RunFolder, result: RunResult) -> str:
 def write_figures(
     folder: RunFolder, writer: SummaryWriter, drawn: Iterator[tuple[str, plots.Figure]], epoch: int
 ) -> None:
-    """Each figure as figures/<name>.png and as TensorBoard image test/<name>."""
+    """Each figure as figures/<name>.png and as TensorBoard image visual_test/<name>."""
     folder.figures.mkdir(exist_ok=True)
     for name, figure in drawn:
-        write_bytes(folder.figures / f"{name}.png", add_figure(writer, f"test/{name}", figure, epoch))
+        write_bytes(folder.figures / f"{name}.png", add_figure(writer, f"{FIGURES}/{name}", figure, epoch))
 
 
 def add_figure(writer: SummaryWriter, tag: str, figure: plots.Figure, epoch: int) -> bytes:
@@ -82,18 +75,6 @@ def write_texts(writer: SummaryWriter, config: Mapping[str, Any], report: str) -
     """The resolved configuration and the classification report under TensorBoard's TEXT."""
     for tag, text in (("configuration", json.dumps(config, indent=2)), ("classification_report", report)):
         writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))  # indented: code in Markdown
-
-
-def write_hparams(writer: SummaryWriter, result: RunResult) -> None:
-    """This run's row in the HPARAMS tab: settings (numbers, booleans, texts) and final metrics."""
-    config = flatten(result.config)
-    row: dict[str, Any] = {"data.source": result.data["source"], "parameters": result.parameters}
-    for key in HPARAMS:
-        value = config[key]
-        row[key] = "-".join(map(str, value)) if isinstance(value, list) else value
-    metrics = {f"final/{name.replace('/', '_')}": result.metric(name) for name in FINAL if name in result.metrics}
-    metrics["final/fit_seconds"] = result.timing["fit_seconds"]
-    writer.add_hparams(row, metrics, run_name=".", global_step=result.epochs)  # ".": this run, not one below it
 
 
 def write_artifacts(

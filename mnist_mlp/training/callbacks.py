@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.interruption import begin_block, end_block
+from mnist_mlp.runs.board import tag_of
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.classifier import DigitClassifier
@@ -20,13 +22,7 @@ from mnist_mlp.training.progress import RunProgress
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-CURVES = {
-    "training against validation": {
-        "accuracy": ["Multiline", ["train/accuracy", "val/accuracy", "test/accuracy"]],
-        "loss": ["Multiline", ["train/loss", "val/loss", "test/loss"]],
-    }
-}
-"""TensorBoard's custom-scalars layout."""
+CURVES = ("accuracy", "loss")
 DRAWN = frozenset(4**power for power in range(16))
 """Epochs after which the validation confusion matrix is drawn."""
 
@@ -152,7 +148,7 @@ class TensorBoardLog(pl.Callback):
 
         writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge)
         if not self._earlier:
-            writer.add_custom_scalars(CURVES)
+            writer.add_custom_scalars(layout(self._log.rows[-1]))
         return writer
 
     def state_dict(self) -> dict[str, Any]:
@@ -185,7 +181,7 @@ class TensorBoardLog(pl.Callback):
         epoch = int(row["epoch"])
         for name, value in row.items():
             if name not in ("epoch", "step", "elapsed_seconds"):
-                self.writer.add_scalar(name, value, epoch)
+                self.writer.add_scalar(tag_of(name), value, epoch)
         for digit, f1 in enumerate(val["f1"] if val else ()):
             self.writer.add_scalar(f"val_f1_per_class/{digit}", f1.item(), epoch)
         if val and self._figures and epoch in DRAWN:
@@ -204,6 +200,19 @@ class TensorBoardLog(pl.Callback):
     def close(self) -> None:
         """Flush and close the event file."""
         self.writer.close()
+
+
+def layout(row: Mapping[str, float]) -> dict[str, dict[str, list[Any]]]:
+    """TensorBoard's custom-scalars charts for these columns of metrics.csv.
+
+    A run has one colour there, and the columns of a chart differ by their marks alone. So validation has charts of its
+    own, in which colours tell runs apart, before those that show it beside training.
+    """
+    validation: dict[str, list[Any]] = {name: ["Multiline", [f"val/{name}"]] for name in CURVES if f"val/{name}" in row}
+    splits = [split for split in ("train", "val", "test") if f"{split}/loss" in row]
+    beside: dict[str, list[Any]] = {name: ["Multiline", [f"{split}/{name}" for split in splits]] for name in CURVES}
+    title = "training against validation" if validation else "training"
+    return {**({"validation": validation} if validation else {}), title: beside}
 
 
 class StopOnDivergence(pl.Callback):

@@ -255,5 +255,5 @@ def test_the_epochs_of_an_earlier_attempt_are_not_those_of_this_one(sweep: Sweep
 
 def test_the_time_left_is_not_told_more_exactly_than_it_is_known() -> None:
     assert [about(seconds) for seconds in (3, 89, 3540, 3700, 7200, 9000)] == [
-        "less than a minute", "about 1 min", "about 59 min", "about 1 h", "about 2 h", "about 2 h 30 min",
+        "about 10 s", "about 1 min", "about 59 min", "about 1 h", "about 2 h", "about 2 h 30 min",
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The page as its reader gets it: one text that holds everything."""
 
 import json
+import platform
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from scipy.stats import binomtest
 
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.page import write_page
+from mnist_mlp.runs.folder import RunFolder
 
 EVIL = "<script>alert('x')</script> & \"more\""
 
@@ -151,7 +153,7 @@ def test_a_missing_or_broken_file_costs_its_part_only(tmp_path: Path, missing: s
     assert {"Result", "Network", "How to make it again"} <= set(page.headings)
     assert ("cannot be judged" in page.text) == (missing == "metrics.csv")
     assert ("Training and validation" in page.headings) == (missing != "metrics.csv")
-    assert ("no run has a predictions.npz that can be read" in page.text) == (missing == "predictions.npz")
+    assert ("no predictions.npz that can be read" in page.text) == (missing == "predictions.npz")
 
 
 def test_the_page_of_a_run_has_its_figures_its_mistakes_and_its_origin(tmp_path: Path, idx_root: Path) -> None:
@@ -198,6 +200,27 @@ def test_diverged_runs_without_a_number_make_a_page_too(tmp_path: Path) -> None:
     write_run(tmp_path / "s" / "1", range(100), status="diverged", optim__lr=20.0, data__val_size=0)
     write_run(tmp_path / "s" / "2", range(95), status="diverged", optim__lr=30.0)
     assert "Runs 3 diverged" in read(tmp_path / "s").text
+
+
+def test_a_run_that_goes_on_is_running_and_the_page_says_when_it_was_made(tmp_path: Path) -> None:
+    write_run(tmp_path / "s" / "0", optim__lr=0.1, data__root=str(tmp_path))
+    going = write_unfinished(tmp_path / "s" / "1", optim__lr=0.3)
+    stopped = write_unfinished(tmp_path / "s" / "2", optim__lr=0.5)
+    (stopped / ".lock").write_text(json.dumps({"host": platform.node(), "pid": 2**30, "started": "1"}))
+    with RunFolder(going).lock().acquire():
+        page = read(tmp_path / "s")
+    assert "3: 1 finished, 1 running, 1 unfinished" in page.text
+    assert "Running: 2 of 10 epochs are done." in page.cells
+    assert re.search(r"page made \d{4}-\d\d-\d\d \d\d:\d\d while runs were going on", page.text)
+    assert "2 unfinished" in read(tmp_path / "s").text
+
+
+def test_several_folders_are_named(tmp_path: Path) -> None:
+    for name in ("wide", "deep"):
+        for n in range(2):
+            write_run(tmp_path / name / str(n), optim__lr=0.1 * (n + 1), model__dropout=0.1 * len(name), seed=n)
+    write_page([tmp_path / "wide", tmp_path / "deep"], tmp_path / "page.html")
+    assert "<title>wide against deep</title>" in (tmp_path / "page.html").read_text()
 
 
 def test_the_sample_is_never_unmarked(tmp_path: Path) -> None:

@@ -93,11 +93,11 @@ def shows(browser: Any, *texts: str) -> bool:
 @pytest.mark.parametrize(
     ("tab", "texts"),
     [
-        ("timeseries", ("train/depth_1/tensorboard", "epoch_seconds", "train/accuracy")),
-        ("images", ("test/confusion_matrix", "test/calibration")),
+        ("timeseries", ("train/depth_1/tensorboard", "wall_time/epoch_seconds", "train/accuracy")),
+        ("images", ("visual_test/confusion_matrix", "visual_test/calibration")),
         ("text", ("classification_report/text_summary", "weighted avg")),
         ("custom_scalars", ("training against validation",)),
-        ("hparams", ("train/depth_2/tensorboard", "data.normalization", "final/val_accuracy", "standard")),
+        ("hparams", ("train/depth_2/tensorboard", "data.normalization", "val/accuracy", "standard")),
     ],
 )
 def test_tensorboard_shows_what_was_written(browser: Any, board: str, tab: str, texts: tuple[str, ...]) -> None:

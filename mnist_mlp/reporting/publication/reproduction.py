@@ -64,6 +64,12 @@ def hashes(study: Study) -> str:
 def _sums(files: Sequence[Path]) -> Iterator[str]:
     for file in files:
         try:
-            yield f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file}"
+            yield f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {_as_seen(file)}"
         except OSError:
             continue
+
+
+def _as_seen(file: Path) -> Path:
+    """Relative to the working directory, where the file is below it."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar
 
 from mnist_mlp.errors import UserError
@@ -242,8 +243,8 @@ class TrainerConfig(OptionGroup):
     )
     threads: int = option(
         0,
-        "CPU threads of PyTorch; 0: one for every 250 million operations of a step, at most the cores of the job."
-        " Their number changes rounding",
+        "CPU threads of PyTorch; 0: one for every 250 million operations of a step, at most the cores of the job, but"
+        " one in a sweep. Their number changes rounding",
         ge=0,
         le=256,
     )
@@ -359,6 +360,7 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     return from_dict(Config, {**values, **parts})
 
 
+@cache
 def non_result_keys() -> frozenset[str]:
     """Dotted keys of the options that do not affect the result."""
     return frozenset(key for key, _, metadata in options(Config()) if not metadata["affects_result"])

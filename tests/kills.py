@@ -40,12 +40,13 @@ CASES: dict[str, tuple[str, ...]] = {
     "without validation": ("data.val_size=0", "optim.schedule=cosine", "trainer.figures=false"),
     "compiled": ("trainer.compile=true", "model.dropout=0.2", "trainer.figures=false"),
     "sweep": ("-m", "seed=0,1", "model.dropout=0.2", "trainer.figures=false", "hydra/launcher=basic"),
-    "parallel sweep": (
-        *("-m", "seed=0,1,2", "trainer.figures=false", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-    ),
+    "side by side": ("-m", "seed=0,1,2", "trainer.figures=false", "hydra.launcher.n_jobs=2"),
+    "joblib": ("-m", "seed=0,1,2", "trainer.figures=false", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
 }
-SHARES = {"everything": 6, "defaults": 5, "without validation": 4, "compiled": 1, "sweep": 3, "parallel sweep": 1}
-"""How often each is tried, out of twenty."""
+SHARES = {
+    "everything": 6, "defaults": 5, "without validation": 4, "compiled": 1, "sweep": 2, "side by side": 1, "joblib": 1,
+}  # fmt: skip
+"""How often each is tried, on average, out of twenty."""
 
 
 @dataclass
@@ -123,7 +124,8 @@ def killed_at_random(command: Command, folder: Path, chance: random.Random, most
 def _wrong_end(running: Fork, number: signal.Signals | None, how: str) -> list[str]:
     """What is wrong with how a command ended: another exit code than it should, or more than a line of complaint."""
     code, output = running.end(60)
-    allowed = {0} if number is None else {-signal.SIGKILL} if number == signal.SIGKILL else {0, 128 + number}
+    killed = number == signal.SIGKILL
+    allowed = {0} if number is None else {0, -number if killed else 128 + number}  # 0: it ended just then
     if code not in allowed or "Traceback" in output or "Exception ignored" in output:
         return [f"{how}: exit code {code}\n{output[-2000:]}"]
     return []
@@ -168,6 +170,9 @@ def main() -> int:
             met = killed_at_random(commands[name], work / f"{name}-{chains}", chance)
             total.setdefault(name, Counter()).update(met.signals)
             wrong += bool(met.faults)
+            print(
+                f"{name}, chain {chains}: {', '.join(met.signals) or 'it was quicker'}, {met.moves} moves", flush=True
+            )
             for fault in met.faults:
                 print(f"{name}, chain {chains} ({', '.join(met.signals)}): {fault}", flush=True)
     for name, signals in total.items():

@@ -8,7 +8,7 @@ from mnist_mlp.analysis.collect import Job, Summary, display_names
 from mnist_mlp.runs.files import to_csv
 from mnist_mlp.runs.settings import short_names, short_values, value_text
 
-FIRST = ("row", "best_row", "run", "name", "status", "reason", "fingerprint")
+FIRST = ("row", "best_row", "run", "display_name", "status", "reason", "fingerprint")
 FIGURES = ("parameters", "epochs", "best_epoch")
 SHOWN = {
     "val acc %": ("val/accuracy", 100, 2), "test acc %": ("test/accuracy", 100, 2), "F1": ("test/f1_macro", 1, 4),

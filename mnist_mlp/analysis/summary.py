@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.analysis.collect import VALUES, JobReader, Row, Summary, summarize
+from mnist_mlp.analysis.collect import VALUES, Job, JobReader, Row, Summary, summarize
 from mnist_mlp.analysis.comparison import Comparison
 from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.analysis.run_table import runs_csv
@@ -96,6 +96,22 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         notes.append("Over seeds: mean ± standard deviation.")
         notes += _on_intervals(summary, intervals)
     return " ".join([*notes, *summary.notes])
+
+
+def how_chosen(summary: Summary, job: Job) -> str:
+    """How this run of the best row came to be the one that is shown, and why its figure is not that of the row."""
+    row = next((row for row in summary.rows if row.best), None)
+    if row is None or job.result is None or len(summary.jobs) < 2:
+        return ""
+    by, metric = {"val_accuracy": ("validation", "val"), "test_accuracy": ("test", "test")}[summary.ranked_by]
+    own, runs = job.result.metric(f"{metric}/accuracy"), len(row.values["test_accuracy"])
+    if runs < 2:
+        return f"Chosen by {by} accuracy, {100 * own:.2f} %, the highest of all settings."
+    return (
+        f"Chosen in two steps: the setting with the highest mean {by} accuracy, and of its {runs} runs the one with the"
+        f" highest, {100 * own:.2f} %. Its test accuracy, {100 * job.result.metric('test/accuracy'):.2f} %, is that of"
+        f" one run; the setting's is {mean_and_deviation(row.values['test_accuracy'])} %."
+    )
 
 
 def _on_intervals(summary: Summary, shown: bool) -> list[str]:

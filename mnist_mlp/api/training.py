@@ -12,11 +12,12 @@ from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.overrides import changed, configuration, grid_points, override_text
 from mnist_mlp.api.run import Run
 from mnist_mlp.api.sweep import Sweep, load_sweep
-from mnist_mlp.cli.closing import finish_sweep
+from mnist_mlp.cli.closing import finish_sweep, write_run_page
 from mnist_mlp.cli.compose import config_records
 from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
 from mnist_mlp.cli.jobs import ConfiguredJob, SweepJob
 from mnist_mlp.cli.live import sweep_progress
+from mnist_mlp.cli.shares import Limits
 from mnist_mlp.cli.side_by_side import run_configured
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.errors import UserError
@@ -52,7 +53,9 @@ def fit(
     if chosen.trainer.progress and in_notebook():
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
-    return Run(path, train(chosen, path, texts, records, callbacks=callbacks))
+    result = train(chosen, path, texts, records, callbacks=callbacks)
+    write_run_page(path)
+    return Run(path, result)
 
 
 def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: int = 0) -> Sweep:
@@ -63,7 +66,7 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
     on with what is not finished. All settings are checked before the first job starts. n_jobs: how many at once, each
     in a process of its own; 0 for as many as there are cores and memory for.
     """
-    name = grid.get("name")
+    name, limits = grid.get("name"), Limits(n_jobs)
     path = Path(folder if folder is not None else sweep_folder(name))
     points = list(grid_points(grid))
     configs = [configuration(None, point) for point in points]
@@ -84,6 +87,6 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
                 settings=to_dict(config),
             )
             tasks.append(ConfiguredJob(job, config, config_records(config, texts)))
-        run_configured(tasks, sweep_progress(path, [one.job.folder.path.name for one in tasks], began), n_jobs)
+        run_configured(tasks, sweep_progress(path, [one.job.folder.path.name for one in tasks], began), limits)
         finish_sweep(path)
     return load_sweep(path)

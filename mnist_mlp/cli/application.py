@@ -18,7 +18,7 @@ from mnist_mlp.cli.completion import value_offers
 from mnist_mlp.cli.compose import VERSION_BASE, register_schema
 from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.cli.help import help_text
-from mnist_mlp.cli.launcher import close_pool, register_launcher
+from mnist_mlp.cli.launcher import close_pool, register_plugins
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
 from mnist_mlp.console import error_line
@@ -31,7 +31,7 @@ Job = Callable[[DictConfig], Any]
 def register() -> None:
     """Make known to Hydra what conf/config.yaml names."""
     register_schema()
-    register_launcher()
+    register_plugins()
 
 
 def launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:

@@ -110,15 +110,20 @@ def sweep_job(cfg: DictConfig) -> float | None:
 
 def run_job(job: SweepJob, make_config: Callable[[], Config], make_records: Callable[[], Mapping[str, str]]) -> JobEnd:
     """Run one job. A failure does not end the sweep: its traceback goes to error.log, the reason to failure.json."""
-    folder, place = job.folder, job.place
+    folder = job.folder
     earlier = finished_before(folder)
     resumed = folder.last_checkpoint.is_file() and earlier is None
     try:
         result = _run(job, make_config(), make_records)
     except Exception as error:
         return keep_failure(job, reason(error), "".join(traceback.format_exception(error)))
+    return ended_with(job, result, result == earlier, resumed)
+
+
+def ended_with(job: SweepJob, result: RunResult, reused: bool, resumed: bool = False) -> JobEnd:
+    """The end of a job that has a result. reused: it was there before; resumed: the job was continued."""
     objective = result.metric("val/accuracy" if "val/accuracy" in result.metrics else "train/accuracy")
-    return JobEnd(f"{place}: {outcome(result, result == earlier, resumed)}", objective)
+    return JobEnd(f"{job.place}: {_outcome(result, reused, resumed)}", objective)
 
 
 def say_interrupted(stop: BaseException) -> None:
@@ -148,8 +153,7 @@ def keep_failure(job: SweepJob, why: str, log: str) -> JobEnd:
     return JobEnd(f"{job.place}: FAILED: {why}", None, recorded)
 
 
-def outcome(result: RunResult, reused: bool, resumed: bool) -> str:
-    """A result in a few words."""
+def _outcome(result: RunResult, reused: bool, resumed: bool) -> str:
     metrics = result.metrics
     how = "already there" if reused else f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"
     val = f"val {percent(metrics['val/accuracy'])}, " if "val/accuracy" in metrics else ""

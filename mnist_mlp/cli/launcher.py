@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -17,18 +18,19 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.core.utils import run_job as run_by_hydra
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, SCMode, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_mlp.cli.compose import VERSION_BASE, records, register_schema, to_config
+from mnist_mlp.cli.folders import job_folder
+from mnist_mlp.cli.grid import PACKAGE, GridComposer, GridSweeper, GridSweeperConf, nested_settings
 from mnist_mlp.cli.jobs import JobEnd, SweepJob, composed_job, run_job
 from mnist_mlp.cli.live import sweep_progress
 from mnist_mlp.cli.pool import WorkerPool
-from mnist_mlp.cli.shares import environments_of_workers
+from mnist_mlp.cli.shares import Limits
 from mnist_mlp.cli.side_by_side import Planned, run_side_by_side
+from mnist_mlp.config import config_from_dict
+from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
-
-PACKAGE = "hydra_plugins.mnist_mlp"
-"""The name under which Hydra finds this module."""
 
 
 class SideBySideLauncher(Launcher):
@@ -43,29 +45,54 @@ class SideBySideLauncher(Launcher):
     """It outlives a call of `launch`, since a search calls it for each of its trials."""
 
     def __init__(self, n_jobs: int, n_per_gpu: int) -> None:
-        self._n_jobs, self._n_per_gpu = n_jobs, n_per_gpu
+        self._limits = Limits(n_jobs, n_per_gpu)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._config = hydra_context, config
+        self.composer = GridComposer(hydra_context.config_loader, config)
+        self._sweep = Path(str(config.hydra.sweep.dir))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
-        sweep = Path(str(self._config.hydra.sweep.dir))
-        sweep.mkdir(parents=True, exist_ok=True)
+        self._sweep.mkdir(parents=True, exist_ok=True)
         if SideBySideLauncher.pool is None:
             SideBySideLauncher.pool = WorkerPool()
-        SideBySideLauncher.pool.start()
-        composed = [self._compose(list(one), initial_job_idx + place) for place, one in enumerate(job_overrides)]
-        plans = [Planned(_job(config), partial(HydraTask, config, self._context.callbacks)) for config in composed]
+        SideBySideLauncher.pool.start()  # it imports all while we plan
+        plans = [self._plan(overrides, initial_job_idx + place) for place, overrides in enumerate(job_overrides)]
         began = float(os.environ["MNIST_MLP_SWEEP_START"])
-        progress = sweep_progress(sweep, [plan.job.folder.path.name for plan in plans], began)
-        environments = environments_of_workers(len(plans), self._n_jobs, self._n_per_gpu)
-        ends = run_side_by_side(plans, SideBySideLauncher.pool, progress, environments)
-        return [_returned(config, end) for config, end in zip(composed, ends, strict=True)]
+        progress = sweep_progress(self._sweep, [plan.job.folder.path.name for plan in plans], began)
+        ends = run_side_by_side(plans, SideBySideLauncher.pool, progress, self._limits)
+        return [_returned(plan, end) for plan, end in zip(plans, ends, strict=True)]
 
-    def _compose(self, overrides: list[str], number: int) -> DictConfig:
-        config = self._context.config_loader.load_sweep_config(self._config, overrides)
+    def _plan(self, overrides: Sequence[str], number: int) -> Planned:
+        settings = self.composer.settings(overrides)
+        task_overrides = self.composer.of_task(overrides)
+        config, subdir = None, job_folder(task_overrides)
+        if settings is None or not self._usual_folders:
+            composed = self._compose(overrides, number)
+            settings, subdir = nested_settings(composed), str(composed.hydra.sweep.subdir)
+        else:
+            with suppress(UserError):  # the job itself will say what is wrong
+                config = config_from_dict(settings)
+        job = SweepJob(
+            folder=RunFolder(self._sweep / subdir),
+            sweep=self._sweep,
+            number=number + 1,
+            total=os.environ.get("MNIST_MLP_JOBS", "?"),
+            overrides=task_overrides,
+            settings=settings,
+        )
+        return Planned(job, config, lambda: HydraTask(self._compose(overrides, number), self._context.callbacks))
+
+    @property
+    def _usual_folders(self) -> bool:
+        """Whether a job's folder follows from its overrides alone."""
+        sweep: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
+        return bool(sweep["subdir"] == "${job_folder:${hydra.overrides.task}}")
+
+    def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        config = self.composer.compose(overrides)
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
         return config
@@ -98,8 +125,8 @@ class HydraTask:
         return end
 
 
-def register_launcher() -> None:
-    """Make the launcher known to Hydra, which finds launchers in the package hydra_plugins alone."""
+def register_plugins() -> None:
+    """Make launcher and sweeper known to Hydra, which finds plugins in the package hydra_plugins alone."""
     try:
         plugins = import_module("hydra_plugins")
     except ModuleNotFoundError:  # there is no other plugin
@@ -107,8 +134,12 @@ def register_launcher() -> None:
         plugins.__path__ = []
     setattr(plugins, PACKAGE.rpartition(".")[2], sys.modules[__name__])
     sys.modules[PACKAGE] = sys.modules[__name__]
-    ConfigStore.instance().store(group="hydra/launcher", name="side_by_side", node=SideBySideConf, provider="mnist_mlp")
-    Plugins.instance().register(SideBySideLauncher)
+    known = Plugins.instance()  # first: it stores what Hydra itself offers under these names
+    store = partial(ConfigStore.instance().store, provider="mnist_mlp")
+    store(group="hydra/launcher", name="side_by_side", node=SideBySideConf)
+    store(group="hydra/sweeper", name="basic", node=GridSweeperConf)
+    for plugin in (SideBySideLauncher, GridSweeper):
+        known.register(plugin)
 
 
 def close_pool() -> None:
@@ -122,22 +153,7 @@ def _run(cfg: DictConfig) -> JobEnd:
     return run_job(composed_job(cfg), partial(to_config, cfg), partial(records, cfg))
 
 
-def _job(config: DictConfig) -> SweepJob:
-    """The job of which this is the configuration, before it is run."""
-    sweep = Path(str(config.hydra.sweep.dir))
-    settings: Any = OmegaConf.to_container(config, enum_to_str=True, structured_config_mode=SCMode.DICT)
-    del settings["hydra"]
-    return SweepJob(
-        folder=RunFolder(sweep / str(config.hydra.sweep.subdir)),
-        sweep=sweep,
-        number=int(config.hydra.job.num) + 1,
-        total=os.environ.get("MNIST_MLP_JOBS", "?"),
-        overrides=list(config.hydra.overrides.task),
-        settings=settings,
-    )
-
-
-def _returned(config: DictConfig, end: JobEnd) -> JobReturn:
-    returned = JobReturn(overrides=list(config.hydra.overrides.task), status=JobStatus.COMPLETED)
+def _returned(plan: Planned, end: JobEnd) -> JobReturn:
+    returned = JobReturn(overrides=list(plan.job.overrides), status=JobStatus.COMPLETED)
     returned.return_value = end.objective
     return returned

@@ -66,6 +66,7 @@ class _Worker:
     tasks: Connection
     output: Connection
     slot: int
+    environment: Mapping[str, str]
     task: int | None = None
     rest: str = ""
     recent: str = ""
@@ -100,13 +101,16 @@ class WorkerPool:
         self._starter: threading.Thread | None = None
 
     def resize(self, environments: Sequence[Mapping[str, str]]) -> None:
-        """Have so many workers from now on. Those that run stay as they are."""
+        """Have workers in these environments from now on; the others, none of which may be at work, end."""
         self._environments = list(environments)
+        for worker in list(self._workers.values()):
+            if not self._wanted(worker):
+                self._remove(worker)
 
     def give(self, number: int, task: Task) -> bool:
         """Let a worker do a task; False where none is free now. The task's events carry the number."""
         for worker in list(self._workers.values()):
-            if worker.task is None and worker.slot < len(self._environments):
+            if worker.task is None:
                 try:
                     worker.tasks.send(task)
                 except (BrokenPipeError, ConnectionResetError):  # it died meanwhile: `events` will find out
@@ -118,7 +122,7 @@ class WorkerPool:
 
     def start(self) -> None:
         """Start the workers that do not run yet, without waiting for them."""
-        missing = [slot for slot in range(len(self._environments)) if slot not in self._workers]
+        missing = [pair for pair in enumerate(self._environments) if pair[0] not in self._workers]
         if missing and (self._starter is None or not (self._starter.is_alive() or self._started.qsize())):
             self._starter = threading.Thread(target=self._start, args=(missing,), daemon=True)
             self._starter.start()
@@ -151,20 +155,20 @@ class WorkerPool:
                 if worker.read() is None or not worker.process.is_alive():
                     self._remove(worker)
 
-    def _start(self, slots: Sequence[int]) -> None:
+    def _start(self, missing: Sequence[tuple[int, Mapping[str, str]]]) -> None:
         """In a thread, since the first one waits for the fork server to have imported all."""
-        for slot in slots:
+        for slot, environment in missing:
             try:
                 tasks, theirs = self._context.Pipe()
                 output, printed = self._context.Pipe(duplex=False)
-                arguments = (theirs, printed, {**os.environ, **self._environments[slot]})
+                arguments = (theirs, printed, {**os.environ, **environment})
                 process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
                 with _signals_blocked(), _without_main():
                     process.start()
                 theirs.close()
                 printed.close()
                 os.set_blocking(output.fileno(), False)
-                self._started.put(_Worker(process, tasks, output, slot))
+                self._started.put(_Worker(process, tasks, output, slot, environment))
             except BaseException as error:
                 self._started.put(error)
 
@@ -174,6 +178,11 @@ class WorkerPool:
             if isinstance(started, BaseException):
                 raise started
             self._workers[started.slot] = started
+            if not self._wanted(started):
+                self._remove(started)
+
+    def _wanted(self, worker: _Worker) -> bool:
+        return worker.environment in self._environments[worker.slot : worker.slot + 1]
 
     def _of(self, worker: _Worker, ready: set[Any]) -> Iterator[Event]:
         printed = list(self._printed(worker))
@@ -200,9 +209,9 @@ class WorkerPool:
             yield Printed(worker.task, line)
 
     def _remove(self, worker: _Worker) -> None:
+        worker.tasks.close()  # one that waits for a task ends by that
         worker.process.join()
         worker.output.close()
-        worker.tasks.close()
         del self._workers[worker.slot]
 
 

@@ -1,91 +1,155 @@
 """The jobs of a sweep side by side: each worker does one after another, and the parent alone prints."""
 
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from mnist_mlp.cli.closing import unrecorded, update_table
-from mnist_mlp.cli.jobs import ConfiguredJob, JobEnd, SweepJob, keep_failure
+from mnist_mlp.cli.jobs import ConfiguredJob, JobEnd, SweepJob, ended_with, keep_failure
 from mnist_mlp.cli.pool import Died, Done, Printed, WorkerPool
 from mnist_mlp.cli.progress import SweepProgress
-from mnist_mlp.cli.shares import environments_of_workers
+from mnist_mlp.cli.shares import Limits, devices
+from mnist_mlp.cli.survey import Survey, inquiry
 from mnist_mlp.cli.worker import Task
+from mnist_mlp.config import Config
 from mnist_mlp.console import reason
 
 LOOK_SECONDS = 0.2
+"""At most so long passes between two calls of `tick`."""
+INQUIRY = -1
+"""The number of the one task that is no job."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A job to be done. make_task: what a worker is given to do; it returns a `JobEnd`."""
+    """A job to be done. make_task: what a worker is given to do; it returns a `JobEnd`.
+
+    config: None where the job's settings are known to nobody yet, or are refused: then its task will say so.
+    """
 
     job: SweepJob
+    config: Config | None
     make_task: Callable[[], Task]
 
 
-def run_configured(tasks: Sequence[ConfiguredJob], progress: SweepProgress, n_jobs: int) -> list[JobEnd]:
-    """Run jobs that need no Hydra by workers of their own. n_jobs: as `hydra.launcher.n_jobs`."""
+def run_configured(tasks: Sequence[ConfiguredJob], progress: SweepProgress, limits: Limits) -> list[JobEnd]:
+    """Run jobs that need no Hydra by workers of their own."""
     pool = WorkerPool()
     try:
-        environments = environments_of_workers(len(tasks), n_jobs, 1)
-        plans = [Planned(one.job, partial(_itself, one)) for one in tasks]
-        return run_side_by_side(plans, pool, progress, environments)
+        plans = [Planned(one.job, one.config, partial(_itself, one)) for one in tasks]
+        return run_side_by_side(plans, pool, progress, limits)
     finally:
         pool.stop()
 
 
 def run_side_by_side(
-    plans: Sequence[Planned], pool: WorkerPool, progress: SweepProgress, environments: Sequence[Mapping[str, str]]
+    plans: Sequence[Planned], pool: WorkerPool, progress: SweepProgress, limits: Limits
 ) -> list[JobEnd]:
-    """Run the jobs by the workers of the pool, one for each of these environments; how each ended, in their order.
+    """Run the jobs that are not finished yet, by workers of the pool; how each ended, in their order.
 
     Where this is interrupted, the workers finish their blocks of steps and end.
     """
-    ends: dict[int, JobEnd] = {}
-    waiting = list(range(len(plans)))[::-1]
-    pool.resize(environments)
-
-    def ended(number: int, end: JobEnd) -> None:
-        ends[number] = end
-        job = plans[number].job
-        if not end.recorded:
-            unrecorded.append(job.folder.path.name)
-        progress.ended(job.folder.path.name, job.number, end.line, end.failed)
-
-    def prepared() -> tuple[int, Task] | None:
-        while waiting:
-            number = waiting.pop()
-            try:
-                return number, plans[number].make_task()
-            except Exception as error:
-                ended(number, keep_failure(plans[number].job, reason(error), traceback.format_exc()))
-        return None
-
+    run = _Run(plans, pool, progress)
     try:
-        ready = prepared()
-        while len(ends) < len(plans):
-            while ready is not None and pool.give(*ready):
-                job = plans[ready[0]].job
-                progress.started(job.folder.path.name, job.number)
-                ready = prepared()  # one ahead, so that no worker waits for it
-            for event in pool.events(LOOK_SECONDS):
-                match event:
-                    case Done(number, end):
-                        ended(number, end)
-                    case Died(number, why, printed):
-                        ended(number, keep_failure(plans[number].job, why, f"{why}\n{printed}"))
-                    case Printed(_, line):
-                        print(line, flush=True)
-            progress.tick()
-            if ends:
-                update_table(plans[0].job.sweep)
+        configs = [plan.config for plan in plans if plan.config is not None]
+        survey = run.ask(configs)
+        rest = run.reuse(survey)
+        threads = max([config.trainer.threads or 1 for config in configs], default=1)
+        run.do(rest, devices(survey.gpus, limits.at_once(len(rest), threads, survey)))
     except BaseException:
         pool.stop()
         raise
     finally:
         progress.close()
-    return [ends[number] for number in range(len(plans))]
+    return [run.ends[number] for number in range(len(plans))]
+
+
+class _Run:
+    """The jobs while they run. ends: how jobs ended so far, by their place in the plans."""
+
+    def __init__(self, plans: Sequence[Planned], pool: WorkerPool, progress: SweepProgress) -> None:
+        self.ends: dict[int, JobEnd] = {}
+        self._plans, self._pool, self._progress = plans, pool, progress
+        self._ticked = 0.0
+
+    def ask(self, configs: Iterable[Config]) -> Survey:
+        """The survey of the jobs, from a first worker."""
+        self._pool.resize([{}])
+        task = inquiry(configs)
+        while not self._pool.give(INQUIRY, task):
+            self._look()
+        while True:
+            for event in self._look():
+                if isinstance(event, Done):
+                    survey: Survey = event.outcome
+                    return survey
+                if isinstance(event, Died):
+                    raise RuntimeError(f"no worker can run: {event.why}\n{event.printed}")
+
+    def reuse(self, survey: Survey) -> list[int]:
+        """End the jobs that were finished before; the places of the others."""
+        rest = []
+        for number, plan in enumerate(self._plans):
+            result = survey.finished(plan.job.folder, plan.config) if plan.config else None
+            if result is None:
+                rest.append(number)
+            else:
+                self._ended(number, ended_with(plan.job, result, reused=True))
+            self._tick()
+        return rest
+
+    def do(self, numbers: Sequence[int], environments: Sequence[Mapping[str, str]]) -> None:
+        """Let the workers, one for each of these environments, do the jobs at these places."""
+        self._pool.resize(environments)
+        waiting = list(numbers)[::-1]
+        ready = self._prepared(waiting)
+        while len(self.ends) < len(self._plans):
+            while ready is not None and self._pool.give(*ready):
+                job = self._plans[ready[0]].job
+                self._progress.started(job.folder.path.name, job.number)
+                ready = self._prepared(waiting)  # one ahead, so that no worker waits for it
+            for event in self._look():
+                if isinstance(event, Done):
+                    self._ended(event.task, event.outcome)
+                elif isinstance(event, Died):
+                    job = self._plans[event.task].job
+                    self._ended(event.task, keep_failure(job, event.why, f"{event.why}\n{event.printed}"))
+                if not isinstance(event, Printed):
+                    update_table(self._plans[0].job.sweep)
+
+    def _prepared(self, waiting: list[int]) -> tuple[int, Task] | None:
+        """The next job and its task; a job of which none can be made has failed."""
+        while waiting:
+            number = waiting.pop()
+            try:
+                return number, self._plans[number].make_task()
+            except Exception as error:
+                self._ended(number, keep_failure(self._plans[number].job, reason(error), traceback.format_exc()))
+        return None
+
+    def _look(self) -> list[Any]:
+        """What has happened; printed lines are passed on."""
+        events = list(self._pool.events(LOOK_SECONDS))
+        for event in events:
+            if isinstance(event, Printed):
+                print(event.line, flush=True)
+        self._tick()
+        return events
+
+    def _ended(self, number: int, end: JobEnd) -> None:
+        self.ends[number] = end
+        job = self._plans[number].job
+        if not end.recorded:
+            unrecorded.append(job.folder.path.name)
+        self._progress.ended(job.folder.path.name, job.number, end.line, end.failed)
+
+    def _tick(self) -> None:
+        if time.monotonic() - self._ticked > LOOK_SECONDS / 2:
+            self._progress.tick()
+            self._ticked = time.monotonic()
 
 
 def _itself(task: ConfiguredJob) -> Task:

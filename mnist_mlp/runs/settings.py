@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from mnist_mlp.config import Config, non_result_keys, to_dict
@@ -29,7 +30,12 @@ def settings(config: Mapping[str, Any]) -> JSON:
 
 def complete_settings(config: Mapping[str, Any]) -> JSON:
     """The settings of a config that an earlier version may have written: a missing key means its default."""
-    return {**settings(to_dict(Config())), **settings(config)}
+    return {**_default_settings(), **settings(config)}
+
+
+@cache
+def _default_settings() -> JSON:
+    return settings(to_dict(Config()))
 
 
 def fingerprint(flat_settings: Mapping[str, Any], digest: str | None = None) -> str:
@@ -64,6 +70,8 @@ def _decisive(run: Mapping[str, Any]) -> JSON:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The keys that differ, as "key: old -> new"; "-" for a missing key."""
+    if old == new:
+        return []
     texts = [{key: json.dumps(value) for key, value in one.items()} for one in (old, new)]
     keys = [key for key in sorted(old.keys() | new.keys()) if texts[0].get(key) != texts[1].get(key)]
     return [f"{key}: {old.get(key, '-')} -> {new.get(key, '-')}" for key in keys]

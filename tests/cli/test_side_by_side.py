@@ -18,7 +18,9 @@ from sweeps_in_process import Sweep, sweeper
 from mnist_mlp.cli.jobs import JobEnd, SweepJob
 from mnist_mlp.cli.pool import WorkerPool
 from mnist_mlp.cli.progress import TimeLeft
+from mnist_mlp.cli.shares import Limits
 from mnist_mlp.cli.side_by_side import Planned, run_side_by_side
+from mnist_mlp.cli.survey import Survey
 from mnist_mlp.runs.folder import RunFolder
 
 TWO = ("hydra/launcher=side_by_side", "hydra.launcher.n_jobs=2")
@@ -61,7 +63,7 @@ def planned(sweep: Path, tasks: list[Any]) -> list[Planned]:
         SweepJob(RunFolder(sweep / f"job-{n}"), sweep, n, str(len(tasks)), [f"seed={n}"], {"seed": n})
         for n in range(1, len(tasks) + 1)
     ]
-    return [Planned(job, partial(given, task)) for job, task in zip(jobs, tasks, strict=True)]
+    return [Planned(job, None, partial(given, task)) for job, task in zip(jobs, tasks, strict=True)]
 
 
 def given(task: Any) -> Any:
@@ -138,7 +140,7 @@ def test_a_sweep_of_two_at_once_equals_a_serial_one_bit_for_bit(
 def test_a_killed_worker_fails_its_own_job_and_the_others_go_on(tmp_path: Path, pool: WorkerPool) -> None:
     heard = Heard()
     tasks = [ends_well, partial(is_killed, signal.SIGKILL), ends_well, partial(is_killed, signal.SIGSEGV), ends_well]
-    ends = run_side_by_side(planned(tmp_path, tasks), pool, heard, [{}, {}])
+    ends = run_side_by_side(planned(tmp_path, tasks), pool, heard, Limits(2))
     assert [end.failed for end in ends] == [False, True, False, True, False]
     reasons = [json.loads((tmp_path / f"job-{n}/failure.json").read_text())["reason"] for n in (2, 4)]
     assert reasons[0].startswith("its process was killed by signal 9 (SIGKILL)")
@@ -157,7 +159,7 @@ def test_what_workers_print_comes_out_in_whole_lines(
     tmp_path: Path, pool: WorkerPool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tasks = [partial(says, letter * 30 + "\n" + letter * 20, 0.1) for letter in "abcdef"]
-    run_side_by_side(planned(tmp_path, tasks), pool, Heard(), [{}, {}])
+    run_side_by_side(planned(tmp_path, tasks), pool, Heard(), Limits(2))
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines) == sorted(
         [letter * 30 for letter in "abcdef"] + [letter * 20 + "the end" for letter in "abcdef"]
@@ -166,17 +168,23 @@ def test_what_workers_print_comes_out_in_whole_lines(
 
 def test_a_job_that_cannot_be_prepared_fails_alone(tmp_path: Path, pool: WorkerPool) -> None:
     plans = planned(tmp_path, [ends_well, ends_well])
-    ends = run_side_by_side([Planned(plans[0].job, lambda: 1 / 0), plans[1]], pool, Heard(), [{}])
+    ends = run_side_by_side([Planned(plans[0].job, None, lambda: 1 / 0), plans[1]], pool, Heard(), Limits(1))
     assert ends[0].line == "[1/2] job-1: FAILED: ZeroDivisionError: division by zero"
     assert not ends[1].failed
 
 
-def test_workers_are_few_where_jobs_are_and_have_their_own_devices(tmp_path: Path, pool: WorkerPool) -> None:
-    devices: list[dict[str, str]] = [{"CUDA_VISIBLE_DEVICES": name} for name in ("GPU-a", "GPU-b")]
+def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
+    tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_mlp.cli.side_by_side.inquiry", lambda configs: partial(two_gpus))
     (tmp_path / "seen").mkdir()
     tasks = [partial(tells_device, tmp_path / "seen")] * 4
-    ends = run_side_by_side(planned(tmp_path / "sweep", tasks), pool, Heard(), devices)
-    assert {end.line for end in ends} == {"GPU-a", "GPU-b"}
+    ends = run_side_by_side(planned(tmp_path / "sweep", tasks), pool, Heard(), Limits(n_jobs=2))
+    assert {end.line for end in ends} == {"0", "1"}
+
+
+def two_gpus() -> Survey:
+    return Survey(bytes_per_job=2**20, free=2**40, gpus=2, digits={}, accelerators={})
 
 
 def test_the_time_left_counts_what_runs_at_once_and_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def as_latex(study: Study) -> str:
     first = "l" * len(_columns(study)) if all(_columns(study).values()) or longest < 24 else "p{3.6cm}"
     lines = [
         "% needs \\usepackage{booktabs}", "\\begin{table}[htbp]",
-        "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
+        "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\\setlength{\\belowcaptionskip}{6pt}",
         f"\\caption{{{escape(caption(study))}}}", "\\label{tab:comparison}",
         f"\\begin{{tabular}}{{{first}{'r' * (before - len(_columns(study)) + 2)}l}}", "\\toprule",
         f"{' & ' * before}\\multicolumn{{2}}{{c}}{{difference to the best over}} & \\\\",

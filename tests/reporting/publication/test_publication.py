@@ -13,6 +13,7 @@ from made_up_runs import write_run
 from mnist_mlp.analysis.collect import find_jobs, summarize
 from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.errors import UserError
+from mnist_mlp.plots.differences import differences
 from mnist_mlp.reporting.publication.folder import publish
 from mnist_mlp.reporting.publication.reproduction import script
 from mnist_mlp.reporting.publication.study import Study
@@ -163,6 +164,32 @@ def test_where_there_is_no_validation_nothing_is_said_of_it(tmp_path: Path) -> N
     assert "each run keeps its last epoch" in text
     assert "drawn class by class" not in text
     assert "validation" not in (tmp_path / "paper" / "table.tex").read_text()
+
+
+def test_where_test_curves_were_drawn_the_test_set_is_not_said_to_be_used_once(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_run(tmp_path / "once" / str(seed), seed=seed)
+        write_run(tmp_path / "watched" / str(seed), seed=seed, trainer__test_curve=True)
+    for name, said in (("once", "used once"), ("watched", "for the curves alone, after each epoch")):
+        publish(find_jobs([tmp_path / name]), tmp_path / f"{name}_paper")
+        for file in ("methods.md", "checklist.md", "model_card.md"):
+            assert said in (tmp_path / f"{name}_paper" / file).read_text()
+
+
+def test_hashes_name_files_below_the_working_directory_relative_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    publish(find_jobs([tmp_path / "run"]), tmp_path / "paper")
+    assert "  run/result.json\n" in (tmp_path / "paper" / "hashes.sha256").read_text()
+
+
+def test_a_setting_that_learnt_nothing_does_not_flatten_the_figure_of_differences() -> None:
+    figure = differences(["a", "b"], [-0.5, -85.0], [(-0.9, -0.1), (-86.0, -84.0)], [None, None], -0.5)
+    (axes,) = figure.axes
+    assert axes.get_xlim()[0] > -2
+    assert [text.get_text() for text in axes.texts] == ["-85.0"]
 
 
 def test_what_latex_reads_otherwise_is_escaped() -> None:

@@ -1,0 +1,105 @@
+"""What has to be known of a sweep before its jobs begin, and takes torch to find out: asked of a worker."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from mnist_mlp.config import Accelerator, Config, to_dict
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.settings import describe
+
+Key = tuple[str, str]
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found. bytes_per_job: of the job that needs most; free: bytes of memory, None where nobody says.
+
+    gpus: how many the jobs may use, 0 where none of them wants one. digits: source and digest by `data.source` and
+    `data.root`; accelerators: "cpu" or "gpu" by what was asked for. Neither has what cannot be had: the job that wants
+    it will say why.
+    """
+
+    bytes_per_job: int
+    free: int | None
+    gpus: int
+    digits: Mapping[Key, tuple[str, str]]
+    accelerators: Mapping[Accelerator, str]
+
+    def finished(self, folder: RunFolder, config: Config) -> RunResult | None:
+        """The result that `fit` would return at once; None where it would train, or where that takes more to find out.
+
+        Imports no torch, and takes a millisecond.
+        """
+        resolved = self._resolved(config)
+        if resolved is None or config.resume != "auto" or folder.failure_file.exists():
+            return None
+        return folder.finished(resolved)
+
+    def _resolved(self, config: Config) -> JSON | None:
+        """The content of the run.json that `fit` would write, but for overrides and environment."""
+        digits = self.digits.get((config.data.source.value, config.data.root))
+        accelerator = self.accelerators.get(config.trainer.accelerator)
+        if digits is None or accelerator is None or config.trainer.devices > 1:
+            return None
+        resolved = to_dict(config)
+        resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits[0], accelerator
+        return describe(resolved, [], digits[1])
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """The task of making a `Survey`. configs: of all jobs, or one of each kind."""
+
+    configs: tuple[Config, ...]
+
+    def __call__(self) -> Survey:
+        import torch  # deferred, like the rest: this is run by a worker
+
+        from mnist_mlp.data.mnist import load_digits
+        from mnist_mlp.training.memory import free_bytes, needed_bytes
+        from mnist_mlp.training.trainer import choose_accelerator
+
+        def accelerator(asked: Accelerator) -> str:
+            config = self.configs[0]
+            return choose_accelerator(replace(config, trainer=replace(config.trainer, accelerator=asked, devices=1)))
+
+        def digits(key: Key) -> tuple[str, str]:
+            found = load_digits(*key)
+            return found.source, found.digest
+
+        accelerators = _had(accelerator, {config.trainer.accelerator for config in self.configs})
+        return Survey(
+            bytes_per_job=max(map(needed_bytes, self.configs), default=0),
+            free=free_bytes("cpu"),
+            gpus=torch.cuda.device_count() if "gpu" in accelerators.values() else 0,
+            digits=_had(digits, {(config.data.source.value, config.data.root) for config in self.configs}),
+            accelerators=accelerators,
+        )
+
+
+def inquiry(configs: Iterable[Config]) -> Inquiry:
+    """What is to be asked about these jobs, as shortly as can be."""
+    return Inquiry(tuple({_kind(config): config for config in configs}.values()))
+
+
+def _kind(config: Config) -> tuple[Any, ...]:
+    """All that a survey depends on."""
+    data, model, trainer = config.data, config.model, config.trainer
+    return (
+        *(data.source, data.root, data.batch_size, model.hidden_layers, tuple(model.hidden_units)),
+        *(config.optim.name, config.optim.momentum > 0, trainer.accelerator, trainer.precision),
+    )
+
+
+def _had(find: Callable[[Any], Found], keys: Iterable[Any]) -> dict[Any, Found]:
+    found = {}
+    for key in keys:
+        with suppress(UserError, OSError):
+            found[key] = find(key)
+    return found

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.terminal import linked, shown_path
 

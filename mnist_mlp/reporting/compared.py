@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from mnist_mlp.analysis.collect import Job, Summary, display_names, row_label, told_apart_by
@@ -90,9 +89,3 @@ class Compared:
         """The address of a folder, relative to the page; empty where it has none."""
         path = self.path(folder)
         return "" if self.base is None or os.path.isabs(path) else quote(f"./{Path(path).as_posix()}/")
-
-
-def is_continuous(values: Sequence[Any]) -> bool:
-    """Whether the values of a setting are numbers that hardly ever repeat, as in a search."""
-    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    return len(numbers) == len(values) > 0 and len(set(numbers)) > max(8, len(numbers) // 3)

@@ -67,6 +67,21 @@ class Table:
     """Cells are sentences: in a narrow window they stand below one another."""
 
     @property
+    def kinds(self) -> list[str]:
+        """Of each column: number, code (a command), path (a link), told (a setting, as in the row's name), or none."""
+        return [self._kind(place) for place in range(len(self.header))]
+
+    def _kind(self, place: int) -> str:
+        cells = [row[place] for row in self.rows]
+        if any(isinstance(cell, Cell) and cell.code for cell in cells):
+            return "code"
+        if any(isinstance(cell, Cell) and cell.link for cell in cells):
+            return "path"
+        if place in self.numeric:
+            return "number"
+        return "told" if self.hints and self.hints[place] else ""
+
+    @property
     def lines(self) -> list[tuple[str, Sequence[int], list[Cell]]]:
         """Mark, runs and cells of each row."""
         marks, runs = self.marks or [""] * len(self.rows), self.runs or [()] * len(self.rows)

@@ -7,7 +7,8 @@ from typing import Any
 
 from mnist_mlp.analysis.collect import Job, Summary, summarize, varying_keys
 from mnist_mlp.analysis.effects import in_order
-from mnist_mlp.reporting.compared import Compared, is_continuous
+from mnist_mlp.analysis.search import is_quantity
+from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.reporting.sections.best_run import best_job, changed
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
@@ -92,7 +93,7 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
 def _levels(jobs: Sequence[Job], keys: Sequence[str]) -> Iterator[str]:
     for key, name in short_names(keys).items():
         known: list[Any] = [job.settings.get(key) for job in jobs if job.settings]
-        if is_continuous(known):
+        if is_quantity(jobs, key) and len(set(known)) > MOST_VALUES:
             yield f"{name}: {' to '.join(short_values([min(known), max(known)]).values())}"
             continue
         values = in_order({value_text(value) for value in known})

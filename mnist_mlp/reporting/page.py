@@ -9,9 +9,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mnist_mlp.analysis.collect import Job, find_jobs, summarize
+from mnist_mlp.analysis.collect import Job, Summary, find_jobs, summarize
 from mnist_mlp.errors import UserError
-from mnist_mlp.reporting.commands import command
 from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.facts import facts, lead, sample_warning, title_of
@@ -19,7 +18,7 @@ from mnist_mlp.reporting.runs_data import as_block, runs_data
 from mnist_mlp.reporting.sections.best_run import best_job, best_run
 from mnist_mlp.reporting.sections.charts import explorer, learning_curves, parallel, search
 from mnist_mlp.reporting.sections.diagnoses import diagnoses
-from mnist_mlp.reporting.sections.digit_browser import digit_browser, run_ids
+from mnist_mlp.reporting.sections.digit_browser import digit_browser
 from mnist_mlp.reporting.sections.digits import digits_section
 from mnist_mlp.reporting.sections.effects import digit_scores, effects, two_factors
 from mnist_mlp.reporting.sections.pair import pair_section
@@ -35,16 +34,18 @@ SCRIPTS = ("page.js", "tables.js")
 """What every page needs; sections bring what they need beyond that."""
 
 
-def write_page(paths: Sequence[Path], target: Path) -> Path:
+def write_page(
+    paths: Sequence[Path], target: Path, jobs: Sequence[Job] = (), summary: Summary | None = None
+) -> Path:  # fmt: skip
     """Write the page of the runs in these folders to `target` and return it; UserError where there is no run.
 
-    A `target` that is a folder gets report.html.
+    target: a folder gets report.html. jobs, summary: of these folders, where they have been read already.
     """
-    jobs = find_runs(paths)
+    jobs = jobs or find_runs(paths)
     if target.is_dir():
         target = target / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, page(jobs, title_of(paths, jobs), target.parent))
+    write_text(target, page(jobs, title_of(paths, jobs), target.parent, summary))
     return target
 
 
@@ -64,9 +65,9 @@ def find_runs(paths: Sequence[Path]) -> list[Job]:
     ]
 
 
-def page(jobs: Sequence[Job], title: str, base: Path | None = None) -> str:
-    """The page as HTML. base: the folder it will be in, for links to the run folders."""
-    compared = Compared(summarize(jobs), base)
+def page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Summary | None = None) -> str:
+    """The page as HTML. base: the folder it will be in, for links to the run folders; summary: of these runs."""
+    compared = Compared(summarize(jobs) if summary is None else summary, base)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -102,28 +103,29 @@ def _packed(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
     summary = compared.summary
-    if len(jobs) == 1 and jobs[0].result is not None:
-        yield from _single(jobs[0], compared)
+    if len(compared.jobs) == 1 and compared.jobs[0].result is not None:
+        yield from _single(compared.jobs[0], compared)
         return
     yield comparison(compared)
-    if len(jobs) == 2 and (section := pair_section(jobs[0], jobs[1], compared.names_of(jobs))):
-        yield section
+    browser = digit_browser(compared)
+    if len(jobs) == 2:
+        yield from filter(None, (pair_section(jobs[0], jobs[1], compared.names_of(jobs)), browser))
     yield from reference_sections(compared.jobs)
     made = (search, learning_curves, effects, two_factors, explorer, parallel, diagnoses, not_finished, every_run)
     yield from filter(None, (make(compared) for make in made))
-    if len(summary.rows) > 1 and (found := digit_scores(compared)):
-        yield found
-    if browser := digit_browser(summary, run_ids(compared.jobs)):
+    if len(summary.rows) > 1 and (by_digit := digit_scores(compared)):
+        yield by_digit
+    if browser and len(jobs) != 2:
         yield browser
     if digits := digits_section(summary):
         yield digits
     if best := best_job(summary):
-        yield best_run(best, len(summary.jobs) == 1, compared.names_of([best])[0], compared.path(best.folder))
+        shown = best_run(best, compared.names_of([best])[0], compared.path(best.folder))
+        yield from filter(None, (shown, mistakes(best, "Its most confident mistakes"), scores(best)))
 
 
 def _single(job: Job, compared: Compared) -> Iterator[Section]:
     """The sections on one finished run."""
     yield headline(job, compared.curves[job.folder])
-    browser = digit_browser(compared.summary, run_ids(compared.jobs))
-    found = (learning_curves(compared), browser, mistakes(job), scores(job), network(job), origin(job, command(job)))
+    found = (learning_curves(compared), digit_browser(compared), mistakes(job), scores(job), network(job), origin(job))
     yield from filter(None, found)

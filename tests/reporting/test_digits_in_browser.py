@@ -151,6 +151,36 @@ def test_choices_are_told_to_the_page_and_followed_from_it(browser: Any, tmp_pat
         assert faults(browser) == []
 
 
+def test_a_group_shows_the_mean_over_its_seeds_and_how_many_of_them_say_so(
+    browser: Any, tmp_path: Path, idx_root: Path
+) -> None:
+    for name, lr, seed, wrong in (("a", 0.1, 0, WRONG), ("b", 0.1, 1, WRONG[:1]), ("c", 0.2, 0, []), ("d", 0.2, 1, [])):
+        write_run(tmp_path / "sweep" / name, wrong, data__root=str(idx_root), optim__lr=lr, seed=seed)
+    page = write_page([tmp_path / "sweep"], tmp_path / "groups.html")
+    with digits(browser, page, 390):
+        first, second = browser.find_elements("css selector", ".digits select")
+        groups = texts(browser, ".digits select:first-of-type optgroup[label='Mean over seeds'] option")
+        assert groups[:2] == ["lr=0.2 (2 seeds)", "lr=0.1 (2 seeds)"]
+        browser.execute_script(TOLD)
+        first.find_element("css selector", "option:nth-of-type(2)").click()
+        assert [sorted(told["runs"]) for told in browser.execute_script("return told")] == [[2, 3]]
+        assert cell(browser, 4, 5).text == "2"  # three and one
+        cell(browser, 4, 5).click()
+        said = set()
+        for _ in range(3):
+            said.add((texts(browser, ".says p")[0], texts(browser, ".says p")[1]))
+            press(browser, "ARROW_RIGHT")
+        assert (f"True 4 test image {WRONG[0]}", "says 5 ✗ 2 of 2 seeds") in said
+        assert texts(browser, ".bars caption") == ["mean probability of 2 seeds"]
+        assert texts(browser, ".bars tbody tr .value")[4:6] == ["46 % true", "46 %"]  # of one seed each
+        second.find_element("css selector", "optgroup option:nth-of-type(1)").click()
+        assert list(texts(browser, ".modes button")) == [
+            "0 right in A, wrong in B", "1 wrong in A, right in B", "0 wrong in both, differently",
+        ]  # fmt: skip
+        assert cell(browser, 4, 5).text == "+2"
+        assert faults(browser) == []
+
+
 def test_without_scripts_the_matrix_is_there_and_nothing_else_promises(browser: Any, one: Path) -> None:
     with opened(browser, one, scripts=False):
         html = browser.page_source

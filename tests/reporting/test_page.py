@@ -1,17 +1,19 @@
 """The page as its reader gets it: one text that holds everything."""
 
 import json
+import platform
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_up_runs import write_failure, write_run, write_unfinished
+from made_up_runs import TRUTH, write_failure, write_run, write_unfinished
+from scipy.stats import binomtest
 
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.page import write_page
-from mnist_mlp.reporting.sections.best_run import SHOWN
+from mnist_mlp.runs.folder import RunFolder
 
 EVIL = "<script>alert('x')</script> & \"more\""
 
@@ -79,7 +81,7 @@ def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
         "Comparison", "Training and validation", "What each factor does", "normalization and lr",
         "What accuracy costs, or depends on", "How the runs went", "Every run", "F1 of each digit",
         "Confusion matrix and test digits", "Test digits over all runs",
-        "The best run: normalization=standard, lr=0.01, seed=0",
+        "The best run: normalization=standard, lr=0.01, seed=0", "Classification report and calibration",
     ]  # fmt: skip
     runs = [folder.name for folder in sweep.iterdir() if folder.is_dir()]
     assert len(runs) == 8
@@ -148,28 +150,41 @@ def test_a_missing_or_broken_file_costs_its_part_only(tmp_path: Path, missing: s
     if broken:
         (run / missing).write_bytes(b"\x00\xff,broken\n1")
     page = read(run)
-    assert {"Result", "Classification report and calibration", "How to make it again"} <= set(page.headings)
+    assert {"Result", "Network", "How to make it again"} <= set(page.headings)
     assert ("cannot be judged" in page.text) == (missing == "metrics.csv")
     assert ("Training and validation" in page.headings) == (missing != "metrics.csv")
-    assert ("no run has a predictions.npz that can be read" in page.text) == (missing == "predictions.npz")
+    assert ("no predictions.npz that can be read" in page.text) == (missing == "predictions.npz")
 
 
-def test_figures_of_the_run_folder_are_embedded_and_the_others_drawn(tmp_path: Path, idx_root: Path) -> None:
-    run = write_run(tmp_path / "s" / "run", data__root=str(idx_root))
-    write_failure(tmp_path / "s" / "other", "no memory", optim__lr=9.0)
+def test_the_page_of_a_run_has_its_figures_its_mistakes_and_its_origin(tmp_path: Path, idx_root: Path) -> None:
+    run = write_run(tmp_path / "run", [0, 1, 2], data__root=str(idx_root), optim__lr=0.5)
     (run / "figures").mkdir()
-    (run / "figures" / "mistakes.png").write_bytes(b"a picture of mistakes")
-    page = read(tmp_path / "s")
-    assert "data:image/png;base64,YSBwaWN0dXJlIG9mIG1pc3Rha2Vz" in page.addresses
-    assert page.alts[-4:] == [SHOWN[name] for name in ("confusion_matrix", "calibration", "mistakes", "right")]
+    (run / "figures" / "first_layer.png").write_bytes(b"a picture of weights")
+    page = read(run)
+    assert page.headings == [
+        "Result", "Training and validation", "Confusion matrix and test digits", "Most confident mistakes",
+        "Classification report and calibration", "Network", "How to make it again",
+    ]  # fmt: skip
+    low, high = binomtest(97, 100).proportion_ci(0.95, "wilson")
+    assert f"Test accuracy 97.00 % 95 % interval {100 * low:.2f} to {100 * high:.2f} %" in page.text
+    assert "Of 3 mistakes, the 3 that the net is surest of" in page.text
+    assert f"{TRUTH[0]} → {(TRUTH[0] + 1) % 10} 91 %" in page.text
+    assert "data:image/png;base64,YSBwaWN0dXJlIG9mIHdlaWdodHM=" in page.addresses
+    assert "python -m mnist_mlp.train" in page.text
+    assert "Other than the defaults: data.source=mnist, optim.lr=0.5." in page.text
+    assert "335,114" in page.cells  # by the settings, not by what made_up_result says
 
 
 def test_without_the_digits_the_galleries_are_left_out_and_the_page_says_so(tmp_path: Path) -> None:
-    write_run(tmp_path / "s" / "run", data__root=str(tmp_path))
-    write_failure(tmp_path / "s" / "other", "no memory", optim__lr=9.0)
-    page = read(tmp_path / "s")
-    assert page.alts[-2:] == [SHOWN[name] for name in ("confusion_matrix", "calibration")]
+    page = read(write_run(tmp_path / "run", data__root=str(tmp_path)))
+    assert "Most confident mistakes" not in page.headings
     assert "No digits are shown: the official files are not in data.root." in page.text
+
+
+def test_a_diverged_run_says_so_first(tmp_path: Path) -> None:
+    page = read(write_run(tmp_path / "run", range(60), "diverged", data__root=str(tmp_path)))
+    assert page.text.index("Learning rate too high") < page.text.index("Training and validation", 400)
+    assert "Test loss - mean cross-entropy" in page.text
 
 
 def test_only_failures_make_a_page_too(tmp_path: Path) -> None:
@@ -185,6 +200,27 @@ def test_diverged_runs_without_a_number_make_a_page_too(tmp_path: Path) -> None:
     write_run(tmp_path / "s" / "1", range(100), status="diverged", optim__lr=20.0, data__val_size=0)
     write_run(tmp_path / "s" / "2", range(95), status="diverged", optim__lr=30.0)
     assert "Runs 3 diverged" in read(tmp_path / "s").text
+
+
+def test_a_run_that_goes_on_is_running_and_the_page_says_when_it_was_made(tmp_path: Path) -> None:
+    write_run(tmp_path / "s" / "0", optim__lr=0.1, data__root=str(tmp_path))
+    going = write_unfinished(tmp_path / "s" / "1", optim__lr=0.3)
+    stopped = write_unfinished(tmp_path / "s" / "2", optim__lr=0.5)
+    (stopped / ".lock").write_text(json.dumps({"host": platform.node(), "pid": 2**30, "started": "1"}))
+    with RunFolder(going).lock().acquire():
+        page = read(tmp_path / "s")
+    assert "3: 1 finished, 1 running, 1 unfinished" in page.text
+    assert "Running: 2 of 10 epochs are done." in page.cells
+    assert re.search(r"page made \d{4}-\d\d-\d\d \d\d:\d\d while runs were going on", page.text)
+    assert "2 unfinished" in read(tmp_path / "s").text
+
+
+def test_several_folders_are_named(tmp_path: Path) -> None:
+    for name in ("wide", "deep"):
+        for n in range(2):
+            write_run(tmp_path / name / str(n), optim__lr=0.1 * (n + 1), model__dropout=0.1 * len(name), seed=n)
+    write_page([tmp_path / "wide", tmp_path / "deep"], tmp_path / "page.html")
+    assert "<title>wide against deep</title>" in (tmp_path / "page.html").read_text()
 
 
 def test_the_sample_is_never_unmarked(tmp_path: Path) -> None:

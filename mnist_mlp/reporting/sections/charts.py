@@ -5,11 +5,14 @@ from pathlib import Path
 
 from mnist_mlp.analysis.collect import Row, Summary
 from mnist_mlp.analysis.effects import measured
+from mnist_mlp.analysis.search import best_so_far, importances, is_quantity
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import Group, svg
-from mnist_mlp.reporting.compared import Compared, is_continuous
-from mnist_mlp.reporting.elements import Chart, Picture, Section
+from mnist_mlp.reporting.compared import Compared
+from mnist_mlp.reporting.elements import Cell, Chart, Picture, Section, Table
+from mnist_mlp.reporting.runs_data import as_block
 from mnist_mlp.runs.curves import Curves
+from mnist_mlp.runs.settings import short_names
 
 QUANTITY = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
 MOST_DRAWN = 40
@@ -74,14 +77,35 @@ def parallel(compared: Compared) -> Section | None:
 
 
 def search(compared: Compared) -> Section | None:
-    """Best so far over the trials; None where the runs are no search over numbers."""
+    """Best so far over the trials, and which settings mattered; None where the runs are no search over numbers."""
     summary = compared.summary
-    found = measured(compared.jobs, summary.ranked_by)
-    searched = [key for key in summary.keys if is_continuous([job.settings.get(key) for job, _ in found])]
-    if len(found) < ENOUGH or not searched or summary.over_seeds:
+    steps = best_so_far(compared.jobs, summary.ranked_by)
+    searched = [key for key in summary.keys if is_quantity([step.job for step in steps], key)]
+    if len(steps) < ENOUGH or not searched or summary.over_seeds or 2 * len(summary.rows) < len(steps):
         return None
-    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial in the order of their start, and the best so far"
-    return Section("The search so far", chart=Chart("search", label), libraries=LIBRARY, scripts=(SHARED, "search.js"))
+    places = {job.folder: place for place, job in enumerate(compared.jobs)}
+    order = [places[step.job.folder] for step in steps]
+    found, named = importances(compared.jobs, summary.ranked_by), short_names(summary.keys)
+    rows: list[list[str | Cell]] = [
+        [named.get(one.key, one.key), Cell(f"{100 * one.part:.0f} %", heat=round(one.part, 2)), p_value(one.p_value)]
+        for one in found
+    ]
+    caption = "Importance of each setting"
+    table = Table(["setting", "importance", "p"], rows, numeric=frozenset({1, 2}), caption=caption) if rows else None
+    notes = [
+        "Importance: the part of the variance of the runs' ranks that a setting explains by itself (analysis of "
+        "variance on ranks, adjusted for chance); p: of no influence at all, uncorrected."
+    ]
+    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial in the order of their ends, and the best so far"
+    return Section(
+        "The search so far", chart=Chart("search", label), table=table, notes=notes if rows else [],
+        markup=as_block("search-data", {"order": order}), libraries=LIBRARY, scripts=(SHARED, "search.js"),
+    )  # fmt: skip
+
+
+def p_value(value: float) -> str:
+    """Three decimals."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def groups_of(summary: Summary, names: Sequence[str], curves: Mapping[Path, Curves]) -> list[Group]:

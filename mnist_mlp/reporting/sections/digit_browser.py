@@ -1,38 +1,39 @@
 """The section with the confusion matrix whose cells open their test digits."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
-from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from mnist_mlp.analysis.collect import Job, Summary
 from mnist_mlp.errors import UserError
+from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.reporting.digit_data import Labelled, digits_data, labelled, shown_digits
 from mnist_mlp.reporting.elements import Section
-from mnist_mlp.reporting.test_images import images_of
+from mnist_mlp.reporting.images import images_of
+from mnist_mlp.reporting.runs_data import as_block
+from mnist_mlp.reporting.sections.best_run import best_job
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
 
-STYLES, SCRIPTS = ("digits.css",), ("digit_model.js", "digits.js")
+STYLES, SCRIPTS = ("gallery.css", "digits.css"), ("digit_model.js", "digits.js")
 CONTRAST = 0.5
 """The colour of a cell grows with this power of its count, or single mistakes would look like none."""
 
 
-def digit_browser(summary: Summary, ids: Mapping[Path, int]) -> Section | None:
+def digit_browser(compared: Compared) -> Section | None:
     """The confusion matrix of the best run, and where scripts run, of any run or group, with its digits.
 
-    ids: of all runs, by folder, as in the block runs-data. None where no run has finished.
+    None where no run has finished.
     """
-    jobs = [job for job in summary.jobs if job.result is not None]
-    if not jobs:
+    ids = {job.folder: place for place, job in enumerate(compared.jobs)}
+    first = best_job(compared.summary)
+    if first is None:
         return None
+    jobs = [first, *(job for job in compared.jobs if job.result is not None and job is not first)]
     runs = labelled(jobs)
-    best = runs.jobs[0] if runs else jobs[0]
+    best = runs.jobs[0] if runs else first
     assert best.result is not None
-    table = confusion_table(np.array(best.result.confusion_matrix), ids[best.folder], best.folder.name)
+    name = compared.run_names[ids[best.folder]]
+    table = confusion_table(np.array(best.result.confusion_matrix), ids[best.folder], name)
     if runs is None:
         return _section(table, Markup(), ["No digits are shown: no run has a predictions.npz that can be read."])
     try:
@@ -43,7 +44,7 @@ def digit_browser(summary: Summary, ids: Mapping[Path, int]) -> Section | None:
     confidence = np.zeros(len(runs.truth)) if best_predictions is None else best_predictions.probabilities.max(1)
     shown = shown_digits(runs, confidence.astype(np.float32))
     data = digits_data(runs, shown, images, ids)
-    return _section(table, _block(data), list(_limits(runs, shown, len(data["certain"]), len(jobs))))
+    return _section(table, as_block("digits-data", data), list(_limits(runs, shown, len(data["certain"]), len(jobs))))
 
 
 def confusion_table(matrix: NDArray[np.int64], run: int, name: str) -> Markup:
@@ -82,10 +83,6 @@ def _section(table: Markup, data: Markup, notes: list[str]) -> Section:
     )
 
 
-def _block(data: dict[str, object]) -> Markup:
-    return Markup('<script type="application/json" id="digits-data">{}</script>').format(htmlsafe_json_dumps(data))
-
-
 def _limits(runs: Labelled, shown: NDArray[np.int64], certain: int, finished: int) -> list[str]:
     """What the page leaves out."""
     missed = int(runs.missed.sum())
@@ -101,8 +98,3 @@ def _limits(runs: Labelled, shown: NDArray[np.int64], certain: int, finished: in
     if len(runs.jobs) < finished:
         notes.append(f"Left out are {finished - len(runs.jobs)} runs without predictions of these images.")
     return notes
-
-
-def run_ids(jobs: list[Job]) -> dict[Path, int]:
-    """Ids of the runs as they stand in runs-data."""
-    return {job.folder: number for number, job in enumerate(jobs)}

@@ -4,21 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mnist_mlp.analysis.collect import Job
 from mnist_mlp.analysis.statistics import McNemar, mcnemar
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.errors import UserError
-from mnist_mlp.plots.sample_grids import MOST_DISAGREEMENTS, disagreements
-from mnist_mlp.plots.sweep import svg
-from mnist_mlp.reporting.elements import Picture, Section, Table
-from mnist_mlp.reporting.test_images import images_of
+from mnist_mlp.reporting.elements import Section, Table
+from mnist_mlp.reporting.gallery import STYLES, gallery
+from mnist_mlp.reporting.images import images_of
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Predictions, read_predictions
 from mnist_mlp.runs.settings import differences, value_text
 from mnist_mlp.runs.tables import percent
+
+MOST_SHOWN = 24
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,12 @@ def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | Non
         "wrong in both.",
         mcnemar_sentence(mcnemar(one.right.tolist(), other.right.tolist())),
     ]
-    pictures, notes = _pictures(first, one, other, found)
+    shown, notes = _galleries((first, second), one, other, found)
     rows = _changes(first.settings, second.settings)
     table = Table(["setting", "A", "B"], rows) if rows else None
     if table is None:
         sentences.append("Their settings do not differ.")
-    return Section("A against B", sentences, table, "", pictures, notes)
+    return Section("A against B", sentences, table, notes=notes, markup=shown, styles=STYLES)
 
 
 def _accuracy(predictions: Predictions) -> str:
@@ -82,15 +84,18 @@ def _changes(first: JSON, second: JSON) -> list[list[str]]:
     return [[key, *(value_text(one.get(key)) for one in kept)] for key in keys]
 
 
-def _pictures(job: Job, one: Predictions, other: Predictions, found: Disagreements) -> tuple[list[Picture], list[str]]:
+def _galleries(
+    jobs: Sequence[Job], one: Predictions, other: Predictions, found: Disagreements
+) -> tuple[Markup, list[str]]:
     try:
-        images = images_of([job], one.truth)
+        images = images_of(jobs, one.truth)
     except UserError as error:
-        return [], [f"The digits that flipped are not shown: {error}."]
-    pictures = []
+        return Markup(), [f"The digits that flipped are not shown: {error}."]
+    shown = Markup()
     for chosen, what in ((found.lost, "Right in A, wrong in B"), (found.gained, "Wrong in A, right in B")):
-        most = f"{MOST_DISAGREEMENTS} of {len(chosen)}" if len(chosen) > MOST_DISAGREEMENTS else str(len(chosen))
-        title = f"{what}: {most}; true → A / B"
-        predicted = (one.predicted[chosen], other.predicted[chosen])
-        pictures.append(Picture(svg(disagreements(images[chosen], one.truth[chosen], predicted, title)), what))
-    return pictures, []
+        some = chosen[np.linspace(0, len(chosen) - 1, min(MOST_SHOWN, len(chosen))).astype(int)]
+        most = f"{len(some)} of {len(chosen)}" if len(some) < len(chosen) else str(len(chosen))
+        answers = zip(one.truth[some], one.predicted[some], other.predicted[some], strict=True)
+        captions = [(f"a {truth}", f"A {first}, B {second}") for truth, first, second in answers]
+        shown += gallery(images[some], captions, f"{what}: {most}")
+    return Markup("<noscript>{}</noscript>").format(shown), []  # with scripts, the digit browser shows them all

@@ -1,7 +1,6 @@
 """The sections of a page on one finished run: its figures, its mistakes, its network, and how to make it again."""
 
-import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -13,21 +12,25 @@ from mnist_mlp.analysis.proportion import wilson
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
-from mnist_mlp.reporting.digit_data import COLUMNS, sprite
-from mnist_mlp.reporting.elements import Picture, Section, Table
-from mnist_mlp.reporting.sections.best_run import changed, read_picture
+from mnist_mlp.reporting.commands import command
+from mnist_mlp.reporting.elements import Cell, Picture, Section, Table
+from mnist_mlp.reporting.gallery import STYLES, gallery
+from mnist_mlp.reporting.images import images_of
+from mnist_mlp.reporting.sections.best_run import all_settings, changed
 from mnist_mlp.reporting.sections.layers import layer_table
-from mnist_mlp.reporting.test_images import images_of
 from mnist_mlp.runs.curves import Curves
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import Predictions, read_predictions
+from mnist_mlp.runs.predictions import read_predictions
+from mnist_mlp.runs.reading import UnreadableFileError, read_content
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import value_text
 from mnist_mlp.runs.tables import decimal, percent
 
-STYLES = ("digits.css", "run.css")
+RUN_STYLES = ("run.css",)
 MOST_MISTAKES = 24
 SIDE_BY_SIDE = Markup('<span class="side-by-side" hidden></span>')
+WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
+"""Marks by which run.css knows how to lay a section out."""
 FINE = "Fine"
 """How the diagnosis of a run begins that needs no attention."""
 ENVIRONMENT = {
@@ -47,7 +50,7 @@ def headline(job: Job, curves: Curves) -> Section:
     return Section(
         "Result",
         markup=Markup('<dl class="cards">{}</dl><p class="{}">{}</p>').format(cards, kind, verdict),
-        styles=STYLES,
+        styles=RUN_STYLES,
     )
 
 
@@ -82,7 +85,7 @@ def _confused(matrix: NDArray[np.int64], digit: int) -> str:
     return f"{int(taken.max())} of {int(matrix[digit].sum()):,} taken for {int(taken.argmax())}"
 
 
-def mistakes(job: Job) -> Section | None:
+def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:
     """The mistakes that the net is surest of, as a gallery; None without predictions or without mistakes."""
     predictions = read_predictions(RunFolder(job.folder))
     if predictions is None or predictions.right.all():
@@ -97,24 +100,9 @@ def mistakes(job: Job) -> Section | None:
     sentence = (
         f"Of {len(wrong):,} mistakes, the {len(shown)} that the net is surest of: true digit → answer, probability."
     )
-    markup = _gallery(images[shown], predictions, shown)
-    return Section("Most confident mistakes", [sentence], markup=markup, styles=STYLES)
-
-
-def _gallery(images: NDArray[np.uint8], predictions: Predictions, places: NDArray[np.int64]) -> Markup:
-    tiles = [
-        Markup(
-            '<li><div class="digit" role="img" aria-label="A {} taken for a {}" style="--x: {}; --y: {}"></div>'
-            "<b>{} → {}</b> {:.0f} %</li>"
-        ).format(truth, said, tile % COLUMNS, tile // COLUMNS, truth, said, 100 * sure)
-        for tile, (truth, said, sure) in enumerate(
-            (predictions.truth[one], predictions.predicted[one], predictions.probabilities[one].max()) for one in places
-        )
-    ]
-    source = base64.b64encode(sprite(images)).decode()
-    return Markup('<ul class="gallery" style="--sprite: url(data:image/png;base64,{}); --columns: {}">{}</ul>').format(
-        source, COLUMNS, Markup().join(tiles)
-    )
+    said = zip(predictions.truth[shown], predictions.predicted[shown], confidence[shown], strict=True)
+    captions = [(f"{truth} → {answer}", f"{100 * sure:.0f} %") for truth, answer, sure in said]
+    return Section(title, [sentence], markup=gallery(images[shown], captions), styles=STYLES)
 
 
 def scores(job: Job) -> Section:
@@ -137,7 +125,7 @@ def scores(job: Job) -> Section:
         pictures.append(Picture(svg(figure), "Part that is right over the probability of the answer", half=True))
     notes = [f"Marked is the digit with the lowest F1: {worst}."]
     title = "Classification report and calibration"
-    return Section(title, table=table, pictures=pictures, notes=notes, markup=SIDE_BY_SIDE, styles=STYLES)
+    return Section(title, table=table, pictures=pictures, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 
 
 def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
@@ -149,28 +137,29 @@ def network(job: Job) -> Section | None:
     table = layer_table(job.settings)
     if table is None:
         return None
-    picture = read_picture(RunFolder(job.folder), "first_layer")
-    return Section("Network", table=table, pictures=[picture] if picture else [])
+    try:
+        content = read_content(RunFolder(job.folder).figures / "first_layer.png")
+    except UnreadableFileError:
+        content = None
+    pictures = [Picture(content, "Weights of the first layer", kind="png")] if content else []
+    return Section("Network", table=table, pictures=pictures)
 
 
-def origin(job: Job, command: str) -> Section:
-    """Settings, the command, and the machine and the versions it ran with. command: that makes the run again."""
+def origin(job: Job) -> Section:
+    """The command that makes the run again, its settings, and the machine and the versions it ran with."""
     result = _result(job)
-    told = changed(job.settings)
+    told = ", ".join(f"{key}={value}" for key, value in changed(job.settings))
     rows = [[name, value_text(result.environment.get(key))] for key, name in ENVIRONMENT.items()]
-    rows += [["data", f"{result.data['source']}, digest {result.data.get('digest') or 'unknown'}"],
-             ["fingerprint", result.fingerprint]]  # fmt: skip
-    settings: Mapping[str, object] = job.settings
+    rows.append(["data", f"{result.data['source']}, digest {result.data.get('digest') or 'unknown'}"])
+    rows.append(["fingerprint", result.fingerprint])
     return Section(
         "How to make it again",
-        [f"Other than the defaults: {', '.join(f'{key}={value}' for key, value in told)}." if told else "All settings "
-         "are the defaults."],
-        text=command,
-        folded={
-            "Machine and versions": Table(["what", "value"], rows),
-            "All settings": Table(["setting", "value"], [[key, value_text(value)] for key, value in settings.items()]),
-        },
-    )  # fmt: skip
+        [f"Other than the defaults: {told}." if told else "All settings are the defaults."],
+        Table(["", "command"], [["train", Cell(command(job), code=True)]]),
+        folded={"Machine and versions": Table(["what", "value"], rows), "All settings": all_settings(job)},
+        markup=WHOLE_COMMANDS,
+        styles=RUN_STYLES,
+    )
 
 
 def _result(job: Job) -> RunResult:

@@ -61,7 +61,7 @@ def _groups(compared: Compared) -> Table:
         elif name == "status":
             columns[name] = [row.status for row in summary.rows]
         else:
-            columns[name] = [line[header.index(name)] for line in cells]
+            columns[name] = [line[header.index(name)].replace(" ± ", "\u00a0±\u00a0") for line in cells]
     first: list[str | Cell] = [
         f"{'★ ' if row.best else ''}{name or 'all runs'}"
         for name, row in zip(compared.group_names, summary.rows, strict=True)

@@ -45,14 +45,14 @@ const Charts = (() => {
   const paper = on => {
     document.documentElement.classList.toggle("paper", on);
     if (on && window.echarts) startAll();
-    redraw();
     resizeAll();
+    redraw();
   };
   addEventListener("beforeprint", () => paper(true));
   addEventListener("afterprint", () => paper(false));
   matchMedia("print").addEventListener("change", resizeAll);
   function resizeAll() {
-    for (const element of document.querySelectorAll(".canvas")) echarts.getInstanceByDom(element)?.resize();
+    for (const element of document.querySelectorAll(".canvas")) window.echarts?.getInstanceByDom(element)?.resize();
   }
 
   /* A plot with its tip and its dot. */

@@ -8,9 +8,9 @@ Charts.register("parallel", element => {
   const axes = [...keys.map(key => ({name: data.settings[key], of: run => run.settings[key]})),
     {name: data.measures[measure], of: run => run.measures[measure], measured: true}];
   const range = Charts.range(done.map(run => run.measures[measure]), measure);
-  const one = Charts.plot(make("div"), element.dataset.label, 440);
-  element.append(make("div", {class: "wide", tabindex: "0", role: "region", "aria-label": element.dataset.label},
-    make("div", {style: `min-width: ${80 * axes.length}px`}, one.canvas.parentElement)));
+  const wide = make("div", {style: `min-width: ${80 * axes.length}px`});
+  element.append(make("div", {class: "wide", tabindex: "0", role: "region", "aria-label": element.dataset.label}, wide));
+  const one = Charts.plot(wide, element.dataset.label, 440);
   const inside = value => Math.min(Math.max(value, range[0]), range[1]);
   const part = run => (inside(run.measures[measure]) - range[0]) / (range[1] - range[0] || 1);
   let brushing = false;

@@ -2,7 +2,7 @@
 /* A search: each trial in the order of its start, and the best so far. */
 Charts.register("search", element => {
   const {data} = Report, measure = data.ranked_by;
-  const done = data.runs.filter(run => Number.isFinite(run.measures[measure])).sort((one, other) => one.order - other.order);
+  const done = JSON.parse(document.getElementById("search-data").textContent).order.map(run => data.runs[run]);
   const range = Charts.range(done.map(run => run.measures[measure]), measure);
   const one = Charts.plot(element, element.dataset.label, 320);
   const inside = value => Math.min(Math.max(value, range[0]), range[1]);

@@ -3,7 +3,7 @@
 (() => {
   const {make} = Report;
   const COMPARISON = /^(.+?)\s*(<=|>=|!=|=|<|>)\s*(.+)$/;
-  const text = cell => (cell.querySelector("code") ?? cell.querySelector(".pick") ?? cell).textContent.trim();
+  const text = cell => (cell.querySelector("code") ?? cell.querySelector(".pick") ?? cell).textContent.trim().replaceAll("\u00a0", " ");
 
   function value(cell) {
     if (cell.dataset.order !== undefined) return Number(cell.dataset.order);

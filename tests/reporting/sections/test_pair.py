@@ -53,7 +53,10 @@ def test_the_section_counts_shows_and_names_what_differs(tmp_path: Path, idx_roo
     assert "90.00 % right" in text
     assert section.table is not None
     assert section.table.rows == [["optim.lr", "0.1", "0.2"]]
-    assert [picture.alt for picture in section.pictures] == ["Right in A, wrong in B", "Wrong in A, right in B"]
+    assert "<h3>Right in A, wrong in B: 1</h3>" in section.markup
+    assert "<h3>Wrong in A, right in B: 9</h3>" in section.markup
+    said = (TRUTH[50] + 1) % 10
+    assert f"<b>a {TRUTH[50]}</b><span>A {TRUTH[50]}, B {said}</span>" in section.markup
 
 
 def test_without_the_images_the_counts_stay_and_the_page_says_why(tmp_path: Path) -> None:
@@ -61,7 +64,7 @@ def test_without_the_images_the_counts_stay_and_the_page_says_why(tmp_path: Path
     first, second = (write_run(tmp_path / name, [0], data__root=nowhere) for name in "ab")
     section = pair_section(job(first), job(second), ["first", "second"])
     assert section is not None
-    assert not section.pictures
+    assert not section.markup
     assert section.notes == ["The digits that flipped are not shown: the official files are not in data.root."]
     assert "Their settings do not differ." in section.sentences
 

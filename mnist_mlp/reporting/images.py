@@ -1,4 +1,4 @@
-"""The test images behind predictions, for the sections that show digits."""
+"""The test images that the runs of a page were tested on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
     """The test images (n, 28, 28) with these labels, where one of the runs found them; UserError without any."""
     from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
 
-    results = [job.result for job in jobs if job.result is not None]
+    finished = [(job.result, job.settings) for job in jobs if job.result is not None]
+    places = dict.fromkeys((result.data["source"], str(given.get("data.root", ""))) for result, given in finished)
     reason = UserError("no run says where its digits are")
-    for root in dict.fromkeys(str(job.settings.get("data.root", "")) for job in jobs):
+    for source, root in places:
         try:
-            return read_test_images(results[0].data["source"], root, truth.astype(np.int64))
+            return read_test_images(source, root, truth.astype(np.int64))
         except UserError as error:
-            reason = UserError(
-                str(error).replace(str(Path(root)), "data.root")
-            )  # a page that is shared names no folder
+            # a page that is shared names no folder
+            reason = UserError(str(error).replace(str(Path(root)), "data.root"))
     raise reason

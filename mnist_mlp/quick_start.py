@@ -39,7 +39,8 @@ def quick_start() -> Iterator[None]:
     begin_block()  # an exception within an import of compiled code aborts the process
     try:
         _import_torchmetrics()
-        yield
+        with _without_rich():
+            yield
         gc.freeze()  # the next collection would otherwise scan all of it
         atexit.register(gc.unfreeze)  # triton complains at exit about frozen objects
     finally:
@@ -57,6 +58,20 @@ def spin_briefly() -> None:
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys() and "torch" not in sys.modules:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
+
+
+@contextmanager
+def _without_rich() -> Iterator[None]:
+    """Lightning would import Rich for bars and summaries that our trainer turns off."""
+    from lightning_utilities.core import imports
+
+    asked: Any = imports
+    is_met = asked.RequirementCache.__bool__
+    asked.RequirementCache.__bool__ = lambda self: not (self.requirement or "").startswith("rich") and is_met(self)
+    try:
+        yield
+    finally:
+        asked.RequirementCache.__bool__ = is_met
 
 
 def _import_torchmetrics() -> None:

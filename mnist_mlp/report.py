@@ -8,7 +8,7 @@ from mnist_mlp import __version__
 from mnist_mlp.analysis.collect import summarize
 from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.planning import planned
-from mnist_mlp.analysis.summary import write_summary
+from mnist_mlp.analysis.summary import write_tables
 from mnist_mlp.console import command
 from mnist_mlp.reporting.means import FOLDER as MEANS
 from mnist_mlp.reporting.means import write_means
@@ -28,19 +28,20 @@ def write_report(given: argparse.Namespace) -> None:
     """Write what was asked for: the page, and for one sweep its tables."""
     sweep = given.paths[0] if len(given.paths) == 1 else None
     target = given.output or (sweep or Path()) / "report.html"
-    if given.plan is not None:
-        print("\n".join(planned(summarize(find_runs(given.paths)), given.plan)))
-        return
+    jobs = find_runs(given.paths)
     if given.publish is not None:
-        print(*publish(find_runs(given.paths), given.publish), sep="\n")
+        print(*publish(jobs, given.publish), sep="\n")
         return
-    print(write_page(given.paths, target))
+    summary = summarize(jobs)
+    if given.plan is not None:
+        print("\n".join(planned(summary, given.plan)))
+        return
+    print(write_page(given.paths, target, jobs, summary))
     if sweep is not None and not is_run(sweep):
-        summary = write_summary(sweep)
-        print(sweep / "summary.csv", sweep / "summary.md", sep="\n")
-        if summary is not None and (digits := write_digits(sweep, summary)):
+        print(*write_tables(sweep, summary), sep="\n")
+        if digits := write_digits(sweep, summary):
             print(digits)
-        if summary is not None and write_means(sweep, summary):
+        if write_means(sweep, summary):
             print(sweep / MEANS)
 
 
@@ -50,7 +51,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
     made.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a sweep's folder, or run folders")
     made.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: report.html, in the folder if one is given, else here"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="of the page, or a folder for it; default: report.html in the one PATH, else here",
     )
     made.add_argument(
         "--plan",

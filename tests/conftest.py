@@ -90,7 +90,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def traced_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """trainer.compile=true makes one graph of torch operations of the step, but no C++, which takes many seconds."""
     import torch
 
@@ -100,6 +100,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return compile_by_torch(step, backend="aot_eager", **rest)
 
     monkeypatch.setattr("mnist_mlp.training.compile.torch.compile", traced)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
     yield
     torch.compiler.reset()
 

@@ -216,6 +216,7 @@ def sweep(root: str, work: Path) -> Callable[[Path], None]:
         *("model.hidden_units=[4]", "trainer.max_epochs=1", "trainer.figures=false", "trainer.threads=1"),
         *("seed=range(4)", "name=faults", "hydra/launcher=basic"),
     ]
+    make_folder = os.mkdir  # the user's, not the command's
     composed: dict[str, list[DictConfig]] = {}
     compose, learning = ConfigLoaderImpl.load_configuration, True
 
@@ -228,7 +229,8 @@ def sweep(root: str, work: Path) -> Callable[[Path], None]:
         return composed[key].pop(0) if composed.get(key) else compose(self, *arguments, **options)
 
     def run(folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            make_folder(folder)
         os.chdir(folder)
         sys.argv = ["train", *settings]
         GlobalHydra.instance().clear()

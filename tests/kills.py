@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,19 @@ CASES: dict[str, tuple[str, ...]] = {
     "everything": (
         *("model.dropout=0.2", "model.batch_norm=true", "augment.rotation=10", "augment.translate=2"),
         *("optim.schedule=one_cycle", "optim.name=adamw", "trainer.early_stopping=2", "trainer.test_curve=true"),
+        "trainer.figures=false",
     ),
     "defaults": (),
     "without validation": ("data.val_size=0", "optim.schedule=cosine", "trainer.figures=false"),
     "compiled": ("trainer.compile=true", "model.dropout=0.2", "trainer.figures=false"),
     "sweep": ("-m", "seed=0,1", "model.dropout=0.2", "trainer.figures=false", "hydra/launcher=basic"),
-    "parallel sweep": (
-        *("-m", "seed=0,1,2", "trainer.figures=false", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-    ),
+    "side by side": ("-m", "seed=0,1,2", "trainer.figures=false", "hydra.launcher.n_jobs=2"),
+    "joblib": ("-m", "seed=0,1,2", "trainer.figures=false", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
 }
-SHARES = {"everything": 6, "defaults": 5, "without validation": 4, "compiled": 1, "sweep": 3, "parallel sweep": 1}
-"""How often each is tried, out of twenty."""
+SHARES = {
+    "everything": 6, "defaults": 5, "without validation": 4, "compiled": 1, "sweep": 2, "side by side": 1, "joblib": 1,
+}  # fmt: skip
+"""How often each is tried, on average, out of twenty."""
 
 
 @dataclass
@@ -91,10 +94,11 @@ class Killed:
 
 def killed_at_random(command: Command, folder: Path, chance: random.Random, most: int = 5) -> Killed:
     """Kill the command at random moments, go on with it until it is done, and compare with the unbroken one."""
-    met = Killed()
+    met, begun = Killed(), []
     while len(met.signals) < most and (not met.signals or chance.random() < AGAIN):
         number, moment = chance.choice(SIGNALS), chance.uniform(0, command.seconds)
         running = command.start(folder)
+        begun.append(running.pid)
         if running.ended_after(moment):
             met.faults += _wrong_end(running, None, f"not killed, {moment:.2f} s")
             break
@@ -109,6 +113,9 @@ def killed_at_random(command: Command, folder: Path, chance: random.Random, most
         met.faults.append(f"the same command then ends with {code}\n{output[-2000:]}")
     elif different := differences(outcome(folder), command.unbroken):
         met.faults.append(f"another outcome: {', '.join(different)}")
+    for pid in begun:
+        with suppress(ProcessLookupError):  # workers whose parent was killed
+            os.killpg(pid, signal.SIGKILL)
     if not met.faults:
         shutil.rmtree(folder)
     return met
@@ -117,7 +124,8 @@ def killed_at_random(command: Command, folder: Path, chance: random.Random, most
 def _wrong_end(running: Fork, number: signal.Signals | None, how: str) -> list[str]:
     """What is wrong with how a command ended: another exit code than it should, or more than a line of complaint."""
     code, output = running.end(60)
-    allowed = {0} if number is None else {-signal.SIGKILL} if number == signal.SIGKILL else {0, 128 + number}
+    killed = number == signal.SIGKILL
+    allowed = {0} if number is None else {0, -number if killed else 128 + number}  # 0: it ended just then
     if code not in allowed or "Traceback" in output or "Exception ignored" in output:
         return [f"{how}: exit code {code}\n{output[-2000:]}"]
     return []
@@ -162,6 +170,9 @@ def main() -> int:
             met = killed_at_random(commands[name], work / f"{name}-{chains}", chance)
             total.setdefault(name, Counter()).update(met.signals)
             wrong += bool(met.faults)
+            print(
+                f"{name}, chain {chains}: {', '.join(met.signals) or 'it was quicker'}, {met.moves} moves", flush=True
+            )
             for fault in met.faults:
                 print(f"{name}, chain {chains} ({', '.join(met.signals)}): {fault}", flush=True)
     for name, signals in total.items():

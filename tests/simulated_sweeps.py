@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
+from scipy.stats import multivariate_normal
+
+from mnist_mlp.analysis.crossed import Variance
 
 Right = NDArray[np.bool_]
 """(settings, seeds, images)."""
@@ -26,6 +29,23 @@ class Population:
     def skill(self, accuracy: float) -> float:
         """What gives a setting this accuracy over all seeds and images."""
         return float(ndtri(accuracy)) * self._deviation
+
+    def variance(self, accuracies: list[float]) -> Variance:
+        """Where a difference of two settings of these accuracies comes from, exactly."""
+        total = self._deviation**2
+        skills = [float(ndtri(accuracy)) for accuracy in accuracies]
+
+        def together(first: int, second: int, shared: float) -> float:
+            """The covariance of right of two nets that share so much of the latent variance."""
+            covariance = shared / total
+            both = multivariate_normal([0, 0], [[1, covariance], [covariance, 1]])
+            return float(both.cdf([skills[first], skills[second]])) - accuracies[first] * accuracies[second]
+
+        across = 2 * together(0, 1, self.image**2)
+        seed = sum(together(n, n, self.seed**2) for n in (0, 1))
+        image = sum(together(n, n, self.image**2 + self.own_image**2) for n in (0, 1)) - across
+        everything = sum(accuracy * (1 - accuracy) for accuracy in accuracies) - across
+        return Variance(seed, image, everything - seed - image)
 
     @property
     def _deviation(self) -> float:

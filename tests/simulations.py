@@ -1,7 +1,8 @@
 """What the intervals, the correction and the plans of a comparison are worth, on made-up sweeps whose truth is known.
 
-`python tests/simulations.py` prints the tables of docs/statistics.md (1,000 sweeps a row, minutes of one core);
-tests/analysis/test_simulations.py runs the same functions on fewer images.
+`python tests/simulations.py` prints the tables of docs/statistics.md (about half an hour of one core; each row has a
+stream of random numbers of its own, so that `--only coverage` gives the same rows); tests/analysis/test_simulations.py
+runs the same functions on fewer images.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from simulated_sweeps import POPULATIONS, Population
 
-from mnist_mlp.analysis.crossed import Variance, crossed_difference
+from mnist_mlp.analysis.crossed import crossed_difference
 from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.analysis.multiplicity import SIGNIFICANCE, holm, pairs
 from mnist_mlp.analysis.power import power, resolvable
@@ -22,18 +23,21 @@ RESAMPLES = 400
 
 
 def coverage(
-    population: Population, seeds: int, images: int, sweeps: int, random: np.random.Generator, bootstrap: bool = False
+    population: Population, seeds: int, images: int, sweeps: int, random: np.random.Generator, resampled: int = 0
 ) -> dict[str, float]:
-    """How often each interval of a difference of 0.2 points holds the true one."""
+    """How often each interval of a difference of 0.2 points holds the true one.
+
+    resampled: of how many sweeps, the first ones, the bootstrap is tried too, which takes long.
+    """
     held: dict[str, list[bool]] = {"seeds": [], "images": [], "pigeonhole": []}
-    wanted = 0.002
-    for _ in range(sweeps):
+    wanted, own = 0.002, np.random.default_rng(seeds)
+    for sweep in range(sweeps):
         right, here, _ = population.draw(random, [ACCURACY, ACCURACY - wanted], seeds, images)
         found = crossed_difference(right[0], right[1])
         held["seeds"].append(_holds(found.seeds, float(here[0] - here[1])))
         held["images"].append(_holds(found.images, wanted))
-        if bootstrap:
-            low, high = pigeonhole(right[0].astype(np.int8) - right[1], random)
+        if sweep < resampled:
+            low, high = pigeonhole(right[0].astype(np.int8) - right[1], own)
             held["pigeonhole"].append(low <= wanted <= high)
     return {name: fmean(values) for name, values in held.items() if values}
 
@@ -76,7 +80,7 @@ def power_reached(
     found."""
     gap = 0.0
     for _ in range(3):  # nets of another accuracy have another spread
-        variance = true_variance(population, _apart(gap), images, random)
+        variance = population.variance(_apart(gap))
         gap = resolvable(variance, images, seeds, comparisons)
     found = 0
     for _ in range(sweeps):
@@ -84,14 +88,6 @@ def power_reached(
         p_value = crossed_difference(right[0], right[1]).images.p_value
         found += p_value is not None and p_value * comparisons < SIGNIFICANCE
     return gap, power(gap, variance, images, seeds, comparisons), found / sweeps
-
-
-def true_variance(
-    population: Population, accuracies: list[float], images: int, random: np.random.Generator
-) -> Variance:
-    """Where a difference of two settings comes from, estimated from so many seeds that it is all but exact."""
-    trials = [crossed_difference(*population.draw(random, accuracies, 100, images)[0]).variance for _ in range(20)]
-    return Variance(*(fmean(getattr(trial, part) for trial in trials) for part in ("seed", "image", "rest")))
 
 
 def _apart(gap: float) -> list[float]:
@@ -107,30 +103,40 @@ def _holds(interval: Interval, truth: float) -> bool:
     return interval.low is None or interval.high is None or interval.low <= truth <= interval.high
 
 
-def tables(sweeps: int, images: int, seed: int) -> Iterator[str]:
-    """All of it as Markdown, line by line."""
-    random = np.random.default_rng(seed)
+def coverage_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
+    """Single intervals."""
     yield from _row("single 95 % intervals: coverage", "seeds", "over seeds", "over seeds and images", "pigeonhole")
     for name, population in POPULATIONS.items():
         for seeds in (2, 3, 5, 10):
-            held = coverage(population, seeds, images, sweeps, random, bootstrap=True)
+            random = np.random.default_rng([seed, seeds])
+            held = coverage(population, seeds, images, sweeps, random, resampled=sweeps // 10)
             yield from _row(name, str(seeds), *_percent(held))
-    yield ""
+
+
+def claims_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
+    """False claims, of a tenth of the sweeps, since each has many nets."""
     columns = ("no correction", "Holm over settings - 1", "Holm over all pairs", "the same, best chosen on test")
     yield from _row("equal settings: sweeps that claim anything", "settings x seeds", *columns)
     for name, population in POPULATIONS.items():
         for settings, seeds in ((4, 5), (8, 3), (4, 10)):
-            claims = false_claims(population, settings, seeds, images, sweeps, random)
+            random = np.random.default_rng([seed + 2, settings, seeds])
+            claims = false_claims(population, settings, seeds, images, sweeps // 10, random)
             yield from _row(name, f"{settings} x {seeds}", *_percent(claims))
-    yield ""
-    random = np.random.default_rng(seed)
+
+
+def power_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
+    """Power, promised and reached."""
     columns = ("comparisons", "resolvable, points", "power promised", "power reached")
     yield from _row("power", "seeds", *columns)
     for name, population in POPULATIONS.items():
         for seeds, comparisons in ((3, 1), (5, 1), (5, 6), (10, 6)):
+            random = np.random.default_rng([seed + 1, seeds])
             gap, promised, reached = power_reached(population, seeds, images, comparisons, sweeps, random)
             figures = _percent({"promised": promised, "reached": reached})
             yield from _row(name, str(seeds), str(comparisons), f"{100 * gap:.2f}", *figures)
+
+
+TABLES = {"coverage": coverage_table, "claims": claims_table, "power": power_table}
 
 
 def _row(*cells: str) -> Iterator[str]:
@@ -146,12 +152,15 @@ def _percent(parts: Mapping[str, float]) -> list[str]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sweeps", type=int, default=1000, help="made-up sweeps behind each row (default: 1000)")
+    parser.add_argument("--sweeps", type=int, default=10_000, help="made-up sweeps behind each row (default: 10000)")
     parser.add_argument("--images", type=int, default=10_000, help="test images of each (default: 10000)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--only", choices=TABLES, action="append", help="this table alone")
     given = parser.parse_args()
-    for line in tables(given.sweeps, given.images, given.seed):
-        print(line, flush=True)
+    for name in given.only or TABLES:
+        for line in TABLES[name](given.sweeps, given.images, given.seed):
+            print(line, flush=True)
+        print()
 
 
 if __name__ == "__main__":

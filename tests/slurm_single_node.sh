@@ -100,13 +100,18 @@ sinfo --noheader --format=%t | grep -qx idle || {
     exit 1
 }
 
-# submitit asks sacct how its jobs are; accounting would take a database, so squeue answers in its place
+# submitit asks sacct how its jobs are; accounting would take a database, so squeue answers in its place. It knows states
+# that sacct has not, and that submitit would take for an end: of a job that is being signalled or requeued
 mkdir "$work/bin"
 cat > "$work/bin/sacct" <<'SACCT'
 #!/usr/bin/env bash
 echo "JobID|State|NodeList"
 while [ $# -gt 0 ]; do
-    if [ "$1" = -j ]; then squeue --array --states=all --noheader --format="%i|%T|%N" --jobs="$2"; shift; fi
+    if [ "$1" = -j ]; then
+        squeue --array --states=all --noheader --format="%i|%T|%N" --jobs="$2" |
+            sed -E 's/\|(SIGNALING|STAGE_OUT)\|/|RUNNING|/; s/\|(REQUEUE_FED|SPECIAL_EXIT|CONFIGURING)\|/|PENDING|/'
+        shift
+    fi
     shift
 done
 SACCT

@@ -20,7 +20,7 @@ import gc, json, sys
 from mnist_mlp.quick_start import quick_start
 with quick_start():
     import mnist_mlp.training.fit
-optional = ("torchvision", "scipy.signal", "mlxtend", "pandas", "sklearn", "matplotlib", "tensorboard")
+optional = ("torchvision", "scipy.signal", "mlxtend", "pandas", "sklearn", "matplotlib", "tensorboard", "rich")
 loaded = [name for name in optional if name in sys.modules]
 collects = gc.isenabled()
 """
@@ -49,9 +49,10 @@ def fresh(*parts: str) -> dict[str, Any]:
 def test_fit_imports_nothing_that_no_first_step_needs_and_measures_the_same() -> None:
     later = """
 from torchvision.datasets import MNIST
-import matplotlib.pyplot, scipy.signal
+import matplotlib.pyplot, rich.console, scipy.signal
 from lightning_utilities.core.imports import RequirementCache, package_available
-assert RequirementCache("torchvision") and package_available("scipy") and torchmetrics.package_available("scipy")
+assert RequirementCache("torchvision") and RequirementCache("rich")
+assert package_available("scipy") and torchmetrics.package_available("scipy")
 """
     lean = fresh(FIT, SAY, later)
     assert lean["loaded"] == []

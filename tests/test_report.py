@@ -15,7 +15,7 @@ def test_a_sweep_gets_its_page_and_its_summary(tmp_path: Path, capsys: pytest.Ca
     for seed in (0, 1):
         write_run(sweep / str(seed), range(seed), seed=seed, data__root=str(tmp_path))
     main([str(sweep)])
-    written = [sweep / name for name in ("report.html", "summary.csv", "summary.md", "means")]
+    written = [sweep / name for name in ("report.html", "summary.csv", "summary.md", "runs.csv", "means")]
     assert capsys.readouterr().out.splitlines() == [str(path) for path in written]
     assert all(path.stat().st_size for path in written)
 
@@ -31,10 +31,20 @@ def test_several_folders_get_a_page_here(
     assert sorted(path.name for path in runs[0].iterdir()) == ["metrics.csv", "predictions.npz", "result.json"]
 
 
+def test_an_output_that_is_a_folder_gets_the_page_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [write_run(tmp_path / name, data__root=str(tmp_path), trainer__max_epochs=n) for n, name in enumerate("ab")]
+    (tmp_path / "pages").mkdir()
+    main([*map(str, runs), "--output", str(tmp_path / "pages")])
+    assert capsys.readouterr().out == f"{tmp_path / 'pages' / 'report.html'}\n"
+    assert [path.name for path in (tmp_path / "pages").iterdir()] == ["report.html"]
+
+
 def test_one_run_gets_its_page_where_it_is_told_and_no_summary(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data__root=str(tmp_path))
     main([str(run), "--output", str(tmp_path / "new" / "page.html")])
-    assert "The run" in (tmp_path / "new" / "page.html").read_text()
+    assert "How to make it again" in (tmp_path / "new" / "page.html").read_text()
     assert not list(tmp_path.rglob("summary.*"))
 
 

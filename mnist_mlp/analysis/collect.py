@@ -2,18 +2,21 @@
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 from mnist_mlp.analysis.comparison import Comparison, Outcome, compare, correct, outcomes
 from mnist_mlp.analysis.jobs import Job, JobReader, find_jobs, load_job
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.settings import short_names, short_values, value_text
 
 __all__ = [
-    "EXCLUDED_KEYS", "VALUES", "Job", "JobReader", "Row", "Summary", "by_seed", "find_jobs", "load_job", "row_label",
-    "summarize", "told_apart_by", "varying_keys",
+    "EXCLUDED_KEYS", "VALUES", "Job", "JobReader", "Row", "Summary", "by_seed", "display_names", "find_jobs",
+    "load_job", "row_label", "summarize", "told_apart_by", "varying_keys",
 ]  # fmt: skip
 
 VALUES: dict[str, Callable[[RunResult], float | None]] = {
@@ -29,6 +32,8 @@ EXCLUDED_KEYS = re.compile(
     r"name|resume|data\.root|trainer\.(figures|progress|profiler|test_curve)|reference\.(?!id$).*"
 )
 """Settings that a comparison leaves out; of a published result it shows the name alone."""
+MOST_NOTES = 3
+"""Copies that are named."""
 
 
 @dataclass
@@ -80,6 +85,27 @@ class Summary:
         """Every run once, without copies."""
         return [job for row in self.rows for job in row.jobs]
 
+    @cached_property
+    def shown_values(self) -> dict[str, dict[str, str]]:
+        """For each of `keys`, how to show its values, by `value_text`: numbers with few digits."""
+        return {key: short_values(row.settings[key] for row in self.rows) for key in self.keys}
+
+    def shown_value(self, row: Row, key: str) -> str:
+        """A setting of a row as tables and labels show it."""
+        return self.shown_values[key][value_text(row.settings[key])]
+
+    @cached_property
+    def labels(self) -> dict[int, str]:
+        """For `row_label`, by the row's id."""
+        repeats = [str(row.settings.get("reference.id") or "") for row in self.rows]
+        if all(repeats) and len(set(repeats)) == len(repeats):
+            return {id(row): name for row, name in zip(self.rows, repeats, strict=True)}
+        named = told_apart_by(self)
+        return {
+            id(row): ", ".join(f"{name}={self.shown_value(row, key)}" for key, name in named.items())
+            for row in self.rows
+        }
+
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
     """Dotted keys whose values differ between jobs. The unresolved `auto` of a failed job differs from no value."""
@@ -103,7 +129,7 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     for job in jobs:
         alone = (str(job.folder),) if job.status == "unreadable" else ()
         groups.setdefault((*alone, *(value_text(job.settings.get(key)) for key in keys)), []).append(job)
-    notes = [note for members in groups.values() for note in _drop_copies(members)]
+    notes = _some([note for members in groups.values() for note in _drop_copies(members)])
     rows = [_row(keys, sorted(members, key=lambda job: job.seed)) for members in groups.values()]
     done = [row for row in rows if row.values["test_accuracy"]]
     ranked_by = "val_accuracy" if all(row.values["val_accuracy"] for row in done) else "test_accuracy"
@@ -116,16 +142,29 @@ def summarize(jobs: Sequence[Job]) -> Summary:
 
 def row_label(summary: Summary, row: Row) -> str:
     """A row by what varies, "key=value, ...", or by the published result it repeats if each row repeats another."""
-    repeats = [str(other.settings.get("reference.id") or "") for other in summary.rows]
-    if all(repeats) and len(set(repeats)) == len(repeats):
-        return str(row.settings["reference.id"])
-    return ", ".join(f"{name}={value_text(row.settings[key])}" for key, name in told_apart_by(summary).items())
+    return summary.labels[id(row)]
 
 
 def told_apart_by(summary: Summary) -> dict[str, str]:
     """Short names of the settings in which the rows differ, by key."""
-    values = {key: {value_text(row.settings[key]) for row in summary.rows} for key in summary.keys}
-    return short_names([key for key in summary.keys if len(values[key]) > 1])
+    return short_names([key for key in summary.keys if len(summary.shown_values[key]) > 1])
+
+
+def display_names(summary: Summary) -> dict[Path, str]:
+    """A name for each run, by its folder: what varies, and the seed; the folder's name where that says nothing.
+
+    The same wherever runs are named: on the page, on the terminal, in TensorBoard.
+    """
+    found: dict[Path, str] = {}
+    for row in summary.rows:
+        for job in row.jobs:
+            parts = [row_label(summary, row) if job.settings else "", f"seed={job.seed}" if summary.over_seeds else ""]
+            found[job.folder] = ", ".join(filter(None, parts)) if job.settings else ""
+    times = Counter(found.values())
+    return {
+        folder: f"{name} ({folder.name})" if name and times[name] > 1 else name or folder.name
+        for folder, name in found.items()
+    }
 
 
 def _row(keys: Sequence[str], jobs: list[Job]) -> Row:
@@ -171,8 +210,18 @@ def _drop_copies(jobs: list[Job]) -> Iterator[str]:
         yield f"{job.folder.name} has the settings and the seed of {first.folder.name}: one run, counted once{figures}."
 
 
+def _some(notes: Sequence[str]) -> list[str]:
+    """The first notes of a kind; of the others their number alone."""
+    more = len(notes) - MOST_NOTES
+    return (
+        list(notes)
+        if more < 1
+        else [*notes[:MOST_NOTES], f"So it is with {more} more, which runs.csv leaves out, too."]
+    )
+
+
 def _shared_seeds(row: Row) -> Iterator[str]:
-    seeds = [job.seed for job in row.jobs if job.result is not None]
-    for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+    times = Counter(job.seed for job in row.jobs if job.result is not None)
+    for seed in sorted(seed for seed, count in times.items() if count > 1):
         names = ", ".join(job.folder.name for job in row.jobs if job.seed == seed)
         yield f"Several runs have seed {seed} ({names}): the comparison takes their mean as one run."

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,10 @@ from numpy.typing import NDArray
 
 from mnist_mlp.analysis.crossed import Variance, crossed_difference
 from mnist_mlp.analysis.interval import Interval
+from mnist_mlp.analysis.labels import Labels, labels_of
 from mnist_mlp.analysis.multiplicity import SIGNIFICANCE, holm, pairs
 from mnist_mlp.analysis.power import resolvable
 from mnist_mlp.analysis.statistics import paired_difference
-from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import read_labels
 
 
 @dataclass(frozen=True)
@@ -119,33 +117,18 @@ def _rights(
     first: Mapping[int, Outcome], second: Mapping[int, Outcome], seeds: Sequence[int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
     """Right and wrong, (seeds, images) each; None where a run has no predictions, or of other images."""
-    rows: list[list[NDArray[np.bool_]]] = []
-    truths = set()
-    for outcomes in (first, second):
-        rows.append([])
-        for seed in seeds:
-            labels = _labels(outcomes[seed].folder)
-            if labels is None:
-                return None
-            truths.add(labels[0])
-            rows[-1].append(labels[1])
-    return (np.array(rows[0]), np.array(rows[1])) if len(truths) == 1 else None
-
-
-def _labels(folder: Path | None) -> tuple[bytes, NDArray[np.bool_]] | None:
-    if folder is None:
+    found = [[_labels(outcomes[seed].folder) for seed in seeds] for outcomes in (first, second)]
+    known = [[one for one in labels if one is not None] for labels in found]
+    truths = {truth for labels in known for truth, _ in labels}
+    if len(truths) != 1 or sum(map(len, known)) < 2 * len(seeds):
         return None
-    file = RunFolder(folder).predictions_file
-    try:
-        return _read(folder, file.stat().st_mtime_ns)
-    except OSError:
-        return None
+    given = np.frombuffer(truths.pop(), dtype=np.uint8)
+    one, other = (np.array([predicted for _, predicted in labels]) == given for labels in known)
+    return one, other
 
 
-@lru_cache(maxsize=4096)  # a sweep compares again after every job
-def _read(folder: Path, modified: int) -> tuple[bytes, NDArray[np.bool_]] | None:
-    labels = read_labels(RunFolder(folder))
-    return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), np.equal(*labels))
+def _labels(folder: Path | None) -> Labels | None:
+    return None if folder is None else labels_of(folder)
 
 
 def outcomes(runs: Sequence[tuple[int, float, Path]]) -> dict[int, Outcome]:

@@ -3,58 +3,60 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.analysis.collect import Row, Summary, row_label
+from mnist_mlp.analysis.labels import Labels, labels_of
 from mnist_mlp.runs.files import to_csv, write_text
-from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import read_labels
 
 NEARLY_ALL = 0.9
 """So many of the runs have to agree on another label before a given one is called doubtful."""
 FEWEST_RUNS = 3
+MOST_COLUMNS = 50
+"""Rows of the comparison that digits.csv has a column for."""
 
 
 @dataclass(frozen=True)
 class Votes:
     """What the runs of each row predicted for the same n test images, in file order.
 
-    truth: (n,) given labels; counts: (rows, n, 10) runs by predicted label; names: of the rows; left_out: runs without
-    predictions, or with those of other images.
+    truth: (n,) given labels; counts: (n, 10) runs by predicted label; wrong: (rows, n) runs of each row that are wrong,
+    of sizes (rows,); names: of the rows; left_out: runs without predictions, or with those of other images.
     """
 
     truth: NDArray[np.uint8]
     counts: NDArray[np.int64]
+    wrong: NDArray[np.int32]
+    sizes: NDArray[np.int32]
     names: list[str]
     left_out: int
 
     @property
     def runs(self) -> int:
-        return int(self.counts[:, 0].sum())
+        return int(self.sizes.sum())
 
     @property
     def missed(self) -> NDArray[np.int64]:
         """(n,) runs that are wrong."""
-        total = self.counts.sum(0)
-        return np.asarray(self.runs - total[np.arange(len(self.truth)), self.truth])
+        return np.asarray(self.wrong.sum(0))
 
     @property
     def missed_part(self) -> NDArray[np.float64]:
         """(rows, n) part of a row's runs that are wrong."""
-        right = self.counts[:, np.arange(len(self.truth)), self.truth]
-        return np.asarray(1 - right / self.counts[:, 0].sum(1, keepdims=True))
+        return np.asarray(self.wrong / self.sizes[:, None])
 
     @property
     def favourite(self) -> NDArray[np.int64]:
         """(n,) the label that most runs predict."""
-        return np.asarray(self.counts.sum(0).argmax(1))
+        return np.asarray(self.counts.argmax(1))
 
     @property
     def favoured(self) -> NDArray[np.int64]:
         """(n,) runs that predict it."""
-        return np.asarray(self.counts.sum(0).max(1))
+        return np.asarray(self.counts.max(1))
 
     @property
     def doubtful(self) -> NDArray[np.bool_]:
@@ -83,45 +85,45 @@ class Votes:
 def votes(summary: Summary) -> Votes | None:
     """Of all finished runs with predictions of the same images; None where there are fewer than three."""
     found = [(row, labels) for row in summary.rows for labels in _labels(row)]
-    if not found:
-        return None
-    truths = Counter(truth.tobytes() for _, (truth, _) in found)
-    most = truths.most_common(1)[0][0]
-    rows = [row for row in summary.rows if any(one is row and truth.tobytes() == most for one, (truth, _) in found)]
+    truths = Counter(truth for _, (truth, _) in found)
+    most, times = truths.most_common(1)[0] if truths else (b"", 0)
     truth = np.frombuffer(most, dtype=np.uint8)
-    if truths[most] < FEWEST_RUNS or truth.max() > 9:
+    if times < FEWEST_RUNS or truth.max() > 9:
         return None
-    counts = np.zeros((len(rows), len(truth), 10), dtype=np.int64)
-    for row, (own, predicted) in found:
-        if own.tobytes() == most:
-            place = next(n for n, one in enumerate(rows) if one is row)
-            counts[place, np.arange(len(truth)), predicted] += 1
-    names = [row_label(summary, row) for row in rows]
+    own = [(row, predicted) for row, (given, predicted) in found if given == most]
+    places = {name: place for place, name in enumerate(dict.fromkeys(id(row) for row, _ in own))}
+    counts = np.zeros((len(truth), 10), dtype=np.int64)
+    wrong, sizes = np.zeros((len(places), len(truth)), dtype=np.int32), np.zeros(len(places), dtype=np.int32)
+    for row, predicted in own:
+        counts[np.arange(len(truth)), predicted] += 1
+        wrong[places[id(row)]] += predicted != truth
+        sizes[places[id(row)]] += 1
+    names = [row_label(summary, row) for row in summary.rows if id(row) in places]
     finished = sum(job.result is not None for job in summary.jobs)
-    return Votes(truth, counts, names, finished - truths[most])
+    return Votes(truth, counts, wrong, sizes, names, finished - times)
 
 
 def write_digits(sweep: Path, summary: Summary) -> Path | None:
-    """Write digits.csv: a line for every test digit that a run misses; None where there is nothing to say."""
+    """Write digits.csv: a line for every test digit that a run misses; None where there is nothing to say.
+
+    It has a column for each row of the comparison, of the best MOST_COLUMNS where there are more.
+    """
     found = votes(summary)
     if found is None:
         return None
+    shown = found.names[:MOST_COLUMNS]
     header = ["index", "label", "runs", "missed", "favourite", "favoured", "doubtful"]
-    header += [f"missed: {name or 'all'}" for name in found.names]
-    missed, parts, favourite, favoured = found.missed, found.missed_part, found.favourite, found.favoured
-    doubtful = found.doubtful
-    rows = [
-        [
-            *(int(place), int(found.truth[place]), found.runs, int(missed[place]), int(favourite[place])),
-            *(int(favoured[place]), bool(doubtful[place]), *(round(float(part), 4) for part in parts[:, place])),
-        ]
-        for place in np.flatnonzero(missed)
-    ]
+    header += [f"missed: {name or 'all'}" for name in shown]
+    chosen = np.flatnonzero(found.missed)
+    whole: list[NDArray[Any]] = [chosen, found.truth[chosen], np.full(len(chosen), found.runs), found.missed[chosen]]
+    whole += [found.favourite[chosen], found.favoured[chosen], found.doubtful[chosen]]
+    parts = np.round(found.wrong[: len(shown), chosen] / found.sizes[: len(shown), None], 4)
+    columns = [column.tolist() for column in [*whole, *parts]]
     target = sweep / "digits.csv"
-    write_text(target, to_csv(header, rows))
+    write_text(target, to_csv(header, zip(*columns, strict=True)))
     return target
 
 
-def _labels(row: Row) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    read = [read_labels(RunFolder(job.folder)) for job in row.jobs if job.result is not None]
-    return [labels for labels in read if labels is not None and len(labels[0])]
+def _labels(row: Row) -> list[Labels]:
+    read = [labels_of(job.folder) for job in row.jobs if job.result is not None]
+    return [labels for labels in read if labels is not None]

@@ -10,6 +10,7 @@ it; and one run that went wrong weighs less.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -159,6 +160,13 @@ def grid(jobs: Sequence[Job], keys: tuple[str, str], column: str) -> Grid:
     means = {cell: statistics.fmean(statistics.fmean(cells[cell]) for cells in same.values()) for cell in most}
     at = dict(zip(others, next(iter(same)), strict=True)) if len(same) == 1 else {}
     return Grid(keys, rows, columns, [[means.get((row, column)) for column in columns] for row in rows], at)
+
+
+def is_full_grid(jobs: Sequence[Job], keys: Sequence[str], column: str) -> bool:
+    """Whether every combination of the levels was measured equally often."""
+    places = Counter(tuple(_text(job, key) for key in keys) for job, _ in measured(jobs, column))
+    combinations = math.prod(len({place[axis] for place in places}) for axis in range(len(keys)))
+    return len(places) == combinations and len(set(places.values())) <= 1
 
 
 def robust_range(accuracies: Sequence[float]) -> tuple[float, float] | None:

@@ -1,13 +1,14 @@
-"""The comparison as a table: summary.csv, summary.md, and aligned text for the console."""
+"""The comparison as a table: summary.csv and summary.md."""
 
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.analysis.collect import VALUES, JobReader, Row, Summary, summarize
+from mnist_mlp.analysis.collect import VALUES, Job, JobReader, Row, Summary, summarize
 from mnist_mlp.analysis.comparison import Comparison
 from mnist_mlp.analysis.interval import Interval
+from mnist_mlp.analysis.run_table import runs_csv
 from mnist_mlp.runs.files import to_csv, write_text
 from mnist_mlp.runs.settings import short_names, value_text
 
@@ -28,8 +29,8 @@ def write_summary(sweep: Path, reader: JobReader | None = None) -> Summary | Non
 
 
 def write_tables(sweep: Path, summary: Summary) -> list[Path]:
-    """Write summary.csv and summary.md, each atomically, into the sweep's folder; the files."""
-    texts = {"summary.csv": _csv(summary), "summary.md": as_markdown(summary)}
+    """Write summary.csv, summary.md and runs.csv, each atomically, into the sweep's folder; the files."""
+    texts = {"summary.csv": _csv(summary), "summary.md": as_markdown(summary), "runs.csv": runs_csv(summary, sweep)}
     for name, text in texts.items():
         write_text(sweep / name, text)
     return [sweep / name for name in texts]
@@ -44,7 +45,7 @@ def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
         header += [OVER_SEEDS, OVER_IMAGES, "verdict"]
     rows = []
     for row in summary.rows:
-        cells = ["*" if row.best else "", *(value_text(row.settings[key]) for key in summary.keys)]
+        cells = ["*" if row.best else "", *(summary.shown_value(row, key) for key in summary.keys)]
         cells += [str(len(row.values["test_accuracy"]))] if summary.over_seeds else []
         cells += [
             mean_and_deviation(row.values["val_accuracy"], 100, 2),
@@ -83,19 +84,8 @@ def as_markdown(summary: Summary) -> str:
     return f"{table}\n\n{reading_note(summary)}\n"
 
 
-def as_text(summary: Summary) -> str:
-    """The shown table, aligned for the console."""
-    header, rows = shown_cells(summary)
-    widths = [max(len(line[column]) for line in (header, *rows)) for column in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in (header, *rows)
-    ]
-    return "\n".join([*lines, reading_note(summary)])
-
-
-def reading_note(summary: Summary) -> str:
-    """How the rows were ranked, what the intervals mean, and what is odd about the runs."""
+def reading_note(summary: Summary, intervals: bool = True) -> str:
+    """How the rows were ranked, what the intervals mean where they are shown, and what is odd about the runs."""
     if summary.ranked_by == "val_accuracy":
         notes = ["* best by validation accuracy."]
     else:
@@ -104,22 +94,42 @@ def reading_note(summary: Summary) -> str:
             notes.append("So the best is chosen on what it is judged by, and its own figure is flattered by that.")
     if summary.over_seeds:
         notes.append("Over seeds: mean ± standard deviation.")
-        notes += _on_intervals(summary)
+        notes += _on_intervals(summary, intervals)
     return " ".join([*notes, *summary.notes])
 
 
-def _on_intervals(summary: Summary) -> list[str]:
+def how_chosen(summary: Summary, job: Job) -> str:
+    """How this run of the best row came to be the one that is shown, and why its figure is not that of the row."""
+    row = next((row for row in summary.rows if row.best), None)
+    if row is None or job.result is None or len(summary.jobs) < 2:
+        return ""
+    by, metric = {"val_accuracy": ("validation", "val"), "test_accuracy": ("test", "test")}[summary.ranked_by]
+    own, runs = job.result.metric(f"{metric}/accuracy"), len(row.values["test_accuracy"])
+    if runs < 2:
+        return f"Chosen by {by} accuracy, {100 * own:.2f} %, the highest of all settings."
+    return (
+        f"Chosen in two steps: the setting with the highest mean {by} accuracy, and of its {runs} runs the one with the"
+        f" highest, {100 * own:.2f} %. Its test accuracy, {100 * job.result.metric('test/accuracy'):.2f} %, is that of"
+        f" one run; the setting's is {mean_and_deviation(row.values['test_accuracy'])} %."
+    )
+
+
+def _on_intervals(summary: Summary, shown: bool) -> list[str]:
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
     if not compared:
         return []
     by_images = sum(one.images is not None for one in compared)
+    family = max(one.comparisons for one in compared)
+    if not shown:
+        chance = "seeds and test images" if by_images else "seeds"
+        corrected = f", corrected (Holm) for {family} comparisons" if family > 1 else ""
+        return [f"The verdict compares with the best, over {chance}{corrected}; summary.md has the intervals."]
     used = "the first" if not by_images else "the second" + (" where there is one" if by_images < len(compared) else "")
     notes = [
         "Differences to the best are in points of test accuracy, paired by seed, with single 95 % intervals:"
         f" '{OVER_SEEDS}' holds for other seeds on these very test images, '{OVER_IMAGES}' for other seeds and other"
         f" images like these. The verdict uses {used}."
     ]
-    family = max(one.comparisons for one in compared)
     if family > 1:
         notes.append(
             f"It is corrected (Holm) for {family} comparisons, all pairs, since any setting could have come out best;"

@@ -10,9 +10,10 @@ from typing import Any
 
 from mnist_mlp.analysis.collect import VALUES, Job, Row, Summary, by_seed, find_jobs, summarize
 from mnist_mlp.analysis.comparison import compare
+from mnist_mlp.analysis.console_table import as_text
 from mnist_mlp.analysis.multiplicity import SIGNIFICANCE
 from mnist_mlp.analysis.statistics import mcnemar
-from mnist_mlp.analysis.summary import as_text, reading_note, shown_cells
+from mnist_mlp.analysis.summary import reading_note, shown_cells
 from mnist_mlp.api import html
 from mnist_mlp.api.run import Run, load_run
 from mnist_mlp.errors import UserError

@@ -24,8 +24,8 @@ from mnist_mlp.cli.compose import VERSION_BASE, records, register_schema, to_con
 from mnist_mlp.cli.folders import job_folder
 from mnist_mlp.cli.grid import PACKAGE, GridComposer, GridSweeper, GridSweeperConf, nested_settings
 from mnist_mlp.cli.jobs import JobEnd, SweepJob, composed_job, run_job
+from mnist_mlp.cli.live import sweep_progress
 from mnist_mlp.cli.pool import WorkerPool
-from mnist_mlp.cli.progress import sweep_progress
 from mnist_mlp.cli.shares import Limits
 from mnist_mlp.cli.side_by_side import Planned, run_side_by_side
 from mnist_mlp.config import config_from_dict

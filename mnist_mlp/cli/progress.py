@@ -1,8 +1,6 @@
 """What a sweep says while it runs, and how long it may still take."""
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 
@@ -80,11 +78,6 @@ class PlainProgress:
 
     def close(self) -> None:
         """Nothing is left to be said."""
-
-
-def sweep_progress(sweep: Path, jobs: Sequence[str], began: float) -> SweepProgress:
-    """What suits the output. sweep: its folder; jobs: names of their folders; began: the time."""
-    return PlainProgress(len(jobs), began)
 
 
 def clock(seconds: float) -> str:

@@ -5,7 +5,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-PIXELS, CLASSES = 28 * 28, 10
+from mnist_mlp.models.sizes import CLASSES as CLASSES
+from mnist_mlp.models.sizes import PIXELS as PIXELS
+from mnist_mlp.models.sizes import layer_sizes as layer_sizes
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -17,16 +19,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }
-
-
-def layer_sizes(hidden_layers: int, hidden_units: Sequence[int]) -> list[int]:
-    """Sizes from input to output; one width serves every hidden layer."""
-    widths = list(hidden_units) * hidden_layers if len(hidden_units) == 1 else list(hidden_units)
-    if hidden_layers == 0:
-        widths = []
-    if len(widths) != hidden_layers:
-        raise ValueError(f"Expected 1 or {hidden_layers} hidden_units, but got {len(hidden_units)}")
-    return [PIXELS, *widths, CLASSES]
 
 
 class MLP(nn.Module):

@@ -1,4 +1,4 @@
-"""The figures of several runs: curves, effects, grids, costs. Arrays in, Figure out."""
+"""The figures of several runs: curves, effects, costs. Arrays in, Figure out."""
 
 import io
 import math
@@ -15,7 +15,6 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
-from numpy.typing import NDArray
 
 from mnist_mlp.plots.run import BLUE, GREEN, GREY, ORANGE, Figure, sized_figure
 from mnist_mlp.runs.curves import Curves, band
@@ -32,6 +31,8 @@ WIDTH = 10.9
 """Inches; a little less than the width of the page."""
 NOTHING_LEARNT = 20.0
 """Percent; accuracies below it are marked at the lower edge, so that they do not flatten the scale of the others."""
+WIDE = 30
+"""Numbers that span more than this factor are drawn on a logarithmic axis."""
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,16 @@ def _legend(figure: Figure, groups: Sequence[Group], chosen: Sequence[str | None
 
 @dataclass(frozen=True)
 class Spread:
-    """One level of a factor: its accuracies in percent."""
+    """One level of a factor: its accuracies in percent, and their mean where levels can be compared by it."""
 
     value: str
     amount: float | None
     accuracies: list[float]
+    mean: float | None = None
 
 
 def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str) -> Figure:
-    """A panel per factor, on one scale: runs as dots, with mean and standard deviation over all other factors."""
+    """A panel per factor, on one scale: runs as dots, with mean and deviation of each level."""
     columns = min(3, len(factors))
     rows = -(-len(factors) // columns)
     figure = sized_figure(WIDTH if columns > 1 else WIDTH * 0.6, 3.3 * rows + 0.2)
@@ -161,7 +163,11 @@ def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str)
     learnt = [number for number in everything if number >= NOTHING_LEARNT]
     floor = _floor(learnt) if learnt and len(learnt) < len(everything) else None
     for panel, (name, levels) in zip(panels, factors, strict=False):
-        _draw_effect(panel, levels, floor)
+        if len(levels) > MOST_TICKS and all(level.amount is not None for level in levels):
+            _draw_numbers(panel, levels, floor)
+        else:
+            _draw_effect(panel, levels, floor)
+        panel.grid(axis="y", alpha=0.3)
         panel.set(xlabel=_plain(name))
     for place, panel in enumerate(panels):
         panel.set_visible(place < len(factors))
@@ -176,6 +182,20 @@ def _floor(learnt: Sequence[float]) -> float:
     return min(learnt) - 0.12 * max(max(learnt) - min(learnt), 1.0)
 
 
+def _draw_numbers(axes: Axes, levels: Sequence[Spread], floor: float | None) -> None:
+    """A factor that hardly ever takes a value twice: its runs over a scale of numbers."""
+    amounts = np.array([level.amount for level in levels for _ in level.accuracies], dtype=float)
+    numbers = np.array([number for level in levels for number in level.accuracies])
+    lost = np.full(len(numbers), False) if floor is None else numbers < NOTHING_LEARNT
+    axes.plot(amounts[~lost], numbers[~lost], "o", color=BLUE, alpha=0.6, markersize=4.5, markeredgewidth=0)
+    axes.plot(
+        amounts[lost], np.full(lost.sum(), floor or 0.0), "v", color=ORANGE, markersize=8, clip_on=False, zorder=5
+    )
+    if amounts.min() > 0 and amounts.max() > WIDE * amounts.min():
+        axes.set_xscale("log")
+        _plain_ticks(axes.xaxis)
+
+
 def _draw_effect(axes: Axes, levels: Sequence[Spread], floor: float | None) -> None:
     positions = range(len(levels))
     means = []
@@ -185,12 +205,15 @@ def _draw_effect(axes: Axes, levels: Sequence[Spread], floor: float | None) -> N
         axes.plot(place - 0.12 + shift, shown, "o", color=BLUE, alpha=0.6, markersize=4.5, markeredgewidth=0)
         if len(shown) < len(level.accuracies):
             axes.plot([place], [floor or 0.0], "v", color=ORANGE, markersize=8, clip_on=False, zorder=5)
-        mean = float(shown.mean()) if len(shown) else math.nan
-        means.append(mean)
+        if level.mean is None:
+            continue
+        means.append((place + 0.14, level.mean))
         deviation = float(shown.std(ddof=1)) if len(shown) > 1 else 0.0
-        axes.errorbar(place + 0.14, mean, deviation, color="#222", marker="D", markersize=5, capsize=4, linewidth=1.3)
-    if all(level.amount is not None for level in levels):
-        axes.plot([place + 0.14 for place in positions], means, color=GREY, linewidth=1, zorder=0)
+        axes.errorbar(
+            place + 0.14, level.mean, deviation, color="#222", marker="D", markersize=5, capsize=4, linewidth=1.3
+        )
+    if means and all(level.amount is not None for level in levels):
+        axes.plot(*zip(*means, strict=True), color=GREY, linewidth=1, zorder=0)
     names = [_short(level.value, 14) for level in levels]
     step = -(-len(names) // MOST_TICKS)
     crowded = sum(map(len, names)) > 30 or len(names) > 7
@@ -198,39 +221,6 @@ def _draw_effect(axes: Axes, levels: Sequence[Spread], floor: float | None) -> N
         list(positions)[::step], names[::step], rotation=40 if crowded else 0, ha="right" if crowded else "center"
     )
     axes.set_xlim(-0.5, len(levels) - 0.5)
-    axes.grid(axis="y", alpha=0.3)
-
-
-def heat_map(
-    cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], labels: tuple[str, str, str], digits: int
-) -> Figure:
-    """A table of numbers, coloured; NaN is left blank. cells: (rows, columns); labels: rows, columns, numbers."""
-    height = 1.3 + (0.42 if len(rows) <= 12 else 0.32) * len(rows)
-    widest = max(len(_short(name)) for name in rows)
-    figure = sized_figure(min(WIDTH, 2.6 + 0.085 * widest + 0.72 * len(columns)), height)
-    axes = figure.subplots()
-    known = cells[np.isfinite(cells)] if np.isfinite(cells).any() else np.zeros(1)
-    learnt = known[known >= (NOTHING_LEARNT if known.max() > 1 else NOTHING_LEARNT / 100)]
-    low = float((learnt if len(learnt) else known).min())
-    high = max(float(known.max()), low + 10.0**-digits)
-    image = axes.imshow(cells, cmap="Blues", vmin=low - 0.15 * (high - low), vmax=high, aspect="auto")
-    for (row, column), value in np.ndenumerate(cells):
-        if math.isfinite(value):
-            dark = value > low + 0.55 * (high - low)
-            text = f"{value:.{digits}f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8.5, color="white" if dark else "#222")
-    crowded = sum(map(len, columns)) > 12 * len(columns)
-    axes.set_xticks(
-        range(len(columns)),
-        [_plain(name) for name in columns],
-        rotation=30 if crowded else 0,
-        ha="right" if crowded else "center",
-    )
-    axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
-    axes.set(ylabel=_plain(labels[0]), xlabel=_plain(labels[1]))
-    axes.tick_params(length=0)
-    figure.colorbar(image, ax=axes, shrink=0.95, pad=0.015).set_label(_plain(labels[2]))
-    return figure
 
 
 def costs(groups: Sequence[Group], quantity: str) -> Figure:

@@ -1,9 +1,11 @@
-"""The elements of a page: sections of sentences, tables and pictures. The template decides how they look."""
+"""The elements of a page: sections of sentences, tables, pictures and markup. The template decides how they look."""
 
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from markupsafe import Markup
 
 
 @dataclass(frozen=True)
@@ -22,23 +24,83 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A cell of a table that is more than its text.
+
+    full: shown on hover; link: an address relative to the page; code: a command to copy; order: what the column is
+    sorted by, where that is not the text; heat: 0 to 1, how deep the cell is coloured.
+    """
+
+    text: str
+    full: str = ""
+    link: str = ""
+    code: bool = False
+    order: float | None = None
+    heat: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class Table:
-    """Rows of text. marks: "best", "bad" or "" for each row; numeric: the columns to align right."""
+    """Rows of cells.
+
+    marks: "best", "bad" or "" for each row; numeric: the columns to align right; hints: full names of the columns;
+    runs: the ids of the runs behind each row, which light up with it; tools: to be sorted, filtered and copied; hidden:
+    columns that are shown when asked for.
+    """
 
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Cell]]
     marks: Sequence[str] = ()
     numeric: frozenset[int] = frozenset()
+    hints: Sequence[str] = ()
+    runs: Sequence[Sequence[int]] = ()
+    tools: bool = False
+    hidden: frozenset[int] = frozenset()
+    caption: str = ""
+    prose: bool = False
+    """Cells are sentences: in a narrow window they stand below one another."""
 
     @property
-    def marked_rows(self) -> list[tuple[str, Sequence[str]]]:
-        marks = self.marks or [""] * len(self.rows)
-        return list(zip(marks, self.rows, strict=True))
+    def kinds(self) -> list[str]:
+        """Of each column: number, code (a command), path (a link), told (a setting, as in the row's name), or none."""
+        return [self._kind(place) for place in range(len(self.header))]
+
+    def _kind(self, place: int) -> str:
+        cells = [row[place] for row in self.rows]
+        if any(isinstance(cell, Cell) and cell.code for cell in cells):
+            return "code"
+        if any(isinstance(cell, Cell) and cell.link for cell in cells):
+            return "path"
+        if place in self.numeric:
+            return "number"
+        return "told" if self.hints and self.hints[place] else ""
+
+    @property
+    def lines(self) -> list[tuple[str, Sequence[int], list[Cell]]]:
+        """Mark, runs and cells of each row."""
+        marks, runs = self.marks or [""] * len(self.rows), self.runs or [()] * len(self.rows)
+        cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
+        return list(zip(marks, runs, cells, strict=True))
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart that the script `kind` draws from the page's data. fallback: what is shown where scripts are off."""
+
+    kind: str
+    label: str
+    fallback: Picture | None = None
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what follows it, in this order: sentences, table, preformatted text, pictures, notes."""
+    """A heading and what follows it, in this order: sentences, markup, chart, table, text, pictures, notes."""
 
     title: str
     sentences: Sequence[str] = ()
@@ -48,3 +110,11 @@ class Section:
     notes: Sequence[str] = ()
     folded: dict[str, Table] = field(default_factory=dict)
     """Tables that open with a click, by their captions."""
+    chart: Chart | None = None
+    markup: Markup = Markup("")
+    """HTML of our own making; text of a run folder in it has to be escaped (`Markup.format` does)."""
+    styles: Sequence[str] = ()
+    scripts: Sequence[str] = ()
+    """Files of templates/ that the page needs for this section, each included once."""
+    libraries: Sequence[str] = ()
+    """Names of files of templates/vendor/, likewise."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mnist_mlp.analysis.collect import Row, Summary, row_label
+from mnist_mlp.runs.board import tag_of
 from mnist_mlp.runs.curves import Curves, read_curves
 from mnist_mlp.runs.files import read_json, write_json
 from mnist_mlp.runs.folder import RunFolder
@@ -24,10 +25,7 @@ def write_means(sweep: Path, summary: Summary) -> list[Path]:
     """Write the runs of groups with two seeds or more; what is there already, of the same curves, is left as it is."""
     target = sweep / FOLDER
     written = []
-    named: dict[str, Row] = {}
-    for row in summary.rows if summary.over_seeds else ():
-        name = _folder_name(row_label(summary, row))
-        named[name if name not in named else f"{name}_{len(named)}"] = row
+    named = folder_names(summary)
     for old in target.iterdir() if target.is_dir() else ():
         if old.name not in named:
             _clear(old)
@@ -37,9 +35,18 @@ def write_means(sweep: Path, summary: Summary) -> list[Path]:
         if len(curves) < 2:
             _clear(target / name)
             continue
-        _write(target / name, {tag: list(band_of(curves, tag)) for tag in _tags(curves)}, len(curves))
+        _write(target / name, {tag_of(one): list(band_of(curves, one)) for one in _columns(curves)}, len(curves))
         written.append(target / name)
     return written
+
+
+def folder_names(summary: Summary) -> dict[str, Row]:
+    """The groups by the names of their folders; none where nothing is grouped over seeds."""
+    named: dict[str, Row] = {}
+    for row in summary.rows if summary.over_seeds else ():
+        name = _folder_name(row_label(summary, row))
+        named[name if name not in named else f"{name}_{len(named)}"] = row
+    return named
 
 
 def _clear(folder: Path) -> None:
@@ -60,8 +67,8 @@ def band_of(curves: Sequence[Curves], tag: str) -> Iterator[tuple[float, float |
         yield (statistics.fmean(numbers) if numbers else math.nan, spread)
 
 
-def _tags(curves: Sequence[Curves]) -> list[str]:
-    return list(dict.fromkeys(tag for one in curves for tag in one if "/" in tag or tag == "lr"))
+def _columns(curves: Sequence[Curves]) -> list[str]:
+    return list(dict.fromkeys(name for one in curves for name in one if "/" in name or name == "lr"))
 
 
 def _folder_name(label: str) -> str:
@@ -94,8 +101,9 @@ def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
 
 def _charts(bands: Mapping[str, Band]) -> dict[str, list[object]]:
     """Of TensorBoard's custom scalars, one for each metric: the mean as a line, the deviation as a band."""
-    return {tag: ["Margin", [tag, *_edges(tag)]] for tag in bands if tag != "lr"}
+    return {tag: ["Margin", [tag, *_edges(tag)]] for tag in bands if tag != tag_of("lr")}
 
 
 def _edges(tag: str) -> tuple[str, str]:
-    return f"{tag} mean - std", f"{tag} mean + std"
+    """In a group behind those of the curves, since TensorBoard shows each as a chart of its own, too."""
+    return f"variation/{tag} mean - std", f"variation/{tag} mean + std"

@@ -22,10 +22,11 @@ from mnist_mlp.runs.schema import check_failure, check_result, check_run
 from mnist_mlp.runs.settings import changes
 
 FIGURES = (
-    "confusion_matrix", "confusion_matrix_normalized", "f1_per_class", "calibration", "first_layer",
-    "mistakes", "right",
+    "learning_curves", "confusion_matrix", "f1_per_class", "calibration", "first_layer", "mistakes", "right",
 )  # fmt: skip
 """Names of the figures of a run."""
+EARLIER_FIGURES = ("confusion_matrix_normalized",)
+"""Names of figures that earlier versions drew."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 
 
@@ -96,6 +97,11 @@ class RunFolder:
     @property
     def report_file(self) -> Path:
         return self.path / "classification_report.txt"
+
+    @property
+    def page_file(self) -> Path:
+        """The page of this run alone."""
+        return self.path / "report.html"
 
     def run(self) -> JSON | None:
         """The content of run.json; None where no run has started here. UnreadableFileError where it is not a run's."""
@@ -239,8 +245,9 @@ class RunFolder:
         """The files of a run, but for run.json and result.json, whether they exist or not."""
         yield from self._checkpoint_files()
         yield from self.event_files()
-        yield from (self.figures / f"{name}.png" for name in FIGURES)
-        yield from (self.metrics_file, self.predictions_file, self.report_file, self.failure_file, self.error_log)
+        yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
+        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file)
+        yield from (self.failure_file, self.error_log)
         yield from (path for kind in ("fit", "test") for path in self.path.glob(f"{kind}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
         for folder in (self.path, self.checkpoints, self.figures):

@@ -102,6 +102,15 @@ class FolderLock:
             os.close(descriptor)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process that lives has the lock of this folder, by what it wrote there; the lock is not touched."""
+    try:
+        content = json.loads((folder / LOCK_FILE).read_bytes()[:4096])
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and _lives(content)
+
+
 def _flock(descriptor: int) -> bool | None:
     """Whether the lock was free, and now is ours; None where the file system has no such locks."""
     if fcntl is None:

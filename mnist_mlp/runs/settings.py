@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.runs.files import JSON
+
+SHORT = 6
+"""A number of so few characters is shown as it was given, 1.0 and not 1."""
 
 
 def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
@@ -84,3 +88,16 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 def value_text(value: Any) -> str:
     """A setting as people read it."""
     return "-".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
+
+
+def short_values(values: Iterable[Any]) -> dict[str, str]:
+    """By `value_text`, the values of one setting with as few significant digits, three at least, as tell them apart."""
+    shown = {value_text(value): value for value in values}
+    numbers = {text: value for text, value in shown.items() if isinstance(value, float)}
+    found = {text: text for text in shown}
+    for digits in range(3, 17):
+        rounded = {text: f"{value:.{digits}g}" for text, value in numbers.items()}
+        times = Counter(rounded.values())
+        long = [text for text in numbers if found[text] == text and len(text) > SHORT]
+        found |= {text: rounded[text] for text in long if times[rounded[text]] == 1}
+    return found

@@ -4,20 +4,28 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
+from mnist_mlp.terminal import linked, shown_path
 
 
 def closing_table(result: RunResult, folder: Path) -> str:
-    """The test of the chosen checkpoint, the times, and where the files are."""
+    """The test of the chosen checkpoint, the digit that it finds hardest, the times, and where the files are."""
     metrics, timing, data = result.metrics, result.timing, result.data
     compiling = f"; {timing['compile_seconds']:.1f} s to compile" if timing.get("compile_seconds") else ""
     rows = [
-        ("test accuracy", percent(metrics["test/accuracy"])),
-        ("test macro F1", decimal(metrics["test/f1_macro"])),
-        ("test loss", decimal(metrics["test/loss"])),
-        ("tested", f"{data['test']:,} images ({data['source']}), checkpoint of epoch {result.best_epoch}"),
+        (
+            "test accuracy",
+            f"{percent(metrics['test/accuracy'])}, macro F1 {decimal(metrics['test/f1_macro'])}, "
+            f"loss {decimal(metrics['test/loss'])}",
+        ),
+        ("worst digit", worst_digit(result)),
+        (
+            "tested",
+            f"{data['test']:,} images ({data['source']}), checkpoint of epoch {result.best_epoch} of {result.epochs}",
+        ),
         ("fit time", f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s to train an epoch{compiling}"),
-        ("run folder", str(folder)),
+        ("run folder", shown_path(folder)),
     ]
     lines = [f"  {name:<14} {value}" for name, value in rows]
     if result.status == "diverged":
@@ -25,13 +33,30 @@ def closing_table(result: RunResult, folder: Path) -> str:
     return "\n".join(lines)
 
 
+def worst_digit(result: RunResult) -> str:
+    """The digit with the lowest F1 on test, and with which other it is confused most often, in whichever direction."""
+    f1, matrix = [value or 0.0 for value in result.per_class["f1"]], result.confusion_matrix
+    digit = min(range(len(f1)), key=lambda one: f1[one])
+    others = [other for other in range(len(f1)) if other != digit]
+    missed = max(others, key=lambda other: matrix[digit][other])
+    mistaken = max(others, key=lambda other: matrix[other][digit])
+    said = f"{digit}, F1 {f1[digit]:.3f}"
+    if matrix[digit][missed]:
+        return f"{said}, most often taken for {missed}"
+    return f"{said}, for which {mistaken} is taken most often" if matrix[mistaken][digit] else "none, all are right"
+
+
 def next_steps(folder: Path, python: str) -> str:
-    """What can be done with a finished run, as commands to paste. python: how to call the interpreter."""
-    run = shlex.quote(str(folder))
+    """What can be done with a finished run: its page, its curves, and a page to draw on, in three lines.
+
+    python: how to call the interpreter. The page is linked where it is there, else the command makes it.
+    """
+    run = shlex.quote(shown_path(folder))
+    page = RunFolder(folder).page_file
     rows = [
+        ("page", linked(page) if page.is_file() else f"{python} -m mnist_mlp.report {run}"),
+        ("TensorBoard", f"{python} -m mnist_mlp.tensorboard {run}"),
         ("draw digits", f"{python} -m mnist_mlp.export {run} --format html"),
-        ("see the run", f"{python} -m mnist_mlp.report {run}"),
-        ("see curves", f"{python} -m tensorboard.main --logdir {run}"),
     ]
     return "\n".join(f"  {name:<14} {command}" for name, command in rows)
 

@@ -2,8 +2,8 @@
 
 import math
 import os
-import sys
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +12,17 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.interruption import begin_block, end_block
+from mnist_mlp.runs.board import tag_of
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.metrics import to_float
+from mnist_mlp.training.progress import RunProgress
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-BAR_SECONDS = 0.2
-CLEAR = "\x1b[2K"
-"""Erases the line on a terminal."""
-CURVES = {
-    "training against validation": {
-        "accuracy": ["Multiline", ["train/accuracy", "val/accuracy", "test/accuracy"]],
-        "loss": ["Multiline", ["train/loss", "val/loss", "test/loss"]],
-    }
-}
-"""TensorBoard's custom-scalars layout."""
+CURVES = ("accuracy", "loss")
 DRAWN = frozenset(4**power for power in range(16))
 """Epochs after which the validation confusion matrix is drawn."""
 
@@ -51,10 +44,10 @@ class TestSetMonitor(pl.Callback):
 
 
 class EpochLog(pl.Callback):
-    """One row per epoch: metrics.csv, TensorBoard scalars (step = epoch, from 1) and, if asked for, a printed line.
+    """One row per epoch: in metrics.csv and, as `RunProgress` has it, printed.
 
-    sweep_place names a job of a sweep: it shows a bar on a terminal, and no lines. `epoch_seconds` is the training part
-    of an epoch, `elapsed_seconds` all of fit so far, interruptions not counted; both without compiling.
+    `epoch_seconds` is the training part of an epoch, `elapsed_seconds` all of fit so far, interruptions not counted;
+    both without compiling.
     """
 
     def __init__(
@@ -65,12 +58,11 @@ class EpochLog(pl.Callback):
         monitor: TestSetMonitor | None = None,
     ) -> None:
         self.rows: list[dict[str, float]] = []
-        self._folder, self._sweep_place, self._monitor = folder, sweep_place, monitor
-        self._lines = progress and sweep_place is None
-        self._bar = progress and sys.stdout.isatty()
+        self._folder, self._monitor = folder, monitor
+        self._progress = RunProgress(progress, sweep_place)
         self._images = 0
         self._earlier = self._train_seconds = self._compile_seconds = 0.0
-        self._fit_start = self._epoch_start = self._bar_time = 0.0
+        self._fit_start = self._epoch_start = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -83,14 +75,14 @@ class EpochLog(pl.Callback):
         self._fit_start = time.perf_counter()
         assert trainer.train_dataloader is not None
         self._images = trainer.train_dataloader.images
-        if self._lines and trainer.is_global_zero:
-            val = f"{'val loss':>10} {'val acc':>9}" if trainer.num_val_batches else ""
-            print(f"{'epoch':>9} {'train loss':>11} {'train acc':>10} {val} {'lr':>9} {'time':>8}", flush=True)
+        if trainer.is_global_zero:
+            self._progress.ends_early = bool(trainer.early_stopping_callbacks)
+            self._progress.begin(bool(trainer.num_val_batches))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
-        if self._lines and _compile_seconds(pl_module) == 0:
-            print("compiling the step ...", end="", flush=True)
+        if _compile_seconds(pl_module) == 0:
+            self._progress.compiling()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -101,14 +93,12 @@ class EpochLog(pl.Callback):
             self._compile_seconds += compiling
             self._epoch_start += compiling
             self._fit_start += compiling
-            if self._lines:
-                print(f" {compiling:.1f} s; kept for later runs", flush=True)
+            self._progress.compiled(compiling)
         if trainer.is_last_batch:
             self._train_seconds = now - self._epoch_start
-        if self._bar and trainer.is_global_zero and now - self._bar_time > BAR_SECONDS:
-            self._bar_time = now
-            part = f"{self._epoch(trainer)} {100 * (batch_idx + 1) / trainer.num_training_batches:5.0f} %"
-            print(f"\r{CLEAR}{self._sweep_place or ''}{part}", end="", flush=True)
+        if trainer.is_global_zero:
+            part = (batch_idx + 1) / trainer.num_training_batches
+            self._progress.within(trainer.current_epoch + 1, trainer.max_epochs or 0, part, now - self._epoch_start)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.perf_counter()
@@ -134,26 +124,15 @@ class EpochLog(pl.Callback):
         if not trainer.is_global_zero:
             return
         write_text(self._folder.metrics_file, to_csv(list(self.rows[0]), [list(one.values()) for one in self.rows]))
-        if self._lines:
-            self._print(trainer, row, now - self._epoch_start)
-
-    def _epoch(self, trainer: pl.Trainer) -> str:
-        return f"{trainer.current_epoch + 1:>4}/{trainer.max_epochs:<4}"
-
-    def _print(self, trainer: pl.Trainer, row: dict[str, float], seconds: float) -> None:
-        val = f"{row['val/loss']:10.4f} {100 * row['val/accuracy']:7.2f} %" if "val/loss" in row else ""
-        start = f"\r{CLEAR}" if self._bar else ""
-        print(
-            f"{start}{self._epoch(trainer)} {row['train/loss']:11.4f} {100 * row['train/accuracy']:8.2f} % {val} "
-            f"{row['lr']:9.3g} {seconds:6.1f} s",
-            flush=True,
-        )
+        # as the checkpoint is chosen: of equal ones the first
+        best = "val/accuracy" in row and all(one["val/accuracy"] < row["val/accuracy"] for one in self.rows[:-1])
+        self._progress.epoch(row, trainer.max_epochs or 0, best, now - self._epoch_start)
 
 
 class TensorBoardLog(pl.Callback):
     """Scalars of every epoch (step = epoch, from 1) and, with figures, some epochs' validation confusion matrix.
 
-    It is drawn after epochs 1, 4, 16, 64, ..., since each drawing takes about a fifth of a second.
+    It is drawn after epochs 1, 4, 16, 64, ...: where the matrix changes, and not for each of a thousand epochs.
     """
 
     def __init__(self, folder: RunFolder, log: EpochLog, figures: bool) -> None:
@@ -169,7 +148,7 @@ class TensorBoardLog(pl.Callback):
 
         writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge)
         if not self._earlier:
-            writer.add_custom_scalars(CURVES)
+            writer.add_custom_scalars(layout(self._log.rows[-1]))
         return writer
 
     def state_dict(self) -> dict[str, Any]:
@@ -202,15 +181,16 @@ class TensorBoardLog(pl.Callback):
         epoch = int(row["epoch"])
         for name, value in row.items():
             if name not in ("epoch", "step", "elapsed_seconds"):
-                self.writer.add_scalar(name, value, epoch)
+                self.writer.add_scalar(tag_of(name), value, epoch)
         for digit, f1 in enumerate(val["f1"] if val else ()):
             self.writer.add_scalar(f"val_f1_per_class/{digit}", f1.item(), epoch)
         if val and self._figures and epoch in DRAWN:
-            from mnist_mlp.plots import run as plots  # deferred: training can start without matplotlib
+            from mnist_mlp.plots.run import confusion  # deferred: training can start without matplotlib
+            from mnist_mlp.training.artifacts import add_figure
 
             title = f"Validation after epoch {epoch}, accuracy {100 * row['val/accuracy']:.2f} %"
-            image = plots.pixels(plots.confusion(val["confusion_matrix"].numpy(), title))
-            self.writer.add_image("val/confusion_matrix", image, epoch, dataformats="HWC")
+            figure = confusion(val["confusion_matrix"].numpy(), title)
+            add_figure(self.writer, "val/confusion_matrix", figure, epoch)
         self.writer.flush()
         for path in self._folder.event_files():
             if path.name not in self._earlier:
@@ -220,6 +200,19 @@ class TensorBoardLog(pl.Callback):
     def close(self) -> None:
         """Flush and close the event file."""
         self.writer.close()
+
+
+def layout(row: Mapping[str, float]) -> dict[str, dict[str, list[Any]]]:
+    """TensorBoard's custom-scalars charts for these columns of metrics.csv.
+
+    A run has one colour there, and the columns of a chart differ by their marks alone. So validation has charts of its
+    own, in which colours tell runs apart, before those that show it beside training.
+    """
+    validation: dict[str, list[Any]] = {name: ["Multiline", [f"val/{name}"]] for name in CURVES if f"val/{name}" in row}
+    splits = [split for split in ("train", "val", "test") if f"{split}/loss" in row]
+    beside: dict[str, list[Any]] = {name: ["Multiline", [f"{split}/{name}" for split in splits]] for name in CURVES}
+    title = "training against validation" if validation else "training"
+    return {**({"validation": validation} if validation else {}), title: beside}
 
 
 class StopOnDivergence(pl.Callback):

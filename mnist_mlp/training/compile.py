@@ -1,26 +1,23 @@
 """A step compiled by torch.compile as one graph: forward, loss, backward and update."""
 
+import hashlib
 import itertools
 import os
-import secrets
 import shutil
 import sys
 import time
 import warnings
-from contextlib import suppress
 
 import torch
 from torch import Tensor
 
-from mnist_mlp.cache import cache_folder
 from mnist_mlp.errors import UserError
 from mnist_mlp.training import torch_adapter
+from mnist_mlp.training.compile_cache import forget_compiled_code, keep_compiled_code, one_compiles
 from mnist_mlp.training.step import Step, TrainingStep
 
 CXX = ("clang++",) if sys.platform == "darwin" else ("g++",)
 """The C++ compiler that torch uses where $CXX names none."""
-COMPILED_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
-"""Environment variable for the folder in which torch keeps compiled code."""
 _runs = itertools.count()
 
 
@@ -33,13 +30,13 @@ class CompiledStep:
     """
 
     def __init__(self, step: TrainingStep) -> None:
-        self._step: Step = step
+        self._step = step
         self._batch_size, self.seconds = 0, 0.0
         if not torch_adapter.can_compile_backward():
             warnings.warn(f"torch {torch.__version__} cannot compile a whole step: it runs eagerly", stacklevel=2)
             self._compiled: Step = step
             return
-        _keep_compiled_code()
+        keep_compiled_code()
         if next(_runs) % torch_adapter.MOST_SHAPES == 0:
             torch_adapter.forget_compiled(TrainingStep.__call__)
         self._compiled = torch.compile(step.__call__, fullgraph=True, dynamic=False, options={"fallback_random": True})
@@ -57,49 +54,36 @@ class CompiledStep:
 
     def _compile_and_run(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """What was kept from earlier runs may be damaged: where compiling fails it is done once more without."""
+        kind = self._kind(images, batch)
         try:
-            return self._compiled(images, labels, batch, lr)
+            with one_compiles(kind):
+                return self._compiled(images, labels, batch, lr)
         except Exception:  # of torch, of the C++ compiler, of the loader
-            _forget_compiled_code()
+            forget_compiled_code()
             torch_adapter.forget_compile_cache()
             torch_adapter.forget_compiled(TrainingStep.__call__)
         try:
-            return self._compiled(images, labels, batch, lr)
+            with one_compiles(kind):
+                return self._compiled(images, labels, batch, lr)
         except Exception as error:
             raise UserError(
                 f"the step cannot be compiled ({_reason(error)}): "
                 f"mend the compiler (CXX={os.environ.get('CXX', CXX[0])}), or use trainer.compile=false"
             ) from error
 
+    def _kind(self, images: Tensor, batch: Tensor) -> str:
+        """A name of all that the compiled code depends on: shapes and constants, but no values that change."""
+        device = images.device.type
+        parts = (
+            torch.__version__, device, torch.get_num_threads(), torch.is_autocast_enabled(device),
+            torch.get_autocast_dtype(device), tuple(images.shape), len(batch), self._step.description(),
+        )  # fmt: skip
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
 
 def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _forget_compiled_code() -> None:
-    """Remove what earlier runs kept, if it is in our folder: first renamed, since other runs may be reading it."""
-    folder = cache_folder()
-    kept = folder and folder / "compiled"
-    if kept is None or os.environ.get(COMPILED_FOLDER) != str(kept):
-        return
-    aside = kept.with_name(f"compiled-{secrets.token_hex(8)}.tmp")
-    with suppress(OSError):
-        kept.rename(aside)
-        kept.mkdir()
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _keep_compiled_code() -> None:
-    """Keep compiled code in the user's cache folder; torch's default is /tmp, which a restart clears."""
-    folder = cache_folder()
-    if folder is None or os.environ.get(COMPILED_FOLDER) not in (None, torch_adapter.default_compile_cache()):
-        return
-    try:
-        (folder / "compiled").mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
-    os.environ[COMPILED_FOLDER] = str(folder / "compiled")
 
 
 def check_compiler(accelerator: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 
 import pytorch_lightning as pl
 import torch
@@ -29,13 +30,21 @@ from mnist_mlp.training.callbacks import EpochLog, FinishBlock, StopOnDivergence
 from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
-from mnist_mlp.training.lightning_adapter import end_other_ranks
+from mnist_mlp.training.lightning_adapter import end_in_a_line, end_other_ranks
 from mnist_mlp.training.memory import check_memory
 from mnist_mlp.training.metrics import to_float
-from mnist_mlp.training.processes import cores_of_job, launcher_variables, process_rank
+from mnist_mlp.training.processes import (
+    cores_of_job,
+    ending_with_parent,
+    launcher_variables,
+    process_rank,
+    say_process_lost,
+)
 from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
+WIDTH = 78
+"""Of what is printed before training."""
 TEST_SCALARS = (
     "loss", "accuracy", "precision_macro", "recall_macro", "f1_macro", "calibration_error", "top2_accuracy",
 )  # fmt: skip
@@ -76,6 +85,8 @@ def fit(
     threads = cpu_threads(config.trainer.threads or (1 if sweep_place else _threads_of(config)))
     with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
+        if not is_main:
+            held.enter_context(ending_with_parent(RunFolder(Path(path))))
         request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
         if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
             return earlier
@@ -174,7 +185,8 @@ def _train_and_test(
     if trainer.is_global_zero:
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
 
-        write_artifacts(folder, board.writer, result, digits, model, config.trainer.figures)
+        curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
+        write_artifacts(folder, board.writer, result, digits, model, curves)
         board.close()
         folder.sync()  # so that a result on the disk means that all the rest is there too
         write_json(folder.result_file, result.to_json(), durable=True)
@@ -190,6 +202,7 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
             request.folder.clear_training()
         elif request.sweep_place is None:
             print(f"Resuming from {checkpoint}", flush=True)
+    end_in_a_line(trainer, partial(say_process_lost, request.folder))
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted:
@@ -254,16 +267,18 @@ def count_parameters(model: torch.nn.Module) -> int:
 
 
 def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
-    """The settings that matter in one line, after a notice where these are not the official digits."""
+    """The settings that matter in a few words, after a notice where these are not the official digits."""
     config, counts = run["config"], data.counts()
     optim, device, source = config["optim"], config["trainer"], config["data"]
     sizes = "-".join(map(str, layer_sizes(config["model"]["hidden_layers"], config["model"]["hidden_units"])))
     images = f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test"
-    line = (
+    line = fill(
         f"MLP {sizes} ({count_parameters(model):,} parameters), "
         f"{optim['name']} lr {optim['lr']:g} {optim['schedule']}, batch {source['batch_size']}, "
         f"{device['max_epochs']} epochs, {source['normalization']} inputs, "
-        f"{source['source']} {images}, seed {config['seed']}, {device['accelerator']}"
+        f"{source['source']} {images}, seed {config['seed']}, {device['accelerator']}",
+        WIDTH,
+        break_on_hyphens=False,
     )
     if is_official(data.digits):
         return line
@@ -274,7 +289,7 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
         else f"NOT the official MNIST: {total} from data.root"
     )
     reason = f"* {data.digits.why_sample}\n" if data.digits.why_sample else ""
-    bar = "*" * 78
+    bar = "*" * WIDTH
     return f"{bar}\n* {notice}\n{reason}* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
 
 

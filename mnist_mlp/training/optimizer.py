@@ -44,6 +44,9 @@ class FunctionalOptimizer:
         self.parameters: list[Tensor] = group["params"]
         states: list[dict[str, Tensor]] = [optimizer.state[weights] for weights in self.parameters]
         self._rule = RULES[type(optimizer)](group, self.parameters, states)
+        constants = {name: value for name, value in group.items() if name not in ("params", "lr", "initial_lr")}
+        self.description = f"{type(optimizer).__name__} {constants}"
+        """The rule and its settings but the learning rate, in words."""
 
     def __call__(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         """Change the parameters in place. gradients: in the order of `parameters`; lr: () on their device."""

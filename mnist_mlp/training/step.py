@@ -44,3 +44,8 @@ class TrainingStep:
         loss = cross_entropy(logits, labels[batch], label_smoothing=self.label_smoothing)
         self.optimizer(self.gradients(loss, self.optimizer.parameters), lr)
         return loss.detach(), logits.detach()
+
+    def description(self) -> str:
+        """The network, the update rule and every constant of this step, in words."""
+        constants = (self.augmentation, self.label_smoothing, self.optimizer.parameters[0].dtype)
+        return f"{self.model!r} {self.optimizer.description} {constants}"

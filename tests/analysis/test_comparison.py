@@ -11,7 +11,7 @@ from made_up_runs import TRUTH, write_run
 from mnist_mlp.analysis.collect import Row, Summary, find_jobs, summarize
 from mnist_mlp.analysis.crossed import crossed_difference
 from mnist_mlp.analysis.multiplicity import holm
-from mnist_mlp.analysis.summary import as_markdown, write_summary
+from mnist_mlp.analysis.summary import as_markdown, how_chosen, write_summary
 from mnist_mlp.runs.folder import RunFolder
 
 WORSE = ((0, 1, 2, 3, 4, 5), (0, 1, 2, 7, 8), (0, 1, 5, 6, 7, 8))
@@ -96,6 +96,15 @@ def test_a_renamed_copy_of_a_run_is_no_repetition(tmp_path: Path) -> None:
     )
 
 
+def test_of_many_copies_a_few_are_named(tmp_path: Path) -> None:
+    sweep(tmp_path, l1=BETTER, l2=WORSE)
+    for name in ("l1_0", "l1_1", "l1_2", "l2_0", "l2_1"):
+        shutil.copytree(tmp_path / name, tmp_path / f"z{name}")
+    notes = summarize(find_jobs([tmp_path])).notes
+    assert len(notes) == 4
+    assert notes[-1].startswith("So it is with 2 more")
+
+
 def test_a_copy_with_other_figures_is_told_as_such(tmp_path: Path) -> None:
     write_run(tmp_path / "here", wrong=(0, 1))
     write_run(tmp_path / "there", wrong=(0, 1, 2))
@@ -133,3 +142,20 @@ def test_one_seed_alone_gets_no_verdict(tmp_path: Path) -> None:
     summary = summarize(find_jobs([tmp_path]))
     assert row(summary, 2.0).verdict == "one seed in common: no verdict"
     assert row(summary, 3.0).verdict == "no seed in common with the best"
+
+
+def test_it_is_said_how_the_run_that_is_shown_was_chosen(tmp_path: Path) -> None:
+    summary = sweep(tmp_path, l1=BETTER, l2=WORSE)
+    best = summary.rows[0].jobs[0]
+    assert how_chosen(summary, best) == (
+        "Chosen in two steps: the setting with the highest mean validation accuracy, and of its 3 runs the one with the"
+        " highest, 98.00 %. Its test accuracy, 98.00 %, is that of one run; the setting's is 98.00 ± 0.00 %."
+    )
+    write_run(tmp_path / "other" / "a", wrong=(1,), optim__lr=1.0)
+    write_run(tmp_path / "other" / "b", wrong=(1, 2), optim__lr=2.0)
+    summary = summarize(find_jobs([tmp_path / "other"]))
+    assert how_chosen(summary, summary.jobs[0]) == (
+        "Chosen by validation accuracy, 99.00 %, the highest of all settings."
+    )
+    alone = summarize(find_jobs([tmp_path / "other" / "a"]))
+    assert how_chosen(alone, alone.jobs[0]) == ""

@@ -67,6 +67,16 @@ def test_the_table_has_a_line_for_each_digit_that_is_missed(sweep: Path) -> None
     assert rows[0]["label"] == str(TRUTH[3])
 
 
+def test_a_sweep_of_many_settings_has_columns_for_the_best_alone(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_mlp.analysis.digits.MOST_COLUMNS", 1)
+    target = write_digits(sweep, summarize(find_jobs([sweep])))
+    assert target is not None
+    with target.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [name for name in rows[0] if name.startswith("missed: ")] == ["missed: lr=1.0"]
+    assert [row["missed"] for row in rows] == ["4", "2", "1"]
+
+
 def test_runs_without_predictions_are_left_out_and_told(sweep: Path) -> None:
     RunFolder(sweep / "1_0").predictions_file.unlink()
     found = found_in(sweep)

@@ -9,7 +9,16 @@ import pytest
 from made_up_runs import made_up_result
 
 from mnist_mlp.analysis.collect import Job
-from mnist_mlp.analysis.effects import amount, factors, grid, in_order, main_effect, matched_sets, robust_range
+from mnist_mlp.analysis.effects import (
+    amount,
+    factors,
+    grid,
+    in_order,
+    is_full_grid,
+    main_effect,
+    matched_sets,
+    robust_range,
+)
 
 VAL = "val_accuracy"
 
@@ -111,6 +120,12 @@ def test_all_cells_of_a_grid_are_over_the_same_values_of_the_other_factors() -> 
     assert (found.rows, found.columns) == (["raw", "symmetric"], ["half", "full"])
     assert found.cells == [[pytest.approx(0.88), pytest.approx(0.90)], [pytest.approx(0.96), pytest.approx(0.98)]]
     assert found.at == {"lr": "0.005", "epochs": "10"}
+
+
+def test_a_lopsided_grid_is_told_from_a_full_one() -> None:
+    assert is_full_grid(FULL, ["lr", "units"], VAL)
+    assert not is_full_grid(FULL[:3], ["lr", "units"], VAL)
+    assert not is_full_grid([*FULL, FULL[0]], ["lr", "units"], VAL)
 
 
 def test_an_axis_need_not_hold_what_collapsed_or_is_far_out() -> None:

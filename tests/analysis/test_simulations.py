@@ -1,4 +1,10 @@
-"""The quick version of tests/simulations.py: the same functions on 1,000 images, so that what is claimed stays true."""
+"""The quick version of tests/simulations.py: the same functions on fewer images, so that what is claimed stays true.
+
+Bounds are 93 and 97 % for coverage, 77 and 83 % for power and 5.5 % for false claims. The upper one of the interval
+over images, too wide rather than too narrow where images are few, has two standard errors of a simulation on top.
+"""
+
+import math
 
 import numpy as np
 import pytest
@@ -9,12 +15,11 @@ SWEEPS = 1000
 POPULATION = POPULATIONS["both"]
 
 
-@pytest.mark.parametrize("name", list(POPULATIONS))
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("name", "seeds"), [("images dominate", 3), ("both", 5), ("seeds dominate", 3)])
 def test_single_intervals_cover_the_truth(name: str, seeds: int) -> None:
-    held = coverage(POPULATIONS[name], seeds, 1000, SWEEPS, np.random.default_rng(seeds))
+    held = coverage(POPULATIONS[name], seeds, 4000, SWEEPS, np.random.default_rng(seeds))
     assert 0.93 <= held["seeds"] <= 0.97
-    assert 0.93 <= held["images"] <= 0.985
+    assert 0.93 <= held["images"] <= 0.97 + 2 * math.sqrt(0.97 * 0.03 / SWEEPS)
 
 
 def test_equal_settings_are_hardly_ever_told_apart() -> None:

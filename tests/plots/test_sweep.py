@@ -1,9 +1,8 @@
 """What the figures of a sweep decide by themselves: colours, scales, what is left out."""
 
-import numpy as np
 import pytest
 
-from mnist_mlp.plots.sweep import PALETTE, Group, Spread, colours, costs, heat_map, learning_curves, main_effects, svg
+from mnist_mlp.plots.sweep import PALETTE, Group, Spread, colours, costs, learning_curves, main_effects, svg
 
 
 def group(label: str, *losses: float) -> Group:
@@ -39,7 +38,7 @@ def test_an_exploded_loss_does_not_flatten_the_others() -> None:
 
 
 def test_what_learnt_nothing_is_marked_below_and_leaves_the_mean_alone() -> None:
-    levels = [Spread("0.1", 0.1, [90.0, 92.0, 10.0]), Spread("0.2", 0.2, [94.0])]
+    levels = [Spread("0.1", 0.1, [90.0, 92.0, 10.0], 91.0), Spread("0.2", 0.2, [94.0], 94.0)]
     (axes,) = main_effects([("lr", levels)], "validation accuracy").axes
     assert axes.get_ylim()[0] > 80
     means = next(line for line in axes.lines if list(line.get_xdata()) == pytest.approx([0.14, 1.14]))
@@ -52,11 +51,18 @@ def test_where_nothing_learnt_anything_all_is_shown() -> None:
     assert axes.get_ylim()[0] < 9
 
 
-@pytest.mark.parametrize("cells", [np.full((2, 3), np.nan), np.zeros((2, 3)), np.array([[0.1, 0.9, np.nan]] * 2)])
-def test_a_heat_map_of_anything_can_be_drawn(cells: np.ndarray) -> None:
-    figure = heat_map(cells, ["a", "b"], ["x", "y", "z"], ("row", "column", "number"), 2)
-    assert len(figure.axes[0].texts) == np.isfinite(cells).sum()
-    assert svg(figure).startswith(b"<?xml")
+def test_numbers_that_hardly_repeat_get_a_scale_of_numbers_without_means() -> None:
+    levels = [Spread(str(n), 10.0**-n, [90.0 + n]) for n in range(13)]
+    (axes,) = main_effects([("lr", levels)], "validation accuracy").axes
+    assert axes.get_xscale() == "log"
+    (dots,) = [line for line in axes.lines if len(line.get_xdata()) == 13]
+    assert list(dots.get_xdata()) == pytest.approx([10.0**-n for n in range(13)])
+
+
+def test_levels_that_cannot_be_compared_show_runs_and_no_means() -> None:
+    levels = [Spread("0.1", 0.1, [90.0, 92.0]), Spread("0.2", 0.2, [94.0])]
+    (axes,) = main_effects([("lr", levels)], "validation accuracy").axes
+    assert sorted(number for line in axes.lines for number in line.get_ydata()) == [90.0, 92.0, 94.0]
 
 
 def test_a_size_that_all_share_has_no_panel() -> None:
@@ -70,11 +76,9 @@ def test_a_size_that_all_share_has_no_panel() -> None:
 def test_text_from_settings_is_shown_as_text(text: str) -> None:
     group = Group(text, [{"train/loss": [1.0, 0.5], "train/accuracy": [0.5, 0.9]}], [90.0, 91.0], [1.0, 2.0], [10, 20])
     levels = [Spread(text, None, [90.0, 91.0]), Spread(f"{text} 2", None, [92.0])]
-    cells = np.array([[90.0, 91.0]])
     for figure in (
         learning_curves([group]),
         main_effects([(text, levels)], "accuracy"),
-        heat_map(cells, [text], [text, "b"], (text, text, text), 2),
         costs([group], "accuracy"),
     ):
         assert b"<svg" in svg(figure)

@@ -1,36 +1,312 @@
-"""The report page in a real browser, opened from disk; needs Debian's chromium and chromium-driver."""
+"""What the report page answers in a real browser, opened from disk; needs Debian's chromium and chromium-driver."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import write_failure, write_run
+from made_up_runs import write_curves, write_failure, write_run, write_unfinished
+from reporting.pages import SCREENS, faults, messages, opened, press, printed, texts
 
 from mnist_mlp.reporting.page import write_page
 
 pytestmark = pytest.mark.browser
-WIDER_THAN_THE_WINDOW = "return document.documentElement.scrollWidth > window.innerWidth"
-BROKEN_IMAGES = "return [...document.images].filter(image => !image.complete || !image.naturalWidth).length"
+SELECTED = "return [...document.querySelectorAll('tr.selected')].map(row => row.dataset.runs)"
+CHART = "const chart = echarts.getInstanceByDom(document.querySelector(`.chart[data-chart=${arguments[0]}] .canvas`));"
+LIT = (
+    CHART
+    + """
+return chart.getOption().series.flatMap(one => {
+  if (one.type === "line" || one.type === "custom") return one.lineStyle?.width > 3 ? [one.lineStyle.color] : [];
+  return one.data.filter(dot => dot.symbolSize > 13 || dot.lineStyle?.width > 2).map(String);
+});
+"""
+)
+PLACE = (
+    CHART
+    + """
+chart.getDom().scrollIntoView({block: "center"});
+const one = chart.getOption().series.filter(one => one.type === arguments[1])[0];
+const box = chart.getDom().getBoundingClientRect();
+const place = chart.convertToPixel({gridIndex: 0}, one.data.at(-1).value ?? one.data.at(-1));
+return [box.left + place[0], box.top + place[1]].map(Math.round);
+"""
+)
+ALONG = (
+    CHART
+    + """
+chart.getDom().scrollIntoView({block: "center"});
+const axis = chart.getOption().parallelAxis.findIndex(one => one.name === arguments[1]);
+const box = chart.getDom().getBoundingClientRect();
+const {position} = chart.getModel().getComponent("parallel").coordinateSystem.getAxisLayout(`dim${axis}`);
+return [box.left + position[0], box.top + position[1]].map(Math.round);
+"""
+)
+START_ALL = """
+const done = arguments[0];
+const start = () => ["beforeprint", "afterprint"].forEach(name => dispatchEvent(new Event(name)));
+const wait = () => document.documentElement.dataset.charts ? (start(), done(true)) : setTimeout(wait, 20);
+wait();
+"""
+CLICK = """
+const one = document.querySelectorAll(arguments[0])[arguments[1]];
+one.scrollIntoView({block: "center"});
+one.click();
+"""
+TYPE = """
+const one = document.querySelector(arguments[0]);
+one.value = arguments[1];
+one.dispatchEvent(new Event("input"));
+"""
+COPIED = "document.addEventListener('copied', event => { window.copied = event.detail.content; });"
 
 
-def test_the_page_opens_from_disk_without_an_error_and_with_all_its_images(
-    browser: Any, tmp_path: Path, idx_root: Path
-) -> None:
-    for n, units in enumerate(([16], [64], [64, 32, 16])):
-        for seed in (0, 1):
-            write_run(
-                tmp_path / "sweep" / f"{n}_{seed}", range(n + seed), seed=seed, model__hidden_units=units,
-                data__root=str(idx_root),
-            )  # fmt: skip
-    write_failure(tmp_path / "sweep" / "failed", "a long reason " * 30)
-    page = write_page([tmp_path / "sweep"], tmp_path / "report.html")
-    browser.get_log("browser")
-    browser.get(page.as_uri())
-    assert browser.title == "sweep"
-    assert browser.execute_script("return document.images.length") == 9
-    assert browser.execute_script(BROKEN_IMAGES) == 0
-    size = browser.get_window_size()
-    browser.set_window_size(600, 900)
-    assert not browser.execute_script(WIDER_THAN_THE_WINDOW)  # a wide table scrolls in its own box
-    browser.set_window_size(size["width"], size["height"])
-    assert browser.get_log("browser") == []
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three factors of two levels, two seeds each, one collapsed; a failed, a diverged and an unfinished run."""
+    sweep = tmp_path_factory.mktemp("outputs") / "sweep"
+    for n in range(16):
+        settings: dict[str, Any] = {"optim__lr": 0.1 if n & 2 else 0.001, "model__dropout": 0.5 if n & 4 else 0.1}
+        run = write_run(
+            sweep / f"run_{n:02d}", range(90 if n == 15 else 2 + n), seed=n & 1, data__root="nowhere",
+            optim__momentum=0.9 if n & 8 else 0.5, **settings,
+        )  # fmt: skip
+        write_curves(run, [2 / (1 + epoch + n / 8) for epoch in range(6)])
+    write_failure(sweep / "failed", "a long reason <b>not bold</b> " * 20, optim__lr=0.7)
+    write_run(sweep / "diverged", range(60), "diverged", optim__lr=1.0, data__root="nowhere")
+    write_unfinished(sweep / "unfinished", optim__lr=0.01)
+    return write_page([sweep], sweep / "report.html")
+
+
+def ready(browser: Any) -> None:
+    """Wait for the library, and draw what is far down the page, too."""
+    browser.set_script_timeout(20)
+    assert browser.execute_async_script(START_ALL)
+
+
+def click(browser: Any, selector: str, number: int = 0) -> None:
+    browser.execute_script(CLICK, selector, number)
+
+
+def point(browser: Any, chart: str, kind: str, clicks: bool) -> None:
+    """Move the pointer to the last point of the first series of a kind, and click there."""
+    x, y = browser.execute_script(PLACE, chart, kind)
+    events = ["mouseMoved", "mousePressed", "mouseReleased"] if clicks else ["mouseMoved"]
+    for event in events:
+        mouse(browser, event, x, y)
+
+
+def mouse(browser: Any, event: str, x: int, y: int) -> None:
+    held = {} if event == "mouseMoved" else {"button": "left", "clickCount": 1}
+    browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": event, "x": x, "y": y, **held})
+
+
+@pytest.mark.parametrize(
+    ("width", "dark"),
+    [pytest.param(*screen, marks=() if screen == (390, True) else pytest.mark.integration) for screen in SCREENS],
+)
+def test_a_selection_lights_up_everywhere(browser: Any, page: Path, width: int, dark: bool) -> None:
+    with opened(browser, page, width, dark):
+        ready(browser)
+        assert faults(browser) == []
+        click(browser, "table tbody tr[data-runs='0 1'] td:nth-child(2)")
+        assert browser.execute_script(SELECTED).count("0 1") >= 2  # the group, in the comparison and the diagnoses
+        assert {"0", "1"} <= set(browser.execute_script(SELECTED))  # and its runs
+        assert len(browser.execute_script(LIT, "curves")) >= 2
+        assert len(browser.execute_script(LIT, "scatter")) == 2
+        assert len(browser.execute_script(LIT, "parallel")) == 2
+        assert texts(browser, ".legend button[aria-pressed=true]")[0].startswith("dropout=")
+        assert "2 runs" in texts(browser, "#selection")[0]
+        press(browser, "ESCAPE")
+        assert browser.execute_script(SELECTED) == []
+        assert browser.execute_script(LIT, "scatter") == []
+        assert faults(browser) == []
+
+
+@pytest.mark.integration
+def test_a_dot_a_line_and_a_legend_entry_select_and_a_second_click_ends_it(browser: Any, page: Path) -> None:
+    with opened(browser, page):
+        ready(browser)
+        point(browser, "scatter", "scatter", clicks=True)
+        assert len(set(browser.execute_script(SELECTED)) & {str(run) for run in range(18)}) == 1
+        point(browser, "scatter", "scatter", clicks=True)
+        assert browser.execute_script(SELECTED) == []
+        point(browser, "curves", "line", clicks=True)
+        assert len(browser.execute_script(SELECTED)) >= 3
+        press(browser, "ESCAPE")
+        click(browser, ".chart[data-chart=curves] .legend button", 1)
+        assert "2 3" in browser.execute_script(SELECTED)
+        click(browser, ".chart[data-chart=curves] .legend button", 1)
+        assert browser.execute_script(SELECTED) == []
+        assert messages(browser) == []
+
+
+@pytest.mark.integration
+def test_hover_names_the_run_and_its_values(browser: Any, page: Path) -> None:
+    with opened(browser, page):
+        ready(browser)
+        point(browser, "scatter", "scatter", clicks=False)
+        (tip,) = texts(browser, ".chart[data-chart=scatter] .tip:not([hidden])")
+        assert "lr=" in tip
+        assert "seed=" in tip
+        assert "validation accuracy (%): " in tip
+        point(browser, "curves", "line", clicks=False)
+        (tip,) = texts(browser, ".chart[data-chart=curves] .tip:not([hidden])")
+        assert "at epoch 6" in tip
+
+
+def axes(browser: Any, chart: str) -> list[dict[str, Any]]:
+    script = (
+        f"{CHART} const {{xAxis, yAxis}} = chart.getOption();"
+        "return [xAxis[0], yAxis[0]].map(({name, type, min, max}) => ({name, type, min, max}))"
+    )
+    found: list[dict[str, Any]] = browser.execute_script(script, chart)
+    return found
+
+
+def choose(browser: Any, chart: str, number: int, value: str) -> None:
+    script = (
+        "const one = document.querySelectorAll(`.chart[data-chart=${arguments[0]}] select`)[arguments[1]];"
+        "one.value = arguments[2]; one.dispatchEvent(new Event('change'))"
+    )
+    browser.execute_script(script, chart, number, value)
+
+
+@pytest.mark.integration
+def test_the_axes_of_the_scatter_can_be_chosen(browser: Any, page: Path) -> None:
+    with opened(browser, page):
+        ready(browser)
+        assert [axis["name"].partition(";")[0] for axis in axes(browser, "scatter")] == [
+            "fit time (s)", "validation accuracy (%)",
+        ]  # fmt: skip
+        assert axes(browser, "scatter")[1]["min"] > 50  # the collapsed run does not flatten the others
+        assert axes(browser, "scatter")[1]["name"].endswith("triangles lie outside")
+        choose(browser, "scatter", 0, "=optim.lr")
+        choose(browser, "scatter", 1, "test/loss")
+        x, y = axes(browser, "scatter")
+        assert (x["name"], x["type"], y["name"].partition(";")[0]) == ("lr", "log", "test loss")
+        click(browser, ".chart[data-chart=scatter] input[type=checkbox]", 0)
+        assert axes(browser, "scatter")[0]["type"] == "value"
+        assert messages(browser) == []
+
+
+@pytest.mark.integration
+def test_curves_are_unsmoothed_at_first_and_show_the_differences(browser: Any, page: Path) -> None:
+    first = (
+        "return echarts.getInstanceByDom(document.querySelector('.chart[data-chart=curves] .canvas')).getOption()"
+        ".series.filter(one => one.type === 'line').map(one => one.data)"
+    )
+    slide = (
+        "const one = document.querySelector('.chart[data-chart=curves] input[type=range]');"
+        "one.value = arguments[0]; one.dispatchEvent(new Event('input'))"
+    )
+    with opened(browser, page):
+        ready(browser)
+        plain = browser.execute_script(first)
+        run, other = (
+            100 * (1 - loss / 4) for loss in (2.0, 2 / (1 + 1 / 8))
+        )  # the best group's, as write_curves has it
+        assert plain[0][0] == pytest.approx([1, (run + other) / 2], abs=0.01)
+        fitted = axes(browser, "curves")[1]["min"]
+        choose(browser, "curves", 1, "everything")
+        assert axes(browser, "curves")[1]["min"] < fitted
+        browser.execute_script(slide, 0.5)
+        smooth = browser.execute_script(first)
+        assert smooth[0][0] == pytest.approx(plain[0][0])
+        assert smooth[0][1][1] == pytest.approx((0.5 * plain[0][0][1] + plain[0][1][1]) / 1.5)
+        choose(browser, "curves", 0, "runs")
+        assert len(browser.execute_script(first)) > len(plain)
+        assert messages(browser) == []
+
+
+@pytest.mark.integration
+def test_dragging_along_an_axis_of_the_parallel_coordinates_selects(browser: Any, page: Path) -> None:
+    with opened(browser, page):
+        ready(browser)
+        x, bottom = browser.execute_script(ALONG, "parallel", "lr")
+        for event, y in (
+            ("mouseMoved", bottom - 100), ("mousePressed", bottom - 100), ("mouseMoved", bottom - 50),
+            ("mouseMoved", bottom + 15), ("mouseReleased", bottom + 15),
+        ):  # fmt: skip
+            mouse(browser, event, x, y)
+        chosen = {run for runs in browser.execute_script(SELECTED) for run in runs.split()}
+        assert "8 runs" in texts(browser, "#selection")[0]
+        assert len(chosen) >= 8
+        assert messages(browser) == []
+
+
+@pytest.mark.integration
+def test_a_table_is_sorted_filtered_narrowed_and_copied(browser: Any, page: Path) -> None:
+    with opened(browser, page):
+        ready(browser)
+        browser.execute_script(COPIED)
+        heading = "section:has(#heading-9)"
+        assert texts(browser, "#heading-9") == ["Every run"]
+        column = f"{heading} tbody tr:not(.off) td:nth-child(6)"
+        click(browser, f"{heading} th button", 5)
+        accuracies = [float(text) for text in texts(browser, column) if text != "-"]
+        assert accuracies == sorted(accuracies, reverse=True)
+        assert len(accuracies) == 17
+        browser.execute_script("document.activeElement.blur()")
+        click(browser, f"{heading} th button", 5)
+        assert [float(text) for text in texts(browser, column) if text != "-"] == sorted(accuracies)
+        browser.execute_script(TYPE, f"{heading} input[type=search]", "lr<0.01, test acc>=90")
+        assert all(float(text) >= 90 for text in texts(browser, column))
+        assert len(texts(browser, column)) == 5
+        click(browser, f"{heading} .menu input", 1)
+        for number, start in ((0, "run,"), (1, "| run |"), (2, "\\begin{tabular}")):
+            click(browser, f"{heading} .tools > button", number)
+            copied = browser.execute_script("return window.copied")
+            assert copied.startswith(start)
+            assert "dropout |" not in copied.splitlines()[0]
+            assert copied.count("seed=") == 5
+        click(browser, f"{heading} td.code button", 0)
+        assert browser.execute_script("return window.copied").startswith("python -m mnist_mlp.train")
+        assert messages(browser) == []
+
+
+@pytest.mark.integration
+def test_by_keyboard_alone(browser: Any, page: Path) -> None:
+    with opened(browser, page):
+        ready(browser)
+        browser.execute_script("document.querySelector('th button').focus()")
+        press(browser, "ENTER")
+        assert browser.execute_script("return document.querySelector('th').getAttribute('aria-sort')") == "ascending"
+        browser.execute_script("document.querySelector('td button.pick').focus()")
+        press(browser, "ENTER")
+        assert browser.execute_script("return document.activeElement.getAttribute('aria-pressed')") == "true"
+        press(browser, "ESCAPE")
+        assert browser.execute_script(SELECTED) == []
+
+
+@pytest.mark.integration
+def test_without_scripts_tables_and_pictures_are_there(browser: Any, page: Path) -> None:
+    with opened(browser, page, scripts=False):
+        shown = browser.find_elements("css selector", "noscript img")
+        assert len(shown) == 3
+        assert all(image.size["width"] > 300 for image in shown)
+        assert len(browser.find_elements("css selector", "section:nth-of-type(1) tbody tr")) == 11
+        assert not browser.find_elements("css selector", "canvas")
+
+
+@pytest.mark.integration
+def test_on_paper_nothing_is_dark_and_charts_are_there(browser: Any, page: Path, tmp_path: Path) -> None:
+    with opened(browser, page, dark=True):
+        ready(browser)
+        content = printed(browser, tmp_path / "page.pdf").read_bytes()
+        assert 3 <= content.count(b"/Type /Page\n") <= 9
+        assert messages(browser) == []
+
+
+@pytest.mark.integration
+def test_every_kind_of_trouble_is_named(browser: Any, page: Path) -> None:
+    with opened(browser, page, 390):
+        ready(browser)
+        text = browser.execute_script("return document.body.innerText")
+        for told in ("a long reason <b>not bold</b>", "diverged", "unfinished", "What did not finish"):
+            assert told in text
+        cell = browser.execute_script(
+            "const one = [...document.querySelectorAll('td')].find(one => one.textContent.startsWith('a long reason'));"
+            "one.scrollIntoView(); const box = one.getBoundingClientRect(); return [box.left, box.right]"
+        )
+        assert cell[0] >= 0
+        assert cell[1] <= 390

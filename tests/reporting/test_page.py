@@ -1,16 +1,19 @@
 """The page as its reader gets it: one text that holds everything."""
 
+import json
+import platform
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_up_runs import write_failure, write_run, write_unfinished
+from made_up_runs import TRUTH, write_failure, write_run, write_unfinished
+from scipy.stats import binomtest
 
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.page import write_page
-from mnist_mlp.reporting.sections.best_run import SHOWN
+from mnist_mlp.runs.folder import RunFolder
 
 EVIL = "<script>alert('x')</script> & \"more\""
 
@@ -25,7 +28,9 @@ class Reader(HTMLParser):
         self.addresses: list[str] = []
         self.alts: list[str] = []
         self.tags: list[str] = []
+        self.blocks: dict[str, str] = {}
         self._texts: list[str] = []
+        self._block: str | None = None
         self.feed(html)
         self.text = " ".join(" ".join(self._texts).split())
 
@@ -33,13 +38,20 @@ class Reader(HTMLParser):
         self.tags.append(tag)
         self.alts += [value or "" for name, value in attrs if name == "alt"]
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self._block = dict(attrs).get("id") if tag == "script" else None
+        if tag == "td":
+            self.cells.append("")
 
     def handle_data(self, data: str) -> None:
+        if self._block:
+            self.blocks[self._block] = self.blocks.get(self._block, "") + data
+        if self.tags[-1:] in (["script"], ["style"]):
+            return
         self._texts.append(data)
         if self.tags[-1:] == ["h2"] and data.strip():
             self.headings.append(data.strip())
-        if self.tags[-1:] == ["td"] and data.strip():
-            self.cells.append(data.strip())
+        if self.tags[-1:] in (["td"], ["code"], ["a"]) and self.cells:
+            self.cells[-1] += data.strip()
 
 
 def read(*folders: Path) -> Reader:
@@ -66,8 +78,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
     page = Reader((sweep / "report.html").read_text())
     assert page.headings == [
-        "Comparison", "Training and validation", "What each factor does", "normalization and lr", "F1 of each digit",
-        "What accuracy costs", "How each run went", "Test digits over all runs", "The best run: standard_0.01_0",
+        "Comparison", "Training and validation", "What each factor does", "normalization and lr",
+        "What accuracy costs, or depends on", "How the runs went", "Every run", "F1 of each digit",
+        "Confusion matrix and test digits", "Test digits over all runs",
+        "The best run: normalization=standard, lr=0.01, seed=0", "Classification report and calibration",
     ]  # fmt: skip
     runs = [folder.name for folder in sweep.iterdir() if folder.is_dir()]
     assert len(runs) == 8
@@ -79,19 +93,28 @@ def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
 
 
 def test_only_what_varies_has_a_column(sweep: Path) -> None:
-    header = re.findall(r"<th[^>]*>(.*?)</th>", (sweep / "report.html").read_text())
-    assert header[:9] == [
-        *("", "normalization", "lr", "n", "val acc %", "test acc %"),
-        *("to best (seeds)", "to best (seeds, images)", "verdict"),
+    groups = (sweep / "report.html").read_text().split("<thead>")[1].partition("</thead>")[0]
+    header = re.findall(r"<th[^>]*>(.*?)</th>", groups)
+    assert header == [
+        *("setting", "normalization", "lr", "n", "test acc %", "val acc %", "to best (seeds)"),
+        *("to best (seeds, images)", "verdict", "F1", "loss", "parameters", "fit s", "status"),
     ]
-    assert not {"source", "momentum", "status", "figures"} & set(header)
+    assert re.findall(r"<th[^>]* data-hidden>(.*?)</th>", groups) == ["n", "parameters", "status"]
+    header = re.findall(r"<th[^>]*>(.*?)</th>", (sweep / "report.html").read_text().split('id="heading-7"')[1])
+    assert header[:13] == [
+        *("run", "normalization", "lr", "seed", "test acc %", "val acc %", "F1", "loss", "best epoch", "parameters"),
+        *("fit s", "status", "folder"),
+    ]
 
 
 def test_the_page_needs_nothing_but_itself(sweep: Path) -> None:
     page = Reader((sweep / "report.html").read_text())
     assert len(page.addresses) >= 8
-    assert [address[:40] for address in page.addresses if not address.startswith("data:")] == []
-    assert not {"script", "iframe", "object"} & set(page.tags)
+    links = [address for address in page.addresses if not address.startswith(("data:", "#section-"))]
+    assert sorted(links) == sorted(f"./{folder.name}/" for folder in sweep.iterdir() if folder.is_dir())
+    assert not {"iframe", "object", "embed"} & set(page.tags)
+    assert "default-src 'none'" in (sweep / "report.html").read_text()
+    assert str(sweep.parent) not in (sweep / "report.html").read_text().partition('id="section-9"')[0]
 
 
 def test_a_run_that_did_not_finish_stays_visible_with_its_reason(tmp_path: Path) -> None:
@@ -101,15 +124,21 @@ def test_a_run_that_did_not_finish_stays_visible_with_its_reason(tmp_path: Path)
     write_unfinished(tmp_path / "s" / "3", optim__lr=0.3)
     page = read(tmp_path / "s")
     assert "4: 1 finished, 1 diverged, 1 failed, 1 unfinished" in page.text
-    assert {"diverged", "failed: out of memory", "unfinished", "Failed: out of memory."} <= set(page.cells)
+    assert {"diverged", "failed", "unfinished", "out of memory", "Failed: out of memory."} <= set(page.cells)
+    assert "What did not finish" in page.headings
 
 
 def test_what_is_not_ours_is_escaped(tmp_path: Path) -> None:
     write_run(tmp_path / "s" / "<b>bold", model__activation=EVIL)
     write_failure(tmp_path / "s" / "2", EVIL)
     page = read(tmp_path / "s")
-    assert not {"script", "b"} & set(page.tags)
+    assert "b" not in page.tags
+    assert page.tags.count("script") == read(write_run(tmp_path / "good", data__root="x"), tmp_path / "s").tags.count(
+        "script"
+    )
     assert EVIL in page.text
+    assert "<" not in page.blocks["runs-data"]
+    assert EVIL in json.loads(page.blocks["runs-data"])["runs"][0]["settings"].values()
     assert "<b>bold" in page.text
 
 
@@ -121,25 +150,41 @@ def test_a_missing_or_broken_file_costs_its_part_only(tmp_path: Path, missing: s
     if broken:
         (run / missing).write_bytes(b"\x00\xff,broken\n1")
     page = read(run)
-    assert {"Result", "The run"} <= set(page.headings)
+    assert {"Result", "Network", "How to make it again"} <= set(page.headings)
     assert ("cannot be judged" in page.text) == (missing == "metrics.csv")
     assert ("Training and validation" in page.headings) == (missing != "metrics.csv")
     assert ("no predictions.npz that can be read" in page.text) == (missing == "predictions.npz")
 
 
-def test_figures_of_the_run_folder_are_embedded_and_the_others_drawn(tmp_path: Path, idx_root: Path) -> None:
-    run = write_run(tmp_path / "run", data__root=str(idx_root))
+def test_the_page_of_a_run_has_its_figures_its_mistakes_and_its_origin(tmp_path: Path, idx_root: Path) -> None:
+    run = write_run(tmp_path / "run", [0, 1, 2], data__root=str(idx_root), optim__lr=0.5)
     (run / "figures").mkdir()
-    (run / "figures" / "mistakes.png").write_bytes(b"a picture of mistakes")
+    (run / "figures" / "first_layer.png").write_bytes(b"a picture of weights")
     page = read(run)
-    assert "data:image/png;base64,YSBwaWN0dXJlIG9mIG1pc3Rha2Vz" in page.addresses
-    assert page.alts[-4:] == [SHOWN[name] for name in ("confusion_matrix", "calibration", "mistakes", "right")]
+    assert page.headings == [
+        "Result", "Training and validation", "Confusion matrix and test digits", "Most confident mistakes",
+        "Classification report and calibration", "Network", "How to make it again",
+    ]  # fmt: skip
+    low, high = binomtest(97, 100).proportion_ci(0.95, "wilson")
+    assert f"Test accuracy 97.00 % 95 % interval {100 * low:.2f} to {100 * high:.2f} %" in page.text
+    assert "Of 3 mistakes, the 3 that the net is surest of" in page.text
+    assert f"{TRUTH[0]} → {(TRUTH[0] + 1) % 10} 91 %" in page.text
+    assert "data:image/png;base64,YSBwaWN0dXJlIG9mIHdlaWdodHM=" in page.addresses
+    assert "python -m mnist_mlp.train" in page.text
+    assert "Other than the defaults: data.source=mnist, optim.lr=0.5." in page.text
+    assert "335,114" in page.cells  # by the settings, not by what made_up_result says
 
 
 def test_without_the_digits_the_galleries_are_left_out_and_the_page_says_so(tmp_path: Path) -> None:
     page = read(write_run(tmp_path / "run", data__root=str(tmp_path)))
-    assert page.alts[-2:] == [SHOWN[name] for name in ("confusion_matrix", "calibration")]
-    assert f"No digits are shown: the official files are not in {tmp_path}." in page.text
+    assert "Most confident mistakes" not in page.headings
+    assert "No digits are shown: the official files are not in data.root." in page.text
+
+
+def test_a_diverged_run_says_so_first(tmp_path: Path) -> None:
+    page = read(write_run(tmp_path / "run", range(60), "diverged", data__root=str(tmp_path)))
+    assert page.text.index("Learning rate too high") < page.text.index("Training and validation", 400)
+    assert "Test loss - mean cross-entropy" in page.text
 
 
 def test_only_failures_make_a_page_too(tmp_path: Path) -> None:
@@ -147,7 +192,7 @@ def test_only_failures_make_a_page_too(tmp_path: Path) -> None:
     write_unfinished(tmp_path / "s" / "1", optim__lr=0.3)
     page = read(tmp_path / "s")
     assert "No run has finished." in page.text
-    assert page.headings == ["Comparison", "Training and validation", "How each run went"]
+    assert page.headings == ["Comparison", "Training and validation", "How the runs went", "What did not finish"]
 
 
 def test_diverged_runs_without_a_number_make_a_page_too(tmp_path: Path) -> None:
@@ -155,6 +200,27 @@ def test_diverged_runs_without_a_number_make_a_page_too(tmp_path: Path) -> None:
     write_run(tmp_path / "s" / "1", range(100), status="diverged", optim__lr=20.0, data__val_size=0)
     write_run(tmp_path / "s" / "2", range(95), status="diverged", optim__lr=30.0)
     assert "Runs 3 diverged" in read(tmp_path / "s").text
+
+
+def test_a_run_that_goes_on_is_running_and_the_page_says_when_it_was_made(tmp_path: Path) -> None:
+    write_run(tmp_path / "s" / "0", optim__lr=0.1, data__root=str(tmp_path))
+    going = write_unfinished(tmp_path / "s" / "1", optim__lr=0.3)
+    stopped = write_unfinished(tmp_path / "s" / "2", optim__lr=0.5)
+    (stopped / ".lock").write_text(json.dumps({"host": platform.node(), "pid": 2**30, "started": "1"}))
+    with RunFolder(going).lock().acquire():
+        page = read(tmp_path / "s")
+    assert "3: 1 finished, 1 running, 1 unfinished" in page.text
+    assert "Running: 2 of 10 epochs are done." in page.cells
+    assert re.search(r"page made \d{4}-\d\d-\d\d \d\d:\d\d while runs were going on", page.text)
+    assert "2 unfinished" in read(tmp_path / "s").text
+
+
+def test_several_folders_are_named(tmp_path: Path) -> None:
+    for name in ("wide", "deep"):
+        for n in range(2):
+            write_run(tmp_path / name / str(n), optim__lr=0.1 * (n + 1), model__dropout=0.1 * len(name), seed=n)
+    write_page([tmp_path / "wide", tmp_path / "deep"], tmp_path / "page.html")
+    assert "<title>wide against deep</title>" in (tmp_path / "page.html").read_text()
 
 
 def test_the_sample_is_never_unmarked(tmp_path: Path) -> None:
@@ -175,20 +241,16 @@ def test_two_runs_are_set_against_each_other(tmp_path: Path, idx_root: Path) -> 
     assert "(0 against 19): p < 0.0001; B is better" in page.text
 
 
-def test_names_too_long_for_a_legend_lose_their_keys_and_the_page_says_the_order(tmp_path: Path) -> None:
+def test_groups_of_many_settings_are_told_apart_by_their_rank(tmp_path: Path) -> None:
     for n in range(3):
-        rates = {"model__dropout": n / 10, "optim__weight_decay": n / 1000, "optim__label_smoothing": n / 10}
+        rates = {"model__dropout": n / 7, "optim__weight_decay": n / 1000, "optim__label_smoothing": n / 10}
         more = {"optim__momentum": 0.1 * n, "data__root": str(tmp_path)}
         write_run(tmp_path / "s" / str(n), range(n), **rates, **more)
-    note = "Groups are named by dropout, momentum, weight_decay, label_smoothing, in this order."
-    assert read(tmp_path / "s").text.count(note) == 2
-
-
-def test_many_groups_still_have_a_legend_that_can_be_read(tmp_path: Path) -> None:
-    for n in range(15):
-        write_run(tmp_path / "s" / str(n), range(n), optim__lr=0.001 * (n + 1), data__root=str(tmp_path))
-    page = read(tmp_path / "s")
-    assert "Coloured are the best and the worst groups, best first; 8 in between are grey." in page.text
+    groups = json.loads(read(tmp_path / "s").blocks["runs-data"])["groups"]
+    assert [group["name"] for group in groups][1:] == [
+        "#2 dropout=0.143, momentum=0.1, weight_decay=0.001, label_smoothing=0.1",
+        "#3 dropout=0.286, momentum=0.2, weight_decay=0.002, label_smoothing=0.2",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["empty", "absent", "file"])

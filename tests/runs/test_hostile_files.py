@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from made_up_runs import write_failure, write_run, write_unfinished
 
 from mnist_mlp.analysis.collect import find_jobs, load_job, summarize
-from mnist_mlp.analysis.summary import as_markdown, as_text
+from mnist_mlp.analysis.console_table import as_text
+from mnist_mlp.analysis.summary import as_markdown
 from mnist_mlp.reporting.page import page
 from mnist_mlp.runs.curves import read_curves
 from mnist_mlp.runs.folder import RunFolder

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
 from mnist_mlp.training.fit import fit
+from mnist_mlp.training.hparams import first_keys
 
 FIGURES = {
-    *("confusion_matrix", "confusion_matrix_normalized", "f1_per_class", "calibration", "first_layer"),
+    *("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "first_layer"),
     *("mistakes", "right"),
 }
 
@@ -43,10 +46,16 @@ def test_scalars_have_a_point_per_epoch_and_match_result_json(run: tuple[Path, d
     folder, result = run
     board = events(folder)
     per_epoch = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "accuracy")}
-    per_epoch |= {"lr", "epoch_seconds", "images_per_second", "val/f1_macro"}
+    per_epoch |= {"train/lr", "wall_time/epoch_seconds", "wall_time/images_per_second", "val/f1_macro"}
     per_epoch |= {f"val_f1_per_class/{digit}" for digit in range(10)}
     for tag in per_epoch:
         assert [point.step for point in board.Scalars(tag)] == [1, 2, 3, 4], tag
+    groups = sorted({tag.partition("/")[0] for kind in ("scalars", "images") for tag in board.Tags()[kind]})
+    assert groups[:3] == [
+        "test",
+        "train",
+        "val",
+    ]  # the test curve was asked for; what is shown first is accuracy and loss
     best = board.Scalars("val/accuracy")[result.best_epoch - 1].value
     assert best == pytest.approx(result.metrics["val/accuracy"])
 
@@ -62,18 +71,29 @@ def test_the_last_point_of_the_test_curve_is_the_test_of_the_last_epoch(idx_root
 def test_images_texts_and_layout_are_in_tensorboard(run: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = run
     board = events(folder)
-    assert {f"test/{name}" for name in FIGURES} | {"val/confusion_matrix"} == set(board.Tags()["images"])
+    assert {f"visual_test/{name}" for name in FIGURES} | {"val/confusion_matrix"} == set(board.Tags()["images"])
     assert [image.step for image in board.Images("val/confusion_matrix")] == [1, 4]
+    (shown,) = board.Images("visual_test/confusion_matrix")
+    assert (shown.width, shown.height) == (1600, 900)
+    assert shown.encoded_image_string == (folder / "figures" / "confusion_matrix.png").read_bytes()
     tensors = board.Tags()["tensors"]
     text = board.Tensors("classification_report/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "macro avg" in text
     assert "configuration/text_summary" in tensors
     assert "custom_scalars__config__" in tensors
+    layout = layout_pb2.Layout.FromString(board.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    assert {
+        category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
+        for category in layout.category
+    } == {
+        "validation": {name: [f"val/{name}"] for name in ("accuracy", "loss")},
+        "training against validation": {
+            name: [f"{split}/{name}" for split in ("train", "val", "test")] for name in ("accuracy", "loss")
+        },
+    }
 
 
 def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dict[str, Any]]) -> None:
-    from tensorboard.plugins.hparams import plugin_data_pb2
-
     folder, result = run
     data: dict[str, plugin_data_pb2.HParamsPluginData] = {}
     for tag, content in events(folder).summary_metadata.items():
@@ -84,13 +104,31 @@ def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dic
     assert row["optim.lr"].number_value == 0.05
     assert row["parameters"].number_value == result.parameters
     assert row["data.source"].string_value == "mnist"
-    named = {info.name.tag for info in data["_hparams_/experiment"].experiment.metric_infos}
-    expected = {"val/accuracy", "test/accuracy", "test/f1_macro", "test/loss"}
-    assert named == {f"final/{name.replace('/', '_')}" for name in expected} | {"final/fit_seconds"}
+    assert row["model.batch_norm"].WhichOneof("kind") == "bool_value"
+    experiment = data["_hparams_/experiment"].experiment
+    expected = ["val/accuracy", "test/accuracy", "test/f1_macro", "test/loss"]
+    tags = {info.display_name: info.name.tag for info in experiment.metric_infos}
+    assert list(tags) == ["val/accuracy", "test/accuracy", "test/f1 macro", "test/loss", "fit seconds"]
+    assert set(row) == {info.name for info in experiment.hparam_infos}
     for name in expected:
-        points = events(folder).Scalars(f"final/{name.replace('/', '_')}")
+        points = events(folder).Scalars(tags[name.replace("_", " ")])
         assert [point.value for point in points] == [pytest.approx(result.metrics[name])]
     assert {path.parent for path in (folder / "tensorboard").rglob("events*")} == {folder / "tensorboard"}  # one run
+
+
+def test_hparams_mark_what_the_sweep_varies_as_differing_since_that_is_shown_first(
+    idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNIST_MLP_SWEPT_KEYS", "name,optim,seed")
+    overrides = ["name=mine", "trainer.max_epochs=1", "optim=adam", "optim.label_smoothing=0.1", "seed=0"]
+    config = replace(tiny(idx_root, figures=False), optim=OptimConfig(lr=0.05, label_smoothing=0.1))
+    result = fit(replace(config, trainer=replace(config.trainer, max_epochs=1)), tmp_path, overrides)
+    content = events(tmp_path).summary_metadata["_hparams_/experiment"].plugin_data.content
+    columns = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.hparam_infos
+    assert {info.name for info in columns if info.differs} == {"optim.name", "seed"}
+    assert {"optim.label_smoothing", "optim.lr"} <= {info.name for info in columns}
+    assert "name" not in {info.name for info in columns}
+    assert first_keys(result) == ["trainer.max_epochs", "optim.name", "optim.label_smoothing", "seed"]
 
 
 def test_figures_are_png_files_that_open(run: tuple[Path, dict[str, Any]]) -> None:
@@ -99,7 +137,7 @@ def test_figures_are_png_files_that_open(run: tuple[Path, dict[str, Any]]) -> No
     assert {path.stem for path in files} == FIGURES
     for path in files:
         with Image.open(path) as image:
-            assert image.format == "PNG"
+            assert (image.format, image.size) == ("PNG", (1600, 900))  # of a slide
             assert len(set(image.convert("L").tobytes())) > 10, f"{path.name} is blank"
 
 

@@ -4,6 +4,10 @@ import itertools
 import os
 import re
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from small_steps import CHOICES, assert_equal_training, classifier, epochs
 
 from mnist_mlp.errors import UserError
 from mnist_mlp.training.compile import CXX, CompiledStep, check_compiler
+from mnist_mlp.training.compile_cache import COMPILED_FOLDER, one_compiles
 from mnist_mlp.training.runner import run_eager
 
 
@@ -83,3 +88,75 @@ def test_a_compiler_that_was_named_must_be_there(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match="there is no no-such-compiler: install"):
         check_compiler("cpu")
+
+
+def test_one_of_two_compiles_a_kind_and_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
+    order, begun = [], threading.Event()
+
+    def second() -> None:
+        begun.set()
+        with one_compiles("kind"):
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    with one_compiles("kind"), one_compiles("another kind"):
+        other.start()
+        begun.wait()
+        time.sleep(0.3)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+    with one_compiles("kind"), one_compiles("kind"):
+        pass  # what is there already is loaded side by side
+
+
+def test_a_kind_that_could_not_be_compiled_is_left_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
+    with pytest.raises(RuntimeError), one_compiles("kind"):
+        raise RuntimeError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "steps"]
+    with one_compiles("kind"):
+        assert not list(tmp_path.rglob("compiled"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["steps", "kind", "compiled"]
+
+
+@pytest.mark.integration
+def test_a_process_that_ends_while_it_compiles_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
+    code = """
+import sys, time
+from mnist_mlp.training.compile_cache import one_compiles
+with one_compiles("kind"):
+    print("compiling", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "compiling\n"
+        process.kill()
+    with one_compiles("kind"):
+        pass
+
+
+def test_where_nothing_can_be_kept_everyone_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "steps").write_text("no folder")
+    monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
+    with one_compiles("kind"), one_compiles("kind"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(("model.hidden_units", [9]), ("model.activation", "tanh"), ("model.dropout", 0.1), ("optim.name", "adam")),
+        *(("optim.momentum", 0.5), ("optim.weight_decay", 0.1), ("optim.label_smoothing", 0.1)),
+        ("augment.rotation", 5.0),
+    ],
+)
+def test_what_the_compiled_code_depends_on_makes_another_kind(setting: str, value: object) -> None:
+    def kind(**settings: object) -> str:
+        return classifier(**settings)[1].description()
+
+    assert kind() == kind(**{"optim.lr": 0.7, "seed": 3})
+    assert kind() != kind(**{setting: value})

@@ -242,7 +242,12 @@ def test_every_kind_of_step_learns(config: Config, tmp_path: Path, changes: dict
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
 def test_every_precision_runs(config: Config, tmp_path: Path, precision: str) -> None:
-    assert fit(with_trainer(config, precision=precision), tmp_path).metrics["test/accuracy"] > 0.5
+    result = fit(with_trainer(config, precision=precision), tmp_path)
+    assert result.metrics["test/accuracy"] > 0.5
+    with np.load(tmp_path / "predictions.npz") as saved:
+        matrix = np.zeros((10, 10), int)
+        np.add.at(matrix, (saved["truth"], saved["prediction"]), 1)
+    assert matrix.tolist() == result.confusion_matrix
 
 
 def test_a_profiler_writes_into_the_run_folder(config: Config, tmp_path: Path) -> None:
@@ -261,12 +266,18 @@ def test_every_normalization_can_be_trained(config: Config, tmp_path: Path) -> N
 def test_the_console_shows_settings_epochs_and_nothing_on_stderr(
     config: Config, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fit(with_trainer(config, progress=True), tmp_path)
+    config = replace(config, optim=OptimConfig(lr=0.5))  # with which two epochs come out equal
+    result = fit(with_trainer(config, progress=True), tmp_path)
     out, err = capfd.readouterr()
     assert err == ""
+    assert max(map(len, out.splitlines())) < 80
     assert "784-12-12-10" in out
     assert "NOT the official MNIST" in out
-    assert [line.split()[0] for line in out.splitlines()[-3:]] == ["1/3", "2/3", "3/3"]
+    epochs = out.splitlines()[-3:]
+    assert [line.split()[0] for line in epochs] == ["1/3", "2/3", "3/3"]
+    best = [line.endswith(" best") for line in epochs]
+    assert best[0]
+    assert 3 - best[::-1].index(True) == result.best_epoch < 3  # of equal epochs the first is chosen
 
 
 def test_the_banner_says_why_the_sample_stands_in(

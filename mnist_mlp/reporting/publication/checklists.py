@@ -37,7 +37,7 @@ def _neurips(study: Study) -> dict[str, str]:
         ),
         f"7. Experiment statistical significance: {'yes' if _compared(study) else 'no'}.": _significance(study),
         "8. Experiments compute resources: yes.": (
-            f"{study.environment('device')}, {study.environment('threads')} threads; {study.median_seconds:.1f} s a run"
+            f"{study.environment('device')}, {study.threads}; {study.median_seconds:.1f} s a run"
             f" (median), {study.compute_seconds / 3600:.2f} hours for the {len(study.jobs)} finished runs. What was"
             " tried before these runs is not counted."
         ),
@@ -67,16 +67,21 @@ def _reforms(study: Study) -> dict[str, str]:
             f" ranked by {'validation' if study.summary.ranked_by == 'val_accuracy' else 'test'} accuracy."
         ),
         "Module 6, data leakage": (
-            "Validation images come out of the official training set; the test set is used once, on the chosen"
-            " checkpoint"
+            f"{_validation(study)} The test images are {study.use_of_test}."
             + (
-                ", and for no choice."
+                " They rank nothing either."
                 if study.summary.ranked_by == "val_accuracy"
-                else ". As some runs have no validation images, it also ranks, which flatters the best setting."
+                else " As some runs have no validation images, they rank the settings, too, which flatters the best."
             )
         ),
         "Module 7, metrics and uncertainty": _significance(study),
     }
+
+
+def _validation(study: Study) -> str:
+    if any(result.data["val"] for result in study.results):
+        return "Validation images come out of the official training set."
+    return "There are no validation images; each run keeps its last epoch."
 
 
 def _source(study: Study) -> str:

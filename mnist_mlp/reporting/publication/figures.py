@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mnist_mlp.analysis.collect import Row
+from mnist_mlp.analysis.effects import robust_range
 from mnist_mlp.analysis.interval import Interval
 from mnist_mlp.plots.differences import differences
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import learning_curves
 from mnist_mlp.reporting.publication.study import Study
-from mnist_mlp.reporting.sections.overview import groups_of
+from mnist_mlp.reporting.sections.charts import groups_of
 from mnist_mlp.runs.curves import read_curves
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.tables import percent
@@ -31,11 +32,15 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
 
 def _differences(study: Study, rows: Sequence[Row]) -> Figure:
     found = [row.comparison for row in rows if row.comparison is not None]
+    accuracies = [row.mean("test_accuracy") or 0.0 for row in rows]
+    within = robust_range(accuracies) or (0.0, 1.0)
+    lowest = min(one.decisive.mean for one, mean in zip(found, accuracies, strict=True) if mean >= within[0])
     return differences(
         [study.label(row) for row in rows],
         [100 * one.decisive.mean for one in found],
         [_reach(one.seeds) for one in found],
         [_reach(one.images) for one in found],
+        100 * lowest,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp.analysis.collect import Job, summarize
+from mnist_mlp.analysis.run_table import runs_csv
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.sweep import pdf, svg
 from mnist_mlp.reporting.publication.checklists import checklist
@@ -12,10 +13,11 @@ from mnist_mlp.reporting.publication.methods import methods
 from mnist_mlp.reporting.publication.model_card import model_card
 from mnist_mlp.reporting.publication.reproduction import hashes, script
 from mnist_mlp.reporting.publication.study import Study
-from mnist_mlp.reporting.publication.tables import PREVIEW, as_latex, as_markdown, runs_csv
+from mnist_mlp.reporting.publication.tables import PREVIEW, as_latex, as_markdown
 from mnist_mlp.runs.files import write_bytes, write_text
 
-MARK = "runs.csv"
+MARK = "table.tex"
+"""A folder with it holds a publication."""
 
 
 def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
@@ -29,9 +31,9 @@ def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
         raise UserError(f"--publish {folder} holds something else than a publication: give a new folder")
     study = Study.of(summarize(jobs))
     texts = {
-        MARK: runs_csv(study), "table.tex": as_latex(study), "preview.tex": PREVIEW, "table.md": as_markdown(study),
-        "methods.md": methods(study), "checklist.md": checklist(study), "model_card.md": model_card(study),
-        "reproduce.sh": script(study), "hashes.sha256": hashes(study),
+        MARK: as_latex(study), "preview.tex": PREVIEW, "table.md": as_markdown(study), "methods.md": methods(study),
+        "checklist.md": checklist(study), "model_card.md": model_card(study), "reproduce.sh": script(study),
+        "runs.csv": runs_csv(study.summary), "hashes.sha256": hashes(study),
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():

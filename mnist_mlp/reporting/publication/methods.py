@@ -31,7 +31,7 @@ def _data(study: Study) -> Iterator[str]:
     kept = f"{study.images('val') if validated else 'no'} images of the official training set are kept for validation"
     yield (
         f"Each run is trained on {study.images('train')} images, {kept}, and {study.images('test')} official test"
-        " images are used once, on the chosen checkpoint."
+        f" images are {study.use_of_test}."
     )
     part = f"'{study.setting('data.subset')}'"
     if validated:
@@ -95,7 +95,7 @@ def _selection(study: Study) -> Iterator[str]:
 
 
 def _factors(study: Study) -> Iterator[str]:
-    named = short_names(study.summary.keys)
+    named = short_names([key for key in study.summary.keys if key != "reference.id"])
     levels = [f"{name} ({study.setting(key)})" for key, name in named.items()]
     yield f"What varies is {', '.join(levels)}." if levels else "Nothing varies but the seed."
     told = {*study.summary.keys, "seed"}
@@ -162,7 +162,7 @@ def _against_best(study: Study, row: Row, place: int) -> str:
 
 def _machine(study: Study) -> Iterator[str]:
     yield (
-        f"Runs took place on {study.environment('device')} with {study.environment('threads')} threads, under Python"
+        f"Runs took place on {study.environment('device')} with {study.threads}, under Python"
         f" {study.environment('python')}, PyTorch {study.environment('torch')}, Lightning"
         f" {study.environment('lightning')}, torchmetrics {study.environment('torchmetrics')} and Hydra"
         f" {study.environment('hydra')}, from commit {study.environment('commit')}."

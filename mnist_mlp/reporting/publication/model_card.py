@@ -5,6 +5,7 @@ import hashlib
 from mnist_mlp.reporting.publication.study import Study
 from mnist_mlp.reporting.sections.best_run import changed
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.result import RunResult
 
 
 def model_card(study: Study) -> str:
@@ -34,12 +35,11 @@ else, pictures that hold no digit included, it still names one of ten digits.
 
 ## Training data
 
-{result.data["train"]:,} images of the official training set of {data}; {result.data["val"]:,} further ones
-served to choose the epoch.
+{result.data["train"]:,} images of the official training set of {data}; {_validation(result)}.
 
 ## Evaluation data
 
-The {result.data["test"]:,} official test images of {data}, used once.
+The {result.data["test"]:,} official test images of {data}, {study.use_of_test}.
 
 ## Metrics
 
@@ -70,6 +70,12 @@ def _checkpoint(folder: RunFolder) -> str:
     except OSError:
         return "its file is no longer there"
     return f"`{folder.best_checkpoint.name}`, SHA-256 `{digest}`"
+
+
+def _validation(result: RunResult) -> str:
+    if not result.data["val"]:
+        return "none are held out, so the last epoch was kept"
+    return f"{result.data['val']:,} further ones served to choose the epoch"
 
 
 def _spread(study: Study) -> str:

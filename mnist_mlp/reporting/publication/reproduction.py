@@ -7,17 +7,16 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from mnist_mlp.reporting.commands import decisive
 from mnist_mlp.reporting.publication.study import Study
 from mnist_mlp.runs.folder import RunFolder
 
 PACKAGE = Path(__file__).resolve().parents[2]
-NOT_REPEATED = ("name", "resume", "data.root", "hydra.")
-"""Overrides that say where a run is, not what it is."""
 
 
 def script(study: Study) -> str:
     """A shell script: one sweep where the runs are a full grid, else a command for each run."""
-    given = [_overrides(job.result.overrides) for job in study.jobs if job.result is not None]
+    given = [decisive(job.result.overrides) for job in study.jobs if job.result is not None]
     lines = [
         "#!/bin/sh", "# Repeats the runs of this publication with mnist_mlp and compares them again.",
         f"# They were made from commit {study.environment('commit')}, with PyTorch {study.environment('torch')}.",
@@ -33,14 +32,6 @@ def script(study: Study) -> str:
         lines.append(" ".join(map(shlex.quote, words)))
     folders = " ".join(f"outputs/train/{name}" for name in names)
     return "\n".join([*lines, f"python -m mnist_mlp.report {folders} --publish paper", ""])
-
-
-def _overrides(given: Sequence[str]) -> dict[str, str]:
-    return {
-        key: override
-        for override in given
-        if not (key := override.lstrip("+~").partition("=")[0]).startswith(NOT_REPEATED[3:]) and key not in NOT_REPEATED
-    }
 
 
 def _grid(given: Sequence[dict[str, str]]) -> list[str]:
@@ -73,6 +64,12 @@ def hashes(study: Study) -> str:
 def _sums(files: Sequence[Path]) -> Iterator[str]:
     for file in files:
         try:
-            yield f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file}"
+            yield f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {_as_seen(file)}"
         except OSError:
             continue
+
+
+def _as_seen(file: Path) -> Path:
+    """Relative to the working directory, where the file is below it."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file

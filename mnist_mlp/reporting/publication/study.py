@@ -53,6 +53,21 @@ class Study:
     def on_sample(self) -> bool:
         return any(result.data["source"] == "sample" for result in self.results)
 
+    @property
+    def threads(self) -> str:
+        """ "1 thread", "2 or 4 threads"."""
+        count = self.environment("threads")
+        return f"{count} thread" + ("" if count == "1" else "s")
+
+    @property
+    def use_of_test(self) -> str:
+        """What the test images were used for, as the end of a sentence on them."""
+        if any(job.settings.get("trainer.test_curve") is True for job in self.jobs):
+            return (
+                "used on the chosen checkpoint and, for the curves alone, after each epoch; no epoch is chosen by them"
+            )
+        return "used once, on the chosen checkpoint"
+
     def setting(self, key: str) -> str:
         """The value of a setting, or all its values where it varies: "0.01, 0.02 or 0.04"."""
         return either(in_order({value_text(job.settings.get(key)) for job in self.jobs}))

@@ -1,14 +1,11 @@
-"""The comparison as a booktabs table and in Markdown, and every run with its settings and figures as CSV."""
+"""The comparison as a booktabs table and in Markdown."""
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mnist_mlp.analysis.collect import Row, told_apart_by
 from mnist_mlp.analysis.summary import interval_text, mean_and_deviation, reading_note
 from mnist_mlp.reporting.publication.study import Study
-from mnist_mlp.runs.files import to_csv
-from mnist_mlp.runs.settings import value_text
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -51,7 +48,7 @@ def cells(study: Study, row: Row) -> list[str]:
     """A row of the comparison as text."""
     found = row.comparison
     return [
-        *(value_text(row.settings[key]) for key in _columns(study).values() if key),
+        *(study.summary.shown_value(row, key) for key in _columns(study).values() if key),
         *([] if all(_columns(study).values()) else [study.label(row)]),
         str(len(row.values["test_accuracy"])),
         *(mean_and_deviation(row.values["val_accuracy"]) for _ in _validation(study)),
@@ -101,7 +98,7 @@ def as_latex(study: Study) -> str:
     first = "l" * len(_columns(study)) if all(_columns(study).values()) or longest < 24 else "p{3.6cm}"
     lines = [
         "% needs \\usepackage{booktabs}", "\\begin{table}[htbp]",
-        "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
+        "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\\setlength{\\belowcaptionskip}{6pt}",
         f"\\caption{{{escape(caption(study))}}}", "\\label{tab:comparison}",
         f"\\begin{{tabular}}{{{first}{'r' * (before - len(_columns(study)) + 2)}l}}", "\\toprule",
         f"{' & ' * before}\\multicolumn{{2}}{{c}}{{difference to the best over}} & \\\\",
@@ -126,30 +123,3 @@ def as_markdown(study: Study) -> str:
     lines = [[*names, "runs"], ["---"] * (len(names) + 1), *rows]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     return f"{table}\n\n{caption(study)}\n\n{reading_note(study.summary).replace('* best', 'Best', 1)}\n"
-
-
-def runs_csv(study: Study) -> str:
-    """Every run of the comparison, finished or not: folder, settings, figures, times, environment."""
-    keys = list(dict.fromkeys(key for job in study.summary.jobs for key in job.settings))
-    metrics = list(dict.fromkeys(name for result in study.results for name in result.metrics))
-    times = list(dict.fromkeys(name for result in study.results for name in result.timing))
-    places = list(dict.fromkeys(name for result in study.results for name in result.environment))
-    first = ["row", "run folder", "status", "fingerprint", "parameters", "epochs", "best_epoch"]
-    return to_csv([*first, *metrics, *times, *places, *keys], list(_run_rows(study, metrics, times, places, keys)))
-
-
-def _run_rows(
-    study: Study, metrics: Sequence[str], times: Sequence[str], places: Sequence[str], keys: Sequence[str]
-) -> Iterator[list[Any]]:
-    for place, row in enumerate(study.summary.rows, 1):
-        for job in row.jobs:
-            start: list[Any] = [place, str(job.folder), job.status, job.fingerprint]
-            result = job.result
-            if result is None:
-                start += [None] * (3 + len(metrics) + len(times) + len(places))
-            else:
-                start += [result.parameters, result.epochs, result.best_epoch]
-                start += [result.metrics.get(name) for name in metrics]
-                start += [result.timing.get(name) for name in times]
-                start += [result.environment.get(name) for name in places]
-            yield [*start, *(value_text(job.settings.get(key)) for key in keys)]

@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mnist_mlp.analysis.collect import Summary
 from mnist_mlp.analysis.digits import NEARLY_ALL, Votes, votes
 from mnist_mlp.errors import UserError
-from mnist_mlp.plots.sample_grids import digit_grid
-from mnist_mlp.plots.sweep import svg
-from mnist_mlp.reporting.elements import Picture, Section, Table
+from mnist_mlp.reporting.elements import Section, Table
+from mnist_mlp.reporting.gallery import STYLES, gallery
+from mnist_mlp.reporting.images import images_of
 
-SHOWN = 20
+SHOWN = 24
 
 
 def digits_section(summary: Summary) -> Section | None:
@@ -28,7 +29,7 @@ def digits_section(summary: Summary) -> Section | None:
     ]
     if found.left_out:
         sentences.append(f"Left out are {found.left_out} runs without predictions of these images.")
-    pictures, notes = _pictures(summary, found)
+    shown, notes = _galleries(summary, found)
     if doubtful.any():
         notes.append(
             "The accuracy without doubtful digits is a second figure, for reading only: the nets themselves chose what "
@@ -36,7 +37,7 @@ def digits_section(summary: Summary) -> Section | None:
         )
     notes.append("Every digit that a run misses is in digits.csv, which the report of a sweep's folder writes.")
     table = _accuracies(found) if doubtful.any() else None
-    return Section("Test digits over all runs", sentences, table, "", pictures, notes)
+    return Section("Test digits over all runs", sentences, table, notes=notes, markup=shown, styles=STYLES)
 
 
 def _accuracies(found: Votes) -> Table:
@@ -48,46 +49,36 @@ def _accuracies(found: Votes) -> Table:
     return Table(header, rows, numeric=frozenset({1, 2}))
 
 
-def _pictures(summary: Summary, found: Votes) -> tuple[list[Picture], list[str]]:
-    from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
-
-    for job in summary.jobs:
-        try:
-            images = read_test_images(
-                job.settings["data.source"], job.settings["data.root"], found.truth.astype(np.int64)
-            )
-        except (UserError, KeyError) as error:
-            note = f"The digits are not shown: {error}."
-            continue
-        return list(_grids(images, found)), []
-    return [], [note]
+def _galleries(summary: Summary, found: Votes) -> tuple[Markup, list[str]]:
+    try:
+        images = images_of(summary.jobs, found.truth)
+    except UserError as error:
+        return Markup(), [f"The digits are not shown: {error}."]
+    return Markup().join(gallery(images[places], captions, title) for places, captions, title in _kinds(found)), []
 
 
-def _grids(images: NDArray[np.uint8], found: Votes) -> Iterator[Picture]:
+def _kinds(found: Votes) -> Iterator[tuple[NDArray[np.int64], list[tuple[str, str]], str]]:
+    """Places of digits worth a look, with their captions and what they have in common."""
+    taken = [f"{given} → {said}" for given, said in zip(found.truth, found.favourite, strict=True)]
     agreed = np.flatnonzero(found.doubtful)
     agreed = agreed[np.argsort(-found.favoured[agreed], kind="stable")]
-    if len(agreed):
-        shown = agreed[:SHOWN]
-        captions = [
-            f"{found.truth[place]}→{found.favourite[place]}  {found.favoured[place]}/{found.runs}" for place in shown
-        ]
-        title = f"Doubtful labels: {_some(shown, agreed)}; given → predicted by so many runs"
-        yield Picture(svg(digit_grid(images[shown], captions, title)), "Test digits whose label nearly all runs deny")
+    if len(shown := agreed[:SHOWN]):
+        captions = [(taken[place], f"{found.favoured[place]} of {found.runs}") for place in shown]
+        yield shown, captions, f"Doubtful labels: {_some(shown, agreed)}. Given → predicted, by so many runs"
     scattered = found.missed_by_all[~found.doubtful[found.missed_by_all]]
-    if len(scattered):
-        shown = scattered[:SHOWN]
-        captions = [f"{found.truth[place]}→{found.favourite[place]}  {found.favoured[place]}" for place in shown]
-        title = f"Missed by every run, without agreement: {_some(shown, scattered)}; given → most frequent, runs"
-        yield Picture(svg(digit_grid(images[shown], captions, title)), "Test digits that every run misses")
+    if len(shown := scattered[:SHOWN]):
+        captions = [(taken[place], f"{found.favoured[place]} of {found.runs}") for place in shown]
+        title = f"Missed by every run, without agreement: {_some(shown, scattered)}. Given → most frequent, runs"
+        yield shown, captions, title
     telling = found.most_telling
-    if len(found.names) > 1 and len(telling):
-        shown, parts = telling[:SHOWN], found.missed_part
+    if len(found.names) > 1 and len(shown := telling[:SHOWN]):
+        parts = 100 * found.missed_part
         captions = [
-            f"{found.truth[place]}  {100 * parts[:, place].min():.0f}-{100 * parts[:, place].max():.0f} %"
+            (f"a {found.truth[place]}", f"{parts[:, place].min():.0f} to {parts[:, place].max():.0f} %")
             for place in shown
         ]
-        title = f"Where settings differ most: {_some(shown, telling)}; label, runs of a setting that miss it"
-        yield Picture(svg(digit_grid(images[shown], captions, title)), "Test digits on which settings differ most")
+        title = f"Where settings differ most: {_some(shown, telling)}. Label, and how many of a setting's runs miss it"
+        yield shown, captions, title
 
 
 def _some(shown: NDArray[np.int64], of: NDArray[np.int64]) -> str:

@@ -15,11 +15,11 @@ POINT = 0.01
 def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
     """Sections on the runs whose settings name a published result; none where there is no such run."""
     runs: dict[str, list[Job]] = {}
-    others = []
+    others: list[tuple[str, str]] = []
     for job in jobs:
         if (name := job.settings.get("reference.id")) and job.result is not None:
             if other := changes(job):
-                others.append(f"{job.folder.name} ({', '.join(other)})")
+                others.append((job.folder.name, ", ".join(other)))
             else:
                 runs.setdefault(name, []).append(job)
     if not runs and others:
@@ -53,11 +53,15 @@ def _claims(jobs: Sequence[Job]) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def _left_out(others: Sequence[str]) -> str:
-    return f"Runs of a preset with other settings are no repetitions and left out: {'; '.join(others)}."
+def _left_out(others: Sequence[tuple[str, str]]) -> str:
+    names: dict[str, list[str]] = {}
+    for name, changed in others:
+        names.setdefault(changed, []).append(name)
+    counted = [f"{its[0] if len(its) == 1 else f'{len(its)} runs'} ({changed})" for changed, its in names.items()]
+    return f"Runs of a preset with other settings are no repetitions and left out: {'; '.join(counted)}."
 
 
-def _accuracies(runs: Runs, others: Sequence[str]) -> Section:
+def _accuracies(runs: Runs, others: Sequence[tuple[str, str]]) -> Section:
     header = ["result", "published %", "measured %", "n", "difference", "agreement", "inferred settings"]
     rows, marks = [], []
     for name, jobs in runs.items():

@@ -11,7 +11,9 @@ import pytest
 from made_up_runs import write_run
 
 from mnist_mlp.analysis.collect import find_jobs, summarize
+from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.errors import UserError
+from mnist_mlp.plots.differences import differences
 from mnist_mlp.reporting.publication.folder import publish
 from mnist_mlp.reporting.publication.reproduction import script
 from mnist_mlp.reporting.publication.study import Study
@@ -77,7 +79,7 @@ def test_the_table_of_runs_has_every_run_with_its_settings_and_figures(published
     assert [row["row"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
     assert rows[0]["optim.lr"] == "0.1"
     assert float(rows[0]["test/accuracy"]) == pytest.approx(0.98)
-    assert Path(rows[0]["run folder"]).name == "lr_0.1_0"
+    assert Path(rows[0]["run"]).name == "lr_0.1_0"
 
 
 def test_methods_tell_the_real_values(published: Path) -> None:
@@ -136,6 +138,12 @@ def test_a_folder_of_something_else_is_left_alone(sweep: Path, tmp_path: Path) -
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_sweep_is_not_taken_for_an_earlier_publication(sweep: Path) -> None:
+    write_summary(sweep)
+    with pytest.raises(UserError, match="holds something else than a publication"):
+        publish(find_jobs([sweep]), sweep)
+
+
 def test_a_single_run_can_be_published_without_a_comparison(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     publish(find_jobs([tmp_path / "run"]), tmp_path / "paper")
@@ -156,6 +164,32 @@ def test_where_there_is_no_validation_nothing_is_said_of_it(tmp_path: Path) -> N
     assert "each run keeps its last epoch" in text
     assert "drawn class by class" not in text
     assert "validation" not in (tmp_path / "paper" / "table.tex").read_text()
+
+
+def test_where_test_curves_were_drawn_the_test_set_is_not_said_to_be_used_once(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_run(tmp_path / "once" / str(seed), seed=seed)
+        write_run(tmp_path / "watched" / str(seed), seed=seed, trainer__test_curve=True)
+    for name, said in (("once", "used once"), ("watched", "for the curves alone, after each epoch")):
+        publish(find_jobs([tmp_path / name]), tmp_path / f"{name}_paper")
+        for file in ("methods.md", "checklist.md", "model_card.md"):
+            assert said in (tmp_path / f"{name}_paper" / file).read_text()
+
+
+def test_hashes_name_files_below_the_working_directory_relative_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    publish(find_jobs([tmp_path / "run"]), tmp_path / "paper")
+    assert "  run/result.json\n" in (tmp_path / "paper" / "hashes.sha256").read_text()
+
+
+def test_a_setting_that_learnt_nothing_does_not_flatten_the_figure_of_differences() -> None:
+    figure = differences(["a", "b"], [-0.5, -85.0], [(-0.9, -0.1), (-86.0, -84.0)], [None, None], -0.5)
+    (axes,) = figure.axes
+    assert axes.get_xlim()[0] > -2
+    assert [text.get_text() for text in axes.texts] == ["-85.0"]
 
 
 def test_what_latex_reads_otherwise_is_escaped() -> None:

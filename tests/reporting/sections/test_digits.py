@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from made_up_runs import write_run
+from made_up_runs import TRUTH, write_run
 
 from mnist_mlp.analysis.collect import find_jobs, summarize
 from mnist_mlp.reporting.sections.digits import digits_section
@@ -19,7 +19,9 @@ def test_the_section_shows_the_digits_and_marks_the_second_figure(tmp_path: Path
     assert section.table is not None
     assert section.table.header[2] == "second figure: without the 1 doubtful digits"
     assert list(section.table.rows[0]) == ["all", "98.00", f"{100 * 98 / 99:.2f}"]
-    assert [picture.alt for picture in section.pictures] == ["Test digits whose label nearly all runs deny"]
+    assert section.markup.count("<h3>") == section.markup.count("<li>") == 1
+    assert "Doubtful labels: 1. Given → predicted, by so many runs" in section.markup
+    assert f"<b>{TRUTH[3]} → {(TRUTH[3] + 1) % 10}</b><span>3 of 3</span>" in section.markup
     assert any("nothing is ever ranked or selected by it" in note for note in section.notes)
 
 
@@ -28,6 +30,6 @@ def test_without_images_the_section_says_why_it_shows_none(tmp_path: Path) -> No
         write_run(tmp_path / str(seed), wrong=[3], seed=seed, data__root=str(tmp_path / "nowhere"))
     section = digits_section(summarize(find_jobs([tmp_path])))
     assert section is not None
-    assert not section.pictures
+    assert not section.markup
     assert section.notes[0].startswith("The digits are not shown: ")
     assert digits_section(summarize(find_jobs([tmp_path / "0"]))) is None

@@ -46,30 +46,33 @@ def test_the_section_counts_shows_and_names_what_differs(tmp_path: Path, idx_roo
     shared = {"data__root": str(idx_root), "optim__momentum": 0.5}
     first = write_run(tmp_path / "a", range(10), optim__lr=0.1, trainer__progress=False, **shared)
     second = write_run(tmp_path / "b", [0, 50], optim__lr=0.2, name="b", **shared)
-    section = pair_section(job(first), job(second))
+    section = pair_section(job(first), job(second), ["first", "second"])
     assert section is not None
     text = " ".join(section.sentences)
     assert "1 are right in A and wrong in B, 9 the other way round; 89 are right and 1 wrong in both" in text
     assert "90.00 % right" in text
     assert section.table is not None
     assert section.table.rows == [["optim.lr", "0.1", "0.2"]]
-    assert [picture.alt for picture in section.pictures] == ["Right in A, wrong in B", "Wrong in A, right in B"]
+    assert "<h3>Right in A, wrong in B: 1</h3>" in section.markup
+    assert "<h3>Wrong in A, right in B: 9</h3>" in section.markup
+    said = (TRUTH[50] + 1) % 10
+    assert f"<b>a {TRUTH[50]}</b><span>A {TRUTH[50]}, B {said}</span>" in section.markup
 
 
 def test_without_the_images_the_counts_stay_and_the_page_says_why(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "nowhere")
     first, second = (write_run(tmp_path / name, [0], data__root=nowhere) for name in "ab")
-    section = pair_section(job(first), job(second))
+    section = pair_section(job(first), job(second), ["first", "second"])
     assert section is not None
-    assert not section.pictures
-    assert section.notes == [f"The digits that flipped are not shown: the official files are not in {nowhere}."]
+    assert not section.markup
+    assert section.notes == ["The digits that flipped are not shown: the official files are not in data.root."]
     assert "Their settings do not differ." in section.sentences
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04 broken"])
 def test_runs_on_other_digits_or_without_predictions_are_no_pair(tmp_path: Path, content: bytes) -> None:
     first, other = write_run(tmp_path / "a"), write_run(tmp_path / "b", data__source="sample")
-    assert pair_section(job(first), job(other)) is None
+    assert pair_section(job(first), job(other), ["first", "other"]) is None
     second = write_run(tmp_path / "c")
     (second / "predictions.npz").write_bytes(content)
-    assert pair_section(job(first), job(second)) is None
+    assert pair_section(job(first), job(second), ["first", "second"]) is None

@@ -1,0 +1,81 @@
+"""What a run prints, on a terminal and elsewhere."""
+
+import sys
+
+import pytest
+from terminal import Terminal
+
+from mnist_mlp.training import progress
+from mnist_mlp.training.progress import RunProgress
+
+ROW = {"epoch": 1, "train/loss": 0.4, "train/accuracy": 0.9, "val/loss": 0.3, "val/accuracy": 0.95, "lr": 0.01}
+
+
+def printed_on(made: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Called in the test itself, since pytest sets sys.stdout anew after the fixtures."""
+    monkeypatch.setattr(sys, "stdout", made)
+    monkeypatch.setattr(progress, "PASSING_SECONDS", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return made
+
+
+def test_a_run_shows_a_bar_with_the_time_left_and_marks_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = printed_on(Terminal(), monkeypatch)
+    shown = RunProgress(True)
+    shown.begin(True)
+    shown.within(1, 3, 0.5, 2.0)
+    assert terminal.lines()[1] == f"   1/3    {'━' * 15}{'─' * 15}   50 %, about 0:10 left"
+    shown.epoch(ROW, 3, True, 5.0)
+    assert terminal.lines()[1] == "   1/3         0.4000    90.00 %     0.3000   95.00 %      0.01    5.0 s best"
+    shown.within(2, 3, 0.2, 1.0)
+    assert terminal.lines()[2].endswith("   20 %, about 0:09 left")  # as the first: 4 s of this one and 5 s
+    shown.ends_early = True
+    shown.within(2, 3, 0.4, 2.0)
+    assert terminal.lines()[2].endswith("   40 %, at most 0:08 left")
+    shown.epoch({**ROW, "epoch": 2}, 3, False, 5.0)
+    assert len(terminal.lines()) == 3
+    assert terminal.lines()[2].endswith("5.0 s")
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 200])
+def test_the_passing_line_never_wraps(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = printed_on(Terminal(columns), monkeypatch)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for place in (
+        None,
+        "[11/12] hidden_units-1024-1024-1024_normalization-symmetric_lr-0.001_schedule-one_cycle_seed-3",
+    ):
+        shown = RunProgress(True, place)
+        for part in (0.1, 0.5, 1.0):
+            shown.within(13, 1000, part, 3600.0)
+            assert terminal.screen.cursor.y == 0
+            assert len(terminal.lines()) == 1
+            assert terminal.screen.cursor.x < columns
+        assert (place is None) or columns < 60 or terminal.lines()[0].startswith("[11/12] ")
+
+
+def test_where_nothing_can_be_redrawn_there_are_lines_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, lines in ((None, 2), ("[1/2] job", 0)):
+        shown = RunProgress(True, place)
+        shown.begin(False)
+        shown.within(1, 3, 0.5, 2.0)
+        shown.epoch({name: value for name, value in ROW.items() if "val" not in name}, 3, False, 5.0)
+        out = capsys.readouterr().out
+        assert "\x1b" not in out
+        assert "\r" not in out
+        assert out.count("\n") == lines
+
+
+def test_without_progress_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = printed_on(Terminal(), monkeypatch)
+    shown = RunProgress(False)
+    shown.begin(True)
+    shown.compiling()
+    shown.compiled(1.0)
+    shown.within(1, 3, 0.5, 2.0)
+    shown.epoch(ROW, 3, True, 5.0)
+    assert terminal.written == []

@@ -92,7 +92,7 @@ def test_every_override_composes() -> None:
 def test_every_launcher_and_sweeper_is_installed_or_an_extra() -> None:
     assert Plugins.instance().is_in_toplevel_plugins_module("hydra_plugins.x")
     named = {word for command in CALLS["train"] for word in words(command) if word.startswith("hydra/launcher=")}
-    assert named == {"hydra/launcher=joblib", "hydra/launcher=submitit_slurm"}
+    assert named == {"hydra/launcher=basic", "hydra/launcher=submitit_slurm"}
 
 
 def test_the_other_commands_take_their_arguments() -> None:

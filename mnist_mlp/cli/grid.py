@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_mlp.cli.compose import Schema
 from mnist_mlp.config import Config, options
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import flatten
@@ -44,7 +45,7 @@ class GridComposer:
         self._overrides: dict[str, Override] = {}
         self._plain: dict[str, _Plain | None] = {}
         self._kinds: dict[tuple[str, ...], JSON | None] = {}
-        self._scratch: DictConfig | None = None
+        self._scratch = OmegaConf.structured(Schema)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """What Hydra composes for this job."""
@@ -95,8 +96,6 @@ class GridComposer:
         simple = override.type == OverrideType.CHANGE and override.package is None and not isinstance(value, dict)
         if not simple or key not in self._known or "${" in (override.input_line or ""):
             return None
-        if self._scratch is None:
-            self._scratch = self.compose([])
         try:
             OmegaConf.update(self._scratch, key, value, merge=True)
         except OmegaConfBaseException as error:

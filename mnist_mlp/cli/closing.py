@@ -1,5 +1,6 @@
 """What stands at the end: the page of a run; the table of a sweep, also while it runs, its page and its exit code."""
 
+import shlex
 import sys
 import time
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.console import reason
 from mnist_mlp.runs.files import remove_scratch_files
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.terminal import linked, shown_path
 
 TABLE_SECONDS = 5.0
 """The table is rewritten no more often while jobs run, so that they do not wait for it."""
@@ -73,7 +75,12 @@ def finish_sweep(sweep: Path) -> int:
     if not (complete and table.read_bytes() == before and _is_newest(page, [job.folder for job in jobs])):
         complete = _write_page(sweep, summary) and complete
     if complete:
-        print(f"  page   {page}\n  table  {table}, summary.md")
+        rows = {
+            "page": linked(page),
+            "tables": f"{linked(table)}, runs.csv, summary.md",
+            "TensorBoard": f"{interpreter()} -m mnist_mlp.tensorboard {shlex.quote(shown_path(sweep))}",
+        }
+        print("\n".join(f"  {name:<14} {value}" for name, value in rows.items()))
     for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
         names = [job.folder.name for row in summary.rows for job in row.jobs if job.status == status]
         if names:
@@ -112,3 +119,9 @@ def _write_page(sweep: Path, summary: Summary) -> bool:
         print(f"error: no page was written: {reason(error)}; python -m mnist_mlp.report {sweep}", file=sys.stderr)
         return False
     return True
+
+
+def interpreter() -> str:
+    """How to call this Python from here: below the current folder by its path, which works without activation."""
+    python, here = Path(sys.executable), Path.cwd()
+    return shlex.quote(str(python.relative_to(here))) if python.is_relative_to(here) else "python"

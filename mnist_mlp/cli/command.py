@@ -1,7 +1,6 @@
 """A run from the command line, alone or as the job of a sweep."""
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_mlp.cli.application import launch
-from mnist_mlp.cli.closing import finish_sweep, write_run_page
+from mnist_mlp.cli.closing import finish_sweep, interpreter, write_run_page
 from mnist_mlp.cli.compose import config_from_run, records, to_config
 from mnist_mlp.cli.jobs import finished_before, say_interrupted, sweep_job
 from mnist_mlp.cli.preflight import remove_made
@@ -83,12 +82,6 @@ def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
         )
     changed = {override.split("=")[0] for override in HydraConfig.get().overrides.task} - non_result_keys()
     return config if changed else config_from_run(run["config"], cfg)
-
-
-def interpreter() -> str:
-    """How to call this Python from here: below the current folder by its path, which works without activation."""
-    python, here = Path(sys.executable), Path.cwd()
-    return shlex.quote(str(python.relative_to(here))) if python.is_relative_to(here) else "python"
 
 
 def run() -> None:

@@ -1,7 +1,7 @@
 # make train [ARGS="optim.lr=0.005 ..."]   environment, then training
 # make test                                environment, then lint, types and tests
-# make test-faults                         every write of a run and of a sweep fails once, and the process dies there
-#                                          a killed process of two, ten thousand cases of hostile input
+# make test-faults [ARGS="--every 8"]      every write of a run and of a sweep fails once, and the process dies there;
+#                                          100 kills at random, a killed process of two, 16,000 cases of hostile input
 # make test-integration                    whole programs: examples, launchers, the wheel, two processes, TensorBoard
 # make test-lowest                         the tests on the lowest versions that pyproject.toml allows (Python 3.11)
 PYTHON ?= python3
@@ -24,6 +24,7 @@ test: $(READY)
 
 test-faults: $(READY)
 	cd tests && ../$(BIN)/python faults.py $(ARGS)
+	cd tests && ../$(BIN)/python kills.py
 	$(BIN)/python -m pytest -m faults
 	MNIST_MLP_CASES=1 $(BIN)/python -m pytest tests/runs/test_hostile_files.py tests/data/test_hostile_digits.py \
 		tests/cli/test_hostile_overrides.py tests/training/test_hostile_checkpoints.py

@@ -12,6 +12,7 @@ from mnist_mlp.analysis.console_table import as_text
 from mnist_mlp.analysis.digits import write_digits
 from mnist_mlp.analysis.summary import write_summary
 from mnist_mlp.console import reason
+from mnist_mlp.runs.files import remove_scratch_files
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.terminal import linked, shown_path
 
@@ -62,6 +63,10 @@ def finish_sweep(sweep: Path) -> int:
     jobs = _reader.find([sweep])
     if not jobs and not unrecorded:
         return 1
+    from mnist_mlp.reporting.means import FOLDER  # deferred: only the end of a sweep needs it
+
+    with suppress(OSError):
+        remove_scratch_files(sweep, *sweep.glob(f"{FOLDER}/*"))
     summary = summarize(jobs)
     print(f"\n{as_text(summary)}\n")
     page, table = sweep / "report.html", sweep / "summary.csv"

@@ -60,6 +60,13 @@ def is_scratch_file(path: Path) -> bool:
     return re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", path.name) is not None
 
 
+def remove_scratch_files(*folders: Path) -> None:
+    """Remove what killed processes have left of files that they were writing into these folders."""
+    for folder in folders:
+        for litter in filter(is_scratch_file, list(folder.iterdir()) if folder.is_dir() else ()):
+            litter.unlink(missing_ok=True)
+
+
 def write_new(path: Path, content: bytes | memoryview, *, durable: bool) -> None:
     """Write a file that must not exist yet."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

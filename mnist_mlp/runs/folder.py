@@ -10,6 +10,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import (
     JSON,
     is_scratch_file,
+    remove_scratch_files,
     sync_file,
     sync_folder,
     write_json,
@@ -183,9 +184,7 @@ class RunFolder:
         records: further files, text by relative path.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self.checkpoints, self.figures, self.path / ".hydra"):
-            for litter in filter(is_scratch_file, list(folder.iterdir()) if folder.is_dir() else ()):
-                litter.unlink(missing_ok=True)
+        remove_scratch_files(self.path, self.checkpoints, self.figures, self.path / ".hydra")
         before = self.run()
         if before is None:
             write_json(self.run_file, run, durable=True)

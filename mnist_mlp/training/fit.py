@@ -39,6 +39,7 @@ from mnist_mlp.training.processes import (
     launcher_variables,
     process_rank,
     say_process_lost,
+    tell_children,
 )
 from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
@@ -85,7 +86,9 @@ def fit(
     threads = cpu_threads(config.trainer.threads or (1 if sweep_place else _threads_of(config)))
     with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
-        if not is_main:
+        if is_main:
+            tell_children(devices)
+        else:
             held.enter_context(ending_with_parent(RunFolder(Path(path))))
         request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
         if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:

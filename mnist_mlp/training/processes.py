@@ -17,6 +17,7 @@ from mnist_mlp.runs.folder import RunFolder
 
 MOST_THREADS = 256
 LOOK_SECONDS = 5.0
+STARTED_BY = "MNIST_MLP_STARTED_BY"
 READ_AT_IMPORT = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Lightning and torchmetrics pass these to int() when they are imported."""
 LAUNCHER_VARIABLES = (
@@ -53,13 +54,19 @@ def say_process_lost(folder: RunFolder) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def tell_children(devices: int) -> None:
+    """Tell the processes that this one will start who it is, since it may be gone before they ask."""
+    if devices > 1:
+        os.environ[STARTED_BY] = str(os.getpid())
+
+
 @contextmanager
 def ending_with_parent(folder: RunFolder) -> Iterator[None]:
     """While this lasts, the end of the process that started this one ends it, too, with a line.
 
     While the processes of a run find each other, each would wait for half an hour for one that was killed.
     """
-    parent, done = os.getppid(), threading.Event()
+    parent, done = _number(STARTED_BY) or os.getppid(), threading.Event()
 
     def watch() -> None:
         while not done.wait(LOOK_SECONDS):

@@ -8,7 +8,7 @@ from made_up_runs import write_run
 
 from mnist_mlp.config import Config, to_dict
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import read_json, write_json
+from mnist_mlp.runs.files import read_json, remove_scratch_files, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import describe, differences, flatten, settings
 
@@ -181,3 +181,14 @@ def test_run_files_are_json_that_others_can_read(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.start(run(), {})
     assert set(json.loads(folder.run_file.read_text())) == {"overrides", "config", "fingerprint"}
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".summary.csv.0123456789abcdef.tmp", ".mine.tmp", "summary.csv", "notes.0123456789abcdef.tmp"):
+        (tmp_path / name).touch()
+    remove_scratch_files(tmp_path, tmp_path / "not there")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".mine.tmp",
+        "notes.0123456789abcdef.tmp",
+        "summary.csv",
+    ]

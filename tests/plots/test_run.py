@@ -99,7 +99,7 @@ def test_the_confusion_matrix_is_dark_where_the_counts_are() -> None:
 def test_the_png_file_is_the_figure_in_few_colours_where_those_are_enough() -> None:
     for figure, mode in (
         (plots.class_bars([0.9] * 10, "bars"), "P"),
-        (plots.first_layer(RANDOM.normal(size=(20, 784)), "units"), "RGB"),
+        (plots.first_layer(RANDOM.normal(size=(256, 784)), "units"), "RGB"),
     ):
         drawn = plots.pixels(figure)
         with Image.open(io.BytesIO(plots.png(drawn))) as image:

@@ -105,7 +105,7 @@ def test_a_process_that_ends_takes_the_other_with_it_in_a_line(
         wait_until(lambda: running.poll() is not None or "train_ddp_process_1" in command_lines(children))
         (second,) = map(int, children.read_text().split())
         if training:
-            wait_until(lambda: (folder / "metrics.csv").is_file() or running.poll() is not None)
+            wait_until(lambda: (folder / "checkpoints/last.ckpt").is_file() or running.poll() is not None)
         assert running.poll() is None, running.communicate()[1]
         os.kill(running.pid if victim == "first" else second, number)
         wait_until(lambda: not alive(second))

@@ -35,7 +35,7 @@ def digit_browser(compared: Compared) -> Section | None:
     name = compared.run_names[ids[best.folder]]
     table = confusion_table(np.array(best.result.confusion_matrix), ids[best.folder], name)
     if runs is None:
-        return _section(table, Markup(), ["No digits are shown: no run has a predictions.npz that can be read."])
+        return _section(table, Markup(), ["No digits are shown: there is no predictions.npz that can be read."])
     try:
         images = images_of(runs.jobs, runs.truth)
     except UserError as error:

@@ -35,15 +35,15 @@ test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest $(ARGS)
 
 # made anew when what is to be installed changes
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,parallel,slurm,optuna]'
+$(READY): pyproject.toml constraints.txt .ci/install
+	@$(PYTHON) -m venv $(VENV)
+	@sh .ci/install $(VENV) constraints.txt
 	@touch $@
 
-$(LOWEST)/.ready: pyproject.toml .ci/lowest
-	$(PYTHON) -m venv $(LOWEST)
-	$(PYTHON) .ci/lowest >$(LOWEST)/constraints.txt
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[dev,parallel,slurm,optuna]'
+$(LOWEST)/.ready: pyproject.toml .ci/lowest .ci/install
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(PYTHON) .ci/lowest >$(LOWEST)/constraints.txt
+	@sh .ci/install $(LOWEST) $(LOWEST)/constraints.txt
 	@touch $@
 
 clean:

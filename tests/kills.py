@@ -124,7 +124,8 @@ def killed_at_random(command: Command, folder: Path, chance: random.Random, most
 def _wrong_end(running: Fork, number: signal.Signals | None, how: str) -> list[str]:
     """What is wrong with how a command ended: another exit code than it should, or more than a line of complaint."""
     code, output = running.end(60)
-    allowed = {0} if number is None else {-signal.SIGKILL} if number == signal.SIGKILL else {0, 128 + number}
+    killed = number == signal.SIGKILL
+    allowed = {0} if number is None else {0, -number if killed else 128 + number}  # 0: it ended just then
     if code not in allowed or "Traceback" in output or "Exception ignored" in output:
         return [f"{how}: exit code {code}\n{output[-2000:]}"]
     return []

@@ -1,6 +1,8 @@
 """Signals end a command in one line, wherever they come."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -26,6 +28,21 @@ def test_a_signal_ends_in_one_line_and_the_exit_code_of_shells(
     by = "" if number == signal.SIGINT else f" by {number.name}"
     assert capsys.readouterr().err == f"\ninterrupted{by}\n"
     assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_leaves_at_once() -> None:
+    code = """
+import signal, sys, time
+from mnist_mlp.interruption import stopping_on_signals
+with stopping_on_signals():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.raise_signal(signal.SIGTERM)
+        print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
 
 
 def test_a_signal_waits_for_the_end_of_a_block() -> None:

@@ -32,6 +32,8 @@ EXCLUDED_KEYS = re.compile(
     r"name|resume|data\.root|trainer\.(figures|progress|profiler|test_curve)|reference\.(?!id$).*"
 )
 """Settings that a comparison leaves out; of a published result it shows the name alone."""
+MOST_NOTES = 3
+"""Copies that are named."""
 
 
 @dataclass
@@ -127,7 +129,7 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     for job in jobs:
         alone = (str(job.folder),) if job.status == "unreadable" else ()
         groups.setdefault((*alone, *(value_text(job.settings.get(key)) for key in keys)), []).append(job)
-    notes = [note for members in groups.values() for note in _drop_copies(members)]
+    notes = _some([note for members in groups.values() for note in _drop_copies(members)])
     rows = [_row(keys, sorted(members, key=lambda job: job.seed)) for members in groups.values()]
     done = [row for row in rows if row.values["test_accuracy"]]
     ranked_by = "val_accuracy" if all(row.values["val_accuracy"] for row in done) else "test_accuracy"
@@ -206,6 +208,16 @@ def _drop_copies(jobs: list[Job]) -> Iterator[str]:
         same = job.result is not None and first.result is not None and job.result.metrics == first.result.metrics
         figures = "" if same else "; its figures differ, so other code or another machine made them"
         yield f"{job.folder.name} has the settings and the seed of {first.folder.name}: one run, counted once{figures}."
+
+
+def _some(notes: Sequence[str]) -> list[str]:
+    """The first notes of a kind; of the others their number alone."""
+    more = len(notes) - MOST_NOTES
+    return (
+        list(notes)
+        if more < 1
+        else [*notes[:MOST_NOTES], f"So it is with {more} more, which runs.csv leaves out, too."]
+    )
 
 
 def _shared_seeds(row: Row) -> Iterator[str]:

@@ -12,7 +12,7 @@ from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.overrides import changed, configuration, grid_points, override_text
 from mnist_mlp.api.run import Run
 from mnist_mlp.api.sweep import Sweep, load_sweep
-from mnist_mlp.cli.closing import finish_sweep
+from mnist_mlp.cli.closing import finish_sweep, write_run_page
 from mnist_mlp.cli.compose import config_records
 from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
 from mnist_mlp.cli.jobs import ConfiguredJob, SweepJob
@@ -53,7 +53,9 @@ def fit(
     if chosen.trainer.progress and in_notebook():
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
-    return Run(path, train(chosen, path, texts, records, callbacks=callbacks))
+    result = train(chosen, path, texts, records, callbacks=callbacks)
+    write_run_page(path)
+    return Run(path, result)
 
 
 def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: int = 0) -> Sweep:

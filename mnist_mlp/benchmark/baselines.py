@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
+from mnist_mlp.benchmark.loop import DEVIATION, LR, MEAN, MOMENTUM, bare_epochs, inputs
 from mnist_mlp.config import Accelerator, Config, DataConfig, ModelConfig, OptimConfig, Source, TrainerConfig
 from mnist_mlp.data.datamodule import DigitData
 from mnist_mlp.data.loader import EVAL_BATCH
@@ -24,11 +25,7 @@ from mnist_mlp.data.mnist import load_digits
 from mnist_mlp.models.mlp import CLASSES, MLP, layer_sizes
 from mnist_mlp.runs.curves import read_curves
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.training.classifier import NORMALIZATIONS
 from mnist_mlp.training.fit import fit, quiet_lightning
-
-LR, MOMENTUM = 0.005, 0.9
-MEAN, DEVIATION = NORMALIZATIONS["standard"]
 
 
 class Epoch(NamedTuple):
@@ -118,30 +115,14 @@ class Bare(Baseline):
     """A plain PyTorch loop over float tensors in memory: no metric and no log except the validation accuracy."""
 
     def run(self, epochs: int) -> list[Epoch]:
-        device = self.setup.device
-        train, val = (self._inputs(images).to(device) for images in (self.images.train, self.images.val))
-        train_labels, val_labels = self.images.train_labels.to(device), self.images.val_labels.to(device)
-        model = self.setup.net()
-        optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
-        times = []
-        for _ in range(epochs):
-            start = self._now()
-            for batch in torch.randperm(len(train), device=device).split(self.setup.batch_size):
-                loss = cross_entropy(model(train[batch]), train_labels[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                self._step_done()
-            trained = self._now()
-            with torch.no_grad():
-                parts = zip(val.split(EVAL_BATCH), val_labels.split(EVAL_BATCH), strict=True)
-                sum((model(inputs).argmax(1) == labels).sum().item() for inputs, labels in parts)
-            times.append(Epoch(trained - start, self._now() - start))
-        return times
-
-    @staticmethod
-    def _inputs(images: Tensor) -> Tensor:
-        return (images.flatten(1).float() / 255 - MEAN) / DEVIATION
+        device, images = self.setup.device, self.images
+        train = inputs(images.train).to(device), images.train_labels.to(device)
+        val = inputs(images.val).to(device), images.val_labels.to(device)
+        size = self.setup.batch_size
+        return [
+            Epoch(*seconds)
+            for seconds in bare_epochs(self.setup.net(), train, val, size, epochs, self._now, self._step_done)
+        ]
 
 
 class Conventional(Baseline):

@@ -24,6 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(given: argparse.Namespace, began: float) -> None:
     """What the command does; began: when its process was asked to (seconds since 1970)."""
+    given.rounds = given.rounds or (3 if given.sweep else 5)
+    given.epochs = given.epochs or (10 if given.sweep else 3)
+    if given.sweep:
+        run_sweep(given)
+        return
     with quick_start():  # --help is answered without torch
         from mnist_mlp.benchmark.measure import alone, measure, setup_of
         from mnist_mlp.benchmark.table import table
@@ -43,20 +48,48 @@ def run(given: argparse.Namespace, began: float) -> None:
     print(given.output)
 
 
+def run_sweep(given: argparse.Namespace) -> None:
+    """What `--sweep N` does."""
+    from mnist_mlp.benchmark.sweep import measure_sweep, sweep_table  # deferred: imports torch
+
+    if given.output.is_dir():
+        raise UserError(f"--output {given.output} is a folder: give a file")
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    report = measure_sweep(given)
+    print(sweep_table(report))
+    write_json(given.output, report)
+    print(given.output)
+
+
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Says no default of None."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="python -m mnist_mlp.benchmark",
         description="Time an epoch of several ways to train one MLP, side by side: in turn, round after round, in one"
         " process. Figures are medians over the rounds; ratios are taken within a round, to the bare loop.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Defaults,
     )
     made.add_argument("--net", type=widths, default="256-128-64", metavar="N-N-...", help="widths of the hidden layers")
     made.add_argument("--batch-size", type=at_least(1), default=64, metavar="N", help="images per optimiser step")
     made.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to train")
     made.add_argument("--threads", type=int, default=0, metavar="N", help="as trainer.threads")
-    made.add_argument("--rounds", type=at_least(1), default=5, metavar="N", help="how often each one's turn comes")
-    made.add_argument("--epochs", type=at_least(1), default=3, metavar="N", help="epochs per turn")
+    made.add_argument(
+        "--sweep",
+        type=at_least(1),
+        metavar="N",
+        help="time N jobs of train -m, whole, beside N programs with a bare loop; --only of bare, sweep, compiled",
+    )
+    made.add_argument(
+        "--rounds", type=at_least(1), metavar="N", help="how often each one's turn comes; 5, with --sweep 3"
+    )
+    made.add_argument("--epochs", type=at_least(1), metavar="N", help="epochs per turn: 3, with --sweep 10 per job")
     made.add_argument(
         "--starts",
         type=at_least(0),

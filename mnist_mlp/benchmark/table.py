@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from mnist_mlp.benchmark.baselines import BASELINES, LR, MOMENTUM
+from mnist_mlp.benchmark.baselines import BASELINES
+from mnist_mlp.benchmark.loop import LR, MOMENTUM
 
 
 def table(report: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """A run from the command line, alone or as the job of a sweep."""
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_mlp.cli.application import launch
-from mnist_mlp.cli.closing import finish_sweep
+from mnist_mlp.cli.closing import finish_sweep, interpreter, write_run_page
 from mnist_mlp.cli.compose import config_from_run, records, to_config
 from mnist_mlp.cli.jobs import finished_before, say_interrupted, sweep_job
 from mnist_mlp.cli.preflight import remove_made
@@ -40,7 +39,7 @@ def single_run(cfg: DictConfig) -> None:
         config = choose_config(cfg, folder)
         with quick_start():
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
-            from mnist_mlp.training.processes import lost_process, process_rank
+            from mnist_mlp.training.processes import lost_process, process_rank, say_process_lost
 
         rank = process_rank(config.trainer.devices)
         earlier = finished_before(folder)
@@ -55,12 +54,7 @@ def single_run(cfg: DictConfig) -> None:
     except RuntimeError as error:
         if not lost_process(error):
             raise
-        go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
-        print(
-            f"error: another process of this run has ended, so this one cannot go on{go_on}",
-            file=sys.stderr,
-            flush=True,
-        )
+        say_process_lost(folder)
         os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
     except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
         remove_made()
@@ -71,6 +65,7 @@ def single_run(cfg: DictConfig) -> None:
     if rank == 0:
         if result == earlier:
             print("This run was finished before; resume=never would start it over.")
+        write_run_page(folder.path)
         print(f"\n{closing_table(result, folder.path)}")
         print(f"\n{next_steps(folder.path, interpreter())}")
 
@@ -87,12 +82,6 @@ def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
         )
     changed = {override.split("=")[0] for override in HydraConfig.get().overrides.task} - non_result_keys()
     return config if changed else config_from_run(run["config"], cfg)
-
-
-def interpreter() -> str:
-    """How to call this Python from here: below the current folder by its path, which works without activation."""
-    python, here = Path(sys.executable), Path.cwd()
-    return shlex.quote(str(python.relative_to(here))) if python.is_relative_to(here) else "python"
 
 
 def run() -> None:

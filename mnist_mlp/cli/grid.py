@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
@@ -116,23 +116,34 @@ def nested_settings(composed: DictConfig) -> JSON:
     return dict(settings)
 
 
-class GridSweeper(BasicSweeper):
+class GridSweeper(Sweeper):
     """Hydra's own sweeper, which checks the jobs of a large grid quickly."""
 
     __module__ = PACKAGE
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        known = getattr(self.launcher, "composer", None)
-        self._composer = known or GridComposer(hydra_context.config_loader, config)
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None) -> None:
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # deferred: Hydra makes the class anew
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        self._basic: Any = BasicSweeper(max_batch_size, params)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._basic.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        known = getattr(self._basic.launcher, "composer", None)
+        self._composer = known or GridComposer(hydra_context.config_loader, config)
+        self._basic.validate_batch_is_legal = self._validate
+
+    def sweep(self, arguments: list[str]) -> Any:
+        return self._basic.sweep(arguments)
+
+    def _validate(self, batch: Sequence[Sequence[str]]) -> None:
         for overrides in batch:
             self._composer.settings(overrides)
 
 
 @dataclass
-class GridSweeperConf(BasicSweeperConf):
+class GridSweeperConf:
     """The options of Hydra's own sweeper."""
 
     _target_: str = f"{PACKAGE}.GridSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None

@@ -134,11 +134,12 @@ def register_plugins() -> None:
         plugins.__path__ = []
     setattr(plugins, PACKAGE.rpartition(".")[2], sys.modules[__name__])
     sys.modules[PACKAGE] = sys.modules[__name__]
+    known = Plugins.instance()  # first: it stores what Hydra itself offers under these names
     store = partial(ConfigStore.instance().store, provider="mnist_mlp")
     store(group="hydra/launcher", name="side_by_side", node=SideBySideConf)
     store(group="hydra/sweeper", name="basic", node=GridSweeperConf)
     for plugin in (SideBySideLauncher, GridSweeper):
-        Plugins.instance().register(plugin)
+        known.register(plugin)
 
 
 def close_pool() -> None:

@@ -25,10 +25,7 @@ def write_means(sweep: Path, summary: Summary) -> list[Path]:
     """Write the runs of groups with two seeds or more; what is there already, of the same curves, is left as it is."""
     target = sweep / FOLDER
     written = []
-    named: dict[str, Row] = {}
-    for row in summary.rows if summary.over_seeds else ():
-        name = _folder_name(row_label(summary, row))
-        named[name if name not in named else f"{name}_{len(named)}"] = row
+    named = folder_names(summary)
     for old in target.iterdir() if target.is_dir() else ():
         if old.name not in named:
             _clear(old)
@@ -41,6 +38,15 @@ def write_means(sweep: Path, summary: Summary) -> list[Path]:
         _write(target / name, {tag_of(one): list(band_of(curves, one)) for one in _columns(curves)}, len(curves))
         written.append(target / name)
     return written
+
+
+def folder_names(summary: Summary) -> dict[str, Row]:
+    """The groups by the names of their folders; none where nothing is grouped over seeds."""
+    named: dict[str, Row] = {}
+    for row in summary.rows if summary.over_seeds else ():
+        name = _folder_name(row_label(summary, row))
+        named[name if name not in named else f"{name}_{len(named)}"] = row
+    return named
 
 
 def _clear(folder: Path) -> None:
@@ -99,4 +105,5 @@ def _charts(bands: Mapping[str, Band]) -> dict[str, list[object]]:
 
 
 def _edges(tag: str) -> tuple[str, str]:
-    return f"{tag} mean - std", f"{tag} mean + std"
+    """In a group behind those of the curves, since TensorBoard shows each as a chart of its own, too."""
+    return f"variation/{tag} mean - std", f"variation/{tag} mean + std"

@@ -120,8 +120,8 @@ def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
     if digits := digits_section(summary):
         yield digits
     if best := best_job(summary):
-        (name,) = compared.names_of([best])
-        yield from filter(None, (best_run(best, name), mistakes(best, "Its most confident mistakes"), scores(best)))
+        shown = best_run(best, compared.names_of([best])[0], compared.path(best.folder))
+        yield from filter(None, (shown, mistakes(best, "Its most confident mistakes"), scores(best)))
 
 
 def _single(job: Job, compared: Compared) -> Iterator[Section]:

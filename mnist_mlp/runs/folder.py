@@ -98,6 +98,11 @@ class RunFolder:
     def report_file(self) -> Path:
         return self.path / "classification_report.txt"
 
+    @property
+    def page_file(self) -> Path:
+        """The page of this run alone."""
+        return self.path / "report.html"
+
     def run(self) -> JSON | None:
         """The content of run.json; None where no run has started here. UnreadableFileError where it is not a run's."""
         return self._read(self.run_file, check_run)
@@ -241,7 +246,8 @@ class RunFolder:
         yield from self._checkpoint_files()
         yield from self.event_files()
         yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
-        yield from (self.metrics_file, self.predictions_file, self.report_file, self.failure_file, self.error_log)
+        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file)
+        yield from (self.failure_file, self.error_log)
         yield from (path for kind in ("fit", "test") for path in self.path.glob(f"{kind}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
         for folder in (self.path, self.checkpoints, self.figures):

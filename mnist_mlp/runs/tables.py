@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.terminal import linked, shown_path
 
@@ -51,7 +52,7 @@ def next_steps(folder: Path, python: str) -> str:
     python: how to call the interpreter. The page is linked where it is there, else the command makes it.
     """
     run = shlex.quote(shown_path(folder))
-    page = folder / "report.html"
+    page = RunFolder(folder).page_file
     rows = [
         ("page", linked(page) if page.is_file() else f"{python} -m mnist_mlp.report {run}"),
         ("TensorBoard", f"{python} -m mnist_mlp.tensorboard {run}"),

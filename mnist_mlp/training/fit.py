@@ -30,10 +30,16 @@ from mnist_mlp.training.callbacks import EpochLog, FinishBlock, StopOnDivergence
 from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
-from mnist_mlp.training.lightning_adapter import end_other_ranks
+from mnist_mlp.training.lightning_adapter import end_in_a_line, end_other_ranks
 from mnist_mlp.training.memory import check_memory
 from mnist_mlp.training.metrics import to_float
-from mnist_mlp.training.processes import cores_of_job, launcher_variables, process_rank
+from mnist_mlp.training.processes import (
+    cores_of_job,
+    ending_with_parent,
+    launcher_variables,
+    process_rank,
+    say_process_lost,
+)
 from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
@@ -79,6 +85,8 @@ def fit(
     threads = cpu_threads(config.trainer.threads or (1 if sweep_place else _threads_of(config)))
     with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
+        if not is_main:
+            held.enter_context(ending_with_parent(RunFolder(Path(path))))
         request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
         if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
             return earlier
@@ -194,6 +202,7 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
             request.folder.clear_training()
         elif request.sweep_place is None:
             print(f"Resuming from {checkpoint}", flush=True)
+    end_in_a_line(trainer, partial(say_process_lost, request.folder))
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted:

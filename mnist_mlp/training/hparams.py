@@ -1,10 +1,11 @@
-"""A run's row in TensorBoard's HPARAMS tab: what was set for it first, since the tab shows the first columns alone.
+"""A run's row in TensorBoard's HPARAMS tab, with what the sweep varies first.
 
-Written as protocol buffers, since SummaryWriter.add_hparams sorts the columns by name and makes numbers of booleans.
+The tab shows the first columns alone: those marked as differing, then by name. SummaryWriter.add_hparams marks none and
+makes numbers of booleans, so the protocol buffers are written here.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -13,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mnist_mlp.runs.board import FINAL
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import flatten
+from mnist_mlp.runs.settings import flatten, settings
 
 HPARAMS = (
     "seed", "data.normalization", "data.subset", "data.batch_size", "model.hidden_layers", "model.hidden_units",
@@ -21,20 +22,24 @@ HPARAMS = (
     "optim.weight_decay", "optim.schedule", "trainer.max_epochs",
 )  # fmt: skip
 """Columns of every run, beside `data.source` and `parameters`; other settings that were given are added."""
+OF_GROUP = {"optim": ("optim.name",), "model": ("model.hidden_layers", "model.hidden_units")}
+"""What tells the presets of a group apart."""
 METRICS = ("val/accuracy", "test/accuracy", "test/f1_macro", "test/loss")
 
 
 def write_hparams(writer: SummaryWriter, result: RunResult) -> None:
-    """Settings (numbers, booleans, texts) and final metrics, those in the order that TensorBoard is to show."""
-    settings = hparams(result, swept_keys())
+    """Settings (numbers, booleans, texts) and final metrics."""
+    row, first = hparams(result), set(first_keys(result, swept_keys()))
     metrics = {name: result.metric(name) for name in METRICS if name in result.metrics}
     metrics["fit_seconds"] = result.timing["fit_seconds"]
     tags = {name: f"{FINAL}/{name.replace('/', '_')}" for name in metrics}
     session = plugin_data_pb2.SessionStartInfo()
-    for key, value in settings.items():
+    for key, value in row.items():
         setattr(session.hparams[key], _field(value), value)
     experiment = api_pb2.Experiment(
-        hparam_infos=[api_pb2.HParamInfo(name=key, type=_type(value)) for key, value in settings.items()],
+        hparam_infos=[
+            api_pb2.HParamInfo(name=key, type=_type(value), differs=key in first) for key, value in row.items()
+        ],
         metric_infos=[
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name.replace("_", " "))
             for name, tag in tags.items()
@@ -53,18 +58,21 @@ def swept_keys() -> list[str]:
     return [key for key in os.environ.get("MNIST_MLP_SWEPT_KEYS", "").split(",") if key]
 
 
-def hparams(result: RunResult, swept: Sequence[str] = ()) -> dict[str, Any]:
-    """What the sweep varies, then what else was given for this run, then the rest."""
+def first_keys(result: RunResult, swept: Sequence[str] = ()) -> list[str]:
+    """What the sweep varies, without a sweep what was given for this run; of that what decides the result."""
+    given = swept or [override.lstrip("+~").partition("=")[0] for override in result.overrides]
+    known = settings(result.config)
+    return [key for one in given for key in OF_GROUP.get(one, (one,)) if key in known]
+
+
+def hparams(result: RunResult) -> dict[str, Any]:
+    """The columns: those of every run, and what else was given for this one."""
     config = flatten(result.config)
-    given = [override.lstrip("+~").partition("=")[0] for override in result.overrides]
-    first = [key for key in (*swept, *given) if key in config]
-    row: dict[str, Any] = {key: _plain(config, key) for key in (*first, *HPARAMS)}
-    rest = {"data.source": result.data["source"], "parameters": result.parameters}
-    return {**row, **{key: value for key, value in rest.items() if key not in row}}
+    row = {key: _plain(config[key]) for key in (*HPARAMS, *first_keys(result))}
+    return {**row, "data.source": result.data["source"], "parameters": result.parameters}
 
 
-def _plain(config: Mapping[str, Any], key: str) -> Any:
-    value = config[key]
+def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return "-".join(map(str, value))
     return "null" if value is None else value

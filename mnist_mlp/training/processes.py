@@ -8,12 +8,15 @@ asked for. Imports neither torch nor Lightning.
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from mnist_mlp.errors import UserError
+from mnist_mlp.runs.folder import RunFolder
 
 MOST_THREADS = 256
+LOOK_SECONDS = 5.0
 READ_AT_IMPORT = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Lightning and torchmetrics pass these to int() when they are imported."""
 LAUNCHER_VARIABLES = (
@@ -41,6 +44,34 @@ def launched_by_slurm(devices: int) -> bool:
 def lost_process(error: RuntimeError) -> bool:
     """Whether gloo or NCCL raised this because another process of the run has ended."""
     return re.search(r"gloo|NCCL|closed by peer|reset by peer", str(error)) is not None
+
+
+def say_process_lost(folder: RunFolder) -> None:
+    """The line for a run of which another process has ended."""
+    go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
+    line = f"error: another process of this run has ended, so this one cannot go on{go_on}"
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def ending_with_parent(folder: RunFolder) -> Iterator[None]:
+    """While this lasts, the end of the process that started this one ends it, too, with a line.
+
+    While the processes of a run find each other, each would wait for half an hour for one that was killed.
+    """
+    parent, done = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(LOOK_SECONDS):
+            if os.getppid() != parent:
+                say_process_lost(folder)
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 @contextmanager

@@ -96,6 +96,15 @@ def test_a_renamed_copy_of_a_run_is_no_repetition(tmp_path: Path) -> None:
     )
 
 
+def test_of_many_copies_a_few_are_named(tmp_path: Path) -> None:
+    sweep(tmp_path, l1=BETTER, l2=WORSE)
+    for name in ("l1_0", "l1_1", "l1_2", "l2_0", "l2_1"):
+        shutil.copytree(tmp_path / name, tmp_path / f"z{name}")
+    notes = summarize(find_jobs([tmp_path])).notes
+    assert len(notes) == 4
+    assert notes[-1].startswith("So it is with 2 more")
+
+
 def test_a_copy_with_other_figures_is_told_as_such(tmp_path: Path) -> None:
     write_run(tmp_path / "here", wrong=(0, 1))
     write_run(tmp_path / "there", wrong=(0, 1, 2))

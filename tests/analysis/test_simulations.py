@@ -1,7 +1,7 @@
 """The quick version of tests/simulations.py: the same functions on fewer images, so that what is claimed stays true.
 
-Bounds are 93 and 97 % for coverage, 77 and 83 % for power and 5.5 % for false claims. The upper one of an interval over
-images, too wide rather than too narrow where images are few, has two standard errors of a thousand sweeps on top.
+Bounds are 93 and 97 % for coverage, 77 and 83 % for power and 5.5 % for false claims. The upper one of the interval
+over images, too wide rather than too narrow where images are few, has two standard errors of a simulation on top.
 """
 
 import math

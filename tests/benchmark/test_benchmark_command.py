@@ -10,8 +10,11 @@ import torch
 
 from mnist_mlp.benchmark.baselines import Epoch
 from mnist_mlp.benchmark.command import main, parser, widths
+from mnist_mlp.benchmark.loop import DEVIATION, MEAN
 from mnist_mlp.benchmark.measure import alone, alone_arguments, summary
+from mnist_mlp.benchmark.sweep import ratios, sweep_table
 from mnist_mlp.benchmark.table import table
+from mnist_mlp.training.classifier import NORMALIZATIONS
 
 
 def test_all_contenders_are_measured_and_written(
@@ -97,3 +100,34 @@ def test_figures_of_one_turn_have_no_spread() -> None:
     row = summary([[Epoch(1.0, None)]], [[Epoch(2.0, 3.0)]], [])
     assert math.isclose(row["ratio"], 0.5)
     assert (row["whole_seconds"], row["start"]) == (None, {})
+
+
+def test_the_bare_loop_standardises_as_training_does() -> None:
+    assert NORMALIZATIONS["standard"] == (MEAN, DEVIATION)
+
+
+def test_the_ratios_of_a_sweep_are_taken_within_a_round() -> None:
+    seconds = {"bare": [10.0, 40.0, 20.0], "sweep": [6.0, 20.0, 16.0]}
+    report = {
+        "jobs": 8,
+        "epochs": 2,
+        "net": [784, 16, 10],
+        "batch_size": 64,
+        "bare_threads": None,
+        "seconds": seconds,
+        "ratios": {name: ratios(seconds, name) for name in seconds},
+    }
+    assert report["ratios"]["sweep"] == [0.6, 0.5, 0.8]
+    rows = [line.split() for line in sweep_table(report).splitlines()]
+    assert ["sweep", "16.0", "30.0", "0.60", "0.50-0.80"] in rows
+    assert ["bare", "20.0", "24.0", "1.00", "1.00-1.00"] in rows
+
+
+@pytest.mark.integration
+def test_whole_sweeps_are_timed_beside_whole_bare_loops(idx_root: Path, tmp_path: Path) -> None:
+    output = tmp_path / "sweep.json"
+    options = ("--sweep=2", "--rounds=1", "--epochs=1", "--net=8", "--val-size=60", "--threads=1", "--only=sweep")
+    main([*options, f"--data={idx_root}", f"--output={output}"])
+    report = json.loads(output.read_text())
+    assert {name: len(times) for name, times in report["seconds"].items()} == {"bare": 1, "sweep": 1}
+    assert report["ratios"]["sweep"][0] == report["seconds"]["sweep"][0] / report["seconds"]["bare"][0]

@@ -312,3 +312,26 @@ def test_neighbours_that_vanish_while_the_table_is_made_do_not_matter(tmp_path: 
         stop.set()
         thread.join()
     assert statuses == {"finished"}
+
+
+def test_a_page_is_drawn_again_only_where_something_has_changed(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[object] = []
+
+    def draw(paths: list[Path], target: Path) -> None:
+        drawn.append(target)
+        target.write_text("the page")
+
+    monkeypatch.setattr("mnist_mlp.reporting.page.write_page", draw)
+    assert sweep("seed=0,1", "name=paged") == 0
+    assert sweep("seed=0,1", "name=paged") == 0
+    assert len(drawn) == 1
+    assert sweep("seed=0,1,2", "name=paged") == 0
+    assert len(drawn) == 2
+    shutil.rmtree(next(path for name, path in job_folders("paged").items() if "seed-2" in name))
+    assert sweep("seed=0,1", "name=paged") == 0
+    assert len(drawn) == 3
+    Path("outputs/sweeps/paged/report.html").unlink()
+    assert sweep("seed=0,1", "name=paged") == 0
+    assert len(drawn) == 4
+    assert sweep("seed=0,1", "name=paged", "resume=never") == 0
+    assert len(drawn) == 5

@@ -29,6 +29,8 @@ LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 WIDTHS = ([16], [64], [64, 32, 16], [256, 128])
 AXE_PACKAGES = ("axe_playwright_python", "axe_core_python")
 """Where axe.min.js is looked for, newest first; the extra `dev` installs the last, which needs nothing else."""
+AXE_SECONDS = 900
+"""Until axe is given up; it looks at the colours of every cell of a table of 1,000 rows."""
 SERIOUS = ("serious", "critical")
 ONLY_FILES = ("data:", "blob:", "file:", "about:", "chrome:", "devtools:")
 RUN_AXE = """
@@ -135,6 +137,7 @@ def broken_images(browser: Any) -> list[str]:
 
 def findings(browser: Any) -> list[str]:
     """What axe-core calls serious or critical; skips the test where axe is not installed."""
+    browser.set_script_timeout(AXE_SECONDS)
     if not browser.execute_script("return Boolean(window.axe)"):
         browser.execute_script(f"{axe()}; window.axe = axe")
     return [

@@ -39,14 +39,16 @@ def test_means_and_deviations_are_those_of_the_csvs(sweep: Path) -> None:
                 for tag in set(line) - {"epoch"}:
                     at = columns.setdefault(tag, [[], [], []])
                     at[epoch].append(float(line[tag]))
-    assert set(found) == {f"{tag}{edge}" for tag in columns for edge in ("", " mean - std", " mean + std")}
+    assert set(found) == {
+        name for tag in columns for name in (tag, f"variation/{tag} mean - std", f"variation/{tag} mean + std")
+    }
     assert len(columns) == 4
     for tag, epochs in columns.items():
         assert [len(numbers) for numbers in epochs] == [3, 3, 2]
-        for sign, edge in ((0, ""), (-1, " mean - std"), (1, " mean + std")):
+        for sign, name in ((0, tag), (-1, f"variation/{tag} mean - std"), (1, f"variation/{tag} mean + std")):
             expected = [statistics.fmean(numbers) + sign * statistics.stdev(numbers) for numbers in epochs]
-            assert [step for step, _ in found[tag + edge]] == [1, 2, 3]
-            assert [value for _, value in found[tag + edge]] == pytest.approx(expected, abs=1e-6)
+            assert [step for step, _ in found[name]] == [1, 2, 3]
+            assert [value for _, value in found[name]] == pytest.approx(expected, abs=1e-6)
 
 
 def test_written_again_nothing_is_doubled_and_nothing_changes(sweep: Path) -> None:

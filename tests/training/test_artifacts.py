@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
 from mnist_mlp.training.fit import fit
-from mnist_mlp.training.hparams import hparams
+from mnist_mlp.training.hparams import first_keys
 
 FIGURES = {
     *("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "first_layer"),
@@ -72,7 +73,7 @@ def test_images_texts_and_layout_are_in_tensorboard(run: tuple[Path, dict[str, A
     board = events(folder)
     assert {f"visual_test/{name}" for name in FIGURES} | {"val/confusion_matrix"} == set(board.Tags()["images"])
     assert [image.step for image in board.Images("val/confusion_matrix")] == [1, 4]
-    (shown,) = board.Images("test/confusion_matrix")
+    (shown,) = board.Images("visual_test/confusion_matrix")
     assert (shown.width, shown.height) == (1600, 900)
     assert shown.encoded_image_string == (folder / "figures" / "confusion_matrix.png").read_bytes()
     tensors = board.Tags()["tensors"]
@@ -93,8 +94,6 @@ def test_images_texts_and_layout_are_in_tensorboard(run: tuple[Path, dict[str, A
 
 
 def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dict[str, Any]]) -> None:
-    from tensorboard.plugins.hparams import plugin_data_pb2
-
     folder, result = run
     data: dict[str, plugin_data_pb2.HParamsPluginData] = {}
     for tag, content in events(folder).summary_metadata.items():
@@ -117,17 +116,19 @@ def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dic
     assert {path.parent for path in (folder / "tensorboard").rglob("events*")} == {folder / "tensorboard"}  # one run
 
 
-def test_hparams_show_first_what_the_sweep_varies_then_what_was_given(idx_root: Path, tmp_path: Path) -> None:
-    overrides = ["model.hidden_units=[12]", "trainer.max_epochs=1", "optim=adam", "optim.label_smoothing=0.1", "seed=3"]
-    config = tiny(idx_root, figures=False)
-    config = replace(config, optim=OptimConfig(lr=0.05, label_smoothing=0.1))
-    config = replace(config, trainer=replace(config.trainer, max_epochs=1))
-    result = fit(config, tmp_path, overrides)
-    row = hparams(result, ["optim.lr", "seed", "not.known"])
-    assert list(row)[:5] == ["optim.lr", "seed", "model.hidden_units", "trainer.max_epochs", "optim.label_smoothing"]
-    assert list(row)[-2:] == ["data.source", "parameters"]
-    assert next(iter(hparams(result))) == "model.hidden_units"
-    assert row["optim.label_smoothing"] == 0.1
+def test_hparams_mark_what_the_sweep_varies_as_differing_since_that_is_shown_first(
+    idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNIST_MLP_SWEPT_KEYS", "name,optim,seed")
+    overrides = ["name=mine", "trainer.max_epochs=1", "optim=adam", "optim.label_smoothing=0.1", "seed=0"]
+    config = replace(tiny(idx_root, figures=False), optim=OptimConfig(lr=0.05, label_smoothing=0.1))
+    result = fit(replace(config, trainer=replace(config.trainer, max_epochs=1)), tmp_path, overrides)
+    content = events(tmp_path).summary_metadata["_hparams_/experiment"].plugin_data.content
+    columns = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.hparam_infos
+    assert {info.name for info in columns if info.differs} == {"optim.name", "seed"}
+    assert {"optim.label_smoothing", "optim.lr"} <= {info.name for info in columns}
+    assert "name" not in {info.name for info in columns}
+    assert first_keys(result) == ["trainer.max_epochs", "optim.name", "optim.label_smoothing", "seed"]
 
 
 def test_figures_are_png_files_that_open(run: tuple[Path, dict[str, Any]]) -> None:

@@ -53,7 +53,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield from serve(outputs)
 
 
-def serve(outputs: Path) -> Iterator[str]:
+def serve(outputs: Path, run: bytes = b"depth_2") -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,17 +61,17 @@ def serve(outputs: Path) -> Iterator[str]:
     server = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: answers(f"{address}/data/runs"))
+        wait_for(lambda: answers(f"{address}/data/runs", run))
         yield address
     finally:
         server.terminate()
         server.wait()
 
 
-def answers(address: str) -> bool:
+def answers(address: str, run: bytes) -> bool:
     try:
         with urlopen(address, timeout=5) as response:
-            return b"depth_2" in response.read()
+            return run in response.read()
     except OSError:
         return False
 
@@ -97,7 +97,7 @@ def shows(browser: Any, *texts: str) -> bool:
         ("images", ("visual_test/confusion_matrix", "visual_test/calibration")),
         ("text", ("classification_report/text_summary", "weighted avg")),
         ("custom_scalars", ("training against validation",)),
-        ("hparams", ("train/depth_2/tensorboard", "data.normalization", "val/accuracy", "standard")),
+        ("hparams", ("train/depth_2/tensorboard", "data.batch_size", "val/accuracy", "64")),
     ],
 )
 def test_tensorboard_shows_what_was_written(browser: Any, board: str, tab: str, texts: tuple[str, ...]) -> None:
@@ -109,3 +109,45 @@ def test_tensorboard_shows_what_was_written(browser: Any, board: str, tab: str, 
     wait_for(lambda: shows(browser, *texts))
     if tab == "images":
         wait_for(lambda: browser.execute_script(LOADED_IMAGES) >= 2)
+
+
+@pytest.mark.integration
+def test_what_is_seen_first_is_accuracy_and_what_varies_by_short_names(browser: Any, tmp_path: Path) -> None:
+    from mnist_mlp.analysis.jobs import find_jobs
+    from mnist_mlp.reporting.board import board_runs, first_look, link_runs
+
+    link_runs(board_runs(find_jobs([sweep_of(tmp_path / "rates")])), tmp_path / "links")
+    for address in serve(tmp_path / "links", b"lr=0.2"):
+        browser.get("about:blank")
+        browser.get(first_look(address))
+        wait_for(lambda: shows(browser, "lr=0.1, seed=0", "lr=0.2, seed=1", "train/accuracy"))
+        shown = browser.execute_script(ALL_TEXT).split("\n")
+        assert not any(line.endswith("tensorboard") for line in shown)
+        groups = [line for line in shown if line in ("train", "val", "wall_time", "whole_run", "visual_test")]
+        assert groups[:2] == ["train", "val"]
+        smoothing = browser.find_elements("css selector", ".scalars-smoothing input, tb-slider-with-input input")
+        assert {box.get_attribute("value") for box in smoothing if box.get_attribute("type") == "number"} <= {"0"}
+        browser.get("about:blank")
+        browser.get(f"{address}/#hparams")
+        wait_for(lambda: shows(browser, "Trial ID", "lr=0.1, seed=0", "optim.lr", "val/accuracy"))
+        shown = browser.execute_script(ALL_TEXT).split("\n")
+        columns = shown[shown.index("Trial ID") :]
+        assert columns.index("optim.lr") < columns.index("lr=0.1, seed=0")
+
+
+def sweep_of(folder: Path) -> Path:
+    """Two learning rates and two seeds, as a sweep runs them."""
+    from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, Source, TrainerConfig
+    from mnist_mlp.training.fit import fit
+
+    for lr in (0.1, 0.2):
+        for seed in (0, 1):
+            config = Config(
+                seed=seed,
+                data=DataConfig(source=Source.sample, subset="0.2"),
+                model=ModelConfig(hidden_layers=1, hidden_units=[16]),
+                optim=OptimConfig(lr=lr),
+                trainer=TrainerConfig(max_epochs=2, progress=False, figures=False),
+            )
+            fit(config, folder / f"lr-{lr}_seed-{seed}", [f"optim.lr={lr}", f"seed={seed}"])
+    return folder

@@ -242,7 +242,12 @@ def test_every_kind_of_step_learns(config: Config, tmp_path: Path, changes: dict
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
 def test_every_precision_runs(config: Config, tmp_path: Path, precision: str) -> None:
-    assert fit(with_trainer(config, precision=precision), tmp_path).metrics["test/accuracy"] > 0.5
+    result = fit(with_trainer(config, precision=precision), tmp_path)
+    assert result.metrics["test/accuracy"] > 0.5
+    with np.load(tmp_path / "predictions.npz") as saved:
+        matrix = np.zeros((10, 10), int)
+        np.add.at(matrix, (saved["truth"], saved["prediction"]), 1)
+    assert matrix.tolist() == result.confusion_matrix
 
 
 def test_a_profiler_writes_into_the_run_folder(config: Config, tmp_path: Path) -> None:

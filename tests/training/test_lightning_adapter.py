@@ -20,6 +20,7 @@ def config(idx_root: Path) -> Config:
     )
 
 
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")  # on machines that have SLURM
 def test_lightning_still_counts_manual_steps_where_the_adapter_looks() -> None:
     loop = pl.Trainer(logger=False, enable_checkpointing=False).fit_loop.epoch_loop
     progress = loop.manual_optimization.optim_step_progress

@@ -141,9 +141,14 @@ def test_damaged_checkpoints_are_noticed_and_the_run_ends_as_the_unbroken_one(
         damage(path / "checkpoints" / name, how)
     capsys.readouterr()
     assert outcome(path, fit(config, path)) == outcome(tmp_path / "unbroken", unbroken)
-    said = [line for line in capsys.readouterr().out.splitlines() if ".ckpt" in line and "Resuming" not in line]
+    lines = [line for line in capsys.readouterr().out.splitlines() if ".ckpt" in line]
+    said = [line for line in lines if "Resuming" not in line]
     assert said or how == "gone"
-    assert all(line.endswith(("going on from the one before", "starting over")) for line in said)
+    if names == ["last.ckpt"]:
+        assert f"Resuming from {path / 'checkpoints/last.ckpt.previous'}" in lines
+        assert all(line.endswith("going on from the one before") for line in said)
+    else:
+        assert all(line.endswith(("going on from the one before", "starting over")) for line in said)
 
 
 def damage(path: Path, how: str) -> None:
@@ -271,16 +276,18 @@ def test_without_flock_the_holder_that_was_written_down_decides(
 def test_a_run_that_another_process_has_finished_meanwhile_is_returned(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acquire, results = FolderLock.acquire, []
+    acquire, results, written = FolderLock.acquire, [], []
 
     def late(self: FolderLock, on_wait: Callable[[str], None] | None = None) -> FolderLock:
         if not results:
             results.append(None)
             results.append(fit(config, tmp_path / "run"))
+            written.append((tmp_path / "run/result.json").stat().st_mtime_ns)
         return acquire(self, on_wait)
 
     monkeypatch.setattr(FolderLock, "acquire", late)
     assert fit(config, tmp_path / "run") == results[1]
+    assert (tmp_path / "run/result.json").stat().st_mtime_ns == written[0]
 
 
 def test_the_figures_of_a_run_are_known_by_name(config: Config, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ def best_job(summary: Summary) -> Job | None:
     return max(done, key=lambda job: job.result.metrics.get(column) or 0.0 if job.result else 0.0) if done else None
 
 
-def best_run(job: Job, name: str) -> Section:
-    """The best run of several: its figures and its settings."""
+def best_run(job: Job, name: str, path: str) -> Section:
+    """The best run of several: its figures and its settings. path: of its folder, as seen from the page."""
     assert job.result is not None
     result, metrics = job.result, job.result.metrics
     facts = [
@@ -30,7 +30,7 @@ def best_run(job: Job, name: str) -> Section:
     ]
     return Section(
         f"The best run: {name}",
-        [", ".join(facts) + "."],
+        [", ".join(facts) + f", in {path}."],
         Table(["setting (other than default)", "value"], changed(job.settings)),
         folded={"All settings": all_settings(job)},
     )

@@ -272,7 +272,7 @@
       const known = chosen.map(choice => model.probability(choice, place));
       const values = chosen.map((choice, number) => known[number]?.values
         || model.votes(choice, place).map(count => count / choice.rows.length));
-      const sources = known.map((one, number) => !one ? "votes"
+      const sources = known.map((one, number) => !one ? (chosen[number].rows.length > 1 ? `votes of ${plural(chosen[number].rows.length, "seed")}` : "answer, without probabilities")
         : chosen[number].rows.length > 1 ? `mean probability of ${plural(one.of, "seed")}` : "probability");
       const body = DIGITS.map(digit => make("tr", {class: digit === truth ? "truth" : ""},
         make("th", {scope: "row"}, String(digit)), ...values.map((one, number) => {

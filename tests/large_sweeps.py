@@ -1,0 +1,38 @@
+"""Makes a sweep of many finished runs from one that was trained: `python tests/large_sweeps.py SWEEP COUNT`."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from mnist_mlp.cli.folders import job_folder
+from mnist_mlp.runs.files import write_json
+from mnist_mlp.runs.settings import describe
+
+
+def multiply(sweep: Path, count: int) -> None:
+    """Give a sweep of one job, seed 0, the jobs of the other seeds below count: the same files under their seeds.
+
+    Each has its own settings, fingerprint and, by a little, accuracies; the large files are the same by hard links.
+    """
+    (original,) = (path.parent for path in sweep.glob("*/result.json"))
+    run, result = (json.loads((original / name).read_text()) for name in ("run.json", "result.json"))
+    for seed in range(1, count):
+        overrides = [f"seed={seed}" if one == "seed=0" else one for one in run["overrides"]]
+        folder = sweep / job_folder(overrides)
+        shutil.copytree(original, folder, copy_function=os.link)
+        for name, content in (("run.json", run), ("result.json", result)):
+            config = {**content["config"], "seed": seed}
+            described = describe(config, overrides, content["data"]["digest"])
+            metrics = {
+                key: value - seed % 7 / 1e4 if key.endswith("accuracy") else value
+                for key, value in content.get("metrics", {}).items()
+            }
+            (folder / name).unlink()
+            own = {**described, "data": content["data"], **({"metrics": metrics} if metrics else {})}
+            write_json(folder / name, {**content, **own})
+
+
+if __name__ == "__main__":
+    multiply(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,139 @@
+"""Runs under short names for TensorBoard, read back as TensorBoard reads them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from made_up_runs import write_run
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from torch.utils.tensorboard import SummaryWriter
+
+from mnist_mlp import tensorboard
+from mnist_mlp.analysis.collect import find_jobs, summarize
+from mnist_mlp.reporting.board import board_runs, first_look, link_runs
+from mnist_mlp.reporting.means import write_means
+
+
+def run_with_events(folder: Path, wrong: int = 3, **settings: object) -> Path:
+    write_run(folder, range(wrong), **settings)
+    with SummaryWriter(folder / "tensorboard") as writer:
+        writer.add_scalar("val/accuracy", 0.5, 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of two learning rates and two seeds, with means, and two single runs."""
+    made = tmp_path_factory.mktemp("outputs")
+    for lr, wrong in ((0.1, 20), (0.2, 3)):
+        for seed in (0, 1):
+            name = f"batch_size-64_lr-{lr}_seed-{seed}"
+            run_with_events(made / "sweeps" / "rates" / name, wrong, optim__lr=lr, seed=seed)
+    sweep = made / "sweeps" / "rates"
+    write_means(sweep, summarize(find_jobs([sweep])))
+    for name in ("mine", "2026-11-24_12-00-00-123456"):
+        run_with_events(made / "train" / name, seed=5)
+    return made
+
+
+def seen_by_tensorboard(folder: Path) -> set[str]:
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder))
+    multiplexer.Reload()
+    return set(multiplexer.Runs())
+
+
+def test_the_runs_of_a_sweep_have_the_names_of_what_varies(outputs: Path, tmp_path: Path) -> None:
+    runs = board_runs(find_jobs([outputs / "sweeps" / "rates"]))
+    link_runs(runs, tmp_path)
+    names = {f"lr={lr}, seed={seed}" for lr in (0.1, 0.2) for seed in (0, 1, "mean")}
+    assert seen_by_tensorboard(tmp_path) == names
+    assert list(runs)[:2] == ["lr=0.2, seed=mean", "lr=0.1, seed=mean"]
+    assert list(runs)[2] == "lr=0.2, seed=0"  # best first, since of too many the last are left out
+    assert runs["lr=0.1, seed=1"].parent.name == "batch_size-64_lr-0.1_seed-1"
+
+
+def test_of_several_folders_each_run_says_which(outputs: Path, tmp_path: Path) -> None:
+    link_runs(board_runs(find_jobs([outputs])), tmp_path)
+    seen = seen_by_tensorboard(tmp_path)
+    assert {"train/mine", "train/2026-11-24_12-00-00-123456", "rates/lr=0.1, seed=0", "rates/lr=0.2, seed=mean"} <= seen
+    assert len(seen) == 8
+
+
+def test_a_run_alone_has_its_own_name(outputs: Path) -> None:
+    assert list(board_runs(find_jobs([outputs / "train" / "mine"]))) == ["mine"]
+
+
+def test_no_more_runs_than_tensorboard_ticks_and_the_means_among_them(outputs: Path) -> None:
+    jobs = find_jobs([outputs])
+    assert len(board_runs(jobs, None)) == 8
+    assert list(board_runs(jobs, 3))[:2] == ["rates/lr=0.2, seed=mean", "rates/lr=0.1, seed=mean"]
+    assert len(board_runs(jobs, 3)) == 3
+
+
+def test_links_follow_the_runs_and_what_is_right_stays(outputs: Path, tmp_path: Path) -> None:
+    runs = board_runs(find_jobs([outputs]))
+    link_runs(runs, tmp_path)
+    before = {path: path.lstat().st_ino for path in tmp_path.rglob("*") if path.is_symlink()}
+    kept = {name: path for name, path in runs.items() if "lr=0.1" in name}
+    link_runs({**kept, "new": outputs / "train" / "mine" / "tensorboard"}, tmp_path)
+    after = {path: path.lstat().st_ino for path in tmp_path.rglob("*") if path.is_symlink()}
+    assert {str(path.relative_to(tmp_path)) for path in after} == {*kept, "new"}
+    assert all(before[path] == inode for path, inode in after.items() if path.name != "new")
+    link_runs({"rates": outputs / "train" / "mine" / "tensorboard"}, tmp_path)
+    assert seen_by_tensorboard(tmp_path) == {"rates"}
+
+
+def test_names_that_no_file_system_takes_are_made_fit(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2):
+        run_with_events(tmp_path / "s" / str(lr), optim__lr=lr, data__root="a/b:c", name="x")
+    runs = board_runs(find_jobs([tmp_path / "s"]))
+    assert all(len(Path(name).parts) == 1 for name in runs)
+
+
+def test_the_address_asks_for_unsmoothed_curves_in_a_colour_for_each_setting() -> None:
+    asked = parse_qs(urlsplit(first_look("http://localhost:6006/")).query)
+    assert asked == {"smoothing": ["0"], "runColorGroup": ["regex:(.+), seed"]}
+    assert len(f"curves   {first_look('http://localhost:6006/')}") < 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere is no folder: give run folders, or folders that hold some"),
+        (["empty"], "no runs with TensorBoard's files in empty: train some, or name others"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f"^error: {message}$"):
+        tensorboard.main(arguments)
+
+
+@pytest.mark.integration
+def test_the_command_serves_what_it_says_and_leaves_nothing_behind(outputs: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "rates"
+    shutil.copytree(outputs / "sweeps" / "rates", sweep)
+    command = [sys.executable, "-m", "mnist_mlp.tensorboard", str(sweep), "--port", "0"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    assert server.stdout is not None
+    try:
+        lines = [server.stdout.readline() for _ in range(7)]
+        assert lines[0] == "6 runs\n"
+        assert lines[2].startswith("curves   http://localhost:")
+        assert lines[6] == "Ctrl-C ends it.\n"
+        assert len(list(tmp_path.glob("mnist_mlp-tensorboard-*/lr=*"))) == 6
+        time.sleep(1)
+    finally:
+        server.terminate()
+        assert server.wait(30) == 143
+        server.stdout.close()
+    assert list(tmp_path.glob("mnist_mlp-tensorboard-*")) == []

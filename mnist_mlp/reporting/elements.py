@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from markupsafe import Markup
@@ -66,7 +67,7 @@ class Table:
     prose: bool = False
     """Cells are sentences: in a narrow window they stand below one another."""
 
-    @property
+    @cached_property
     def kinds(self) -> list[str]:
         """Of each column: number, code (a command), path (a link), told (a setting, as in the row's name), or none."""
         return [self._kind(place) for place in range(len(self.header))]

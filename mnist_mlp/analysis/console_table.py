@@ -18,7 +18,7 @@ NARROWEST = 6
 """Cells down to which a text is shortened, where what must stay does not fit."""
 MOST_ROWS = 40
 MOST_REASONS = 5
-FINISHED = re.compile(r"(, )?(\d+ )?finished(, )?")
+FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
 FURTHER_WORDS = re.compile(r" \(.*\)| (from|than) the best")
 
 

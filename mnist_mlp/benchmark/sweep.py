@@ -107,7 +107,8 @@ def _run(command: Sequence[str], folder: Path) -> None:
         command, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths}
     )
     if done.returncode:
-        raise UserError(f"{' '.join(command[1:3])} failed: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}")
+        told = [line for line in done.stdout.splitlines() if "FAILED" in line] or done.stderr.strip().splitlines()
+        raise UserError(f"{' '.join(command[1:3])} failed: {(told or ['no reason'])[-1]}")
 
 
 def _show(line: str) -> None:

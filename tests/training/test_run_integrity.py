@@ -70,7 +70,7 @@ def outcome(path: Path, result: RunResult) -> object:
     board = EventAccumulator(str(path / "tensorboard"), purge_orphaned_data=False)
     board.Reload()
     points = {
-        tag: [(event.step, None if "second" in tag else event.value) for event in board.Scalars(tag)]
+        tag: sorted((event.step, None if "second" in tag else event.value) for event in board.Scalars(tag))
         for tag in board.Tags()["scalars"]
     }
     return [result.metrics, result.best_epoch, result.epochs, result.confusion_matrix, weights, rows, points]

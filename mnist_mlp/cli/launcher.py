@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -27,7 +26,7 @@ from mnist_mlp.cli.jobs import JobEnd, SweepJob, composed_job, run_job
 from mnist_mlp.cli.live import sweep_progress
 from mnist_mlp.cli.pool import WorkerPool
 from mnist_mlp.cli.shares import Limits
-from mnist_mlp.cli.side_by_side import Planned, run_side_by_side
+from mnist_mlp.cli.side_by_side import Planned, run_side_by_side, shared_faults
 from mnist_mlp.config import config_from_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
@@ -60,6 +59,8 @@ class SideBySideLauncher(Launcher):
             SideBySideLauncher.pool = WorkerPool()
         SideBySideLauncher.pool.start()  # it imports all while we plan
         plans = [self._plan(overrides, initial_job_idx + place) for place, overrides in enumerate(job_overrides)]
+        if faults := shared_faults(plans):
+            raise UserError("; ".join(faults))
         began = float(os.environ["MNIST_MLP_SWEEP_START"])
         progress = sweep_progress(self._sweep, [plan.job.folder.path.name for plan in plans], began)
         ends = run_side_by_side(plans, SideBySideLauncher.pool, progress, self._limits)
@@ -68,13 +69,15 @@ class SideBySideLauncher(Launcher):
     def _plan(self, overrides: Sequence[str], number: int) -> Planned:
         settings = self.composer.settings(overrides)
         task_overrides = self.composer.of_task(overrides)
-        config, subdir = None, job_folder(task_overrides)
+        config, subdir, faults = None, job_folder(task_overrides), ""
         if settings is None or not self._usual_folders:
             composed = self._compose(overrides, number)
             settings, subdir = nested_settings(composed), str(composed.hydra.sweep.subdir)
         else:
-            with suppress(UserError):  # the job itself will say what is wrong
+            try:
                 config = config_from_dict(settings)
+            except UserError as error:  # the job itself will say so
+                faults = str(error)
         job = SweepJob(
             folder=RunFolder(self._sweep / subdir),
             sweep=self._sweep,
@@ -83,7 +86,9 @@ class SideBySideLauncher(Launcher):
             overrides=task_overrides,
             settings=settings,
         )
-        return Planned(job, config, lambda: HydraTask(self._compose(overrides, number), self._context.callbacks))
+        return Planned(
+            job, config, lambda: HydraTask(self._compose(overrides, number), self._context.callbacks), faults
+        )
 
     @property
     def _usual_folders(self) -> bool:

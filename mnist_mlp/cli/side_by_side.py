@@ -27,12 +27,20 @@ INQUIRY = -1
 class Planned:
     """A job to be done. make_task: what a worker is given to do; it returns a `JobEnd`.
 
-    config: None where the job's settings are known to nobody yet, or are refused: then its task will say so.
+    config: None where the job's settings are known to nobody yet, or are refused: then its task will say so. faults:
+    why they are refused.
     """
 
     job: SweepJob
     config: Config | None
     make_task: Callable[[], Task]
+    faults: str = ""
+
+
+def shared_faults(plans: Sequence[Planned]) -> list[str]:
+    """What is wrong with the settings of every job, so that none could run."""
+    first, *others = [plan.faults.split("; ") if plan.faults else [] for plan in plans]
+    return [fault for fault in first if all(fault in one for one in others)]
 
 
 def run_configured(tasks: Sequence[ConfiguredJob], progress: SweepProgress, limits: Limits) -> list[JobEnd]:

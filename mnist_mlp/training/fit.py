@@ -34,14 +34,13 @@ from mnist_mlp.training.lightning_adapter import end_in_a_line, end_other_ranks
 from mnist_mlp.training.memory import check_memory
 from mnist_mlp.training.metrics import to_float
 from mnist_mlp.training.processes import (
-    cores_of_job,
     ending_with_parent,
     launcher_variables,
     process_rank,
     say_process_lost,
     tell_children,
 )
-from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
+from mnist_mlp.training.threads import cpu_threads, threads_of
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
 WIDTH = 78
@@ -83,7 +82,7 @@ def fit(
     UserError says what the user can correct; then nothing was written.
     """
     devices = config.trainer.devices
-    threads = cpu_threads(config.trainer.threads or (1 if sweep_place else _threads_of(config)))
+    threads = cpu_threads(config.trainer.threads or (1 if sweep_place else threads_of(config)))
     with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         if is_main:
@@ -219,11 +218,6 @@ def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: D
     model.load_state_dict(chosen["state_dict"])  # not ckpt_path=, which would wind the callbacks back to that epoch
     trainer.test(model, datamodule=data, verbose=False)
     return int(chosen["epoch"]) + 1
-
-
-def _threads_of(config: Config) -> int:
-    sizes = layer_sizes(config.model.hidden_layers, config.model.hidden_units)
-    return threads_for(step_work(sizes, config.data.batch_size), cores_of_job())
 
 
 @contextmanager

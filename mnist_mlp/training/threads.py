@@ -9,6 +9,10 @@ from itertools import pairwise
 
 import torch
 
+from mnist_mlp.config import Config
+from mnist_mlp.models.sizes import layer_sizes
+from mnist_mlp.training.processes import cores_of_job, launched_by_slurm
+
 WORK_PER_THREAD = 250e6
 """Floating-point operations of a step that keep one thread busy. Below, more threads wait for each other instead."""
 
@@ -24,6 +28,17 @@ def step_work(sizes: Sequence[int], batch_size: int) -> float:
 def threads_for(work: float, cores: int) -> int:
     """Threads for a step of this work on so many cores."""
     return int(min(cores, max(1, work // WORK_PER_THREAD)))
+
+
+def threads_of(config: Config) -> int:
+    """Threads that a process of this run takes where `trainer.threads` leaves it open. Its processes share the cores.
+
+    Those that srun started have an allocation each.
+    """
+    sizes = layer_sizes(config.model.hidden_layers, config.model.hidden_units)
+    cores, devices = cores_of_job(), config.trainer.devices
+    share = cores if launched_by_slurm(devices) else max(1, cores // devices)
+    return threads_for(step_work(sizes, config.data.batch_size), share)
 
 
 @contextmanager

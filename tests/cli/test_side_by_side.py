@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mnist_mlp.cli.jobs import JobEnd, SweepJob
 from mnist_mlp.cli.pool import WorkerPool
 from mnist_mlp.cli.progress import TimeLeft
 from mnist_mlp.cli.shares import Limits
-from mnist_mlp.cli.side_by_side import Planned, run_side_by_side
+from mnist_mlp.cli.side_by_side import Planned, run_side_by_side, shared_faults
 from mnist_mlp.cli.survey import Survey
 from mnist_mlp.runs.folder import RunFolder
 
@@ -208,3 +209,14 @@ def test_the_time_left_counts_what_runs_at_once_and_what_was_there(monkeypatch: 
     for number in (3, 5):
         left.ended(number)
     assert left.left == pytest.approx(4 * (10 + 10 + 30 + 10) / 4 / 2)
+
+
+def test_a_setting_that_no_job_could_run_with_is_refused_before_anything_is_there(sweep: Sweep) -> None:
+    assert sweep(*TWO, "seed=0,1", "optim.lr=0.1,-1", "data.batch_size=0", "name=typo") == 1
+    assert not Path("outputs/sweeps/typo").exists()
+
+
+def test_faults_are_shared_where_every_job_has_them(tmp_path: Path) -> None:
+    one, other = planned(tmp_path, [None, None])
+    assert shared_faults([replace(one, faults="a; b"), replace(other, faults="b; c")]) == ["b"]
+    assert shared_faults([replace(one, faults="a"), other]) == []

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from mnist_mlp.config import Config, DataConfig, ModelConfig, TrainerConfig
 from mnist_mlp.training.processes import cores_of_job
-from mnist_mlp.training.threads import cpu_threads, step_work, threads_for
+from mnist_mlp.training.threads import cpu_threads, step_work, threads_for, threads_of
 
 
 def test_the_work_of_a_step_is_counted_from_its_matrix_products() -> None:
@@ -35,6 +36,22 @@ def test_the_cores_of_a_job_are_its_allocation_or_its_share(monkeypatch: pytest.
         assert cores_of_job() == cores
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "5")
     assert cores_of_job() == 5
+
+
+def test_the_processes_of_a_run_share_its_cores_unless_each_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "MNIST_MLP_PARALLEL_JOBS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def threads(devices: int) -> int:
+        wide = ModelConfig(hidden_units=[1024])
+        return threads_of(Config(data=DataConfig(batch_size=500), model=wide, trainer=TrainerConfig(devices=devices)))
+
+    assert [threads(devices) for devices in (1, 2, 3, 20)] == [8, 4, 2, 1]
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    assert threads(2) == 8
 
 
 def test_the_number_of_threads_is_as_before_afterwards() -> None:

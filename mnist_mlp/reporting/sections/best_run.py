@@ -37,8 +37,9 @@ def best_run(job: Job, name: str, path: str) -> Section:
 
 
 def all_settings(job: Job) -> Table:
-    """Every setting of a run."""
-    return Table(["setting", "value"], [[key, value_text(value)] for key, value in job.settings.items()])
+    """Every setting of a run but where its digits lay, since pages are passed on."""
+    shown = {key: value for key, value in job.settings.items() if key != "data.root"}
+    return Table(["setting", "value"], [[key, value_text(value)] for key, value in shown.items()])
 
 
 def changed(settings: JSON) -> list[list[str]]:

@@ -2,7 +2,7 @@
 # make test                                environment, then lint, types and tests
 # make test-faults [ARGS="--every 8"]      every write of a run and of a sweep fails once, and the process dies there;
 #                                          100 kills at random, a killed process of two, 16,000 cases of hostile input
-# make test-integration                    whole programs: examples, launchers, the wheel, two processes, TensorBoard
+# make test-integration                    whole programs and pages in a browser: examples, launchers, the wheel
 # make test-lowest                         the tests on the lowest versions that pyproject.toml allows (Python 3.11)
 PYTHON ?= python3
 VENV   := .venv
@@ -30,7 +30,7 @@ test-faults: $(READY)
 		tests/cli/test_hostile_overrides.py tests/training/test_hostile_checkpoints.py
 
 test-integration: $(READY)
-	$(BIN)/python -m pytest -m integration $(ARGS)
+	$(BIN)/python -m pytest -m "(integration or browser) and not slow" $(ARGS)
 
 test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest $(ARGS)

@@ -137,6 +137,7 @@ def test_a_run_tells_all_about_itself(small: dict[str, Any]) -> None:
         loaded.model()
 
 
+@pytest.mark.integration
 def test_sweep_makes_the_jobs_of_the_command(
     small: dict[str, Any], idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ def test_the_step_is_one_graph_whatever_is_chosen(name: str) -> None:
     assert_equal_training(CHOICES[name], lambda step, state: run_eager(CompiledStep(step)))
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(shutil.which(CXX[0]) is None, reason="needs a C++ compiler: apt install g++")
 def test_compiled_agrees_with_eager_within_rounding() -> None:
     settings = {

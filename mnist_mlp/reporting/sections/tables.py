@@ -48,7 +48,7 @@ def _groups(compared: Compared) -> Table:
     summary = compared.summary
     header, cells = shown_cells(summary)
     named = short_names(summary.keys)
-    order = [*named.values(), "n", "test acc %", "val acc %", OVER_SEEDS, OVER_IMAGES, "verdict"]
+    order = [*named.values(), "n", "test acc %", "verdict", "val acc %", OVER_IMAGES, OVER_SEEDS]
     order = [name for name in dict.fromkeys([*order, *header]) if name in header and name]
     exact = {name: [value_text(row.settings[key]) for row in summary.rows] for key, name in named.items()}
     short = {name: [summary.shown_value(row, key) for row in summary.rows] for key, name in named.items()}

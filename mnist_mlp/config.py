@@ -174,6 +174,12 @@ class ModelConfig(OptionGroup):
     )
     activation: Activation = option(Activation.relu, "after each hidden layer")
     dropout: float = option(0.0, "probability of dropping a hidden unit", ge=0.0, lt=1.0)
+    input_dropout: float = option(
+        0.0,
+        "probability of dropping a pixel, that is, setting it to 0 as data.normalization scales it (Hinton 2012: 0.2)",
+        ge=0.0,
+        lt=1.0,
+    )
     batch_norm: bool = option(
         False,
         "batch normalisation before each activation; a last mini-batch of a single image, of which there is no"
@@ -198,6 +204,13 @@ class OptimConfig(OptionGroup):
         "learning rate per optimiser step: cosine and linear fall to 0; one_cycle rises for 30 % of them, then falls",
     )
     label_smoothing: float = option(0.0, "of the training loss only", ge=0.0, lt=1.0)
+    ema: float = option(
+        0.0,
+        "decay per optimiser step of an exponential moving average of the weights (Polyak), which then is validated,"
+        " tested and exported; 0: none",
+        ge=0.0,
+        lt=1.0,
+    )
 
 
 @dataclass

@@ -8,6 +8,7 @@ from settings import config_with
 from torch import Tensor
 
 from mnist_mlp.data.loader import BatchBlock
+from mnist_mlp.training.average import WeightAverage
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.runner import BlockRunner, run_eager
@@ -22,7 +23,9 @@ CHOICES: dict[str, dict[str, Any]] = {
     "dropout": {"model.dropout": 0.3},
     "batch norm": {"model.batch_norm": True, "optim.label_smoothing": 0.1},
     "augmented": {"augment.rotation": 10.0, "augment.scale": 0.1, "augment.translate": 1.0, "augment.elastic": 1.0},
+    "averaged": {"optim.ema": 0.8, "model.batch_norm": True, "model.input_dropout": 0.2},
     "all": {
+        "optim.ema": 0.9,
         "optim.name": "adamw",
         "model.activation": "silu",
         "model.dropout": 0.2,
@@ -50,11 +53,17 @@ def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, T
     model.to(device, torch.float64)
     optimizer = model.configure_optimizers()
     options = config_with(settings)
+    average = WeightAverage(model.mlp, options.optim.ema) if options.optim.ema else None
     step = TrainingStep(
-        model, FunctionalOptimizer(optimizer), options.augment.strengths(), options.optim.label_smoothing
+        model,
+        FunctionalOptimizer(optimizer),
+        options.augment.strengths(),
+        options.optim.label_smoothing,
+        average=average,
     )
+    averages = average.state() if average else []
     state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
-    return model, step, [*model.parameters(), *model.buffers(), *state]
+    return model, step, [*model.parameters(), *model.buffers(), *state, *averages]
 
 
 def epochs(execute: BlockRunner, count: int = 3, device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
@@ -78,11 +87,18 @@ def assert_equal_training(
     settings: dict[str, Any], other: Callable[[TrainingStep, list[Tensor]], BlockRunner], device: str = "cpu"
 ) -> None:
     """That training by `other`, of a step and what it changes in place, equals training eagerly."""
-    eager, step, _ = classifier(device, **settings)
-    expected = epochs(run_eager(step), device=device)
+    eager, eager_step, _ = classifier(device, **settings)
+    expected = epochs(run_eager(eager_step), device=device)
     model, step, state = classifier(device, **settings)
     got = epochs(other(step, state), device=device)
     for theirs, ours in zip(expected, got, strict=True):
         torch.testing.assert_close(ours, theirs)
     for name, value in eager.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value)
+    for theirs, ours in zip(average_of(eager_step), average_of(step), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def average_of(step: TrainingStep) -> list[Tensor]:
+    """The averaged weights of a step and how often they were updated, where it has such."""
+    return step.average.state() if step.average else []

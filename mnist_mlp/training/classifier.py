@@ -1,6 +1,7 @@
 """The LightningModule: input scaling, blocks of optimiser steps, metrics, learning rate."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mnist_mlp.data.images import as_pixels
 from mnist_mlp.data.loader import EVAL_BATCH, BatchBlock, BlockLoader, random_seed, send
 from mnist_mlp.errors import UserError
 from mnist_mlp.models.mlp import MLP
+from mnist_mlp.training.average import SavedAverage, WeightAverage, out_of
 from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.compile import CompiledStep
 from mnist_mlp.training.lightning_adapter import count_optimizer_steps
@@ -67,6 +69,8 @@ class DigitClassifier(pl.LightningModule):
         self._optim, self._augment, self._seed, self._compile = optim, augment, seed, compile_step
         self._graphs, self._total_steps = cuda_graphs, 0
         self._runner: BlockRunner | None = None
+        self._average: WeightAverage | None = None
+        self._saved_average: SavedAverage | None = None
         self.compiled: CompiledStep | None = None
         """The compiled step of this training, where it was asked for."""
         self.results: dict[str, dict[str, Tensor]] = {}
@@ -131,10 +135,14 @@ class DigitClassifier(pl.LightningModule):
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """The logits (n, 10) without dropout, float32 on the CPU. images: (n, 28, 28) on the scale 0 to 255."""
+        """The logits (n, 10) without dropout, float32 on the CPU. images: (n, 28, 28) on the scale 0 to 255.
+
+        In training they are those of the averaged weights, where there are such (`optim.ema`).
+        """
         was_training = self.training
         self.eval()
-        parts = [self._scores(part.to(self.device)).float().cpu() for part in images.split(EVAL_BATCH)]
+        with self._averaged():
+            parts = [self._scores(part.to(self.device)).float().cpu() for part in images.split(EVAL_BATCH)]
         self.train(was_training)
         return torch.cat(parts)
 
@@ -156,9 +164,12 @@ class DigitClassifier(pl.LightningModule):
         if self.trainer.world_size > 1:
             for buffer in self.mlp.buffers():
                 torch.distributed.broadcast(buffer, src=0)
+            for buffer in self._average.shared_statistics() if self._average else ():
+                torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, block: BatchBlock) -> None:
-        self._evaluate(block, self.val_loss, self.val_metrics)
+        with self._averaged():
+            self._evaluate(block, self.val_loss, self.val_metrics)
 
     def test_step(self, block: BatchBlock) -> None:
         logits = self._evaluate(block, self.test_loss, self.test_metrics)
@@ -172,10 +183,21 @@ class DigitClassifier(pl.LightningModule):
         assert isinstance(loader, BlockLoader)
         assert self.trainer.max_epochs is not None
         self._total_steps = loader.steps * self.trainer.max_epochs
+        self._average = self._make_average()
         self._runner = self._make_runner()
 
     def on_train_end(self) -> None:
         self._runner = None
+        if self._average is not None:
+            self._average.swap()
+            self._average = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._average is not None:
+            self._average.into(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._saved_average = out_of(checkpoint)
 
     def on_train_epoch_start(self) -> None:
         # every draw of an epoch is a function of (seed, epoch): a resumed run equals an unbroken one
@@ -198,6 +220,19 @@ class DigitClassifier(pl.LightningModule):
         logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
         return logits
 
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self._average.in_use() if self._average is not None else nullcontext()
+
+    def _make_average(self) -> WeightAverage | None:
+        """The running average of the weights, where there is to be one; a resumed one where a checkpoint had it."""
+        if not self._optim.ema:
+            return None
+        made = WeightAverage(self.mlp, self._optim.ema, prefix="mlp.")
+        if self._saved_average is not None:
+            made.restore(self._saved_average)
+            self._saved_average = None
+        return made
+
     def _make_runner(self) -> BlockRunner:
         """Blocks run as CUDA graphs on one GPU, else step by step; the step is compiled where that was asked for."""
         alone = self.trainer.world_size == 1
@@ -207,6 +242,7 @@ class DigitClassifier(pl.LightningModule):
             self._augment.strengths(),
             self._optim.label_smoothing,
             torch.autograd.grad if alone else self._averaged_gradients,
+            self._average,
         )
         if self._compile:
             self.compiled = CompiledStep(step)
@@ -216,7 +252,8 @@ class DigitClassifier(pl.LightningModule):
     def _captured(self, runner: BlockRunner) -> CUDAGraphRunner:
         states = self._optimizer().state.values()
         moments = [value for state in states for value in state.values() if isinstance(value, Tensor)]
-        return CUDAGraphRunner(runner, [*self.parameters(), *self.buffers(), *moments])
+        averages = self._average.state() if self._average else []
+        return CUDAGraphRunner(runner, [*self.parameters(), *self.buffers(), *moments, *averages])
 
     def _averaged_gradients(self, loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         """By a backward pass that DDP sees, and so averages over the devices."""

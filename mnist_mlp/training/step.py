@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.data.augment import augment
+from mnist_mlp.training.average import WeightAverage
 from mnist_mlp.training.optimizer import FunctionalOptimizer
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -18,7 +19,8 @@ Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
 class TrainingStep:
     """Forward pass, loss, gradients and update. What changes from step to step is a tensor, never a Python number.
 
-    model: from images (n, 28, 28) to logits (n, 10); augmentation: keyword arguments of `augment`, empty for none.
+    model: from images (n, 28, 28) to logits (n, 10); augmentation: keyword arguments of `augment`, empty for none;
+    average: of the model's weights, None for none.
     """
 
     def __init__(
@@ -28,8 +30,9 @@ class TrainingStep:
         augmentation: Mapping[str, float],
         label_smoothing: float = 0.0,
         gradients: Gradients = torch.autograd.grad,
+        average: WeightAverage | None = None,
     ) -> None:
-        self.model, self.optimizer, self.gradients = model, optimizer, gradients
+        self.model, self.optimizer, self.gradients, self.average = model, optimizer, gradients, average
         self.augmentation, self.label_smoothing = dict(augmentation), label_smoothing
 
     def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,9 +46,12 @@ class TrainingStep:
         logits = self.model(inputs)
         loss = cross_entropy(logits, labels[batch], label_smoothing=self.label_smoothing)
         self.optimizer(self.gradients(loss, self.optimizer.parameters), lr)
+        if self.average is not None:
+            self.average.update()
         return loss.detach(), logits.detach()
 
     def description(self) -> str:
         """The network, the update rule and every constant of this step, in words."""
-        constants = (self.augmentation, self.label_smoothing, self.optimizer.parameters[0].dtype)
+        decay = self.average.decay if self.average is not None else None
+        constants = (self.augmentation, self.label_smoothing, self.optimizer.parameters[0].dtype, decay)
         return f"{self.model!r} {self.optimizer.description} {constants}"

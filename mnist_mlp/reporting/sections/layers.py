@@ -45,6 +45,8 @@ def layer_table(settings: Mapping[str, Any]) -> Table | None:
         return None
     total = sum(layer.parameters for layer in found)
     scaled = f"28 x 28 pixels, {settings.get('data.normalization', '-')}"
+    dropped = settings.get("model.input_dropout")
+    scaled += f", dropout {dropped:g}" if dropped else ""
     rows = [["input", "", str(found[0].inputs), scaled, "0", ""]]
     for layer in found:
         share = f"{100 * layer.parameters / total:.1f} %"

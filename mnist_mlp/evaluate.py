@@ -42,6 +42,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
     made.add_argument("runs", nargs="+", metavar="RUN", help=f"{RUN_HELP}; several make a committee")
     made.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
+    made.add_argument(
+        "--augment",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also with N distorted views of each image, drawn as in training at half the strength, by --seed",
+    )
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="of the views; default: 0")
     made.add_argument("--json", type=Path, metavar="FILE", help="write all of it there, too")
     made.add_argument(
         "--data-root", metavar="FOLDER", help="where the official files are; default: the run's data.root"
@@ -57,7 +65,7 @@ def _single(given: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
         from mnist_mlp.serving.evaluation import disagreements_with, evaluate_net
         from mnist_mlp.serving.locate import locate
-    net = locate(given.runs[0])
+    net, views = locate(given.runs[0]), (given.augment, given.seed)
     found = evaluate_net(net, given.split, given.data_root)
     print(f"{net.checkpoint}: {len(found.truth):,} {found.split} images ({found.source})\n")
     print(classification_report(found.confusion_matrix))
@@ -71,6 +79,8 @@ def _single(given: argparse.Namespace) -> tuple[JSON, bool]:
             if different
             else "\n  Equal to its result.json."
         )
+    if given.augment:
+        content["augmented"] = _with_views(found, evaluate_net(net, given.split, given.data_root, *views), given.seed)
     if not given.no_figures:
         folder = given.output or net.home / "evaluation" / found.split
         print("\n".join(f"  {path}" for path in write_figures(found, folder)))
@@ -89,9 +99,36 @@ def _committee(given: argparse.Namespace) -> tuple[JSON, bool]:
         f"\nMcNemar's exact test, the committee against its best member {found.best.name}: {test.only_second} images "
         f"only the committee has right, {test.only_first} only the member; p = {test.p_value:.2g}"
     )
+    content = found.to_json()
+    if given.augment:
+        viewed = evaluate_committee(given.runs, given.split, given.data_root, given.augment, given.seed)
+        content["augmented"] = {"views": given.augment, "seed": given.seed, **viewed.to_json()}
+        print(f"\n{_views(given.augment)}\n{committee_table(viewed)}")
     if given.output and not given.no_figures:
         print("\n".join(map(str, write_figures(together, given.output))))
-    return found.to_json(), True
+    return content, True
+
+
+def _with_views(plain: "Evaluation", viewed: "Evaluation", seed: int) -> JSON:
+    """Print what distorted views change; the figures with them."""
+    from mnist_mlp.analysis.statistics import mcnemar
+
+    test = mcnemar(plain.right.tolist(), viewed.right.tolist())
+    wrong = int((~viewed.right).sum())
+    print(
+        f"\n{_views(viewed.views)}\n  accuracy           {percent(viewed.metrics['accuracy'])}, {wrong} wrong "
+        f"({test.only_second} only right with the views, {test.only_first} only without; p = {test.p_value:.2g})"
+    )
+    return {"seed": seed, **viewed.to_json()}
+
+
+def _views(count: int) -> str:
+    from mnist_mlp.serving.views import STRENGTH
+
+    return (
+        f"Mean of the log-probabilities of each image and of {count} distorted views of it "
+        f"({100 * STRENGTH:.0f} % of the strength in training):"
+    )
 
 
 def committee_table(found: "CommitteeEvaluation") -> str:
@@ -109,10 +146,11 @@ def committee_table(found: "CommitteeEvaluation") -> str:
 
 
 def write_figures(found: "Evaluation", folder: Path) -> list[Path]:
-    """confusion_matrix.png, f1_per_class.png and calibration.png of an evaluation; their paths."""
+    """confusion_matrix.png, f1_per_class.png, calibration.png and mistakes.png of an evaluation; their paths."""
     import numpy as np
 
     from mnist_mlp.plots import run as plots
+    from mnist_mlp.plots.mistakes import mistakes
     from mnist_mlp.runs.files import write_bytes
 
     title = f"{found.split} accuracy {percent(found.metrics['accuracy'])}"
@@ -121,6 +159,7 @@ def write_figures(found: "Evaluation", folder: Path) -> list[Path]:
         "confusion_matrix": plots.confusion(np.array(found.confusion_matrix), f"Confusion matrix, {title}"),
         "f1_per_class": plots.class_bars(found.per_class["f1"], f"F1 of each digit on {found.split}"),
         "calibration": plots.calibration(found.truth, probabilities, f"Calibration on {found.split}"),
+        "mistakes": mistakes(found.images, found.truth, probabilities, found.indices, f"{found.name}, {found.split}"),
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -1,8 +1,10 @@
 """A trained net, or a committee of them, on one split of the digits."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from mnist_mlp.analysis.statistics import McNemar, mcnemar
 from mnist_mlp.config import Config, subset_fraction
-from mnist_mlp.data.loader import EVAL_BATCH
+from mnist_mlp.data.loader import EVAL_BATCH, random_seed
 from mnist_mlp.data.mnist import Digits, files_are_there, load_digits
 from mnist_mlp.data.split import split_digits
 from mnist_mlp.errors import UserError
@@ -20,6 +22,7 @@ from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.serving.checkpoint import load_classifier
 from mnist_mlp.serving.locate import TrainedNet, locate
+from mnist_mlp.serving.views import log_probabilities_of_views
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.metrics import MeanLoss, evaluation_metrics, to_float
 
@@ -32,7 +35,8 @@ class Evaluation:
 
     metrics: scalars by name, without the split; per_class: ten numbers each of precision, recall, f1 and support;
     confusion_matrix: 10 x 10 counts, rows are truth; truth: (n,); log_probabilities: (n, 10), of the images in
-    `indices` (places in the split's file).
+    `indices` (places in the split's file); images: (n, 28, 28); views: how many distorted views of each image are in
+    the mean (`log_probabilities_of_views`).
     """
 
     name: str
@@ -44,6 +48,8 @@ class Evaluation:
     truth: NDArray[np.int64]
     log_probabilities: NDArray[np.float32]
     indices: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    views: int = 0
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -61,6 +67,7 @@ class Evaluation:
             "split": self.split,
             "source": self.source,
             "images": len(self.truth),
+            "views": self.views,
             "metrics": {f"{self.split}/{name}": value for name, value in self.metrics.items()},
             "per_class": self.per_class,
             "confusion_matrix": self.confusion_matrix,
@@ -92,33 +99,42 @@ class CommitteeEvaluation:
         }
 
 
-def evaluate_run(run: str | Path, split: str = "test", data_root: str | None = None) -> Evaluation:
+def evaluate_run(
+    run: str | Path, split: str = "test", data_root: str | None = None, views: int = 0, seed: int = 0
+) -> Evaluation:
     """Evaluate a run (folder, checkpoint, name under outputs/ or "latest") on "test", "val" or "train".
 
-    data_root: where the official files are; default is the run's own data.root where they are there, else
-    $MNIST_MLP_DATA or ./data. UserError where net or images are missing.
+    The number format is the one that the run was tested in (`trainer.precision`). data_root: where the official files
+    are; default is the run's own data.root where they are there, else $MNIST_MLP_DATA or ./data. views: with so many
+    distorted views of each image (`log_probabilities_of_views`), which `seed` draws. UserError where net or images are
+    missing.
     """
-    return evaluate_net(locate(run), split, data_root)
+    return evaluate_net(locate(run), split, data_root, views, seed)
 
 
-def evaluate_net(net: TrainedNet, split: str = "test", data_root: str | None = None) -> Evaluation:
+def evaluate_net(
+    net: TrainedNet, split: str = "test", data_root: str | None = None, views: int = 0, seed: int = 0
+) -> Evaluation:
     """As `evaluate_run`, for a net that was located."""
     if split not in SPLITS:
         raise UserError(f"split={split!r} is none of {', '.join(SPLITS)}")
     model = load_classifier(net.checkpoint)
-    digits = digits_of(net, data_root)
-    images, labels, indices = _images(net, digits, split)
-    logits = _logits(model, images)
-    return _evaluation(net.name, split, digits.source, logits, labels, indices)
+    about = _images(net, digits_of(net, data_root), split)
+    with _number_format(net):
+        logits = log_probabilities_of_views(model, about.images, views, seed) if views else _logits(model, about.images)
+    return _evaluation(net.name, about, logits, views)
 
 
 def evaluate_committee(
-    runs: Sequence[str | Path], split: str = "test", data_root: str | None = None
+    runs: Sequence[str | Path], split: str = "test", data_root: str | None = None, views: int = 0, seed: int = 0
 ) -> CommitteeEvaluation:
-    """Evaluate several runs, one by one and together. UserError where they are not about the same images."""
+    """Evaluate several runs, one by one and together. UserError where they are not about the same images.
+
+    views, seed: as for `evaluate_run`; every member has views of its own.
+    """
     if len(runs) < 2:
         raise UserError(f"a committee needs at least two runs, and {len(runs)} was given")
-    members = [evaluate_run(run, split, data_root) for run in runs]
+    members = [evaluate_run(run, split, data_root, views, random_seed(seed, number)) for number, run in enumerate(runs)]
     first = members[0]
     for other in members[1:]:
         if other.source != first.source or not np.array_equal(other.indices, first.indices):
@@ -127,8 +143,8 @@ def evaluate_committee(
                 "and data.split_seed decide them): a committee needs the same; use --split test"
             )
     together = torch.from_numpy(np.mean([member.log_probabilities for member in members], axis=0))
-    labels, indices = torch.from_numpy(first.truth), torch.from_numpy(first.indices)
-    committee = _evaluation(f"committee of {len(runs)}", split, first.source, together, labels, indices)
+    about = _Images(split, first.source, *map(torch.from_numpy, (first.images, first.truth, first.indices)))
+    committee = _evaluation(f"committee of {len(runs)}", about, together, views)
     best = max(members, key=lambda member: member.metrics["accuracy"])
     return CommitteeEvaluation(members, committee, best, mcnemar(best.right.tolist(), committee.right.tolist()))
 
@@ -142,6 +158,13 @@ def digits_of(net: TrainedNet, data_root: str | None = None) -> Digits:
         if files_are_there(config["data"]["root"]):
             return load_digits("mnist", config["data"]["root"])
     return load_digits("mnist", data_root or Config().data.root)
+
+
+def _number_format(net: TrainedNet) -> AbstractContextManager[object]:
+    """The one in which the net's own run tested it; plain float32 for a checkpoint alone."""
+    config = net.config()
+    mixed = config is not None and config["trainer"].get("precision") == "bf16-mixed"
+    return torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
 
 
 def disagreements_with(result: RunResult, evaluation: Evaluation) -> list[str]:
@@ -160,9 +183,20 @@ def disagreements_with(result: RunResult, evaluation: Evaluation) -> list[str]:
     return found
 
 
-def _images(net: TrainedNet, digits: Digits, split: str) -> tuple[Tensor, Tensor, Tensor]:
+class _Images(NamedTuple):
+    """images: (n, 28, 28) uint8; labels and places in the file of the split: (n,)."""
+
+    split: str
+    source: str
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+def _images(net: TrainedNet, digits: Digits, split: str) -> _Images:
     if split == "test":
-        return digits.test_images, digits.test_labels, torch.arange(len(digits.test_labels))
+        every = torch.arange(len(digits.test_labels))
+        return _Images(split, digits.source, digits.test_images, digits.test_labels, every)
     config = net.config()
     if config is None:
         raise UserError(f"split={split}: a checkpoint alone does not say which images these were; give its run folder")
@@ -173,7 +207,7 @@ def _images(net: TrainedNet, digits: Digits, split: str) -> tuple[Tensor, Tensor
     indices = chosen.val if split == "val" else chosen.train
     if not len(indices):
         raise UserError("split=val: this run set no validation images aside (data.val_size=0)")
-    return digits.train_images[indices], digits.train_labels[indices], indices
+    return _Images(split, digits.source, digits.train_images[indices], digits.train_labels[indices], indices)
 
 
 @torch.no_grad()
@@ -182,9 +216,9 @@ def _logits(model: DigitClassifier, images: Tensor) -> Tensor:
     return torch.cat([model(part).float() for part in images.split(EVAL_BATCH)])
 
 
-def _evaluation(name: str, split: str, source: str, logits: Tensor, labels: Tensor, indices: Tensor) -> Evaluation:
+def _evaluation(name: str, about: _Images, logits: Tensor, views: int) -> Evaluation:
     metrics, loss = evaluation_metrics(calibration=True), MeanLoss()
-    for some, truth in zip(logits.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
+    for some, truth in zip(logits.split(EVAL_BATCH), about.labels.split(EVAL_BATCH), strict=True):
         metrics.update(some, truth)
         loss.update(cross_entropy(some, truth)[None], torch.tensor([len(truth)]))
     values = {"loss": loss.compute(), **metrics.compute()}
@@ -192,12 +226,14 @@ def _evaluation(name: str, split: str, source: str, logits: Tensor, labels: Tens
     per_class = {item: [to_float(value) for value in values[item]] for item in ("precision", "recall", "f1")}
     return Evaluation(
         name,
-        split,
-        source,
+        about.split,
+        about.source,
         {item: to_float(value) for item, value in values.items() if value.ndim == 0},
         {**per_class, "support": matrix.sum(1).tolist()},
         matrix.tolist(),
-        labels.numpy(),
+        about.labels.numpy(),
         logits.log_softmax(1).numpy(),
-        indices.numpy(),
+        about.indices.numpy(),
+        about.images.numpy(),
+        views,
     )

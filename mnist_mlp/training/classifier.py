@@ -115,6 +115,11 @@ class DigitClassifier(pl.LightningModule):
             seed=saved["seed"],
         )
 
+    @property
+    def augmentation(self) -> AugmentConfig:
+        """The distortions of its training images."""
+        return self._augment
+
     def forward(self, images: Tensor) -> Tensor:
         """images: (n, 28, 28) uint8 -> logits: (n, 10). Of floats, training alone gives some, on the scale 0 to 255."""
         if images.is_floating_point() and not self.training:

@@ -107,7 +107,7 @@ def test_figures_and_report_are_written_beside_the_run(run_folder: Path, capsys:
     assert "Equal to its result.json." in out
     assert "weighted avg" in out
     names = sorted(path.name for path in (run_folder / "evaluation" / "test").iterdir())
-    assert names == ["calibration.png", "confusion_matrix.png", "f1_per_class.png"]
+    assert names == ["calibration.png", "confusion_matrix.png", "f1_per_class.png", "mistakes.png"]
 
 
 def test_a_run_is_found_by_folder_checkpoint_name_and_as_the_latest(run_folder: Path) -> None:
@@ -152,3 +152,19 @@ def test_help_imports_no_torch() -> None:
 def test_a_json_file_that_cannot_be_written_is_told_first(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: .* cannot be written: there is no folder"):
         evaluate.main([str(trained), "--json", str(tmp_path / "none" / "x.json")])
+
+
+def test_a_run_in_bfloat16_is_evaluated_as_it_was_tested(tmp_path: Path) -> None:
+    from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, Source, TrainerConfig
+    from mnist_mlp.training.fit import fit
+
+    result = fit(
+        Config(
+            data=DataConfig(source=Source.sample),
+            model=ModelConfig(hidden_layers=2, hidden_units=[64]),
+            optim=OptimConfig(lr=0.05),
+            trainer=TrainerConfig(precision="bf16-mixed", max_epochs=1, progress=False, figures=False),
+        ),
+        tmp_path / "run",
+    )
+    assert disagreements_with(result, evaluate_run(tmp_path / "run")) == []

@@ -4,9 +4,14 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample, pad
 
 SIDE = 28
+CANVAS = 32
+"""Side of the square in whose middle an image is sampled: a power of two, so that grid_sample's arithmetic is exact
+where nothing is moved."""
+UNIT = CANVAS / 2
+"""Pixels in one of grid_sample's units, of which the canvas is two wide."""
 
 
 def augment(
@@ -23,7 +28,7 @@ def augment(
     rotation and shear in degrees, scale relative, translate in pixels: each drawn uniformly up to the given
     strength either way. elastic: RMS displacement per axis, in pixels, of a uniform field blurred with a Gaussian
     of elastic_sigma pixels (Simard, Steinkraus and Platt 2003). Affine and elastic distortion are one bilinear
-    sampling; pixels from outside the image are 0. With all strengths zero the result equals the input.
+    sampling; pixels from outside the image are 0. With all strengths zero the result is the input, bit for bit.
     """
     count, device = len(images), images.device
 
@@ -33,27 +38,36 @@ def augment(
     angle, slant = draw(math.radians(rotation)), draw(math.radians(shear)).tan()
     cos, sin = angle.cos(), angle.sin()
     size_x, size_y = 1 / (1 + draw(scale)), 1 / (1 + draw(scale))
-    shift = draw(2 * translate / SIDE, 2)
-    # output to input, in grid_sample's coordinates from -1 to 1: rotate, shear, then scale
+    shift = draw(translate / UNIT, 2)
+    # output to input, from the middle: rotate, shear, then scale
     row_x = torch.stack((cos * size_x, (cos * slant - sin) * size_x, shift[:, 0]), 1)
     row_y = torch.stack((sin * size_y, (sin * slant + cos) * size_y, shift[:, 1]), 1)
     with torch.autocast(device.type, enabled=False):
-        grid = affine_grid(torch.stack((row_x, row_y), 1), [count, 1, SIDE, SIDE], align_corners=False)
+        grid = places(device) @ torch.stack((row_x, row_y), 2)
+        grid = grid.view(count, SIDE, SIDE, 2)
         if elastic:
-            grid = grid + displacement(count, elastic, elastic_sigma, device)
-        warped = grid_sample(images[:, None].float(), grid, padding_mode="zeros", align_corners=False)
+            grid = grid + displacement(count, elastic, elastic_sigma, device) / UNIT
+        canvas = pad(images.float(), [(CANVAS - SIDE) // 2] * 4)
+        warped = grid_sample(canvas[:, None], grid, padding_mode="zeros", align_corners=False)
     return warped[:, 0]
 
 
+def places(device: torch.device) -> Tensor:
+    """Of every pixel (784, 3): x and y from the middle in grid_sample's units, and 1."""
+    axis = (torch.arange(SIDE, device=device, dtype=torch.float32) - (SIDE - 1) / 2) / UNIT
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack((x, y, torch.ones_like(x)), 2).view(-1, 3)
+
+
 def displacement(count: int, rms: float, sigma: float, device: torch.device) -> Tensor:
-    """Smooth random fields (count, 28, 28, 2) in grid_sample's units, with an RMS of `rms` pixels over the draws."""
+    """Smooth random fields (count, 28, 28, 2) of x and y in pixels, with an RMS of `rms` over the draws."""
     blur = blur_matrix(sigma, device)
     noise = torch.rand(count, 2, SIDE, SIDE, device=device, dtype=torch.float32) * 2 - 1
     field = blur @ noise @ blur.T
     # uniform noise has variance 1/3; a pixel's share of it after the blur is the product of its two rows' energies
     energy = blur.square().sum(1)
     expected = (energy[:, None] * energy[None, :] / 3).sqrt()
-    return (field / expected * (rms * 2 / SIDE)).permute(0, 2, 3, 1)
+    return (field / expected * rms).permute(0, 2, 3, 1)
 
 
 def blur_matrix(sigma: float, device: torch.device) -> Tensor:

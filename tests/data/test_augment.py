@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import affine_transform, gaussian_filter
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import affine
+from torchvision.transforms.v2.functional import affine, elastic
 
 from mnist_mlp.data.augment import augment, blur_matrix, displacement
 
@@ -46,7 +46,30 @@ def assert_same_warp(ours: Tensor, theirs: Tensor, images: Tensor) -> None:
 
 def test_zero_strength_is_the_identity() -> None:
     images = torch.randint(0, 256, (8, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(augment(images), images.float(), atol=0.01)
+    assert torch.equal(augment(images), images.float())
+    fractions = torch.rand(8, 28, 28, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(augment(fractions), fractions)
+
+
+def test_elastic_distortion_agrees_with_torchvisions_for_the_same_field(
+    digit: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    field = displacement(1, 2.0, 3.0, CPU)
+    monkeypatch.setattr("mnist_mlp.data.augment.displacement", lambda *_: field)
+    theirs = elastic(digit.float(), field * 2 / 28)  # torchvision's unit is half the side
+    assert_same_warp(augment(digit, elastic=2.0), theirs, digit)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
+def test_displacement_has_the_correlation_length_of_its_blur(sigma: float) -> None:
+    torch.manual_seed(0)
+    row = displacement(4000, 1.0, sigma, CPU)[:, 14, :, 0]
+    middle = row[:, 8:20]  # clear of the border, where less is blurred together
+    measured = torch.stack([(middle[:, 0] * middle[:, lag]).mean() for lag in range(12)])
+    # a Gaussian blurred once more, by itself: exp(-lag^2 / 4 sigma^2) (Simard 2003's field)
+    expected = torch.exp(-(torch.arange(12.0) ** 2) / (4 * sigma**2))
+    assert torch.allclose(measured, expected, atol=0.07)
 
 
 @pytest.mark.parametrize("share", [-1.0, 0.4, 1.0])
@@ -120,7 +143,7 @@ def test_elastic_distortion_is_measured_in_pixels(digit: Tensor) -> None:
 @pytest.mark.parametrize("sigma", [0.5, 2.0, 5.0, 8.0])
 def test_displacement_has_the_requested_rms_at_every_pixel(sigma: float) -> None:
     torch.manual_seed(0)
-    pixels = displacement(6000, 1.5, sigma, CPU) * 28 / 2  # grid_sample's width is 2
+    pixels = displacement(6000, 1.5, sigma, CPU)
     assert pixels.shape == (6000, 28, 28, 2)
     assert torch.allclose(pixels.square().mean(0).sqrt(), torch.tensor(1.5), rtol=0.06)
     assert torch.allclose(pixels.square().mean((0, 1, 2)).sqrt(), torch.tensor(1.5), rtol=0.03)
@@ -140,7 +163,7 @@ def test_displacement_is_as_smooth_as_scipys_gaussian_filter_makes_it(sigma: flo
     inside = blurred(np.ones((28, 28)))  # what falls outside the image is not to darken its border
     impulses = blurred(np.eye(784).reshape(784, 28, 28)) / inside
     spread = np.sqrt((impulses**2).sum(0) / 3)  # of a blurred pixel, where the noise has variance 1/3
-    expected = np.moveaxis(blurred(noise) / inside / spread, 1, -1) * 2 / 28
+    expected = np.moveaxis(blurred(noise) / inside / spread, 1, -1)
     assert np.allclose(ours.numpy(), expected, atol=1e-4 * np.abs(expected).max())
 
 

@@ -180,6 +180,13 @@ class ModelConfig(OptionGroup):
         ge=0.0,
         lt=1.0,
     )
+    noise: float = option(
+        0.0,
+        "standard deviation of Gaussian noise in training: on the inputs, and before each activation (the baseline of"
+        " Rasmus 2015: 0.3, with batch norm)",
+        ge=0.0,
+        le=10.0,
+    )
     batch_norm: bool = option(
         False,
         "batch normalisation before each activation; a last mini-batch of a single image, of which there is no"

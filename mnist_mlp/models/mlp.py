@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from mnist_mlp.models.sizes import CLASSES as CLASSES
@@ -21,12 +22,26 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+class GaussianNoise(nn.Module):
+    """Adds noise of this standard deviation in training, and nothing else."""
+
+    def __init__(self, deviation: float) -> None:
+        super().__init__()
+        self.deviation = deviation
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values + self.deviation * torch.randn_like(values) if self.training else values
+
+    def extra_repr(self) -> str:
+        return f"deviation={self.deviation}"
+
+
 class MLP(nn.Module):
     """Fully connected network from images to logits.
 
     hidden_layers=0 is the linear classifier 784-10, 1 is 784-h-10, 2 is 784-h-h-10. Each hidden layer is
-    linear, batch norm (if asked for), activation, dropout (if any); input_dropout is that of the pixels, before all.
-    Weights start as PyTorch's `nn.Linear` draws them.
+    linear, batch norm (if asked for), noise (if any), activation, dropout (if any); before all come input_dropout, that
+    of the pixels, and noise. Weights start as PyTorch's `nn.Linear` draws them.
     """
 
     def __init__(
@@ -37,14 +52,19 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         batch_norm: bool = False,
         input_dropout: float = 0.0,
+        noise: float = 0.0,
     ) -> None:
         super().__init__()
         *hidden, last = pairwise(layer_sizes(hidden_layers, hidden_units))
         layers: list[nn.Module] = [nn.Dropout(input_dropout)] if input_dropout else []
+        if noise:
+            layers.append(GaussianNoise(noise))
         for before, after in hidden:
             layers.append(nn.Linear(before, after))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(after))
+            if noise:
+                layers.append(GaussianNoise(noise))
             layers.append(ACTIVATIONS[activation]())
             if dropout:
                 layers.append(nn.Dropout(dropout))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.models.mlp import ACTIVATIONS
+from mnist_mlp.models.mlp import ACTIVATIONS, GaussianNoise
 from mnist_mlp.training.classifier import DigitClassifier
 
 Matrix = NDArray[np.float64]
@@ -54,7 +54,7 @@ def dense_net(model: DigitClassifier) -> DenseNet:
             layers[-1] = _normalized(layers[-1], layer)
         elif type(layer) in names:
             used.add(names[type(layer)])
-        elif not isinstance(layer, nn.Dropout):
+        elif not isinstance(layer, (nn.Dropout, GaussianNoise)):
             raise UserError(f"a net with a layer {type(layer).__name__} cannot be exported: only plain MLPs can")
     activation = used.pop() if used else "relu"
     return DenseNet(float(model.scale), float(model.shift), activation, tuple(layers))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mnist_mlp.config import Activation
-from mnist_mlp.models.mlp import ACTIVATIONS, MLP, layer_sizes
+from mnist_mlp.models.mlp import ACTIVATIONS, MLP, GaussianNoise, layer_sizes
 
 
 def parameters(model: nn.Module) -> int:
@@ -109,3 +109,21 @@ def test_batch_norm_uses_the_batch_in_training_and_running_statistics_afterwards
     assert torch.allclose(normed.std(0, correction=0), torch.ones(32), atol=1e-2)
     model.eval()
     assert torch.allclose(model(images[:1]), model(images)[:1], atol=1e-6)
+
+
+def test_input_dropout_drops_pixels_and_noise_comes_before_each_activation() -> None:
+    model = MLP(1, [8], activation="tanh", dropout=0.5, batch_norm=True, input_dropout=0.2, noise=0.3)
+    kinds = [nn.Dropout, GaussianNoise, nn.Linear, nn.BatchNorm1d, GaussianNoise, nn.Tanh, nn.Dropout, nn.Linear]
+    assert [type(layer) for layer in model.layers] == kinds
+    pixels = model.layers[0](torch.ones(400, 784))
+    assert pixels.eq(0).double().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert model.layers[-2].p == 0.5
+
+
+def test_noise_has_its_deviation_in_training_and_is_none_in_use() -> None:
+    noise, values = GaussianNoise(0.3), torch.full((400, 500), 2.0)
+    torch.manual_seed(0)
+    added = noise(values) - values
+    assert added.std().item() == pytest.approx(0.3, rel=0.01)
+    assert added.mean().abs().item() < 0.003
+    assert torch.equal(noise.eval()(values), values)

@@ -57,7 +57,10 @@ def test_onnx_and_page_say_what_the_net_says(
 ) -> None:
     import onnxruntime
 
-    model = made_up_model(activation=Activation(activation), hidden_layers=2, batch_norm=batch_norm, dropout=0.3)
+    noisy = {"input_dropout": 0.2, "noise": 0.3} if batch_norm else {}  # of training alone
+    model = made_up_model(
+        activation=Activation(activation), hidden_layers=2, batch_norm=batch_norm, dropout=0.3, **noisy
+    )
     expected = model.probabilities(torch.from_numpy(images)).numpy()
     net = dense_net(model)
     write_onnx(net, FACTS, tmp_path / "net.onnx")

@@ -27,7 +27,12 @@ def layers(settings: Mapping[str, Any]) -> list[Layer]:
     """The layers in their order. settings: of a run, with dotted keys; ValueError where they fit no network."""
     sizes = layer_sizes(settings["model.hidden_layers"], settings["model.hidden_units"])
     norm, dropout = settings["model.batch_norm"], settings["model.dropout"]
-    after = [*(["batch norm"] if norm else []), settings["model.activation"]]
+    noise = settings.get("model.noise")
+    after = [
+        *(["batch norm"] if norm else []),
+        *([f"noise {noise:g}"] if noise else []),
+        settings["model.activation"],
+    ]
     after += [f"dropout {dropout:g}"] if dropout else []
     found = [
         Layer(f"hidden {number}", inputs, outputs, after, inputs * outputs + outputs + (2 * outputs if norm else 0))
@@ -45,8 +50,8 @@ def layer_table(settings: Mapping[str, Any]) -> Table | None:
         return None
     total = sum(layer.parameters for layer in found)
     scaled = f"28 x 28 pixels, {settings.get('data.normalization', '-')}"
-    dropped = settings.get("model.input_dropout")
-    scaled += f", dropout {dropped:g}" if dropped else ""
+    dropped, noise = settings.get("model.input_dropout"), settings.get("model.noise")
+    scaled += (f", dropout {dropped:g}" if dropped else "") + (f", noise {noise:g}" if noise else "")
     rows = [["input", "", str(found[0].inputs), scaled, "0", ""]]
     for layer in found:
         share = f"{100 * layer.parameters / total:.1f} %"

@@ -61,7 +61,7 @@ def _groups(compared: Compared) -> Table:
         elif name == "status":
             columns[name] = [row.status for row in summary.rows]
         else:
-            columns[name] = [line[header.index(name)].replace(" ± ", "\u00a0±\u00a0") for line in cells]
+            columns[name] = [_unbroken(line[header.index(name)], name) for line in cells]
     first: list[str | Cell] = [
         f"{'★ ' if row.best else ''}{name or 'all runs'}"
         for name, row in zip(compared.group_names, summary.rows, strict=True)
@@ -118,6 +118,11 @@ def _setting(compared: Compared, job: Job, key: str) -> str | Cell:
     text, full = compared.shown_value(job, key), value_text(value)
     order = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     return text if text == full else Cell(text, full, order=order)
+
+
+def _unbroken(text: str, name: str) -> str:
+    """A figure that is broken nowhere but between a difference and its interval."""
+    return text if name == "verdict" else text.replace(" ± ", "\u00a0±\u00a0").replace(", ", ",\u00a0")
 
 
 def _mark(row: Row) -> str:

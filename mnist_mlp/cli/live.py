@@ -146,7 +146,8 @@ class LiveProgress:
     def _counts(self) -> str:
         state = self._state
         failed = f", {len(state.failures)} failed" if state.failures else ""
-        return f"{state.done} of {state.total} done, {len(state.running)} running{failed}"
+        now = f"{len(state.running)} running" if state.begun else "starting"
+        return f"{state.done} of {state.total} done, {now}{failed}"
 
     def _time(self) -> str:
         left = self._state.seconds_left()

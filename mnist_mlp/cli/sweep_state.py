@@ -89,7 +89,13 @@ class SweepState:
         self._named = varying(self.jobs)
         self._durations: list[float] = []
         self._at_once = 1
+        self._begun = False
         self._accuracies: dict[str, tuple[str, float]] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether any job has begun, or none is left to begin; until then the workers start."""
+        return self._begun or self.done + len(self.failures) >= self.total
 
     @property
     def total(self) -> int:
@@ -97,6 +103,7 @@ class SweepState:
 
     def started(self, name: str, number: int) -> None:
         """A job has begun."""
+        self._begun = True
         if name not in self._named:
             self._named = varying([*self._named, name])
         folder = RunFolder(self.sweep / name)

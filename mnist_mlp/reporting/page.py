@@ -30,7 +30,8 @@ from mnist_mlp.runs.lock import is_held
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STYLES = ("style.css", "tables.css")
-SCRIPTS = ("page.js", "tables.js")
+PRINT_STYLE = "print.css"
+SCRIPTS = ("page.js", "tables.js", "paper.js")
 """What every page needs; sections bring what they need beyond that."""
 
 
@@ -84,6 +85,7 @@ def page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Sum
         sections=sections,
         data=as_block("runs-data", runs_data(compared)),
         styles=_sources([*STYLES, *(name for section in sections for name in section.styles)]),
+        print_style=_sources([PRINT_STYLE])[0],
         libraries=dict(_packed(name for section in sections for name in section.libraries)),
         scripts=_sources([*SCRIPTS, *(name for section in sections for name in section.scripts)]),
     )

@@ -106,6 +106,23 @@ def test_it_shows_counts_running_jobs_the_best_failures_and_the_time_left(sweep:
     assert screen[7].endswith("lr 0.5, seed 0: ValueError: the pictures are upside down")
 
 
+def test_before_any_job_has_begun_the_sweep_is_starting(sweep: Sweep, terminal: Terminal) -> None:
+    sweep.wait(1)
+    assert terminal.lines()[1].endswith("  0 of 8 done, starting")
+    sweep.start(NAMES[0])
+    assert terminal.lines()[1].endswith("  0 of 8 done, 1 running")
+
+
+def test_a_sweep_of_which_all_was_done_before_starts_nothing(tmp_path: Path, terminal: Terminal) -> None:
+    sweep = Sweep(tmp_path, terminal, NAMES[:1])
+    (tmp_path / NAMES[0]).mkdir()
+    write_json(tmp_path / NAMES[0] / "result.json", made_up_result().to_json())
+    sweep.view.ended(NAMES[0], 1, f"{NAMES[0]}: already there", False)
+    shown = terminal.lines()
+    sweep.view.close()
+    assert any(line.endswith("1 of 1 done, 0 running") for line in shown)
+
+
 def test_nothing_stays_twice_and_no_line_is_wider_than_the_terminal(sweep: Sweep, terminal: Terminal) -> None:
     for name in NAMES:
         sweep.start(name)

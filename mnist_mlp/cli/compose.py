@@ -11,13 +11,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.search import search_seed
 from mnist_mlp.cli.suggestions import suggest
 from mnist_mlp.config import Config, ModelConfig, config_from_dict, non_result_keys, options, to_dict
 from mnist_mlp.errors import UserError
+from mnist_mlp.presets import conf_folder
 from mnist_mlp.runs.settings import flatten
 
 VERSION_BASE = "1.3"

@@ -15,11 +15,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import to_config
-from mnist_mlp.cli.conf import choices
 from mnist_mlp.cli.folders import SWEPT_KEYS
 from mnist_mlp.cli.search import prepare_storage
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
+from mnist_mlp.presets import choices
 from mnist_mlp.runs.lock import FolderLock
 
 

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 from sweeps_in_process import Sweep, sweeper
 
-from mnist_mlp.cli.jobs import JobEnd, SweepJob
-from mnist_mlp.cli.pool import WorkerPool
-from mnist_mlp.cli.progress import TimeLeft
-from mnist_mlp.cli.shares import Limits
-from mnist_mlp.cli.side_by_side import Planned, run_side_by_side, shared_faults
-from mnist_mlp.cli.survey import Survey
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.sweeps.jobs import JobEnd, SweepJob
+from mnist_mlp.sweeps.pool import WorkerPool
+from mnist_mlp.sweeps.progress import TimeLeft
+from mnist_mlp.sweeps.shares import Limits
+from mnist_mlp.sweeps.side_by_side import Planned, run_side_by_side, shared_faults
+from mnist_mlp.sweeps.survey import Survey
 
 TWO = ("hydra/launcher=side_by_side", "hydra.launcher.n_jobs=2")
 
@@ -179,7 +179,7 @@ def test_a_job_that_cannot_be_prepared_fails_alone(tmp_path: Path, pool: WorkerP
 def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
     tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_mlp.cli.side_by_side.inquiry", lambda configs: partial(two_gpus))
+    monkeypatch.setattr("mnist_mlp.sweeps.side_by_side.inquiry", lambda configs: partial(two_gpus))
     (tmp_path / "seen").mkdir()
     tasks = [partial(tells_device, tmp_path / "seen")] * 4
     ends = run_side_by_side(planned(tmp_path / "sweep", tasks), pool, Heard(), Limits(n_jobs=2))
@@ -192,7 +192,7 @@ def two_gpus() -> Survey:
 
 def test_the_time_left_counts_what_runs_at_once_and_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("mnist_mlp.cli.progress.time.time", lambda: now)
+    monkeypatch.setattr("mnist_mlp.sweeps.progress.time.time", lambda: now)
     left = TimeLeft(9, 100.0)
     left.ended(1)  # finished before
     assert left.left is None

@@ -107,7 +107,8 @@ def test_a_signal_before_the_first_job_ends_the_sweep_with_its_code(
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err.startswith("\ninterrupted") and err.count("\n") == 2
+    assert err.startswith("\ninterrupted")
+    assert err.count("\n") == 2
     wait_until(lambda: not of_session(process.pid), 10)
     assert not list(Path("outputs").rglob("result.json"))
 

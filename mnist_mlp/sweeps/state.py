@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.cli.labels import Settings, label, varying
 from mnist_mlp.runs.curves import read_curves
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
+from mnist_mlp.sweeps.labels import Settings, label, varying
 
 
 @dataclass

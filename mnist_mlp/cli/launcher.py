@@ -50,14 +50,15 @@ class SideBySideLauncher(Launcher):
         self._context, self._config = hydra_context, config
         self.composer = GridComposer(hydra_context.config_loader, config)
         self._sweep = Path(str(config.hydra.sweep.dir))
+        if SideBySideLauncher.pool is None:
+            SideBySideLauncher.pool = WorkerPool()
+        SideBySideLauncher.pool.start()  # it imports all while the jobs are composed and planned
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         self._sweep.mkdir(parents=True, exist_ok=True)
-        if SideBySideLauncher.pool is None:
-            SideBySideLauncher.pool = WorkerPool()
-        SideBySideLauncher.pool.start()  # it imports all while we plan
+        assert SideBySideLauncher.pool is not None
         plans = [self._plan(overrides, initial_job_idx + place) for place, overrides in enumerate(job_overrides)]
         if faults := shared_faults(plans):
             raise UserError("; ".join(faults))

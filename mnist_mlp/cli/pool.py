@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from mnist_mlp.cli.worker import Task, work
+from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import SIGNALS
 
 PRELOADED = "mnist_mlp.cli.preload"
@@ -89,10 +90,16 @@ class _Worker:
 class WorkerPool:
     """As many workers as there are environments, each started when it is first needed.
 
-    environments: variables that each of them has on top of this process's own.
+    environments: variables that each of them has on top of this process's own. UserError on a system without fork
+    server, such as Windows.
     """
 
     def __init__(self, environments: Sequence[Mapping[str, str]] = ({},)) -> None:
+        if "forkserver" not in multiprocessing.get_all_start_methods():
+            raise UserError(
+                "jobs cannot run side by side here, since this system has no fork server: run them in turn, by "
+                "hydra/launcher=basic or by mnist_mlp.fit"
+            )
         self._context: Any = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([PRELOADED])
         self._environments = list(environments)

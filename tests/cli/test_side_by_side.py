@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from mnist_mlp.cli.progress import TimeLeft
 from mnist_mlp.cli.shares import Limits
 from mnist_mlp.cli.side_by_side import Planned, run_side_by_side, shared_faults
 from mnist_mlp.cli.survey import Survey
+from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 
 TWO = ("hydra/launcher=side_by_side", "hydra.launcher.n_jobs=2")
@@ -220,3 +222,14 @@ def test_faults_are_shared_where_every_job_has_them(tmp_path: Path) -> None:
     one, other = planned(tmp_path, [None, None])
     assert shared_faults([replace(one, faults="a; b"), replace(other, faults="b; c")]) == ["b"]
     assert shared_faults([replace(one, faults="a"), other]) == []
+
+
+def test_without_a_fork_server_a_sweep_is_refused_and_leaves_nothing(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])  # as on Windows
+    with pytest.raises(UserError, match="no fork server: run them in turn, by hydra/launcher=basic"):
+        WorkerPool()
+    assert sweep("seed=0,1", "name=x", "hydra/launcher=side_by_side") == 1
+    assert not Path("outputs/sweeps/x").exists()
+    assert sweep("seed=0,1", "name=x", "hydra/launcher=basic") == 0

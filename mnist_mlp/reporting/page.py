@@ -109,7 +109,8 @@ def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
         yield from _single(compared.jobs[0], compared)
         return
     yield comparison(compared)
-    browser = digit_browser(compared)
+    a = next((job for job in compared.jobs if job.folder == jobs[0].folder and job.result), None)
+    browser = digit_browser(compared, a if len(jobs) == 2 else None)
     if len(jobs) == 2:
         yield from filter(None, (pair_section(jobs[0], jobs[1], compared.names_of(jobs)), browser))
     yield from reference_sections(compared.jobs)

@@ -15,6 +15,7 @@ from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import stopping_on_signals
 from mnist_mlp.reporting.board import TICKED, board_runs, first_look, link_runs, overlay
+from mnist_mlp.reporting.means import FOLDER as MEANS
 
 LOOK_SECONDS = 10.0
 """How often to look for new runs."""
@@ -43,7 +44,9 @@ def serve(given: argparse.Namespace, links: Path) -> None:
     board = _start(given, links)
     found = len(board_runs(jobs, None))
     left_out = f", the best of {found}, since of more TensorBoard shows none at first; --all takes all"
-    print(f"{len(runs)} runs{left_out if len(runs) < found else ''}\n")
+    means = sum(path.parent.name == MEANS for path in runs.values())
+    over_seeds = f" and {means} means over seeds" if means else ""
+    print(f"{len(runs) - means} runs{over_seeds}{left_out if len(runs) < found else ''}\n")
     print(f"curves   {first_look(board)}\noverlay  {overlay(board)}\nhparams  {board}#hparams\n")
     print("Ctrl-C ends it.", flush=True)
     while True:

@@ -14,7 +14,6 @@ from settings import config_with
 from mnist_mlp import config as config_module
 from mnist_mlp.cli.application import register
 from mnist_mlp.cli.compose import to_config
-from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.config import (
     PRECISIONS,
     Config,
@@ -30,6 +29,7 @@ from mnist_mlp.config import (
     to_dict,
 )
 from mnist_mlp.errors import UserError
+from mnist_mlp.presets import conf_folder
 from mnist_mlp.runs.settings import flatten
 
 PRESETS = sorted(

@@ -18,9 +18,9 @@ import mnist_mlp
 from mnist_mlp.benchmark import command as benchmark
 from mnist_mlp.cli.application import register
 from mnist_mlp.cli.compose import to_config
-from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.cli.preflight import sweep_faults
 from mnist_mlp.cli.reference import reference
+from mnist_mlp.presets import conf_folder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]

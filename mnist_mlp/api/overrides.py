@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from mnist_mlp.cli.conf import groups
 from mnist_mlp.cli.suggestions import suggest
 from mnist_mlp.config import Config, config_from_dict, options, to_dict
 from mnist_mlp.errors import UserError
+from mnist_mlp.presets import groups
 from mnist_mlp.runs.settings import flatten
 
 

@@ -12,17 +12,17 @@ from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.overrides import changed, configuration, grid_points, override_text
 from mnist_mlp.api.run import Run
 from mnist_mlp.api.sweep import Sweep, load_sweep
-from mnist_mlp.cli.closing import finish_sweep, write_run_page
 from mnist_mlp.cli.compose import config_records
 from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
-from mnist_mlp.cli.jobs import ConfiguredJob, SweepJob
-from mnist_mlp.cli.live import sweep_progress
-from mnist_mlp.cli.shares import Limits
-from mnist_mlp.cli.side_by_side import run_configured
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.lock import FolderLock
+from mnist_mlp.sweeps.closing import finish_sweep, write_run_page
+from mnist_mlp.sweeps.jobs import ConfiguredJob, SweepJob
+from mnist_mlp.sweeps.live import sweep_progress
+from mnist_mlp.sweeps.shares import Limits
+from mnist_mlp.sweeps.side_by_side import run_configured
 from mnist_mlp.training.fit import fit as train
 
 

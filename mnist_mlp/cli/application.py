@@ -16,13 +16,13 @@ from omegaconf import DictConfig
 from mnist_mlp import __version__
 from mnist_mlp.cli.completion import value_offers
 from mnist_mlp.cli.compose import VERSION_BASE, register_schema
-from mnist_mlp.cli.conf import conf_folder
 from mnist_mlp.cli.help import help_text
 from mnist_mlp.cli.launcher import close_pool, register_plugins
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
 from mnist_mlp.console import error_line
 from mnist_mlp.interruption import Interrupted, exit_code
+from mnist_mlp.presets import conf_folder
 from mnist_mlp.runs.lock import LOCK_FILE
 
 Job = Callable[[DictConfig], Any]

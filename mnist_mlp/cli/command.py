@@ -9,9 +9,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_mlp.cli.application import launch
-from mnist_mlp.cli.closing import finish_sweep, interpreter, write_run_page
 from mnist_mlp.cli.compose import config_from_run, records, to_config
-from mnist_mlp.cli.jobs import finished_before, say_interrupted, sweep_job
+from mnist_mlp.cli.composed_jobs import sweep_job
 from mnist_mlp.cli.preflight import remove_made
 from mnist_mlp.config import Config, non_result_keys
 from mnist_mlp.console import error_line
@@ -20,6 +19,8 @@ from mnist_mlp.interruption import Interrupted, exit_code, said
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.tables import closing_table, next_steps
+from mnist_mlp.sweeps.closing import finish_sweep, interpreter, write_run_page
+from mnist_mlp.sweeps.jobs import finished_before, say_interrupted
 
 
 def job(cfg: DictConfig) -> float | None:

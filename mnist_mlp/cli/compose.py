@@ -11,12 +11,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_mlp.cli.conf import conf_folder
-from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder, trials_so_far
+from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
 from mnist_mlp.cli.messages import explain
+from mnist_mlp.cli.search import search_seed
 from mnist_mlp.cli.suggestions import suggest
 from mnist_mlp.config import Config, ModelConfig, config_from_dict, non_result_keys, options, to_dict
 from mnist_mlp.errors import UserError
+from mnist_mlp.presets import conf_folder
 from mnist_mlp.runs.settings import flatten
 
 VERSION_BASE = "1.3"
@@ -47,7 +48,7 @@ def register_schema() -> None:
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
-    OmegaConf.register_new_resolver("trials_so_far", trials_so_far, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("search_seed", search_seed, replace=True, use_cache=True)
 
 
 def to_config(cfg: DictConfig) -> Config:

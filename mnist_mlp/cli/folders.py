@@ -3,11 +3,8 @@
 import hashlib
 import os
 import re
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.runs.settings import short_names
@@ -44,17 +41,6 @@ def job_folder(overrides: Sequence[str]) -> str:
     simple = re.sub(r"\[([\w.,-]+)\]", lambda found: found.group(1).replace(",", "-"), exact)
     name = re.sub(r"[^\w.+-]+", "-", simple)[:NAME_LENGTH]
     return name if name == simple else f"{name}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
-
-
-def trials_so_far(study: str) -> int:
-    """Number of trials in an optuna database; 0 where there is none yet."""
-    if not Path(study).is_file():
-        return 0
-    with closing(sqlite3.connect(study)) as connection:
-        try:
-            return int(connection.execute("select count(*) from trials").fetchone()[0])
-        except sqlite3.OperationalError:
-            return 0
 
 
 def _time() -> str:

@@ -6,8 +6,8 @@ from itertools import groupby
 from textwrap import shorten, wrap
 from typing import Any
 
-from mnist_mlp.cli.conf import choices, conf_folder, groups
 from mnist_mlp.config import Config, allowed_values, options
+from mnist_mlp.presets import choices, conf_folder, groups
 
 WIDTH = 100
 SUMMARY_LENGTH = 65

@@ -20,16 +20,17 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mnist_mlp.cli.compose import VERSION_BASE, records, register_schema, to_config
+from mnist_mlp.cli.composed_jobs import composed_job
 from mnist_mlp.cli.folders import job_folder
 from mnist_mlp.cli.grid import PACKAGE, GridComposer, GridSweeper, GridSweeperConf, nested_settings
-from mnist_mlp.cli.jobs import JobEnd, SweepJob, composed_job, run_job
-from mnist_mlp.cli.live import sweep_progress
-from mnist_mlp.cli.pool import WorkerPool
-from mnist_mlp.cli.shares import Limits
-from mnist_mlp.cli.side_by_side import Planned, run_side_by_side, shared_faults
 from mnist_mlp.config import config_from_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.sweeps.jobs import JobEnd, SweepJob, run_job
+from mnist_mlp.sweeps.live import sweep_progress
+from mnist_mlp.sweeps.pool import WorkerPool
+from mnist_mlp.sweeps.shares import Limits
+from mnist_mlp.sweeps.side_by_side import Planned, run_side_by_side, shared_faults
 
 
 class SideBySideLauncher(Launcher):
@@ -50,14 +51,15 @@ class SideBySideLauncher(Launcher):
         self._context, self._config = hydra_context, config
         self.composer = GridComposer(hydra_context.config_loader, config)
         self._sweep = Path(str(config.hydra.sweep.dir))
+        if SideBySideLauncher.pool is None:
+            SideBySideLauncher.pool = WorkerPool(preloaded="mnist_mlp.cli.preload")
+        SideBySideLauncher.pool.start()  # it imports all while the jobs are composed and planned
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         self._sweep.mkdir(parents=True, exist_ok=True)
-        if SideBySideLauncher.pool is None:
-            SideBySideLauncher.pool = WorkerPool()
-        SideBySideLauncher.pool.start()  # it imports all while we plan
+        assert SideBySideLauncher.pool is not None
         plans = [self._plan(overrides, initial_job_idx + place) for place, overrides in enumerate(job_overrides)]
         if faults := shared_faults(plans):
             raise UserError("; ".join(faults))

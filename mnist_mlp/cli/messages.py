@@ -6,10 +6,10 @@ import sys
 
 from hydra.errors import OverrideParseException
 
-from mnist_mlp.cli.conf import choices, conf_folder
 from mnist_mlp.cli.suggestions import suggest
 from mnist_mlp.config import Config, options, wrong_value
 from mnist_mlp.errors import UserError
+from mnist_mlp.presets import choices, conf_folder
 
 
 def explain(error: BaseException) -> str:

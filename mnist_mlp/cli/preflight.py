@@ -15,10 +15,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import to_config
-from mnist_mlp.cli.conf import choices
 from mnist_mlp.cli.folders import SWEPT_KEYS
+from mnist_mlp.cli.search import prepare_storage
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
+from mnist_mlp.presets import choices
 from mnist_mlp.runs.lock import FolderLock
 
 
@@ -58,6 +59,7 @@ class PreflightCallback(Callback):
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
         try:
             PreflightCallback.lock = FolderLock(sweep).acquire()  # makes the folder: optuna's database is there first
+            prepare_storage(config)
         except UserError as error:
             sys.exit(f"error: {error}")
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Imported by the fork server alone: what each of its workers then has from its first moment."""
+"""Imported by the fork server of a sweep that Hydra composes, before its workers are there."""
 
 from mnist_mlp.quick_start import quick_start
 
@@ -6,5 +6,4 @@ with quick_start():
     from hydra.core import utils as utils
 
     from mnist_mlp.cli import compose as compose
-    from mnist_mlp.training import artifacts as artifacts
-    from mnist_mlp.training import fit as fit
+    from mnist_mlp.sweeps import preload as preload

@@ -4,9 +4,9 @@ from enum import Enum
 from itertools import groupby
 from typing import Any
 
-from mnist_mlp.cli.conf import choices, groups
 from mnist_mlp.cli.help import first_comment
 from mnist_mlp.config import Config, allowed_values, options
+from mnist_mlp.presets import choices, groups
 
 HEAD = """\
 # Configuration reference

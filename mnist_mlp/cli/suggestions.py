@@ -2,8 +2,8 @@
 
 import difflib
 
-from mnist_mlp.cli.conf import groups
 from mnist_mlp.config import Config, options
+from mnist_mlp.presets import groups
 
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "trainer.max_epochs": ("epochs", "n_epochs", "num_epochs", "max_iter", "nb_epoch"),

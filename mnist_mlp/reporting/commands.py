@@ -20,6 +20,8 @@ def command(job: Job) -> str:
     threads = job.settings.get("trainer.threads")
     if job.result is not None and threads and "trainer.threads" not in kept:  # a sweep gives it to its jobs
         kept["trainer.threads"] = f"trainer.threads={threads}"
+    if job.result is not None and job.result.data["source"] == "sample":  # elsewhere, auto may find MNIST
+        kept["data.source"] = "data.source=sample"
     return " ".join(map(shlex.quote, ["python", "-m", "mnist_mlp.train", *kept.values()]))
 
 

@@ -8,6 +8,9 @@ from typing import Literal
 
 from markupsafe import Markup
 
+NAME, WORDS, LONG = 18, 30, 70
+"""A column with a cell of more letters than these is a name, words, or long."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -69,7 +72,8 @@ class Table:
 
     @cached_property
     def kinds(self) -> list[str]:
-        """Of each column: number, code (a command), path (a link), told (a setting, as in the row's name), or none."""
+        """Of each column: number, code (a command), path (a link), told (a setting, as in the row's name), name (the
+        first, if it takes room), words (to be broken into a few lines), long (sentences), or none."""
         return [self._kind(place) for place in range(len(self.header))]
 
     def _kind(self, place: int) -> str:
@@ -80,7 +84,12 @@ class Table:
             return "path"
         if place in self.numeric:
             return "number"
-        return "told" if self.hints and self.hints[place] else ""
+        if self.hints and self.hints[place]:
+            return "told"
+        longest = max(map(len, cells), default=0)
+        if place == 0:
+            return "name" if longest > NAME else ""
+        return "long" if longest > LONG else "words" if longest > WORDS else ""
 
     @property
     def lines(self) -> list[tuple[str, Sequence[int], list[Cell]]]:

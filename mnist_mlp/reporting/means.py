@@ -101,7 +101,8 @@ def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
 
 def _charts(bands: Mapping[str, Band]) -> dict[str, list[object]]:
     """Of TensorBoard's custom scalars, one for each metric: the mean as a line, the deviation as a band."""
-    return {tag: ["Margin", [tag, *_edges(tag)]] for tag in bands if tag != tag_of("lr")}
+    tags = sorted(bands, key=lambda tag: not tag.endswith(("/accuracy", "/loss")))  # the others follow, in their order
+    return {tag: ["Margin", [tag, *_edges(tag)]] for tag in tags if tag != tag_of("lr")}
 
 
 def _edges(tag: str) -> tuple[str, str]:

@@ -30,7 +30,8 @@ from mnist_mlp.runs.lock import is_held
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STYLES = ("style.css", "tables.css")
-SCRIPTS = ("page.js", "tables.js")
+PRINT_STYLE = "print.css"
+SCRIPTS = ("page.js", "tables.js", "paper.js")
 """What every page needs; sections bring what they need beyond that."""
 
 
@@ -84,6 +85,7 @@ def page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Sum
         sections=sections,
         data=as_block("runs-data", runs_data(compared)),
         styles=_sources([*STYLES, *(name for section in sections for name in section.styles)]),
+        print_style=_sources([PRINT_STYLE])[0],
         libraries=dict(_packed(name for section in sections for name in section.libraries)),
         scripts=_sources([*SCRIPTS, *(name for section in sections for name in section.scripts)]),
     )
@@ -107,7 +109,8 @@ def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
         yield from _single(compared.jobs[0], compared)
         return
     yield comparison(compared)
-    browser = digit_browser(compared)
+    a = next((job for job in compared.jobs if job.folder == jobs[0].folder and job.result), None)
+    browser = digit_browser(compared, a if len(jobs) == 2 else None)
     if len(jobs) == 2:
         yield from filter(None, (pair_section(jobs[0], jobs[1], compared.names_of(jobs)), browser))
     yield from reference_sections(compared.jobs)

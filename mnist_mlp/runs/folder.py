@@ -135,23 +135,24 @@ class RunFolder:
 
         Every file is asked that says which run it is of, since they may have been copied from elsewhere.
         """
-        found = []
-        for path, check in ((self.run_file, check_run), (self.result_file, check_result)):
-            try:
-                one = self._read(path, check)
-            except UnreadableFileError as error:
-                return [error.reason]
-            found.append([] if one is None else changes(one, run))
+        try:
+            found = [changes(one, run) for one in self._descriptions() if one]
+        except UnreadableFileError as error:
+            return [error.reason]
         return next(filter(None, found), [])
 
     def finished(self, run: JSON) -> RunResult | None:
         """The result that is here, of the same run as `run`, the content of a run.json; None where there is none."""
-        if self.changes(run):
-            return None
         try:
-            return self.result()
+            *_, result = there = self._descriptions()
+            same = not any(changes(one, run) for one in there if one)
+            return RunResult.from_json(result) if result and same else None
         except ValueError:  # cut off or changed by hand: it is tested again
             return None
+
+    def _descriptions(self) -> tuple[JSON, JSON]:
+        """The contents of run.json and result.json, empty where there is none. UnreadableFileError as ever."""
+        return self.run() or {}, self._read(self.result_file, check_result) or {}
 
     def refuse_other_settings(self, run: JSON) -> None:
         """UserError, naming the keys that differ, where a run of other settings has started here."""

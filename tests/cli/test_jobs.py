@@ -244,7 +244,7 @@ def test_a_table_that_cannot_be_written_ends_no_sweep(
         raise OSError(28, "No space left on device", str(path / "summary.csv"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("mnist_mlp.cli.closing.write_summary", full)
+        patch.setattr("mnist_mlp.sweeps.closing.write_summary", full)
         assert sweep("seed=0,1", "name=full") == 1
     assert len(list(Path("outputs/sweeps/full").glob("*/result.json"))) == 2
     assert "error: the table could not be written: " in capsys.readouterr().err
@@ -266,7 +266,7 @@ def test_a_failure_that_cannot_be_recorded_ends_no_sweep(
     def full(path: Path, *rest: object) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("mnist_mlp.cli.jobs.write_json", full)
+    monkeypatch.setattr("mnist_mlp.sweeps.jobs.write_json", full)
     assert sweep("optim.lr=-1,0.05", "name=unrecorded") == 1
     assert len(list(Path("outputs/sweeps/unrecorded").glob("*/result.json"))) == 1
     out = capsys.readouterr().out

@@ -167,10 +167,10 @@ def screenshot(browser: Any, target: Path, whole: bool = True) -> Path:
     return target
 
 
-def printed(browser: Any, target: Path) -> Path:
-    """The page as a PDF on A4, as the print dialogue would make it."""
-    paper = {"paperWidth": 8.27, "paperHeight": 11.69, "printBackground": True, "preferCSSPageSize": True}
-    made = browser.execute_cdp_cmd("Page.printToPDF", paper)
+def printed(browser: Any, target: Path, paper: tuple[float, float] = (8.27, 11.69)) -> Path:
+    """The page as a PDF, on A4 unless other inches are given, as the print dialogue would make it."""
+    sheet = {"paperWidth": paper[0], "paperHeight": paper[1], "printBackground": True, "preferCSSPageSize": True}
+    made = browser.execute_cdp_cmd("Page.printToPDF", sheet)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(base64.b64decode(made["data"]))
     return target

@@ -127,7 +127,7 @@ def test_the_command_serves_what_it_says_and_leaves_nothing_behind(outputs: Path
     assert server.stdout is not None
     try:
         lines = [server.stdout.readline() for _ in range(7)]
-        assert lines[0] == "6 runs\n"
+        assert lines[0] == "4 runs and 2 means over seeds\n"
         assert lines[2].startswith("curves   http://localhost:")
         assert lines[6] == "Ctrl-C ends it.\n"
         assert len(list(tmp_path.glob("mnist_mlp-tensorboard-*/lr=*"))) == 6

@@ -123,6 +123,25 @@ def test_a_selection_lights_up_everywhere(browser: Any, page: Path, width: int, 
 
 
 @pytest.mark.integration
+def test_the_answer_is_seen_without_scrolling_however_many_settings_vary(browser: Any, tmp_path: Path) -> None:
+    for n in range(16):
+        write_run(
+            tmp_path / f"run_{n:02d}", range(2 + n), seed=n & 1, data__root="nowhere", optim__lr=0.1 if n & 2 else 0.01,
+            model__dropout=0.5 if n & 4 else 0.125, optim__weight_decay=0.00025 if n & 8 else 0.0,
+            model__hidden_units=[512, 256, 128] if n & 8 else [1024, 32], trainer__max_epochs=7 if n & 2 else 12,
+            optim__momentum=0.9 if n & 4 else 0.5, data__batch_size=64 if n & 8 else 128,
+        )  # fmt: skip
+    seen = """
+    const box = document.querySelector(".box");
+    const names = [...box.querySelectorAll("th")].filter(one => one.offsetWidth &&
+      one.getBoundingClientRect().right <= box.getBoundingClientRect().right + 1);
+    return names.map(one => one.textContent);
+    """
+    with opened(browser, write_page([tmp_path], tmp_path / "report.html")):
+        assert {"setting", "test acc %", "verdict"} <= set(browser.execute_script(seen))
+
+
+@pytest.mark.integration
 def test_a_dot_a_line_and_a_legend_entry_select_and_a_second_click_ends_it(browser: Any, page: Path) -> None:
     with opened(browser, page):
         ready(browser)

@@ -102,8 +102,8 @@ def test_only_what_varies_has_a_column(sweep: Path) -> None:
     assert re.findall(r"<th[^>]* data-hidden>(.*?)</th>", groups) == ["n", "parameters", "status"]
     header = re.findall(r"<th[^>]*>(.*?)</th>", (sweep / "report.html").read_text().split('id="heading-7"')[1])
     assert header[:13] == [
-        *("run", "normalization", "lr", "seed", "test acc %", "val acc %", "F1", "loss", "best epoch", "parameters"),
-        *("fit s", "status", "folder"),
+        *("run", "normalization", "lr", "seed", "test acc %", "val acc %", "status", "F1", "loss", "best epoch"),
+        *("parameters", "fit s", "folder"),
     ]
 
 
@@ -239,6 +239,15 @@ def test_two_runs_are_set_against_each_other(tmp_path: Path, idx_root: Path) -> 
     page = read(first, second)
     assert "A against B" in page.headings
     assert "(0 against 19): p < 0.0001; B is better" in page.text
+    assert "A is lr=0.1 (80.00 % right), B is lr=0.2" in page.text
+    assert "Confusion matrix of lr=0.1" in page.text  # A there is the first given, too, not the best
+
+
+def test_the_command_of_a_run_on_the_sample_asks_for_the_sample(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", data__source="sample", optim__lr=0.1)
+    assert re.search(
+        "python -m mnist_mlp.train [^<]*data.source=sample", write_page([tmp_path / "0"], tmp_path).read_text()
+    )
 
 
 def test_groups_of_many_settings_are_told_apart_by_their_rank(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from mnist_mlp.analysis.collect import Job
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.compared import Compared
 from mnist_mlp.reporting.digit_data import Labelled, digits_data, labelled, shown_digits
@@ -19,13 +20,14 @@ CONTRAST = 0.5
 """The colour of a cell grows with this power of its count, or single mistakes would look like none."""
 
 
-def digit_browser(compared: Compared) -> Section | None:
-    """The confusion matrix of the best run, and where scripts run, of any run or group, with its digits.
+def digit_browser(compared: Compared, first: Job | None = None) -> Section | None:
+    """The confusion matrix of one run, and where scripts run, of any run or group, with its digits.
 
-    None where no run has finished.
+    None where no run has finished. first: a finished run of these to begin with; the best by default. Of two runs it is
+    A.
     """
     ids = {job.folder: place for place, job in enumerate(compared.jobs)}
-    first = best_job(compared.summary)
+    first = first or best_job(compared.summary)
     if first is None:
         return None
     jobs = [first, *(job for job in compared.jobs if job.result is not None and job is not first)]

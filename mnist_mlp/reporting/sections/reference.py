@@ -80,7 +80,8 @@ def _accuracies(runs: Runs, others: Sequence[tuple[str, str]]) -> Section:
         "Inferred settings are not stated in the publication.",
         *([_left_out(others)] if others else []),
     ]
-    return Section("Published against measured", table=Table(header, rows, marks, frozenset({1, 2, 3, 4})), notes=notes)
+    table = Table(header, rows, marks, frozenset({1, 2, 3, 4}), prose=True)
+    return Section("Published against measured", table=table, notes=notes)
 
 
 def _class_scores(runs: Runs) -> Section:

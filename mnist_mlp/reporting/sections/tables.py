@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from mnist_mlp.analysis.collect import Job, Row
+from mnist_mlp.analysis.collect import Job, Row, Summary
 from mnist_mlp.analysis.summary import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.reporting.commands import command
-from mnist_mlp.reporting.compared import Compared
+from mnist_mlp.reporting.compared import MANY_KEYS, Compared
 from mnist_mlp.reporting.elements import Cell, Section, Table
 from mnist_mlp.runs.settings import short_names, value_text
 
@@ -48,7 +48,9 @@ def _groups(compared: Compared) -> Table:
     summary = compared.summary
     header, cells = shown_cells(summary)
     named = short_names(summary.keys)
-    order = [*named.values(), "n", "test acc %", "verdict", "val acc %", OVER_IMAGES, OVER_SEEDS]
+    answer = ["test acc %", "verdict"]
+    first_columns = [*answer, *named.values(), "n"] if _many(summary) else [*named.values(), "n", *answer]
+    order = [*first_columns, "val acc %", OVER_IMAGES, OVER_SEEDS]
     order = [name for name in dict.fromkeys([*order, *header]) if name in header and name]
     exact = {name: [value_text(row.settings[key]) for row in summary.rows] for key, name in named.items()}
     short = {name: [summary.shown_value(row, key) for row in summary.rows] for key, name in named.items()}
@@ -61,7 +63,7 @@ def _groups(compared: Compared) -> Table:
         elif name == "status":
             columns[name] = [row.status for row in summary.rows]
         else:
-            columns[name] = [line[header.index(name)].replace(" ± ", "\u00a0±\u00a0") for line in cells]
+            columns[name] = [_unbroken(line[header.index(name)], name) for line in cells]
     first: list[str | Cell] = [
         f"{'★ ' if row.best else ''}{name or 'all runs'}"
         for name, row in zip(compared.group_names, summary.rows, strict=True)
@@ -85,10 +87,11 @@ def runs_table(compared: Compared) -> Table:
             for name, job in zip(compared.run_names, jobs, strict=True)
         ]
     }
-    for key, name in named.items():
-        columns[name] = [_setting(compared, job, key) for job in jobs]
-    columns |= _figures(jobs)
-    columns["status"] = [job.status for job in jobs]
+    figures = _figures(jobs)
+    settings = {name: [_setting(compared, job, key) for job in jobs] for key, name in named.items()}
+    answer = {name: figures.pop(name) for name in ("test acc %", "val acc %", "status")}
+    columns |= answer | settings if _many(summary) else settings | answer
+    columns |= figures
     columns["folder"] = [Cell(compared.path(job.folder), link=compared.link(job.folder)) for job in jobs]
     columns["command"] = [Cell(command(job), code=True) for job in jobs]
     text = {"run", "status", "folder", "command", *named.values()}
@@ -96,6 +99,11 @@ def runs_table(compared: Compared) -> Table:
     marks = ["best" if id(job) in best and not mark else mark for job, mark in zip(jobs, marks, strict=True)]
     hints = {name: key for key, name in named.items()}
     return _table(columns, marks, [[place] for place in range(len(jobs))], text, hints, "Runs")
+
+
+def _many(summary: Summary) -> bool:
+    """Whether there are so many settings that the answer comes before them: the names of the rows have told them."""
+    return len(summary.keys) > MANY_KEYS
 
 
 def _figures(jobs: Sequence[Job]) -> dict[str, list[str | Cell]]:
@@ -109,6 +117,7 @@ def _figures(jobs: Sequence[Job]) -> dict[str, list[str | Cell]]:
         columns[name] = ["-" if value is None else f"{scale * value:.{digits}f}" for value in values]
     columns["best epoch"] = ["-" if result is None else f"{result.best_epoch} of {result.epochs}" for result in results]
     columns["parameters"] = ["-" if result is None else f"{result.parameters:,}" for result in results]
+    columns["status"] = [job.status for job in jobs]
     columns["fit s"] = ["-" if result is None else f"{result.timing['fit_seconds']:.1f}" for result in results]
     return columns
 
@@ -118,6 +127,11 @@ def _setting(compared: Compared, job: Job, key: str) -> str | Cell:
     text, full = compared.shown_value(job, key), value_text(value)
     order = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     return text if text == full else Cell(text, full, order=order)
+
+
+def _unbroken(text: str, name: str) -> str:
+    """A figure that is broken nowhere but between a difference and its interval."""
+    return text if name == "verdict" else text.replace(" ± ", "\u00a0±\u00a0").replace(", ", ",\u00a0")
 
 
 def _mark(row: Row) -> str:

@@ -22,6 +22,9 @@ const Charts = (() => {
     waiting.delete(element);
     built.push(build(element));
   }
+  /* The picture that is there for want of scripts, where a chart is not drawn, or not yet. */
+  const showPicture = element => element.append(make("div", {class: "instead"}, document.createRange().createContextualFragment(element.querySelector("noscript").textContent)));
+  const hidePicture = element => element.querySelector(".instead")?.remove();
   const startAll = () => [...waiting.keys()].forEach(start);
   const redraw = () => built.forEach(draw => draw());
 
@@ -30,7 +33,10 @@ const Charts = (() => {
     try {
       await unpack();
     } catch (error) {
-      for (const element of waiting.keys()) element.append(make("p", {class: "note"}, `This browser cannot draw the charts (${error.message}); the tables have their figures.`));
+      for (const element of waiting.keys()) {
+        showPicture(element);
+        element.append(make("p", {class: "note"}, `This browser cannot draw the charts (${error.message}); the tables have their figures.`));
+      }
       waiting.clear();
     }
     const near = new IntersectionObserver(found => found.filter(one => one.isIntersecting).forEach(one => {
@@ -42,14 +48,12 @@ const Charts = (() => {
   });
   document.addEventListener("select-runs", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  const paper = on => {
-    document.documentElement.classList.toggle("paper", on);
+  document.addEventListener("paper", ({detail: {on}}) => {
     if (on && window.echarts) startAll();
+    [...waiting.keys()].forEach(on ? showPicture : hidePicture);
     resizeAll();
     redraw();
-  };
-  addEventListener("beforeprint", () => paper(true));
-  addEventListener("afterprint", () => paper(false));
+  });
   matchMedia("print").addEventListener("change", resizeAll);
   function resizeAll() {
     for (const element of document.querySelectorAll(".canvas")) window.echarts?.getInstanceByDom(element)?.resize();
@@ -61,7 +65,7 @@ const Charts = (() => {
     const tip = make("div", {class: "tip", hidden: true}), dot = make("div", {class: "dot", hidden: true});
     const frame = make("div", {class: "plot"}, canvas, tip, dot);
     parent.append(frame);
-    const chart = echarts.init(canvas, null, {renderer: Report.data.runs.length <= 60 ? "svg" : "canvas"});
+    const chart = echarts.init(canvas, null, {renderer: Report.data.runs.length <= 60 ? "svg" : "canvas", devicePixelRatio: Math.max(2, devicePixelRatio)});
     new ResizeObserver(() => chart.resize()).observe(canvas);
     const hide = () => { tip.hidden = dot.hidden = true; };
     canvas.addEventListener("mouseleave", hide);

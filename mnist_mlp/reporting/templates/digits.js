@@ -62,7 +62,7 @@
       this.selects.first.value = own.key;
       this.showTable();
       const runs = model.choices.filter(choice => choice.rows.length === 1);
-      if (runs.length === 2) this.compare(runs[0], runs[1]);
+      if (runs.length === 2) this.compare(own, runs.find(run => run !== own));
       else this.openWorst();
     }
 

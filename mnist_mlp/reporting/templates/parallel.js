@@ -21,12 +21,12 @@ Charts.register("parallel", element => {
     const mix = share => echarts.color.lerp(share, [theme.grey, theme.group(0)]);
     one.chart.setOption({
       animation: false,
-      parallel: {left: 60, right: 70, top: 44, bottom: 24, parallelAxisDefault: {nameTextStyle: {color: theme.fg, fontSize: 12}, nameTruncate: {maxWidth: 120, ellipsis: "…"},
-        axisLine: {lineStyle: {color: theme.muted}}, axisTick: {lineStyle: {color: theme.muted}}, axisLabel: {color: theme.muted, fontSize: 11, formatter: Charts.number},
+      parallel: {left: 60, right: 70, top: 44, bottom: 24, parallelAxisDefault: {z: 10, nameTextStyle: {color: theme.fg, fontSize: 12}, nameTruncate: {maxWidth: Math.min(150, one.canvas.clientWidth / axes.length), ellipsis: "…"},
+        axisLine: {lineStyle: {color: theme.muted}}, axisTick: {lineStyle: {color: theme.muted}}, axisLabel: {color: theme.fg, fontSize: 11, textBorderColor: theme.bg, textBorderWidth: 3, formatter: Charts.number},
         areaSelectStyle: {width: 22, borderColor: theme.accent, color: theme.accent, opacity: 0.25}}},
       parallelAxis: axes.map((axis, dim) => {
         const values = done.map(axis.of);
-        if (axis.measured) return {dim, name: axis.name, type: "value", min: range[0], max: range[1]};
+        if (axis.measured) return {dim, name: axis.name, type: "value", min: range[0], max: range[1], axisLabel: {showMinLabel: false, showMaxLabel: false}};
         if (values.every(value => typeof value === "number")) return {dim, name: axis.name, type: Charts.isWide(values) ? "log" : "value", scale: true};
         const names = [...new Set(values.map(String))].sort((first, second) => first.localeCompare(second, "en", {numeric: true}));
         return {dim, name: axis.name, type: "category", data: names, axisLabel: {formatter: name => name.length > 12 ? `${name.slice(0, 11)}…` : name}};

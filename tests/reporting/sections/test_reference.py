@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from mnist_mlp.analysis.claims import KINDS
 from mnist_mlp.analysis.collect import find_jobs
-from mnist_mlp.cli.conf import conf_folder
+from mnist_mlp.presets import conf_folder
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.sections.reference import agreement, reference_sections
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mnist_mlp.cli.survey import Survey
 from mnist_mlp.errors import UserError
+from mnist_mlp.sweeps.survey import Survey
 from mnist_mlp.training.processes import cores_of_job
 
 WORKER_BYTES = 400 * 2**20

@@ -9,11 +9,11 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mnist_mlp.cli.labels import label
-from mnist_mlp.cli.progress import PlainProgress, SweepProgress, clock
-from mnist_mlp.cli.region import Region
-from mnist_mlp.cli.sweep_state import RunningJob, SweepState
 from mnist_mlp.runs.tables import percent
+from mnist_mlp.sweeps.labels import label
+from mnist_mlp.sweeps.progress import PlainProgress, SweepProgress, clock
+from mnist_mlp.sweeps.region import Region
+from mnist_mlp.sweeps.state import RunningJob, SweepState
 from mnist_mlp.terminal import cells, cropped, mark, plain, redraws, shortened
 
 if TYPE_CHECKING:
@@ -146,7 +146,8 @@ class LiveProgress:
     def _counts(self) -> str:
         state = self._state
         failed = f", {len(state.failures)} failed" if state.failures else ""
-        return f"{state.done} of {state.total} done, {len(state.running)} running{failed}"
+        now = f"{len(state.running)} running" if state.begun else "starting"
+        return f"{state.done} of {state.total} done, {now}{failed}"
 
     def _time(self) -> str:
         left = self._state.seconds_left()

@@ -1,25 +1,15 @@
 """A job of a sweep: run it or reuse its result, record a failure, say in a line how it ended."""
 
-import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, SCMode
-
-from mnist_mlp.cli.closing import unrecorded, update_table
-from mnist_mlp.cli.compose import records, to_config
-from mnist_mlp.cli.preflight import PreflightCallback
-from mnist_mlp.cli.progress import clock
 from mnist_mlp.config import Config
-from mnist_mlp.console import guarded_output, reason
+from mnist_mlp.console import reason
 from mnist_mlp.errors import UserError
-from mnist_mlp.interruption import Interrupted, exit_code, said
+from mnist_mlp.interruption import said
 from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.files import JSON, write_json, write_text
 from mnist_mlp.runs.folder import RunFolder
@@ -71,41 +61,6 @@ class ConfiguredJob:
 
     def __call__(self) -> JobEnd:
         return run_job(self.job, lambda: self.config, lambda: self.records)
-
-
-def composed_job(cfg: DictConfig) -> SweepJob:
-    """The job that Hydra has composed and is running."""
-    app = HydraConfig.get()
-    settings: Any = OmegaConf.to_container(cfg, enum_to_str=True, structured_config_mode=SCMode.DICT)
-    return SweepJob(
-        folder=RunFolder(Path(app.runtime.output_dir)),
-        sweep=Path(app.sweep.dir),
-        number=int(app.job.num) + 1,
-        total=os.environ.get("MNIST_MLP_JOBS", "?"),
-        overrides=list(app.overrides.task),
-        settings=settings,
-    )
-
-
-def sweep_job(cfg: DictConfig) -> float | None:
-    """The job that Hydra has composed, where it is run by one of Hydra's own launchers; its objective.
-
-    It prints its line itself, and keeps the table up to date.
-    """
-    job = composed_job(cfg)
-    with guarded_output():
-        try:
-            end = run_job(job, lambda: to_config(cfg), lambda: records(cfg))
-        except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
-            if PreflightCallback.sweep is None:  # in another process than the sweep, which says it once
-                raise
-            say_interrupted(stop)
-            raise SystemExit(exit_code(stop)) from None
-        if not end.recorded:
-            unrecorded.append(job.folder.path.name)
-        _print_line(f"{end.line}{_left(job)}")
-        update_table(job.sweep)
-    return end.objective
 
 
 def run_job(job: SweepJob, make_config: Callable[[], Config], make_records: Callable[[], Mapping[str, str]]) -> JobEnd:
@@ -161,11 +116,6 @@ def _outcome(result: RunResult, reused: bool, resumed: bool) -> str:
     return f"{diverged}{val}test {percent(metrics['test/accuracy'])} ({result.data['source']}), {how}"
 
 
-def _print_line(line: str) -> None:
-    """Print with one write, so that parallel jobs do not mix; on a terminal this replaces the bar."""
-    print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
-
-
 def _run(job: SweepJob, config: Config, make_records: Callable[[], Mapping[str, str]]) -> RunResult:
     if config.resume not in ("auto", "never"):
         raise UserError(f"resume={config.resume} is for one run: in a sweep give auto or never")
@@ -177,14 +127,3 @@ def _run(job: SweepJob, config: Config, make_records: Callable[[], Mapping[str, 
         from mnist_mlp.training.fit import fit  # deferred: a mistake in the settings is reported without torch
 
     return fit(config, job.folder.path, job.overrides, make_records(), job.place)
-
-
-def _left(job: SweepJob) -> str:
-    """Time since the sweep began, and the time left if the remaining jobs take as long as those before."""
-    began = os.environ.get("MNIST_MLP_SWEEP_START")
-    if began is None:
-        return ""
-    elapsed = time.time() - float(began)
-    remaining = int(job.total) - job.number if job.total.isdigit() else 0
-    left = f", about {clock(elapsed / job.number * remaining)} left" if job.total.isdigit() else ""
-    return f"  [{clock(elapsed)} elapsed{left}]"

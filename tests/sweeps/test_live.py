@@ -12,9 +12,9 @@ from made_up_runs import config_of, made_up_result, write_failure
 from rich.cells import cell_len
 from terminal import Terminal
 
-from mnist_mlp.cli.live import LiveProgress, about, sweep_progress
-from mnist_mlp.cli.progress import PlainProgress
 from mnist_mlp.runs.files import write_json
+from mnist_mlp.sweeps.live import LiveProgress, about, sweep_progress
+from mnist_mlp.sweeps.progress import PlainProgress
 from mnist_mlp.terminal import plain
 
 NAMES = [f"hidden_layers-{h}_lr-{lr}_max_epochs-4_seed-{s}" for h, lr, s in itertools.product((1, 3), (0.1, 0.5), "01")]
@@ -104,6 +104,23 @@ def test_it_shows_counts_running_jobs_the_best_failures_and_the_time_left(sweep:
     assert screen[6] == "best    hidden_layers 1, lr 0.1: val 97.00 % (mean of 2)"
     assert screen[7].startswith("failed  hidden_la")
     assert screen[7].endswith("lr 0.5, seed 0: ValueError: the pictures are upside down")
+
+
+def test_before_any_job_has_begun_the_sweep_is_starting(sweep: Sweep, terminal: Terminal) -> None:
+    sweep.wait(1)
+    assert terminal.lines()[1].endswith("  0 of 8 done, starting")
+    sweep.start(NAMES[0])
+    assert terminal.lines()[1].endswith("  0 of 8 done, 1 running")
+
+
+def test_a_sweep_of_which_all_was_done_before_starts_nothing(tmp_path: Path, terminal: Terminal) -> None:
+    sweep = Sweep(tmp_path, terminal, NAMES[:1])
+    (tmp_path / NAMES[0]).mkdir()
+    write_json(tmp_path / NAMES[0] / "result.json", made_up_result().to_json())
+    sweep.view.ended(NAMES[0], 1, f"{NAMES[0]}: already there", False)
+    shown = terminal.lines()
+    sweep.view.close()
+    assert any(line.endswith("1 of 1 done, 0 running") for line in shown)
 
 
 def test_nothing_stays_twice_and_no_line_is_wider_than_the_terminal(sweep: Sweep, terminal: Terminal) -> None:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from mnist_mlp.cli.conf import groups
 from mnist_mlp.config import Config, options
+from mnist_mlp.presets import groups
 
 SHORTEST_KEY = 3
 Settings = Mapping[str, str]

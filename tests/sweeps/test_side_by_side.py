@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -16,13 +17,14 @@ from typing import Any
 import pytest
 from sweeps_in_process import Sweep, sweeper
 
-from mnist_mlp.cli.jobs import JobEnd, SweepJob
-from mnist_mlp.cli.pool import WorkerPool
-from mnist_mlp.cli.progress import TimeLeft
-from mnist_mlp.cli.shares import Limits
-from mnist_mlp.cli.side_by_side import Planned, run_side_by_side, shared_faults
-from mnist_mlp.cli.survey import Survey
+from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.sweeps.jobs import JobEnd, SweepJob
+from mnist_mlp.sweeps.pool import WorkerPool
+from mnist_mlp.sweeps.progress import TimeLeft
+from mnist_mlp.sweeps.shares import Limits
+from mnist_mlp.sweeps.side_by_side import Planned, run_side_by_side, shared_faults
+from mnist_mlp.sweeps.survey import Survey
 
 TWO = ("hydra/launcher=side_by_side", "hydra.launcher.n_jobs=2")
 
@@ -177,7 +179,7 @@ def test_a_job_that_cannot_be_prepared_fails_alone(tmp_path: Path, pool: WorkerP
 def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
     tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_mlp.cli.side_by_side.inquiry", lambda configs: partial(two_gpus))
+    monkeypatch.setattr("mnist_mlp.sweeps.side_by_side.inquiry", lambda configs: partial(two_gpus))
     (tmp_path / "seen").mkdir()
     tasks = [partial(tells_device, tmp_path / "seen")] * 4
     ends = run_side_by_side(planned(tmp_path / "sweep", tasks), pool, Heard(), Limits(n_jobs=2))
@@ -190,7 +192,7 @@ def two_gpus() -> Survey:
 
 def test_the_time_left_counts_what_runs_at_once_and_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("mnist_mlp.cli.progress.time.time", lambda: now)
+    monkeypatch.setattr("mnist_mlp.sweeps.progress.time.time", lambda: now)
     left = TimeLeft(9, 100.0)
     left.ended(1)  # finished before
     assert left.left is None
@@ -220,3 +222,14 @@ def test_faults_are_shared_where_every_job_has_them(tmp_path: Path) -> None:
     one, other = planned(tmp_path, [None, None])
     assert shared_faults([replace(one, faults="a; b"), replace(other, faults="b; c")]) == ["b"]
     assert shared_faults([replace(one, faults="a"), other]) == []
+
+
+def test_without_a_fork_server_a_sweep_is_refused_and_leaves_nothing(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])  # as on Windows
+    with pytest.raises(UserError, match="no fork server: run them in turn, by hydra/launcher=basic"):
+        WorkerPool()
+    assert sweep("seed=0,1", "name=x", "hydra/launcher=side_by_side") == 1
+    assert not Path("outputs/sweeps/x").exists()
+    assert sweep("seed=0,1", "name=x", "hydra/launcher=basic") == 0

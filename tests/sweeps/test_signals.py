@@ -98,6 +98,21 @@ def test_a_signal_ends_all_jobs_after_their_block_and_leaves_their_checkpoints(
     assert not list(Path("outputs").rglob(".lock"))
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_the_first_job_ends_the_sweep_with_its_code(
+    start: Start, idx_root: Path, number: signal.Signals, code: int
+) -> None:
+    process = start("-m", "mnist_mlp.train", "-m", f"data.root={idx_root}", *LONG)
+    wait_until(lambda: Path("outputs/sweeps/long").is_dir())
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err.startswith("\ninterrupted")
+    assert err.count("\n") == 2
+    wait_until(lambda: not of_session(process.pid), 10)
+    assert not list(Path("outputs").rglob("result.json"))
+
+
 def test_a_killed_parent_takes_its_workers_with_it(start: Start, idx_root: Path) -> None:
     process = running(start, idx_root)
     os.kill(process.pid, signal.SIGKILL)

@@ -20,10 +20,11 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
-from mnist_mlp.cli.worker import Task, work
+from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import SIGNALS
+from mnist_mlp.sweeps.worker import Task, work
 
-PRELOADED = "mnist_mlp.cli.preload"
+PRELOADED = "mnist_mlp.sweeps.preload"
 STARTING_LOOK = 0.02
 """Seconds between looks for a worker that is being started."""
 READ = 2**16
@@ -89,12 +90,18 @@ class _Worker:
 class WorkerPool:
     """As many workers as there are environments, each started when it is first needed.
 
-    environments: variables that each of them has on top of this process's own.
+    environments: variables that each of them has on top of this process's own. preloaded: the module that the fork
+    server imports. UserError on a system without fork server, such as Windows.
     """
 
-    def __init__(self, environments: Sequence[Mapping[str, str]] = ({},)) -> None:
+    def __init__(self, environments: Sequence[Mapping[str, str]] = ({},), preloaded: str = PRELOADED) -> None:
+        if "forkserver" not in multiprocessing.get_all_start_methods():
+            raise UserError(
+                "jobs cannot run side by side here, since this system has no fork server: run them in turn, by "
+                "hydra/launcher=basic or by mnist_mlp.fit"
+            )
         self._context: Any = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([PRELOADED])
+        self._context.set_forkserver_preload([preloaded])
         self._environments = list(environments)
         self._workers: dict[int, _Worker] = {}
         self._started: SimpleQueue[_Worker | BaseException] = SimpleQueue()

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mnist_mlp.cli.closing import unrecorded, update_table
-from mnist_mlp.cli.jobs import ConfiguredJob, JobEnd, SweepJob, ended_with, keep_failure
-from mnist_mlp.cli.pool import Died, Done, Printed, WorkerPool
-from mnist_mlp.cli.progress import SweepProgress
-from mnist_mlp.cli.shares import Limits, devices
-from mnist_mlp.cli.survey import Survey, inquiry
-from mnist_mlp.cli.worker import Task
 from mnist_mlp.config import Config
 from mnist_mlp.console import reason
+from mnist_mlp.sweeps.closing import unrecorded, update_table
+from mnist_mlp.sweeps.jobs import ConfiguredJob, JobEnd, SweepJob, ended_with, keep_failure
+from mnist_mlp.sweeps.pool import Died, Done, Printed, WorkerPool
+from mnist_mlp.sweeps.progress import SweepProgress
+from mnist_mlp.sweeps.shares import Limits, devices
+from mnist_mlp.sweeps.survey import Survey, inquiry
+from mnist_mlp.sweeps.worker import Task
 
 LOOK_SECONDS = 0.2
 """At most so long passes between two calls of `tick`."""

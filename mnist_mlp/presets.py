@@ -5,7 +5,7 @@ from pathlib import Path
 
 def conf_folder() -> Path:
     """conf/ beside the package in a checkout, inside it in an installed wheel."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.cli.labels import Settings, label, varying
 from mnist_mlp.runs.curves import read_curves
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
+from mnist_mlp.sweeps.labels import Settings, label, varying
 
 
 @dataclass
@@ -89,7 +89,13 @@ class SweepState:
         self._named = varying(self.jobs)
         self._durations: list[float] = []
         self._at_once = 1
+        self._begun = False
         self._accuracies: dict[str, tuple[str, float]] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether any job has begun, or none is left to begin; until then the workers start."""
+        return self._begun or self.done + len(self.failures) >= self.total
 
     @property
     def total(self) -> int:
@@ -97,6 +103,7 @@ class SweepState:
 
     def started(self, name: str, number: int) -> None:
         """A job has begun."""
+        self._begun = True
         if name not in self._named:
             self._named = varying([*self._named, name])
         folder = RunFolder(self.sweep / name)

@@ -1,0 +1,77 @@
+"""The seed and the database of a search by Optuna."""
+
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from mnist_mlp.cli import search
+from mnist_mlp.cli.search import prepare_storage, search_seed
+from mnist_mlp.errors import UserError
+
+pytest.importorskip("optuna")
+
+
+def config(storage: str | None) -> DictConfig:
+    sweeper = {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper", "storage": storage}
+    return OmegaConf.create({"hydra": {"sweeper": sweeper}})
+
+
+def test_in_its_own_database_a_search_is_seeded_by_its_trials_and_not_by_its_name(tmp_path: Path) -> None:
+    seeds = []
+    for name in ("one", "other"):
+        sweep = tmp_path / name
+        sweep.mkdir()
+        storage = f"sqlite:///{sweep}/study.db"
+        seeds.append(search_seed(str(sweep), storage))
+        with sqlite3.connect(sweep / "study.db") as database:
+            database.execute("create table trials (trial_id)")
+            database.executemany("insert into trials values (?)", [(1,), (2,)])
+        database.close()
+        seeds.append(search_seed(str(sweep), storage))
+    assert seeds == [0, 2, 0, 2]
+
+
+def test_searches_that_share_a_database_and_later_calls_have_seeds_of_their_own(tmp_path: Path) -> None:
+    shared = f"sqlite:///{tmp_path}/shared.db"
+    before = {search_seed(str(tmp_path / name), shared) for name in ("one", "other")}
+    (tmp_path / "one" / "lr-0.1").mkdir(parents=True)
+    (tmp_path / "one" / "lr-0.1" / "run.json").touch()
+    assert len(before | {search_seed(str(tmp_path / "one"), shared)}) == 3
+
+
+def test_a_database_that_another_search_is_making_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optuna import storages
+
+    make, calls = storages.get_storage, []
+
+    def racing(storage: str) -> object:
+        calls.append(storage)
+        if len(calls) < 3:
+            raise sqlite3.IntegrityError("UNIQUE constraint failed: alembic_version.version_num")
+        return make(storage)
+
+    monkeypatch.setattr(storages, "get_storage", racing)
+    monkeypatch.setattr(search, "PAUSE", 0)
+    prepare_storage(config(f"sqlite:///{tmp_path}/study.db"))
+    assert len(calls) == 3
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        assert database.execute("select count(*) from trials").fetchone() == (0,)
+    database.close()
+
+
+def test_a_database_that_cannot_be_used_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "PAUSE", 0)
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.storage=sqlite:///.* cannot be used: ") as refused:
+        prepare_storage(config(f"sqlite:///{tmp_path}/nowhere/study.db"))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("sweeper", [{"_target_": "x.OptunaSweeper", "storage": None}, {"_target_": "x.GridSweeper"}])
+def test_other_sweeps_need_no_database(sweeper: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna.storages", None)  # importing it would fail
+    prepare_storage(OmegaConf.create({"hydra": {"sweeper": sweeper}}))

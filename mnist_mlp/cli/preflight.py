@@ -51,7 +51,7 @@ class PreflightCallback(Callback):
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         if faults := list(sweep_faults(overrides)):
             sys.exit(f"error: {'; '.join(faults)}")
-        jobs = count_jobs(config, overrides)
+        jobs = count_jobs(config)
         # in the environment, since jobs may run in other processes
         os.environ[SWEPT_KEYS] = ",".join(swept_keys(config))
         os.environ["MNIST_MLP_JOBS"] = str(jobs)
@@ -68,15 +68,24 @@ class PreflightCallback(Callback):
 
 
 def swept_keys(config: DictConfig) -> list[str]:
-    """The keys that the command line gives several values."""
-    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    return sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
+    """The keys that the command line, or the grid of a preset, gives several values."""
+    return sorted({override.key_or_group for override in sweep_overrides(config) if override.is_sweep_override()})
 
 
-def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:
-    """The number of jobs that Hydra's own sweeper makes of a command line, or an optimiser's number of trials."""
+def count_jobs(config: DictConfig) -> int:
+    """The number of jobs that Hydra's own sweeper makes, or an optimiser's number of trials."""
     trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    return math.prod(map(count_values, overrides)) if trials is None else int(trials)
+    return math.prod(map(count_values, sweep_overrides(config))) if trials is None else int(trials)
+
+
+def sweep_overrides(config: DictConfig) -> list[Override]:
+    """What Hydra's own sweeper makes its jobs of: `hydra.sweeper.params`, and the command line, which replaces it."""
+    parser = OverridesParser.create()
+    searched = OmegaConf.select(config, "hydra.sweeper.n_trials") is not None
+    params = {} if searched else OmegaConf.select(config, "hydra.sweeper.params") or {}
+    given = parser.parse_overrides(list(config.hydra.overrides.task))
+    grid = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
+    return list({override.get_key_element(): override for override in (*grid, *given)}.values())
 
 
 def count_values(override: Override) -> int:

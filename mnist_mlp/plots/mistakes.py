@@ -11,8 +11,8 @@ MOST = 96
 """Of more mistakes the most confident are shown, and the title says so."""
 TOP, CELL = 150, 300
 """Pixels above the first row, and of a row."""
-TILE, BARS, BAR = 128, 76, 13
-"""Pixels: side of a digit, height of a probability of one, width of its bar."""
+TILE, BARS, BAR, LINE = 128, 76, 13, 15
+"""Pixels: side of a digit, height of a probability of one, width of its bar, height of a line of small letters."""
 
 
 def mistakes(
@@ -28,7 +28,7 @@ def mistakes(
     order = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")]
     shown = order[:MOST]
     some = "" if len(shown) == len(order) else f"; the {len(shown)} most confident"
-    height = TOP + CELL * max(1, -(-len(shown) // COLUMNS))
+    height = TOP + CELL * max(1, -(-len(shown) // COLUMNS)) + MARGIN // 2
     slide = Slide(f"{title}: {len(order):,} of {len(truth):,} images wrong{some}", height)
     slide.text(MARGIN, 100, "image's place in the file; truth → answer; probability of each digit:", 20, ink=PALE_INK)
     for x, ink, text in ((820, BLUE, "truth"), (930, ORANGE, "answer")):
@@ -59,7 +59,9 @@ def _bars(slide: Slide, middle: float, top: float, probabilities: NDArray[np.flo
     for digit, start in enumerate(starts):
         ink = inks[digit] if digit in (truth, answer) else PALE_INK
         slide.text(start + BAR / 2, base + 13, str(digit), 14, 0.5, ink)
-    for digit in (truth, answer):
+    heights = {digit: base - BARS * float(probabilities[digit]) - 10 for digit in (truth, answer)}
+    if abs(truth - answer) == 1 and abs(heights[truth] - heights[answer]) < LINE:  # or they would run into one another
+        heights[answer] = heights[truth] - LINE
+    for digit, above in heights.items():
         percent = f"{100 * probabilities[digit]:.0f}"
-        above = base - BARS * float(probabilities[digit]) - 10
         slide.text(float(starts[digit]) + BAR / 2, above, percent, 14, 0.5, inks[digit])

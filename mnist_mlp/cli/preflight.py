@@ -48,12 +48,13 @@ class PreflightCallback(Callback):
         PreflightCallback.made = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        overrides = sweep_overrides(config)
         if faults := list(sweep_faults(overrides)):
             sys.exit(f"error: {'; '.join(faults)}")
         jobs = count_jobs(config, overrides)
         # in the environment, since jobs may run in other processes
-        os.environ[SWEPT_KEYS] = ",".join(swept_keys(config))
+        swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
+        os.environ[SWEPT_KEYS] = ",".join(swept)
         os.environ["MNIST_MLP_JOBS"] = str(jobs)
         os.environ["MNIST_MLP_SWEEP_START"] = str(time.time())
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
@@ -67,10 +68,14 @@ class PreflightCallback(Callback):
         PreflightCallback.sweep = sweep
 
 
-def swept_keys(config: DictConfig) -> list[str]:
-    """The keys that the command line gives several values."""
-    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    return sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
+def sweep_overrides(config: DictConfig) -> list[Override]:
+    """What the sweep varies and fixes: the command line, before what a preset gives the sweeper (`params`)."""
+    given: list[Override] = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search, which reads its space itself
+        return given
+    params, keys = OmegaConf.select(config, "hydra.sweeper.params") or {}, {override.key_or_group for override in given}
+    preset = [f"{key}={value}" for key, value in params.items() if key not in keys]
+    return [*OverridesParser.create().parse_overrides(preset), *given]
 
 
 def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:

@@ -249,6 +249,7 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="try every Kth write only")
+    parser.add_argument("--first", type=int, default=1, help="begin with this write")
     parser.add_argument("--case", choices=("run", "sweep"), action="append")
     options = parser.parse_args()
     bad = tried = 0
@@ -259,7 +260,7 @@ def main() -> int:
             case = Case(name, single_run(root) if name == "run" else sweep(root, work), work)
             case.measure()
             print(f"{name}: {len(case.calls)} writes", flush=True)
-            offset = random.randrange(options.every)
+            offset = options.first - 1 + random.randrange(options.every)
             for number in range(1 + offset, len(case.calls) + 1, options.every):
                 # what is done about an error does not depend on which it is: a sweep's writes fail with one each
                 errors = ERRORS if name == "run" else (ERRORS[number % 2],)

@@ -48,12 +48,13 @@ class PreflightCallback(Callback):
         PreflightCallback.made = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        overrides = sweep_overrides(config)
         if faults := list(sweep_faults(overrides)):
             sys.exit(f"error: {'; '.join(faults)}")
-        jobs = count_jobs(config)
+        jobs = count_jobs(config, overrides)
         # in the environment, since jobs may run in other processes
-        os.environ[SWEPT_KEYS] = ",".join(swept_keys(config))
+        swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
+        os.environ[SWEPT_KEYS] = ",".join(swept)
         os.environ["MNIST_MLP_JOBS"] = str(jobs)
         os.environ["MNIST_MLP_SWEEP_START"] = str(time.time())
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
@@ -67,25 +68,20 @@ class PreflightCallback(Callback):
         PreflightCallback.sweep = sweep
 
 
-def swept_keys(config: DictConfig) -> list[str]:
-    """The keys that the command line, or the grid of a preset, gives several values."""
-    return sorted({override.key_or_group for override in sweep_overrides(config) if override.is_sweep_override()})
-
-
-def count_jobs(config: DictConfig) -> int:
-    """The number of jobs that Hydra's own sweeper makes, or an optimiser's number of trials."""
-    trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    return math.prod(map(count_values, sweep_overrides(config))) if trials is None else int(trials)
-
-
 def sweep_overrides(config: DictConfig) -> list[Override]:
-    """What Hydra's own sweeper makes its jobs of: `hydra.sweeper.params`, and the command line, which replaces it."""
-    parser = OverridesParser.create()
-    searched = OmegaConf.select(config, "hydra.sweeper.n_trials") is not None
-    params = {} if searched else OmegaConf.select(config, "hydra.sweeper.params") or {}
-    given = parser.parse_overrides(list(config.hydra.overrides.task))
-    grid = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
-    return list({override.get_key_element(): override for override in (*grid, *given)}.values())
+    """What the sweep varies and fixes: the command line, before what a preset gives the sweeper (`params`)."""
+    given: list[Override] = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search, which reads its space itself
+        return given
+    params, keys = OmegaConf.select(config, "hydra.sweeper.params") or {}, {override.key_or_group for override in given}
+    preset = [f"{key}={value}" for key, value in params.items() if key not in keys]
+    return [*OverridesParser.create().parse_overrides(preset), *given]
+
+
+def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:
+    """The number of jobs that Hydra's own sweeper makes of a command line, or an optimiser's number of trials."""
+    trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+    return math.prod(map(count_values, overrides)) if trials is None else int(trials)
 
 
 def count_values(override: Override) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mnist_mlp.analysis.collect import Row, Summary, row_label
+from mnist_mlp.console import quiet_writers
 from mnist_mlp.runs.board import tag_of
 from mnist_mlp.runs.curves import Curves, read_curves
 from mnist_mlp.runs.files import read_json, write_json
@@ -87,7 +88,7 @@ def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(mark, {"digest": ""})  # before the events, so that what is cut off here is written afresh, not doubled
     # what a TensorBoard that is running has read of an earlier file is struck out from step 1 on
-    with SummaryWriter(folder, purge_step=1) as writer:
+    with quiet_writers(), SummaryWriter(folder, purge_step=1) as writer:
         writer.add_custom_scalars({"mean ± standard deviation over seeds": _charts(bands)})
         for tag, band in bands.items():
             for epoch, (mean, spread) in enumerate(band, 1):

@@ -2,7 +2,6 @@
 
 import logging
 import statistics
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from mnist_mlp.config import Config, to_dict
+from mnist_mlp.console import quiet_writers
 from mnist_mlp.data.datamodule import DigitData
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.errors import UserError
@@ -83,7 +83,7 @@ def fit(
     """
     devices = config.trainer.devices
     threads = cpu_threads(config.trainer.threads or (1 if sweep_place else threads_of(config)))
-    with quiet_lightning(), _quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
+    with quiet_lightning(), quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         if is_main:
             tell_children(devices)
@@ -218,22 +218,6 @@ def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: D
     model.load_state_dict(chosen["state_dict"])  # not ckpt_path=, which would wind the callbacks back to that epoch
     trainer.test(model, datamodule=data, verbose=False)
     return int(chosen["epoch"]) + 1
-
-
-@contextmanager
-def _quiet_writers() -> Iterator[None]:
-    """TensorBoard's writing thread prints no traceback of an OSError: this thread gets it with its next write."""
-    before = threading.excepthook
-
-    def report(arguments: threading.ExceptHookArgs) -> None:
-        if not isinstance(arguments.exc_value, OSError):
-            before(arguments)
-
-    threading.excepthook = report
-    try:
-        yield
-    finally:
-        threading.excepthook = before
 
 
 @contextmanager

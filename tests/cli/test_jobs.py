@@ -42,6 +42,20 @@ def table(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize(("given", "seeds"), [((), [0, 1, 2]), (("seed=5,6",), [5, 6]), (("seed=7",), [7])])
+def test_a_preset_may_say_what_is_swept_and_the_command_line_goes_before_it(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], given: tuple[str, ...], seeds: list[int]
+) -> None:
+    preset = Path("presets/experiment/three.yaml")
+    preset.parent.mkdir(parents=True)
+    preset.write_text("# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: range(3)\n")
+    assert sweep(f"hydra.searchpath=[file://{Path.cwd()}/presets]", "experiment=three", "name=preset", *given) == 0
+    results = [json.loads((path / "result.json").read_text()) for path in job_folders("preset").values()]
+    assert sorted(result["config"]["seed"] for result in results) == seeds
+    told = [line.split("]")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert told == [f"[{number}/{len(seeds)}" for number in range(1, len(seeds) + 1)]
+
+
 def test_a_grid_has_a_folder_per_job_and_a_table(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep("data.normalization=raw,symmetric", "seed=range(2)", "name=grid") == 0
     assert len(job_folders("grid")) == 4

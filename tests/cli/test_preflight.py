@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_mlp.cli.preflight import count_jobs, swept_keys
+from mnist_mlp.cli.preflight import count_jobs, sweep_overrides
 
 
 def hydra_config(*task: str, **sweeper: object) -> DictConfig:
@@ -23,9 +23,13 @@ def test_jobs_are_those_of_the_command_line_and_of_a_presets_grid(
     task: list[str], params: dict[str, str] | None, jobs: int, keys: list[str]
 ) -> None:
     config = hydra_config(*task, params=params)
-    assert (count_jobs(config), swept_keys(config)) == (jobs, keys)
+    overrides = sweep_overrides(config)
+    assert count_jobs(config, overrides) == jobs
+    assert sorted(override.key_or_group for override in overrides if override.is_sweep_override()) == keys
 
 
 def test_a_search_has_as_many_jobs_as_trials() -> None:
     config = hydra_config("optim.momentum=0.5,0.9", n_trials=20, params={"optim.lr": "interval(0.1, 1)"})
-    assert (count_jobs(config), swept_keys(config)) == (20, ["optim.momentum"])
+    overrides = sweep_overrides(config)
+    assert count_jobs(config, overrides) == 20
+    assert [override.key_or_group for override in overrides] == ["optim.momentum"]

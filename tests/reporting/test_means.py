@@ -1,6 +1,7 @@
 """TensorBoard's mean runs, read back from their event files and compared with the CSVs."""
 
 import csv
+import errno
 import shutil
 import statistics
 from pathlib import Path
@@ -80,3 +81,18 @@ def test_what_was_cut_off_is_not_doubled_and_folders_of_others_stay(sweep: Path)
     write_means(sweep, summarize(find_jobs([sweep])))
     assert len(list(sweep.glob("means/lr-0.1/events*"))) == 1
     assert (sweep / "means" / "mine" / "notes.txt").is_file()
+
+
+def test_a_full_disk_is_one_error_without_traceback_and_the_next_call_mends_it(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("tensorboard.compat.tensorflow_stub.io.gfile.LocalFileSystem.append", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_means(sweep, summarize(find_jobs([sweep])))
+    assert capfd.readouterr() == ("", "")
+    write_means(sweep, summarize(find_jobs([sweep])))
+    assert len(scalars(sweep / "means" / "lr-0.1")) == 12

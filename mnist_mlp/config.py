@@ -174,12 +174,6 @@ class ModelConfig(OptionGroup):
     )
     activation: Activation = option(Activation.relu, "after each hidden layer")
     dropout: float = option(0.0, "probability of dropping a hidden unit", ge=0.0, lt=1.0)
-    input_dropout: float = option(
-        0.0,
-        "probability of dropping a pixel, that is, setting it to 0 as data.normalization scales it (Hinton 2012: 0.2)",
-        ge=0.0,
-        lt=1.0,
-    )
     noise: float = option(
         0.0,
         "standard deviation of Gaussian noise in training: on the inputs, and before each activation (the baseline of"

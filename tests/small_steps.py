@@ -23,7 +23,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "dropout": {"model.dropout": 0.3},
     "batch norm": {"model.batch_norm": True, "optim.label_smoothing": 0.1},
     "augmented": {"augment.rotation": 10.0, "augment.scale": 0.1, "augment.translate": 1.0, "augment.elastic": 1.0},
-    "averaged": {"optim.ema": 0.8, "model.batch_norm": True, "model.input_dropout": 0.2, "model.noise": 0.3},
+    "averaged": {"optim.ema": 0.8, "model.batch_norm": True, "model.noise": 0.3},
     "all": {
         "optim.ema": 0.9,
         "optim.name": "adamw",

@@ -40,8 +40,8 @@ class MLP(nn.Module):
     """Fully connected network from images to logits.
 
     hidden_layers=0 is the linear classifier 784-10, 1 is 784-h-10, 2 is 784-h-h-10. Each hidden layer is
-    linear, batch norm (if asked for), noise (if any), activation, dropout (if any); before all come input_dropout, that
-    of the pixels, and noise. Weights start as PyTorch's `nn.Linear` draws them.
+    linear, batch norm (if asked for), noise (if any), activation, dropout (if any); noise comes before all, too.
+    Weights start as PyTorch's `nn.Linear` draws them.
     """
 
     def __init__(
@@ -51,14 +51,11 @@ class MLP(nn.Module):
         activation: str = "relu",
         dropout: float = 0.0,
         batch_norm: bool = False,
-        input_dropout: float = 0.0,
         noise: float = 0.0,
     ) -> None:
         super().__init__()
         *hidden, last = pairwise(layer_sizes(hidden_layers, hidden_units))
-        layers: list[nn.Module] = [nn.Dropout(input_dropout)] if input_dropout else []
-        if noise:
-            layers.append(GaussianNoise(noise))
+        layers: list[nn.Module] = [GaussianNoise(noise)] if noise else []
         for before, after in hidden:
             layers.append(nn.Linear(before, after))
             if batch_norm:

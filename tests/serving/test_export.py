@@ -57,7 +57,7 @@ def test_onnx_and_page_say_what_the_net_says(
 ) -> None:
     import onnxruntime
 
-    noisy = {"input_dropout": 0.2, "noise": 0.3} if batch_norm else {}  # of training alone
+    noisy = {"noise": 0.3} if batch_norm else {}  # of training alone
     model = made_up_model(
         activation=Activation(activation), hidden_layers=2, batch_norm=batch_norm, dropout=0.3, **noisy
     )

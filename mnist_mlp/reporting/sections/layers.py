@@ -50,8 +50,8 @@ def layer_table(settings: Mapping[str, Any]) -> Table | None:
         return None
     total = sum(layer.parameters for layer in found)
     scaled = f"28 x 28 pixels, {settings.get('data.normalization', '-')}"
-    dropped, noise = settings.get("model.input_dropout"), settings.get("model.noise")
-    scaled += (f", dropout {dropped:g}" if dropped else "") + (f", noise {noise:g}" if noise else "")
+    noise = settings.get("model.noise")
+    scaled += f", noise {noise:g}" if noise else ""
     rows = [["input", "", str(found[0].inputs), scaled, "0", ""]]
     for layer in found:
         share = f"{100 * layer.parameters / total:.1f} %"

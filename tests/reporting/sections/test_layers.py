@@ -30,11 +30,11 @@ def test_layers_and_parameters_are_those_of_the_network(depth: int, batch_norm: 
 def test_what_is_done_to_the_inputs_and_before_activations_is_told() -> None:
     settings = {
         "model.hidden_layers": 1, "model.hidden_units": [32], "model.activation": "gelu", "model.dropout": 0.0,
-        "model.batch_norm": True, "data.normalization": "raw", "model.input_dropout": 0.2, "model.noise": 0.3,
+        "model.batch_norm": True, "data.normalization": "raw", "model.noise": 0.3,
     }  # fmt: skip
     table = layer_table(settings)
     assert table is not None
-    assert table.rows[0][3] == "28 x 28 pixels, raw, dropout 0.2, noise 0.3"
+    assert table.rows[0][3] == "28 x 28 pixels, raw, noise 0.3"
     assert table.rows[1][3] == "batch norm, noise 0.3, gelu"
 
 

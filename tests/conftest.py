@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import struct
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ def made_up_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # the workers share the cores
     os.environ["MNIST_MLP_PARALLEL_JOBS"] = os.environ["PYTEST_XDIST_WORKER_COUNT"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells have it for what they run in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

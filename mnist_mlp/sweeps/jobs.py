@@ -83,7 +83,7 @@ def ended_with(job: SweepJob, result: RunResult, reused: bool, resumed: bool = F
 
 def say_interrupted(stop: BaseException) -> None:
     """Tell that a sweep was interrupted, and how it goes on."""
-    line = f"{said(stop)}: what is finished stays; the same command with the same name= goes on"
+    line = f"{said(stop)}: finished jobs stay; the same command and name= goes on"
     print(f"\n{line}", file=sys.stderr)
 
 

@@ -90,7 +90,7 @@ def test_a_signal_ends_all_jobs_after_their_block_and_leaves_their_checkpoints(
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
     word = "interrupted" if number == signal.SIGINT else f"interrupted by {number.name}"
-    assert err == f"\n{word}: what is finished stays; the same command with the same name= goes on\n"
+    assert err == f"\n{word}: finished jobs stay; the same command and name= goes on\n"
     assert "2 unfinished" in out
     wait_until(lambda: not of_session(process.pid), 10)
     assert not list(Path("outputs").rglob("failure.json"))

@@ -34,8 +34,9 @@ def made_up_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # the workers share the cores
     os.environ["MNIST_MLP_PARALLEL_JOBS"] = os.environ["PYTEST_XDIST_WORKER_COUNT"]
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells have it for what they run in the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # as the shell has it in the background, and nohup
+        signal.signal(number, handler)
 
 
 def pytest_collection_finish() -> None:

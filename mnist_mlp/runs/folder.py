@@ -18,9 +18,8 @@ from mnist_mlp.runs.files import (
 )
 from mnist_mlp.runs.lock import LOCK_FILE, FolderLock
 from mnist_mlp.runs.reading import UnreadableFileError, read_object
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, StoredRun
 from mnist_mlp.runs.schema import check_failure, check_result, check_run
-from mnist_mlp.runs.settings import changes
 
 FIGURES = (
     "learning_curves", "confusion_matrix", "f1_per_class", "calibration", "first_layer", "mistakes", "right",
@@ -130,29 +129,23 @@ class RunFolder:
         """The right to write here; to be acquired."""
         return FolderLock(self.path)
 
-    def changes(self, run: JSON) -> list[str]:
-        """What decides the result and differs between the run that is here and `run`; empty for the same run, or none.
+    def stored(self) -> StoredRun:
+        """What is here of a run. UnreadableFileError where a file is not a run's."""
+        return StoredRun(self.run() or {}, self._read(self.result_file, check_result) or {})
 
-        Every file is asked that says which run it is of, since they may have been copied from elsewhere.
-        """
+    def changes(self, run: JSON) -> list[str]:
+        """What decides the result and differs between the run that is here and `run`; empty where nothing does."""
         try:
-            found = [changes(one, run) for one in self._descriptions() if one]
+            return self.stored().changes(run)
         except UnreadableFileError as error:
             return [error.reason]
-        return next(filter(None, found), [])
 
     def finished(self, run: JSON) -> RunResult | None:
         """The result that is here, of the same run as `run`, the content of a run.json; None where there is none."""
         try:
-            *_, result = there = self._descriptions()
-            same = not any(changes(one, run) for one in there if one)
-            return RunResult.from_json(result) if result and same else None
+            return self.stored().result_of(run)
         except ValueError:  # cut off or changed by hand: it is tested again
             return None
-
-    def _descriptions(self) -> tuple[JSON, JSON]:
-        """The contents of run.json and result.json, empty where there is none. UnreadableFileError as ever."""
-        return self.run() or {}, self._read(self.result_file, check_result) or {}
 
     def refuse_other_settings(self, run: JSON) -> None:
         """UserError, naming the keys that differ, where a run of other settings has started here."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.schema import check_result
+from mnist_mlp.runs.settings import changes
 
 SCHEMA_VERSION = 1
 
@@ -53,3 +54,23 @@ class RunResult:
         """A metric by its name, NaN where there is none or it was not finite."""
         value = self.metrics.get(name)
         return float("nan") if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What a run folder holds, read once: the contents of run.json and result.json, empty where a file is not there."""
+
+    run: JSON
+    result: JSON
+
+    def changes(self, run: JSON) -> list[str]:
+        """What decides the result and differs from `run`, the content of a run.json; empty where nothing does.
+
+        Both files are asked, since either may have been copied from elsewhere.
+        """
+        found = (changes(one, run) for one in (self.run, self.result) if one)
+        return next(filter(None, found), [])
+
+    def result_of(self, run: JSON) -> RunResult | None:
+        """The result, if it is of the same run as `run`. ValueError where it cannot be understood."""
+        return RunResult.from_json(self.result) if self.result and not self.changes(run) else None

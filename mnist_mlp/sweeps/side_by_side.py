@@ -3,12 +3,15 @@
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from mnist_mlp.config import Config
 from mnist_mlp.console import reason
+from mnist_mlp.runs.reading import UnreadableFileError
+from mnist_mlp.runs.result import StoredRun
 from mnist_mlp.sweeps.closing import unrecorded, update_table
 from mnist_mlp.sweeps.jobs import ConfiguredJob, JobEnd, SweepJob, ended_with, keep_failure
 from mnist_mlp.sweeps.pool import Died, Done, Printed, WorkerPool
@@ -63,6 +66,7 @@ def run_side_by_side(
     run = _Run(plans, pool, progress)
     try:
         configs = [plan.config for plan in plans if plan.config is not None]
+        run.read()
         survey = run.ask(configs)
         rest = run.reuse(survey)
         threads = max([config.trainer.threads or 1 for config in configs], default=1)
@@ -81,11 +85,22 @@ class _Run:
     def __init__(self, plans: Sequence[Planned], pool: WorkerPool, progress: SweepProgress) -> None:
         self.ends: dict[int, JobEnd] = {}
         self._plans, self._pool, self._progress = plans, pool, progress
+        self._stored: dict[int, StoredRun] = {}
         self._ticked = 0.0
+
+    def read(self) -> None:
+        """Take up what the jobs' folders hold, while the first worker starts."""
+        self._pool.resize([{}])
+        self._pool.start()
+        for number, plan in enumerate(self._plans):
+            folder = plan.job.folder
+            if plan.config and plan.config.resume == "auto" and not folder.failure_file.exists():
+                with suppress(UnreadableFileError):
+                    self._stored[number] = folder.stored()
+            self._tick()
 
     def ask(self, configs: Iterable[Config]) -> Survey:
         """The survey of the jobs, from a first worker."""
-        self._pool.resize([{}])
         task = inquiry(configs)
         while not self._pool.give(INQUIRY, task):
             self._look()
@@ -101,7 +116,8 @@ class _Run:
         """End the jobs that were finished before; the places of the others."""
         rest = []
         for number, plan in enumerate(self._plans):
-            result = survey.finished(plan.job.folder, plan.config) if plan.config else None
+            stored = self._stored.pop(number, None)
+            result = survey.finished(stored, plan.config) if stored and plan.config else None
             if result is None:
                 rest.append(number)
             else:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
@@ -164,6 +165,7 @@ class WorkerPool:
 
     def _start(self, missing: Sequence[tuple[int, Mapping[str, str]]]) -> None:
         """In a thread, since the first one waits for the fork server to have imported all."""
+        resource_tracker.ensure_running()  # first, for what starts it has SIGINT and SIGTERM unblocked afterwards
         for slot, environment in missing:
             try:
                 tasks, theirs = self._context.Pipe()

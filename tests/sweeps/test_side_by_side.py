@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -233,3 +234,22 @@ def test_without_a_fork_server_a_sweep_is_refused_and_leaves_nothing(
     assert sweep("seed=0,1", "name=x", "hydra/launcher=side_by_side") == 1
     assert not Path("outputs/sweeps/x").exists()
     assert sweep("seed=0,1", "name=x", "hydra/launcher=basic") == 0
+
+
+def test_the_fork_server_never_takes_a_signal_not_even_while_it_starts() -> None:
+    """Ctrl-C in a terminal reaches it, too; in its first moments it would end with a traceback."""
+    code = """
+import multiprocessing.forkserver, pathlib, time
+from mnist_mlp.sweeps.pool import WorkerPool
+pool = WorkerPool(preloaded="json")
+pool.start()
+while (server := multiprocessing.forkserver._forkserver._forkserver_pid) is None:
+    time.sleep(0.001)
+print(pathlib.Path(f"/proc/{server}/status").read_text())
+while not pool._workers:
+    list(pool.events(0.1))
+pool.stop()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (blocked,) = (int(line.split()[1], 16) for line in done.stdout.splitlines() if line.startswith("SigBlk"))
+    assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))

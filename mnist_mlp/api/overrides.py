@@ -27,7 +27,7 @@ def configuration(base: Config | None, overrides: Mapping[str, Any]) -> Config:
             f"{', '.join(presets)}: a preset changes the defaults: give settings by key instead of a Config"
         )
     if presets:
-        from mnist_mlp.cli.compose import compose_presets  # deferred: imports Hydra
+        from mnist_mlp.cli.application import compose_presets  # deferred: imports Hydra
 
         base = compose_presets(presets)
     nested = to_dict(base or Config())

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -15,12 +15,14 @@ from omegaconf import DictConfig
 
 from mnist_mlp import __version__
 from mnist_mlp.cli.completion import value_offers
-from mnist_mlp.cli.compose import VERSION_BASE, register_schema
+from mnist_mlp.cli.compose import VERSION_BASE, register_schema, to_config
 from mnist_mlp.cli.help import help_text
 from mnist_mlp.cli.launcher import close_pool, register_plugins
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.cli.preflight import PreflightCallback
+from mnist_mlp.config import Config
 from mnist_mlp.console import error_line
+from mnist_mlp.errors import UserError
 from mnist_mlp.interruption import Interrupted, exit_code
 from mnist_mlp.presets import conf_folder
 from mnist_mlp.runs.lock import LOCK_FILE
@@ -32,6 +34,16 @@ def register() -> None:
     """Make known to Hydra what conf/config.yaml names."""
     register_schema()
     register_plugins()
+
+
+def compose_presets(presets: Mapping[str, Any]) -> Config:
+    """The defaults with presets, by group ({"experiment": "better"}), outside of any Hydra application."""
+    register()
+    with hydra.initialize_config_dir(version_base=VERSION_BASE, config_dir=str(conf_folder().resolve())):
+        try:
+            return to_config(hydra.compose("config", overrides=[f"{group}={name}" for group, name in presets.items()]))
+        except HydraException as error:
+            raise UserError(explain(error)) from None
 
 
 def launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:

@@ -1,13 +1,11 @@
 """From a composed Hydra configuration to the checked dataclasses."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
@@ -17,7 +15,6 @@ from mnist_mlp.cli.search import search_seed
 from mnist_mlp.cli.suggestions import suggest
 from mnist_mlp.config import Config, ModelConfig, config_from_dict, non_result_keys, options, to_dict
 from mnist_mlp.errors import UserError
-from mnist_mlp.presets import conf_folder
 from mnist_mlp.runs.settings import flatten
 
 VERSION_BASE = "1.3"
@@ -90,13 +87,3 @@ def config_records(config: Config, overrides: Iterable[str]) -> dict[str, str]:
         ".hydra/config.yaml": OmegaConf.to_yaml(OmegaConf.create(to_dict(config))),
         ".hydra/overrides.yaml": OmegaConf.to_yaml(list(overrides)),
     }
-
-
-def compose_presets(presets: Mapping[str, Any]) -> Config:
-    """The defaults with presets, by group ({"experiment": "better"}), outside of any Hydra application."""
-    ConfigStore.instance().store(name="schema", node=Schema)
-    with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(conf_folder().resolve())):
-        try:
-            return to_config(compose("config", overrides=[f"{group}={name}" for group, name in presets.items()]))
-        except HydraException as error:
-            raise UserError(explain(error)) from None

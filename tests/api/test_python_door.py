@@ -190,3 +190,13 @@ def test_a_table_without_pandas_is_a_list(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     rows = mnist_mlp.load_sweep(tmp_path).table()
     assert [(row["optim.lr"], row["test_accuracy"]) for row in rows] == [(0.1, 0.99), (0.2, 0.98)]
+
+
+@pytest.mark.parametrize("preset", ["better", "record_committee"])
+def test_a_preset_is_found_in_a_process_that_runs_no_command(preset: str) -> None:
+    code = f"""
+from mnist_mlp.api.overrides import configuration
+print(configuration(None, {{"experiment": "{preset}", "trainer.max_epochs": 3}}).optim.name.value)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("adamw\n", "")

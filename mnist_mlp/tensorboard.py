@@ -42,16 +42,23 @@ def serve(given: argparse.Namespace, links: Path) -> None:
         )
     _link(runs, links)
     board = _start(given, links)
-    found = len(board_runs(jobs, None))
-    left_out = f", the best of {found}, since of more TensorBoard shows none at first; --all takes all"
-    means = sum(path.parent.name == MEANS for path in runs.values())
-    over_seeds = f" and {means} means over seeds" if means else ""
-    print(f"{len(runs) - means} runs{over_seeds}{left_out if len(runs) < found else ''}\n")
+    print(f"{_counted(runs, board_runs(jobs, None))}\n")
     print(f"curves   {first_look(board)}\noverlay  {overlay(board)}\nhparams  {board}#hparams\n")
     print("Ctrl-C ends it.", flush=True)
     while True:
         time.sleep(LOOK_SECONDS)
         _link(board_runs(reader.find(given.paths), most), links)
+
+
+def _counted(shown: dict[str, Path], found: dict[str, Path]) -> str:
+    """How many runs, and means over seeds, there are to be seen."""
+    means, every_mean = (sum(path.parent.name == MEANS for path in some.values()) for some in (shown, found))
+    runs, every_run = len(shown) - means, len(found) - every_mean
+    over_seeds = f" and {means} means over seeds" if means else ""
+    if runs == every_run:
+        return f"{runs} runs{over_seeds}"
+    reason = "since of more TensorBoard shows none at first; --all takes all"
+    return f"the best {runs} of {every_run} runs{over_seeds}, {reason}"
 
 
 def _link(runs: dict[str, Path], links: Path) -> None:

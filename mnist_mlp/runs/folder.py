@@ -144,7 +144,7 @@ class RunFolder:
         """The result that is here, of the same run as `run`, the content of a run.json; None where there is none."""
         try:
             return self.stored().result_of(run)
-        except ValueError:  # cut off or changed by hand: it is tested again
+        except UnreadableFileError:
             return None
 
     def refuse_other_settings(self, run: JSON) -> None:

@@ -72,5 +72,8 @@ class StoredRun:
         return next(filter(None, found), [])
 
     def result_of(self, run: JSON) -> RunResult | None:
-        """The result, if it is of the same run as `run`. ValueError where it cannot be understood."""
-        return RunResult.from_json(self.result) if self.result and not self.changes(run) else None
+        """The result, if it is of the same run as `run`; None where it is not, or was cut off or changed by hand."""
+        try:
+            return RunResult.from_json(self.result) if self.result and not self.changes(run) else None
+        except ValueError:
+            return None

@@ -86,6 +86,7 @@ class CommitteeEvaluation:
     """Images that only the best member, and only the committee, has right."""
 
     def to_json(self) -> JSON:
+        """Members and committee as `Evaluation` gives them, and the test between best member and committee."""
         test = self.against_best
         return {
             "members": [member.to_json() for member in self.members],

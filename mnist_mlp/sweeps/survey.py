@@ -36,10 +36,7 @@ class Survey:
         stored: what the job's folder holds. Imports no torch, and takes less than a millisecond.
         """
         resolved = self._resolved(config)
-        try:
-            return None if resolved is None else stored.result_of(resolved)
-        except ValueError:  # the job itself will say so
-            return None
+        return None if resolved is None else stored.result_of(resolved)
 
     def _resolved(self, config: Config) -> JSON | None:
         """The content of the run.json that `fit` would write, but for overrides and environment."""

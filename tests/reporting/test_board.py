@@ -137,3 +137,12 @@ def test_the_command_serves_what_it_says_and_leaves_nothing_behind(outputs: Path
         assert server.wait(30) == 143
         server.stdout.close()
     assert list(tmp_path.glob("mnist_mlp-tensorboard-*")) == []
+
+
+def test_runs_that_are_left_out_are_counted_without_the_means() -> None:
+    means = {f"lr={lr}, seed=mean": Path("sweep/means") / str(lr) for lr in (0.1, 0.2)}
+    runs = {f"lr={lr}, seed={seed}": Path(f"sweep/{lr}_{seed}/tensorboard") for lr in (0.1, 0.2) for seed in range(3)}
+    assert tensorboard._counted({**means, **runs}, {**means, **runs}) == "6 runs and 2 means over seeds"
+    shown = dict(list({**means, **runs}.items())[:4])
+    assert tensorboard._counted(shown, {**means, **runs}).startswith("the best 2 of 6 runs and 2 means over seeds, ")
+    assert tensorboard._counted(runs, runs) == "6 runs"

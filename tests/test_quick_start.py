@@ -46,6 +46,7 @@ def fresh(*parts: str) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.integration
 def test_fit_imports_nothing_that_no_first_step_needs_and_measures_the_same() -> None:
     later = """
 from torchvision.datasets import MNIST
@@ -144,6 +145,7 @@ print(json.dumps({"changed": [str(pair) for pair in zip(before, after) if pair[0
     assert "Axes" in told["axes"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
@@ -165,6 +167,7 @@ print(json.dumps({"spin": os.environ.get("GOMP_SPINCOUNT")}))
     assert told == {"spin": expected}
 
 
+@pytest.mark.integration
 def test_ctrl_c_during_the_imports_waits_for_their_end_and_is_one_line() -> None:
     code = """
 import os, signal, sys

@@ -236,6 +236,7 @@ def test_without_a_fork_server_a_sweep_is_refused_and_leaves_nothing(
     assert sweep("seed=0,1", "name=x", "hydra/launcher=basic") == 0
 
 
+@pytest.mark.integration
 def test_the_fork_server_never_takes_a_signal_not_even_while_it_starts() -> None:
     """Ctrl-C in a terminal reaches it, too; in its first moments it would end with a traceback."""
     code = """

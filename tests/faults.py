@@ -13,6 +13,7 @@ import io
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from outcomes import differences, outcome
 WRITES = ("write", "fsync", "replace", "rename", "link", "unlink", "remove", "rmdir", "mkdir", "truncate")
 DIES = "dies"
 ERRORS = ("ENOSPC", "EIO")
+CASES = {"run": "", "sweep": "basic", "side_by_side": "side_by_side"}
+"""By name, the launcher. Of jobs side by side the writes of the parent are counted: a worker's are those of a run."""
 At = Callable[[int, Callable[[Path], Any]], None]
 """What happens before the write of a number; the function given writes the first half of it to another file."""
 
@@ -115,11 +118,16 @@ class Writing:
 
 @dataclass
 class Case:
-    """A command whose writes are to fail. run: writes into the folder it is given."""
+    """A command whose writes are to fail. run: writes into the folder it is given.
+
+    alone: whether it has no other processes that write. If so, a process that dies is one whose folder is copied at
+    that moment; if not it is killed, and the others find out.
+    """
 
     name: str
     run: Callable[[Path], None]
     work: Path
+    alone: bool = True
     unbroken: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
@@ -128,7 +136,8 @@ class Case:
         folder, record = self.work / f"{self.name}-unbroken", self.work / f"{self.name}-calls"
 
         def copied() -> None:
-            with Writes(folder, lambda number, half: self._keep(folder, number, half)).noticed() as writes:
+            keep: At = lambda number, half: self._keep(folder, number, half) if self.alone else None
+            with Writes(folder, keep).noticed() as writes:
                 self.run(folder)
             record.write_text("\n".join(writes.calls))
 
@@ -153,7 +162,7 @@ class Case:
     def try_fault(self, number: int, how: str) -> str | None:
         """What is wrong after the fault and the same command again; None where nothing is."""
         where = f"{self.name}: {how} at {number} ({self.calls[number - 1]})"
-        if how == DIES:
+        if how == DIES and self.alone:
             folder = self._at(number)
         else:
             folder = self.work / f"{self.name}-{number}-{how}"
@@ -175,6 +184,8 @@ class Case:
         def fail(at: int, half: Callable[[Path], Any]) -> None:
             if at == number:
                 half(folder)
+                if how == DIES:
+                    os.kill(os.getpid(), signal.SIGKILL)
                 raise OSError(getattr(errno, how), os.strerror(getattr(errno, how)), self.calls[number - 1])
 
         with Writes(folder, fail).noticed():
@@ -202,8 +213,13 @@ def single_run(root: str) -> Callable[[Path], None]:
     return run
 
 
-def sweep(root: str, work: Path) -> Callable[[Path], None]:
-    """Four jobs, by the command. Done once here, so that forks know what Hydra composes: that is most of the time."""
+def sweep(root: str, work: Path, launcher: str = "basic") -> Callable[[Path], None]:
+    """Four jobs, by the command. Done once here, so that forks know what Hydra composes: that is most of the time.
+
+    The fork server that is started here is theirs too.
+    """
+    from multiprocessing.forkserver import _forkserver  # type: ignore[attr-defined]
+
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import DictConfig
@@ -214,7 +230,7 @@ def sweep(root: str, work: Path) -> Callable[[Path], None]:
     settings = [
         *("-m", f"data.root={root}", "data.val_size=60", "data.batch_size=30", "model.hidden_layers=1"),
         *("model.hidden_units=[4]", "trainer.max_epochs=1", "trainer.figures=false", "trainer.threads=1"),
-        *("seed=range(4)", "name=faults", "hydra/launcher=basic"),
+        *("seed=range(4)", "name=faults", f"hydra/launcher={launcher}"),
     ]
     make_folder = os.mkdir  # the user's, not the command's
     composed: dict[str, list[DictConfig]] = {}
@@ -241,6 +257,7 @@ def sweep(root: str, work: Path) -> Callable[[Path], None]:
     with contextlib.redirect_stdout(io.StringIO()):
         run(work / "composed")
     learning = False
+    _forkserver.ensure_running = lambda: None  # it would wait for its process, which is no child of a fork
     return run
 
 
@@ -250,14 +267,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="try every Kth write only")
     parser.add_argument("--first", type=int, default=1, help="begin with this write")
-    parser.add_argument("--case", choices=("run", "sweep"), action="append")
+    parser.add_argument("--case", choices=CASES, action="append")
     options = parser.parse_args()
     bad = tried = 0
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         root = str(write_digits(work / "digits"))
-        for name in options.case or ("run", "sweep"):
-            case = Case(name, single_run(root) if name == "run" else sweep(root, work), work)
+        for name in options.case or CASES:
+            run = single_run(root) if name == "run" else sweep(root, work, CASES[name])
+            case = Case(name, run, work, alone=name != "side_by_side")
             case.measure()
             print(f"{name}: {len(case.calls)} writes", flush=True)
             offset = options.first - 1 + random.randrange(options.every)

@@ -136,8 +136,7 @@ class Case:
         folder, record = self.work / f"{self.name}-unbroken", self.work / f"{self.name}-calls"
 
         def copied() -> None:
-            keep: At = lambda number, half: self._keep(folder, number, half) if self.alone else None
-            with Writes(folder, keep).noticed() as writes:
+            with Writes(folder, lambda number, half: self._keep(folder, number, half)).noticed() as writes:
                 self.run(folder)
             record.write_text("\n".join(writes.calls))
 
@@ -147,7 +146,7 @@ class Case:
         self.unbroken = outcome(folder)
 
     def _keep(self, folder: Path, number: int, half: Callable[[Path], Any]) -> None:
-        while folder.exists():
+        while self.alone and folder.exists():
             try:
                 shutil.copytree(folder, self._at(number), dirs_exist_ok=True)
             except shutil.Error:  # TensorBoard's thread wrote meanwhile, or the other one did

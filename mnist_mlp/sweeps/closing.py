@@ -23,6 +23,11 @@ unrecorded: list[str] = []
 """Jobs of this process that failed, of which their folders say nothing."""
 
 
+def read_jobs(sweep: Path) -> None:
+    """Read the runs of a sweep, so that tables have to read again only what changes from now on."""
+    _reader.find([sweep])
+
+
 def write_run_page(folder: Path) -> None:
     """Write the page of a finished run into its folder, unless it is there. Where that fails, the run is none the less
     finished.

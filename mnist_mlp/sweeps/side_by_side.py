@@ -11,13 +11,13 @@ from typing import Any
 from mnist_mlp.config import Config
 from mnist_mlp.console import reason
 from mnist_mlp.runs.reading import UnreadableFileError
-from mnist_mlp.runs.result import StoredRun
-from mnist_mlp.sweeps.closing import unrecorded, update_table
+from mnist_mlp.runs.result import RunResult, StoredRun
+from mnist_mlp.sweeps.closing import read_jobs, unrecorded, update_table
 from mnist_mlp.sweeps.jobs import ConfiguredJob, JobEnd, SweepJob, ended_with, keep_failure
 from mnist_mlp.sweeps.pool import Died, Done, Printed, WorkerPool
 from mnist_mlp.sweeps.progress import SweepProgress
 from mnist_mlp.sweeps.shares import Limits, devices
-from mnist_mlp.sweeps.survey import Survey, inquiry
+from mnist_mlp.sweeps.survey import Resolution, Survey, inquiry
 from mnist_mlp.sweeps.worker import Task
 
 LOOK_SECONDS = 0.2
@@ -79,25 +79,41 @@ def run_side_by_side(
     return [run.ends[number] for number in range(len(plans))]
 
 
+class _Stored:
+    """What a job's folder holds, and what becomes of it if `auto` stands for the same as it did then."""
+
+    def __init__(self, stored: StoredRun, config: Config) -> None:
+        self._stored, self._config = stored, config
+        self._assumed = Resolution.of(stored)
+        self._result = self._assumed.finished(stored, config) if self._assumed else None
+
+    def result(self, survey: Survey) -> RunResult | None:
+        """The result that the job would return at once; None where it would train."""
+        found = survey.resolution(self._config)
+        return self._result if found == self._assumed else found.finished(self._stored, self._config) if found else None
+
+
 class _Run:
     """The jobs while they run. ends: how jobs ended so far, by their place in the plans."""
 
     def __init__(self, plans: Sequence[Planned], pool: WorkerPool, progress: SweepProgress) -> None:
         self.ends: dict[int, JobEnd] = {}
         self._plans, self._pool, self._progress = plans, pool, progress
-        self._stored: dict[int, StoredRun] = {}
+        self._stored: dict[int, _Stored] = {}
         self._ticked = 0.0
 
     def read(self) -> None:
-        """Take up what the jobs' folders hold, while the first worker starts."""
+        """Take up what the jobs' folders hold, for the closing table too, while the first worker starts."""
         self._pool.resize([{}])
         self._pool.start()
         for number, plan in enumerate(self._plans):
             folder = plan.job.folder
             if plan.config and plan.config.resume == "auto" and not folder.failure_file.exists():
                 with suppress(UnreadableFileError):
-                    self._stored[number] = folder.stored()
+                    self._stored[number] = _Stored(folder.stored(), plan.config)
             self._tick()
+        for sweep in {plan.job.sweep for plan in self._plans}:
+            read_jobs(sweep)
 
     def ask(self, configs: Iterable[Config]) -> Survey:
         """The survey of the jobs, from a first worker."""
@@ -117,7 +133,7 @@ class _Run:
         rest = []
         for number, plan in enumerate(self._plans):
             stored = self._stored.pop(number, None)
-            result = survey.finished(stored, plan.config) if stored and plan.config else None
+            result = stored.result(survey) if stored else None
             if result is None:
                 rest.append(number)
             else:

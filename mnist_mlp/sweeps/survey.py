@@ -7,12 +7,40 @@ from typing import Any, TypeVar
 
 from mnist_mlp.config import Accelerator, Config, to_dict
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.result import RunResult, StoredRun
 from mnist_mlp.runs.settings import describe
 
 Key = tuple[str, str]
 Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What the settings of a job leave open: where its digits come from, their digest, and "cpu" or "gpu"."""
+
+    source: str
+    digest: str
+    accelerator: str
+
+    @classmethod
+    def of(cls, stored: StoredRun) -> "Resolution | None":
+        """That of a run which has been started; None where its files do not say."""
+        config = stored.result.get("config", {})
+        found = (
+            config.get("data", {}).get("source"),
+            stored.result.get("data", {}).get("digest"),
+            config.get("trainer", {}).get("accelerator"),
+        )
+        return cls(*found) if all(isinstance(one, str) for one in found) else None
+
+    def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
+        """The result that `fit` would return at once; None where it would train. Imports no torch.
+
+        stored: what the job's folder holds.
+        """
+        resolved = to_dict(config)
+        resolved["data"]["source"], resolved["trainer"]["accelerator"] = self.source, self.accelerator
+        return stored.result_of(describe(resolved, [], self.digest))
 
 
 @dataclass(frozen=True)
@@ -30,23 +58,13 @@ class Survey:
     digits: Mapping[Key, tuple[str, str]]
     accelerators: Mapping[Accelerator, str]
 
-    def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
-        """The result that `fit` would return at once; None where it would train, or where that takes more to find out.
-
-        stored: what the job's folder holds. Imports no torch, and takes less than a millisecond.
-        """
-        resolved = self._resolved(config)
-        return None if resolved is None else stored.result_of(resolved)
-
-    def _resolved(self, config: Config) -> JSON | None:
-        """The content of the run.json that `fit` would write, but for overrides and environment."""
+    def resolution(self, config: Config) -> "Resolution | None":
+        """What `auto` stands for in a job; None where that takes more to find out."""
         digits = self.digits.get((config.data.source.value, config.data.root))
         accelerator = self.accelerators.get(config.trainer.accelerator)
         if digits is None or accelerator is None or config.trainer.devices > 1:
             return None
-        resolved = to_dict(config)
-        resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits[0], accelerator
-        return describe(resolved, [], digits[1])
+        return Resolution(*digits, accelerator)
 
 
 @dataclass(frozen=True)

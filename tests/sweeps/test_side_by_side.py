@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_runs import made_up_result
 from sweeps_in_process import Sweep, sweeper
 
+from mnist_mlp.config import Accelerator, Config
 from mnist_mlp.errors import UserError
+from mnist_mlp.runs.files import write_json
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.settings import describe
 from mnist_mlp.sweeps.jobs import JobEnd, SweepJob
 from mnist_mlp.sweeps.pool import WorkerPool
 from mnist_mlp.sweeps.progress import TimeLeft
@@ -189,6 +193,38 @@ def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
 
 def two_gpus() -> Survey:
     return Survey(bytes_per_job=2**20, free=2**40, gpus=2, digits={}, accelerators={})
+
+
+@pytest.mark.parametrize(
+    ("digest", "accelerator", "line"),
+    [
+        ("d1", "cpu", "[1/1] job-1: val 97.00 %, test 97.00 % (mnist), already there"),
+        ("d2", "cpu", "done anew"),
+        ("d1", "gpu", "done anew"),
+    ],
+)
+def test_a_finished_job_is_there_if_auto_stands_for_the_same_as_then(
+    tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, digest: str, accelerator: str, line: str
+) -> None:
+    found = partial(finds, digest, accelerator)
+    monkeypatch.setattr("mnist_mlp.sweeps.side_by_side.inquiry", lambda configs: found)
+    plan = planned(tmp_path, [ends_well_anew])[0]
+    result = made_up_result()
+    run = describe(result.config, [], "d1")
+    plan.job.folder.path.mkdir()
+    write_json(plan.job.folder.run_file, run)
+    write_json(plan.job.folder.result_file, {**result.to_json(), **run, "data": {**result.data, "digest": "d1"}})
+    (end,) = run_side_by_side([replace(plan, config=Config())], pool, Heard(), Limits(1))
+    assert end.line == line
+
+
+def finds(digest: str, accelerator: str) -> Survey:
+    digits = {("auto", Config().data.root): ("mnist", digest)}
+    return Survey(2**20, 2**40, gpus=0, digits=digits, accelerators={Accelerator.auto: accelerator})
+
+
+def ends_well_anew() -> JobEnd:
+    return ends_well("done anew")
 
 
 def test_the_time_left_counts_what_runs_at_once_and_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,8 @@ class DigitClassifier(pl.LightningModule):
         UserError where it cannot be read, or is damaged.
         """
         checkpoint = read_checkpoint(Path(checkpoint_path), map_location)
-        made = cls._from_hyper_parameters(checkpoint["hyper_parameters"])
+        with torch.random.fork_rng(devices=[]):  # new weights would be drawn from the caller's random state
+            made = cls._from_hyper_parameters(checkpoint["hyper_parameters"])
         made.load_state_dict(checkpoint["state_dict"])
         return made.eval()
 

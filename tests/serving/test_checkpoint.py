@@ -101,3 +101,14 @@ def test_every_command_refuses_it(trained: Path, tmp_path: Path) -> None:
         with pytest.raises(SystemExit, match=r"^error: .*nothing in it was run"):
             main([str(target), *rest])
     assert not mark.exists()
+
+
+def test_loading_a_net_draws_nothing_from_the_callers_random_state(trained: Path) -> None:
+    """A notebook that looks at a net between two steps of its own training goes on as if it had not."""
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load_classifier(RunFolder(trained).best_checkpoint)
+    assert torch.equal(torch.rand(3), expected)

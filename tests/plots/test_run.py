@@ -49,6 +49,7 @@ def test_a_text_stands_where_it_was_put(align: float, up: bool) -> None:
         plots.gallery(DIGITS[:0], [], "no digits"),
         plots.gallery(DIGITS[:1], ["0"], "one"),
         plots.gallery(DIGITS[:32], list("0123456789012345678901234567890_"), "$ many"),
+        plots.gallery(DIGITS[:1], ["0"], r"$\frac$ is no formula"),
         plots.first_layer(RANDOM.normal(size=(1, 784)), "one unit"),
         plots.first_layer(np.zeros((300, 784)), "zeros"),
     ],

@@ -8,7 +8,7 @@ from made_up_runs import write_run
 
 from mnist_mlp.config import Config, to_dict
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import read_json, remove_scratch_files, write_json
+from mnist_mlp.runs.files import read_json, remove_scratch_files, scratch_file, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import describe, differences, flatten, settings
 
@@ -192,3 +192,11 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
         "notes.0123456789abcdef.tmp",
         "summary.csv",
     ]
+
+
+def test_what_a_killed_writer_left_makes_no_folder_foreign(tmp_path: Path) -> None:
+    scratch_file(tmp_path / "run.json").touch()
+    RunFolder(tmp_path).refuse_foreign()
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"is not empty and holds no run \(thesis.tex\)"):
+        RunFolder(tmp_path).refuse_foreign()

@@ -82,6 +82,7 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("config.optim", 5, "'config.optim' is 5, but should be an object"),
     ("config.model.hidden_units", [None], "'config.model.hidden_units' is None"),
     ("config.reference.f1_per_class", [0.9], "'config.reference.f1_per_class' is a list, but should be a list of 10"),
+    ("config.reference.claims", [{"claim": 3}], "is 3, but should be a text"),
     ("environment.threads", None, "'environment.threads' is None"),
 ]
 
@@ -135,6 +136,14 @@ def test_a_broken_folder_is_a_marked_row_beside_the_others(tmp_path: Path, name:
     page = write_page([tmp_path], tmp_path / "page.html").read_text()
     assert f"{name} cannot be read ({REASONS[how]}" in page
     assert summary.keys == summarize(find_jobs([tmp_path / "good_0", tmp_path / "good_1"])).keys
+
+
+def test_two_folders_that_cannot_be_read_are_two_rows(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_unfinished(tmp_path / f"broken_{seed}", seed=seed)
+        spoilt(tmp_path / f"broken_{seed}" / "result.json", "deep")
+    rows = summarize(find_jobs([tmp_path])).rows
+    assert [[job.folder.name for job in row.jobs] for row in rows] == [["broken_0"], ["broken_1"]]
 
 
 @pytest.mark.parametrize("how", ["fifo", "folder", "empty", "not UTF-8"])

@@ -90,7 +90,9 @@ class _Stored:
     def result(self, survey: Survey) -> RunResult | None:
         """The result that the job would return at once; None where it would train."""
         found = survey.resolution(self._config)
-        return self._result if found == self._assumed else found.finished(self._stored, self._config) if found else None
+        if found == self._assumed:
+            return self._result
+        return found.finished(self._stored, self._config) if found else None
 
 
 class _Run:
@@ -112,8 +114,8 @@ class _Run:
                 with suppress(UnreadableFileError):
                     self._stored[number] = _Stored(folder.stored(), plan.config)
             self._tick()
-        for sweep in {plan.job.sweep for plan in self._plans}:
-            read_jobs(sweep)
+        if self._stored:
+            read_jobs(self._plans[0].job.sweep)
 
     def ask(self, configs: Iterable[Config]) -> Survey:
         """The survey of the jobs, from a first worker."""

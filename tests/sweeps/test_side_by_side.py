@@ -290,3 +290,18 @@ pool.stop()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     (blocked,) = (int(line.split()[1], 16) for line in done.stdout.splitlines() if line.startswith("SigBlk"))
     assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("preloaded", ["mnist_mlp.sweeps.preload", "mnist_mlp.cli.preload"])
+def test_a_worker_whose_sweep_is_killed_before_it_is_told_anything_ends_without_a_word(preloaded: str) -> None:
+    code = f"""
+import multiprocessing.forkserver as server, os
+server.set_forkserver_preload(["{preloaded}"])
+reading, writing = server.connect_to_new_process([])
+os.close(writing)
+os.read(reading, 8)  # its number
+print(os.read(reading, 8) != b"")  # and its exit code, when it has ended
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -205,6 +205,13 @@ class OptimConfig(OptionGroup):
         "learning rate per optimiser step: cosine and linear fall to 0; one_cycle rises for 30 % of them, then falls",
     )
     label_smoothing: float = option(0.0, "of the training loss only", ge=0.0, lt=1.0)
+    vat: float = option(
+        0.0,
+        "virtual adversarial training (Miyato 2018): L2 norm of the perturbation of an image, of pixels in [0, 1];"
+        " 0: none",
+        ge=0.0,
+        le=28.0,
+    )
     ema: float = option(
         0.0,
         "decay per optimiser step of an exponential moving average of the weights (Polyak), which then is validated,"

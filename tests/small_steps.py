@@ -24,6 +24,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "batch norm": {"model.batch_norm": True, "optim.label_smoothing": 0.1},
     "augmented": {"augment.rotation": 10.0, "augment.scale": 0.1, "augment.translate": 1.0, "augment.elastic": 1.0},
     "averaged": {"optim.ema": 0.8, "model.batch_norm": True, "model.noise": 0.3},
+    "virtual adversarial": {"optim.vat": 1.5, "model.batch_norm": True, "model.activation": "gelu"},
     "all": {
         "optim.ema": 0.9,
         "optim.name": "adamw",
@@ -60,6 +61,7 @@ def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, T
         options.augment.strengths(),
         options.optim.label_smoothing,
         average=average,
+        adversarial_radius=options.optim.vat,
     )
     averages = average.state() if average else []
     state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]

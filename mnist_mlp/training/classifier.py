@@ -249,6 +249,7 @@ class DigitClassifier(pl.LightningModule):
             self._optim.label_smoothing,
             torch.autograd.grad if alone else self._averaged_gradients,
             self._average,
+            self._optim.vat,
         )
         if self._compile:
             self.compiled = CompiledStep(step)

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from mnist_mlp.data.augment import augment
 from mnist_mlp.training.average import WeightAverage
 from mnist_mlp.training.optimizer import FunctionalOptimizer
+from mnist_mlp.training.virtual_adversarial import virtual_adversarial_loss
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """`TrainingStep.__call__`: images, labels, batch, lr -> loss, logits."""
@@ -20,7 +21,7 @@ class TrainingStep:
     """Forward pass, loss, gradients and update. What changes from step to step is a tensor, never a Python number.
 
     model: from images (n, 28, 28) to logits (n, 10); augmentation: keyword arguments of `augment`, empty for none;
-    average: of the model's weights, None for none.
+    average: of the model's weights, None for none; adversarial_radius: of `virtual_adversarial_loss`, 0 for none.
     """
 
     def __init__(
@@ -31,9 +32,11 @@ class TrainingStep:
         label_smoothing: float = 0.0,
         gradients: Gradients = torch.autograd.grad,
         average: WeightAverage | None = None,
+        adversarial_radius: float = 0.0,
     ) -> None:
         self.model, self.optimizer, self.gradients, self.average = model, optimizer, gradients, average
         self.augmentation, self.label_smoothing = dict(augmentation), label_smoothing
+        self.adversarial_radius = adversarial_radius
 
     def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """The mean loss () and the logits (b, 10) of a mini-batch, both from before the update.
@@ -45,6 +48,8 @@ class TrainingStep:
             inputs = augment(inputs, **self.augmentation)
         logits = self.model(inputs)
         loss = cross_entropy(logits, labels[batch], label_smoothing=self.label_smoothing)
+        if self.adversarial_radius:
+            loss = loss + virtual_adversarial_loss(self.model, inputs.float(), logits, self.adversarial_radius)
         self.optimizer(self.gradients(loss, self.optimizer.parameters), lr)
         if self.average is not None:
             self.average.update()
@@ -53,5 +58,6 @@ class TrainingStep:
     def description(self) -> str:
         """The network, the update rule and every constant of this step, in words."""
         decay = self.average.decay if self.average is not None else None
-        constants = (self.augmentation, self.label_smoothing, self.optimizer.parameters[0].dtype, decay)
+        dtype = self.optimizer.parameters[0].dtype
+        constants = (self.augmentation, self.label_smoothing, dtype, decay, self.adversarial_radius)
         return f"{self.model!r} {self.optimizer.description} {constants}"

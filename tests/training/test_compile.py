@@ -21,7 +21,7 @@ from mnist_mlp.training.runner import run_eager
 
 
 @pytest.mark.usefixtures("traced_only")
-@pytest.mark.parametrize("name", ["linear classifier", "no momentum", "adam", "all"])
+@pytest.mark.parametrize("name", ["linear classifier", "no momentum", "adam", "virtual adversarial", "all"])
 def test_the_step_is_one_graph_whatever_is_chosen(name: str) -> None:
     assert_equal_training(CHOICES[name], lambda step, state: run_eager(CompiledStep(step)))
 
@@ -152,7 +152,7 @@ def test_where_nothing_can_be_kept_everyone_compiles(tmp_path: Path, monkeypatch
     [
         *(("model.hidden_units", [9]), ("model.activation", "tanh"), ("model.dropout", 0.1), ("optim.name", "adam")),
         *(("optim.momentum", 0.5), ("optim.weight_decay", 0.1), ("optim.label_smoothing", 0.1)),
-        *(("augment.rotation", 5.0), ("optim.ema", 0.9), ("model.noise", 0.1)),
+        *(("augment.rotation", 5.0), ("optim.ema", 0.9), ("model.noise", 0.1), ("optim.vat", 1.0)),
     ],
 )
 def test_what_the_compiled_code_depends_on_makes_another_kind(setting: str, value: object) -> None:

@@ -22,7 +22,11 @@ HPARAMS = (
     "optim.weight_decay", "optim.schedule", "trainer.max_epochs",
 )  # fmt: skip
 """Columns of every run, beside `data.source` and `parameters`; other settings that were given are added."""
-OF_GROUP = {"optim": ("optim.name",), "model": ("model.hidden_layers", "model.hidden_units")}
+OF_GROUP = {
+    "optim": ("optim.name",),
+    "model": ("model.hidden_layers", "model.hidden_units"),
+    "augment": ("augment.elastic", "augment.elastic_sigma"),
+}
 """What tells the presets of a group apart."""
 METRICS = ("val/accuracy", "test/accuracy", "test/f1_macro", "test/loss")
 

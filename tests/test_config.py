@@ -29,7 +29,7 @@ from mnist_mlp.config import (
     to_dict,
 )
 from mnist_mlp.errors import UserError
-from mnist_mlp.presets import conf_folder
+from mnist_mlp.presets import choices, conf_folder
 from mnist_mlp.runs.settings import flatten
 
 PRESETS = sorted(
@@ -82,6 +82,18 @@ def test_an_experiment_beats_a_group_and_the_command_line_beats_both() -> None:
     experiment = OmegaConf.load(conf_folder() / "experiment" / "debug.yaml")
     assert composed("optim=adam", "experiment=debug").optim.lr == experiment.optim.lr != composed("optim=adam").optim.lr
     assert composed("optim=adam", "experiment=debug", "optim.lr=0.5").optim.lr == 0.5
+
+
+def test_another_choice_replaces_the_distortions_of_an_experiment() -> None:
+    assert composed("experiment=record_small").augment == composed("augment=strong").augment
+    assert composed("experiment=record_small", "augment=fine").augment == composed("augment=fine").augment
+
+
+def test_the_committee_is_of_five_kinds_of_distortions() -> None:
+    committee = OmegaConf.load(conf_folder() / "experiment" / "record_committee.yaml")
+    swept = committee.hydra.sweeper.params.augment.split(",")
+    assert set(swept) <= set(choices("augment"))
+    assert len({str(composed("experiment=record_committee", f"augment={choice}").augment) for choice in swept}) == 5
 
 
 def test_every_numeric_option_has_a_bound() -> None:

@@ -14,7 +14,8 @@ def hydra_config(*task: str, **sweeper: object) -> DictConfig:
     ("task", "params", "jobs", "keys"),
     [
         (["optim.lr=1,2", "name=a"], None, 2, ["optim.lr"]),
-        (["experiment=record_committee"], {"seed": "range(5)"}, 5, ["seed"]),
+        (["experiment=better"], {"seed": "range(5)"}, 5, ["seed"]),
+        (["experiment=better"], {"augment": "strong,mild,fine"}, 3, ["augment"]),
         (["optim.lr=1,2"], {"seed": "range(5)"}, 10, ["optim.lr", "seed"]),
         (["seed=7,8,9"], {"seed": "range(5)"}, 3, ["seed"]),
     ],

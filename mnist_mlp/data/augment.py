@@ -33,7 +33,7 @@ def augment(
     count, device = len(images), images.device
 
     def draw(strength: float, *shape: int) -> Tensor:
-        return (torch.rand(count, *shape, device=device, dtype=torch.float32) * 2 - 1) * strength
+        return uniform(device, count, *shape).mul_(strength)
 
     angle, slant = draw(math.radians(rotation)), draw(math.radians(shear)).tan()
     cos, sin = angle.cos(), angle.sin()
@@ -46,7 +46,7 @@ def augment(
         grid = places(device) @ torch.stack((row_x, row_y), 2)
         grid = grid.view(count, SIDE, SIDE, 2)
         if elastic:
-            grid = grid + displacement(count, elastic, elastic_sigma, device) / UNIT
+            grid = grid.add(displacement(count, elastic, elastic_sigma, device), alpha=1 / UNIT)
         canvas = pad(images.float(), [(CANVAS - SIDE) // 2] * 4)
         warped = grid_sample(canvas[:, None], grid, padding_mode="zeros", align_corners=False)
     return warped[:, 0]
@@ -62,12 +62,16 @@ def places(device: torch.device) -> Tensor:
 def displacement(count: int, rms: float, sigma: float, device: torch.device) -> Tensor:
     """Smooth random fields (count, 28, 28, 2) of x and y in pixels, with an RMS of `rms` over the draws."""
     blur = blur_matrix(sigma, device)
-    noise = torch.rand(count, 2, SIDE, SIDE, device=device, dtype=torch.float32) * 2 - 1
-    field = blur @ noise @ blur.T
+    field = blur @ uniform(device, count, 2, SIDE, SIDE) @ blur.T
     # uniform noise has variance 1/3; a pixel's share of it after the blur is the product of its two rows' energies
     energy = blur.square().sum(1)
     expected = (energy[:, None] * energy[None, :] / 3).sqrt()
-    return (field / expected * rms).permute(0, 2, 3, 1)
+    return field.div_(expected).mul_(rms).permute(0, 2, 3, 1)
+
+
+def uniform(device: torch.device, *shape: int) -> Tensor:
+    """Numbers drawn from -1 to 1."""
+    return torch.rand(*shape, device=device, dtype=torch.float32).mul_(2).sub_(1)
 
 
 def blur_matrix(sigma: float, device: torch.device) -> Tensor:

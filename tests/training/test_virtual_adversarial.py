@@ -58,6 +58,15 @@ def test_what_batch_norm_keeps_is_of_the_images_alone() -> None:
     assert not torch.equal(model.state_dict()["mlp.layers.1.running_mean"], kept["mlp.layers.1.running_mean"])
 
 
+def test_the_predictions_on_the_images_are_taken_as_given() -> None:
+    model = digit_classifier().train()
+    images = IMAGES[:5].float()
+    logits = model(images).detach().requires_grad_()
+    virtual_adversarial_loss(model, images, logits, 2.0).backward()
+    assert logits.grad is None
+    assert all(weights.grad is not None for weights in model.parameters())
+
+
 def test_where_nothing_moves_the_predictions_it_is_zero() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     nn.init.zeros_(net[1].weight)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 FIRST_PROBE = 0.1
 """L2 norm, of pixels in [0, 1], of the random perturbation from which the worst direction is found (xi in the paper,
-which has 1e-6: too little for the eight bits of bfloat16)."""
+where it only has to be small; one much smaller would be lost in the eight bits of bfloat16)."""
 FULL_RANGE = 255.0
 
 

@@ -212,6 +212,13 @@ class OptimConfig(OptionGroup):
         ge=0.0,
         le=28.0,
     )
+    teacher: str = option(
+        "",
+        "knowledge distillation (Hinton 2015): the folder of a finished run or sweep, of whose nets the mean"
+        " log-probabilities on each training image, distorted as it is, are the target in place of the label;"
+        " empty: none",
+        values="folder; run.json has it with @ and a digest of the weights",
+    )
     ema: float = option(
         0.0,
         "decay per optimiser step of an exponential moving average of the weights (Polyak), which then is validated,"

@@ -13,6 +13,7 @@ from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.runner import BlockRunner, run_eager
 from mnist_mlp.training.step import TrainingStep
+from mnist_mlp.training.teacher import Teacher
 
 CHOICES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -25,6 +26,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "augmented": {"augment.rotation": 10.0, "augment.scale": 0.1, "augment.translate": 1.0, "augment.elastic": 1.0},
     "averaged": {"optim.ema": 0.8, "model.batch_norm": True, "model.noise": 0.3},
     "virtual adversarial": {"optim.vat": 1.5, "model.batch_norm": True, "model.activation": "gelu"},
+    "taught": {"optim.teacher": "two nets", "augment.rotation": 10.0, "optim.label_smoothing": 0.1},
     "all": {
         "optim.ema": 0.9,
         "optim.name": "adamw",
@@ -47,6 +49,14 @@ def digit_classifier(**settings: Any) -> DigitClassifier:
     )
 
 
+def teacher(device: str = "cpu", count: int = 2) -> Teacher:
+    """Untrained nets of other sizes than the student's, in float64; the same ones every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        nets = [digit_classifier(**{"model.hidden_units": [8], "model.batch_norm": True}) for _ in range(count)]
+    return Teacher(nets, "two nets").to(torch.device(device), torch.float64)
+
+
 def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:
     """A small net in float64, where rounding can't hide a mistake, its step, and all that the step changes in place."""
     torch.manual_seed(0)
@@ -62,6 +72,7 @@ def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, T
         options.optim.label_smoothing,
         average=average,
         adversarial_radius=options.optim.vat,
+        teacher=teacher(device) if options.optim.teacher else None,
     )
     averages = average.state() if average else []
     state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]

@@ -13,6 +13,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "optim.momentum": ("beta1", "beta_1", "betas"),
     "optim.weight_decay": ("alpha", "l2", "wd", "decay", "l2_regularization"),
     "optim.label_smoothing": ("smoothing",),
+    "optim.teacher": ("distill", "distillation", "teacher_path", "teacher_model"),
     "optim.vat": ("vat_eps", "adversarial", "virtual_adversarial"),
     "data.batch_size": ("bs", "batch", "minibatch", "minibatch_size", "train_batch_size"),
     "data.root": ("data_dir", "data_path", "data_root", "dataset_dir", "path", "download_root"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -25,6 +25,9 @@ from mnist_mlp.training.runner import BlockRunner, CUDAGraphRunner, run_eager
 from mnist_mlp.training.schedule import schedule_factor
 from mnist_mlp.training.step import TrainingStep
 
+if TYPE_CHECKING:
+    from mnist_mlp.training.teacher import Teacher
+
 NORMALIZATIONS = {"raw": (0.0, 1.0), "symmetric": (0.5, 0.5), "standard": (0.1307, 0.3081)}
 """Mean and standard deviation, of pixels in [0, 1]; those of `standard` are the training images' own."""
 
@@ -36,7 +39,7 @@ class DigitClassifier(pl.LightningModule):
 
     network: from scaled images to logits; model: the options it was made from, which a checkpoint needs to rebuild it;
     normalization: "raw", "symmetric" or "standard"; compile_step: compile the step; cuda_graphs: record blocks on
-    a GPU (neither is a hyper-parameter, since they change rounding alone).
+    a GPU (neither is a hyper-parameter, since they change rounding alone); teacher: what `optim.teacher` names.
     """
 
     scale: Tensor
@@ -53,6 +56,7 @@ class DigitClassifier(pl.LightningModule):
         seed: int,
         compile_step: bool = False,
         cuda_graphs: bool = True,
+        teacher: "Teacher | None" = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -67,7 +71,7 @@ class DigitClassifier(pl.LightningModule):
         self.val_metrics, self.test_metrics = evaluation_metrics(), evaluation_metrics(calibration=True)
         self._kept_logits = KeptLogits()
         self._optim, self._augment, self._seed, self._compile = optim, augment, seed, compile_step
-        self._graphs, self._total_steps = cuda_graphs, 0
+        self._graphs, self._total_steps, self._teacher = cuda_graphs, 0, teacher
         self._runner: BlockRunner | None = None
         self._average: WeightAverage | None = None
         self._saved_average: SavedAverage | None = None
@@ -79,7 +83,7 @@ class DigitClassifier(pl.LightningModule):
         """The logits (n, 10) from which the latest test took its metrics, float32 on the CPU, images in file order."""
 
     @classmethod
-    def from_config(cls, config: Config) -> "DigitClassifier":
+    def from_config(cls, config: Config, teacher: "Teacher | None" = None) -> "DigitClassifier":
         """The classifier of a configuration, with weights drawn from the current random state."""
         return cls(
             MLP(**to_dict(config.model)),
@@ -90,6 +94,7 @@ class DigitClassifier(pl.LightningModule):
             seed=config.seed,
             compile_step=config.trainer.compile,
             cuda_graphs=config.trainer.cuda_graphs == "auto",
+            teacher=teacher,
         )
 
     @classmethod
@@ -125,7 +130,7 @@ class DigitClassifier(pl.LightningModule):
         """images: (n, 28, 28) uint8 -> logits: (n, 10). Of floats, training alone gives some, on the scale 0 to 255."""
         if images.is_floating_point() and not self.training:
             raise UserError("the classifier itself takes uint8 images: probabilities and predict take floats in [0, 1]")
-        return self._scores(images)
+        return self.scores(images)
 
     def predict(self, images: Any) -> Tensor:
         """The most probable digits (n,), int64 on the CPU. images: as for `probabilities`."""
@@ -148,9 +153,14 @@ class DigitClassifier(pl.LightningModule):
         was_training = self.training
         self.eval()
         with self._averaged():
-            parts = [self._scores(part.to(self.device)).float().cpu() for part in images.split(EVAL_BATCH)]
+            parts = [self.scores(part.to(self.device)).float().cpu() for part in images.split(EVAL_BATCH)]
         self.train(was_training)
         return torch.cat(parts)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """As `forward`, unchecked. images: (n, 28, 28) of any number type, on the scale 0 to 255 -> logits: (n, 10)."""
+        logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
+        return logits
 
     def training_step(self, block: BatchBlock) -> None:
         assert self._runner is not None
@@ -221,11 +231,6 @@ class DigitClassifier(pl.LightningModule):
         """The learning rate of an optimiser step, from 0."""
         return self._optim.lr * schedule_factor(self._optim.schedule.value, step, self._total_steps)
 
-    def _scores(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) on the scale 0 to 255 -> logits: (n, 10)."""
-        logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
-        return logits
-
     def _averaged(self) -> AbstractContextManager[None]:
         return self._average.in_use() if self._average is not None else nullcontext()
 
@@ -250,11 +255,17 @@ class DigitClassifier(pl.LightningModule):
             torch.autograd.grad if alone else self._averaged_gradients,
             self._average,
             self._optim.vat,
+            self._present_teacher(),
         )
         if self._compile:
             self.compiled = CompiledStep(step)
         runner = run_eager(self.compiled or step)
         return self._captured(runner) if self._graphs and alone and self.device.type == "cuda" else runner
+
+    def _present_teacher(self) -> "Teacher | None":
+        if self._optim.teacher and self._teacher is None:
+            raise UserError(f"optim.teacher={self._optim.teacher} is not here: give teacher=, as fit does")
+        return self._teacher.to(self.device, self.scale.dtype) if self._teacher else None
 
     def _captured(self, runner: BlockRunner) -> CUDAGraphRunner:
         states = self._optimizer().state.values()

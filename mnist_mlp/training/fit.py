@@ -40,6 +40,7 @@ from mnist_mlp.training.processes import (
     say_process_lost,
     tell_children,
 )
+from mnist_mlp.training.teacher import Teacher, load_teacher
 from mnist_mlp.training.threads import cpu_threads, threads_of
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
@@ -59,6 +60,7 @@ class _Request:
     digits: Digits
     run: JSON
     sweep_place: str | None
+    teacher: Teacher | None
 
     @property
     def accelerator(self) -> str:
@@ -94,7 +96,7 @@ def fit(
             return earlier
         data = DigitData.from_config(config, request.digits)
         torch.manual_seed(config.seed)
-        model = DigitClassifier.from_config(config)
+        model = DigitClassifier.from_config(config, request.teacher)
         if is_main:
             request = _start(request, data, model, records or {})
         return _train_and_test(request, data, model, callbacks)
@@ -108,10 +110,13 @@ def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_
     digits = load_digits(config.data.source.value, config.data.root)
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
+    teacher = load_teacher(config.optim.teacher, config.data, digits.digest) if config.optim.teacher else None
+    if teacher:
+        resolved["optim"]["teacher"] = teacher.name
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
     run = describe(resolved, overrides, digits.digest)
     run["environment"] = environment(device, torch.get_num_threads())
-    return _Request(config, folder, digits, run, sweep_place)
+    return _Request(config, folder, digits, run, sweep_place, teacher)
 
 
 def _finished(request: _Request) -> RunResult | None:

@@ -21,7 +21,8 @@ class TrainingStep:
     """Forward pass, loss, gradients and update. What changes from step to step is a tensor, never a Python number.
 
     model: from images (n, 28, 28) to logits (n, 10); augmentation: keyword arguments of `augment`, empty for none;
-    average: of the model's weights, None for none; adversarial_radius: of `virtual_adversarial_loss`, 0 for none.
+    average: of the model's weights, None for none; adversarial_radius: of `virtual_adversarial_loss`, 0 for none;
+    teacher: from images as the model sees them to the probabilities (n, 10) that are its targets, None for the labels.
     """
 
     def __init__(
@@ -33,10 +34,11 @@ class TrainingStep:
         gradients: Gradients = torch.autograd.grad,
         average: WeightAverage | None = None,
         adversarial_radius: float = 0.0,
+        teacher: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.model, self.optimizer, self.gradients, self.average = model, optimizer, gradients, average
         self.augmentation, self.label_smoothing = dict(augmentation), label_smoothing
-        self.adversarial_radius = adversarial_radius
+        self.adversarial_radius, self.teacher = adversarial_radius, teacher
 
     def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """The mean loss () and the logits (b, 10) of a mini-batch, both from before the update.
@@ -47,7 +49,8 @@ class TrainingStep:
         if self.augmentation:
             inputs = augment(inputs, **self.augmentation)
         logits = self.model(inputs)
-        loss = cross_entropy(logits, labels[batch], label_smoothing=self.label_smoothing)
+        targets = labels[batch] if self.teacher is None else self.teacher(inputs)
+        loss = cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         if self.adversarial_radius:
             loss = loss + virtual_adversarial_loss(self.model, inputs.float(), logits, self.adversarial_radius)
         self.optimizer(self.gradients(loss, self.optimizer.parameters), lr)
@@ -59,5 +62,5 @@ class TrainingStep:
         """The network, the update rule and every constant of this step, in words."""
         decay = self.average.decay if self.average is not None else None
         dtype = self.optimizer.parameters[0].dtype
-        constants = (self.augmentation, self.label_smoothing, dtype, decay, self.adversarial_radius)
+        constants = (self.augmentation, self.label_smoothing, dtype, decay, self.adversarial_radius, self.teacher)
         return f"{self.model!r} {self.optimizer.description} {constants}"

@@ -153,6 +153,7 @@ def test_where_nothing_can_be_kept_everyone_compiles(tmp_path: Path, monkeypatch
         *(("model.hidden_units", [9]), ("model.activation", "tanh"), ("model.dropout", 0.1), ("optim.name", "adam")),
         *(("optim.momentum", 0.5), ("optim.weight_decay", 0.1), ("optim.label_smoothing", 0.1)),
         *(("augment.rotation", 5.0), ("optim.ema", 0.9), ("model.noise", 0.1), ("optim.vat", 1.0)),
+        ("optim.teacher", "two nets"),
     ],
 )
 def test_what_the_compiled_code_depends_on_makes_another_kind(setting: str, value: object) -> None:

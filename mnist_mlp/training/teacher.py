@@ -1,0 +1,113 @@
+"""Knowledge distillation: trained nets whose predictions are what another net learns, in place of the labels.
+
+Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531). Teachers see each
+image exactly as the student does, distorted anew (Beyer 2022, arXiv 2106.05237).
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mnist_mlp.config import DataConfig
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.reading import UnreadableFileError
+from mnist_mlp.runs.result import RunResult
+from mnist_mlp.training.classifier import DigitClassifier
+
+PINNED = re.compile(r"(?P<folder>.+)@(?P<digest>[0-9a-f]{12})")
+"""`optim.teacher` as run.json has it: the folder, and the first digits of the SHA-256 of the weights in it."""
+
+
+class Teacher:
+    """Trained nets that teach together: the mean of their log-probabilities, made probabilities again.
+
+    That is what the committee of `evaluate` says. name: the folder that they came from, pinned to their weights.
+    """
+
+    def __init__(self, nets: Sequence[DigitClassifier], folder: str) -> None:
+        self._nets = [net.eval().requires_grad_(False) for net in nets]
+        self.name = f"{folder}@{_digest(nets)}"
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """images: (n, 28, 28) on the scale 0 to 255 -> probabilities: (n, 10), in the nets' own number format."""
+        logs = [net.scores(images).to(net.scale.dtype).log_softmax(1) for net in self._nets]
+        return torch.stack(logs).mean(0).softmax(1)
+
+    def __repr__(self) -> str:
+        return f"Teacher({[net.mlp for net in self._nets]})"
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Teacher":
+        """Move the nets, in place."""
+        for net in self._nets:
+            net.to(device, dtype)
+        return self
+
+
+def load_teacher(given: str, data: DataConfig, digest: str) -> Teacher:
+    """The teacher that `optim.teacher` names, for a student with these data options on the digits of this digest.
+
+    UserError where there is none, where a run of it has not finished, is about other digits, or has seen the student's
+    validation images, and where a pinned one has other weights now.
+    """
+    pinned = PINNED.fullmatch(given)
+    place = pinned["folder"] if pinned else given
+    folders = _run_folders(place)
+    for folder in folders:
+        _check(given, folder, data, digest)
+    teacher = Teacher([DigitClassifier.load_from_checkpoint(folder.best_checkpoint) for folder in folders], place)
+    if pinned and teacher.name != given:
+        raise UserError(
+            f"optim.teacher={given}: the nets there have other weights now ({teacher.name}): "
+            f"give optim.teacher={place} and another name, or start over with resume=never"
+        )
+    return teacher
+
+
+def _run_folders(place: str) -> list[RunFolder]:
+    """The run in a folder, or the runs of a sweep, by name."""
+    inside = [Path(place), *(sorted(Path(place).glob("[!.]*/")) if Path(place).is_dir() else ())]
+    found = [folder for folder in map(RunFolder, inside) if folder.holds_run()]
+    if not found:
+        raise UserError(
+            f"optim.teacher={place} is no folder of a run or of a sweep: give one, such as outputs/sweeps/NAME, of "
+            "which every run has finished"
+        )
+    return found[:1] if found[0].path == Path(place) else found
+
+
+def _check(given: str, folder: RunFolder, data: DataConfig, digest: str) -> None:
+    asked = f"optim.teacher={given}: the run {folder.path.name}"
+    result = _result(folder)
+    if result is None or result.status != "finished" or not folder.best_checkpoint.is_file():
+        raise UserError(f"{asked} has not finished: finish it, or move it away")
+    if result.data.get("digest") != digest:
+        raise UserError(f"{asked} is about other digits: teacher and student need the same (data.root, data.source)")
+    theirs = result.config["data"]
+    seen, ours = ((one["val_size"], one["split_seed"]) for one in (theirs, vars(data)))
+    if data.val_size and seen != ours:
+        raise UserError(
+            f"{asked} was trained on images that the student is validated by (data.val_size and data.split_seed are "
+            f"{seen[0]} and {seen[1]} there, {ours[0]} and {ours[1]} here): use the same, or data.val_size=0"
+        )
+
+
+def _result(folder: RunFolder) -> RunResult | None:
+    try:
+        return folder.result()
+    except UnreadableFileError:
+        return None
+
+
+def _digest(nets: Sequence[DigitClassifier]) -> str:
+    found = hashlib.sha256()
+    for net in nets:
+        for name, value in net.state_dict().items():
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]

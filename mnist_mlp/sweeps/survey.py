@@ -62,8 +62,8 @@ class Survey:
         """What `auto` stands for in a job; None where that takes more to find out."""
         digits = self.digits.get((config.data.source.value, config.data.root))
         accelerator = self.accelerators.get(config.trainer.accelerator)
-        if digits is None or accelerator is None or config.trainer.devices > 1 or config.optim.teacher:
-            return None  # which weights teach, the job itself looks up
+        if digits is None or accelerator is None or config.trainer.devices > 1:
+            return None
         return Resolution(*digits, accelerator)
 
 

@@ -30,7 +30,7 @@ class Teacher:
     """
 
     def __init__(self, nets: Sequence[DigitClassifier], folder: str) -> None:
-        self._nets = [net.eval().requires_grad_(False) for net in nets]
+        self._nets = [net.eval() for net in nets]
         self.name = f"{folder}@{_digest(nets)}"
 
     @torch.no_grad()

@@ -71,6 +71,15 @@ def test_a_teacher_is_in_evaluation_and_keeps_its_weights_and_statistics() -> No
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
+def test_the_name_of_a_teacher_tells_its_weights() -> None:
+    net = digit_classifier()
+    first = Teacher([net], "nets").name
+    assert Teacher([net], "nets").name == first
+    with torch.no_grad():
+        net.mlp.layers[0].weight[3, 400] += 1e-3
+    assert Teacher([net], "nets").name != first
+
+
 def test_the_target_is_what_the_teacher_says_of_the_image_as_the_student_sees_it() -> None:
     _, step, _ = classifier(**{"augment.rotation": 30.0, "optim.lr": 0.0001})
     seen: list[tuple[str, Tensor]] = []

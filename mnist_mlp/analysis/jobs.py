@@ -9,7 +9,7 @@ from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import flatten
+from mnist_mlp.runs.settings import flatten, with_defaults
 
 Stamp = tuple[tuple[int, ...] | None, ...]
 """Of each file that says what a run is: inode, size, times of change. Our writers replace files, so a change shows."""
@@ -77,7 +77,7 @@ def load_job(path: Path) -> Job | None:
     try:
         # first: resuming a job removes its failure, so one beside a result is the newer of the two
         if (failure := folder.failure()) is not None:
-            return Job(path, "failed", flatten(failure["config"]), reason=failure["reason"])
+            return Job(path, "failed", _completed(failure["config"]), reason=failure["reason"])
         if (result := folder.result()) is not None:
             settings = _with_digest(result.config, result.data)
             return Job(path, result.status, settings, result, "", result.fingerprint)
@@ -89,7 +89,12 @@ def load_job(path: Path) -> Job | None:
 
 def _with_digest(config: JSON, data: JSON) -> JSON:
     """The settings and the digest of the digits, so that runs on different ones are never taken for repetitions."""
-    return flatten(config) | {"data.digest": data.get("digest")}
+    return _completed(config) | {"data.digest": data.get("digest")}
+
+
+def _completed(config: JSON) -> JSON:
+    """The settings with dotted keys; one that an older run does not know has its default, as where runs are resumed."""
+    return with_defaults(flatten(config)) if config else {}
 
 
 def _settings(folder: RunFolder) -> JSON:
@@ -98,7 +103,7 @@ def _settings(folder: RunFolder) -> JSON:
         run = folder.run()
     except UnreadableFileError:
         return {}
-    return flatten(run["config"]) if run else {}
+    return _completed(run["config"]) if run else {}
 
 
 def _run_folders(path: Path) -> Iterator[Path]:

@@ -30,12 +30,17 @@ def settings(config: Mapping[str, Any]) -> JSON:
 
 def complete_settings(config: Mapping[str, Any]) -> JSON:
     """The settings of a config that an earlier version may have written: a missing key means its default."""
-    return {**_default_settings(), **settings(config)}
+    return with_defaults(settings(config))
+
+
+def with_defaults(flat: Mapping[str, Any]) -> JSON:
+    """Dotted keys with those that are missing and affect the result at their default, in the order of the options."""
+    return {**_defaults(), **flat}
 
 
 @cache
-def _default_settings() -> JSON:
-    return settings(to_dict(Config()))
+def _defaults() -> JSON:
+    return {key: value for key, value in flatten(to_dict(Config())).items() if key not in non_result_keys()}
 
 
 def fingerprint(flat_settings: Mapping[str, Any], digest: str | None = None) -> str:
@@ -87,7 +92,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 def value_text(value: Any) -> str:
     """A setting as people read it."""
-    return "-".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
+    return "-".join(map(str, value)) if isinstance(value, list) else "-" if value in (None, "") else str(value)
 
 
 def short_values(values: Iterable[Any]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Runs read from their folders, once and again."""
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
 from mnist_mlp.analysis import jobs
+from mnist_mlp.analysis.collect import summarize, varying_keys
 from mnist_mlp.analysis.jobs import JobReader, find_jobs
 from mnist_mlp.runs.folder import RunFolder
 
@@ -62,3 +65,17 @@ def test_runs_are_looked_for_below_a_run_but_not_among_its_own_parts(tmp_path: P
     write_run(tmp_path / "a" / "again")
     write_run(tmp_path / "a" / "figures" / "no_run")
     assert [job.folder.name for job in find_jobs([tmp_path])] == ["a", "again"]
+
+
+@pytest.mark.parametrize("file", ["result.json", "run.json", "failure.json"])
+def test_a_setting_that_an_older_run_does_not_know_has_its_default(tmp_path: Path, file: str) -> None:
+    write = {"result.json": write_run, "run.json": write_unfinished}.get(file, partial(write_failure, reason="none"))
+    for seed in (0, 1):
+        write(tmp_path / str(seed), seed=seed)
+    older = json.loads((tmp_path / "1" / file).read_text())
+    del older["config"]["optim"]["teacher"], older["config"]["optim"]["ema"], older["config"]["augment"]
+    (tmp_path / "1" / file).write_text(json.dumps(older))
+    found = find_jobs([tmp_path])
+    assert varying_keys(found) == ["seed"]
+    assert found[1].settings["augment.elastic_sigma"] == 5.0
+    assert len(summarize(found).rows) == 1

@@ -13,7 +13,7 @@ from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.runner import BlockRunner, run_eager
 from mnist_mlp.training.step import TrainingStep
-from mnist_mlp.training.teacher import Teacher
+from mnist_mlp.training.teacher import Committee
 
 CHOICES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -49,12 +49,12 @@ def digit_classifier(**settings: Any) -> DigitClassifier:
     )
 
 
-def teacher(device: str = "cpu", count: int = 2) -> Teacher:
+def teacher(device: str = "cpu", count: int = 2) -> Committee:
     """Untrained nets of other sizes than the student's, in float64; the same ones every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
         nets = [digit_classifier(**{"model.hidden_units": [8], "model.batch_norm": True}) for _ in range(count)]
-    return Teacher(nets, "two nets").to(torch.device(device), torch.float64)
+    return Committee(nets, "two nets").to(torch.device(device), torch.float64)
 
 
 def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -23,10 +23,7 @@ from mnist_mlp.training.metrics import KeptLogits, MeanLoss, evaluation_metrics,
 from mnist_mlp.training.optimizer import FunctionalOptimizer, make_optimizer
 from mnist_mlp.training.runner import BlockRunner, CUDAGraphRunner, run_eager
 from mnist_mlp.training.schedule import schedule_factor
-from mnist_mlp.training.step import TrainingStep
-
-if TYPE_CHECKING:
-    from mnist_mlp.training.teacher import Teacher
+from mnist_mlp.training.step import Teacher, TrainingStep
 
 NORMALIZATIONS = {"raw": (0.0, 1.0), "symmetric": (0.5, 0.5), "standard": (0.1307, 0.3081)}
 """Mean and standard deviation, of pixels in [0, 1]; those of `standard` are the training images' own."""
@@ -56,7 +53,7 @@ class DigitClassifier(pl.LightningModule):
         seed: int,
         compile_step: bool = False,
         cuda_graphs: bool = True,
-        teacher: "Teacher | None" = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -83,7 +80,7 @@ class DigitClassifier(pl.LightningModule):
         """The logits (n, 10) from which the latest test took its metrics, float32 on the CPU, images in file order."""
 
     @classmethod
-    def from_config(cls, config: Config, teacher: "Teacher | None" = None) -> "DigitClassifier":
+    def from_config(cls, config: Config, teacher: Teacher | None = None) -> "DigitClassifier":
         """The classifier of a configuration, with weights drawn from the current random state."""
         return cls(
             MLP(**to_dict(config.model)),
@@ -262,7 +259,7 @@ class DigitClassifier(pl.LightningModule):
         runner = run_eager(self.compiled or step)
         return self._captured(runner) if self._graphs and alone and self.device.type == "cuda" else runner
 
-    def _present_teacher(self) -> "Teacher | None":
+    def _present_teacher(self) -> Teacher | None:
         if self._optim.teacher and self._teacher is None:
             raise UserError(f"optim.teacher={self._optim.teacher} is not here: give teacher=, as fit does")
         return self._teacher.to(self.device, self.scale.dtype) if self._teacher else None

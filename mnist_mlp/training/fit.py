@@ -40,7 +40,7 @@ from mnist_mlp.training.processes import (
     say_process_lost,
     tell_children,
 )
-from mnist_mlp.training.teacher import Teacher, load_teacher
+from mnist_mlp.training.teacher import Committee, load_teacher
 from mnist_mlp.training.threads import cpu_threads, threads_of
 from mnist_mlp.training.trainer import build_trainer, choose_accelerator
 
@@ -60,7 +60,7 @@ class _Request:
     digits: Digits
     run: JSON
     sweep_place: str | None
-    teacher: Teacher | None
+    teacher: Committee | None
 
     @property
     def accelerator(self) -> str:

@@ -1,6 +1,7 @@
 """One optimiser step as a function of tensors, whether it runs eagerly, compiled or as part of a CUDA graph."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,12 +18,24 @@ Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
 """From a loss and the parameters to their gradients, in the same order."""
 
 
+class Teacher(Protocol):
+    """What gives targets to learn in place of the labels."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """images: (n, 28, 28) as the model sees them -> probabilities: (n, 10), without gradients."""
+        ...
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Teacher":
+        """Itself, with its weights there."""
+        ...
+
+
 class TrainingStep:
     """Forward pass, loss, gradients and update. What changes from step to step is a tensor, never a Python number.
 
     model: from images (n, 28, 28) to logits (n, 10); augmentation: keyword arguments of `augment`, empty for none;
     average: of the model's weights, None for none; adversarial_radius: of `virtual_adversarial_loss`, 0 for none;
-    teacher: from images as the model sees them to the probabilities (n, 10) that are its targets, None for the labels.
+    teacher: of targets in place of the labels, None for these.
     """
 
     def __init__(
@@ -34,7 +47,7 @@ class TrainingStep:
         gradients: Gradients = torch.autograd.grad,
         average: WeightAverage | None = None,
         adversarial_radius: float = 0.0,
-        teacher: Callable[[Tensor], Tensor] | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.model, self.optimizer, self.gradients, self.average = model, optimizer, gradients, average
         self.augmentation, self.label_smoothing = dict(augmentation), label_smoothing

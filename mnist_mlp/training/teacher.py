@@ -23,7 +23,7 @@ PINNED = re.compile(r"(?P<folder>.+)@(?P<digest>[0-9a-f]{12})")
 """`optim.teacher` as run.json has it: the folder, and the first digits of the SHA-256 of the weights in it."""
 
 
-class Teacher:
+class Committee:
     """Trained nets that teach together: the mean of their log-probabilities, made probabilities again.
 
     That is what the committee of `evaluate` says. name: the folder that they came from, pinned to their weights.
@@ -40,16 +40,16 @@ class Teacher:
         return torch.stack(logs).mean(0).softmax(1)
 
     def __repr__(self) -> str:
-        return f"Teacher({[net.mlp for net in self._nets]})"
+        return f"Committee({[net.mlp for net in self._nets]})"
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Teacher":
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Committee":
         """Move the nets, in place."""
         for net in self._nets:
             net.to(device, dtype)
         return self
 
 
-def load_teacher(given: str, data: DataConfig, digest: str) -> Teacher:
+def load_teacher(given: str, data: DataConfig, digest: str) -> Committee:
     """The teacher that `optim.teacher` names, for a student with these data options on the digits of this digest.
 
     UserError where there is none, where a run of it has not finished, is about other digits, or has seen the student's
@@ -60,7 +60,7 @@ def load_teacher(given: str, data: DataConfig, digest: str) -> Teacher:
     folders = _run_folders(place)
     for folder in folders:
         _check(given, folder, data, digest)
-    teacher = Teacher([DigitClassifier.load_from_checkpoint(folder.best_checkpoint) for folder in folders], place)
+    teacher = Committee([DigitClassifier.load_from_checkpoint(folder.best_checkpoint) for folder in folders], place)
     if pinned and teacher.name != given:
         raise UserError(
             f"optim.teacher={given}: the nets there have other weights now ({teacher.name}): "

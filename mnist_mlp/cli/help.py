@@ -49,7 +49,12 @@ def _option_lines(key: str, value: Any, metadata: dict[str, Any], indent: int) -
     shown = value.value if isinstance(value, Enum) else "null" if value is None else str(value)
     shown = (shown.lower() if isinstance(value, bool) else shown) or '""'
     margin = indent + DEFAULT_LENGTH + 2
-    words = wrap(f"{metadata['meaning']} [{allowed_values(value, metadata)}]", WIDTH - margin, break_long_words=False)
+    words = wrap(
+        f"{metadata['meaning']} [{allowed_values(value, metadata)}]",
+        WIDTH - margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     start = f"  {key}".ljust(indent) + shown
     if len(shown) > DEFAULT_LENGTH:
         yield start

@@ -17,6 +17,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.reading import UnreadableFileError
 from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.settings import complete_settings
 from mnist_mlp.training.classifier import DigitClassifier
 
 PINNED = re.compile(r"(?P<folder>.+)@(?P<digest>[0-9a-f]{12})")
@@ -56,12 +57,12 @@ def load_teacher(given: str, data: DataConfig, digest: str) -> Committee:
     validation images, and where a pinned one has other weights now.
     """
     pinned = PINNED.fullmatch(given)
-    place = pinned["folder"] if pinned else given
+    place = str(Path(pinned["folder"] if pinned else given))
     folders = _run_folders(place)
     for folder in folders:
         _check(given, folder, data, digest)
     teacher = Committee([DigitClassifier.load_from_checkpoint(folder.best_checkpoint) for folder in folders], place)
-    if pinned and teacher.name != given:
+    if pinned and teacher.name != f"{place}@{pinned['digest']}":
         raise UserError(
             f"optim.teacher={given}: the nets there have other weights now ({teacher.name}): "
             f"give optim.teacher={place} and another name, or start over with resume=never"
@@ -85,11 +86,11 @@ def _check(given: str, folder: RunFolder, data: DataConfig, digest: str) -> None
     asked = f"optim.teacher={given}: the run {folder.path.name}"
     result = _result(folder)
     if result is None or result.status != "finished" or not folder.best_checkpoint.is_file():
-        raise UserError(f"{asked} has not finished: finish it, or move it away")
+        raise UserError(f"{asked} has not finished, or diverged: finish it, or move it away")
     if result.data.get("digest") != digest:
         raise UserError(f"{asked} is about other digits: teacher and student need the same (data.root, data.source)")
-    theirs = result.config["data"]
-    seen, ours = ((one["val_size"], one["split_seed"]) for one in (theirs, vars(data)))
+    theirs = complete_settings(result.config)
+    seen, ours = (theirs["data.val_size"], theirs["data.split_seed"]), (data.val_size, data.split_seed)
     if data.val_size and seen != ours:
         raise UserError(
             f"{asked} was trained on images that the student is validated by (data.val_size and data.split_seed are "

@@ -136,6 +136,7 @@ def test_a_run_is_taught_by_a_sweep_and_pins_its_weights(config: Config, sweep: 
     np.testing.assert_allclose(said.numpy(), expected, atol=1e-5)
     assert fit(student, tmp_path / "student") == result  # asked for again
     assert fit(taught(config, pinned), tmp_path / "student") == result
+    assert fit(taught(config, f"{sweep}/"), tmp_path / "student") == result  # as a shell completes it
     one = fit(taught(config, sweep / "seed-1"), tmp_path / "of one")
     assert one.config["optim"]["teacher"].startswith(f"{sweep / 'seed-1'}@")
 

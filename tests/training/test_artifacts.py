@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from power_cut import fit_until_power_cut
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -183,19 +184,7 @@ def test_without_figures_the_scalars_stay(idx_root: Path, tmp_path: Path) -> Non
 def test_a_resumed_run_has_each_epoch_once_in_tensorboard(
     idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mnist_mlp.training.classifier import DigitClassifier
-
-    whole = DigitClassifier.on_train_epoch_start
-
-    def power_cut(self: DigitClassifier) -> None:
-        if self.current_epoch == 2:
-            raise RuntimeError("power cut")
-        whole(self)
-
-    monkeypatch.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
-    with pytest.raises(RuntimeError, match="power cut"):
-        fit(tiny(idx_root), tmp_path)
-    monkeypatch.undo()
+    fit_until_power_cut(tiny(idx_root), tmp_path, monkeypatch)
     fit(tiny(idx_root), tmp_path)
     assert [point.step for point in events(tmp_path).Scalars("val/accuracy")] == [1, 2, 3, 4]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from power_cut import fit_until_power_cut
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, Normalization, OptimConfig, Schedule, TrainerConfig
 from mnist_mlp.data.mnist import OFFICIAL_DIGEST, load_digits
@@ -121,19 +122,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_never_stopped(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unbroken = fit(config, tmp_path / "unbroken")
-
-    start_epoch = DigitClassifier.on_train_epoch_start
-
-    def power_cut(self: DigitClassifier) -> None:
-        if self.current_epoch == 2:
-            raise RuntimeError("power cut")
-        start_epoch(self)
-
-    monkeypatch.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
-    with pytest.raises(RuntimeError, match="power cut"):
-        fit(config, tmp_path / "broken")
-    monkeypatch.undo()
-    assert not (tmp_path / "broken/result.json").exists()
+    fit_until_power_cut(config, tmp_path / "broken", monkeypatch)
     resumed = fit(config, tmp_path / "broken")
     assert resumed.metrics == unbroken.metrics
     assert resumed.epochs == 3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from power_cut import fit_until_power_cut
 from scipy.special import log_softmax, softmax
 from small_steps import IMAGES, LABELS, classifier, digit_classifier, teacher
 from torch import Tensor
@@ -146,18 +147,7 @@ def test_a_taught_run_that_was_cut_off_ends_as_if_it_never_stopped(
 ) -> None:
     student = taught(config, sweep, trainer=replace(config.trainer, max_epochs=3))
     whole = fit(student, tmp_path / "whole")
-    start_epoch = DigitClassifier.on_train_epoch_start
-
-    def power_cut(self: DigitClassifier) -> None:
-        if self.current_epoch == 2:
-            raise RuntimeError("power cut")
-        start_epoch(self)
-
-    monkeypatch.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
-    with pytest.raises(RuntimeError, match="power cut"):
-        fit(student, tmp_path / "cut")
-    monkeypatch.undo()
-    assert not (tmp_path / "cut/result.json").exists()
+    fit_until_power_cut(student, tmp_path / "cut", monkeypatch)
     assert fit(student, tmp_path / "cut").metrics == whole.metrics
 
 

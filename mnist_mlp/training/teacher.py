@@ -12,12 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mnist_mlp.analysis.jobs import Job, find_jobs
 from mnist_mlp.config import DataConfig
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.reading import UnreadableFileError
-from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import complete_settings
 from mnist_mlp.training.classifier import DigitClassifier
 
 PINNED = re.compile(r"(?P<folder>.+)@(?P<digest>[0-9a-f]{12})")
@@ -58,10 +56,14 @@ def load_teacher(given: str, data: DataConfig, digest: str) -> Committee:
     """
     pinned = PINNED.fullmatch(given)
     place = str(Path(pinned["folder"] if pinned else given))
-    folders = _run_folders(place)
-    for folder in folders:
-        _check(given, folder, data, digest)
-    teacher = Committee([DigitClassifier.load_from_checkpoint(folder.best_checkpoint) for folder in folders], place)
+    jobs = find_jobs([Path(place)])
+    if not jobs:
+        raise UserError(
+            f"optim.teacher={place} is no folder of a run or of a sweep: give one, such as outputs/sweeps/NAME, of "
+            "which every run has finished"
+        )
+    paths = [_checkpoint(given, job, data, digest) for job in jobs]
+    teacher = Committee([DigitClassifier.load_from_checkpoint(path) for path in paths], place)
     if pinned and teacher.name != f"{place}@{pinned['digest']}":
         raise UserError(
             f"optim.teacher={given}: the nets there have other weights now ({teacher.name}): "
@@ -70,39 +72,20 @@ def load_teacher(given: str, data: DataConfig, digest: str) -> Committee:
     return teacher
 
 
-def _run_folders(place: str) -> list[RunFolder]:
-    """The run in a folder, or the runs of a sweep, by name."""
-    inside = [Path(place), *(sorted(Path(place).glob("[!.]*/")) if Path(place).is_dir() else ())]
-    found = [folder for folder in map(RunFolder, inside) if folder.holds_run()]
-    if not found:
-        raise UserError(
-            f"optim.teacher={place} is no folder of a run or of a sweep: give one, such as outputs/sweeps/NAME, of "
-            "which every run has finished"
-        )
-    return found[:1] if found[0].path == Path(place) else found
-
-
-def _check(given: str, folder: RunFolder, data: DataConfig, digest: str) -> None:
-    asked = f"optim.teacher={given}: the run {folder.path.name}"
-    result = _result(folder)
-    if result is None or result.status != "finished" or not folder.best_checkpoint.is_file():
+def _checkpoint(given: str, job: Job, data: DataConfig, digest: str) -> Path:
+    asked, checkpoint = f"optim.teacher={given}: the run {job.folder.name}", RunFolder(job.folder).best_checkpoint
+    if job.status != "finished" or not checkpoint.is_file():
         raise UserError(f"{asked} has not finished, or diverged: finish it, or move it away")
-    if result.data.get("digest") != digest:
+    if job.settings["data.digest"] != digest:
         raise UserError(f"{asked} is about other digits: teacher and student need the same (data.root, data.source)")
-    theirs = complete_settings(result.config)
-    seen, ours = (theirs["data.val_size"], theirs["data.split_seed"]), (data.val_size, data.split_seed)
+    seen = job.settings["data.val_size"], job.settings["data.split_seed"]
+    ours = data.val_size, data.split_seed
     if data.val_size and seen != ours:
         raise UserError(
             f"{asked} was trained on images that the student is validated by (data.val_size and data.split_seed are "
             f"{seen[0]} and {seen[1]} there, {ours[0]} and {ours[1]} here): use the same, or data.val_size=0"
         )
-
-
-def _result(folder: RunFolder) -> RunResult | None:
-    try:
-        return folder.result()
-    except UnreadableFileError:
-        return None
+    return checkpoint
 
 
 def _digest(nets: Sequence[DigitClassifier]) -> str:

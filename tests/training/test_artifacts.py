@@ -1,5 +1,6 @@
 """What a run leaves behind for eyes: read back from its files and its event files."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,7 @@ def test_a_resumed_run_has_each_epoch_once_in_tensorboard(
     idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit_until_power_cut(tiny(idx_root), tmp_path, monkeypatch)
+    time.sleep(1)  # event files are read in the order of their names, which tell the second
     fit(tiny(idx_root), tmp_path)
     assert [point.step for point in events(tmp_path).Scalars("val/accuracy")] == [1, 2, 3, 4]
 

@@ -5,16 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from power_cut import fit_until_power_cut
 from settings import config_with
 from small_steps import classifier, epochs
 from torch import Tensor
 
-from mnist_mlp.config import Config
 from mnist_mlp.data.mnist import load_digits
 from mnist_mlp.serving.checkpoint import load_classifier
 from mnist_mlp.serving.evaluation import evaluate_run
 from mnist_mlp.training.average import WeightAverage
-from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
 from mnist_mlp.training.runner import run_eager
 
@@ -100,25 +99,11 @@ def test_a_run_that_was_cut_off_goes_on_with_trained_and_averaged_weights(
 ) -> None:
     config = config_with({**settings, "data.val_size": val_size})
     unbroken = fit(config, tmp_path / "unbroken")
-    cut_off(config, tmp_path / "broken", monkeypatch)
+    fit_until_power_cut(config, tmp_path / "broken", monkeypatch)
     assert fit(config, tmp_path / "broken").metrics == unbroken.metrics
     for name in ("best", "last"):
         one, other = (saved_in(tmp_path / run / f"checkpoints/{name}.ckpt") for run in ("unbroken", "broken"))
         assert flat(one) == flat(other)
-
-
-def cut_off(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_epoch = DigitClassifier.on_train_epoch_start
-
-    def power_cut(self: DigitClassifier) -> None:
-        if self.current_epoch == 2:
-            raise RuntimeError("power cut")
-        start_epoch(self)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
-        with pytest.raises(RuntimeError, match="power cut"):
-            fit(config, folder)
 
 
 def saved_in(path: Path) -> dict[str, Any]:

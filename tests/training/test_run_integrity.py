@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import made_up_digits, write_idx
+from power_cut import fit_until_power_cut
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
@@ -21,7 +22,6 @@ from mnist_mlp.runs.folder import FIGURES, RunFolder, previous
 from mnist_mlp.runs.lock import FolderLock
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.training.checkpoint import DamagedCheckpointError, read_checkpoint
-from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
 
 CutOff = Callable[..., Path]
@@ -40,18 +40,9 @@ def config(idx_root: Path) -> Config:
 @pytest.fixture
 def cut_off(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CutOff:
     """Starts the run in a folder and cuts it off when so many epochs are done."""
-    start_epoch = DigitClassifier.on_train_epoch_start
 
     def run(epochs: int = 2, path: Path = tmp_path / "run") -> Path:
-        def power_cut(self: DigitClassifier) -> None:
-            if self.current_epoch == epochs:
-                raise RuntimeError("power cut")
-            start_epoch(self)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
-            with pytest.raises(RuntimeError, match="power cut"):
-                fit(config, path)
+        fit_until_power_cut(config, path, monkeypatch, epochs)
         return path
 
     return run

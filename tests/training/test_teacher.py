@@ -1,3 +1,5 @@
+"""Nets that learn what trained nets say."""
+
 import json
 import shutil
 from dataclasses import replace

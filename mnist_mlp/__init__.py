@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnist_mlp.api.run import Run as Run
-    from mnist_mlp.api.run import load_run as load_run
-    from mnist_mlp.api.sweep import Sweep as Sweep
-    from mnist_mlp.api.sweep import load_sweep as load_sweep
+    from mnist_mlp.api.results import Run as Run
+    from mnist_mlp.api.results import Sweep as Sweep
+    from mnist_mlp.api.results import load_run as load_run
+    from mnist_mlp.api.results import load_sweep as load_sweep
     from mnist_mlp.api.training import fit as fit
     from mnist_mlp.api.training import sweep as sweep
     from mnist_mlp.config import AugmentConfig as AugmentConfig
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from mnist_mlp.data.picture import prepare as prepare
     from mnist_mlp.data.picture import prepare_row as prepare_row
     from mnist_mlp.errors import UserError as UserError
-    from mnist_mlp.models.mlp import MLP as MLP
+    from mnist_mlp.model import MLP as MLP
     from mnist_mlp.training.classifier import DigitClassifier as DigitClassifier
 
 __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(("fit", "sweep"), "api.training"),
-    **dict.fromkeys(("Run", "load_run"), "api.run"),
-    **dict.fromkeys(("Sweep", "load_sweep"), "api.sweep"),
+    **dict.fromkeys(("Run", "load_run"), "api.results"),
+    **dict.fromkeys(("Sweep", "load_sweep"), "api.results"),
     **dict.fromkeys(("Config", "DataConfig", "ModelConfig", "OptimConfig", "AugmentConfig", "TrainerConfig"), "config"),
     **dict.fromkeys(("prepare", "prepare_row"), "data.picture"),
     "UserError": "errors",
-    "MLP": "models.mlp",
+    "MLP": "model",
     "DigitClassifier": "training.classifier",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -1,16 +1,17 @@
-"""Every option: its default, range, meaning and checks. Imports no torch."""
+"""The configuration folder conf/, and the groups and presets in it."""
 
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.option_types import as_type, type_name
+from mnist_mlp.options import as_type, type_name
 
 OFFICIAL_TRAIN = 60_000
 MOST_UNITS = 1_000_000
@@ -500,3 +501,33 @@ def _reference_faults(config: Config) -> Iterator[str]:
                 f"reference.{score}_per_class={stated} is out of range: "
                 "allowed is a part of one for each of digits 0 to 9, or []"
             )
+
+
+PIXELS, CLASSES = 28 * 28, 10
+
+
+def layer_sizes(hidden_layers: int, hidden_units: Sequence[int]) -> list[int]:
+    """Sizes from input to output; one width serves every hidden layer."""
+    widths = list(hidden_units) * hidden_layers if len(hidden_units) == 1 else list(hidden_units)
+    if hidden_layers == 0:
+        widths = []
+    if len(widths) != hidden_layers:
+        raise ValueError(f"Expected 1 or {hidden_layers} hidden_units, but got {len(hidden_units)}")
+    return [PIXELS, *widths, CLASSES]
+
+
+def conf_folder() -> Path:
+    """conf/ beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def groups() -> list[str]:
+    """Names of the configuration groups, without Hydra's own."""
+    return sorted(path.name for path in conf_folder().iterdir() if path.is_dir() and path.name != "hydra")
+
+
+def choices(group: str) -> list[str]:
+    """Names of the choices in a group."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from mnist_mlp import __version__
 from mnist_mlp.console import command
-from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.files import JSON, refuse_unwritable, write_json
 from mnist_mlp.runs.tables import classification_report, decimal, percent
+from mnist_mlp.startup import quick_start
 
 if TYPE_CHECKING:
-    from mnist_mlp.serving.evaluation import CommitteeEvaluation, Evaluation
+    from mnist_mlp.serve.evaluate import CommitteeEvaluation, Evaluation
 
 RUN_HELP = "run folder, checkpoint, name under outputs/, or latest"
 DIFFERS = 3
@@ -63,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _single(given: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
-        from mnist_mlp.serving.evaluation import disagreements_with, evaluate_net
-        from mnist_mlp.serving.locate import locate
+        from mnist_mlp.serve.evaluate import disagreements_with, evaluate_net
+        from mnist_mlp.serve.nets import locate
     net, views = locate(given.runs[0]), (given.augment, given.seed)
     found = evaluate_net(net, given.split, given.data_root)
     print(f"{net.checkpoint}: {len(found.truth):,} {found.split} images ({found.source})\n")
@@ -89,7 +89,7 @@ def _single(given: argparse.Namespace) -> tuple[JSON, bool]:
 
 def _committee(given: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
-        from mnist_mlp.serving.evaluation import evaluate_committee
+        from mnist_mlp.serve.evaluate import evaluate_committee
     found = evaluate_committee(given.runs, given.split, given.data_root)
     together = found.committee
     print(f"{len(together.truth):,} {together.split} images ({together.source})\n")
@@ -111,7 +111,7 @@ def _committee(given: argparse.Namespace) -> tuple[JSON, bool]:
 
 def _with_views(plain: "Evaluation", viewed: "Evaluation", seed: int) -> JSON:
     """Print what distorted views change; the figures with them."""
-    from mnist_mlp.analysis.statistics import mcnemar
+    from mnist_mlp.compare.statistics import mcnemar
 
     test = mcnemar(plain.right.tolist(), viewed.right.tolist())
     wrong = int((~viewed.right).sum())
@@ -123,7 +123,7 @@ def _with_views(plain: "Evaluation", viewed: "Evaluation", seed: int) -> JSON:
 
 
 def _views(count: int) -> str:
-    from mnist_mlp.serving.views import STRENGTH
+    from mnist_mlp.serve.nets import STRENGTH
 
     return (
         f"Mean of the log-probabilities of each image and of {count} distorted views of it "
@@ -150,7 +150,7 @@ def write_figures(found: "Evaluation", folder: Path) -> list[Path]:
     import numpy as np
 
     from mnist_mlp.plots import run as plots
-    from mnist_mlp.plots.mistakes import mistakes
+    from mnist_mlp.plots.run import mistakes
     from mnist_mlp.runs.files import write_bytes
 
     title = f"{found.split} accuracy {percent(found.metrics['accuracy'])}"

@@ -7,8 +7,8 @@ from pathlib import Path
 from mnist_mlp import __version__
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
-from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.files import refuse_unwritable, write_json
+from mnist_mlp.startup import quick_start
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         refuse_unwritable(given.json)
         refuse_unwritable(given.output)
         with quick_start():
-            from mnist_mlp.serving.export import export_run
+            from mnist_mlp.serve.export import export_run
         written = []
         for format in dict.fromkeys(given.format):
             made = export_run(given.run, format, given.output, given.weights, given.data_root)

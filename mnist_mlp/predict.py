@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from mnist_mlp import __version__
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
-from mnist_mlp.quick_start import quick_start
 from mnist_mlp.runs.files import finite, refuse_unwritable, to_csv, write_bytes, write_text
+from mnist_mlp.startup import quick_start
 
 if TYPE_CHECKING:
-    from mnist_mlp.serving.prediction import Prediction
+    from mnist_mlp.serve.predict import Prediction
 
 STDIN = "-"
 SOME_FAILED = 3
@@ -74,9 +74,8 @@ def parser() -> argparse.ArgumentParser:
 def predictions(run: str, pictures: Sequence[str], row: bool = False, thumbnails: bool = False) -> list["Prediction"]:
     """One for each picture, or with row for each digit; files that could not be read have `error`."""
     with quick_start():
-        from mnist_mlp.serving.checkpoint import load_classifier
-        from mnist_mlp.serving.locate import locate
-        from mnist_mlp.serving.prediction import picture_files, predict_pictures
+        from mnist_mlp.serve.nets import load_classifier, locate
+        from mnist_mlp.serve.predict import picture_files, predict_pictures
     if pictures.count(STDIN) > 1:
         raise UserError("- (stdin) holds one picture and can be given once")
     model = load_classifier(locate(run).checkpoint)
@@ -131,7 +130,8 @@ def json_text(found: Sequence["Prediction"]) -> str:
 
 def _write_figure(found: Sequence["Prediction"], target: Path) -> None:
     from mnist_mlp.plots import run as plots
-    from mnist_mlp.plots.predictions import MOST, Shown, predictions_figure
+    from mnist_mlp.plots.run import MAX_PREDICTIONS as MOST
+    from mnist_mlp.plots.run import Shown, predictions_figure
 
     good = [item for item in found if item.pixels is not None and item.thumbnail is not None]
     if not good:

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp import __version__
-from mnist_mlp.analysis.collect import summarize
-from mnist_mlp.analysis.digits import write_digits
-from mnist_mlp.analysis.planning import planned
-from mnist_mlp.analysis.summary import write_tables
+from mnist_mlp.compare.collect import planned, summarize
+from mnist_mlp.compare.digits import write_digits
+from mnist_mlp.compare.tables import write_tables
 from mnist_mlp.console import command
-from mnist_mlp.reporting.means import FOLDER as MEANS
-from mnist_mlp.reporting.means import write_means
 from mnist_mlp.reporting.page import find_runs, write_page
-from mnist_mlp.reporting.publication.folder import publish
+from mnist_mlp.reporting.publish import publish
+from mnist_mlp.reporting.tensorboard import MEANS_FOLDER as MEANS
+from mnist_mlp.reporting.tensorboard import write_means
 from mnist_mlp.runs.folder import RunFolder
 
 
@@ -66,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
         "--publish",
         type=Path,
         metavar="FOLDER",
-        help="write what a paper needs to FOLDER: tables, figures, methods, checklists, model card, commands, hashes",
+        help="write what a paper needs to FOLDER: tables, figures, methods, commands, hashes",
     )
     return made
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mnist_mlp import __version__
-from mnist_mlp.analysis.jobs import JobReader
+from mnist_mlp.compare.jobs import JobReader
 from mnist_mlp.console import command
-from mnist_mlp.errors import UserError
-from mnist_mlp.interruption import stopping_on_signals
-from mnist_mlp.reporting.board import TICKED, board_runs, first_look, link_runs, overlay
-from mnist_mlp.reporting.means import FOLDER as MEANS
+from mnist_mlp.errors import UserError, stopping_on_signals
+from mnist_mlp.reporting.tensorboard import MEANS_FOLDER as MEANS
+from mnist_mlp.reporting.tensorboard import TICKED, board_runs, first_look, link_runs, overlay
 
 LOOK_SECONDS = 10.0
 """How often to look for new runs."""

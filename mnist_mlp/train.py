@@ -3,7 +3,7 @@
 import sys
 
 from mnist_mlp.console import command
-from mnist_mlp.interruption import stopping_on_signals
+from mnist_mlp.errors import stopping_on_signals
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
 
             print(help_text(), end="")
             return
-        from mnist_mlp.cli.command import run  # deferred: Ctrl-C while it is imported ends in one line too
+        from mnist_mlp.cli.application import run  # deferred: Ctrl-C while it is imported ends in one line too
 
         run()
 

@@ -104,7 +104,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     def traced(step: Any, options: Any, **rest: Any) -> Any:
         return compile_by_torch(step, backend="aot_eager", **rest)
 
-    monkeypatch.setattr("mnist_mlp.training.compile.torch.compile", traced)
+    monkeypatch.setattr("mnist_mlp.training.fast.torch.compile", traced)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
     yield
     torch.compiler.reset()

@@ -21,8 +21,8 @@ Times = dict[str, list[tuple[float, float]]]
 def main() -> None:
     from mnist_mlp import train
     from mnist_mlp.data import mnist
-    from mnist_mlp.quick_start import quick_start
     from mnist_mlp.runs import files, folder, lock
+    from mnist_mlp.startup import quick_start
 
     with quick_start():
         from mnist_mlp.training import callbacks, checkpoint, fit

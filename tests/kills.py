@@ -135,8 +135,9 @@ def prepare() -> None:
     """Import what the commands need."""
     from tensorboard.compat import tf
 
-    from mnist_mlp.cli import command
-    from mnist_mlp.reporting import means, page
+    from mnist_mlp.cli import application as command
+    from mnist_mlp.reporting import page
+    from mnist_mlp.reporting import tensorboard as means
     from mnist_mlp.training import artifacts, fit
 
     assert all((tf.__name__, command, means, page, artifacts, fit))

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from mnist_mlp.cli.folders import job_folder
+from mnist_mlp.cli.compose import job_folder
 from mnist_mlp.runs.files import write_json
 from mnist_mlp.runs.settings import describe
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import multivariate_normal
 
-from mnist_mlp.analysis.crossed import Variance
+from mnist_mlp.compare.statistics import Variance
 
 Right = NDArray[np.bool_]
 """(settings, seeds, images)."""

@@ -1,7 +1,7 @@
 """What the intervals, the correction and the plans of a comparison are worth, on made-up sweeps whose truth is known.
 
 `python tests/simulations.py` prints the tables of docs/statistics.md (about half an hour of one core; each row has a
-stream of random numbers of its own, so that `--only coverage` gives the same rows); tests/analysis/test_simulations.py
+stream of random numbers of its own, so that `--only coverage` gives the same rows); tests/compare/test_simulations.py
 runs the same functions on fewer images.
 """
 
@@ -13,10 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from simulated_sweeps import POPULATIONS, Population
 
-from mnist_mlp.analysis.crossed import crossed_difference
-from mnist_mlp.analysis.interval import Interval
-from mnist_mlp.analysis.multiplicity import SIGNIFICANCE, holm, pairs
-from mnist_mlp.analysis.power import power, resolvable
+from mnist_mlp.compare.statistics import SIGNIFICANCE, Interval, crossed_difference, holm, pairs, power, resolvable
 
 ACCURACY = 0.97
 RESAMPLES = 400

@@ -7,11 +7,11 @@ import torch
 from settings import config_with
 from torch import Tensor
 
-from mnist_mlp.data.loader import BatchBlock
+from mnist_mlp.data.module import BatchBlock
 from mnist_mlp.training.average import WeightAverage
 from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.fast import BlockRunner, run_eager
 from mnist_mlp.training.optimizer import FunctionalOptimizer
-from mnist_mlp.training.runner import BlockRunner, run_eager
 from mnist_mlp.training.step import TrainingStep
 from mnist_mlp.training.teacher import Committee
 

@@ -36,9 +36,9 @@ def test_imports_point_downwards() -> None:
 @pytest.mark.parametrize(
     ("module", "planted"),
     [
-        ("models/mlp.py", "from mnist_mlp.training.classifier import DigitClassifier"),
-        ("analysis/collect.py", "def late() -> None:\n    import mnist_mlp.reporting.page"),
-        ("analysis/effects.py", "import torch"),
+        ("model.py", "from mnist_mlp.training.classifier import DigitClassifier"),
+        ("compare/collect.py", "def late() -> None:\n    import mnist_mlp.reporting.page"),
+        ("compare/effects.py", "import torch"),
         ("training/fit.py", "import hydra"),
         ("reporting/page.py", "import matplotlib.pyplot"),
         ("report.py", "from mnist_mlp.train import job"),

@@ -23,13 +23,14 @@ from mnist_mlp.config import (
     Optimizer,
     ReferenceConfig,
     TrainerConfig,
+    choices,
+    conf_folder,
     non_result_keys,
     options,
     subset_fraction,
     to_dict,
 )
 from mnist_mlp.errors import UserError
-from mnist_mlp.presets import choices, conf_folder
 from mnist_mlp.runs.settings import flatten
 
 PRESETS = sorted(

@@ -18,9 +18,9 @@ import mnist_mlp
 from mnist_mlp.benchmark import command as benchmark
 from mnist_mlp.cli.application import register
 from mnist_mlp.cli.compose import to_config
-from mnist_mlp.cli.preflight import sweep_faults
-from mnist_mlp.cli.reference import reference
-from mnist_mlp.presets import conf_folder
+from mnist_mlp.cli.help import reference
+from mnist_mlp.cli.jobs import sweep_faults
+from mnist_mlp.config import conf_folder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
@@ -138,4 +138,4 @@ def test_the_first_page_is_short() -> None:
 def test_the_configuration_reference_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MNIST_MLP_DATA", raising=False)
     written = (CHECKOUT / "docs/configuration.md").read_text()
-    assert written == reference(), "python -m mnist_mlp.cli.reference > docs/configuration.md"
+    assert written == reference(), "python -m mnist_mlp.cli.help > docs/configuration.md"

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mnist_mlp.interruption import begin_block, end_block, stopping_on_signals
+from mnist_mlp.errors import begin_block, end_block, stopping_on_signals
 
 
 class Dying:
@@ -33,7 +33,7 @@ def test_a_signal_ends_in_one_line_and_the_exit_code_of_shells(
 def test_a_second_signal_leaves_at_once() -> None:
     code = """
 import signal, sys, time
-from mnist_mlp.interruption import stopping_on_signals
+from mnist_mlp.errors import stopping_on_signals
 with stopping_on_signals():
     try:
         signal.raise_signal(signal.SIGINT)

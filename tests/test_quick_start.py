@@ -12,12 +12,12 @@ import torch
 from lightning_utilities.core import imports
 from lightning_utilities.core.imports import RequirementCache
 
-from mnist_mlp.quick_start import _only_needed, quick_start
+from mnist_mlp.startup import _only_needed, quick_start
 from mnist_mlp.training.metrics import evaluation_metrics
 
 FIT = """
 import gc, json, sys
-from mnist_mlp.quick_start import quick_start
+from mnist_mlp.startup import quick_start
 with quick_start():
     import mnist_mlp.training.fit
 optional = ("torchvision", "scipy.signal", "mlxtend", "pandas", "sklearn", "matplotlib", "tensorboard", "rich")
@@ -79,7 +79,7 @@ if not has_scipy and getattr(builtins, "needs_scipy", False):
 
 
 TELL = """
-from mnist_mlp.quick_start import quick_start
+from mnist_mlp.startup import quick_start
 with quick_start():
     import torchmetrics
 print(json.dumps({"scipy": torchmetrics.has_scipy, "imports": builtins.imports, "collects": gc.isenabled()}))
@@ -159,7 +159,7 @@ def test_waiting_threads_spin_briefly_unless_the_user_chose(
         monkeypatch.setenv(name, value)
     told = fresh("""
 import json, os
-from mnist_mlp.quick_start import quick_start
+from mnist_mlp.startup import quick_start
 with quick_start():
     pass
 print(json.dumps({"spin": os.environ.get("GOMP_SPINCOUNT")}))
@@ -171,8 +171,8 @@ print(json.dumps({"spin": os.environ.get("GOMP_SPINCOUNT")}))
 def test_ctrl_c_during_the_imports_waits_for_their_end_and_is_one_line() -> None:
     code = """
 import os, signal, sys
-from mnist_mlp.interruption import stopping_on_signals
-from mnist_mlp.quick_start import quick_start
+from mnist_mlp.errors import stopping_on_signals
+from mnist_mlp.startup import quick_start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with stopping_on_signals():
     with quick_start():

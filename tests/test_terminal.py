@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from terminal import Terminal
 
-from mnist_mlp.terminal import bar, cells, colours, linked, links, redraws, shortened, styled
+from mnist_mlp.console import bar, cells, colours, linked, links, redraws, shortened, styled
 
 ASKED = ("NO_COLOR", "FORCE_HYPERLINK", "TERM_PROGRAM", "VTE_VERSION", "WT_SESSION", "KONSOLE_VERSION", "DOMTERM")
 

@@ -1,29 +1,104 @@
 """Training from Python: one run, or a sweep, with the folders and the numbers of the command line."""
 
+import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from mnist_mlp.api.notebook import NotebookProgress, in_notebook
-from mnist_mlp.api.overrides import changed, configuration, grid_points, override_text
-from mnist_mlp.api.run import Run
-from mnist_mlp.api.sweep import Sweep, load_sweep
-from mnist_mlp.cli.compose import config_records
-from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
-from mnist_mlp.config import Config, non_result_keys, to_dict
+from mnist_mlp.api.results import Run, Sweep, load_sweep
+from mnist_mlp.cli.compose import config_records, job_folder, run_folder, sweep_folder
+from mnist_mlp.cli.messages import suggest
+from mnist_mlp.config import Config, config_from_dict, groups, non_result_keys, options, to_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.lock import FolderLock
-from mnist_mlp.sweeps.closing import finish_sweep, write_run_page
-from mnist_mlp.sweeps.jobs import ConfiguredJob, SweepJob
+from mnist_mlp.runs.settings import flatten
+from mnist_mlp.sweeps.jobs import ConfiguredJob, SweepJob, finish_sweep, write_run_page
 from mnist_mlp.sweeps.live import sweep_progress
-from mnist_mlp.sweeps.shares import Limits
-from mnist_mlp.sweeps.side_by_side import run_configured
+from mnist_mlp.sweeps.parallel import Limits, run_configured
 from mnist_mlp.training.fit import fit as train
+
+
+def configuration(base: Config | None, overrides: Mapping[str, Any]) -> Config:
+    """A checked configuration: base (or the defaults) with these settings, by dotted key.
+
+    Without a base, a preset may be named too: {"experiment": "better"}, {"optim": "adam"}.
+    """
+    known = {key for key, _, _ in options(Config())}
+    for key in overrides:
+        if key not in known and key not in groups():
+            raise UserError(suggest(key))
+    presets = {key: value for key, value in overrides.items() if key in groups() and key not in known}
+    if presets and base is not None:
+        raise UserError(
+            f"{', '.join(presets)}: a preset changes the defaults: give settings by key instead of a Config"
+        )
+    if presets:
+        from mnist_mlp.cli.application import compose_presets  # deferred: imports Hydra
+
+        base = compose_presets(presets)
+    nested = to_dict(base or Config())
+    if "model.hidden_units" in overrides and "model.hidden_layers" not in overrides and base is None:
+        nested["model"].pop("hidden_layers")  # it follows from the widths
+    for key in known & overrides.keys():
+        group, _, name = key.rpartition(".")
+        (nested[group] if group else nested)[name] = overrides[key]
+    return config_from_dict(nested)
+
+
+def changed(config: Config) -> dict[str, Any]:
+    """What differs from the defaults, by dotted key."""
+    defaults = flatten(to_dict(Config()))
+    return {key: value for key, value in flatten(to_dict(config)).items() if value != defaults[key]}
+
+
+def override_text(key: str, value: Any) -> str:
+    """A setting as the command line writes it."""
+    return f"{key}={_text(value)}"
+
+
+def grid_points(grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of the values, the last key varying fastest, as Hydra's sweeper orders its jobs.
+
+    A list, tuple, range or array gives several values; anything else is the one value of all jobs.
+    """
+    values = [_several(key, value) for key, value in grid.items()]
+    for combination in itertools.product(*values):
+        yield dict(zip(grid, combination, strict=True))
+
+
+def _several(key: str, value: Any) -> list[Any]:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Iterator):
+        value = list(value)
+    if not isinstance(value, (list, tuple, range)):
+        return [value]
+    lists = {name for name, default, _ in options(Config()) if isinstance(default, list)}
+    if key in lists and not all(isinstance(item, (list, tuple)) for item in value):
+        raise UserError(
+            f"{key}={list(value)} may be one value or several: give [{list(value)}] for one, "
+            f"or {[[item] if not isinstance(item, (list, tuple)) else list(item) for item in value]} for several"
+        )
+    if not value:
+        raise UserError(f"{key}={value!r} gives no value")
+    return list(value)
+
+
+def _text(value: Any) -> str:
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_text, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def fit(

@@ -12,10 +12,10 @@ def main() -> None:
     widths, batch_size, epochs, root, source, val_size, threads = sys.argv[1:]
     import torch
 
-    from mnist_mlp.benchmark.loop import bare_epochs, inputs
+    from mnist_mlp.benchmark.loops import bare_epochs, inputs
     from mnist_mlp.data.mnist import load_digits
-    from mnist_mlp.data.split import split_digits
-    from mnist_mlp.models.mlp import MLP
+    from mnist_mlp.data.module import split_digits
+    from mnist_mlp.model import MLP
 
     if int(threads):
         torch.set_num_threads(int(threads))

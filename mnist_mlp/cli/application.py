@@ -1,4 +1,4 @@
-"""The Hydra application: schema and resolvers, launching a run or a sweep, exit codes."""
+"""A run from the command line, alone or as the job of a sweep."""
 
 import os
 import shutil
@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mnist_mlp import __version__
-from mnist_mlp.cli.completion import value_offers
-from mnist_mlp.cli.compose import VERSION_BASE, register_schema, to_config
-from mnist_mlp.cli.help import help_text
+from mnist_mlp.cli.compose import VERSION_BASE, config_from_run, records, register_schema, to_config
+from mnist_mlp.cli.help import help_text, value_offers
+from mnist_mlp.cli.jobs import PreflightCallback, remove_made, sweep_job
 from mnist_mlp.cli.launcher import close_pool, register_plugins
 from mnist_mlp.cli.messages import explain
-from mnist_mlp.cli.preflight import PreflightCallback
-from mnist_mlp.config import Config
+from mnist_mlp.config import Config, conf_folder, non_result_keys
 from mnist_mlp.console import error_line
-from mnist_mlp.errors import UserError
-from mnist_mlp.interruption import Interrupted, exit_code
-from mnist_mlp.presets import conf_folder
+from mnist_mlp.errors import Interrupted, UserError, exit_code, said
+from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.lock import LOCK_FILE
+from mnist_mlp.runs.tables import closing_table, next_steps
+from mnist_mlp.startup import quick_start
+from mnist_mlp.sweeps.jobs import finish_sweep, finished_before, interpreter, say_interrupted, write_run_page
 
 Job = Callable[[DictConfig], Any]
 
@@ -125,3 +128,70 @@ def _remove_empty_sweep() -> None:
     sweep = PreflightCallback.sweep
     if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
         shutil.rmtree(sweep)
+
+
+def job(cfg: DictConfig) -> float | None:
+    """One run, alone or in a sweep; returns a sweeper's objective."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return sweep_job(cfg)
+    single_run(cfg)
+    return None
+
+
+def single_run(cfg: DictConfig) -> None:
+    """One run, in the folder that Hydra names."""
+    app = HydraConfig.get()
+    folder = RunFolder(Path(app.runtime.output_dir))
+    rank = 0
+    try:
+        config = choose_config(cfg, folder)
+        with quick_start():
+            from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
+            from mnist_mlp.training.processes import lost_process, process_rank, say_process_lost
+
+        rank = process_rank(config.trainer.devices)
+        earlier = finished_before(folder)
+        result = fit(config, folder.path, app.overrides.task, records(cfg))
+    except UserError as error:  # SystemExit: Hydra would add lines of its own
+        remove_made()
+        raise SystemExit(f"error: {error}") from None
+    except (OSError, MemoryError) as error:
+        remove_made()
+        go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
+        raise SystemExit(f"error: {error_line(error)}{go_on}") from None
+    except RuntimeError as error:
+        if not lost_process(error):
+            raise
+        say_process_lost(folder)
+        os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
+    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
+        remove_made()
+        kept = folder.last_checkpoint.is_file()
+        if rank == 0:
+            print(f"\n{said(stop)}{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)
+        raise SystemExit(exit_code(stop)) from None
+    if rank == 0:
+        if result == earlier:
+            print("This run was finished before; resume=never would start it over.")
+        write_run_page(folder.path)
+        print(f"\n{closing_table(result, folder.path)}")
+        print(f"\n{next_steps(folder.path, interpreter())}")
+
+
+def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
+    """The composed configuration; with resume=<run folder> and no other setting, that of the run."""
+    config = to_config(cfg)
+    if config.resume in ("auto", "never"):
+        return config
+    run = folder.run()
+    if run is None:
+        raise UserError(
+            f"resume={config.resume} is no run folder (no run.json in it): give auto, never or a run folder"
+        )
+    changed = {override.split("=")[0] for override in HydraConfig.get().overrides.task} - non_result_keys()
+    return config if changed else config_from_run(run["config"], cfg)
+
+
+def run() -> None:
+    """What the command line asks for: a run, a sweep, or help."""
+    launch(job, finish_sweep, say_interrupted)

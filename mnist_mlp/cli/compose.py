@@ -1,21 +1,116 @@
 """From a composed Hydra configuration to the checked dataclasses."""
 
-from collections.abc import Iterable
+import hashlib
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_mlp.cli.folders import job_folder, run_folder, sweep_folder
-from mnist_mlp.cli.messages import explain
-from mnist_mlp.cli.search import search_seed
-from mnist_mlp.cli.suggestions import suggest
+from mnist_mlp.cli.messages import explain, suggest
 from mnist_mlp.config import Config, ModelConfig, config_from_dict, non_result_keys, options, to_dict
+from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.settings import flatten
+from mnist_mlp.runs.settings import flatten, short_names
+
+SWEPT_KEYS = "MNIST_MLP_SWEPT_KEYS"
+"""Environment variable with the keys that the sweep varies, since jobs may run in other processes."""
+NAME_LENGTH = 180
+"""Longest job name; file systems allow 255 bytes."""
+
+
+def run_folder(name: str | None, resume: str) -> str:
+    """The folder of a single run. The time has microseconds, since two runs may start within one second."""
+    if resume not in ("auto", "never"):
+        return resume
+    return f"outputs/train/{name or _time()}"
+
+
+def sweep_folder(name: str | None) -> str:
+    """The folder of a sweep."""
+    return f"outputs/sweeps/{name or _time()}"
+
+
+def job_folder(overrides: Sequence[str]) -> str:
+    """A job's folder from its overrides: readable, the same in whatever order they were given, without "=".
+
+    An option that does not affect the result is part of the name only where the sweep varies it: one folder, one job.
+    Short enough for any file system; a hash tells names apart from which characters had to be dropped.
+    """
+    pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
+    silent = (non_result_keys() | {"search"}) - set(os.environ.get(SWEPT_KEYS, "").split(","))
+    pairs = [(key, value) for key, value in pairs if key not in silent]
+    short = short_names([key for key, _ in pairs])
+    exact = "_".join(f"{short[key]}-{value}" for key, value in pairs) or "defaults"
+    simple = re.sub(r"\[([\w.,-]+)\]", lambda found: found.group(1).replace(",", "-"), exact)
+    name = re.sub(r"[^\w.+-]+", "-", simple)[:NAME_LENGTH]
+    return name if name == simple else f"{name}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+
+
+def _time() -> str:
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+
+
+ATTEMPTS = 20
+PAUSE = 0.25
+"""Seconds between two attempts: making Optuna's tables takes about one."""
+
+
+def search_seed(sweep: str, storage: str) -> int:
+    """The seed of a sampler: neither the next call nor another search in the same storage draws the same trials.
+
+    sweep: folder of the search. storage: Optuna's URL; in the sweep's own database its trials are counted, and so the
+    same search draws the same under any name.
+    """
+    own = Path(sweep) / "study.db"
+    if storage == f"sqlite:///{own}":
+        return _trials_so_far(own)
+    jobs = sum(1 for _ in Path(sweep).glob("*/run.json"))
+    return (crc32(str(Path(sweep).absolute()).encode()) + jobs) % 2**32
+
+
+def prepare_storage(config: DictConfig) -> None:
+    """Make the tables of a search's storage; of several processes that do so at once all but one fail at first.
+
+    config: of the sweep. UserError where there is no such storage.
+    """
+    sweeper: Any = OmegaConf.select(config, "hydra.sweeper")
+    storage = sweeper.get("storage")
+    if "optuna" not in str(sweeper.get("_target_")) or not isinstance(storage, str):
+        return
+    from optuna.storages import get_storage  # deferred: an extra
+
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            get_storage(storage)
+            return
+        except Exception as error:  # of sqlalchemy or of any of its databases
+            if not left:
+                raise UserError(f"hydra.sweeper.storage={storage} cannot be used: {error_line(error)}") from error
+            time.sleep(PAUSE)
+
+
+def _trials_so_far(study: Path) -> int:
+    """Number of trials in an optuna database; 0 where there is none yet."""
+    if not study.is_file():
+        return 0
+    with closing(sqlite3.connect(study)) as connection:
+        try:
+            return int(connection.execute("select count(*) from trials").fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
 
 VERSION_BASE = "1.3"
 """The version of Hydra whose habits are meant."""

@@ -1,6 +1,6 @@
 """Imported by the fork server of a sweep that Hydra composes, before its workers are there."""
 
-from mnist_mlp.quick_start import quick_start
+from mnist_mlp.startup import quick_start
 
 with quick_start():
     from hydra.core import utils as utils

@@ -1,21 +1,174 @@
-"""The figures of one run, of the size of a slide: arrays in, matplotlib Figure out. Only this room imports matplotlib.
-
-Figures are made without pyplot: nothing is left open and no display is needed. Colours are Okabe and Ito's, maps are
-one-hued, so that no reading depends on telling red from green.
-"""
+"""Grids of test digits: mistakes and right predictions."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import Collection, LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure as Figure
+from matplotlib.figure import SubFigure
+from matplotlib.font_manager import FontProperties
+from matplotlib.image import AxesImage
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_mlp.plots.slide import GRID, HEIGHT, INK, MARGIN, PALE_INK, WIDTH, Scale, Slide, plain
-from mnist_mlp.runs.curves import Curves
+from mnist_mlp.runs.predictions import Curves
+
+WIDTH, HEIGHT, SLIDE_DPI = 1600, 900, 150
+"""Pixels, and pixels per inch where a figure is printed or set into a text."""
+INK, PALE_INK, GRID = "#1a1a1a", "#5a5a5a", "#dcdcdc"
+SIZE, TITLE_SIZE = 22, 30
+"""Of letters, in pixels."""
+CAPITAL = 0.73
+"""Height of a digit of DejaVu Sans, in letter sizes."""
+MARGIN = 60
+
+Numbers = NDArray[np.floating] | Sequence[float]
+Align = float
+"""Which part of a text stands left of its place: 0 none, 0.5 half, 1 all."""
+
+
+class Scale:
+    """From numbers to pixels: `low` lies at `start`, `high` at `end`."""
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self.low, self.high, self.start, self.end = low, high, start, end
+
+    def __call__(self, values: Numbers | float) -> NDArray[np.float64]:
+        part = (np.asarray(values, dtype=float) - self.low) / (self.high - self.low)
+        return self.start + part * (self.end - self.start)
+
+    def ticks(self, most: int, whole: bool = False) -> list[float]:
+        """At most so many round numbers on this scale, or one more; whole: no fractions."""
+        found = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(self.low, self.high)
+        inside = 1e-9 * (self.high - self.low)
+        return [float(tick) for tick in found if self.low - inside <= tick <= self.high + inside]
+
+
+class Slide:
+    """An empty figure with a title. Places are pixels from the upper left corner; what is given last lies on top.
+
+    Texts lie over all.
+    """
+
+    def __init__(self, title: str, height: int = HEIGHT) -> None:
+        self.figure = Figure(figsize=(WIDTH / SLIDE_DPI, height / SLIDE_DPI), dpi=SLIDE_DPI, facecolor="white")
+        self.height = height
+        self._axes = self.figure.add_axes((0, 0, 1, 1))
+        self._axes.set_axis_off()
+        self._axes.set(xlim=(0, WIDTH), ylim=(height, 0))
+        self._strokes = 0
+        self._texts: list[Path] = []
+        self._inks: list[str] = []
+        self.text(MARGIN, 52, title, TITLE_SIZE)
+
+    def text(
+        self, x: float, y: float, text: str, size: float = SIZE, align: Align = 0.0, ink: str = INK, up: bool = False
+    ) -> None:
+        """One line whose digits are centred on y; up: it is read from below, and its digits are centred on x."""
+        vertices, codes, width = _outlines(text)
+        if not len(vertices):
+            return
+        along, across = (vertices[:, 0] - align * width) * size, (vertices[:, 1] - CAPITAL / 2) * size
+        places = np.column_stack((x - across, y - along) if up else (x + along, y - across))
+        self._texts.append(Path(places, codes))
+        self._inks.append(ink)
+
+    def lines(
+        self,
+        points: Sequence[NDArray[np.float64]],
+        ink: str | Sequence[str],
+        width: float = 1.0,
+        style: str = "-",
+        within: tuple[float, float, float, float] | None = None,
+    ) -> None:
+        """Lines through points, each (n, 2); within: left, top, right and bottom of what is shown of them."""
+        drawn = LineCollection(list(points), colors=ink, linewidths=72 / SLIDE_DPI * width, linestyles=style)
+        self._add(drawn)
+        if within is not None:
+            left, top, right, bottom = within
+            drawn.set_clip_path(
+                Path([(left, top), (right, top), (right, bottom), (left, bottom)]), self._axes.transData
+            )
+
+    def boxes(self, left: Numbers, top: Numbers, right: Numbers, bottom: Numbers, ink: object) -> None:
+        """Filled rectangles; ink: one colour, or one for each."""
+        sides = np.broadcast_arrays(*(np.asarray(side, dtype=float) for side in (left, top, right, bottom)))
+        x0, y0, x1, y1 = map(np.ravel, sides)
+        corners = np.stack([np.column_stack(pair) for pair in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))], axis=1)
+        self._add(PolyCollection(list(corners), facecolors=ink, edgecolors="none"))
+
+    def dots(self, x: Numbers, y: Numbers, ink: str, radius: float, filled: bool = True) -> None:
+        """Discs, or rings."""
+        circle, disc = Path.unit_circle(), np.asarray(Path.unit_circle().vertices, dtype=float)
+        places = np.column_stack((np.asarray(x, dtype=float), np.asarray(y, dtype=float)))
+        discs = [Path(disc * radius + place, circle.codes) for place in places]
+        self._add(PathCollection(discs, facecolors=ink if filled else "white", edgecolors=ink, linewidths=1.2))
+
+    def image(self, pixels: NDArray[np.uint8], left: float, top: float, right: float, bottom: float) -> None:
+        """Pixels (height, width, 3) stretched over this rectangle."""
+        shown = AxesImage(self._axes, interpolation="nearest", extent=(left, right, bottom, top), origin="upper")
+        shown.set_data(np.dstack((pixels, np.full(pixels.shape[:2], 255, np.uint8))))  # matplotlib's own form
+        shown.set_clip_path(self._axes.patch)
+        shown.set_zorder(self._next())
+        self._axes.add_image(shown)
+
+    def across(self, scale: Scale, ticks: Sequence[float], labels: Sequence[str], y: float, title: str) -> None:
+        """Numbers below a horizontal scale at y, and its title."""
+        for place, label in zip(scale(ticks), labels, strict=True):
+            self.text(place, y + 28, label, align=0.5, ink=PALE_INK)
+        self.text((scale.start + scale.end) / 2, y + 68, title, align=0.5)
+
+    def along(
+        self, scale: Scale, ticks: Sequence[float], labels: Sequence[str], left: float, right: float, title: str
+    ) -> None:
+        """Numbers left of a vertical scale, lines from left to right at each, and its title read from below."""
+        places = scale(ticks)
+        self.lines([np.array([(left, place), (right, place)]) for place in places], GRID)
+        for place, label in zip(places, labels, strict=True):
+            self.text(left - 14, place, label, align=1.0, ink=PALE_INK)
+        longest = max((_outlines(label)[2] for label in labels), default=0.0) * SIZE
+        self.text(left - longest - 44, (scale.start + scale.end) / 2, title, align=0.5, up=True)
+
+    def done(self) -> Figure:
+        """The figure, with its texts."""
+        self._add(PathCollection(self._texts, facecolors=self._inks, linewidths=0))
+        return self.figure
+
+    def _add(self, strokes: Collection) -> None:
+        strokes.set_zorder(self._next())
+        self._axes.add_collection(strokes, autolim=False)
+
+    def _next(self) -> int:
+        self._strokes += 1
+        return self._strokes
+
+
+def plain(values: Sequence[float], unit: str = "") -> list[str]:
+    """Numbers with as many digits as tell them apart, each with its unit."""
+    digits = next((digits for digits in range(8) if len({f"{one:.{digits}f}" for one in values}) == len(values)), 8)
+    exact = next(
+        (more for more in range(digits, 8) if all(abs(one - round(one, more)) < 1e-9 for one in values)), digits
+    )
+    return [f"{one:.{exact}f}{unit}" for one in values]
+
+
+@lru_cache(4096)
+def _outlines(text: str) -> tuple[NDArray[np.float64], NDArray[np.uint8], float]:
+    """Vertices (n, 2) and codes of the outlines of a text of size 1, whose base line begins at 0, and its width."""
+    if not text.strip():
+        return np.zeros((0, 2)), np.zeros(0, np.uint8), 0.0
+    shown = TextPath((0, 0), text.replace("$", r"\$"), size=100, prop=FontProperties())
+    vertices = np.asarray(shown.vertices, dtype=float).reshape(-1, 2) / 100
+    return vertices, np.asarray(shown.codes, dtype=np.uint8), float(vertices[:, 0].max())
+
 
 Array = NDArray[np.generic]
 
@@ -279,3 +432,143 @@ def png(image: NDArray[np.uint8]) -> bytes:
 def sized_figure(width: float, height: float) -> Figure:
     """An empty figure without pyplot; width and height in inches."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+
+
+MAX_PREDICTIONS = 24
+PREDICTION_COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class Shown:
+    """title: the file; picture: (height, width, 3) uint8; pixels: (28, 28) uint8; probabilities: (10,)."""
+
+    title: str
+    picture: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
+    probabilities: Sequence[float]
+
+
+def predictions_figure(shown: Sequence[Shown], total: int) -> Figure:
+    """The first MOST of them, two to a line; total: how many there were, which the title says."""
+    shown = shown[:MAX_PREDICTIONS]
+    columns = min(PREDICTION_COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(6.3 * columns, 1.95 * rows + 0.45), dpi=DPI, layout="constrained", facecolor="white")
+    figure.suptitle("Picture, what the net saw, and probability of each digit" + _how_many(len(shown), total))
+    parts = np.ravel(figure.subfigures(rows, columns, wspace=0.03, squeeze=False))
+    for part, item in zip(parts, shown, strict=False):
+        _draw(part, item)
+    return figure
+
+
+def _how_many(shown: int, total: int) -> str:
+    return f" ({shown} of {total})" if total > shown else ""
+
+
+def _draw(part: SubFigure, item: Shown) -> None:
+    picture, seen, bars = part.subplots(1, 3, width_ratios=(1, 1, 1.6))
+    picture.imshow(item.picture)
+    seen.imshow(item.pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    for axes in (picture, seen):
+        axes.set(xticks=[], yticks=[])
+    probabilities = np.asarray(item.probabilities)
+    winner = int(probabilities.argmax())
+    bars.bar(list(DIGITS), probabilities, color=[BLUE if digit == winner else "#b3bcc8" for digit in DIGITS])
+    bars.set(xticks=list(DIGITS), yticks=[], ylim=(0, 1.18))
+    bars.tick_params(length=0)
+    bars.spines[["top", "left", "right"]].set_visible(False)
+    bars.text(winner, probabilities[winner] + 0.03, f"{100 * probabilities[winner]:.1f} %", ha="center", fontsize=9)
+    part.suptitle(_shortened(item.title), fontsize=9.5)
+
+
+def _shortened(title: str, longest: int = 60) -> str:
+    return title if len(title) <= longest else f"…{title[-longest + 1 :]}"
+
+
+MISTAKE_COLUMNS = 8
+MAX_MISTAKES = 96
+"""Of more mistakes the most confident are shown, and the title says so."""
+TOP, CELL = 150, 300
+"""Pixels above the first row, and of a row."""
+TILE, BARS, BAR, LINE = 128, 76, 13, 15
+"""Pixels: side of a digit, height of a probability of one, width of its bar, height of a line of small letters."""
+
+
+def mistakes(
+    images: NDArray[np.uint8], truth: NDArray[np.int64], probabilities: NDArray[np.float32],
+    places: NDArray[np.int64], title: str,
+) -> Figure:  # fmt: skip
+    """Of these images the ones that are answered wrongly, the most confident answers first.
+
+    images: (n, 28, 28); truth and places (in the file of the split): (n,); probabilities: (n, 10).
+    """
+    answers = probabilities.argmax(1)
+    wrong = np.flatnonzero(answers != truth)
+    order = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")]
+    shown = order[:MAX_MISTAKES]
+    some = "" if len(shown) == len(order) else f"; the {len(shown)} most confident"
+    height = TOP + CELL * max(1, -(-len(shown) // MISTAKE_COLUMNS)) + MARGIN // 2
+    slide = Slide(f"{title}: {len(order):,} of {len(truth):,} images wrong{some}", height)
+    slide.text(MARGIN, 100, "image's place in the file; truth → answer; probability of each digit:", 20, ink=PALE_INK)
+    for x, ink, text in ((820, BLUE, "truth"), (930, ORANGE, "answer")):
+        slide.boxes([x], [91], [x + 18], [109], ink)
+        slide.text(x + 28, 100, text, 20, ink=PALE_INK)
+    if not len(shown):
+        slide.text(MARGIN, TOP + 20, "none", ink=PALE_INK)
+    step = (WIDTH - 2 * MARGIN) / MISTAKE_COLUMNS
+    for number, item in enumerate(shown):
+        middle, top = MARGIN + step * (number % MISTAKE_COLUMNS + 0.5), TOP + CELL * (number // MISTAKE_COLUMNS)
+        left = middle - TILE / 2
+        shades = np.repeat(255 - images[item, :, :, None], 3, axis=2)
+        slide.image(shades, left, top, left + TILE, top + TILE)
+        caption = f"#{places[item]:,}: {truth[item]} → {answers[item]}"
+        slide.text(middle, top + TILE + 20, caption, 20, 0.5)
+        _bars(slide, middle, top + TILE + 44, probabilities[item], int(truth[item]))
+    return slide.done()
+
+
+def _bars(slide: Slide, middle: float, top: float, probabilities: NDArray[np.float32], truth: int) -> None:
+    """The probabilities of 0 to 9, that of the truth and the highest in their colours and with their percentages."""
+    answer, base = int(probabilities.argmax()), top + 20 + BARS
+    left = middle - 5 * (BAR + 2)
+    starts = left + (BAR + 2) * np.arange(10)
+    inks = [BLUE if digit == truth else ORANGE if digit == answer else GREY for digit in range(10)]
+    slide.lines([np.array([(left - 2, base), (left + 10 * (BAR + 2), base)])], GRID, 1.5)
+    slide.boxes(starts, base - np.maximum(BARS * probabilities, 1), starts + BAR, np.full(10, base), inks)
+    for digit, start in enumerate(starts):
+        ink = inks[digit] if digit in (truth, answer) else PALE_INK
+        slide.text(start + BAR / 2, base + 13, str(digit), 14, 0.5, ink)
+    heights = {digit: base - BARS * float(probabilities[digit]) - 10 for digit in (truth, answer)}
+    if abs(truth - answer) == 1 and abs(heights[truth] - heights[answer]) < LINE:  # or they would run into one another
+        heights[answer] = heights[truth] - LINE
+    for digit, above in heights.items():
+        percent = f"{100 * probabilities[digit]:.0f}"
+        slide.text(float(starts[digit]) + BAR / 2, above, percent, 14, 0.5, inks[digit])
+
+
+SHOWN = 32
+
+
+def sample_grids(
+    images: NDArray[np.uint8],
+    truth: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+) -> Iterator[tuple[str, Figure]]:
+    """The figures "mistakes" and "right". images (n, 28, 28), truth and predicted (n,), probabilities (n, 10)."""
+    confidence = probabilities.max(1)
+    order = np.argsort(-confidence, kind="stable")
+    wrong, right = order[(predicted != truth)[order]], order[(predicted == truth)[order]]
+    spread = right[np.linspace(0, len(right) - 1, min(SHOWN, len(right))).astype(int)]
+    for name, chosen, title in (
+        ("mistakes", wrong[:SHOWN], f"Most confident mistakes ({len(wrong):,} of {len(truth):,} are wrong)"),
+        ("right", spread, "Right predictions, from most to least confident"),
+    ):
+        captions = [
+            f"{truth[item]}→{predicted[item]}  {100 * confidence[item]:.0f} %"
+            if name == "mistakes"
+            else f"{predicted[item]}  {100 * confidence[item]:.0f} %"
+            for item in chosen
+        ]
+        note = "true → predicted, probability" if name == "mistakes" else "digit, probability"
+        yield name, gallery(images[chosen], captions, f"{title}; {note}")

@@ -1,4 +1,4 @@
-"""The figures of several runs: curves, effects, costs. Arrays in, Figure out."""
+"""The figure of differences to the best setting, with their intervals. Arrays in, Figure out."""
 
 import io
 import math
@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from mnist_mlp.plots.run import BLUE, GREEN, GREY, ORANGE, Figure, sized_figure
-from mnist_mlp.runs.curves import Curves, band
+from mnist_mlp.plots.run import BLUE, GREEN, GREY, ORANGE, sized_figure
+from mnist_mlp.runs.predictions import Curves, band
 
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D00")
 FIRST, LAST = 5, 2
@@ -272,3 +273,41 @@ def _plain(text: str) -> str:
     """The text for matplotlib to show as it is: no formula, no hidden label, no letter that cannot be drawn."""
     shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in text).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
+
+
+Reach = tuple[float, float] | None
+"""Lower and upper end of an interval, in points."""
+
+
+def differences(
+    names: Sequence[str], means: Sequence[float], seeds: Sequence[Reach], images: Sequence[Reach], lowest: float
+) -> Figure:
+    """Differences in points of test accuracy, first at the top; a thick line over seeds, a thin one over images too.
+
+    A mean below `lowest` would flatten all others: it becomes a triangle at the edge, with its number.
+    """
+    figure = sized_figure(7.0, 1.3 + 0.42 * len(names))
+    axes = figure.subplots()
+    reached = [
+        low for mean, *both in zip(means, seeds, images, strict=True) if mean >= lowest for low, _ in filter(None, both)
+    ]
+    edge = min([mean for mean in means if mean >= lowest] + reached + [0.0])
+    far = edge - 0.04 * max(-edge, 0.1)
+    for place, (mean, inner, outer) in enumerate(zip(means, seeds, images, strict=True)):
+        if mean < lowest:
+            axes.plot(far, -place, "<", color=ORANGE, markersize=8, clip_on=False, zorder=3)
+            axes.annotate(f"{mean:.1f}", (far, -place), (8, 0), textcoords="offset points", va="center", fontsize=8)
+            continue
+        for reach, shift, colour, width in ((inner, 0.1, GREY, 4.0), (outer, -0.1, BLUE, 1.6)):
+            if reach is not None:
+                axes.plot(reach, [-place + shift] * 2, color=colour, linewidth=width, solid_capstyle="butt")
+        axes.plot(mean, -place, "o", color="black", markersize=5, zorder=3)
+    axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    axes.set_yticks([-place for place in range(len(names))], names)
+    axes.set_ylim(-len(names) + 0.4, 0.6)
+    axes.set_xlabel("difference to the best, points of test accuracy")
+    axes.plot([], [], color=GREY, linewidth=4.0, label="95 %, other seeds")
+    axes.plot([], [], color=BLUE, linewidth=1.6, label="95 %, other seeds and images")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9, frameon=False)
+    axes.grid(axis="x", alpha=0.3)
+    return figure

@@ -1,14 +1,160 @@
-"""The test images that the runs of a page were tested on."""
+"""Test digits in rows with a caption under each, as markup: readable on a phone, dark at night, and without scripts."""
 
-from collections.abc import Sequence
+import base64
+import io
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 
-from mnist_mlp.analysis.collect import Job
+from mnist_mlp.compare.collect import Job
 from mnist_mlp.errors import UserError
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.predictions import read_labels, read_predictions
+
+MOST_DIGITS = 2000
+"""In the sprite; at about 100 bytes each."""
+RIGHT_OF_EACH = 12
+"""Of each class, so many digits that the best run has right, whether or not another run misses them."""
+MOST_PROBABILITY_BYTES = 380_000
+"""Compressed; the best runs get theirs until they fill it."""
+TILE, COLUMNS, GREYS = 28, 50, 16
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Runs, best first, that predicted the same n test images. truth: (n,); predicted: (runs, n)."""
+
+    jobs: Sequence[Job]
+    truth: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
+
+    @property
+    def missed(self) -> NDArray[np.bool_]:
+        """(n,) whether a run is wrong."""
+        return np.asarray((self.predicted != self.truth).any(0))
+
+    def matrices(self) -> NDArray[np.int64]:
+        """(runs, 10, 10) confusion matrices, rows are truth."""
+        cells = self.truth.astype(np.int64) * 10 + self.predicted
+        return np.stack([np.bincount(row, minlength=100) for row in cells]).reshape(-1, 10, 10)
+
+
+def labelled(jobs: Sequence[Job]) -> Labelled | None:
+    """Of these runs, best first, the finished ones with predictions of the images that most have; None without any."""
+    read = [(job, read_labels(RunFolder(job.folder))) for job in jobs if job.result is not None]
+    found = [(job, labels) for job, labels in read if labels is not None]
+    if not found:
+        return None
+    most = Counter(_images(job, truth) for job, (truth, _) in found).most_common(1)[0][0]
+    same = [(job, labels) for job, labels in found if _images(job, labels[0]) == most]
+    return Labelled([job for job, _ in same], same[0][1][0], np.stack([labels[1] for _, labels in same]))
+
+
+def _images(job: Job, truth: NDArray[np.uint8]) -> tuple[object, bytes]:
+    return job.result.data["source"] if job.result else None, truth.tobytes()
+
+
+def shown_digits(runs: Labelled, confidence: NDArray[np.float32], most: int = MOST_DIGITS) -> NDArray[np.int64]:
+    """Places of the digits to show, ascending: a few right ones of each class, and every one that a run misses.
+
+    Where those are more than `most`, the best runs come first, and a run with more mistakes than half of the room left
+    gives some of each cell of its confusion matrix. confidence: (n,) of the best run.
+    """
+    truth = runs.truth
+    chosen = np.zeros(len(truth), dtype=bool)
+    for digit in range(10):
+        right = np.flatnonzero((truth == digit) & (runs.predicted[0] == digit))
+        right = right[np.argsort(-confidence[right], kind="stable")]
+        chosen[right[np.linspace(0, len(right) - 1, min(RIGHT_OF_EACH, len(right))).astype(int)]] = True
+    if (chosen | runs.missed).sum() <= most:
+        return np.flatnonzero(chosen | runs.missed)
+    for predicted in runs.predicted:
+        wrong = np.flatnonzero((predicted != truth) & ~chosen)
+        room = (most - int(chosen.sum())) // 2
+        chosen[_evenly(wrong, truth[wrong].astype(np.int64) * 10 + predicted[wrong], room)] = True
+    return np.flatnonzero(chosen)
+
+
+def _evenly(places: NDArray[np.int64], cells: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most `most` of these places, as many from each cell as it has, or as the others give."""
+    if len(places) <= most:
+        return places
+    order = np.argsort(cells, kind="stable")
+    _, first, count = np.unique(cells[order], return_index=True, return_counts=True)
+    rank = np.empty(len(places), dtype=np.int64)
+    rank[order] = np.arange(len(places)) - np.repeat(first, count)
+    return places[np.argsort(rank, kind="stable")[:most]]
+
+
+def digits_data(
+    runs: Labelled, shown: NDArray[np.int64], images: NDArray[np.uint8], ids: Mapping[Path, int]
+) -> dict[str, Any]:
+    """The content of the block digits-data. images: (n, 28, 28), of all; ids: of the runs, by folder.
+
+    complete: every digit that a run misses is shown. Arrays are compressed by zlib, little-endian, in base64.
+    predicted: (runs, shown) bytes; matrices: (runs, 10, 10) of two bytes; probabilities: (runs of "certain", shown,
+    10) bytes, where 255 is 1.
+    """
+    certain, probabilities = _probabilities(runs.jobs, shown)
+    return {
+        "total": len(runs.truth),
+        "complete": bool(runs.missed[shown].sum() == runs.missed.sum()),
+        "columns": COLUMNS,
+        "sprite": base64.b64encode(sprite(images[shown])).decode(),
+        "places": shown.tolist(),
+        "truth": "".join(map(str, runs.truth[shown])),
+        "runs": [ids[job.folder] for job in runs.jobs],
+        "predicted": _packed(runs.predicted[:, shown]),
+        "matrices": _packed(runs.matrices().astype("<u2")),
+        "certain": certain,
+        "probabilities": _packed(probabilities),
+    }
+
+
+def sprite(images: NDArray[np.uint8]) -> bytes:
+    """A PNG of the images (n, 28, 28) in rows of COLUMNS, ink dark on white, in GREYS shades: four bits a pixel."""
+    rows = max(1, -(-len(images) // COLUMNS))
+    tiles = np.zeros((rows * COLUMNS, TILE, TILE), dtype=np.uint8)
+    tiles[: len(images)] = images
+    sheet = tiles.reshape(rows, COLUMNS, TILE, TILE).swapaxes(1, 2).reshape(rows * TILE, COLUMNS * TILE)
+    step = 255 // (GREYS - 1)
+    picture = Image.fromarray(GREYS - 1 - ((sheet.astype(np.int64) + step // 2) // step).astype(np.uint8))
+    picture.putpalette([shade * step for shade in range(GREYS) for _ in range(3)])
+    content = io.BytesIO()
+    picture.save(content, "png", bits=4, optimize=True)
+    return content.getvalue()
+
+
+def _probabilities(jobs: Sequence[Job], shown: NDArray[np.int64]) -> tuple[list[int], NDArray[np.uint8]]:
+    """Numbers of the runs whose probabilities are held, and those, quantised."""
+    found: list[tuple[int, NDArray[np.uint8]]] = []
+    room = MOST_PROBABILITY_BYTES
+    for number, values in _quantised(jobs, shown):
+        room -= len(zlib.compress(values.tobytes(), 6))
+        if room < 0:
+            break
+        found.append((number, values))
+    kept = np.stack([values for _, values in found]) if found else np.zeros((0, len(shown), 10), dtype=np.uint8)
+    return [number for number, _ in found], kept
+
+
+def _quantised(jobs: Sequence[Job], shown: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    for number, job in enumerate(jobs):
+        predictions = read_predictions(RunFolder(job.folder))
+        if predictions is not None:
+            yield number, np.round(255 * predictions.probabilities[shown]).astype(np.uint8)
+
+
+def _packed(values: NDArray[Any]) -> str:
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), 9)).decode()
 
 
 def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
@@ -25,3 +171,23 @@ def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
             # a page that is shared names no folder
             reason = UserError(str(error).replace(str(Path(root)), "data.root"))
     raise reason
+
+
+GALLERY_STYLES = ("gallery.css",)
+"""What a section with a gallery needs."""
+
+
+def gallery(images: NDArray[np.uint8], captions: Sequence[tuple[str, str]], title: str = "") -> Markup:
+    """The images (n, 28, 28), each with two captions: what it is taken for, and how surely or how often."""
+    tiles = Markup().join(
+        Markup(
+            '<li><span class="digit" role="img" aria-label="Digit {}" style="--x: {}; --y: {}"></span>'
+            "<b>{}</b><span>{}</span></li>"
+        ).format(number + 1, number % COLUMNS, number // COLUMNS, *caption)
+        for number, caption in enumerate(captions)
+    )
+    heading = Markup("<h3>{}</h3>").format(title) if title else Markup()
+    source = base64.b64encode(sprite(images)).decode()
+    return heading + Markup(
+        '<ul class="gallery" style="--sprite: url(data:image/png;base64,{}); --columns: {}">{}</ul>'
+    ).format(source, COLUMNS, tiles)

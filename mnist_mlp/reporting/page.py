@@ -9,22 +9,33 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mnist_mlp.analysis.collect import Job, Summary, find_jobs, summarize
+from mnist_mlp.compare.collect import Job, Summary, find_jobs, summarize
 from mnist_mlp.errors import UserError
-from mnist_mlp.reporting.compared import Compared
+from mnist_mlp.reporting.data import (
+    Compared,
+    as_block,
+    best_job,
+    best_run,
+    facts,
+    lead,
+    runs_data,
+    sample_warning,
+    title_of,
+)
 from mnist_mlp.reporting.elements import Section
-from mnist_mlp.reporting.facts import facts, lead, sample_warning, title_of
-from mnist_mlp.reporting.runs_data import as_block, runs_data
-from mnist_mlp.reporting.sections.best_run import best_job, best_run
-from mnist_mlp.reporting.sections.charts import explorer, learning_curves, parallel, search
-from mnist_mlp.reporting.sections.diagnoses import diagnoses
-from mnist_mlp.reporting.sections.digit_browser import digit_browser
-from mnist_mlp.reporting.sections.digits import digits_section
-from mnist_mlp.reporting.sections.effects import digit_scores, effects, two_factors
-from mnist_mlp.reporting.sections.pair import pair_section
-from mnist_mlp.reporting.sections.reference import reference_sections
-from mnist_mlp.reporting.sections.single_run import headline, mistakes, network, origin, scores
-from mnist_mlp.reporting.sections.tables import comparison, every_run, not_finished
+from mnist_mlp.reporting.sections_charts import (
+    digit_scores,
+    effects,
+    explorer,
+    learning_curves,
+    parallel,
+    search,
+    two_factors,
+)
+from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
+from mnist_mlp.reporting.sections_run import headline, mistakes, network, origin, scores
+from mnist_mlp.reporting.sections_study import pair_section, reference_sections
+from mnist_mlp.reporting.sections_tables import comparison, diagnoses, every_run, not_finished
 from mnist_mlp.runs.files import write_text
 from mnist_mlp.runs.lock import is_held
 

@@ -1,4 +1,4 @@
-"""Atomic writing, and JSON and CSV text."""
+"""Reading the files of a run folder: what is no regular file, too large or no plain JSON object is refused by name."""
 
 import csv
 import io
@@ -7,12 +7,22 @@ import math
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mnist_mlp.errors import UserError
+
+
+def cache_folder() -> Path | None:
+    """$XDG_CACHE_HOME/mnist_mlp or ~/.cache/mnist_mlp; None where there is no home directory."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist_mlp"
+    except RuntimeError:
+        return None
+
 
 JSON = dict[str, Any]
 
@@ -119,3 +129,80 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+MOST_BYTES = 256 * 2**20
+MOST_NESTED = 20
+"""Levels of a JSON file; ours have five."""
+
+
+class UnreadableFileError(UserError):
+    """A file of a run folder that cannot be read. Says which, and why."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(f"{path} cannot be read ({reason})")
+        self.reason = f"{path.name} cannot be read ({reason})"
+
+
+def read_content(path: Path) -> bytes | None:
+    """The content of a regular file; None where there is no such file. UnreadableFileError for anything else.
+
+    It never waits, as opening a named pipe would.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise UnreadableFileError(path, "no regular file")
+        with open(descriptor, "rb") as file:
+            if status.st_size > MOST_BYTES:
+                raise UnreadableFileError(path, f"{status.st_size:,} bytes are more than any run writes")
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnreadableFileError):
+            raise
+        raise UnreadableFileError(path, getattr(error, "strerror", None) or error) from error
+
+
+def read_text(path: Path) -> str | None:
+    """The content of a UTF-8 text file; None where there is no such file. UnreadableFileError for anything else."""
+    content = read_content(path)
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableFileError(path, f"byte {error.start} is no UTF-8") from error
+
+
+def read_object(path: Path) -> JSON | None:
+    """The object in a JSON file; None where there is no such file. UnreadableFileError where it holds anything else."""
+    text = read_text(path)
+    if text is None:
+        return None
+    try:
+        content = _plain(json.loads(text, parse_constant=_refuse_constant), MOST_NESTED)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UnreadableFileError(path, reason if text.strip() else "empty") from error
+    if not isinstance(content, dict):
+        raise UnreadableFileError(path, "no JSON object")
+    return content
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _plain(value: Any, levels: int) -> Any:
+    """The same value with every half of a surrogate pair, which no file could take, as "?"."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, (dict, list)):
+        if not levels:
+            raise ValueError("nested too deeply")
+        if isinstance(value, list):
+            return [_plain(item, levels - 1) for item in value]
+        return {_plain(key, levels - 1): _plain(item, levels - 1) for key, item in value.items()}
+    return value

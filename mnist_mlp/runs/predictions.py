@@ -1,18 +1,55 @@
 """predictions.npz: what a run predicted for each test image."""
 
+import csv
 import io
+import math
+import statistics
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.runs.files import write_bytes
+from mnist_mlp.runs.files import MOST_BYTES, read_content, read_text, write_bytes
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.reading import MOST_BYTES, read_content
-from mnist_mlp.runs.schema import CLASSES
+from mnist_mlp.runs.result import CLASSES, LARGEST
+
+Curves = Mapping[str, Sequence[float]]
+"""Columns of metrics.csv by name, a number per epoch; NaN where there is none."""
+
+
+def read_curves(path: Path) -> Curves:
+    """The columns of a metrics.csv; empty where there is none or it cannot be read."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path) or "", newline="")))
+    except (ValueError, csv.Error):
+        return {}
+    return {name: [_number(row.get(name)) for row in rows] for name in (rows[0] if rows else ()) if name}
+
+
+def band(curves: Iterable[Sequence[float]]) -> list[tuple[float, float, float]]:
+    """Mean, lowest and highest at each epoch, over the curves that have a finite number there."""
+    points = []
+    for epoch in zip(*_same_length(list(curves)), strict=True):
+        numbers = [number for number in epoch if math.isfinite(number)] or [math.nan]
+        points.append((statistics.fmean(numbers), min(numbers), max(numbers)))
+    return points
+
+
+def _same_length(curves: Sequence[Sequence[float]]) -> list[list[float]]:
+    longest = max(map(len, curves), default=0)
+    return [[*curve, *[math.nan] * (longest - len(curve))] for curve in curves]
+
+
+def _number(text: str | None) -> float:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return math.nan
+    return math.nan if abs(value) > LARGEST else value
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,194 @@
-"""The typed content of result.json."""
+"""Names of a run's scalars in TensorBoard, whose tabs show groups (the part before the slash) by the alphabet.
 
-from collections.abc import Mapping
+So that accuracies and losses come first, nothing has a group before "train" but a curve over test images that was asked
+for. Imports no torch.
+"""
+
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from functools import cache
 from typing import Any
 
+from mnist_mlp.config import Config, options
 from mnist_mlp.runs.files import JSON
-from mnist_mlp.runs.schema import check_result
 from mnist_mlp.runs.settings import changes
+
+Check = Callable[[str, Any], None]
+"""A check of the value under a key."""
+CLASSES = 10
+LARGEST = 1e100
+"""Beyond it a number is no measurement, and sums of squares overflow."""
+
+
+def check_run(content: Mapping[str, Any]) -> None:
+    """run.json: overrides, config, fingerprint; where they are there, the digits' digest and the environment."""
+    _require(content, RUN)
+    for key, check in BEGINNING.items():
+        if key in content:
+            check(key, content[key])
+
+
+def check_failure(content: Mapping[str, Any]) -> None:
+    """failure.json: reason, overrides, config as it was given, which may be what failed."""
+    _require(content, FAILURE)
+
+
+def check_result(content: Mapping[str, Any]) -> None:
+    """result.json of schema version 1, apart from its config and fingerprint the same as `RunResult`."""
+    version = content.get("schema_version", 1)
+    if version != 1 or isinstance(version, bool):
+        raise ValueError(f"'schema_version' is {_shown(version)}, but this version of mnist_mlp reads 1")
+    _require(content, RESULT)
+    tested = sum(map(sum, content["confusion_matrix"]))
+    if tested != content["data"]["test"]:
+        raise ValueError(f"'confusion_matrix' has {tested} images, but 'data' says {content['data']['test']}")
+
+
+def number(low: float = -LARGEST, high: float = LARGEST, nullable: bool = False) -> Check:
+    """A finite number in [low, high]; null too, where that is asked for."""
+
+    def check(key: str, value: Any) -> None:
+        if nullable and value is None:
+            return
+        right = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not right or not low <= value <= high or not math.isfinite(value):
+            span = "a number" if high == LARGEST and low < 0 else f"a number from {low:g} to {high:g}"
+            raise ValueError(f"{key!r} is {_shown(value)}, but should be {span}{' or null' if nullable else ''}")
+
+    return check
+
+
+def whole(low: int = 0, high: int = 2**63) -> Check:
+    """An integer in [low, high]."""
+
+    def check(key: str, value: Any) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"{key!r} is {_shown(value)}, but should be a whole number from {low}")
+
+    return check
+
+
+def text(*choices: str, nullable: bool = False) -> Check:
+    """A string, of these choices if there are any."""
+
+    def check(key: str, value: Any) -> None:
+        if nullable and value is None:
+            return
+        if not isinstance(value, str) or (choices and value not in choices):
+            expected = " or ".join(map(repr, choices)) or "a text"
+            raise ValueError(f"{key!r} is {_shown(value)}, but should be {expected}")
+
+    return check
+
+
+def items(check: Check, *lengths: int) -> Check:
+    """A list of such items, of one of these lengths if any are given."""
+
+    def check_all(key: str, value: Any) -> None:
+        if not isinstance(value, list) or (lengths and len(value) not in lengths):
+            of = f" of {lengths[-1]}" if lengths else ""
+            raise ValueError(f"{key!r} is {_shown(value)}, but should be a list{of}")
+        for item in value:
+            check(key, item)
+
+    return check_all
+
+
+def mapping(required: Mapping[str, Check], rest: Check | None = None) -> Check:
+    """An object with these keys; every other value must pass `rest`."""
+
+    def check(key: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise ValueError(f"{key!r} is {_shown(value)}, but should be an object")
+        _require(value, required, f"{key}.")
+        if rest is not None:
+            for name in sorted(value.keys() - required.keys()):
+                rest(f"{key}.{name}", value[name])
+
+    return check
+
+
+def typed_config(key: str, value: Any) -> None:
+    """A config whose options have their types. Options that it lacks are those of a newer version."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{key!r} is {_shown(value)}, but should be an object")
+    for name, check in _option_checks().items():
+        *groups, last = name.split(".")
+        place: Any = value
+        for group in groups:
+            place = place.get(group, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{f'{key}.{group}'!r} is {_shown(place)}, but should be an object")
+        if last in place:
+            check(f"{key}.{name}", place[last])
+
+
+@cache
+def _option_checks() -> dict[str, Check]:
+    return {name: OPTIONS.get(name) or _of_type(default) for name, default, _ in options(Config())}
+
+
+def _of_type(default: Any) -> Check:
+    if isinstance(default, bool):
+        return _boolean
+    if isinstance(default, int):
+        return whole()
+    if isinstance(default, float):
+        return number()
+    return text(nullable=default is None) if isinstance(default, (str, Enum, type(None))) else items(number())
+
+
+def _boolean(key: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{key!r} is {_shown(value)}, but should be true or false")
+
+
+def _require(content: Mapping[str, Any], checks: Mapping[str, Check], prefix: str = "") -> None:
+    for key, check in checks.items():
+        if key not in content:
+            raise ValueError(f"{prefix + key!r} is missing")
+        check(prefix + key, content[key])
+
+
+def _metric(key: str, value: Any) -> None:
+    part = not key.endswith(("/loss", "lr"))
+    number(0.0 if part else -LARGEST, 1.0 + 1e-6 if part else LARGEST, nullable=True)(key, value)
+
+
+def _shown(value: Any) -> str:
+    shown = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
+    return shown if len(shown) <= 40 else f"{shown[:39]}…"
+
+
+OPTIONS: dict[str, Check] = {
+    "model.hidden_units": items(whole(1)),
+    "reference.test_accuracy": number(nullable=True),
+    "reference.inferred": items(text()),
+    "reference.claims": items(mapping({}, text())),
+    **{f"reference.{score}_per_class": items(number(), 0, CLASSES) for score in ("f1", "precision", "recall")},
+}
+"""Options whose default does not tell their type."""
+RUN: dict[str, Check] = {"overrides": items(text()), "config": typed_config, "fingerprint": text()}
+ENVIRONMENT = mapping({"device": text(), "threads": whole(), "torch": text(), "commit": text(nullable=True)})
+BEGINNING = {"data": mapping({"digest": text()}), "environment": ENVIRONMENT}
+FAILURE: dict[str, Check] = {"reason": text(), "overrides": items(text()), "config": mapping({})}
+_parts = items(number(0.0, 1.0 + 1e-6), CLASSES)
+RESULT: dict[str, Check] = {
+    "status": text("finished", "diverged"),
+    **RUN,
+    "data": mapping({"source": text(), **{split: whole() for split in ("train", "val", "test")}}),
+    "parameters": whole(),
+    "epochs": whole(1),
+    "best_epoch": whole(1),
+    "metrics": mapping(dict.fromkeys(("test/accuracy", "test/f1_macro", "test/loss"), _metric), _metric),
+    "per_class": mapping({**dict.fromkeys(("precision", "recall", "f1"), _parts), "support": items(whole(), CLASSES)}),
+    "confusion_matrix": items(items(whole(0, 10**9), CLASSES), CLASSES),
+    "timing": mapping({"fit_seconds": number(0.0), "epoch_seconds": number(0.0)}, number(0.0)),
+    "environment": ENVIRONMENT,
+}
+
 
 SCHEMA_VERSION = 1
 
@@ -77,3 +259,20 @@ class StoredRun:
             return RunResult.from_json(self.result) if self.result and not self.changes(run) else None
         except ValueError:
             return None
+
+
+TAGS = {
+    "lr": "train/lr",
+    "epoch_seconds": "wall_time/epoch_seconds",
+    "images_per_second": "wall_time/images_per_second",
+}
+"""Of columns of metrics.csv; others are named as their columns."""
+FIGURES = "visual_test"
+"""Group of the figures of the test."""
+FINAL = "whole_run"
+"""Group of the figures that the HPARAMS tab shows."""
+
+
+def tag_of(column: str) -> str:
+    """A column of metrics.csv in TensorBoard."""
+    return TAGS.get(column, column)

@@ -1,10 +1,14 @@
-"""A run's configuration as dotted keys: the fingerprint, the differences between two runs, short names."""
+"""Versions, processor and commit that a result was measured with. Imports no torch."""
 
 import hashlib
 import json
+import platform
+import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from mnist_mlp.config import Config, non_result_keys, to_dict
@@ -106,3 +110,43 @@ def short_values(values: Iterable[Any]) -> dict[str, str]:
         long = [text for text in numbers if found[text] == text and len(text) > SHORT]
         found |= {text: rounded[text] for text in long if times[rounded[text]] == 1}
     return found
+
+
+def environment(device: str, threads: int) -> JSON:
+    """The `environment` of result.json. device: a GPU's name, or "cpu"."""
+    return {
+        "device": f"cpu ({_processor()})" if device == "cpu" else device,
+        "threads": threads,
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "lightning": version("pytorch-lightning"),
+        "torchmetrics": version("torchmetrics"),
+        "hydra": version("hydra-core"),
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from, with "+" where files differ; None when installed."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None
+    commit = _git(here, "rev-parse", "HEAD")
+    return commit and commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

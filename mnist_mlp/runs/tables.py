@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from mnist_mlp.console import linked, shown_path
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.terminal import linked, shown_path
 
 
 def closing_table(result: RunResult, folder: Path) -> str:

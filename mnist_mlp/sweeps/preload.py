@@ -3,7 +3,7 @@
 import sys
 from types import TracebackType
 
-from mnist_mlp.quick_start import quick_start
+from mnist_mlp.startup import quick_start
 
 with quick_start():
     from mnist_mlp.training import artifacts as artifacts

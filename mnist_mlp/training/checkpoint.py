@@ -14,9 +14,8 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.continuation import goes_on
 from mnist_mlp.runs.files import JSON, scratch_file, sync_folder, write_new
-from mnist_mlp.runs.folder import RunFolder, previous
+from mnist_mlp.runs.folder import RunFolder, goes_on, previous
 from mnist_mlp.runs.settings import changes
 
 CHECKSUM = b"sha256 "

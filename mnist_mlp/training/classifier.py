@@ -11,19 +11,17 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig, from_dict, to_dict
-from mnist_mlp.data.images import as_pixels
-from mnist_mlp.data.loader import EVAL_BATCH, BatchBlock, BlockLoader, random_seed, send
+from mnist_mlp.data.module import EVAL_BATCH, BatchBlock, BlockLoader, random_seed, send
+from mnist_mlp.data.picture import as_pixels
 from mnist_mlp.errors import UserError
-from mnist_mlp.models.mlp import MLP
+from mnist_mlp.model import MLP
 from mnist_mlp.training.average import SavedAverage, WeightAverage, out_of
 from mnist_mlp.training.checkpoint import read_checkpoint
-from mnist_mlp.training.compile import CompiledStep
-from mnist_mlp.training.lightning_adapter import count_optimizer_steps
+from mnist_mlp.training.fast import BlockRunner, CompiledStep, CUDAGraphRunner, run_eager
 from mnist_mlp.training.metrics import KeptLogits, MeanLoss, evaluation_metrics, training_metrics
 from mnist_mlp.training.optimizer import FunctionalOptimizer, make_optimizer
-from mnist_mlp.training.runner import BlockRunner, CUDAGraphRunner, run_eager
-from mnist_mlp.training.schedule import schedule_factor
-from mnist_mlp.training.step import Teacher, TrainingStep
+from mnist_mlp.training.step import Teacher, TrainingStep, schedule_factor
+from mnist_mlp.training.trainer import count_optimizer_steps
 
 NORMALIZATIONS = {"raw": (0.0, 1.0), "symmetric": (0.5, 0.5), "standard": (0.1307, 0.3081)}
 """Mean and standard deviation, of pixels in [0, 1]; those of `standard` are the training images' own."""

@@ -13,25 +13,19 @@ from textwrap import fill
 import pytorch_lightning as pl
 import torch
 
-from mnist_mlp.config import Config, to_dict
+from mnist_mlp.config import Config, layer_sizes, to_dict
 from mnist_mlp.console import quiet_writers
-from mnist_mlp.data.datamodule import DigitData
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
-from mnist_mlp.errors import UserError
-from mnist_mlp.interruption import Interrupted
-from mnist_mlp.models.mlp import layer_sizes
-from mnist_mlp.runs.continuation import reopen_for_more_epochs
-from mnist_mlp.runs.environment import environment
+from mnist_mlp.data.module import DigitData
+from mnist_mlp.errors import Interrupted, UserError
 from mnist_mlp.runs.files import JSON, finite, write_json
-from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.folder import RunFolder, reopen_for_more_epochs
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import describe
+from mnist_mlp.runs.settings import describe, environment
 from mnist_mlp.training.callbacks import EpochLog, FinishBlock, StopOnDivergence, TensorBoardLog, TestSetMonitor
 from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
-from mnist_mlp.training.compile import check_compiler
-from mnist_mlp.training.lightning_adapter import end_in_a_line, end_other_ranks
-from mnist_mlp.training.memory import check_memory
+from mnist_mlp.training.fast import check_compiler
 from mnist_mlp.training.metrics import to_float
 from mnist_mlp.training.processes import (
     ending_with_parent,
@@ -41,8 +35,15 @@ from mnist_mlp.training.processes import (
     tell_children,
 )
 from mnist_mlp.training.teacher import Committee, load_teacher
-from mnist_mlp.training.threads import cpu_threads, threads_of
-from mnist_mlp.training.trainer import build_trainer, choose_accelerator
+from mnist_mlp.training.trainer import (
+    build_trainer,
+    check_memory,
+    choose_accelerator,
+    cpu_threads,
+    end_in_a_line,
+    end_other_ranks,
+    threads_of,
+)
 
 WIDTH = 78
 """Of what is printed before training."""

@@ -19,7 +19,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.utilities.data import dim_zero_cat
 
-from mnist_mlp.models.mlp import CLASSES
+from mnist_mlp.config import CLASSES
 
 
 class MeanLoss(Metric):

@@ -195,7 +195,7 @@ def test_a_table_without_pandas_is_a_list(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("preset", ["better", "record_committee"])
 def test_a_preset_is_found_in_a_process_that_runs_no_command(preset: str) -> None:
     code = f"""
-from mnist_mlp.api.overrides import configuration
+from mnist_mlp.api.training import configuration
 print(configuration(None, {{"experiment": "{preset}", "trainer.max_epochs": 3}}).optim.name.value)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

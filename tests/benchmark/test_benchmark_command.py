@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_mlp.benchmark.baselines import Epoch
-from mnist_mlp.benchmark.command import main, parser, widths
-from mnist_mlp.benchmark.loop import DEVIATION, MEAN
-from mnist_mlp.benchmark.measure import alone, alone_arguments, summary
-from mnist_mlp.benchmark.sweep import ratios, sweep_table
-from mnist_mlp.benchmark.table import table
+from mnist_mlp.benchmark.command import main, parser, table, widths
+from mnist_mlp.benchmark.loops import DEVIATION, MEAN, Epoch
+from mnist_mlp.benchmark.measure import alone, alone_arguments, ratios, summary, sweep_table
 from mnist_mlp.training.classifier import NORMALIZATIONS
 
 

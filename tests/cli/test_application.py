@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from mnist_mlp.cli.completion import value_offers
-from mnist_mlp.cli.folders import run_folder
-from mnist_mlp.cli.help import help_text
-from mnist_mlp.cli.suggestions import OTHER_NAMES, likely_key
-from mnist_mlp.config import Config, options, to_dict
-from mnist_mlp.presets import conf_folder
+from mnist_mlp.cli.compose import run_folder
+from mnist_mlp.cli.help import help_text, value_offers
+from mnist_mlp.cli.messages import OTHER_NAMES, likely_key
+from mnist_mlp.config import Config, conf_folder, options, to_dict
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.train import main
 

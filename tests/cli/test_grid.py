@@ -10,8 +10,8 @@ from hydra.types import RunMode
 
 from mnist_mlp.cli.application import register
 from mnist_mlp.cli.compose import VERSION_BASE
-from mnist_mlp.cli.grid import GridComposer, nested_settings
-from mnist_mlp.presets import conf_folder
+from mnist_mlp.cli.launcher import GridComposer, nested_settings
+from mnist_mlp.config import conf_folder
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from conftest import made_up_digits, write_idx
 from made_up_runs import write_run
 from sweeps_in_process import TINY, Sweep, sweeper
 
-from mnist_mlp.analysis.collect import find_jobs
-from mnist_mlp.cli.folders import job_folder
+from mnist_mlp.cli.compose import job_folder
+from mnist_mlp.compare.collect import find_jobs
 from mnist_mlp.data.mnist import load_digits
-from mnist_mlp.interruption import Interrupted
+from mnist_mlp.errors import Interrupted
 from mnist_mlp.runs.lock import FolderLock
 from mnist_mlp.train import main
 from mnist_mlp.training.classifier import DigitClassifier
@@ -258,7 +258,7 @@ def test_a_table_that_cannot_be_written_ends_no_sweep(
         raise OSError(28, "No space left on device", str(path / "summary.csv"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("mnist_mlp.sweeps.closing.write_summary", full)
+        patch.setattr("mnist_mlp.sweeps.jobs.write_summary", full)
         assert sweep("seed=0,1", "name=full") == 1
     assert len(list(Path("outputs/sweeps/full").glob("*/result.json"))) == 2
     assert "error: the table could not be written: " in capsys.readouterr().err

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_mlp.cli import search
-from mnist_mlp.cli.search import prepare_storage, search_seed
+from mnist_mlp.cli import compose as search
+from mnist_mlp.cli.compose import prepare_storage, search_seed
 from mnist_mlp.errors import UserError
 
 pytest.importorskip("optuna")

@@ -4,10 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_mlp.data.datamodule import DigitData
-from mnist_mlp.data.loader import BatchIndices
 from mnist_mlp.data.mnist import Digits, load_digits
-from mnist_mlp.data.split import Split
+from mnist_mlp.data.module import BatchIndices, DigitData, Split
 from mnist_mlp.errors import UserError
 
 

@@ -3,7 +3,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from mnist_mlp.data.loader import EVAL_BATCH, BlockLoader, EvalLoader, random_seed
+from mnist_mlp.data.module import EVAL_BATCH, BlockLoader, EvalLoader, random_seed
 
 SIZES = [(1, 1, 1), (7, 3, 2), (64, 64, 1), (100, 32, 50), (101, 10, 4), (96, 32, 3), (5, 64, 50)]
 

@@ -19,13 +19,14 @@ from conftest import made_up_digits, write_idx
 from torchvision.datasets import MNIST
 
 from mnist_mlp.data import mnist as digits
-from mnist_mlp.data.download import PREFIX, fetch
 from mnist_mlp.data.mnist import (
     FILES,
     OFFICIAL_DIGEST,
+    PREFIX,
     Digits,
     OfficialFile,
     content_digest,
+    fetch,
     is_official,
     load_digits,
 )
@@ -639,8 +640,8 @@ def test_a_download_that_never_ends_is_given_up(
     idx_root: Path, mirror: Mirror, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setattr(mirror, kind, True)
-    monkeypatch.setattr("mnist_mlp.data.download.SLOW_SECONDS", 0.2)
-    monkeypatch.setattr("mnist_mlp.data.download.MOST_BYTES", 2**20)
+    monkeypatch.setattr("mnist_mlp.data.mnist.SLOW_SECONDS", 0.2)
+    monkeypatch.setattr("mnist_mlp.data.mnist.MAX_DOWNLOAD_BYTES", 2**20)
     reason = "sends fewer than 5,000 bytes per second" if kind == "drips" else "sends more than 1,048,576 bytes"
     with pytest.raises(UserError, match=reason):
         load_digits("mnist", str(idx_root))

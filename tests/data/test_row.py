@@ -1,7 +1,6 @@
 import numpy as np
 
-from mnist_mlp.data.framing import Ink
-from mnist_mlp.data.row import cut_apart
+from mnist_mlp.data.segmentation import Ink, cut_apart
 
 
 def with_boxes(*boxes: tuple[int, int, int, int]) -> Ink:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_mlp.data.split import Split, balanced_order, split_digits
+from mnist_mlp.data.module import Split, balanced_order, split_digits
 
 COUNTS = [37, 1, 90, 55, 12, 60, 4, 71, 100, 8]  # of each digit: far from balanced
 

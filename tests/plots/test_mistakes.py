@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from mnist_mlp.plots import run as plots
-from mnist_mlp.plots.mistakes import BAR, BARS, CELL, MOST, TOP, mistakes
-from mnist_mlp.plots.run import BLUE, ORANGE
-from mnist_mlp.plots.slide import Slide
+from mnist_mlp.plots.run import BAR, BARS, BLUE, CELL, ORANGE, TOP, Slide, mistakes
+from mnist_mlp.plots.run import MAX_MISTAKES as MOST
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from mnist_mlp.plots import run as plots
-from mnist_mlp.plots.run import Figure
-from mnist_mlp.plots.slide import Scale, Slide, plain
+from mnist_mlp.plots.run import Figure, Scale, Slide, plain
 
 RANDOM = np.random.default_rng(0)
 PROBABILITIES = RANDOM.dirichlet([0.2] * 10, 60)

@@ -14,9 +14,8 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_mlp import tensorboard
-from mnist_mlp.analysis.collect import find_jobs, summarize
-from mnist_mlp.reporting.board import board_runs, first_look, link_runs
-from mnist_mlp.reporting.means import write_means
+from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.reporting.tensorboard import board_runs, first_look, link_runs, write_means
 
 
 def run_with_events(folder: Path, wrong: int = 3, **settings: object) -> Path:

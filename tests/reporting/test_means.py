@@ -10,8 +10,8 @@ import pytest
 from made_up_runs import write_curves, write_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_mlp.analysis.collect import find_jobs, summarize
-from mnist_mlp.reporting.means import write_means
+from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.reporting.tensorboard import write_means
 
 
 @pytest.fixture

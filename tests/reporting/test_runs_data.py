@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_curves, write_failure, write_run, write_unfinished
 
-from mnist_mlp.analysis.collect import find_jobs, summarize
-from mnist_mlp.reporting.commands import command
-from mnist_mlp.reporting.compared import Compared
-from mnist_mlp.reporting.runs_data import CURVE_BYTES, as_block, points_per_curve, runs_data, thinned
+from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.reporting.data import CURVE_BYTES, Compared, as_block, points_per_curve, runs_data, thinned
+from mnist_mlp.reporting.elements import command
 
 
 def compared(folder: Path, base: Path | None = None) -> Compared:

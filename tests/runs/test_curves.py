@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_mlp.runs.curves import band, read_curves
+from mnist_mlp.runs.predictions import band, read_curves
 
 
 def test_columns_are_read_by_name_and_holes_are_nan(tmp_path: Path) -> None:

@@ -13,13 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.analysis.collect import find_jobs, load_job, summarize
-from mnist_mlp.analysis.console_table import as_text
-from mnist_mlp.analysis.summary import as_markdown
+from mnist_mlp.compare.collect import find_jobs, load_job, summarize
+from mnist_mlp.compare.tables import as_markdown, as_text
 from mnist_mlp.reporting.page import page
-from mnist_mlp.runs.curves import read_curves
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import read_predictions
+from mnist_mlp.runs.predictions import read_curves, read_predictions
 
 STATUSES = {"finished", "diverged", "failed", "unfinished", "unreadable"}
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**400)

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.analysis.collect import find_jobs, load_job, summarize
-from mnist_mlp.analysis.summary import as_markdown, write_summary
+from mnist_mlp.compare.collect import find_jobs, load_job, summarize
+from mnist_mlp.compare.tables import as_markdown, write_summary
 from mnist_mlp.reporting.page import write_page
-from mnist_mlp.runs.curves import read_curves
+from mnist_mlp.runs.files import UnreadableFileError, read_object
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import read_predictions
-from mnist_mlp.runs.reading import UnreadableFileError, read_object
+from mnist_mlp.runs.predictions import read_curves, read_predictions
 
 
 def spoilt(path: Path, how: str) -> None:

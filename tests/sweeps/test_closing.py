@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_run
 
-from mnist_mlp.sweeps.closing import write_run_page
+from mnist_mlp.sweeps.jobs import write_run_page
 
 
 def test_a_run_whose_page_cannot_be_written_is_finished_none_the_less(

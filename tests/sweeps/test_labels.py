@@ -1,5 +1,5 @@
-from mnist_mlp.cli.folders import job_folder
-from mnist_mlp.sweeps.labels import label, settings_in, varying
+from mnist_mlp.cli.compose import job_folder
+from mnist_mlp.sweeps.progress import label, settings_in, varying
 
 
 def test_a_name_is_taken_apart_into_the_overrides_it_was_made_of() -> None:

@@ -12,10 +12,10 @@ from made_up_runs import config_of, made_up_result, write_failure
 from rich.cells import cell_len
 from terminal import Terminal
 
+from mnist_mlp.console import plain
 from mnist_mlp.runs.files import write_json
 from mnist_mlp.sweeps.live import LiveProgress, about, sweep_progress
 from mnist_mlp.sweeps.progress import PlainProgress
-from mnist_mlp.terminal import plain
 
 NAMES = [f"hidden_layers-{h}_lr-{lr}_max_epochs-4_seed-{s}" for h, lr, s in itertools.product((1, 3), (0.1, 0.5), "01")]
 BEGAN = 1_000_000_000.0

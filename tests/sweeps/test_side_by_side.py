@@ -25,11 +25,9 @@ from mnist_mlp.runs.files import write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import describe
 from mnist_mlp.sweeps.jobs import JobEnd, SweepJob
-from mnist_mlp.sweeps.pool import WorkerPool
+from mnist_mlp.sweeps.parallel import Limits, Planned, run_side_by_side, shared_faults
+from mnist_mlp.sweeps.processes import Survey, WorkerPool
 from mnist_mlp.sweeps.progress import TimeLeft
-from mnist_mlp.sweeps.shares import Limits
-from mnist_mlp.sweeps.side_by_side import Planned, run_side_by_side, shared_faults
-from mnist_mlp.sweeps.survey import Survey
 
 TWO = ("hydra/launcher=side_by_side", "hydra.launcher.n_jobs=2")
 
@@ -184,7 +182,7 @@ def test_a_job_that_cannot_be_prepared_fails_alone(tmp_path: Path, pool: WorkerP
 def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
     tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_mlp.sweeps.side_by_side.inquiry", lambda configs: partial(two_gpus))
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.inquiry", lambda configs: partial(two_gpus))
     (tmp_path / "seen").mkdir()
     tasks = [partial(tells_device, tmp_path / "seen")] * 4
     ends = run_side_by_side(planned(tmp_path / "sweep", tasks), pool, Heard(), Limits(n_jobs=2))
@@ -207,7 +205,7 @@ def test_a_finished_job_is_there_if_auto_stands_for_the_same_as_then(
     tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, digest: str, accelerator: str, line: str
 ) -> None:
     found = partial(finds, digest, accelerator)
-    monkeypatch.setattr("mnist_mlp.sweeps.side_by_side.inquiry", lambda configs: found)
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.inquiry", lambda configs: found)
     plan = planned(tmp_path, [ends_well_anew])[0]
     result = made_up_result()
     run = describe(result.config, [], "d1")
@@ -277,7 +275,7 @@ def test_the_fork_server_never_takes_a_signal_not_even_while_it_starts() -> None
     """Ctrl-C in a terminal reaches it, too; in its first moments it would end with a traceback."""
     code = """
 import multiprocessing.forkserver, pathlib, time
-from mnist_mlp.sweeps.pool import WorkerPool
+from mnist_mlp.sweeps.processes import WorkerPool
 pool = WorkerPool(preloaded="json")
 pool.start()
 while (server := multiprocessing.forkserver._forkserver._forkserver_pid) is None:

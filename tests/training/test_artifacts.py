@@ -14,8 +14,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
+from mnist_mlp.training.artifacts import first_keys
 from mnist_mlp.training.fit import fit
-from mnist_mlp.training.hparams import first_keys
 
 FIGURES = {
     *("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "first_layer"),

@@ -11,11 +11,11 @@ from small_steps import classifier, epochs
 from torch import Tensor
 
 from mnist_mlp.data.mnist import load_digits
-from mnist_mlp.serving.checkpoint import load_classifier
-from mnist_mlp.serving.evaluation import evaluate_run
+from mnist_mlp.serve.evaluate import evaluate_run
+from mnist_mlp.serve.nets import load_classifier
 from mnist_mlp.training.average import WeightAverage
+from mnist_mlp.training.fast import run_eager
 from mnist_mlp.training.fit import fit
-from mnist_mlp.training.runner import run_eager
 
 
 @pytest.fixture

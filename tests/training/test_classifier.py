@@ -4,7 +4,7 @@ from small_steps import digit_classifier
 from torch import nn
 
 from mnist_mlp.training.classifier import NORMALIZATIONS
-from mnist_mlp.training.schedule import schedule_factor
+from mnist_mlp.training.step import schedule_factor
 
 
 @pytest.mark.parametrize("total", [7, 50, 1_000])

@@ -15,9 +15,7 @@ import torch
 from small_steps import CHOICES, assert_equal_training, classifier, epochs
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.training.compile import CXX, CompiledStep, check_compiler
-from mnist_mlp.training.compile_cache import COMPILED_FOLDER, one_compiles
-from mnist_mlp.training.runner import run_eager
+from mnist_mlp.training.fast import COMPILED_FOLDER, CXX, CompiledStep, check_compiler, one_compiles, run_eager
 
 
 @pytest.mark.usefixtures("traced_only")
@@ -52,8 +50,8 @@ def test_nets_of_one_shape_share_the_compiled_step_and_nothing_else() -> None:
 
 @pytest.mark.usefixtures("traced_only")
 def test_a_sweep_may_have_more_nets_than_are_kept_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnist_mlp.training.torch_adapter.MOST_SHAPES", 2)
-    monkeypatch.setattr("mnist_mlp.training.compile._runs", itertools.count())
+    monkeypatch.setattr("mnist_mlp.training.fast.MOST_SHAPES", 2)
+    monkeypatch.setattr("mnist_mlp.training.fast._runs", itertools.count())
     for width in (3, 4, 5, 6):
         step = CompiledStep(classifier(**{"model.hidden_layers": 1, "model.hidden_units": [width]})[1])
         epochs(run_eager(step), 1)
@@ -127,7 +125,7 @@ def test_a_process_that_ends_while_it_compiles_lets_go(tmp_path: Path, monkeypat
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
     code = """
 import sys, time
-from mnist_mlp.training.compile_cache import one_compiles
+from mnist_mlp.training.fast import one_compiles
 with one_compiles("kind"):
     print("compiling", flush=True)
     time.sleep(60)

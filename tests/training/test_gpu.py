@@ -8,9 +8,8 @@ import torch
 from small_steps import CHOICES, assert_equal_training
 
 from mnist_mlp.config import Accelerator, Config, DataConfig, ModelConfig, TrainerConfig
-from mnist_mlp.training.compile import CompiledStep
+from mnist_mlp.training.fast import CompiledStep, CUDAGraphRunner, run_eager
 from mnist_mlp.training.fit import fit
-from mnist_mlp.training.runner import CUDAGraphRunner, run_eager
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -32,7 +32,7 @@ def test_the_public_fallback_counts_the_same_steps_and_trains_the_same_weights(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = fit(config, tmp_path / "usual")
-    monkeypatch.setattr("mnist_mlp.training.lightning_adapter.step_progress", lambda module: None)
+    monkeypatch.setattr("mnist_mlp.training.trainer.step_progress", lambda module: None)
     fallback = fit(config, tmp_path / "fallback")
     assert fallback.metrics == usual.metrics
     paths = [tmp_path / name / "checkpoints" / "last.ckpt" for name in ("usual", "fallback")]

@@ -4,10 +4,10 @@ import pytest
 from settings import config_with
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.training import memory
+from mnist_mlp.training import trainer as memory
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
-from mnist_mlp.training.memory import check_memory, free_bytes, needed_bytes
+from mnist_mlp.training.trainer import check_memory, free_bytes, needed_bytes
 
 
 def test_the_estimate_counts_weights_gradients_state_and_a_copy_of_them() -> None:

@@ -5,8 +5,8 @@ import sys
 import pytest
 from terminal import Terminal
 
-from mnist_mlp.training import progress
-from mnist_mlp.training.progress import RunProgress
+from mnist_mlp.training import callbacks as progress
+from mnist_mlp.training.callbacks import RunProgress
 
 ROW = {"epoch": 1, "train/loss": 0.4, "train/accuracy": 0.9, "val/loss": 0.3, "val/accuracy": 0.95, "lr": 0.01}
 

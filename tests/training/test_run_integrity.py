@@ -213,9 +213,9 @@ def test_starting_over_says_so_where_old_files_cannot_be_removed(
 
 
 def test_what_was_noted_at_the_start_stays(config: Config, cut_off: CutOff, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnist_mlp.runs.environment._commit", lambda: "the first")
+    monkeypatch.setattr("mnist_mlp.runs.settings._commit", lambda: "the first")
     path = cut_off()
-    monkeypatch.setattr("mnist_mlp.runs.environment._commit", lambda: "the second")
+    monkeypatch.setattr("mnist_mlp.runs.settings._commit", lambda: "the second")
     (path / ".hydra").mkdir()
     (path / ".hydra/config.yaml").write_text("the first\n")
     result = fit(config, path, records={".hydra/config.yaml": "the second\n", ".hydra/overrides.yaml": "[]\n"})

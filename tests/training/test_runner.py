@@ -9,8 +9,8 @@ from small_steps import CHOICES, IMAGES, LABELS, assert_equal_training, classifi
 from tape import Tape, capture_on
 from torch import Tensor
 
-from mnist_mlp.data.loader import BatchBlock
-from mnist_mlp.training.runner import CUDAGraphRunner, run_eager
+from mnist_mlp.data.module import BatchBlock
+from mnist_mlp.training.fast import CUDAGraphRunner, run_eager
 from mnist_mlp.training.step import TrainingStep
 
 

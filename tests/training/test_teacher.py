@@ -16,10 +16,10 @@ from small_steps import IMAGES, LABELS, classifier, digit_classifier, teacher
 from torch import Tensor
 
 from mnist_mlp.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
-from mnist_mlp.data.datamodule import DigitData
 from mnist_mlp.data.mnist import load_digits
+from mnist_mlp.data.module import DigitData
 from mnist_mlp.errors import UserError
-from mnist_mlp.serving.evaluation import evaluate_committee
+from mnist_mlp.serve.evaluate import evaluate_committee
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
 from mnist_mlp.training.teacher import Committee, load_teacher

@@ -3,7 +3,7 @@ import torch
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, TrainerConfig
 from mnist_mlp.training.processes import cores_of_job
-from mnist_mlp.training.threads import cpu_threads, step_work, threads_for, threads_of
+from mnist_mlp.training.trainer import cpu_threads, step_work, threads_for, threads_of
 
 
 def test_the_work_of_a_step_is_counted_from_its_matrix_products() -> None:

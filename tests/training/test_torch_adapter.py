@@ -10,9 +10,8 @@ import pytest
 import torch
 from small_steps import classifier, epochs
 
-from mnist_mlp.training import torch_adapter
-from mnist_mlp.training.compile import CompiledStep
-from mnist_mlp.training.runner import run_eager
+from mnist_mlp.training import fast as torch_adapter
+from mnist_mlp.training.fast import CompiledStep, run_eager
 
 CHANGED = "torch changed: adapt mnist_mlp/training/torch_adapter.py"
 

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,14 +9,12 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_run
 
-from mnist_mlp.analysis.collect import find_jobs, summarize
-from mnist_mlp.analysis.summary import write_summary
+from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.tables import write_summary
 from mnist_mlp.errors import UserError
-from mnist_mlp.plots.differences import differences
-from mnist_mlp.reporting.publication.folder import publish
-from mnist_mlp.reporting.publication.reproduction import script
-from mnist_mlp.reporting.publication.study import Study
-from mnist_mlp.reporting.publication.tables import escape
+from mnist_mlp.plots.sweep import differences
+from mnist_mlp.reporting.publish import publish, script
+from mnist_mlp.reporting.publish_text import Study, escape
 
 WRONG = {
     0.1: ((1, 2), (1, 3), (2, 4)),
@@ -53,7 +50,7 @@ def add_overrides(folder: Path, overrides: str) -> None:
 def test_everything_a_paper_needs_is_there(published: Path) -> None:
     names = {"learning_curves", "differences", "confusion_matrix"}
     assert {file.name for file in published.iterdir()} == {
-        *("table.tex", "preview.tex", "table.md", "methods.md", "checklist.md", "model_card.md", "reproduce.sh"),
+        *("table.tex", "preview.tex", "table.md", "methods.md", "reproduce.sh"),
         *("hashes.sha256", "runs.csv"),
         *(f"{name}.{kind}" for name in names for kind in ("pdf", "svg")),
     }
@@ -97,21 +94,12 @@ def test_methods_tell_the_real_values(published: Path) -> None:
     assert "None" not in text
 
 
-def test_the_checklist_and_the_model_card_are_filled_in(published: Path) -> None:
-    text = (published / "checklist.md").read_text()
-    assert "7. Experiment statistical significance: yes." in text
-    assert "95 % intervals over 3 paired seeds and over test images" in text
-    card = (published / "model_card.md").read_text()
-    assert "| accuracy | 98.00 % |" in card
-    assert len(re.findall(r"^\| \d \| [\d.]+ \|", card, re.MULTILINE)) == 10
-
-
 def test_hashes_are_those_of_the_files(published: Path, sweep: Path) -> None:
     lines = [line.split("  ") for line in (published / "hashes.sha256").read_text().splitlines() if line[0] != "#"]
     sums = {Path(path): digest for digest, path in lines}
     result = sweep / "lr_0.1_0" / "result.json"
     assert sums[result] == hashlib.sha256(result.read_bytes()).hexdigest()
-    assert any(path.name == "crossed.py" for path in sums)
+    assert any(path.name == "statistics.py" for path in sums)
 
 
 def test_a_full_grid_is_repeated_by_one_sweep(published: Path) -> None:
@@ -172,8 +160,7 @@ def test_where_test_curves_were_drawn_the_test_set_is_not_said_to_be_used_once(t
         write_run(tmp_path / "watched" / str(seed), seed=seed, trainer__test_curve=True)
     for name, said in (("once", "used once"), ("watched", "for the curves alone, after each epoch")):
         publish(find_jobs([tmp_path / name]), tmp_path / f"{name}_paper")
-        for file in ("methods.md", "checklist.md", "model_card.md"):
-            assert said in (tmp_path / f"{name}_paper" / file).read_text()
+        assert said in (tmp_path / f"{name}_paper" / "methods.md").read_text()
 
 
 def test_hashes_name_files_below_the_working_directory_relative_to_it(

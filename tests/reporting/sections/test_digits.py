@@ -4,8 +4,8 @@ from pathlib import Path
 
 from made_up_runs import TRUTH, write_run
 
-from mnist_mlp.analysis.collect import find_jobs, summarize
-from mnist_mlp.reporting.sections.digits import digits_section
+from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.reporting.sections_digits import digits_section
 
 
 def test_the_section_shows_the_digits_and_marks_the_second_figure(tmp_path: Path, idx_root: Path) -> None:

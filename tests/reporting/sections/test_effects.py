@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from made_up_runs import write_run
 
-from mnist_mlp.analysis.collect import find_jobs, summarize
-from mnist_mlp.reporting.compared import Compared
+from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.reporting.data import Compared
 from mnist_mlp.reporting.elements import Cell
-from mnist_mlp.reporting.sections.effects import digit_scores, effects, heat_table, two_factors
+from mnist_mlp.reporting.sections_charts import digit_scores, effects, heat_table, two_factors
 
 
 def test_one_collapsed_cell_does_not_flatten_the_colours_of_the_others() -> None:

@@ -3,8 +3,8 @@
 import pytest
 from torch import nn
 
-from mnist_mlp.models.mlp import MLP
-from mnist_mlp.reporting.sections.layers import layer_table, layers
+from mnist_mlp.model import MLP
+from mnist_mlp.reporting.sections_digits import layer_table, layers
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from made_up_runs import TRUTH, predicted_with, write_run
 
-from mnist_mlp.analysis.collect import Job, load_job
-from mnist_mlp.analysis.statistics import mcnemar
-from mnist_mlp.reporting.sections.pair import flipped, mcnemar_sentence, pair_section
+from mnist_mlp.compare.collect import Job, load_job
+from mnist_mlp.compare.statistics import mcnemar
+from mnist_mlp.reporting.sections_study import flipped, mcnemar_sentence, pair_section
 from mnist_mlp.runs.predictions import Predictions
 
 

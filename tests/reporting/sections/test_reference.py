@@ -7,11 +7,11 @@ import pytest
 from made_up_runs import write_run
 from omegaconf import OmegaConf
 
-from mnist_mlp.analysis.claims import KINDS
-from mnist_mlp.analysis.collect import find_jobs
-from mnist_mlp.presets import conf_folder
+from mnist_mlp.compare.collect import find_jobs
+from mnist_mlp.compare.published import KINDS
+from mnist_mlp.config import conf_folder
 from mnist_mlp.reporting.elements import Section
-from mnist_mlp.reporting.sections.reference import agreement, reference_sections
+from mnist_mlp.reporting.sections_study import agreement, reference_sections
 
 CLAIMS = [
     {"claim": "Normalising the inputs helps", "better": "normalized", "worse": "raw"},

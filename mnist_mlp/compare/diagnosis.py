@@ -1,0 +1,183 @@
+"""How a run went, and how the runs of a setting went, in one plain sentence from status and curves alone.
+
+The thresholds are rules of thumb, each with its reason; each sentence carries the numbers behind it, so that the
+reader can disagree. What a run is like in comparison with others is not judged here: the best of several may well
+over-fit.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mnist_mlp.runs.predictions import Curves
+
+CHANCE_LOSS = math.log(10)
+LEARNT = 0.2
+"""An accuracy below it is chance: guessing one digit gives 0.1."""
+RISE, RISE_AT_LEAST = 0.1, 0.02
+"""The training loss has jumped where it rose by this part of itself, and by this much: an epoch's mean over 55,000
+images hardly wobbles, but near zero every ripple is a large part of it."""
+JUMPS = 0.25
+"""The learning rate is too high where the loss jumped in more than this part of the epochs."""
+WINDOW = 3
+"""Epochs that a level of a held-out curve is the mean of, from eight epochs on; below that, one."""
+WOBBLE = {1: 0.08, WINDOW: 0.05}
+"""By the window: by how much of itself the validation loss of one run wobbles (default nets, 5,000 images)."""
+LOST = 0.002
+"""Accuracy has fallen where it lost this much: one standard error of 98 % over 5,000 images."""
+IMPROVING = 0.02
+"""Loss that still falls by this part of itself per epoch is worth more epochs."""
+CLIMBING = 0.005
+"""So is accuracy that still rises by this much per epoch."""
+GAP = 0.01
+"""Less than this between training and validation accuracy is nothing to act on."""
+BROKEN = frozenset({
+    "Failed", "Unreadable", "Unfinished", "Running", "Learning rate too high", "Nothing learnt",
+    "Hardly anything learnt yet",
+})  # fmt: skip
+"""Kinds in which a run is an exception among runs that went otherwise; finer shades differ by seed alone."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule found: its kind in a few words, a sentence with the numbers, the first epoch (0: the whole run)."""
+
+    kind: str
+    text: str
+    since: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind} since epoch {self.since}: {self.text}" if self.since else f"{self.kind}: {self.text}"
+
+
+def diagnosis(status: str, reason: str, planned: int | None, curves: Curves) -> str:
+    """How a run of this status went. planned: trainer.max_epochs; curves: columns of metrics.csv."""
+    return str(finding(status, reason, planned, curves))
+
+
+def finding(status: str, reason: str, planned: int | None, curves: Curves, runs: int = 1) -> Finding:
+    """As `diagnosis`, of the mean curves of so many runs: the more, the less they wobble."""
+    done = len(curves.get("epoch", ()))
+    if status == "failed":
+        return Finding("Failed", f"{reason or 'no reason was written'}.")
+    if status == "unreadable":
+        return Finding("Unreadable", f"{reason}.")
+    if status == "unfinished":
+        return Finding("Unfinished", f"{done} of {planned or '?'} epochs are done; the same command goes on.")
+    if status == "running":
+        return Finding("Running", f"{done} of {planned or '?'} epochs are done.")
+    if status == "diverged":
+        text = f"the loss was no longer finite in epoch {done or '?'}; try a tenth of optim.lr."
+        return Finding("Learning rate too high", text)
+    loss = _finite(curves.get("train/loss", ()))
+    if not loss:
+        return Finding(
+            "Not judged", "finished, but without a metrics.csv that can be read its curves cannot be judged."
+        )
+    if done < 2:
+        return Finding("One epoch only", "too short to judge; train longer.")
+    found = _nothing_learnt(curves, loss) or _jumps(loss) or _turned(curves, loss, runs) or _improving(curves)
+    return found or _level(curves)
+
+
+def _nothing_learnt(curves: Curves, loss: Sequence[float]) -> Finding | None:
+    accuracy = _finite(curves.get("train/accuracy", ()))
+    if not accuracy or max(accuracy[-2:]) >= LEARNT:
+        return None
+    stuck = f"accuracy stays at {100 * accuracy[-1]:.0f} %, loss at {loss[-1]:.2f} (guessing: {CHANCE_LOSS:.2f})"
+    if max(loss) > 1.5 * CHANCE_LOSS:
+        return Finding("Learning rate too high", f"the loss reached {max(loss):.3g}, then nothing was learnt; {stuck}.")
+    if max(loss) - min(loss) < RISE_AT_LEAST:
+        text = f"{stuck}, as with dead or saturated units, or far too low a learning rate."
+        return Finding("Nothing learnt", text)
+    return Finding("Hardly anything learnt yet", f"{stuck}; a higher learning rate or more epochs.")
+
+
+def _jumps(loss: Sequence[float]) -> Finding | None:
+    rises = [(new - old, old, new) for old, new in pairwise(loss)]
+    jumps = [rise for rise in rises if rise[0] > max(RISE_AT_LEAST, RISE * rise[1])]
+    if not jumps or (len(jumps) <= JUMPS * len(rises) and loss[-1] < 2 * min(loss)):
+        return None
+    _, old, new = max(jumps)
+    times = f"the training loss rose in {len(jumps)} of {len(rises)} epochs, once from {old:.3f} to {new:.3f}."
+    return Finding("Learning rate too high", times)
+
+
+def _turned(curves: Curves, loss: Sequence[float], runs: int) -> Finding | None:
+    """The validation loss has turned where its last level is above its lowest by twice what is wobble."""
+    val, accuracy = (_finite(curves.get(f"val/{name}", ())) for name in ("loss", "accuracy"))
+    if len(val) != len(loss):
+        return None
+    window = WINDOW if len(val) >= 8 else 1
+    levels, fits = _levels(val, window), _levels(loss, window)
+    lowest = min(range(len(levels)), key=levels.__getitem__)
+    if levels[-1] <= levels[lowest] * (1 + 2 * WOBBLE[window] / math.sqrt(runs)) or fits[-1] >= fits[lowest]:
+        return None
+    rose = (
+        f"validation loss rose from {levels[lowest]:.3f} to {levels[-1]:.3f} while training loss fell from"
+        f" {fits[lowest]:.3f} to {fits[-1]:.3f}"
+    )
+    since = lowest + 1 + window // 2
+    rates = _levels(accuracy, window) if len(accuracy) == len(val) else []
+    if rates and max(rates) - rates[-1] <= LOST:
+        text = (
+            f"{rose}, but validation accuracy held, at {100 * rates[-1]:.1f} %: mistakes are no more frequent, only"
+            " surer; label smoothing or fewer epochs where probabilities matter."
+        )
+        return Finding("Over-confident", text, since)
+    fell = f", and validation accuracy fell from {100 * max(rates):.1f} to {100 * rates[-1]:.1f} %" if rates else ""
+    return Finding("Over-fitting", f"{rose}{fell}.", since)
+
+
+def _improving(curves: Curves) -> Finding | None:
+    name = "validation" if _finite(curves.get("val/loss", ())) else "training"
+    short = "val" if name == "validation" else "train"
+    judged, accuracy = _finite(curves[f"{short}/loss"]), _finite(curves.get(f"{short}/accuracy", ()))
+    back = max(1, len(judged) // 5)
+    if min(len(judged), len(accuracy)) <= back or judged[-1] > min(judged):
+        return None
+    fall, climb = (judged[-1 - back] - judged[-1]) / back, (accuracy[-1] - accuracy[-1 - back]) / back
+    if fall <= IMPROVING * judged[-1 - back] and climb <= CLIMBING:
+        return None
+    text = f"{name} loss last fell by {fall:.3f} per epoch, to {judged[-1]:.3f}; train longer."
+    return Finding("Still improving", text)
+
+
+def _level(curves: Curves) -> Finding:
+    """Nothing went wrong: what is left to gain, by the part of the validation error that training does not have."""
+    train, val = (_finite(curves.get(f"{split}/accuracy", ())) for split in ("train", "val"))
+    shown = [
+        f"{name} accuracy ends at {100 * values[-1]:.1f} %"
+        for name, values in (("training", train), ("validation", val))
+        if values
+    ]
+    ends = ", ".join(shown) or "no accuracies are known"
+    if train and val and train[-1] - val[-1] > max(GAP, 1 - train[-1]):
+        text = f"{ends}; more data, augmentation, dropout or weight decay could narrow the gap."
+        return Finding("Levelled off, limited by generalisation", text)
+    return Finding("Fine", f"{ends}, and the loss has levelled off.")
+
+
+def _levels(values: Sequence[float], window: int) -> list[float]:
+    """Means of so many neighbours each."""
+    return [sum(values[place : place + window]) / window for place in range(len(values) - window + 1)]
+
+
+def mean_curves(curves: Sequence[Curves]) -> Mapping[str, list[float]]:
+    """The mean of each column over the runs that have a finite number at an epoch, up to the shortest run's last."""
+    length = min((len(one.get("epoch", ())) for one in curves), default=0)
+    names = dict.fromkeys(name for one in curves for name in one)
+    return {
+        name: [_mean([one[name][epoch] for one in curves if epoch < len(one.get(name, ()))]) for epoch in range(length)]
+        for name in names
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = _finite(values)
+    return sum(known) / len(known) if known else math.nan
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]

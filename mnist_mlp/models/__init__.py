@@ -1,1 +1,0 @@
-"""The networks. They know no loss, no data and no configuration."""

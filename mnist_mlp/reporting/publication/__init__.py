@@ -1,1 +1,0 @@
-"""What a paper needs of a comparison: tables, figures, methods, checklists, a model card, hashes, commands."""

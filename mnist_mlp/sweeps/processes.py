@@ -1,0 +1,420 @@
+"""Worker processes that each do one task after another, and of which one that dies takes no other with it.
+
+They are forks of multiprocessing's fork server, which has imported what they need: a worker, or the one that follows a
+dead one, is there in milliseconds. Pools that are made once and for all (concurrent.futures, loky) break as a whole
+when a process dies, and do not say which task it had.
+"""
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing import parent_process, resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
+from types import ModuleType
+from typing import Any, TypeVar
+
+from mnist_mlp.config import Accelerator, Config, to_dict
+from mnist_mlp.errors import SIGNALS, Interrupted, UserError, exit_code, stopping_on_signals
+from mnist_mlp.runs.result import RunResult, StoredRun
+from mnist_mlp.runs.settings import describe
+
+Key = tuple[str, str]
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What the settings of a job leave open: where its digits come from, their digest, and "cpu" or "gpu"."""
+
+    source: str
+    digest: str
+    accelerator: str
+
+    @classmethod
+    def of(cls, stored: StoredRun) -> "Resolution | None":
+        """That of a run which has been started; None where its files do not say."""
+        config = stored.result.get("config", {})
+        found = (
+            config.get("data", {}).get("source"),
+            stored.result.get("data", {}).get("digest"),
+            config.get("trainer", {}).get("accelerator"),
+        )
+        return cls(*found) if all(isinstance(one, str) for one in found) else None
+
+    def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
+        """The result that `fit` would return at once; None where it would train. Imports no torch.
+
+        stored: what the job's folder holds.
+        """
+        resolved = to_dict(config)
+        resolved["data"]["source"], resolved["trainer"]["accelerator"] = self.source, self.accelerator
+        return stored.result_of(describe(resolved, [], self.digest))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found. bytes_per_job: of the job that needs most; free: bytes of memory, None where nobody says.
+
+    gpus: how many the jobs may use, 0 where none of them wants one. digits: source and digest by `data.source` and
+    `data.root`; accelerators: "cpu" or "gpu" by what was asked for. Neither has what cannot be had: the job that wants
+    it will say why.
+    """
+
+    bytes_per_job: int
+    free: int | None
+    gpus: int
+    digits: Mapping[Key, tuple[str, str]]
+    accelerators: Mapping[Accelerator, str]
+
+    def resolution(self, config: Config) -> "Resolution | None":
+        """What `auto` stands for in a job; None where that takes more to find out."""
+        digits = self.digits.get((config.data.source.value, config.data.root))
+        accelerator = self.accelerators.get(config.trainer.accelerator)
+        if digits is None or accelerator is None or config.trainer.devices > 1:
+            return None
+        return Resolution(*digits, accelerator)
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """The task of making a `Survey`. configs: of all jobs, or one of each kind."""
+
+    configs: tuple[Config, ...]
+
+    def __call__(self) -> Survey:
+        import torch  # deferred, like the rest: this is run by a worker
+
+        from mnist_mlp.data.mnist import load_digits
+        from mnist_mlp.training.trainer import choose_accelerator, free_bytes, needed_bytes
+
+        def accelerator(asked: Accelerator) -> str:
+            config = self.configs[0]
+            return choose_accelerator(replace(config, trainer=replace(config.trainer, accelerator=asked, devices=1)))
+
+        def digits(key: Key) -> tuple[str, str]:
+            found = load_digits(*key)
+            return found.source, found.digest
+
+        accelerators = _had(accelerator, {config.trainer.accelerator for config in self.configs})
+        return Survey(
+            bytes_per_job=max(map(needed_bytes, self.configs), default=0),
+            free=free_bytes("cpu"),
+            gpus=torch.cuda.device_count() if "gpu" in accelerators.values() else 0,
+            digits=_had(digits, {(config.data.source.value, config.data.root) for config in self.configs}),
+            accelerators=accelerators,
+        )
+
+
+def inquiry(configs: Iterable[Config]) -> Inquiry:
+    """What is to be asked about these jobs, as shortly as can be."""
+    return Inquiry(tuple({_kind(config): config for config in configs}.values()))
+
+
+def _kind(config: Config) -> tuple[Any, ...]:
+    """All that a survey depends on."""
+    data, model, trainer = config.data, config.model, config.trainer
+    return (
+        *(data.source, data.root, data.batch_size, model.hidden_layers, tuple(model.hidden_units)),
+        *(config.optim.name, config.optim.momentum > 0, trainer.accelerator, trainer.precision),
+    )
+
+
+def _had(find: Callable[[Any], Found], keys: Iterable[Any]) -> dict[Any, Found]:
+    found = {}
+    for key in keys:
+        with suppress(UserError, OSError):
+            found[key] = find(key)
+    return found
+
+
+PATIENCE = 30.0
+"""Seconds that a worker may go on for after its parent has died: time to finish a block of steps."""
+
+Task = Callable[[], Any]
+"""Something to do that can be pickled, and so must be found by its module's name."""
+
+
+def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) -> None:
+    """Do the tasks that come through a pipe and send back what each returns, until the pipe closes or a signal comes.
+
+    output: where all that is printed goes, by C code too. environment: in place of the fork server's own.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
+    _print_into(output)
+    faulthandler.enable()
+    with stopping_on_signals(patient=True):
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked in the fork server, which outlives us
+        try:
+            while True:
+                task = tasks.recv()
+                tasks.send(task())
+        except (EOFError, BrokenPipeError):
+            return
+        except (Interrupted, KeyboardInterrupt) as stop:
+            raise SystemExit(exit_code(stop)) from None
+        finally:
+            with suppress(OSError):
+                sys.stdout.flush()
+
+
+def _print_into(output: Connection) -> None:
+    for descriptor in (1, 2):
+        os.dup2(output.fileno(), descriptor)
+    output.close()
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+
+
+def _end_with_parent() -> None:
+    """Stop as by SIGTERM when the parent is gone, `kill -9` included; a worker that does not is ended."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os._exit(1)
+
+
+PRELOADED = "mnist_mlp.sweeps.preload"
+STARTING_LOOK = 0.02
+"""Seconds between looks for a worker that is being started."""
+READ = 2**16
+_hiding = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task has returned."""
+
+    task: int
+    outcome: Any
+
+
+@dataclass(frozen=True)
+class Died:
+    """The process of a task is gone. why: in words; printed: what it said last."""
+
+    task: int
+    why: str
+    printed: str
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A process has printed a line, while it did this task (None: between two)."""
+
+    task: int | None
+    line: str
+
+
+Event = Done | Died | Printed
+
+
+@dataclass
+class _Worker:
+    """task: the number of what it does now; rest: the beginning of a line; recent: lines of its task."""
+
+    process: BaseProcess
+    tasks: Connection
+    output: Connection
+    slot: int
+    environment: Mapping[str, str]
+    task: int | None = None
+    rest: str = ""
+    recent: str = ""
+
+    @property
+    def sources(self) -> tuple[Any, ...]:
+        """What becomes ready when something has happened."""
+        return self.tasks, self.output, self.process.sentinel
+
+    def read(self) -> str | None:
+        """What it has printed since; None at the end."""
+        parts = []
+        with suppress(BlockingIOError):
+            while content := os.read(self.output.fileno(), READ):
+                parts.append(content.decode(errors="replace"))
+            return "".join(parts) or None
+        return "".join(parts)
+
+
+class WorkerPool:
+    """As many workers as there are environments, each started when it is first needed.
+
+    environments: variables that each of them has on top of this process's own. preloaded: the module that the fork
+    server imports. UserError on a system without fork server, such as Windows.
+    """
+
+    def __init__(self, environments: Sequence[Mapping[str, str]] = ({},), preloaded: str = PRELOADED) -> None:
+        if "forkserver" not in multiprocessing.get_all_start_methods():
+            raise UserError(
+                "jobs cannot run side by side here, since this system has no fork server: run them in turn, by "
+                "hydra/launcher=basic or by mnist_mlp.fit"
+            )
+        self._context: Any = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([preloaded])
+        self._environments = list(environments)
+        self._workers: dict[int, _Worker] = {}
+        self._started: SimpleQueue[_Worker | BaseException] = SimpleQueue()
+        self._starter: threading.Thread | None = None
+
+    def resize(self, environments: Sequence[Mapping[str, str]]) -> None:
+        """Have workers in these environments from now on; the others, none of which may be at work, end."""
+        self._environments = list(environments)
+        for worker in list(self._workers.values()):
+            if not self._wanted(worker):
+                self._remove(worker)
+
+    def give(self, number: int, task: Task) -> bool:
+        """Let a worker do a task; False where none is free now. The task's events carry the number."""
+        for worker in list(self._workers.values()):
+            if worker.task is None:
+                try:
+                    worker.tasks.send(task)
+                except (BrokenPipeError, ConnectionResetError):  # it died meanwhile: `events` will find out
+                    continue
+                worker.task, worker.recent = number, ""
+                return True
+        self.start()
+        return False
+
+    def start(self) -> None:
+        """Start the workers that do not run yet, without waiting for them."""
+        missing = [pair for pair in enumerate(self._environments) if pair[0] not in self._workers]
+        if missing and (self._starter is None or not (self._starter.is_alive() or self._started.qsize())):
+            self._starter = threading.Thread(target=self._start, args=(missing,), daemon=True)
+            self._starter.start()
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """What has happened, as soon as anything has; nothing after the timeout, in seconds."""
+        starting = self._starter is not None and self._starter.is_alive()
+        self._take_started()
+        timeout = min(timeout, STARTING_LOOK) if starting else timeout
+        sources = [one for worker in self._workers.values() for one in worker.sources]
+        if not sources:
+            time.sleep(timeout)
+            return
+        ready = set(wait(sources, timeout))
+        for worker in list(self._workers.values()):
+            if not ready.isdisjoint(worker.sources):
+                yield from self._of(worker, ready)
+
+    def stop(self) -> None:
+        """Ask all to finish the block of steps they are in, and wait until they have ended."""
+        self._environments = []
+        for worker in self._workers.values():
+            worker.tasks.close()  # one that waits for a task ends by that
+            if worker.task is not None and worker.process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.process.pid, signal.SIGTERM)
+        while self._workers:
+            wait([one for worker in self._workers.values() for one in (worker.output, worker.process.sentinel)])
+            for worker in list(self._workers.values()):
+                if worker.read() is None or not worker.process.is_alive():
+                    self._remove(worker)
+
+    def _start(self, missing: Sequence[tuple[int, Mapping[str, str]]]) -> None:
+        """In a thread, since the first one waits for the fork server to have imported all."""
+        resource_tracker.ensure_running()  # first, for what starts it has SIGINT and SIGTERM unblocked afterwards
+        for slot, environment in missing:
+            try:
+                tasks, theirs = self._context.Pipe()
+                output, printed = self._context.Pipe(duplex=False)
+                arguments = (theirs, printed, {**os.environ, **environment})
+                process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
+                with _signals_blocked(), _without_main():
+                    process.start()
+                theirs.close()
+                printed.close()
+                os.set_blocking(output.fileno(), False)
+                self._started.put(_Worker(process, tasks, output, slot, environment))
+            except BaseException as error:
+                self._started.put(error)
+
+    def _take_started(self) -> None:
+        while self._started.qsize():
+            started = self._started.get()
+            if isinstance(started, BaseException):
+                raise started
+            self._workers[started.slot] = started
+            if not self._wanted(started):
+                self._remove(started)
+
+    def _wanted(self, worker: _Worker) -> bool:
+        return worker.environment in self._environments[worker.slot : worker.slot + 1]
+
+    def _of(self, worker: _Worker, ready: set[Any]) -> Iterator[Event]:
+        printed = list(self._printed(worker))
+        if worker.process.sentinel not in ready:  # the last words of a dying process are for the log of its task
+            yield from printed
+        if worker.tasks in ready:
+            with suppress(EOFError, OSError):
+                outcome = worker.tasks.recv()
+                task, worker.task = worker.task, None
+                assert task is not None
+                yield Done(task, outcome)
+        if worker.process.sentinel in ready:
+            worker.process.join()
+            for _ in self._printed(worker):
+                pass
+            self._remove(worker)
+            if worker.task is not None:
+                yield Died(worker.task, _cause(worker.process.exitcode), worker.recent)
+
+    def _printed(self, worker: _Worker) -> Iterator[Printed]:
+        *lines, worker.rest = (worker.rest + (worker.read() or "")).split("\n")
+        for line in lines:
+            worker.recent += f"{line}\n"
+            yield Printed(worker.task, line)
+
+    def _remove(self, worker: _Worker) -> None:
+        worker.tasks.close()  # one that waits for a task ends by that
+        worker.process.join()
+        worker.output.close()
+        del self._workers[worker.slot]
+
+
+def _cause(code: int | None) -> str:
+    """Why a process ended that should not have."""
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        memory = "; where memory ran out, hydra.launcher.n_jobs=N lets fewer run at once" if name == "SIGKILL" else ""
+        return f"its process was killed by signal {-code} ({name}){memory}"
+    return f"its process ended by itself, with exit code {code}"
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """While this lasts this thread takes no signals; nor does ever the fork server, if it is started by this thread."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the main module, which multiprocessing would run once more in each worker: it may be a user's script."""
+    with _hiding:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

@@ -1,0 +1,68 @@
+"""The comparison in a terminal: it fits, and what matters stays."""
+
+from pathlib import Path
+
+import pytest
+from made_up_runs import write_failure, write_run
+from rich.cells import cell_len
+
+from mnist_mlp.compare.collect import Summary, find_jobs, summarize
+from mnist_mlp.compare.tables import as_text
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> Summary:
+    """Two settings over three seeds; a run diverged, and of a third setting one failed."""
+    for lr, wrong in ((0.1, 3), (0.2, 20)):
+        for seed in range(3):
+            status = "diverged" if (lr, seed) == (0.2, 2) else "finished"
+            path = tmp_path / f"{lr}_{seed}"
+            write_run(path, range(wrong + seed), status, seed=seed, optim__lr=lr, model__hidden_layers=round(lr * 20))
+    write_failure(tmp_path / "failed", "ValueError: " + "no such digit " * 30, optim__lr=9.0, seed=0)
+    return summarize(find_jobs([tmp_path]))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_it_is_never_wider_than_the_terminal(summary: Summary, width: int) -> None:
+    lines = as_text(summary, width).splitlines()
+    assert max(map(cell_len, lines)) < width
+    assert "".join(lines).count("no such digit") in range(15, 30)  # the reason, once and not all of it
+
+
+def test_at_80_columns_settings_accuracies_verdict_and_what_went_wrong_stay(summary: Summary) -> None:
+    lines = as_text(summary, 80).splitlines()
+    assert lines[0].split("  ")[0] == ""
+    assert lines[0].split() == ["hidden_layers", "lr", "n", "val", "acc", "%", "test", "acc", "%", "status", "verdict"]
+    assert lines[1].split() == ["*", "2", "0.1", "3", "96.00", "±", "1.00", "96.00", "±", "1.00", "best"]
+    assert " ".join(lines[2].split()) == "4 0.2 3 79.00 ± 1.00 79.00 ± 1.00 1 diverged worse"
+    assert lines[3].split() == ["3", "9.0", "0", "-", "-", "failed"]
+    assert lines[4].startswith("hidden_layers=3, lr=9.0: ValueError: no such digit no such digit")
+    note = " ".join(" ".join(lines[4:]).split())
+    assert "summary.md has the intervals. Left out here, but in summary.csv: parameters, loss, F1" in note
+
+
+def test_where_there_is_room_all_of_it_is_shown(summary: Summary) -> None:
+    text = as_text(summary, 400)
+    assert "Left out" not in text
+    for name in ("F1", "loss", "parameters", "fit s", "to best (seeds)", "to best (seeds, images)"):
+        assert name in text.splitlines()[0]
+    assert "worse than the best" in text
+
+
+def test_what_all_rows_have_alike_has_no_column(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2):
+        write_run(tmp_path / str(lr), optim__lr=lr)
+    head = as_text(summarize(find_jobs([tmp_path])), 200).splitlines()[0]
+    assert "status" not in head
+    assert "verdict" not in head
+
+
+def test_a_long_value_loses_its_middle_and_a_long_table_its_end(tmp_path: Path) -> None:
+    for place in range(50):
+        units = [100 + place] * 30
+        write_run(tmp_path / str(place), range(place), model__hidden_units=units, model__hidden_layers=30)
+    lines = as_text(summarize(find_jobs([tmp_path])), 80).splitlines()
+    assert max(map(cell_len, lines)) < 80
+    assert "100-100" in lines[1]
+    assert "…" in lines[1]
+    assert lines[41] == "... and 10 more rows, in summary.csv"

@@ -1,0 +1,140 @@
+"""Effects like for like, against sweeps small enough to work out by hand."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import made_up_result
+
+from mnist_mlp.compare.collect import Job
+from mnist_mlp.compare.effects import (
+    amount,
+    factors,
+    grid,
+    in_order,
+    is_full_grid,
+    main_effect,
+    matched_sets,
+    robust_range,
+)
+
+VAL = "val_accuracy"
+
+
+def job(accuracy: float | None, **settings: Any) -> Job:
+    metrics = {"val/accuracy": accuracy, "test/accuracy": accuracy}
+    result = replace(made_up_result(), metrics=metrics) if accuracy is not None else None
+    return Job(Path(), "finished", settings, result)
+
+
+FULL = [
+    job(0.6, lr=0.1, units=[16]),
+    job(0.9, lr=0.1, units=[64]),
+    job(0.8, lr=0.02, units=[16]),
+    job(0.9, lr=0.02, units=[64]),
+    job(None, lr=0.1, units=[64]),
+]
+STUDY = [
+    job(0.98, lr=0.005, subset="full", norm="symmetric", epochs=10),
+    job(0.96, lr=0.005, subset="half", norm="symmetric", epochs=10),
+    job(0.84, lr=1.0, subset="full", norm="symmetric", epochs=10),
+    job(0.92, lr=0.0005, subset="full", norm="symmetric", epochs=4),
+    job(0.88, lr=0.0005, subset="full", norm="raw", epochs=4),
+]
+"""As a study that varies one thing at a time: errors of 2, 4, 16, 8 and 12 %."""
+
+
+def means(jobs: list[Job], key: str) -> dict[str, float | None]:
+    return {level.value: level.mean for level in main_effect(jobs, key, VAL)}
+
+
+def test_in_a_full_grid_an_effect_is_the_mean_error_over_all_other_factors() -> None:
+    found = means(FULL, "lr")
+    assert list(found) == ["0.02", "0.1"]
+    assert found["0.02"] == pytest.approx(1 - math.sqrt(0.2 * 0.1))
+    assert found["0.1"] == pytest.approx(1 - math.sqrt(0.4 * 0.1))
+
+
+def test_in_a_lopsided_study_only_runs_that_differ_in_one_factor_are_compared() -> None:
+    assert means(STUDY, "subset") == {"half": pytest.approx(0.96), "full": pytest.approx(0.98)}
+    assert means(STUDY, "norm") == {"raw": pytest.approx(0.88), "symmetric": pytest.approx(0.92)}
+    assert means(STUDY, "lr") == {"0.005": pytest.approx(0.98), "1.0": pytest.approx(0.84)}
+    assert main_effect(STUDY, "epochs", VAL) == []
+    (level,) = (one for one in main_effect(STUDY, "subset", VAL) if one.value == "full")
+    assert level.numbers == [0.98]  # not the run whose learning rate is too high
+
+
+def test_sets_that_lack_a_level_are_brought_together_by_those_they_share() -> None:
+    """b halves the error of a, c that of b; the second set is twice as bad and has no c."""
+    jobs = [job(1 - error, act=act, units=1) for act, error in (("a", 0.08), ("b", 0.04), ("c", 0.02))]
+    jobs += [job(1 - error, act=act, units=2) for act, error in (("a", 0.16), ("b", 0.08))]
+    found = means(jobs, "act")
+    at_the_average_set = math.sqrt(2)
+    assert found == {
+        act: pytest.approx(1 - error * at_the_average_set) for act, error in (("a", 0.08), ("b", 0.04), ("c", 0.02))
+    }
+
+
+def test_levels_that_nothing_connects_get_no_mean() -> None:
+    jobs = [job(0.9, act="a", units=1), job(0.8, act="b", units=1), job(0.95, act="b", units=3)]
+    jobs += [job(0.5, act="c", units=2), job(0.6, act="d", units=2)]
+    found = means(jobs, "act")
+    assert found["a"] == pytest.approx(0.9)
+    assert found["b"] == pytest.approx(0.8)
+    assert (found["c"], found["d"]) == (None, None)
+
+
+def test_a_random_search_has_no_matches() -> None:
+    assert matched_sets([job(0.9, lr=0.1, units=1), job(0.8, lr=0.2, units=2)], "lr", VAL) == []
+
+
+def test_a_collapsed_run_is_counted_and_left_out() -> None:
+    found = main_effect([*FULL, job(0.1, lr=0.1, units=[16])], "lr", VAL)
+    assert [level.collapsed for level in found] == [0, 1]
+    assert found[1].mean == pytest.approx(1 - math.sqrt(0.4 * 0.1))
+    assert 0.1 not in found[1].numbers
+
+
+def test_seeds_and_names_of_published_results_are_no_factors() -> None:
+    jobs = [job(0.9, **{"seed": n, "optim.lr": n, "reference.id": str(n), "trainer.figures": n}) for n in range(3)]
+    assert factors(jobs) == ["optim.lr"]
+
+
+def test_a_grid_has_a_mean_per_cell() -> None:
+    found = grid([*FULL, job(0.7, lr=0.1, units=[16])], ("lr", "units"), VAL)
+    assert (found.rows, found.columns, found.at) == (["0.02", "0.1"], ["16", "64"], {})
+    assert found.cells == [[pytest.approx(0.8), pytest.approx(0.9)], [pytest.approx(0.65), pytest.approx(0.9)]]
+
+
+def test_all_cells_of_a_grid_are_over_the_same_values_of_the_other_factors() -> None:
+    """Half the data must not look better for lack of the run whose learning rate is too high."""
+    assert grid(STUDY, ("norm", "subset"), VAL).rows == []
+    more = [
+        *STUDY,
+        job(0.90, lr=0.005, subset="full", norm="raw", epochs=10),
+        job(0.88, lr=0.005, subset="half", norm="raw", epochs=10),
+    ]
+    found = grid(more, ("norm", "subset"), VAL)
+    assert (found.rows, found.columns) == (["raw", "symmetric"], ["half", "full"])
+    assert found.cells == [[pytest.approx(0.88), pytest.approx(0.90)], [pytest.approx(0.96), pytest.approx(0.98)]]
+    assert found.at == {"lr": "0.005", "epochs": "10"}
+
+
+def test_a_lopsided_grid_is_told_from_a_full_one() -> None:
+    assert is_full_grid(FULL, ["lr", "units"], VAL)
+    assert not is_full_grid(FULL[:3], ["lr", "units"], VAL)
+    assert not is_full_grid([*FULL, FULL[0]], ["lr", "units"], VAL)
+
+
+def test_an_axis_need_not_hold_what_collapsed_or_is_far_out() -> None:
+    assert robust_range([0.97, 0.975, 0.98, 0.96, 0.1]) == (0.96, 0.98)
+    assert robust_range([0.97, 0.972, 0.975, 0.974, 0.971, 0.85]) == (0.97, 0.975)
+    assert robust_range([0.1, 0.11]) == (0.1, 0.11)
+    assert robust_range([]) is None
+
+
+def test_levels_are_in_the_order_of_their_amounts_names_last() -> None:
+    assert in_order(["full", "0.1", "half", "10", "relu", "0.05"]) == ["0.05", "0.1", "half", "full", "10", "relu"]
+    assert amount("64-32") is None

@@ -1,0 +1,79 @@
+"""One row per run."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from made_up_runs import write_failure, write_run, write_unfinished
+
+from mnist_mlp.compare.collect import display_names, find_jobs, summarize
+from mnist_mlp.compare.tables import runs_csv, shown_runs, write_summary
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    for seed in range(2):
+        write_run(tmp_path / f"a{seed}", wrong=[1, 2], seed=seed, optim__lr=0.1234567)
+        write_run(tmp_path / f"b{seed}", wrong=[1], seed=seed, optim__lr=0.01)
+    write_failure(tmp_path / "c", "no memory", seed=0, optim__lr=0.02)
+    write_unfinished(tmp_path / "d", seed=0, optim__lr=0.03)
+    return tmp_path
+
+
+def test_every_run_has_a_row_with_its_settings_and_figures(sweep: Path) -> None:
+    write_summary(sweep)
+    rows = list(csv.DictReader((sweep / "runs.csv").read_text().splitlines()))
+    assert [row["run"] for row in rows] == ["b0", "b1", "a0", "a1", "c", "d"]
+    assert [row["row"] for row in rows[:4]] == ["1", "1", "2", "2"]
+    assert [row["best_row"] for row in rows[:3]] == ["True", "True", "False"]
+    assert [row["test/accuracy"] for row in rows] == ["0.99", "0.99", "0.98", "0.98", "", ""]
+    assert rows[2]["optim.lr"] == "0.1234567"
+    assert (rows[4]["status"], rows[4]["reason"]) == ("failed", "no memory")
+    assert (rows[5]["status"], rows[5]["seed"]) == ("unfinished", "0")
+    assert rows[0]["trainer.max_epochs"] == "10"
+    header = (sweep / "runs.csv").read_text().partition("\n")[0].split(",")
+    assert len(header) == len(set(header))
+    assert list(rows[0])[7:9] == ["optim.lr", "seed"]
+
+
+def test_a_run_elsewhere_is_named_by_its_whole_path(sweep: Path) -> None:
+    summary = summarize(find_jobs([sweep]))
+    assert {row["run"] for row in csv.DictReader(runs_csv(summary, sweep / "other").splitlines())} == {
+        str(sweep / name) for name in ("a0", "a1", "b0", "b1", "c", "d")
+    }
+
+
+def test_readers_get_few_digits_and_a_dash_for_what_is_not_there(sweep: Path) -> None:
+    header, rows = shown_runs(summarize(find_jobs([sweep])))
+    assert header[:4] == ["row", "lr", "seed", "val acc %"]
+    assert rows[2] == [
+        "2",
+        "0.123",
+        "0",
+        "98.00",
+        "98.00",
+        rows[2][5],
+        "0.0200",
+        "1,000",
+        "3 of 3",
+        "1.5",
+        "finished",
+        "a0",
+    ]
+    assert rows[4] == ["3", "0.02", "0", *["-"] * 7, "failed", "c"]
+
+
+def test_runs_are_named_by_what_varies(sweep: Path) -> None:
+    names = display_names(summarize(find_jobs([sweep])))
+    assert {folder.name: name for folder, name in names.items()} == {
+        "a0": "lr=0.123, seed=0", "a1": "lr=0.123, seed=1", "b0": "lr=0.01, seed=0", "b1": "lr=0.01, seed=1",
+        "c": "lr=0.02, seed=0", "d": "lr=0.03, seed=0",
+    }  # fmt: skip
+
+
+def test_where_nothing_tells_a_run_apart_its_folder_does(sweep: Path) -> None:
+    assert list(display_names(summarize(find_jobs([sweep / "a0"]))).values()) == ["a0"]
+    result = sweep / "b1" / "result.json"
+    result.write_text(result.read_text().replace('"seed": 1', '"seed": 0'))
+    names = display_names(summarize(find_jobs([sweep])))
+    assert names[sweep / "b1"] == "lr=0.01, seed=0 (b1)"

@@ -1,0 +1,166 @@
+"""The draw page in a real browser; needs Debian's chromium and chromium-driver."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import strokes
+import torch
+from numpy.typing import NDArray
+from pictures import ink
+from PIL import Image
+
+from mnist_mlp.data.mnist import load_digits
+from mnist_mlp.data.picture import prepare
+from mnist_mlp.data.segmentation import frame
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.serve.export import export_run
+from mnist_mlp.serve.nets import load_classifier
+
+pytestmark = pytest.mark.browser
+PHONE, DESKTOP = (390, 844), (1200, 950)
+SEEN = """
+const [digit, sentence] = ["digit", "sentence"].map(name => element(name).textContent);
+return [Array.from(seenPixels()), sheet.toDataURL(), digit, sentence];
+"""
+FRAMED = """
+const [width, height, values] = JSON.parse(arguments[0]);
+return Array.from(frame({ width, height, data: Uint8Array.from(values) }));
+"""
+FAINT_DARK = "return getComputedStyle(document.body).backgroundColor"
+
+
+@pytest.fixture(scope="module")
+def page(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_run(trained, "html", tmp_path_factory.mktemp("page") / "draw.html").path
+
+
+@pytest.fixture
+def window(browser: Any, page: Path) -> Iterator[Any]:
+    """The page, freshly opened; afterwards nothing of it may be on the console, and nothing emulated stays."""
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def resize(browser: Any, size: tuple[int, int]) -> None:
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+@pytest.mark.parametrize(("size", "kind"), [(DESKTOP, "mouse"), (PHONE, "touch"), (DESKTOP, "pen")])
+def test_ten_drawn_digits_are_seen_as_predict_sees_them(
+    window: Any, trained: Path, size: tuple[int, int], kind: str
+) -> None:
+    resize(window, size)
+    model = load_classifier(RunFolder(trained).best_checkpoint)
+    right = 0
+    for digit in range(10) if kind != "pen" else (4, 7):
+        strokes.draw(window, digit, kind)
+        seen, picture, told, sentence = window.execute_script(SEEN)
+        prepared = prepare(base64.b64decode(picture.split(",")[1]))
+        assert prepared.ravel().tolist() == seen, digit
+        probabilities = model.probabilities(torch.from_numpy(prepared[None]))[0]
+        assert int(told) == int(probabilities.argmax())
+        assert f" {told} (" in sentence
+        shares = window.execute_script("return bars.map(bar => parseFloat(bar.share.textContent))")
+        np.testing.assert_allclose(shares, 100 * probabilities.numpy(), atol=0.3)
+        right += int(told) == digit
+    assert right >= (9 if kind != "pen" else 1)  # of a net that has seen 3,500 digits
+    assert not window.execute_script(
+        "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    )
+
+
+def test_ink_of_any_kind_is_framed_as_python_frames_it(window: Any) -> None:
+    random = np.random.default_rng(5)
+    digits = load_digits("sample", "").test_images.numpy()
+    maps: list[NDArray[np.uint8]] = []
+    for number, digit in enumerate(digits[random.permutation(len(digits))[:24]]):
+        drawn = np.uint8(255 * ink(digit, int(random.integers(2, 12))))
+        shape = tuple(int(side * random.uniform(0.5, 1.5)) for side in drawn.shape)
+        drawn = np.array(Image.fromarray(drawn).resize(shape))
+        drawn[drawn < 32] = 0
+        maps.append(drawn if number % 3 else np.where(drawn > 200, 255, 0).astype(np.uint8))
+    maps += [np.full((3, 200), 255, np.uint8), np.full((1, 1), 40, np.uint8), np.eye(150, dtype=np.uint8) * 255]
+    for drawn in maps:
+        rows, columns = drawn.shape
+        told = window.execute_script(FRAMED, json.dumps([columns, rows, drawn.ravel().tolist()]))
+        assert told == frame(drawn).ravel().tolist()
+
+
+def test_a_speck_is_left_out_as_predict_leaves_it_out(window: Any) -> None:
+    strokes.draw(window, 0)
+    window.execute_script("pen.fillStyle = '#fff'; pen.fillRect(10, 10, 8, 8);")
+    seen, picture, *_ = window.execute_script(SEEN)
+    assert prepare(base64.b64decode(picture.split(",")[1])).ravel().tolist() == seen
+
+
+def test_keys_clear_and_undo_and_a_screen_reader_is_told(window: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> None:
+        chain = ActionChains(window)
+        for key in keys[:-1]:
+            chain.key_down(key)
+        chain.send_keys(keys[-1])
+        for key in keys[:-1]:
+            chain.key_up(key)
+        chain.perform()
+
+    count = "return strokes.length"
+    strokes.draw(window, 4)
+    assert window.execute_script(count) == 2
+    press("u")
+    assert window.execute_script(count) == 1
+    press(Keys.CONTROL, "z")
+    assert window.execute_script(count) == 0
+    strokes.draw(window, 4)
+    wait = "const end = arguments[0]; setTimeout(() => end(element('spoken').textContent), SPEAK_AFTER + 100)"
+    assert window.execute_async_script(wait) == window.execute_script("return element('sentence').textContent")
+    assert window.execute_script("return element('spoken').getAttribute('aria-live')") == "polite"
+    press(Keys.ESCAPE)
+    assert window.execute_script(count) == 0
+    assert window.execute_script("return element('clear').disabled && element('undo').disabled")
+
+
+def test_the_reasons_add_up(window: Any) -> None:
+    """Pixels and units argue about the same margin: to first order, what changes it is the sum of pixel times slope."""
+    strokes.draw(window, 3)
+    margin, pixels, moved = window.execute_script("""
+        const seen = seenPixels(), result = run(net, seen);
+        const order = result.logits.map((_, d) => d).sort((a, b) => result.logits[b] - result.logits[a]);
+        const [winner, rival] = order, reasons = why(net, result, winner, rival);
+        const sizes = Array.from(reasons.pixels, Math.abs), i = sizes.indexOf(Math.max(...sizes));
+        const less = Array.from(seen);
+        less[i] *= 0.99;
+        const after = run(net, less);
+        const margin = of => of.logits[winner] - of.logits[rival];
+        return [0.01 * reasons.pixels[i], reasons.units.length, margin(result) - margin(after)];
+    """)
+    assert pixels == 48
+    assert moved == pytest.approx(margin, rel=0.05)
+    assert window.execute_script("return element('units').children.length") == 8
+
+
+def test_dark_and_light(window: Any) -> None:
+    shades = []
+    for scheme in ("light", "dark"):
+        window.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
+        shades.append(window.execute_script(FAINT_DARK))
+    assert shades == ["rgb(255, 255, 255)", "rgb(20, 23, 28)"]
+
+
+def test_the_page_asks_for_nothing_from_outside(window: Any, page: Path) -> None:
+    assert window.execute_script("return performance.getEntriesByType('resource').length") == 0
+    assert "http" not in page.read_text().replace("http-equiv", "")

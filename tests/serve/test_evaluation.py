@@ -1,0 +1,170 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_mlp import evaluate
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.predictions import read_predictions
+from mnist_mlp.serve.evaluate import disagreements_with, evaluate_committee, evaluate_run
+from mnist_mlp.serve.nets import locate
+
+
+@pytest.fixture
+def members(run_folder: Path) -> list[Path]:
+    """Three nets that differ: the trained one, and two with some noise on its weights."""
+    import torch
+
+    paths = [run_folder]
+    for number in (1, 2):
+        path = Path(shutil.copytree(run_folder, run_folder.parent / f"noisy_{number}"))
+        checkpoint = torch.load(RunFolder(path).best_checkpoint, weights_only=True)
+        noise = torch.Generator().manual_seed(number)
+        for name, value in checkpoint["state_dict"].items():
+            if name.endswith("weight"):
+                value += 0.06 * torch.randn(value.shape, generator=noise)
+        torch.save(checkpoint, RunFolder(path).best_checkpoint)
+        paths.append(path)
+    return paths
+
+
+def test_the_test_of_a_run_is_its_own_result(trained: Path) -> None:
+    found, result = evaluate_run(trained), RunFolder(trained).result()
+    assert result is not None
+    assert found.confusion_matrix == result.confusion_matrix
+    assert found.metrics["accuracy"] == result.metric("test/accuracy")
+    assert disagreements_with(result, found) == []
+    own = read_predictions(RunFolder(trained))
+    assert own is not None
+    np.testing.assert_allclose(found.probabilities, own.probabilities, atol=1e-5)
+
+
+def test_a_test_that_is_not_its_own_result_is_told(members: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_code:
+        evaluate.main([str(members[1]), "--no-figures"])
+    assert exit_code.value.code == evaluate.DIFFERS
+    assert "DIFFERS from its result.json: the confusion matrix" in capsys.readouterr().out
+
+
+def test_validation_and_training_images_are_the_run_s_own(trained: Path) -> None:
+    result = RunFolder(trained).result()
+    assert result is not None
+    val, train = evaluate_run(trained, "val"), evaluate_run(trained, "train")
+    assert val.metrics["accuracy"] == pytest.approx(result.metric("val/accuracy"))
+    assert (len(val.truth), len(train.truth)) == (result.data["val"], result.data["train"])
+    assert not set(val.indices) & set(train.indices)
+
+
+def test_a_checkpoint_that_was_copied_away_is_evaluated_on_the_files_that_are_here(
+    trained: Path, tmp_path: Path, idx_root: Path
+) -> None:
+    alone = tmp_path / "elsewhere" / "net.ckpt"
+    alone.parent.mkdir()
+    shutil.copy(RunFolder(trained).best_checkpoint, alone)
+    assert len(evaluate_run(alone, data_root=str(idx_root)).truth) == 100
+    with pytest.raises(UserError, match="a checkpoint alone does not say which images"):
+        evaluate_run(alone, "val", str(idx_root))
+
+
+def test_a_committee_is_the_mean_of_log_probabilities(members: list[Path]) -> None:
+    found = evaluate_committee(members)
+    mean = np.mean([np.log(member.probabilities.astype(float)) for member in found.members], axis=0)
+    expected = np.exp(mean) / np.exp(mean).sum(1, keepdims=True)
+    np.testing.assert_allclose(found.committee.probabilities, expected, rtol=1e-3, atol=1e-6)
+    assert found.committee.metrics["accuracy"] == pytest.approx(np.mean(expected.argmax(1) == found.committee.truth))
+    assert found.best.metrics["accuracy"] == max(member.metrics["accuracy"] for member in found.members)
+    test = found.against_best
+    assert test.only_second - test.only_first == found.committee.right.sum() - found.best.right.sum()
+
+
+def test_members_and_committee_stand_in_one_table(members: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    target = members[0].parent / "committee.json"
+    evaluate.main([*map(str, members), "--json", str(target)])
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[3:6]] == ["sample_net", "noisy_1", "noisy_2"]
+    assert "committee of 3" in out
+    assert "McNemar's exact test, the committee against its best member" in out
+    assert 0 <= json.loads(target.read_text())["mcnemar"]["p_value"] <= 1
+
+
+def test_a_committee_on_different_validation_images_is_refused(members: list[Path]) -> None:
+    file = RunFolder(members[1]).run_file
+    run = json.loads(file.read_text())
+    run["config"]["data"]["split_seed"] = 7
+    file.write_text(json.dumps(run))
+    with pytest.raises(UserError, match=r"different val images.*use --split test"):
+        evaluate_committee(members, "val")
+
+
+def test_figures_and_report_are_written_beside_the_run(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.main([str(run_folder)])
+    out = capsys.readouterr().out
+    assert "Equal to its result.json." in out
+    assert "weighted avg" in out
+    names = sorted(path.name for path in (run_folder / "evaluation" / "test").iterdir())
+    assert names == ["calibration.png", "confusion_matrix.png", "f1_per_class.png", "mistakes.png"]
+
+
+def test_a_run_is_found_by_folder_checkpoint_name_and_as_the_latest(run_folder: Path) -> None:
+    outputs, checkpoint = run_folder.parents[1], RunFolder(run_folder).best_checkpoint
+    for name in (run_folder, checkpoint, "sample_net", "train/sample_net", "latest"):
+        net = locate(name, outputs)
+        assert net.checkpoint.resolve() == checkpoint.resolve()
+        assert net.folder is not None
+        assert net.folder.path.resolve() == run_folder.resolve()
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("nothing", r"no run 'nothing': give a run folder.*there is .*sample_net"),
+        ("train", r"train holds 1 runs: name one of them .*sample_net"),
+        ("empty", r"empty is no run folder: there is no checkpoints/best.ckpt"),
+        ("started", r"started has no checkpoints/best.ckpt: that run has not finished an epoch"),
+    ],
+)
+def test_what_is_no_run_is_told_in_a_line(run_folder: Path, run: str, message: str) -> None:
+    outputs = run_folder.parents[1]
+    (outputs / "empty").mkdir()
+    (outputs / "started").mkdir()
+    (outputs / "started" / "run.json").write_text("{}")
+    with pytest.raises(UserError, match=message) as error:
+        locate(run, outputs)
+    assert "\n" not in str(error.value)
+
+
+def test_the_latest_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="latest: no finished run under"):
+        locate("latest", tmp_path)
+
+
+def test_help_imports_no_torch() -> None:
+    for command in ("evaluate", "predict", "export"):
+        code = f"import sys; from mnist_mlp import {command} as c; c.parser(); sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_json_file_that_cannot_be_written_is_told_first(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"error: .* cannot be written: there is no folder"):
+        evaluate.main([str(trained), "--json", str(tmp_path / "none" / "x.json")])
+
+
+def test_a_run_in_bfloat16_is_evaluated_as_it_was_tested(tmp_path: Path) -> None:
+    from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, Source, TrainerConfig
+    from mnist_mlp.training.fit import fit
+
+    result = fit(
+        Config(
+            data=DataConfig(source=Source.sample),
+            model=ModelConfig(hidden_layers=2, hidden_units=[64]),
+            optim=OptimConfig(lr=0.05),
+            trainer=TrainerConfig(precision="bf16-mixed", max_epochs=1, progress=False, figures=False),
+        ),
+        tmp_path / "run",
+    )
+    assert disagreements_with(result, evaluate_run(tmp_path / "run")) == []

@@ -1,0 +1,145 @@
+import io
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import dark_on_light
+from PIL import Image
+
+from mnist_mlp import predict
+from mnist_mlp.data.mnist import load_digits
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.serve.nets import load_classifier
+from mnist_mlp.serve.predict import predict_pictures, predict_run
+
+RANDOM = np.random.default_rng(0)
+
+
+def png_that_claims(side: int, png: bytes) -> bytes:
+    """A small PNG whose header says side x side pixels."""
+    header = b"IHDR" + struct.pack(">II", side, side) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten pictures, one of each digit, named by it."""
+    digits = load_digits("sample", "")
+    path = tmp_path / "pictures"
+    path.mkdir()
+    for digit in range(10):
+        image = digits.test_images[(digits.test_labels == digit).nonzero()[3, 0]].numpy()
+        Image.fromarray(dark_on_light(image, RANDOM)).save(path / f"{digit}.png")
+    return path
+
+
+def test_pictures_are_told_as_their_digits_are(trained: Path, folder: Path) -> None:
+    model = load_classifier(RunFolder(trained).best_checkpoint)
+    found = predict_pictures(model, sorted(folder.iterdir()))
+    assert sum(item.digit == place for place, item in enumerate(found)) >= 9
+    assert [item.digit for item in predict_run(trained, [folder / "3.png"])] == [found[3].digit]
+    for item in found:
+        assert sum(item.probabilities) == pytest.approx(1)
+        assert item.pixels is not None
+        import torch
+
+        np.testing.assert_allclose(
+            model.probabilities(torch.from_numpy(item.pixels[None]))[0], item.probabilities, atol=1e-6
+        )
+
+
+def test_files_that_are_no_pictures_get_a_line_and_the_others_are_predicted(
+    trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("no picture")
+    Image.new("RGB", (60, 60), "white").save(folder / "white.png")
+    good = (folder / "3.png").read_bytes()
+    (folder / "cut.png").write_bytes(good[: len(good) // 2])
+    (folder / "bomb.png").write_bytes(png_that_claims(60_000, good))
+    (folder / "large.png").write_bytes(png_that_claims(11_000, good))
+    target = tmp_path / "found.json"
+    with pytest.raises(SystemExit) as exit_code:
+        predict.main([str(trained), str(folder), str(tmp_path / "none.png"), "--json", str(target)])
+    assert exit_code.value.code == predict.SOME_FAILED
+    rows = json.loads(target.read_text())
+    errors = {Path(row["file"]).name: row["error"] for row in rows if "error" in row}
+    expected = {
+        "empty.png": "the file is empty", "text.png": "no picture that can be read", "white.png": "nothing stands out",
+        "cut.png": "a broken picture", "bomb.png": "more than 100,000,000 pixels",
+        "large.png": "more than 100,000,000 pixels",
+        "none.png": "cannot be read (No such file",
+    }  # fmt: skip
+    assert errors.keys() == expected.keys()
+    for name, message in expected.items():
+        assert message in errors[name]
+    told = [row for row in rows if "digit" in row]
+    assert len(told) == 10
+    assert all({"file", "digit", "probability", "probabilities"} <= row.keys() for row in told)
+    assert all(len(row["probabilities"]) == 10 and row["probability"] == max(row["probabilities"]) for row in told)
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 7
+    assert all(line.startswith("error: ") for line in err)
+
+
+def test_the_table_the_csv_and_the_figure(
+    trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    csv, figure = tmp_path / "found.csv", tmp_path / "found.png"
+    predict.main([str(trained), str(folder), "--csv", str(csv), "--figure", str(figure)])
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split() == ["file", "digit", "probability", "runner-up"]
+    assert len(out) == 11
+    lines = csv.read_text().splitlines()
+    assert lines[0] == "file,place,digit,probability,runner_up,p0,p1,p2,p3,p4,p5,p6,p7,p8,p9,error"
+    assert [line.split(",")[2] for line in lines[1:]] == [line.split()[1] for line in out[1:]]
+    with Image.open(figure) as image:
+        assert image.width > 1000
+        assert image.height > 800
+
+
+def test_a_row_is_read_as_a_number(trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = np.concatenate([np.asarray(Image.open(folder / f"{digit}.png")) for digit in (4, 0, 1, 7)], 1)
+    Image.fromarray(row).save(folder.parent / "row.png")
+    predict.main([str(trained), str(folder.parent / "row.png"), "--row"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    number = lines[1].split()[-1]
+    assert number == "".join(line.split()[0] for line in lines[2:])
+    assert sum(told == true for told, true in zip(number, "4017", strict=True)) >= 3
+
+
+def test_stdin_is_a_picture(
+    trained: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((folder / "0.png").read_bytes())))
+    predict.main([str(trained), "-"])
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["-", "0"]
+
+
+def test_a_folder_without_pictures_and_a_figure_without_any(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit, match=r"error: .*empty has no pictures in it"):
+        predict.main([str(trained), str(tmp_path / "empty")])
+    with pytest.raises(SystemExit, match=r"error: .*there is no picture to show"):
+        predict.main([str(trained), str(tmp_path / "none.png"), "--figure", str(tmp_path / "figure.png")])
+    with pytest.raises(SystemExit, match=r"error: - \(stdin\) holds one picture"):
+        predict.main([str(trained), "-", "-"])
+
+
+def test_a_run_predicts_evaluates_and_exports(run_folder: Path, folder: Path) -> None:
+    import mnist_mlp
+
+    run = mnist_mlp.load_run(run_folder)
+    assert run.evaluate("val").metrics["accuracy"] == pytest.approx(run.metrics["val/accuracy"])
+    images = load_digits("sample", "").test_images[:5].numpy()
+    told = [item.digit for item in run.predict(images)]
+    assert told == [run.predict(image)[0].digit for image in images]
+    assert told == run.model().probabilities(load_digits("sample", "").test_images[:5]).argmax(1).tolist()
+    assert run.predict(str(folder / "7.png"))[0].file.endswith("7.png")
+    assert len(run.predict([folder / "1.png", folder / "none.png"])) == 2
+    assert run.export("onnx").path == run_folder / "model.onnx"
+    assert (mnist_mlp.prepare(images[0]) == images[0]).all()

@@ -1,4 +1,4 @@
-"""The LightningDataModule: splits the digits and serves them as blocks of mini-batches."""
+"""The LightningDataModule: which images train and validate, in which order, and as which mini-batches."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -7,30 +7,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils.data import SequentialSampler
 
 from mnist_mlp.config import Config, subset_fraction
-from mnist_mlp.data.mnist import Digits
+from mnist_mlp.data.mnist import Digits, load_digits
 from mnist_mlp.errors import UserError
 
 EVAL_BATCH = 2_000
-
-
-class BatchIndices(NamedTuple):
-    """The images of a block: indices into the training or the test file, one tensor per mini-batch."""
-
-    test: bool
-    batches: tuple[Tensor, ...]
-
-
-class BatchBlock(NamedTuple):
-    """A Lightning batch: the whole data set, resident on the device, and the mini-batches to take from it.
-
-    images: (n, 28, 28) uint8; labels: (n,) int64; batches: index tensors, one per optimiser step.
-    """
-
-    images: Tensor
-    labels: Tensor
-    batches: tuple[Tensor, ...]
+SAMPLE_VAL = 500
 
 
 def random_seed(*parts: int) -> int:
@@ -38,83 +22,80 @@ def random_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
-def send(values: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on a device, without waiting for the work that the device still has to do."""
+def to_device_async(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a CPU tensor to a device without waiting for the device's pending work."""
     return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
 
 
-class BlockLoader:
-    """An epoch's training images in random order, as blocks of mini-batches; the order is a function of (seed, epoch).
+class DigitLoader:
+    """Serves mini-batches of images that already lie on the device: (b, 28, 28) uint8 and (b,) int64.
 
-    indices: (n,) int64. Each image comes once per epoch, the last short mini-batch included. With several devices each
-    rank takes its own share; the last shares are padded with the epoch's first images, so that all ranks make the same
-    number of steps. smallest: fewest images in a mini-batch; a shorter last one joins the one before it. ValueError
-    where a share has fewer.
+    It is iterated like a `DataLoader` and used by itself or by any Lightning trainer. Lightning calls `set_epoch`.
+
+    Args:
+        images: (n, 28, 28) uint8 on the device.
+        labels: (n,) int64 on the device.
+        indices: (k,) int64 on the CPU, the images to serve.
+        sizes: Images in each mini-batch.
+        seed: The order of epoch e is a function of (seed, e); None keeps the order of `indices`.
+        rank: This process among `world_size`, of which each takes its own share of the shuffled images.
+        world_size: Number of processes. The last shares are padded with the epoch's first images, so that all
+            processes make the same number of steps.
     """
 
     def __init__(
         self,
+        images: Tensor,
+        labels: Tensor,
         indices: Tensor,
-        batch_size: int,
-        steps_per_execution: int,
-        seed: int,
+        sizes: list[int],
+        seed: int | None = None,
         rank: int = 0,
         world_size: int = 1,
-        smallest: int = 1,
     ) -> None:
-        self._indices, self._block, self._seed = indices, steps_per_execution, seed
-        self._rank, self._world_size, self._epoch = rank, world_size, 0
-        self.images = len(indices)
-        self._sizes = batch_sizes(self._share(), batch_size, smallest)
-        self.steps = len(self._sizes)
+        self.images, self.labels, self.indices = images, labels, indices
+        self._sizes, self._seed, self._rank, self._world_size = sizes, seed, rank, world_size
+        self._epoch = 0
 
     @property
-    def sampler(self) -> "BlockLoader":
-        """Lightning looks for `set_epoch` here."""
-        return self
+    def sampler(self) -> Any:
+        """Lightning looks for `set_epoch` here, and for whether the order is fixed."""
+        return SequentialSampler(range(len(self.indices))) if self._seed is None else self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Choose the order of an epoch, counted from 0."""
         self._epoch = epoch
 
+    def batches(self) -> tuple[Tensor, ...]:
+        """Return the epoch's mini-batches as indices into `images`, on their device."""
+        order = self.indices
+        if self._seed is not None:
+            generator = torch.Generator().manual_seed(random_seed(self._seed, self._epoch))
+            order = order[torch.randperm(len(order), generator=generator)]
+            padding = order[: sum(self._sizes) * self._world_size - len(order)]
+            order = torch.cat((order, padding))[self._rank :: self._world_size]
+        return to_device_async(order, self.images.device).split(self._sizes)
+
     def __len__(self) -> int:
-        return -(-self.steps // self._block)
+        return len(self._sizes)
 
-    def __iter__(self) -> Iterator[BatchIndices]:
-        generator = torch.Generator().manual_seed(random_seed(self._seed, self._epoch))
-        order = self._indices[torch.randperm(len(self._indices), generator=generator)]
-        share = torch.cat((order, order[: self._share() * self._world_size - len(order)]))[
-            self._rank :: self._world_size
-        ]
-        batches = share.split(self._sizes)
-        for start in range(0, len(batches), self._block):
-            yield BatchIndices(test=False, batches=batches[start : start + self._block])
-
-    def _share(self) -> int:
-        return -(-len(self._indices) // self._world_size)
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.batches():
+            yield self.images[batch], self.labels[batch]
 
 
 def batch_sizes(count: int, batch_size: int, smallest: int = 1) -> list[int]:
-    """Sizes of the mini-batches of so many images; ValueError where there are fewer images than `smallest`."""
+    """Divide `count` images into mini-batches; a last one below `smallest` joins the one before it.
+
+    Raises:
+        ValueError: There are fewer images than `smallest`.
+    """
     if count < smallest:
         raise ValueError(f"Expected at least {smallest} images, but got {count}")
     sizes = [batch_size] * (count // batch_size) + [count % batch_size] * (count % batch_size > 0)
     if len(sizes) > 1 and sizes[-1] < smallest:
         sizes[-2:] = [sizes[-2] + sizes[-1]]
     return sizes
-
-
-class EvalLoader:
-    """Images to evaluate, in file order and large batches; of n devices, each takes every n-th image."""
-
-    def __init__(self, indices: Tensor, test: bool, rank: int = 0, world_size: int = 1) -> None:
-        self._plans = [BatchIndices(test, (part,)) for part in indices[rank::world_size].split(EVAL_BATCH) if len(part)]
-
-    def __len__(self) -> int:
-        return len(self._plans)
-
-    def __iter__(self) -> Iterator[BatchIndices]:
-        return iter(self._plans)
 
 
 class Split(NamedTuple):
@@ -125,20 +106,29 @@ class Split(NamedTuple):
 
 
 def balanced_order(labels: Tensor, split_seed: int) -> Tensor:
-    """A permutation in which every stretch is class-balanced: each class is shuffled, then spread evenly."""
+    """Return a permutation in which every stretch is class-balanced: classes are shuffled, then spread evenly."""
     generator = torch.Generator().manual_seed(random_seed(split_seed))
-    place = torch.empty(len(labels), dtype=torch.float64)
+    position = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
         shuffled = members[torch.randperm(len(members), generator=generator)]
-        place[shuffled] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-    return place.argsort(stable=True)
+        position[shuffled] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    return position.argsort(stable=True)
 
 
 def split_digits(labels: Tensor, val_size: int, fraction: float, split_seed: int) -> Split:
-    """Validation is the end of the balanced order, training the first part of the rest, so that subsets nest.
+    """Split the training file, as a function of `split_seed` alone.
 
-    labels: (n,) of the training file. Raises UserError where nothing is left to train on.
+    Validation is the end of the balanced order, training the first part of the rest, so that subsets nest.
+
+    Args:
+        labels: (n,) of the training file.
+        val_size: Number of validation images.
+        fraction: How much of the remaining images to keep, in (0, 1].
+        split_seed: The only seed of the split.
+
+    Raises:
+        UserError: Nothing would be left to train on.
     """
     order = balanced_order(labels, split_seed)
     if val_size >= len(order):
@@ -152,26 +142,30 @@ def split_digits(labels: Tensor, val_size: int, fraction: float, split_seed: int
     return Split(train=pool[:keep], val=order[len(pool) :])
 
 
-SAMPLE_VAL = 500
-
-
 class DigitData(pl.LightningDataModule):
-    """Splits the digits and serves them to Lightning as blocks.
+    """Splits a data set and serves it in mini-batches `(images, labels)` that lie on the trainer's device.
 
-    On the sample, a val_size that its 4,000 training images cannot spare becomes 500. subset: the fraction to keep.
-    smallest_batch: see `BlockLoader`.
+    On the sample, a `val_size` that its 4,000 training images cannot spare becomes 500.
+
+    Args:
+        digits: The images and labels.
+        batch_size: Images per optimiser step and process.
+        val_size: Images held out for validation, class-balanced.
+        subset: Fraction of the remaining training images to keep, in (0, 1].
+        split_seed: The only seed of the split.
+        seed: Seed of the order of mini-batches.
+        smallest_batch: Fewest images in a mini-batch; a shorter last one joins the one before it.
     """
 
     def __init__(
         self,
         digits: Digits,
         *,
-        batch_size: int,
-        steps_per_execution: int,
-        val_size: int,
-        subset: float,
-        split_seed: int,
-        seed: int,
+        batch_size: int = 64,
+        val_size: int = 5000,
+        subset: float = 1.0,
+        split_seed: int = 0,
+        seed: int = 0,
         smallest_batch: int = 1,
     ) -> None:
         super().__init__()
@@ -179,51 +173,73 @@ class DigitData(pl.LightningDataModule):
         if digits.source == "sample" and val_size >= len(digits.train_labels):
             val_size = SAMPLE_VAL
         self.split = split_digits(digits.train_labels, val_size, subset, split_seed)
-        self._loader_options = (batch_size, steps_per_execution, seed)
-        self._smallest_batch = smallest_batch
+        self._batch_size, self._smallest_batch, self._seed = batch_size, smallest_batch, seed
 
     @classmethod
-    def from_config(cls, config: Config, digits: Digits) -> "DigitData":
-        """The split and order of a configuration; UserError where it leaves nothing to train on."""
+    def from_config(cls, config: Config, digits: Digits | None = None) -> "DigitData":
+        """Build the data module of a configuration.
+
+        Args:
+            config: Its `data` options, `seed`, and `model.batch_norm`, which needs two images per mini-batch.
+            digits: The data set; by default that of `data.source` and `data.root`.
+
+        Raises:
+            UserError: Nothing would be left to train on.
+        """
+        if digits is None:
+            digits = load_digits(config.data.source.value, config.data.root)
         batch_norm = config.model.batch_norm and config.model.hidden_layers > 0
-        made = cls(
+        data = cls(
             digits,
             batch_size=config.data.batch_size,
-            steps_per_execution=config.trainer.steps_per_execution,
             val_size=config.data.val_size,
             subset=subset_fraction(config.data.subset),
             split_seed=config.data.split_seed,
             seed=config.seed,
-            smallest_batch=2 if batch_norm else 1,  # torch has no variance of a single image
+            smallest_batch=2 if batch_norm else 1,  # a single image has no variance
         )
-        if batch_norm and len(made.split.train) <= config.trainer.devices:
+        if batch_norm and len(data.split.train) <= config.trainer.devices:
             raise UserError(
-                f"model.batch_norm=true needs at least 2 images per mini-batch but there are {len(made.split.train)} "
+                f"model.batch_norm=true needs at least 2 images per mini-batch but there are {len(data.split.train)} "
                 f"training images for trainer.devices={config.trainer.devices}: train on more, or without batch norm"
             )
-        return made
+        return data
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count:,} {split}" for split, count in self.counts().items())
 
     def counts(self) -> dict[str, int]:
-        """Number of images in each split."""
+        """Return the number of images in each split."""
         return {"train": len(self.split.train), "val": len(self.split.val), "test": len(self.digits.test_labels)}
 
-    def train_dataloader(self) -> BlockLoader:
-        return BlockLoader(self.split.train, *self._loader_options, *self._place(), self._smallest_batch)
+    def train_dataloader(self) -> DigitLoader:
+        digits, (rank, world_size), indices = self._on_device(), self._rank(), self.split.train
+        if self.trainer is not None and self.trainer.overfit_batches > 0:  # the same batches in every epoch
+            return self._in_file_order(digits.train_images, digits.train_labels, indices, self._batch_size)
+        sizes = batch_sizes(-(-len(indices) // world_size), self._batch_size, self._smallest_batch)
+        return DigitLoader(digits.train_images, digits.train_labels, indices, sizes, self._seed, rank, world_size)
 
-    def val_dataloader(self) -> EvalLoader:
-        return EvalLoader(self.split.val, False, *self._place())
+    def val_dataloader(self) -> DigitLoader:
+        digits = self._on_device()
+        return self._in_file_order(digits.train_images, digits.train_labels, self.split.val, EVAL_BATCH)
 
-    def test_dataloader(self) -> EvalLoader:
-        return EvalLoader(torch.arange(len(self.digits.test_labels)), True, *self._place())
+    def test_dataloader(self) -> DigitLoader:
+        digits = self._on_device()
+        indices = torch.arange(len(digits.test_labels))
+        return self._in_file_order(digits.test_images, digits.test_labels, indices, EVAL_BATCH)
 
-    def transfer_batch_to_device(self, batch: BatchIndices, device: torch.device, dataloader_idx: int) -> BatchBlock:
-        digits = self.digits.on(device)
-        images, labels = (
-            (digits.test_images, digits.test_labels) if batch.test else (digits.train_images, digits.train_labels)
-        )
-        indices = send(torch.cat(batch.batches), device)
-        return BatchBlock(images, labels, indices.split([len(part) for part in batch.batches]))
+    def predict_dataloader(self) -> DigitLoader:
+        return self.test_dataloader()
 
-    def _place(self) -> tuple[int, int]:
-        trainer: Any = self.trainer
+    def _in_file_order(self, images: Tensor, labels: Tensor, indices: Tensor, batch_size: int) -> DigitLoader:
+        """Of n processes each takes every n-th image."""
+        rank, world_size = self._rank()
+        share = indices[rank::world_size]
+        return DigitLoader(images, labels, share, batch_sizes(len(share), batch_size, smallest=0))
+
+    def _on_device(self) -> Digits:
+        return self.digits.on(self.trainer.strategy.root_device) if self.trainer is not None else self.digits
+
+    def _rank(self) -> tuple[int, int]:
+        trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)

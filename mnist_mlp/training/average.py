@@ -43,7 +43,7 @@ class WeightAverage:
                 self._kept[name].lerp_(value, part.to(value.dtype))
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """The net has the averages as its weights, for as long as this lasts; also where it is nested."""
         if self._swapped:
             yield
@@ -71,7 +71,7 @@ class WeightAverage:
         """The averages of what is no parameter: batch norm's running mean and variance."""
         return [value for name, value in self._kept.items() if not isinstance(self._net[name], nn.Parameter)]
 
-    def into(self, checkpoint: dict[str, Any]) -> None:
+    def save_to(self, checkpoint: dict[str, Any]) -> None:
         """Make the averages a checkpoint's `state_dict`, and keep the trained weights under KEY."""
         trained, averages = (self._kept, self._net) if self._swapped else (self._net, self._kept)
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **self._named(averages)}
@@ -79,7 +79,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def restore(self, saved: SavedAverage) -> None:
-        """Go on from what `out_of` took from a checkpoint."""
+        """Go on from what `pop_from` took from a checkpoint."""
         for name, value in self._named(self._kept).items():
             value.copy_(saved.averages[name])
         self._updates.copy_(saved.updates)
@@ -88,7 +88,7 @@ class WeightAverage:
         return {self._prefix + name: value.detach() for name, value in values.items()}
 
 
-def out_of(checkpoint: dict[str, Any]) -> SavedAverage | None:
+def pop_from(checkpoint: dict[str, Any]) -> SavedAverage | None:
     """Put a checkpoint's trained weights back into its `state_dict`; its averages, None where it has none."""
     if KEY not in checkpoint:
         return None

@@ -153,22 +153,24 @@ class EpochLog(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._fit_start = time.perf_counter()
-        assert trainer.train_dataloader is not None
-        self._images = trainer.train_dataloader.images
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._images = len(data.split.train)
         if trainer.is_global_zero:
             self._progress.ends_early = bool(trainer.early_stopping_callbacks)
             self._progress.begin(bool(trainer.num_val_batches))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
-        if _compile_seconds(pl_module) == 0:
+        assert isinstance(pl_module, DigitClassifier)
+        if pl_module.compile_seconds == 0:
             self._progress.compiling()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.perf_counter()
-        compiling = (_compile_seconds(pl_module) or 0.0) - self._compile_seconds
+        assert isinstance(pl_module, DigitClassifier)
+        compiling = (pl_module.compile_seconds or 0.0) - self._compile_seconds
         if compiling:
             self._compile_seconds += compiling
             self._epoch_start += compiling
@@ -183,19 +185,19 @@ class EpochLog(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.perf_counter()
         assert isinstance(pl_module, DigitClassifier)
+        computed = trainer.callback_metrics
         metrics = {
-            f"{split}/{name}": to_float(value)
-            for split in ("train", "val")
-            for name, value in pl_module.results.get(split, {}).items()
-            if value.ndim == 0
+            name: to_float(value)
+            for split in ("train/", "val/")
+            for name, value in computed.items()
+            if name.startswith(split)
         }
-        optimizer = trainer.optimizers[0]
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             **metrics,
             **(self._monitor.curve if self._monitor else {}),
-            "lr": optimizer.param_groups[0]["lr"],
+            "lr": pl_module.lr_at(trainer.global_step - 1),
             "epoch_seconds": self._train_seconds,
             "images_per_second": self._images / self._train_seconds,
             "elapsed_seconds": self._earlier + now - self._fit_start,
@@ -257,7 +259,7 @@ class TensorBoardLog(pl.Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DigitClassifier)
-        row, val = self._log.rows[-1], pl_module.results.get("val")
+        row, val = self._log.rows[-1], pl_module.class_results.get("val")
         epoch = int(row["epoch"])
         for name, value in row.items():
             if name not in ("epoch", "step", "elapsed_seconds"):
@@ -319,12 +321,6 @@ class StopOnDivergence(pl.Callback):
         ]
         if not all(map(math.isfinite, losses)):
             self.diverged = trainer.should_stop = True
-
-
-def _compile_seconds(module: pl.LightningModule) -> float | None:
-    """The time that compiling the step has taken so far; None where it is not compiled."""
-    assert isinstance(module, DigitClassifier)
-    return module.compiled.seconds if module.compiled else None
 
 
 class FinishBlock(pl.Callback):

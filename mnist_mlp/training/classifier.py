@@ -1,40 +1,46 @@
-"""The LightningModule: input scaling, blocks of optimiser steps, metrics, learning rate."""
+"""The LightningModule: input scaling, loss, metrics, optimiser and learning rate."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig, from_dict, to_dict
-from mnist_mlp.data.module import EVAL_BATCH, BatchBlock, BlockLoader, random_seed, send
+from mnist_mlp.data.module import EVAL_BATCH, random_seed, to_device_async
 from mnist_mlp.data.picture import as_pixels
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import MLP
-from mnist_mlp.training.average import SavedAverage, WeightAverage, out_of
+from mnist_mlp.training.average import SavedAverage, WeightAverage, pop_from
 from mnist_mlp.training.checkpoint import read_checkpoint
-from mnist_mlp.training.fast import BlockRunner, CompiledStep, CUDAGraphRunner, run_eager
-from mnist_mlp.training.metrics import KeptLogits, MeanLoss, evaluation_metrics, training_metrics
-from mnist_mlp.training.optimizer import FunctionalOptimizer, make_optimizer
-from mnist_mlp.training.step import Teacher, TrainingStep, schedule_factor
-from mnist_mlp.training.trainer import count_optimizer_steps
+from mnist_mlp.training.metrics import GatheredLogits, MeanLoss, class_metrics, evaluation_metrics, training_metrics
+from mnist_mlp.training.optimizer import make_optimizer
+from mnist_mlp.training.step import Objective, StepLambdaLR, Teacher, schedule_factor
 
 NORMALIZATIONS = {"raw": (0.0, 1.0), "symmetric": (0.5, 0.5), "standard": (0.1307, 0.3081)}
 """Mean and standard deviation, of pixels in [0, 1]; those of `standard` are the training images' own."""
 
 
 class DigitClassifier(pl.LightningModule):
-    """A network and all that is needed to train it.
+    """A network with its input scaling, loss, metrics and optimiser, for any `pl.Trainer`.
 
-    A Lightning batch is a `BatchBlock`; each of its mini-batches is one optimiser step and counts as one `global_step`.
+    A batch is `(images, labels)`: (b, 28, 28) uint8 and (b,) int64, as `DigitData` serves them; whatever else
+    `as_pixels` takes, such as the floats of torchvision's ToTensor, is converted.
 
-    network: from scaled images to logits; model: the options it was made from, which a checkpoint needs to rebuild it;
-    normalization: "raw", "symmetric" or "standard"; compile_step: compile the step; cuda_graphs: record blocks on
-    a GPU (neither is a hyper-parameter, since they change rounding alone); teacher: what `optim.teacher` names.
+    Args:
+        network: From images (n, 28, 28) of scaled floats to logits (n, 10); by default the MLP of `model`.
+        model: The options of the MLP; ignored with a network of your own.
+        normalization: "raw", "symmetric" or "standard".
+        optim: Optimiser, schedule, label smoothing, averaging.
+        augment: Distortions of the training images.
+        seed: Of every random draw of training; those of epoch e are a function of (seed, e).
+        teacher: What `optim.teacher` names.
     """
 
     scale: Tensor
@@ -42,79 +48,94 @@ class DigitClassifier(pl.LightningModule):
 
     def __init__(
         self,
-        network: MLP,
+        network: nn.Module | None = None,
         *,
-        model: ModelConfig,
-        normalization: str,
-        optim: OptimConfig,
-        augment: AugmentConfig,
-        seed: int,
-        compile_step: bool = False,
-        cuda_graphs: bool = True,
+        model: ModelConfig | None = None,
+        normalization: str = "standard",
+        optim: OptimConfig | None = None,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
         teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False
-        groups = {"model": to_dict(model), "optim": to_dict(optim), "augment": to_dict(augment)}
-        self.save_hyperparameters({**groups, "normalization": normalization, "seed": seed})
-        self.mlp = network
+        model, optim, augment = model or ModelConfig(), optim or OptimConfig(), augment or AugmentConfig()
+        options = {"model": to_dict(model) if network is None else None, "optim": to_dict(optim)}
+        options |= {"augment": to_dict(augment), "normalization": normalization, "seed": seed}
+        self.save_hyperparameters(options)
+        self.mlp = network if network is not None else _build_mlp(model)
         mean, deviation = NORMALIZATIONS[normalization]
         self.register_buffer("scale", torch.tensor(1 / (255 * deviation)))
         self.register_buffer("shift", torch.tensor(-mean / deviation))
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.train_metrics = training_metrics()
-        self.val_metrics, self.test_metrics = evaluation_metrics(), evaluation_metrics(calibration=True)
-        self._kept_logits = KeptLogits()
-        self._optim, self._augment, self._seed, self._compile = optim, augment, seed, compile_step
-        self._graphs, self._total_steps, self._teacher = cuda_graphs, 0, teacher
-        self._runner: BlockRunner | None = None
+        self.val_metrics, self.test_metrics = evaluation_metrics("val"), evaluation_metrics("test")
+        self.val_class_metrics, self.test_class_metrics = class_metrics(), class_metrics()
+        self._gathered_logits = GatheredLogits()
+        self._optim, self._augment, self._seed, self._teacher = optim, augment, seed, teacher
+        self._objective = Objective(self, augment.strengths(), optim.label_smoothing, optim.vat, teacher)
+        self._total_steps = 0
         self._average: WeightAverage | None = None
         self._saved_average: SavedAverage | None = None
-        self.compiled: CompiledStep | None = None
-        """The compiled step of this training, where it was asked for."""
-        self.results: dict[str, dict[str, Tensor]] = {}
-        """Latest value of every metric of each split, on the CPU: by split and by name."""
+        self.class_results: dict[str, dict[str, Tensor]] = {}
+        """Latest metrics per class of "val" and "test", on the CPU, by name."""
         self.test_logits: Tensor | None = None
         """The logits (n, 10) from which the latest test took its metrics, float32 on the CPU, images in file order."""
+        self.compile_seconds: float | None = None
+        """Time that compiling the step has taken so far; None unless it is compiled."""
 
     @classmethod
-    def from_config(cls, config: Config, teacher: Teacher | None = None) -> "DigitClassifier":
-        """The classifier of a configuration, with weights drawn from the current random state."""
+    def from_config(
+        cls, config: Config, *, network: nn.Module | None = None, teacher: Teacher | None = None
+    ) -> "DigitClassifier":
+        """Build the classifier of a configuration; the MLP's weights are drawn from torch's current random state.
+
+        Args:
+            config: Its `model`, `optim`, `augment`, `seed` and `data.normalization`.
+            network: A network of your own instead of the MLP.
+            teacher: What `optim.teacher` names.
+        """
         return cls(
-            MLP(**to_dict(config.model)),
+            network,
             model=config.model,
             normalization=config.data.normalization.value,
             optim=config.optim,
             augment=config.augment,
             seed=config.seed,
-            compile_step=config.trainer.compile,
-            cuda_graphs=config.trainer.cuda_graphs == "auto",
             teacher=teacher,
         )
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **_: Any) -> "DigitClassifier":  # type: ignore[override]
-        """The classifier that a checkpoint holds, in evaluation mode. Only tensors and primitives are unpickled.
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = "cpu",
+        strict: bool = True,
+        network: nn.Module | None = None,
+        **options: Any,
+    ) -> "DigitClassifier":
+        """Load a classifier in evaluation mode; only tensors and primitives are unpickled.
 
-        UserError where it cannot be read, or is damaged.
+        Args:
+            checkpoint_path: A checkpoint of ours or of Lightning's ModelCheckpoint.
+            map_location: Where the weights go, as in `torch.load`.
+            strict: Refuse missing and unexpected weights.
+            network: The network of your own with which it was trained.
+            **options: Replacements of saved constructor arguments, such as `seed=3`.
+
+        Raises:
+            UserError: The file is missing, damaged, or needs `network`.
         """
         checkpoint = read_checkpoint(Path(checkpoint_path), map_location)
-        with torch.random.fork_rng(devices=[]):  # new weights would be drawn from the caller's random state
-            made = cls._from_hyper_parameters(checkpoint["hyper_parameters"])
-        made.load_state_dict(checkpoint["state_dict"])
-        return made.eval()
-
-    @classmethod
-    def _from_hyper_parameters(cls, saved: Mapping[str, Any]) -> "DigitClassifier":
-        model = from_dict(ModelConfig, saved["model"])
-        return cls(
-            MLP(**to_dict(model)),
-            model=model,
-            normalization=saved["normalization"],
-            optim=from_dict(OptimConfig, saved["optim"]),
-            augment=from_dict(AugmentConfig, saved["augment"]),
-            seed=saved["seed"],
-        )
+        saved: Mapping[str, Any] = checkpoint["hyper_parameters"]
+        if saved["model"] is None and network is None:
+            raise UserError(f"{checkpoint_path} holds a network of your own: give it as network=...")
+        groups = {"model": ModelConfig, "optim": OptimConfig, "augment": AugmentConfig}
+        values = {name: from_dict(group, saved[name] or {}) for name, group in groups.items()}
+        values |= {name: saved[name] for name in ("normalization", "seed")}
+        with torch.random.fork_rng(devices=[]):  # the initial weights are replaced: spare the caller's random state
+            classifier = cls(network, **{**values, **options})
+        classifier.load_state_dict(checkpoint["state_dict"], strict=strict)
+        return classifier.eval()
 
     @property
     def augmentation(self) -> AugmentConfig:
@@ -122,183 +143,177 @@ class DigitClassifier(pl.LightningModule):
         return self._augment
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) uint8 -> logits: (n, 10). Of floats, training alone gives some, on the scale 0 to 255."""
+        """images: (n, 28, 28) uint8 -> logits: (n, 10). Only training passes floats, on the scale 0 to 255."""
         if images.is_floating_point() and not self.training:
             raise UserError("the classifier itself takes uint8 images: probabilities and predict take floats in [0, 1]")
-        return self.scores(images)
+        return self._forward_unchecked(images)
 
     def predict(self, images: Any) -> Tensor:
-        """The most probable digits (n,), int64 on the CPU. images: as for `probabilities`."""
+        """Return the most probable digits (n,), int64 on the CPU. images: as for `probabilities`."""
         return self.probabilities(images).argmax(1)
 
     def probabilities(self, images: Any) -> Tensor:
-        """The probabilities of the ten digits (n, 10), float32 on the CPU; n is 1 for a single image.
+        """Return the probabilities of the ten digits (n, 10), float32 on the CPU; n is 1 for a single image.
 
         images: numpy or torch, uint8 or floats in [0, 1], (28, 28) or (n, 28, 28), with or without a channel; UserError
-        where that is ambiguous (`as_pixels`).
+        if that is ambiguous (`as_pixels`).
         """
         return self.logits(as_pixels(images)).softmax(1)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """The logits (n, 10) without dropout, float32 on the CPU. images: (n, 28, 28) on the scale 0 to 255.
+        """Return the logits (n, 10) without dropout, float32 on the CPU. images: (n, 28, 28) on the scale 0 to 255.
 
-        In training they are those of the averaged weights, where there are such (`optim.ema`).
+        In training with `optim.ema` they are those of the averaged weights.
         """
         was_training = self.training
         self.eval()
         with self._averaged():
-            parts = [self.scores(part.to(self.device)).float().cpu() for part in images.split(EVAL_BATCH)]
+            chunks = [self._forward_unchecked(c.to(self.device)).float().cpu() for c in images.split(EVAL_BATCH)]
         self.train(was_training)
-        return torch.cat(parts)
+        return torch.cat(chunks)
 
-    def scores(self, images: Tensor) -> Tensor:
-        """As `forward`, unchecked. images: (n, 28, 28) of any number type, on the scale 0 to 255 -> logits: (n, 10)."""
-        logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
-        return logits
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        images, labels = _unpack(batch)
+        loss, logits = self._objective(images, labels)
+        self._log_training(loss.detach()[None], [len(labels)], logits.detach(), labels)
+        return loss
 
-    def training_step(self, block: BatchBlock) -> None:
-        assert self._runner is not None
-        first = self.global_step
-        rates = [self.lr_at(step) for step in range(first, first + len(block.batches))]
-        losses, logits = self._runner(block, send(torch.tensor(rates), self.device))
-        self._optimizer().param_groups[0]["lr"] = rates[-1]
-        count_optimizer_steps(self, len(rates))
-        self.train_loss.update(losses, self._sizes(block))
-        self.train_metrics.update(logits, block.labels[torch.cat(block.batches)])
-        if self.trainer.is_last_batch:  # not on_train_epoch_end, which comes after most callbacks
-            self._share_buffers()
-            self._log("train", self.train_loss, self.train_metrics)
-
-    def _share_buffers(self) -> None:
-        """Give every rank rank 0's running statistics, which checkpoints hold: so a resumed run validates alike."""
-        if self.trainer.world_size > 1:
-            for buffer in self.mlp.buffers():
-                torch.distributed.broadcast(buffer, src=0)
-            for buffer in self._average.shared_statistics() if self._average else ():
-                torch.distributed.broadcast(buffer, src=0)
-
-    def validation_step(self, block: BatchBlock) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         with self._averaged():
-            self._evaluate(block, self.val_loss, self.val_metrics)
+            self._evaluate(batch, "val", self.val_loss, self.val_metrics, self.val_class_metrics)
 
-    def test_step(self, block: BatchBlock) -> None:
-        logits = self._evaluate(block, self.test_loss, self.test_metrics)
-        self._kept_logits.update(torch.cat(block.batches), logits)
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        logits = self._evaluate(batch, "test", self.test_loss, self.test_metrics, self.test_class_metrics)
+        self._gathered_logits.update(logits)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return make_optimizer(self._optim, self.parameters())
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the probabilities (b, 10) of a batch of images, with or without labels."""
+        images = batch[0] if isinstance(batch, (tuple, list)) else batch
+        return self.probabilities(images)
+
+    def configure_optimizers(self) -> Any:
+        trainer = self._trainer  # None for a loop of the caller's own
+        self._total_steps = self._count_steps(trainer) if trainer is not None else 0
+        # torch's fused optimisers cannot clip under mixed precision
+        optimizer = make_optimizer(self._optim, self.parameters(), fused=not (trainer and trainer.gradient_clip_val))
+        factor = partial(schedule_factor, self._optim.schedule.value, total=self._total_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": StepLambdaLR(optimizer, factor), "interval": "step"},
+        }
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self._average is not None:
+            self._average.update()
 
     def on_train_start(self) -> None:
-        loader = self.trainer.train_dataloader
-        assert isinstance(loader, BlockLoader)
-        assert self.trainer.max_epochs is not None
-        self._total_steps = loader.steps * self.trainer.max_epochs
-        self._average = self._make_average()
-        self._runner = self._make_runner()
-
-    def on_train_end(self) -> None:
-        self._runner = None
-        if self._average is not None:
-            self._average.swap()
-            self._average = None
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._average is not None:
-            self._average.into(checkpoint)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._saved_average = out_of(checkpoint)
+        if self._optim.teacher and self._teacher is None:
+            raise UserError(f"optim.teacher={self._optim.teacher} is not loaded: give teacher=, as fit does")
+        if self._teacher is not None:
+            self._teacher.to(self.device, self.scale.dtype)
+        if self._optim.ema:
+            self._average = WeightAverage(self.mlp, self._optim.ema, prefix="mlp.")
+            if self._saved_average is not None:
+                self._average.restore(self._saved_average)
+                self._saved_average = None
+        self._set_schedule()
 
     def on_train_epoch_start(self) -> None:
         # every draw of an epoch is a function of (seed, epoch): a resumed run equals an unbroken one
         torch.manual_seed(random_seed(self._seed, self.current_epoch, self.global_rank))
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.trainer.world_size > 1 and self.trainer.is_last_batch:
+            # checkpoints hold the running statistics of rank 0: with these, a resumed run validates alike
+            averages = self._average.shared_statistics() if self._average else ()
+            for buffer in (*self.mlp.buffers(), *averages):
+                torch.distributed.broadcast(buffer, src=0)
+
+    def on_train_end(self) -> None:
+        if self._average is not None:
+            self._average.swap()
+            self._average = None
+
     def on_validation_epoch_end(self) -> None:
-        self._log("val", self.val_loss, self.val_metrics)
+        self.class_results["val"] = _compute_and_reset(self.val_class_metrics)
 
     def on_test_epoch_end(self) -> None:
-        self.test_logits = self._kept_logits.compute().cpu()
-        self._kept_logits.reset()
-        self._log("test", self.test_loss, self.test_metrics)
+        self.class_results["test"] = _compute_and_reset(self.test_class_metrics)
+        self.test_logits = self._gathered_logits.in_file_order(self.trainer.world_size)
+        self._gathered_logits.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._average is not None:
+            self._average.save_to(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._saved_average = pop_from(checkpoint)
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of an optimiser step, from 0."""
+        """Return the learning rate of an optimiser step of this training, from 0."""
         return self._optim.lr * schedule_factor(self._optim.schedule.value, step, self._total_steps)
 
+    def _forward_unchecked(self, images: Tensor) -> Tensor:
+        """images: (n, 28, 28) of any number type, on the scale 0 to 255 -> logits: (n, 10)."""
+        logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
+        return logits
+
+    def _count_steps(self, trainer: pl.Trainer) -> int:
+        """Optimiser steps of the whole training, over which the schedule spreads."""
+        steps = trainer.estimated_stepping_batches
+        if math.isinf(steps) and self._optim.schedule.value != "constant":
+            raise UserError(
+                f"optim.schedule={self._optim.schedule.value} needs a last step: give the trainer max_epochs or max_steps"
+            )
+        return 0 if math.isinf(steps) else int(steps)
+
+    def _set_schedule(self) -> None:
+        """Put our schedule where `global_step` is, whatever made the steps; a subclass may have another."""
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, StepLambdaLR):
+            scheduler.move_to(self.global_step)
+
     def _averaged(self) -> AbstractContextManager[None]:
-        return self._average.in_use() if self._average is not None else nullcontext()
+        return self._average.applied() if self._average is not None else nullcontext()
 
-    def _make_average(self) -> WeightAverage | None:
-        """The running average of the weights, where there is to be one; a resumed one where a checkpoint had it."""
-        if not self._optim.ema:
-            return None
-        made = WeightAverage(self.mlp, self._optim.ema, prefix="mlp.")
-        if self._saved_average is not None:
-            made.restore(self._saved_average)
-            self._saved_average = None
-        return made
+    def _log_training(self, losses: Tensor, sizes: list[int], logits: Tensor, labels: Tensor) -> None:
+        """Count the mean losses (k,) of mini-batches of these sizes, and log what they sum up to over the epoch."""
+        self.train_loss.update(losses, to_device_async(torch.tensor(sizes), losses.device))
+        self.train_metrics.update(logits, labels)
+        self._log("train", self.train_loss, self.train_metrics, len(labels))
 
-    def _make_runner(self) -> BlockRunner:
-        """Blocks run as CUDA graphs on one GPU, else step by step; the step is compiled where that was asked for."""
-        alone = self.trainer.world_size == 1
-        step = TrainingStep(
-            self,
-            FunctionalOptimizer(self._optimizer()),
-            self._augment.strengths(),
-            self._optim.label_smoothing,
-            torch.autograd.grad if alone else self._averaged_gradients,
-            self._average,
-            self._optim.vat,
-            self._present_teacher(),
-        )
-        if self._compile:
-            self.compiled = CompiledStep(step)
-        runner = run_eager(self.compiled or step)
-        return self._captured(runner) if self._graphs and alone and self.device.type == "cuda" else runner
+    def _evaluate(self, batch: Any, split: str, loss: MeanLoss, metrics: Any, class_metrics: Any) -> Tensor:
+        """Count a batch; returns its logits (b, 10)."""
+        images, labels = _unpack(batch)
+        logits = self._forward_unchecked(images).float()
+        loss.update(cross_entropy(logits, labels)[None], to_device_async(torch.tensor([len(labels)]), labels.device))
+        metrics.update(logits, labels)
+        class_metrics.update(logits, labels)
+        self._log(split, loss, metrics, len(labels))
+        return logits
 
-    def _present_teacher(self) -> Teacher | None:
-        if self._optim.teacher and self._teacher is None:
-            raise UserError(f"optim.teacher={self._optim.teacher} is not here: give teacher=, as fit does")
-        return self._teacher.to(self.device, self.scale.dtype) if self._teacher else None
+    def _log(self, split: str, loss: MeanLoss, metrics: Any, batch_size: int) -> None:
+        """Log epoch metrics: Lightning computes them at the epoch's end, exactly over all of it, and resets them."""
+        how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": batch_size}
+        self.log(f"{split}/loss", loss, prog_bar=True, **how)
+        self.log_dict(metrics, **how)
 
-    def _captured(self, runner: BlockRunner) -> CUDAGraphRunner:
-        states = self._optimizer().state.values()
-        moments = [value for state in states for value in state.values() if isinstance(value, Tensor)]
-        averages = self._average.state() if self._average else []
-        return CUDAGraphRunner(runner, [*self.parameters(), *self.buffers(), *moments, *averages])
 
-    def _averaged_gradients(self, loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """By a backward pass that DDP sees, and so averages over the devices."""
-        self._optimizer().zero_grad()
-        self.manual_backward(loss)
-        return [weights.grad for weights in parameters if weights.grad is not None]
+def _build_mlp(model: ModelConfig) -> MLP:
+    return MLP(
+        model.hidden_layers, model.hidden_units, model.activation.value, model.dropout, model.batch_norm, model.noise
+    )
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        return optimizer
 
-    def _evaluate(self, block: BatchBlock, loss: MeanLoss, metrics: Any) -> Tensor:
-        """The logits (images in the block, 10), after counting them."""
-        kept = []
-        for batch in block.batches:
-            labels, logits = block.labels[batch], self(block.images[batch]).float()
-            loss.update(cross_entropy(logits, labels)[None], self._sizes(block))
-            metrics.update(logits, labels)
-            kept.append(logits)
-        return torch.cat(kept)
+def _unpack(batch: Any) -> tuple[Tensor, Tensor]:
+    """The images (b, 28, 28) on the scale 0 to 255, and the labels (b,)."""
+    images, labels = batch
+    return (images if images.dtype == torch.uint8 and images.ndim == 3 else as_pixels(images)), labels
 
-    @staticmethod
-    def _sizes(block: BatchBlock) -> Tensor:
-        return send(torch.tensor([len(batch) for batch in block.batches]), block.labels.device)
 
-    def _log(self, split: str, loss: MeanLoss, metrics: Any) -> None:
-        """Scalars go where checkpoints and early stopping look; the rest waits in `results`."""
-        values = {"loss": loss.compute(), **metrics.compute()}
-        loss.reset()
-        metrics.reset()
-        self.results[split] = {name: value.cpu() for name, value in values.items()}
-        scalars = {f"{split}/{name}": value.float() for name, value in values.items() if value.ndim == 0}
-        # torchmetrics has already summed over the ranks; sync_dist keeps Lightning from warning about it
-        self.log_dict(scalars, logger=False, sync_dist=self.trainer.world_size > 1)
+def _compute_and_reset(metrics: Any) -> dict[str, Tensor]:
+    values = {name: value.cpu() for name, value in metrics.compute().items()}
+    metrics.reset()
+    return values

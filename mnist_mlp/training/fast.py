@@ -1,43 +1,135 @@
-"""A step compiled by torch.compile as one graph: forward, loss, backward and update."""
+"""Several optimiser steps per Lightning batch, eager, compiled or as a CUDA graph: what makes `fit` as fast as a bare loop.
 
-import gc
-import hashlib
-import itertools
-import os
-import secrets
-import shutil
-import sys
-import time
-import warnings
+A private matter of `fit`: the steps are those of `DigitClassifier` under any trainer, with the same bits on a CPU.
+"""
+
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytorch_lightning as pl
 import torch
-import torch._dynamo
 from torch import Tensor
 
-from mnist_mlp.data.module import BatchBlock
-from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import cache_folder
-from mnist_mlp.runs.lock import FolderLock
+from mnist_mlp.data.module import DigitData, DigitLoader, to_device_async
+from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.compile import CompiledStep
+from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.step import Step, TrainingStep
 
-BlockRunner = Callable[[BatchBlock, Tensor], tuple[Tensor, Tensor]]
-"""A block of k steps and its learning rates (k,) -> losses (k,) and logits (images in the block, 10)."""
+
+class Chunk:
+    """Several mini-batches, as a Lightning batch. No collection, so that Lightning does not look into it.
+
+    images: (n, 28, 28) uint8, the whole data set; labels: (n,) int64; batches: index tensors, one per optimiser step.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, batches: tuple[Tensor, ...]) -> None:
+        self.images, self.labels, self.batches = images, labels, batches
+
+
+class ChunkLoader:
+    """Serves the mini-batches of a loader in chunks of `steps`."""
+
+    def __init__(self, loader: DigitLoader, steps: int) -> None:
+        self.loader, self._steps = loader, steps
+
+    @property
+    def sampler(self) -> DigitLoader:
+        """Lightning looks for `set_epoch` here."""
+        return self.loader
+
+    def __len__(self) -> int:
+        return -(-len(self.loader) // self._steps)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        batches = self.loader.batches()
+        for start in range(0, len(batches), self._steps):
+            yield Chunk(self.loader.images, self.loader.labels, batches[start : start + self._steps])
+
+
+class ChunkedData(DigitData):
+    """`DigitData` that serves training in chunks of `steps_per_execution` mini-batches."""
+
+    steps_per_execution = 1
+
+    def train_dataloader(self) -> ChunkLoader:  # type: ignore[override]
+        return ChunkLoader(super().train_dataloader(), self.steps_per_execution)
+
+
+class FastClassifier(DigitClassifier):
+    """`DigitClassifier` that makes its optimiser steps itself, a chunk of them per Lightning batch, on one device.
+
+    Set `compile_step` to compile the step, and unset `cuda_graphs` to record none on a GPU, before training starts.
+    """
+
+    compile_step = False
+    cuda_graphs = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.automatic_optimization = False
+        self._run_chunk: ChunkRunner | None = None
+        self._compiled: CompiledStep | None = None
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        step = TrainingStep(self._objective, FunctionalOptimizer(optimizer), self._average)
+        if self.compile_step:
+            self._compiled, self.compile_seconds = CompiledStep(step), 0.0
+        self._run_chunk = run_eagerly(self._compiled or step)
+        if self.cuda_graphs and self.device.type == "cuda":
+            moments = [value for state in optimizer.state.values() for value in state.values()]
+            averages = self._average.state() if self._average else []
+            changed = [*self.parameters(), *self.buffers(), *moments, *averages]
+            self._run_chunk = CUDAGraphRunner(self._run_chunk, [value for value in changed if isinstance(value, Tensor)])
+
+    def training_step(self, chunk: Chunk, batch_idx: int) -> None:  # type: ignore[override]
+        assert self._run_chunk is not None
+        first, count = self.global_step, len(chunk.batches)
+        rates = torch.tensor([self.lr_at(step) for step in range(first, first + count)])
+        losses, logits = self._run_chunk(chunk, to_device_async(rates, self.device))
+        count_steps(self, count)
+        self._set_schedule()
+        if self._compiled is not None:
+            self.compile_seconds = self._compiled.seconds
+        labels = chunk.labels[torch.cat(chunk.batches)]
+        self._log_training(losses, [len(batch) for batch in chunk.batches], logits, labels)
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        self._run_chunk = None
+
+    def _count_steps(self, trainer: pl.Trainer) -> int:
+        trainer.fit_loop.setup_data()  # the loader may not be there yet
+        loader, epochs = trainer.train_dataloader, trainer.max_epochs
+        assert isinstance(loader, ChunkLoader)
+        assert epochs is not None
+        return len(loader.loader) * epochs
+
+
+def count_steps(module: DigitClassifier, count: int) -> None:
+    """Let `trainer.global_step` and the loggers' step advance by steps that Lightning did not make itself."""
+    epoch_loop = module.trainer.fit_loop.epoch_loop
+    progress = epoch_loop.manual_optimization.optim_step_progress
+    for tracker in (progress.total, progress.current):
+        tracker.ready += count
+        tracker.completed += count
+    epoch_loop._batches_that_stepped += count - 1  # Lightning adds one for the chunk
+
+
+ChunkRunner = Callable[[Chunk, Tensor], tuple[Tensor, Tensor]]
+"""A chunk of k mini-batches and its learning rates (k,) -> losses (k,) and logits (images in the chunk, 10)."""
 Capture = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
 """Records a function of tensors without running it: what it will return, and how to run it again."""
 
 
-def run_eager(step: Step) -> BlockRunner:
+def run_eagerly(step: Step) -> ChunkRunner:
     """One step after the other."""
 
-    def run(block: BatchBlock, rates: Tensor) -> tuple[Tensor, Tensor]:
-        steps = zip(block.batches, rates.unbind(), strict=True)
-        losses, logits = zip(*(step(block.images, block.labels, batch, lr) for batch, lr in steps), strict=True)
+    def run(chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
+        steps = zip(chunk.batches, rates.unbind(), strict=True)
+        losses, logits = zip(*(step(chunk.images, chunk.labels, batch, lr) for batch, lr in steps), strict=True)
         return torch.stack(losses), torch.cat(logits)
 
     return run
@@ -57,75 +149,75 @@ class _Recording(NamedTuple):
     results: tuple[Tensor, Tensor]
     replay: Callable[[], None]
 
-    def run(self, block: BatchBlock, rates: Tensor) -> tuple[Tensor, Tensor]:
-        self.indices.copy_(torch.cat(block.batches))
+    def run(self, chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
+        self.indices.copy_(torch.cat(chunk.batches))
         self.rates.copy_(rates)
         self.replay()
         return self.results
 
 
 class CUDAGraphRunner:
-    """Replays recorded blocks, so that a block is one launch. There is a recording per sequence of mini-batch sizes.
+    """Replays recorded chunks, so that a chunk is one launch. There is a recording per sequence of mini-batch sizes.
 
-    The first block of its kind runs eagerly, on a side stream as PyTorch's notes on CUDA graphs ask; the second is
-    recorded and checked, and from then on replayed. What changes from block to block, indices and learning rates, is
-    copied into the recording's own tensors. The results are overwritten by the next block of the same kind.
+    The first chunk of its kind runs eagerly, on a side stream as PyTorch's notes on CUDA graphs ask; the second is
+    recorded and checked, and from then on replayed. What changes from chunk to chunk, indices and learning rates, is
+    copied into the recording's own tensors. The results are overwritten by the next chunk of the same kind.
 
-    A recording that fails, or that does not do what the eager block does, ends in one line, and all goes on eagerly.
-    state: every tensor that a block changes in place.
+    A recording that fails, or that does not do what the eager chunk does, ends in one line, and all goes on eagerly.
+    state: every tensor that a chunk changes in place.
     """
 
-    def __init__(self, eager: BlockRunner, state: Sequence[Tensor], capture: Capture = cuda_graph) -> None:
+    def __init__(self, eager: ChunkRunner, state: Sequence[Tensor], capture: Capture = cuda_graph) -> None:
         self._eager, self._state, self._capture = eager, state, capture
         self._recordings: dict[tuple[int, ...], _Recording | None] = {}
         self.fault = ""
-        """Why blocks run eagerly after all; empty while they are replayed."""
+        """Why chunks run eagerly after all; empty while they are replayed."""
 
-    def __call__(self, block: BatchBlock, rates: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
         if self.fault:
-            return self._eager(block, rates)
-        kind = (block.images.data_ptr(), *map(len, block.batches))
+            return self._eager(chunk, rates)
+        kind = (chunk.images.data_ptr(), *map(len, chunk.batches))
         if kind not in self._recordings:
             self._recordings[kind] = None
-            return self._warm_up(block, rates)
+            return self._warm_up(chunk, rates)
         recording = self._recordings[kind]
-        return recording.run(block, rates) if recording else self._record_and_check(kind, block, rates)
+        return recording.run(chunk, rates) if recording else self._record_and_check(kind, chunk, rates)
 
-    def _warm_up(self, block: BatchBlock, rates: Tensor) -> tuple[Tensor, Tensor]:
-        if block.images.device.type != "cuda":
-            return self._eager(block, rates)
+    def _warm_up(self, chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
+        if chunk.images.device.type != "cuda":
+            return self._eager(chunk, rates)
         side, current = torch.cuda.Stream(), torch.cuda.current_stream()
         side.wait_stream(current)
         with torch.cuda.stream(side):
-            results = self._eager(block, rates)
+            results = self._eager(chunk, rates)
         current.wait_stream(side)
         return results
 
-    def _record_and_check(self, kind: tuple[int, ...], block: BatchBlock, rates: Tensor) -> tuple[Tensor, Tensor]:
-        """Record the block, replay it, undo that, and run it eagerly; the eager results count."""
-        device = block.images.device
+    def _record_and_check(self, kind: tuple[int, ...], chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
+        """Record the chunk, replay it, undo that, and run it eagerly; the eager results count."""
+        device = chunk.images.device
         before, random = self._copies(), _random_state(device)
         replayed: list[Tensor] = []
         try:
-            recording = self._record(block, rates)
-            replayed = [value.clone() for value in recording.run(block, rates)] + self._copies()
+            recording = self._record(chunk, rates)
+            replayed = [value.clone() for value in recording.run(chunk, rates)] + self._copies()
         except RuntimeError as error:
             self.fault = " ".join(str(error).split())
         self._restore(before)
         _set_random_state(device, random)
-        results = self._eager(block, rates)
+        results = self._eager(chunk, rates)
         if not self.fault:
             if _agree([*results, *self._state], replayed):
                 self._recordings[kind] = recording
             else:
-                self.fault = "the recorded block does not compute what the eager one does"
+                self.fault = "the recorded chunk does not compute what the eager one does"
         if self.fault:
             print(f"CUDA graphs are off: {self.fault}", flush=True)
         return results
 
-    def _record(self, block: BatchBlock, rates: Tensor) -> _Recording:
-        indices, own_rates = torch.cat(block.batches), rates.clone()
-        own = BatchBlock(block.images, block.labels, indices.split([len(batch) for batch in block.batches]))
+    def _record(self, chunk: Chunk, rates: Tensor) -> _Recording:
+        indices, own_rates = torch.cat(chunk.batches), rates.clone()
+        own = Chunk(chunk.images, chunk.labels, indices.split([len(batch) for batch in chunk.batches]))
         results, replay = self._capture(lambda: self._eager(own, own_rates))
         return _Recording(indices, own_rates, results, replay)
 
@@ -139,7 +231,7 @@ class CUDAGraphRunner:
 
 
 def _agree(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Within the rounding of a block of steps; a loss that is not finite in both agrees."""
+    """Within the rounding of a chunk of steps; a loss that is not finite in both agrees."""
     pairs = zip(some, others, strict=True)
     return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True) for one, other in pairs)
 
@@ -153,242 +245,3 @@ def _set_random_state(device: torch.device, state: Tensor) -> None:
         torch.cuda.set_rng_state(state, device)
     else:
         torch.set_rng_state(state)
-
-
-MOST_SHAPES = 64
-"""Nets of different shapes that share a compiled step's cache; torch's own limit of 8 makes the ninth run fail."""
-
-
-def can_compile_backward() -> bool:
-    """Whether torch.compile can put the backward pass and the update into the graph of the forward pass."""
-    return hasattr(torch._dynamo.config, "trace_autograd_ops")
-
-
-@contextmanager
-def compiling_whole_steps() -> Iterator[None]:
-    """While this lasts, torch.compile traces torch.autograd.grad, accepts nets of many shapes, and starts quickly."""
-    with torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=MOST_SHAPES), quick_compiler():
-        yield
-
-
-@contextmanager
-def quick_compiler() -> Iterator[None]:
-    """While this lasts, importing torch's compiler leaves out what the code that is already compiled does not need.
-
-    Of 2.2 s of CPU until a compiled step that is kept on disk, 0.35 s go into a hash of Triton, which nothing on a CPU
-    uses, and 0.3 s into templates of GPU kernels and into the garbage collector.
-    """
-    with ExitStack() as until_end:
-        if gc.isenabled():
-            gc.disable()
-            until_end.callback(gc.enable)
-        until_end.enter_context(_templates_made_on_use())
-        if not torch.cuda.is_available():
-            _name_triton_by_version()
-        yield
-
-
-class TemplateMadeOnUse:
-    """A jinja2 template that is compiled when something is asked of it."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._make(), name)
-
-
-@contextmanager
-def _templates_made_on_use() -> Iterator[None]:
-    """torch makes the templates of all its kernels when its compiler is imported: 27 by jinja2, for GPUs."""
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        yield
-        return
-    from_string: Any = Environment.from_string
-
-    def later(self: Environment, *arguments: Any, **options: Any) -> Any:
-        return TemplateMadeOnUse(cache(lambda: from_string(self, *arguments, **options)))
-
-    Environment.from_string = later  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Environment.from_string = from_string  # type: ignore[method-assign]
-
-
-def _name_triton_by_version() -> None:
-    """Let the key of what is compiled for a CPU hold Triton's version, in place of a hash of all its files."""
-    from torch._inductor import codecache
-
-    set_key = getattr(getattr(codecache, "triton_key", None), "set", None)
-    if set_key is not None:
-        with suppress(PackageNotFoundError, RuntimeError):  # there is no Triton; the key is set already
-            set_key(version("triton"))
-
-
-def forget_compiled(function: Callable[..., object]) -> None:
-    """Drop what torch.compile keeps in memory of this function; of everything, where torch cannot forget one alone."""
-    reset_code = getattr(torch._dynamo, "reset_code", None)
-    if reset_code is None:
-        torch.compiler.reset()
-    else:
-        reset_code(function.__code__)
-
-
-def default_compile_cache() -> str | None:
-    """The folder in which torch keeps compiled code unless told otherwise; None where that cannot be known."""
-    try:
-        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-    except ImportError:
-        return None
-    return default_cache_dir()
-
-
-def forget_compile_cache() -> None:
-    """Drop what torch remembers in memory of the files in its compile cache; nothing where it cannot be told to."""
-    from torch._inductor import utils
-
-    clear = getattr(utils, "clear_caches", None) or getattr(utils, "clear_inductor_caches", None)
-    if clear is not None:
-        clear()
-
-
-COMPILED_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
-"""Environment variable for the folder in which torch keeps compiled code."""
-
-
-def keep_compiled_code() -> None:
-    """Keep compiled code in the user's cache folder; torch's default is /tmp, which a restart clears."""
-    folder = cache_folder()
-    if folder is None or os.environ.get(COMPILED_FOLDER) not in (None, default_compile_cache()):
-        return
-    try:
-        (folder / "compiled").mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
-    os.environ[COMPILED_FOLDER] = str(folder / "compiled")
-
-
-def forget_compiled_code() -> None:
-    """Remove what earlier runs kept, if it is in our folder: first renamed, since other runs may be reading it."""
-    folder = cache_folder()
-    kept = folder and folder / "compiled"
-    if kept is None or os.environ.get(COMPILED_FOLDER) != str(kept):
-        return
-    aside = kept.with_name(f"compiled-{secrets.token_hex(8)}.tmp")
-    with suppress(OSError):
-        kept.rename(aside)
-        kept.mkdir()
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def one_compiles(kind: str) -> Iterator[None]:
-    """While this lasts, no other process of this machine compiles the same kind of step: it waits, and then loads.
-
-    Nobody waits for a kind that was compiled before, nor where the folder of compiled code cannot be written.
-    kind: a name of all that decides the compiled code. The lock is that of run folders and dies with its process.
-    """
-    kept = os.environ.get(COMPILED_FOLDER) or default_compile_cache()
-    if kept is None:
-        yield
-        return
-    folder = Path(kept) / "steps" / kind
-    done, lock = folder / "compiled", FolderLock(folder)
-    try:
-        if not done.exists():
-            lock.acquire(lambda holder: None)
-        if done.exists():
-            lock.release()
-    except OSError:  # the lock only spares work
-        lock.release()
-    try:
-        yield
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)  # a damaged cache was removed meanwhile
-            done.touch()
-    finally:
-        lock.release()
-
-
-CXX = ("clang++",) if sys.platform == "darwin" else ("g++",)
-"""The C++ compiler that torch uses where $CXX names none."""
-_runs = itertools.count()
-
-
-class CompiledStep:
-    """A compiled step. Its random numbers are drawn by the eager generators, so the same seed gives the same draws.
-
-    It is compiled for the size of the first mini-batch; the short last one of an epoch runs eagerly, since compiling
-    for it would cost more than it could save. Compiled code is kept on disk for later runs, and in the process for
-    other nets of the same shape. seconds: the time that compiling took, 0 until then.
-    """
-
-    def __init__(self, step: TrainingStep) -> None:
-        self._step = step
-        self._batch_size, self.seconds = 0, 0.0
-        if not can_compile_backward():
-            warnings.warn(f"torch {torch.__version__} cannot compile a whole step: it runs eagerly", stacklevel=2)
-            self._compiled: Step = step
-            return
-        keep_compiled_code()
-        if next(_runs) % MOST_SHAPES == 0:
-            forget_compiled(TrainingStep.__call__)
-        self._compiled = torch.compile(step.__call__, fullgraph=True, dynamic=False, options={"fallback_random": True})
-
-    def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        if self._batch_size:
-            run = self._compiled if len(batch) == self._batch_size else self._step
-            return run(images, labels, batch, lr)
-        self._batch_size = len(batch)
-        start = time.perf_counter()
-        with compiling_whole_steps():
-            result = self._compile_and_run(images, labels, batch, lr)
-        self.seconds = time.perf_counter() - start
-        return result
-
-    def _compile_and_run(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """What was kept from earlier runs may be damaged: where compiling fails it is done once more without."""
-        kind = self._kind(images, batch)
-        try:
-            with one_compiles(kind):
-                return self._compiled(images, labels, batch, lr)
-        except Exception:  # of torch, of the C++ compiler, of the loader
-            forget_compiled_code()
-            forget_compile_cache()
-            forget_compiled(TrainingStep.__call__)
-        try:
-            with one_compiles(kind):
-                return self._compiled(images, labels, batch, lr)
-        except Exception as error:
-            raise UserError(
-                f"the step cannot be compiled ({_reason(error)}): "
-                f"mend the compiler (CXX={os.environ.get('CXX', CXX[0])}), or use trainer.compile=false"
-            ) from error
-
-    def _kind(self, images: Tensor, batch: Tensor) -> str:
-        """A name of all that the compiled code depends on: shapes and constants, but no values that change."""
-        device = images.device.type
-        parts = (
-            torch.__version__, device, torch.get_num_threads(), torch.is_autocast_enabled(device),
-            torch.get_autocast_dtype(device), tuple(images.shape), len(batch), self._step.description(),
-        )  # fmt: skip
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
-
-def _reason(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def check_compiler(accelerator: str) -> None:
-    """UserError where torch.compile would find no compiler: of C++ for "cpu", of C for "gpu" (Triton's launchers)."""
-    variable, names = ("CXX", CXX) if accelerator == "cpu" else ("CC", ("gcc", "clang"))
-    names = (os.environ[variable],) if variable in os.environ else names
-    if not any(map(shutil.which, names)):
-        raise UserError(
-            f"trainer.compile=true on {accelerator} needs a compiler and there is no {' or '.join(names)}: "
-            "install one (Debian: apt install g++), or use trainer.compile=false"
-        )

@@ -43,27 +43,29 @@ class MeanLoss(Metric):
         return self.total / self.count
 
 
-class KeptLogits(Metric):
-    """The logits of every evaluated image, in the order of the images' places whatever rank saw them."""
+class GatheredLogits(Metric):
+    """The logits of every evaluated image, in file order whatever process saw them."""
 
     full_state_update = False
-    places: list[Tensor]
     logits: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("places", [], dist_reduce_fx="cat")
         self.add_state("logits", [], dist_reduce_fx="cat")
 
-    def update(self, places: Tensor, logits: Tensor) -> None:
-        """places: (b,) where the images stand in their file; logits: (b, 10)."""
-        self.places.append(places)
+    def update(self, logits: Tensor) -> None:
+        """logits: (b, 10) of this process's next images."""
         self.logits.append(logits)
 
     def compute(self) -> Tensor:
         """(n, 10)."""
-        order = dim_zero_cat(self.places).argsort()
-        return dim_zero_cat(self.logits)[order]
+        return dim_zero_cat(self.logits)
+
+    def in_file_order(self, world_size: int) -> Tensor:
+        """(n, 10) on the CPU, of images of which each process saw every `world_size`-th."""
+        gathered = self.compute().cpu()
+        shares = [torch.arange(rank, len(gathered), world_size) for rank in range(world_size)]
+        return gathered[torch.cat(shares).argsort()]
 
 
 class CalibrationError(MulticlassCalibrationError):
@@ -80,36 +82,42 @@ class CalibrationError(MulticlassCalibrationError):
 
 # validate_args costs a device synchronisation per update, and the inputs are our own network's and checked files'
 _OPTIONS: dict[str, Any] = {"num_classes": CLASSES, "validate_args": False}
+_COUNTED = {"precision": MulticlassPrecision, "recall": MulticlassRecall, "f1": MulticlassF1Score}
 
 
 def training_metrics() -> MetricCollection:
-    """Micro accuracy and macro F1."""
+    """Build micro accuracy and macro F1 of training."""
     return MetricCollection(
         {
             "accuracy": MulticlassAccuracy(average="micro", **_OPTIONS),
             "f1_macro": MulticlassF1Score(average="macro", **_OPTIONS),
         },
-        compute_groups=[["accuracy"], ["f1_macro"]],
+        prefix="train/",
+        compute_groups=False,
     )
 
 
-def evaluation_metrics(calibration: bool = False) -> MetricCollection:
-    """All metrics of an evaluated split, from logits (n, 10) and labels (n,).
+def evaluation_metrics(split: str) -> MetricCollection:
+    """Build the scalar metrics of an evaluated split, from logits (n, 10) and labels (n,).
 
-    Scalars: accuracy (micro), precision_macro, recall_macro, f1_macro; (10,) each: precision, recall, f1;
-    confusion_matrix (10, 10). With calibration also calibration_error (expected, 15 bins) and top2_accuracy.
+    Accuracy is micro; precision, recall and F1 are macro. On test also the expected calibration error (15 bins) and
+    the top-2 accuracy.
     """
-    metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(average="micro", **_OPTIONS)}
-    counted = {"precision": MulticlassPrecision, "recall": MulticlassRecall, "f1": MulticlassF1Score}
-    metrics |= {f"{name}_macro": metric(average="macro", **_OPTIONS) for name, metric in counted.items()}
-    metrics |= {name: metric(average="none", **_OPTIONS) for name, metric in counted.items()}
-    metrics["confusion_matrix"] = MulticlassConfusionMatrix(**_OPTIONS)
-    groups = [["accuracy"], [f"{name}{end}" for name in counted for end in ("_macro", "")], ["confusion_matrix"]]
-    if calibration:
+    metrics: dict[str, Metric] = {"accuracy": MulticlassAccuracy(average="micro", **_OPTIONS)}
+    metrics |= {f"{name}_macro": metric(average="macro", **_OPTIONS) for name, metric in _COUNTED.items()}
+    groups = [["accuracy"], [f"{name}_macro" for name in _COUNTED]]
+    if split == "test":
         metrics["calibration_error"] = CalibrationError(n_bins=15, norm="l1", **_OPTIONS)
         metrics["top2_accuracy"] = MulticlassAccuracy(average="micro", top_k=2, **_OPTIONS)
         groups += [["calibration_error"], ["top2_accuracy"]]
-    return MetricCollection(metrics, compute_groups=groups)
+    return MetricCollection(metrics, prefix=f"{split}/", compute_groups=groups)
+
+
+def class_metrics() -> MetricCollection:
+    """Build precision, recall and f1 of each class, (10,) each, and confusion_matrix (10, 10)."""
+    metrics: dict[str, Metric] = {name: metric(average="none", **_OPTIONS) for name, metric in _COUNTED.items()}
+    metrics["confusion_matrix"] = MulticlassConfusionMatrix(**_OPTIONS)
+    return MetricCollection(metrics, compute_groups=[list(_COUNTED), ["confusion_matrix"]])
 
 
 def to_float(value: Tensor) -> float:

@@ -14,20 +14,25 @@ UpdateRule = Callable[..., None]
 """(gradients, lr, foreach, fused) -> None: changes the parameters in place."""
 
 
-def make_optimizer(options: OptimConfig, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """The torch optimiser of these options. It holds settings and state; `FunctionalOptimizer` makes the steps."""
+def make_optimizer(options: OptimConfig, parameters: Iterable[nn.Parameter], fused: bool = True) -> optim.Optimizer:
+    """Build the torch optimiser of these options.
+
+    Args:
+        options: Its name and constants.
+        parameters: What it updates.
+        fused: Update all parameters by one kernel, which keeps Adam's state on their device.
+    """
     shared: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
     betas = (options.momentum, 0.999)
-    # fused keeps all of Adam's state on the device of the parameters
     match options.name.value:
         case "sgd":
-            return optim.SGD(parameters, momentum=options.momentum, **shared)
+            return optim.SGD(parameters, momentum=options.momentum, fused=fused, **shared)
         case "adam":
-            return optim.Adam(parameters, betas=betas, fused=True, **shared)
+            return optim.Adam(parameters, betas=betas, fused=fused, **shared)
         case "adamw":
-            return optim.AdamW(parameters, betas=betas, fused=True, **shared)
+            return optim.AdamW(parameters, betas=betas, fused=fused, **shared)
         case "nadam":
-            return optim.NAdam(parameters, betas=betas, **shared)
+            return NAdam(parameters, betas=betas, **shared)
         case name:
             raise NotImplementedError(name)
 
@@ -113,11 +118,25 @@ def _nadam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[st
     return rule
 
 
+class NAdam(optim.NAdam):
+    """torch's NAdam with the update rule of `FunctionalOptimizer`, so that both make the same steps."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Update the parameters by their gradients; returns the closure's loss."""
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
+        rule = FunctionalOptimizer(self)
+        gradients = [weights.grad for weights in rule.parameters if weights.grad is not None]
+        rule(gradients, torch.tensor(self.param_groups[0]["lr"], device=gradients[0].device))
+        return loss
+
+
 RULES: dict[type[optim.Optimizer], Callable[..., UpdateRule]] = {
     optim.SGD: _sgd,
     optim.Adam: _adam,
     optim.AdamW: _adam,
-    optim.NAdam: _nadam,
+    NAdam: _nadam,
 }
 
 

@@ -1,12 +1,15 @@
-"""One optimiser step as a function of tensors, whether it runs eagerly, compiled or as part of a CUDA graph."""
+"""What an optimiser step minimises, how it updates, and at which learning rate: one step for eager, compiled and captured
+training."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
 
 from mnist_mlp.data.augment import augment
 from mnist_mlp.training.average import WeightAverage
@@ -14,87 +17,128 @@ from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.virtual_adversarial import virtual_adversarial_loss
 
 ONE_CYCLE_RISE = 0.3
-"""The part of all steps in which one_cycle rises."""
+"""Fraction of all steps during which one_cycle rises."""
 
 
 def schedule_factor(schedule: str, step: int, total: int) -> float:
-    """The learning rate of optimiser step `step` (from 0) of `total`, relative to `optim.lr`.
+    """Return the learning rate of optimiser step `step` (from 0) of `total`, relative to `optim.lr`.
 
-    Agrees with torch's CosineAnnealingLR, LinearLR (to 0) and OneCycleLR (its defaults, momentum not cycled).
+    Agrees with torch's CosineAnnealingLR, LinearLR (to 0) and OneCycleLR (its defaults, momentum not cycled). Beyond
+    the last step the rate stays where the schedule ended.
     """
     if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / total))
+        return 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
     if schedule == "linear":
-        return 1 - step / total
+        return 1 - min(step, total) / total
     if schedule == "one_cycle":
         start, end, peak = 1 / 25, 1 / 25e4, ONE_CYCLE_RISE * total - 1
-        low, part = (start, step / peak - 1) if step <= peak else (end, (step - peak) / (total - 1 - peak))
-        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * part))
+        low, progress = (start, step / peak - 1) if step <= peak else (end, (step - peak) / (total - 1 - peak))
+        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
     return 1.0
 
 
-Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""`TrainingStep.__call__`: images, labels, batch, lr -> loss, logits."""
-Gradients = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
-"""From a loss and the parameters to their gradients, in the same order."""
+class StepLambdaLR(LambdaLR):
+    """A LambdaLR whose rates are float32 numbers, which is what compiled and captured steps take.
+
+    Adam's kernels compute in float64: another rounding of the rate would give another result.
+    """
+
+    def get_lr(self) -> list[float]:  # type: ignore[override]
+        rates = zip(self.base_lrs, self.lr_lambdas, strict=True)
+        return [float(np.float32(lr * factor(self.last_epoch))) for lr, factor in rates]
+
+    def move_to(self, step: int) -> None:
+        """Set the rate of an optimiser step, as that many calls of `step` would."""
+        self.last_epoch = step
+        self._last_lr = self.get_lr()
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = lr
 
 
 class Teacher(Protocol):
-    """What gives targets to learn in place of the labels."""
+    """Gives targets to learn instead of the labels."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: (n, 28, 28) as the model sees them -> probabilities: (n, 10), without gradients."""
         ...
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Teacher":
-        """Itself, with its weights there."""
+        """Move its weights; returns itself."""
         ...
 
 
-class TrainingStep:
-    """Forward pass, loss, gradients and update. What changes from step to step is a tensor, never a Python number.
+class Objective:
+    """The loss of a mini-batch: forward pass, cross-entropy and what the options add to it.
 
-    model: from images (n, 28, 28) to logits (n, 10); augmentation: keyword arguments of `augment`, empty for none;
-    average: of the model's weights, None for none; adversarial_radius: of `virtual_adversarial_loss`, 0 for none;
-    teacher: of targets in place of the labels, None for these.
+    Args:
+        model: From images (n, 28, 28) on the scale 0 to 255 to logits (n, 10).
+        augmentation: Keyword arguments of `augment`; empty for none.
+        label_smoothing: Of the cross-entropy.
+        adversarial_radius: Of `virtual_adversarial_loss`; 0 for none.
+        teacher: Gives targets instead of the labels; None for the labels.
     """
 
     def __init__(
         self,
         model: Callable[[Tensor], Tensor],
-        optimizer: FunctionalOptimizer,
         augmentation: Mapping[str, float],
         label_smoothing: float = 0.0,
-        gradients: Gradients = torch.autograd.grad,
-        average: WeightAverage | None = None,
         adversarial_radius: float = 0.0,
         teacher: Teacher | None = None,
     ) -> None:
-        self.model, self.optimizer, self.gradients, self.average = model, optimizer, gradients, average
-        self.augmentation, self.label_smoothing = dict(augmentation), label_smoothing
+        self.model, self.augmentation, self.label_smoothing = model, dict(augmentation), label_smoothing
         self.adversarial_radius, self.teacher = adversarial_radius, teacher
 
-    def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean loss () and the logits (b, 10) of a mini-batch, both from before the update.
-
-        images: (n, 28, 28) uint8 and labels: (n,) int64, the whole data set; batch: (b,) indices into it; lr: ().
-        """
-        inputs = images[batch]
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss () and the logits (b, 10) of images (b, 28, 28) and labels (b,)."""
         if self.augmentation:
-            inputs = augment(inputs, **self.augmentation)
-        logits = self.model(inputs)
-        targets = labels[batch] if self.teacher is None else self.teacher(inputs)
+            images = augment(images, **self.augmentation)
+        logits = self.model(images)
+        targets = labels if self.teacher is None else self.teacher(images)
         loss = cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         if self.adversarial_radius:
-            loss = loss + virtual_adversarial_loss(self.model, inputs.float(), logits, self.adversarial_radius)
-        self.optimizer(self.gradients(loss, self.optimizer.parameters), lr)
+            loss = loss + virtual_adversarial_loss(self.model, images.float(), logits, self.adversarial_radius)
+        return loss, logits
+
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""`TrainingStep.__call__`: images, labels, batch, lr -> loss, logits."""
+
+
+class TrainingStep:
+    """Loss, gradients and update. What changes from step to step is a tensor, never a Python number.
+
+    Args:
+        objective: The loss.
+        optimizer: The update rule.
+        average: Of the model's weights; None for none.
+    """
+
+    def __init__(
+        self, objective: Objective, optimizer: FunctionalOptimizer, average: WeightAverage | None = None
+    ) -> None:
+        self.objective, self.optimizer, self.average = objective, optimizer, average
+
+    def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Make one step; return the mean loss () and the logits (b, 10) from before the update.
+
+        Args:
+            images: (n, 28, 28) uint8, the whole data set.
+            labels: (n,) int64.
+            batch: (b,) indices into them.
+            lr: () float32.
+        """
+        loss, logits = self.objective(images[batch], labels[batch])
+        self.optimizer(torch.autograd.grad(loss, self.optimizer.parameters), lr)
         if self.average is not None:
             self.average.update()
         return loss.detach(), logits.detach()
 
     def description(self) -> str:
-        """The network, the update rule and every constant of this step, in words."""
-        decay = self.average.decay if self.average is not None else None
-        dtype = self.optimizer.parameters[0].dtype
-        constants = (self.augmentation, self.label_smoothing, dtype, decay, self.adversarial_radius, self.teacher)
-        return f"{self.model!r} {self.optimizer.description} {constants}"
+        """Describe the network, the update rule and every constant of this step."""
+        objective, decay = self.objective, self.average.decay if self.average is not None else None
+        constants = (
+            objective.augmentation, objective.label_smoothing, self.optimizer.parameters[0].dtype, decay,
+            objective.adversarial_radius, objective.teacher,
+        )  # fmt: skip
+        return f"{objective.model!r} {self.optimizer.description} {constants}"

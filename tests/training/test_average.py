@@ -48,7 +48,7 @@ def test_the_average_is_the_weighted_mean_of_the_weights_after_every_update() ->
         average.update()
         seen.append({name: value.clone() for name, value in net.state_dict().items()})
     shares = torch.tensor([0.7**age for age in range(4, -1, -1)]).double()
-    with average.in_use():
+    with average.applied():
         for name, value in net.state_dict().items():
             if value.is_floating_point():
                 history = torch.stack([state[name] for state in seen])

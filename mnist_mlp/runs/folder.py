@@ -264,7 +264,7 @@ def epochs_alone_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> bo
     return old.get(EPOCHS) != new.get(EPOCHS) and {**old, EPOCHS: 0} == {**new, EPOCHS: 0}
 
 
-def goes_on(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def is_continuation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether a run goes on as another that has more epochs. before, now: what run.json says of them."""
     old, new = (int(one["config"]["trainer"]["max_epochs"]) for one in (before, now))
     constant = now["config"]["optim"]["schedule"] == "constant"

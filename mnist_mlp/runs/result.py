@@ -18,7 +18,7 @@ from mnist_mlp.runs.settings import changes
 Check = Callable[[str, Any], None]
 """A check of the value under a key."""
 CLASSES = 10
-LARGEST = 1e100
+MAX_NUMBER = 1e100
 """Beyond it a number is no measurement, and sums of squares overflow."""
 
 
@@ -46,7 +46,7 @@ def check_result(content: Mapping[str, Any]) -> None:
         raise ValueError(f"'confusion_matrix' has {tested} images, but 'data' says {content['data']['test']}")
 
 
-def number(low: float = -LARGEST, high: float = LARGEST, nullable: bool = False) -> Check:
+def number(low: float = -MAX_NUMBER, high: float = MAX_NUMBER, nullable: bool = False) -> Check:
     """A finite number in [low, high]; null too, where that is asked for."""
 
     def check(key: str, value: Any) -> None:
@@ -54,7 +54,7 @@ def number(low: float = -LARGEST, high: float = LARGEST, nullable: bool = False)
             return
         right = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not right or not low <= value <= high or not math.isfinite(value):
-            span = "a number" if high == LARGEST and low < 0 else f"a number from {low:g} to {high:g}"
+            span = "a number" if high == MAX_NUMBER and low < 0 else f"a number from {low:g} to {high:g}"
             raise ValueError(f"{key!r} is {_shown(value)}, but should be {span}{' or null' if nullable else ''}")
 
     return check
@@ -154,7 +154,7 @@ def _require(content: Mapping[str, Any], checks: Mapping[str, Check], prefix: st
 
 def _metric(key: str, value: Any) -> None:
     part = not key.endswith(("/loss", "lr"))
-    number(0.0 if part else -LARGEST, 1.0 + 1e-6 if part else LARGEST, nullable=True)(key, value)
+    number(0.0 if part else -MAX_NUMBER, 1.0 + 1e-6 if part else MAX_NUMBER, nullable=True)(key, value)
 
 
 def _shown(value: Any) -> str:

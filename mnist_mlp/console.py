@@ -208,7 +208,7 @@ def error_line(error: BaseException) -> str:
     return one_line(" ".join(str(error).split()) or type(error).__name__)
 
 
-def reason(error: Exception) -> str:
+def error_summary(error: Exception) -> str:
     """Why something failed, in a line: of our own errors the message, of others the kind too."""
     if isinstance(error, UserError):
         return str(error)
@@ -224,7 +224,7 @@ def _drop_rest(stream: Any) -> None:
 
 
 @contextmanager
-def quiet_writers() -> Iterator[None]:
+def ignore_tensorboard_thread_errors() -> Iterator[None]:
     """TensorBoard's writing thread prints no traceback of an OSError: this thread gets it with its next write."""
     before = threading.excepthook
 

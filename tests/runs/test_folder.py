@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from made_up_runs import write_run
 
-from mnist_mlp.config import Config, to_dict
+from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import read_json, remove_scratch_files, scratch_file, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import describe, differences, flatten, settings

@@ -1,67 +1,199 @@
-"""The values that an option takes: of its type, or of one that means the same."""
+"""Options as dataclass fields: declared once with default, bounds and meaning, and checked as they enter."""
 
+import difflib
 import os
 import types
-from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from enum import Enum
-from typing import Any, NoReturn, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
+
+from mnist_mlp.errors import UserError
+
+Group = TypeVar("Group")
+Value = TypeVar("Value")
+Accepted = TypeVar("Accepted")
+
+
+class Choice(str, Enum):
+    """One word of a fixed set. It is a string, and prints as one on every Python."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+if TYPE_CHECKING:
+
+    class Converted(Generic[Value, Accepted]):
+        """The type of an option that reads as `Value` and is set to any `Accepted`, which `as_type` converts."""
+
+        def __get__(self, instance: object, owner: type | None = None) -> Value: ...
+        def __set__(self, instance: object, value: Accepted) -> None: ...
+
+else:
+
+    class Converted:
+        """At run time, and for OmegaConf, the first of the two types."""
+
+        def __class_getitem__(cls, kinds: tuple[Any, Any]) -> Any:
+            return kinds[0]
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+    choices: tuple[str, ...] = (),
+    values: str = "",
+    affects_result: bool = True,
+) -> Any:
+    """A dataclass field that carries its own help text and bounds (named as in annotated-types).
+
+    Args:
+        default: the value, or a function without arguments that returns it; a list is copied.
+        meaning: one line for `--help` and docs/configuration.md.
+        choices: all allowed values of a text.
+        values: the allowed values in words, if bounds cannot describe them.
+        affects_result: False leaves the option out of the fingerprint.
+    """
+    metadata = {
+        "meaning": meaning, "gt": gt, "ge": ge, "lt": lt, "le": le,
+        "choices": choices, "values": values, "affects_result": affects_result,
+    }  # fmt: skip
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=metadata)
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class OptionGroup:
+    """A dataclass of options. Each value is converted to the type of its option; UserError names those that fail."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            try:
+                setattr(self, item.name, as_type(value, item.type))
+            except TypeError:
+                group = type(self).__name__.removesuffix("Config").lower()
+                faults.append(_wrong_type(f"{group}.{item.name}".lstrip("."), value, item))
+        if faults:
+            raise UserError("; ".join(faults))
+
+
+def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Every option of a config as (dotted key, value, metadata), in order of declaration."""
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            yield from options(value, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, value, dict(item.metadata)
+
+
+def to_dict(value: Any) -> Any:
+    """A config, or a group of one, as nested dicts, lists and primitives."""
+    if is_dataclass(value):
+        return {item.name: to_dict(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, list):
+        return [dict(item) if isinstance(item, dict) else item for item in value]
+    return value.value if isinstance(value, Choice) else value
+
+
+def from_dict(group: type[Group], values: Mapping[str, Any]) -> Group:
+    """Inverse of `to_dict`. Unknown keys are ignored, missing ones take their defaults."""
+    kinds = {item.name: item.type for item in fields(group) if item.name in values}  # type: ignore[arg-type]
+    return group(
+        **{
+            name: from_dict(kind, values[name] or {}) if is_dataclass(kind) else values[name]  # type: ignore[arg-type]
+            for name, kind in kinds.items()
+        }
+    )
 
 
 def as_type(value: Any, kind: Any) -> Any:
-    """The value as the annotated type of an option; TypeError where it is none.
+    """A value as the annotated type of an option.
 
     The name of a choice stands for the choice, a number for text (`subset=0.5`), an integer for a list of one, a tuple
     or an array for a list, and a scalar of numpy or torch for the number in it. Text never stands for a number.
+
+    Raises:
+        TypeError: the value cannot be converted.
     """
     if getattr(value, "ndim", None) == 0:
         value = value.item()
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if get_origin(kind) is types.UnionType:
-        return (
-            None if value is None else as_type(value, next(part for part in get_args(kind) if part is not type(None)))
-        )
+        return None if value is None else as_type(value, get_args(kind)[0])
     if get_origin(kind) is list:
-        return _as_list(value, get_args(kind)[0])
+        items = value.tolist() if hasattr(value, "tolist") else value
+        items = [items] if get_args(kind)[0] is int and isinstance(items, int) else items
+        if isinstance(items, str) or not isinstance(items, Sequence):
+            raise TypeError
+        return [as_type(item, get_args(kind)[0]) for item in items]
     if get_origin(kind) is dict:
-        return dict(value) if isinstance(value, Mapping) else _refuse(value, kind)
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind[value] if isinstance(value, str) and value in kind.__members__ else _same(value, kind)
-    if kind is str:
-        return _as_text(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return dict(value)
+    if kind is str and (number or isinstance(value, (str, os.PathLike))):
+        return str(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if kind is float and number:
         return float(value)
-    if kind is int and isinstance(value, bool):
-        _refuse(value, kind)
-    return _same(value, kind)
-
-
-def type_name(kind: Any) -> str:
-    """An annotated type in words: of an option group, how to write one."""
-    name = getattr(kind, "__name__", str(kind))
-    return f"{name}(...)" if is_dataclass(kind) else name
-
-
-def _as_list(value: Any, kind: Any) -> list[Any]:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if kind is int and isinstance(value, int):
-        value = [value]
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        _refuse(value, list)
-    return [as_type(item, kind) for item in value]
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, os.PathLike):
-        return str(os.fspath(value))
-    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _same(value, str)
-
-
-def _same(value: Any, kind: Any) -> Any:
-    if not isinstance(value, kind):
-        _refuse(value, kind)
+    if issubclass(kind, Choice) and isinstance(value, str) and value in kind.__members__:
+        return kind[value]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError
     return value
 
 
-def _refuse(value: Any, kind: Any) -> NoReturn:
-    raise TypeError(f"{value!r} is no {type_name(kind)}")
+def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
+    """The values that an option accepts, in words. value: any legal one."""
+    if metadata["values"]:
+        return str(metadata["values"])
+    if isinstance(value, Choice):
+        return ", ".join(type(value))
+    if metadata["choices"]:
+        return ", ".join(metadata["choices"])
+    if isinstance(value, bool):
+        return "true, false"
+    bounds = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
+    limits = [f"{sign} {metadata[name]}" for name, sign in bounds if metadata[name] is not None]
+    return f"{type(value).__name__} {' and '.join(limits)}".strip()
+
+
+def wrong_value(key: str, text: str | None, default: Any, metadata: dict[str, Any]) -> str:
+    """The message on a value that an option does not accept. text: the value, None if it is not known."""
+    shown, allowed = key if text is None else f"{key}={text}", allowed_values(default, metadata)
+    if not isinstance(default, Choice):
+        return f"{shown} has the wrong type: allowed is {allowed}"
+    word, names = (text or "").strip("'").lower(), list(type(default))
+    near = [name for name in names if word and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
+    return f"{shown} is not a valid choice: {f'did you mean {near[0]}? ' if near else ''}allowed is {allowed}"
+
+
+def _wrong_type(key: str, value: Any, item: "Field[Any]") -> str:
+    if is_dataclass(item.type):
+        return f"{key}={value!r} has the wrong type: allowed is {getattr(item.type, '__name__', '')}(...)"
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return wrong_value(key, repr(value), default, dict(item.metadata))
+
+
+def range_faults(config: OptionGroup) -> Iterator[str]:
+    """A message for each option outside its bounds or its choices."""
+    for key, value, metadata in options(config):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            is_legal = (
+                (metadata["gt"] is None or value > metadata["gt"])
+                and (metadata["ge"] is None or value >= metadata["ge"])
+                and (metadata["lt"] is None or value < metadata["lt"])
+                and (metadata["le"] is None or value <= metadata["le"])
+                and abs(value) != float("inf")
+            )
+        else:
+            is_legal = not metadata["choices"] or value in metadata["choices"]
+        if not is_legal:
+            yield f"{key}={value} is out of range: allowed is {allowed_values(value, metadata)}"

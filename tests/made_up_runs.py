@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from conftest import made_up_digits
 
-from mnist_mlp.config import Config, to_dict
+from mnist_mlp.config import Config
+from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult

@@ -26,11 +26,10 @@ from mnist_mlp.config import (
     choices,
     conf_folder,
     non_result_keys,
-    options,
     subset_fraction,
-    to_dict,
 )
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import options, to_dict
 from mnist_mlp.runs.settings import flatten
 
 PRESETS = sorted(
@@ -42,7 +41,7 @@ BOUNDS = [
     (key, value, name, metadata[name])
     for key, value, metadata in options(Config())
     for name in ("gt", "ge", "lt", "le")
-    if metadata[name] is not None
+    if metadata[name] is not None and value is not None
 ]
 
 
@@ -158,10 +157,10 @@ def test_several_widths_are_as_many_layers_and_an_integer_is_one_width() -> None
     ("group", "values", "says"),
     [
         (OptimConfig, {"lr": "0.1"}, "optim.lr='0.1' has the wrong type: allowed is float > 0.0"),
-        (OptimConfig, {"name": "adm"}, "optim.name='adm' is no choice: did you mean adam? allowed is sgd, adam, adamw"),
+        (OptimConfig, {"name": "adm"}, "optim.name='adm' is not a valid choice: did you mean adam? allowed is sgd, adam, adamw"),
         (OptimConfig, {"lr": True}, "optim.lr=True has the wrong type: allowed is float > 0.0"),
         (DataConfig, {"batch_size": 64.0}, "data.batch_size=64.0 has the wrong type: allowed is int >= 1"),
-        (TrainerConfig, {"accelerator": "xla"}, "trainer.accelerator='xla' is no choice: allowed is auto, cpu, gpu"),
+        (TrainerConfig, {"accelerator": "xla"}, "trainer.accelerator='xla' is not a valid choice: allowed is auto, cpu, gpu"),
         (TrainerConfig, {"figures": 1}, "trainer.figures=1 has the wrong type: allowed is true, false"),
         (ModelConfig, {"hidden_units": ["a"]}, "model.hidden_units=['a'] has the wrong type: allowed is n or [n] for"),
         (ModelConfig, {"hidden_layers": 1.5}, "model.hidden_layers=1.5 has the wrong type: allowed is int >= 0"),
@@ -217,7 +216,7 @@ def test_a_subset_is_a_fraction(subset: str, fraction: float) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "../a", "..", "", "a b", "a\n", "-a"])
 def test_a_name_is_a_plain_folder_name(name: str) -> None:
-    with pytest.raises(UserError, match=r"^name=.* is no plain folder name: use letters"):
+    with pytest.raises(UserError, match=r"^name=.* is not a valid folder name: use letters"):
         Config(name=name)
 
 
@@ -282,13 +281,13 @@ def test_batch_norm_needs_more_than_one_image_per_step() -> None:
     "reference", [{"f1_per_class": [0.9]}, {"recall_per_class": [1.5] * 10}, {"precision_per_class": [math.nan] * 10}]
 )
 def test_published_scores_are_ten_parts_of_one(reference: dict[str, list[float]]) -> None:
-    with pytest.raises(UserError, match=r"^reference\.\w+_per_class=.*allowed is a part of one for each of digits"):
+    with pytest.raises(UserError, match=r"^reference\.\w+_per_class=.*allowed is a fraction in \[0, 1\] for each of digits"):
         Config(reference=ReferenceConfig(**reference))
 
 
 @pytest.mark.parametrize("accuracy", [-0.1, 98.0, math.nan])
 def test_a_published_accuracy_is_a_part_of_one(accuracy: float) -> None:
-    with pytest.raises(UserError, match=r"^reference\.test_accuracy=.*allowed is a part of one, or null"):
+    with pytest.raises(UserError, match=r"^reference\.test_accuracy=.*allowed is fraction in \[0, 1\], or null"):
         Config(reference=ReferenceConfig(test_accuracy=accuracy))
 
 

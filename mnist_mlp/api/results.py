@@ -16,8 +16,9 @@ from mnist_mlp.compare.collect import VALUES, Job, Row, Summary, by_seed, find_j
 from mnist_mlp.compare.comparison import compare
 from mnist_mlp.compare.statistics import SIGNIFICANCE, mcnemar
 from mnist_mlp.compare.tables import as_text, reading_note, shown_cells
-from mnist_mlp.config import Config, config_from_dict
+from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import from_dict
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, Predictions, band, read_curves, read_predictions
 from mnist_mlp.runs.result import RunResult
@@ -42,7 +43,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The configuration it ran with, every `auto` resolved."""
-        return config_from_dict(self.result.config)
+        return from_dict(Config, self.result.config)
 
     @property
     def metrics(self) -> Mapping[str, float | None]:

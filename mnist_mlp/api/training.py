@@ -14,8 +14,9 @@ from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
 from mnist_mlp.cli.compose import config_records, job_folder, run_folder, sweep_folder
 from mnist_mlp.cli.messages import suggest
-from mnist_mlp.config import Config, config_from_dict, groups, non_result_keys, options, to_dict
+from mnist_mlp.config import Config, groups, non_result_keys
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import from_dict, options, to_dict
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.lock import FolderLock
 from mnist_mlp.runs.settings import flatten
@@ -49,7 +50,7 @@ def configuration(base: Config | None, overrides: Mapping[str, Any]) -> Config:
     for key in known & overrides.keys():
         group, _, name = key.rpartition(".")
         (nested[group] if group else nested)[name] = overrides[key]
-    return config_from_dict(nested)
+    return from_dict(Config, nested)
 
 
 def changed(config: Config) -> dict[str, Any]:

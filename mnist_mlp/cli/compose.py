@@ -19,9 +19,10 @@ from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_mlp.cli.messages import explain, suggest
-from mnist_mlp.config import Config, ModelConfig, config_from_dict, non_result_keys, options, to_dict
+from mnist_mlp.config import Config, ModelConfig, Source, non_result_keys
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import from_dict, options, to_dict
 from mnist_mlp.runs.settings import flatten, short_names
 
 SWEPT_KEYS = "MNIST_MLP_SWEPT_KEYS"
@@ -154,7 +155,10 @@ def to_config(cfg: DictConfig) -> Config:
     for key in flatten(content):  # "+key=value" gets past the schema
         if key not in known:
             raise UserError(suggest(key))
-    return config_from_dict({str(key): value for key, value in content.items()})
+    config = from_dict(Config, {str(key): value for key, value in content.items()})
+    if config.data.source == Source.arrays:
+        raise UserError("data.source=arrays is for Python: give data= to mnist_mlp.fit; here auto, mnist or sample")
+    return config
 
 
 def config_from_run(config: dict[str, Any], cfg: DictConfig) -> Config:

@@ -6,7 +6,8 @@ from itertools import groupby
 from textwrap import shorten, wrap
 from typing import Any
 
-from mnist_mlp.config import Config, allowed_values, choices, conf_folder, groups, options
+from mnist_mlp.config import Config, choices, conf_folder, groups
+from mnist_mlp.options import allowed_values, options
 
 WIDTH = 100
 SUMMARY_LENGTH = 65

@@ -28,8 +28,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_mlp.cli.compose import VERSION_BASE, Schema, job_folder, records, register_schema, to_config
 from mnist_mlp.cli.jobs import composed_job
-from mnist_mlp.config import Config, config_from_dict, options
+from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import from_dict, options
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import flatten
@@ -211,7 +212,7 @@ class SideBySideLauncher(Launcher):
             settings, subdir = nested_settings(composed), str(composed.hydra.sweep.subdir)
         else:
             try:
-                config = config_from_dict(settings)
+                config = from_dict(Config, settings)
             except UserError as error:  # the job itself will say so
                 faults = str(error)
         job = SweepJob(

@@ -6,8 +6,9 @@ import sys
 
 from hydra.errors import OverrideParseException
 
-from mnist_mlp.config import Config, choices, conf_folder, groups, options, wrong_value
+from mnist_mlp.config import Config, choices, conf_folder, groups
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import options, wrong_value
 
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "trainer.max_epochs": ("epochs", "n_epochs", "num_epochs", "max_iter", "nb_epoch"),

@@ -11,7 +11,8 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from mnist_mlp.config import Config, options
+from mnist_mlp.config import Config
+from mnist_mlp.options import options
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import changes
 

@@ -11,9 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.config import Config, non_result_keys, to_dict
+from mnist_mlp.config import Config, non_result_keys
+from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
 
+NEWER_OPTIONS = {"model.network": ""}
+"""Options that earlier versions did not have. At their defaults they are not hashed: old fingerprints stay valid."""
 SHORT = 6
 """A number of so few characters is shown as it was given, 1.0 and not 1."""
 
@@ -65,7 +68,8 @@ def describe(config: JSON, overrides: Iterable[str], digest: str | None = None, 
         run["data"] = {"digest": digest}
     if callbacks:
         run["callbacks"] = list(callbacks)
-    content = json.dumps({**settings(config), **_beside_settings(run)}, sort_keys=True)
+    hashed = {key: value for key, value in settings(config).items() if NEWER_OPTIONS.get(key) != value}
+    content = json.dumps({**hashed, **_beside_settings(run)}, sort_keys=True)
     return {**run, "fingerprint": hashlib.sha256(content.encode()).hexdigest()[:16]}
 
 

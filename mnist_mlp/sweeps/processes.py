@@ -22,8 +22,9 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
 
-from mnist_mlp.config import Accelerator, Config, to_dict
+from mnist_mlp.config import Accelerator, Config
 from mnist_mlp.errors import SIGNALS, Interrupted, UserError, exit_code, stopping_on_signals
+from mnist_mlp.options import to_dict
 from mnist_mlp.runs.result import RunResult, StoredRun
 from mnist_mlp.runs.settings import describe
 

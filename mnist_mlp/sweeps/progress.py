@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from mnist_mlp.config import Config, groups, options
+from mnist_mlp.config import Config, groups
+from mnist_mlp.options import options
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_curves

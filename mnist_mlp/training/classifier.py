@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig, from_dict, to_dict
+from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig
 from mnist_mlp.data.module import EVAL_BATCH, random_seed, to_device_async
 from mnist_mlp.data.picture import as_pixels
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import MLP
+from mnist_mlp.options import from_dict, to_dict
 from mnist_mlp.training.average import SavedAverage, WeightAverage, pop_from
 from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.metrics import GatheredLogits, MeanLoss, class_metrics, evaluation_metrics, training_metrics
@@ -62,7 +63,7 @@ class DigitClassifier(pl.LightningModule):
         options = {"model": to_dict(model) if network is None else None, "optim": to_dict(optim)}
         options |= {"augment": to_dict(augment), "normalization": normalization, "seed": seed}
         self.save_hyperparameters(options)
-        self.mlp = network if network is not None else _build_mlp(model)
+        self.mlp = network if network is not None else MLP(**model.mlp_arguments())
         mean, deviation = NORMALIZATIONS[normalization]
         self.register_buffer("scale", torch.tensor(1 / (255 * deviation)))
         self.register_buffer("shift", torch.tensor(-mean / deviation))
@@ -299,12 +300,6 @@ class DigitClassifier(pl.LightningModule):
         how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": batch_size}
         self.log(f"{split}/loss", loss, prog_bar=True, **how)
         self.log_dict(metrics, **how)
-
-
-def _build_mlp(model: ModelConfig) -> MLP:
-    return MLP(
-        model.hidden_layers, model.hidden_units, model.activation.value, model.dropout, model.batch_norm, model.noise
-    )
 
 
 def _unpack(batch: Any) -> tuple[Tensor, Tensor]:

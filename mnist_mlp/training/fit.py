@@ -13,11 +13,12 @@ from textwrap import fill
 import pytorch_lightning as pl
 import torch
 
-from mnist_mlp.config import Config, layer_sizes, to_dict
+from mnist_mlp.config import Config, layer_sizes
 from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.data.module import DigitData
 from mnist_mlp.errors import Interrupted, UserError
+from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, finite, write_json
 from mnist_mlp.runs.folder import RunFolder, reopen_for_more_epochs
 from mnist_mlp.runs.result import RunResult

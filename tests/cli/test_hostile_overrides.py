@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from mnist_mlp.cli.application import register
 from mnist_mlp.cli.compose import NAME_LENGTH, job_folder, to_config
 from mnist_mlp.cli.messages import explain
-from mnist_mlp.config import Config, conf_folder, options
+from mnist_mlp.config import Config, conf_folder
+from mnist_mlp.options import options
 
 keys = st.sampled_from([key for key, _, _ in options(Config())])
 texts = st.text(max_size=20) | st.text(string.ascii_letters + string.digits + "[]{}$:,.'\"\\=~+- \n", max_size=30)

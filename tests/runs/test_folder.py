@@ -8,8 +8,9 @@ import pytest
 from made_up_runs import made_up_result, write_run
 
 from mnist_mlp.compare.collect import find_jobs, summarize
-from mnist_mlp.config import Config, to_dict
+from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import read_json, remove_scratch_files, scratch_file, write_json
 from mnist_mlp.runs.folder import RunFolder, is_continuation
 from mnist_mlp.runs.settings import describe, differences, flatten, settings

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from mnist_mlp import export
-from mnist_mlp.config import Activation, AugmentConfig, ModelConfig, OptimConfig, to_dict
+from mnist_mlp.config import Activation, AugmentConfig, ModelConfig, OptimConfig
 from mnist_mlp.data.mnist import load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS, MLP
@@ -33,7 +33,7 @@ def made_up_model(**options: Any) -> DigitClassifier:
     torch.manual_seed(0)
     model = ModelConfig(hidden_units=[24], **options)
     made = DigitClassifier(
-        MLP(**to_dict(model)),
+        MLP(**model.mlp_arguments()),
         model=model,
         normalization="symmetric",
         optim=OptimConfig(),
@@ -135,7 +135,7 @@ def test_the_page_of_the_default_net_is_below_a_megabyte_and_that_of_a_larger_on
     for units, weight_type in (([256], "float16"), ([400], "int8")):
         model = ModelConfig(hidden_units=units)
         made = DigitClassifier(
-            MLP(**to_dict(model)),
+            MLP(**model.mlp_arguments()),
             model=model,
             normalization="standard",
             optim=OptimConfig(),

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from mnist_mlp import evaluate
-from mnist_mlp.config import AugmentConfig, to_dict
+from mnist_mlp.config import AugmentConfig
 from mnist_mlp.data.augment import augment
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import to_dict
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.serve.evaluate import evaluate_committee, evaluate_run
 from mnist_mlp.serve.nets import load_classifier, log_probabilities_of_views

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from mnist_mlp.config import ModelConfig as ModelConfig
     from mnist_mlp.config import OptimConfig as OptimConfig
     from mnist_mlp.config import TrainerConfig as TrainerConfig
+    from mnist_mlp.data.mnist import Digits as Digits
+    from mnist_mlp.data.mnist import load_digits as load_digits
     from mnist_mlp.data.picture import prepare as prepare
-    from mnist_mlp.data.picture import prepare_row as prepare_row
     from mnist_mlp.errors import UserError as UserError
     from mnist_mlp.model import MLP as MLP
     from mnist_mlp.training.classifier import DigitClassifier as DigitClassifier
@@ -29,7 +30,8 @@ _HOMES = {
     **dict.fromkeys(("Run", "load_run"), "api.results"),
     **dict.fromkeys(("Sweep", "load_sweep"), "api.results"),
     **dict.fromkeys(("Config", "DataConfig", "ModelConfig", "OptimConfig", "AugmentConfig", "TrainerConfig"), "config"),
-    **dict.fromkeys(("prepare", "prepare_row"), "data.picture"),
+    **dict.fromkeys(("Digits", "load_digits"), "data.mnist"),
+    "prepare": "data.picture",
     "UserError": "errors",
     "MLP": "model",
     "DigitClassifier": "training.classifier",

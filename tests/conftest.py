@@ -116,4 +116,4 @@ def _forget_digits() -> Iterator[None]:
     yield
     digits = sys.modules.get("mnist_mlp.data.mnist")
     if digits is not None:
-        digits.load_digits.cache_clear()
+        digits.read_digits.cache_clear()

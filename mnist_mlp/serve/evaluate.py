@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.config import Config, subset_fraction
-from mnist_mlp.data.mnist import Digits, files_are_there, load_digits
+from mnist_mlp.data.mnist import Digits, has_official_files, load_digits
 from mnist_mlp.data.module import EVAL_BATCH, random_seed, split_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
@@ -153,7 +153,7 @@ def digits_of(net: TrainedNet, data_root: str | None = None) -> Digits:
     if data_root is None and config is not None:
         if config["data"]["source"] == "sample":
             return load_digits("sample", "")
-        if files_are_there(config["data"]["root"]):
+        if has_official_files(config["data"]["root"]):
             return load_digits("mnist", config["data"]["root"])
     return load_digits("mnist", data_root or Config().data.root)
 

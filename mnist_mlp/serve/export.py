@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mnist_mlp.data.mnist import files_are_there, load_digits
+from mnist_mlp.data.mnist import has_official_files, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.serve.draw_page import draw_page, run_page
@@ -240,6 +240,6 @@ def real_images(net: TrainedNet, data_root: str | None = None) -> tuple[str, NDA
     config = net.config()
     roots = [data_root, config["data"]["root"] if config else None, os.environ.get("MNIST_MLP_DATA"), "./data"]
     sampled = data_root is None and config is not None and config["data"]["source"] == "sample"
-    there = None if sampled else next((root for root in roots if root and files_are_there(root)), None)
+    there = None if sampled else next((root for root in roots if root and has_official_files(root)), None)
     digits = digits_of(net, there) if there else load_digits("sample", "")
     return digits.source, digits.test_images[:CHECKED].numpy()

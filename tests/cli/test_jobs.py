@@ -16,7 +16,7 @@ from sweeps_in_process import TINY, Sweep, sweeper
 
 from mnist_mlp.cli.compose import job_folder
 from mnist_mlp.compare.collect import find_jobs
-from mnist_mlp.data.mnist import load_digits
+from mnist_mlp.data.mnist import read_digits
 from mnist_mlp.errors import Interrupted
 from mnist_mlp.runs.lock import FolderLock
 from mnist_mlp.train import main
@@ -290,7 +290,7 @@ def test_a_failure_that_cannot_be_recorded_ends_no_sweep(
 
 def test_a_job_that_fails_after_its_folder_was_archived_is_recorded(sweep: Sweep, idx_root: Path) -> None:
     assert sweep("seed=0", "name=gone") == 0
-    load_digits.cache_clear()  # other digits, of which there are too few for data.val_size
+    read_digits.cache_clear()  # other digits, of which there are too few for data.val_size
     images, labels = made_up_digits(60, 0)
     write_idx(idx_root / "MNIST/raw/train-images-idx3-ubyte", images)
     write_idx(idx_root / "MNIST/raw/train-labels-idx1-ubyte", labels)

@@ -21,7 +21,7 @@ def made_up(source: str, train: int, test: int = 10) -> Digits:
     def images(count: int) -> torch.Tensor:
         return torch.arange(count).remainder(256).to(torch.uint8)[:, None, None].expand(-1, 28, 28).contiguous()
 
-    return Digits(source, images(train), torch.arange(train) % 10, images(test), torch.arange(test) % 10)
+    return Digits(images(train), torch.arange(train) % 10, images(test), torch.arange(test) % 10, source)
 
 
 def same(one: Split, other: Split) -> bool:

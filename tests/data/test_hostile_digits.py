@@ -9,7 +9,7 @@ from hostile_input import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_mlp.data.mnist import FILES, load_digits
+from mnist_mlp.data.mnist import FILES, load_digits, read_digits
 from mnist_mlp.errors import UserError
 
 headers = st.builds(
@@ -38,7 +38,7 @@ def test_digits_are_read_or_refused_in_a_line(
     if packed:
         victim.unlink()
     Path(f"{victim}{packed}").write_bytes(gzip.compress(content) if packed and real else content)
-    load_digits.cache_clear()
+    read_digits.cache_clear()
     try:
         digits = load_digits("mnist", str(idx_root))
     except UserError as error:

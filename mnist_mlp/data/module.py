@@ -1,7 +1,7 @@
 """The LightningDataModule: which images train and validate, in which order, and as which mini-batches."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,6 +12,9 @@ from torch.utils.data import SequentialSampler
 from mnist_mlp.config import Config, subset_fraction
 from mnist_mlp.data.mnist import Digits, load_digits
 from mnist_mlp.errors import UserError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 EVAL_BATCH = 2_000
 SAMPLE_VAL = 500
@@ -42,6 +45,8 @@ class DigitLoader:
         world_size: Number of processes. The last shares are padded with the epoch's first images, so that all
             processes make the same number of steps.
     """
+
+    batch_sampler = None  # Lightning asks for it next to `sampler`
 
     def __init__(
         self,
@@ -74,7 +79,8 @@ class DigitLoader:
             order = order[torch.randperm(len(order), generator=generator)]
             padding = order[: sum(self._sizes) * self._world_size - len(order)]
             order = torch.cat((order, padding))[self._rank :: self._world_size]
-        return to_device_async(order, self.images.device).split(self._sizes)
+        batches: tuple[Tensor, ...] = to_device_async(order, self.images.device).split(self._sizes)
+        return batches
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -176,7 +182,7 @@ class DigitData(pl.LightningDataModule):
         self._batch_size, self._smallest_batch, self._seed = batch_size, smallest_batch, seed
 
     @classmethod
-    def from_config(cls, config: Config, digits: Digits | None = None) -> "DigitData":
+    def from_config(cls, config: Config, digits: Digits | None = None) -> "Self":
         """Build the data module of a configuration.
 
         Args:
@@ -214,7 +220,8 @@ class DigitData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DigitLoader:
         digits, (rank, world_size), indices = self._on_device(), self._rank(), self.split.train
-        if self.trainer is not None and self.trainer.overfit_batches > 0:  # the same batches in every epoch
+        trainer: Any = self.trainer
+        if trainer is not None and trainer.overfit_batches > 0:  # the same batches in every epoch
             return self._in_file_order(digits.train_images, digits.train_labels, indices, self._batch_size)
         sizes = batch_sizes(-(-len(indices) // world_size), self._batch_size, self._smallest_batch)
         return DigitLoader(digits.train_images, digits.train_labels, indices, sizes, self._seed, rank, world_size)

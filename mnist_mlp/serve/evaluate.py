@@ -21,7 +21,7 @@ from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.serve.nets import TrainedNet, load_classifier, locate, log_probabilities_of_views
 from mnist_mlp.training.classifier import DigitClassifier
-from mnist_mlp.training.metrics import MeanLoss, evaluation_metrics, to_float
+from mnist_mlp.training.metrics import MeanLoss, class_metrics, evaluation_metrics, to_float
 
 SPLITS = ("test", "val", "train")
 
@@ -215,11 +215,13 @@ def _logits(model: DigitClassifier, images: Tensor) -> Tensor:
 
 
 def _evaluation(name: str, about: _Images, logits: Tensor, views: int) -> Evaluation:
-    metrics, loss = evaluation_metrics(calibration=True), MeanLoss()
+    metrics, by_class, loss = evaluation_metrics("test"), class_metrics(), MeanLoss()
     for some, truth in zip(logits.split(EVAL_BATCH), about.labels.split(EVAL_BATCH), strict=True):
         metrics.update(some, truth)
+        by_class.update(some, truth)
         loss.update(cross_entropy(some, truth)[None], torch.tensor([len(truth)]))
-    values = {"loss": loss.compute(), **metrics.compute()}
+    scalars = {name.removeprefix("test/"): value for name, value in metrics.compute().items()}
+    values = {"loss": loss.compute(), **scalars, **by_class.compute()}
     matrix = values["confusion_matrix"]
     per_class = {item: [to_float(value) for value in values[item]] for item in ("precision", "recall", "f1")}
     return Evaluation(

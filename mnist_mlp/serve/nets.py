@@ -17,7 +17,7 @@ from mnist_mlp import __version__
 from mnist_mlp.config import layer_sizes
 from mnist_mlp.data.augment import augment
 from mnist_mlp.errors import UserError
-from mnist_mlp.model import ACTIVATIONS, GaussianNoise
+from mnist_mlp.model import ACTIVATIONS, MLP, GaussianNoise
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
@@ -58,6 +58,8 @@ class DenseNet:
 
 def dense_net(model: DigitClassifier) -> DenseNet:
     """The net as it predicts: batch norm with its running statistics, no dropout. UserError on other layers."""
+    if not isinstance(model.mlp, MLP):
+        raise UserError(f"a {type(model.mlp).__name__} of your own cannot be exported: only plain MLPs can")
     layers: list[Dense] = []
     names = {kind: name for name, kind in ACTIVATIONS.items()}
     used = set()

@@ -175,7 +175,7 @@ def write_artifacts(
     write_texts(writer, result.config, report)
     write_hparams(writer, result)
     if curves is not None:
-        first = next(layer for layer in model.mlp.layers if isinstance(layer, Linear))
+        first = next(layer for layer in model.mlp.modules() if isinstance(layer, Linear))
         weights = first.weight.detach().float().cpu().numpy()
         drawn = plot_run(result, curves, digits.test_images.numpy(), truth, predicted, probabilities, weights)
         write_figures(folder, writer, drawn, result.epochs)

@@ -323,8 +323,8 @@ class StopOnDivergence(pl.Callback):
             self.diverged = trainer.should_stop = True
 
 
-class FinishBlock(pl.Callback):
-    """Lets a signal wait until the block of steps that runs is done."""
+class FinishChunk(pl.Callback):
+    """Lets a signal wait until the running chunk of steps is done."""
 
     def on_train_batch_start(self, *_: Any) -> None:
         begin_block()

@@ -51,7 +51,7 @@ class DurableCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return read_checkpoint(Path(path), map_location or "cpu")
+        return share_step_count(read_checkpoint(Path(path), map_location or "cpu"))
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -75,6 +75,21 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path} cannot be read ({reason})") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise DamagedCheckpointError(f"{path} is no checkpoint")
+    return checkpoint
+
+
+def share_step_count(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Let Lightning's counters of automatic and of manual optimiser steps agree, whichever of them made the steps.
+
+    So a run can be resumed with and without chunks of steps.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    manual = loop["epoch_loop.manual_optimization.optim_step_progress"]
+    automatic = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+    steps = max(manual["total"]["completed"], automatic["total"]["completed"])
+    for counter in (manual["total"], automatic["total"]):
+        counter.update(ready=steps, completed=steps)
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] = steps
     return checkpoint
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,9 @@ from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.metrics import GatheredLogits, MeanLoss, class_metrics, evaluation_metrics, training_metrics
 from mnist_mlp.training.optimizer import make_optimizer
 from mnist_mlp.training.step import Objective, StepLambdaLR, Teacher, schedule_factor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 NORMALIZATIONS = {"raw": (0.0, 1.0), "symmetric": (0.5, 0.5), "standard": (0.1307, 0.3081)}
 """Mean and standard deviation, of pixels in [0, 1]; those of `standard` are the training images' own."""
@@ -85,9 +88,7 @@ class DigitClassifier(pl.LightningModule):
         """Time that compiling the step has taken so far; None unless it is compiled."""
 
     @classmethod
-    def from_config(
-        cls, config: Config, *, network: nn.Module | None = None, teacher: Teacher | None = None
-    ) -> "DigitClassifier":
+    def from_config(cls, config: Config, *, network: nn.Module | None = None, teacher: Teacher | None = None) -> "Self":
         """Build the classifier of a configuration; the MLP's weights are drawn from torch's current random state.
 
         Args:
@@ -113,7 +114,7 @@ class DigitClassifier(pl.LightningModule):
         strict: bool = True,
         network: nn.Module | None = None,
         **options: Any,
-    ) -> "DigitClassifier":
+    ) -> "Self":
         """Load a classifier in evaluation mode; only tensors and primitives are unpickled.
 
         Args:
@@ -131,8 +132,7 @@ class DigitClassifier(pl.LightningModule):
         if saved["model"] is None and network is None:
             raise UserError(f"{checkpoint_path} holds a network of your own: give it as network=...")
         groups = {"model": ModelConfig, "optim": OptimConfig, "augment": AugmentConfig}
-        values = {name: from_dict(group, saved[name] or {}) for name, group in groups.items()}
-        values |= {name: saved[name] for name in ("normalization", "seed")}
+        values = dict(saved) | {name: from_dict(group, saved[name] or {}) for name, group in groups.items()}
         with torch.random.fork_rng(devices=[]):  # the initial weights are replaced: spare the caller's random state
             classifier = cls(network, **{**values, **options})
         classifier.load_state_dict(checkpoint["state_dict"], strict=strict)
@@ -266,7 +266,7 @@ class DigitClassifier(pl.LightningModule):
         steps = trainer.estimated_stepping_batches
         if math.isinf(steps) and self._optim.schedule.value != "constant":
             raise UserError(
-                f"optim.schedule={self._optim.schedule.value} needs a last step: give the trainer max_epochs or max_steps"
+                f"optim.schedule={self._optim.schedule} needs a last step: give the trainer max_epochs or max_steps"
             )
         return 0 if math.isinf(steps) else int(steps)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mnist_mlp.console import reason
+from mnist_mlp.console import error_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import cache_folder
 from mnist_mlp.runs.lock import FolderLock
@@ -160,7 +160,7 @@ class CompiledStep:
             except Exception as error:  # of torch, of the C++ compiler, of the loader
                 if attempt:
                     raise UserError(
-                        f"the step cannot be compiled ({reason(error)}): fix the "
+                        f"the step cannot be compiled ({error_summary(error)}): fix the "
                         f"compiler (CXX={os.environ.get('CXX', CXX[0])}), or use trainer.compile=false"
                     ) from error
                 forget_compiled_code()

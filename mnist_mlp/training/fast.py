@@ -1,4 +1,4 @@
-"""Several optimiser steps per Lightning batch, eager, compiled or as a CUDA graph: what makes `fit` as fast as a bare loop.
+"""Several optimiser steps per Lightning batch, eager, compiled or as a CUDA graph: `fit` as fast as a bare loop.
 
 A private matter of `fit`: the steps are those of `DigitClassifier` under any trainer, with the same bits on a CPU.
 """
@@ -82,7 +82,9 @@ class FastClassifier(DigitClassifier):
             moments = [value for state in optimizer.state.values() for value in state.values()]
             averages = self._average.state() if self._average else []
             changed = [*self.parameters(), *self.buffers(), *moments, *averages]
-            self._run_chunk = CUDAGraphRunner(self._run_chunk, [value for value in changed if isinstance(value, Tensor)])
+            self._run_chunk = CUDAGraphRunner(
+                self._run_chunk, [value for value in changed if isinstance(value, Tensor)]
+            )
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:  # type: ignore[override]
         assert self._run_chunk is not None

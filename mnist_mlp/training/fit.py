@@ -12,6 +12,8 @@ from textwrap import fill
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
+from torch import nn
 
 from mnist_mlp.config import Config, layer_sizes
 from mnist_mlp.console import ignore_tensorboard_thread_errors
@@ -23,10 +25,20 @@ from mnist_mlp.runs.files import JSON, finite, write_json
 from mnist_mlp.runs.folder import RunFolder, reopen_for_more_epochs
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import describe, environment
-from mnist_mlp.training.callbacks import EpochLog, FinishBlock, StopOnDivergence, TensorBoardLog, TestSetMonitor
+from mnist_mlp.training.callbacks import EpochLog, FinishChunk, StopOnDivergence, TensorBoardLog, TestSetMonitor
 from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
-from mnist_mlp.training.fast import check_compiler
+from mnist_mlp.training.compile import check_compiler
+from mnist_mlp.training.extensions import (
+    Network,
+    build_network,
+    callback_identity,
+    finish_loggers,
+    named_loggers,
+    needs_every_step,
+    network_name,
+)
+from mnist_mlp.training.fast import ChunkedData, FastClassifier
 from mnist_mlp.training.metrics import to_float
 from mnist_mlp.training.processes import (
     ending_with_parent,
@@ -48,18 +60,16 @@ from mnist_mlp.training.trainer import (
 
 WIDTH = 78
 """Of what is printed before training."""
-TEST_SCALARS = (
-    "loss", "accuracy", "precision_macro", "recall_macro", "f1_macro", "calibration_error", "top2_accuracy",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Request:
-    """A run that was asked for, with every `auto` resolved. run: the content of its run.json."""
+    """A run to make, with every `auto` resolved. run: the content of its run.json."""
 
     config: Config
     folder: RunFolder
     digits: Digits
+    network: nn.Module | None
     run: JSON
     sweep_place: str | None
     teacher: Committee | None
@@ -75,56 +85,107 @@ def fit(
     overrides: Sequence[str] = (),
     records: Mapping[str, str] | None = None,
     sweep_place: str | None = None,
+    *,
     callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Logger] = (),
+    network: Network | None = None,
+    digits: Digits | None = None,
 ) -> RunResult:
-    """Train and test this configuration in the folder `path` and return the content of its result.json.
+    """Train and test a configuration in a folder.
 
     With `resume=auto` a finished run of the same settings is returned at once, and an unfinished one is resumed from
-    its last checkpoint; so is a finished one with a constant learning rate, where more epochs are asked for. records:
-    further files to put into the folder, text by relative path. sweep_place names the job of a sweep: it prints less,
-    and a run of other settings in its folder is archived instead of refused. callbacks: further Lightning callbacks.
-    UserError says what the user can correct; then nothing was written.
+    its last checkpoint; so is a finished one with a constant learning rate if more epochs are asked for.
+
+    Args:
+        config: The settings.
+        path: The run folder.
+        overrides: What the user asked for, as run.json records it.
+        records: Further files to put into the folder, text by relative path.
+        sweep_place: Names the job of a sweep: it prints less, and a run of other settings in its folder is archived
+            instead of refused.
+        callbacks: Further Lightning callbacks. Those that can change the result are part of the run's identity.
+        loggers: Further Lightning loggers, besides `trainer.logger`.
+        network: A network of the user's own, or a function that builds one after seeding; see `build_network`.
+        digits: Arrays of the user's own instead of `data.source`.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        UserError: Something that the user can correct; nothing was written.
     """
-    devices = config.trainer.devices
-    threads = cpu_threads(config.trainer.threads or (1 if sweep_place else threads_of(config)))
-    with (
-        quiet_lightning(),
-        ignore_tensorboard_thread_errors(),
-        launcher_variables(devices),
-        threads,
-        ExitStack() as held,
-    ):
+    devices, folder = config.trainer.devices, RunFolder(Path(path))
+    net = build_network(network, config) if network is not None else None
+    threads = cpu_threads(config.trainer.threads or (1 if sweep_place else threads_of(config, net)))
+    lightning = quiet_lightning(), ignore_tensorboard_thread_errors(), launcher_variables(devices)
+    with ExitStack() as held:
+        for context in (*lightning, threads):
+            held.enter_context(context)
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         if is_main:
             tell_children(devices)
         else:
-            held.enter_context(ending_with_parent(RunFolder(Path(path))))
-        request = _resolve(config, RunFolder(Path(path)), overrides, sweep_place)
+            held.enter_context(ending_with_parent(folder))
+        request = _resolve(config, folder, overrides, sweep_place, callbacks, net, digits)
         if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
             return earlier
-        data = DigitData.from_config(config, request.digits)
-        torch.manual_seed(config.seed)
-        model = DigitClassifier.from_config(config, request.teacher)
+        with_callbacks = devices > 1 or any(map(needs_every_step, callbacks))
+        data, model = _build(request, plain=with_callbacks)
         if is_main:
             request = _start(request, data, model, records or {})
-        return _train_and_test(request, data, model, callbacks)
+        return _train_and_test(request, data, model, callbacks, loggers)
 
 
-def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_place: str | None) -> _Request:
+def _build(request: _Request, plain: bool) -> tuple[DigitData, DigitClassifier]:
+    """The data and the model: one step per Lightning batch, or else a chunk of them, which gives the same bits."""
+    config, digits = request.config, request.digits
+    torch.manual_seed(config.seed)
+    if plain:
+        data, model = DigitData.from_config(config, digits), DigitClassifier
+        return data, model.from_config(config, network=request.network, teacher=request.teacher)
+    chunked = ChunkedData.from_config(config, digits)
+    chunked.steps_per_execution = config.trainer.steps_per_execution
+    fast = FastClassifier.from_config(config, network=request.network, teacher=request.teacher)
+    fast.compile_step, fast.cuda_graphs = config.trainer.compile, config.trainer.cuda_graphs == "auto"
+    return chunked, fast
+
+
+def _resolve(
+    config: Config,
+    folder: RunFolder,
+    overrides: Sequence[str],
+    sweep_place: str | None,
+    callbacks: Sequence[pl.Callback],
+    network: nn.Module | None,
+    digits: Digits | None,
+) -> _Request:
     accelerator = choose_accelerator(config)
     if config.trainer.compile:
         check_compiler(accelerator)
-    check_memory(config, accelerator)
-    digits = load_digits(config.data.source.value, config.data.root)
+        if names := [type(callback).__name__ for callback in callbacks if needs_every_step(callback)]:
+            raise UserError(
+                f"trainer.compile=true makes its own steps but {', '.join(names)} has to see every one: "
+                "use trainer.compile=false, or leave the callback out"
+            )
+    if network is None:
+        check_memory(config, accelerator)
+        if config.model.network:
+            raise UserError(f"model.network={config.model.network} is your own: give network= to mnist_mlp.fit")
+    if digits is None:
+        if config.data.source == "arrays":
+            raise UserError("data.source=arrays stands for arrays of your own: give data= to mnist_mlp.fit")
+        digits = load_digits(config.data.source.value, config.data.root)
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
+    if network is not None:
+        resolved["model"]["network"] = network_name(network)
     teacher = load_teacher(config.optim.teacher, config.data, digits.digest) if config.optim.teacher else None
     if teacher:
         resolved["optim"]["teacher"] = teacher.name
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
-    run = describe(resolved, overrides, digits.digest)
+    run = describe(resolved, overrides, digits.digest, callback_identity(callbacks))
     run["environment"] = environment(device, torch.get_num_threads())
-    return _Request(config, folder, digits, run, sweep_place, teacher)
+    return _Request(config, folder, digits, network, run, sweep_place, teacher)
 
 
 def _finished(request: _Request) -> RunResult | None:
@@ -179,15 +240,22 @@ def _start(request: _Request, data: DigitData, model: DigitClassifier, records: 
 
 
 def _train_and_test(
-    request: _Request, data: DigitData, model: DigitClassifier, callbacks: Sequence[pl.Callback]
+    request: _Request,
+    data: DigitData,
+    model: DigitClassifier,
+    callbacks: Sequence[pl.Callback],
+    loggers: Sequence[Logger],
 ) -> RunResult:
     config, folder, digits, counts = request.config, request.folder, request.digits, data.counts()
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
     log, divergence = EpochLog(folder, config.trainer.progress, request.sweep_place, monitor), StopOnDivergence()
     board = TensorBoardLog(folder, log, config.trainer.figures)
     identity = RunIdentity(request.run)
-    own = [one for one in (monitor, log, board, divergence, identity, FinishBlock()) if one is not None]
-    trainer = build_trainer(config, folder, request.accelerator, counts["val"] > 0, [*own, *callbacks])
+    own = [each for each in (monitor, log, board, divergence, identity, FinishChunk()) if each is not None]
+    loggers = [*loggers, *named_loggers(config.trainer.logger, folder)]
+    trainer = build_trainer(config, folder, request.accelerator, counts["val"] > 0, [*own, *callbacks], loggers)
+    for logger in loggers:
+        logger.log_hyperparams(request.run["config"])
     _train(request, trainer, data, model)
     best_epoch = _test_best(folder, trainer, data, model)
     result = RunResult(
@@ -195,7 +263,7 @@ def _train_and_test(
         **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment")},
         data={"source": digits.source, "digest": digits.digest, **counts},
         parameters=count_parameters(model),
-        **finite(_measurements(model, log.rows, best_epoch, counts["train"])),
+        **finite(_measurements(trainer, model, log.rows, best_epoch, counts["train"])),
     )
     if trainer.is_global_zero:
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
@@ -203,6 +271,7 @@ def _train_and_test(
         curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
         write_artifacts(folder, board.writer, result, digits, model, curves)
         board.close()
+        finish_loggers(loggers, sorted(folder.figures.glob("*.png")))
         folder.sync()  # so that a result on the disk means that all the rest is there too
         write_json(folder.result_file, result.to_json(), durable=True)
     return result
@@ -265,9 +334,10 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
     config, counts = run["config"], data.counts()
     optim, device, source = config["optim"], config["trainer"], config["data"]
     sizes = "-".join(map(str, layer_sizes(config["model"]["hidden_layers"], config["model"]["hidden_units"])))
+    net = config["model"].get("network") or f"MLP {sizes}"
     images = f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test"
     line = fill(
-        f"MLP {sizes} ({count_parameters(model):,} parameters), "
+        f"{net} ({count_parameters(model):,} parameters), "
         f"{optim['name']} lr {optim['lr']:g} {optim['schedule']}, batch {source['batch_size']}, "
         f"{device['max_epochs']} epochs, {source['normalization']} inputs, "
         f"{source['source']} {images}, seed {config['seed']}, {device['accelerator']}",
@@ -287,27 +357,29 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
     return f"{bar}\n* {notice}\n{reason}* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
 
 
-def _measurements(model: DigitClassifier, rows: list[dict[str, float]], best_epoch: int, train_count: int) -> JSON:
+def _measurements(
+    trainer: pl.Trainer, model: DigitClassifier, rows: list[dict[str, float]], best_epoch: int, train_count: int
+) -> JSON:
     """Metrics of the chosen checkpoint's epoch (train, val), of its one test, and the times."""
     chosen = next(row for row in rows if row["epoch"] == best_epoch)
-    test = model.results["test"]
+    test, classes = trainer.callback_metrics, model.class_results["test"]
     seconds = statistics.median(row["epoch_seconds"] for row in rows)
     return {
         "epochs": len(rows),
         "best_epoch": best_epoch,
         "metrics": {
             **{name: value for name, value in chosen.items() if name.split("/")[0] in ("train", "val")},
-            **{f"test/{name}": to_float(test[name]) for name in TEST_SCALARS},
+            **{name: to_float(value) for name, value in test.items() if name.startswith("test/")},
         },
         "per_class": {
-            **{name: [to_float(value) for value in test[name]] for name in ("precision", "recall", "f1")},
-            "support": test["confusion_matrix"].sum(1).tolist(),
+            **{name: [to_float(value) for value in classes[name]] for name in ("precision", "recall", "f1")},
+            "support": classes["confusion_matrix"].sum(1).tolist(),
         },
-        "confusion_matrix": test["confusion_matrix"].tolist(),
+        "confusion_matrix": classes["confusion_matrix"].tolist(),
         "timing": {
             "fit_seconds": rows[-1]["elapsed_seconds"],
             "epoch_seconds": seconds,
-            "compile_seconds": model.compiled.seconds if model.compiled else 0.0,
+            "compile_seconds": model.compile_seconds or 0.0,
             "images_per_second": train_count / seconds,
         },
     }

@@ -103,7 +103,7 @@ def evaluation_metrics(split: str) -> MetricCollection:
     Accuracy is micro; precision, recall and F1 are macro. On test also the expected calibration error (15 bins) and
     the top-2 accuracy.
     """
-    metrics: dict[str, Metric] = {"accuracy": MulticlassAccuracy(average="micro", **_OPTIONS)}
+    metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(average="micro", **_OPTIONS)}
     metrics |= {f"{name}_macro": metric(average="macro", **_OPTIONS) for name, metric in _COUNTED.items()}
     groups = [["accuracy"], [f"{name}_macro" for name in _COUNTED]]
     if split == "test":
@@ -115,7 +115,9 @@ def evaluation_metrics(split: str) -> MetricCollection:
 
 def class_metrics() -> MetricCollection:
     """Build precision, recall and f1 of each class, (10,) each, and confusion_matrix (10, 10)."""
-    metrics: dict[str, Metric] = {name: metric(average="none", **_OPTIONS) for name, metric in _COUNTED.items()}
+    metrics: dict[str, Metric | MetricCollection] = {
+        name: metric(average="none", **_OPTIONS) for name, metric in _COUNTED.items()
+    }
     metrics["confusion_matrix"] = MulticlassConfusionMatrix(**_OPTIONS)
     return MetricCollection(metrics, compute_groups=[list(_COUNTED), ["confusion_matrix"]])
 

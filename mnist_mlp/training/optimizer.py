@@ -122,7 +122,7 @@ class NAdam(optim.NAdam):
     """torch's NAdam with the update rule of `FunctionalOptimizer`, so that both make the same steps."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters by their gradients; returns the closure's loss."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None

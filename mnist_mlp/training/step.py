@@ -1,5 +1,4 @@
-"""What an optimiser step minimises, how it updates, and at which learning rate: one step for eager, compiled and captured
-training."""
+"""What an optimiser step minimises, how it updates and at which learning rate, be it eager, compiled or captured."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -43,7 +42,7 @@ class StepLambdaLR(LambdaLR):
     Adam's kernels compute in float64: another rounding of the rate would give another result.
     """
 
-    def get_lr(self) -> list[float]:  # type: ignore[override]
+    def get_lr(self) -> list[float | Tensor]:
         rates = zip(self.base_lrs, self.lr_lambdas, strict=True)
         return [float(np.float32(lr * factor(self.last_epoch))) for lr, factor in rates]
 

@@ -15,7 +15,8 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.strategies.launchers import subprocess_script
 from pytorch_lightning.callbacks import EarlyStopping
-from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.loggers import Logger
+from torch import nn
 
 from mnist_mlp.config import PIXELS, Config, layer_sizes
 from mnist_mlp.data.module import EVAL_BATCH
@@ -23,33 +24,6 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.checkpoint import DurableCheckpointIO, PortableCheckpoint
 from mnist_mlp.training.processes import cores_of_job, launched_by_slurm
-
-
-def count_optimizer_steps(module: pl.LightningModule, count: int) -> None:
-    """Let `trainer.global_step` advance by steps that Lightning did not make itself.
-
-    Checkpoints and logs depend on that number. Under manual optimisation it counts calls of `LightningOptimizer.step`
-    alone, so the fallback makes that many calls without gradients, which change nothing.
-    """
-    progress = step_progress(module)
-    if progress is not None:
-        for tracker in (progress.total, progress.current):
-            tracker.ready += count
-            tracker.completed += count
-        return
-    optimizer = module.optimizers()
-    assert isinstance(optimizer, LightningOptimizer)
-    optimizer.zero_grad(set_to_none=True)
-    for _ in range(count):
-        optimizer.step()
-
-
-def step_progress(module: pl.LightningModule) -> Any:
-    """Lightning's counter of manual optimiser steps; None where this version keeps it elsewhere."""
-    try:
-        return module.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-    except AttributeError:
-        return None
 
 
 def leave_signals_alone(trainer: pl.Trainer) -> None:
@@ -100,12 +74,14 @@ def threads_for(work: float, cores: int) -> int:
     return int(min(cores, max(1, work // WORK_PER_THREAD)))
 
 
-def threads_of(config: Config) -> int:
-    """Threads that a process of this run takes where `trainer.threads` leaves it open. Its processes share the cores.
+def threads_of(config: Config, network: nn.Module | None = None) -> int:
+    """Threads that a process of this run takes if `trainer.threads` leaves it open. Its processes share the cores.
 
-    Those that srun started have an allocation each.
+    Those that srun started have an allocation each. network: of the user's own, instead of the configuration's.
     """
     sizes = layer_sizes(config.model.hidden_layers, config.model.hidden_units)
+    if network is not None:
+        sizes = [1, sum(weights.numel() for weights in network.parameters())]
     cores, devices = cores_of_job(), config.trainer.devices
     share = cores if launched_by_slurm(devices) else max(1, cores // devices)
     return threads_for(step_work(sizes, config.data.batch_size), share)
@@ -196,7 +172,12 @@ def choose_accelerator(config: Config) -> str:
 
 
 def build_trainer(
-    config: Config, folder: RunFolder, accelerator: str, has_val: bool, callbacks: Sequence[pl.Callback]
+    config: Config,
+    folder: RunFolder,
+    accelerator: str,
+    has_val: bool,
+    callbacks: Sequence[pl.Callback],
+    loggers: Sequence[Logger] = (),
 ) -> pl.Trainer:
     """A silent trainer that keeps last.ckpt and best.ckpt: by validation accuracy, or the last epoch without any."""
     callbacks = list(callbacks)
@@ -223,7 +204,7 @@ def build_trainer(
         max_epochs=config.trainer.max_epochs,
         limit_val_batches=None if has_val else 0,
         num_sanity_val_steps=0,
-        logger=False,  # TensorBoardLog writes per epoch, whatever the block size
+        logger=list(loggers) or False,  # TensorBoard's files are TensorBoardLog's
         callbacks=callbacks,
         # the environment is named, or Lightning would take any SLURM on the machine for its own, even with one device
         plugins=[DurableCheckpointIO(), _cluster(config.trainer.devices)],

@@ -1,0 +1,150 @@
+"""What users bring along: networks, Lightning callbacks and loggers of their own."""
+
+import copy
+import hashlib
+import importlib.util
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import (
+    DeviceStatsMonitor,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ModelSummary,
+    ProgressBar,
+    ThroughputMonitor,
+)
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, WandbLogger
+from torch import Tensor, nn
+
+from mnist_mlp.config import CLASSES, Config
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.folder import RunFolder
+
+Network = nn.Module | Callable[[], nn.Module]
+OBSERVERS = (DeviceStatsMonitor, LearningRateMonitor, ModelCheckpoint, ModelSummary, ProgressBar, ThroughputMonitor)
+"""Lightning's callbacks that cannot change a result."""
+STEP_HOOKS = (
+    "on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward",
+    "on_before_optimizer_step", "on_before_zero_grad",
+)  # fmt: skip
+
+
+def build_network(network: Network, config: Config) -> nn.Module:
+    """Return the network that a run trains: a copy of a module, or what a function builds after seeding.
+
+    Args:
+        network: From images (n, 28, 28) of scaled floats to logits (n, 10), or a function that builds such a module
+            (its class, for example), so that its initial weights follow from `seed`.
+        config: Its `seed`; its `model` options do not apply.
+
+    Raises:
+        UserError: It does not give (n, 10) logits.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        module = copy.deepcopy(network) if isinstance(network, nn.Module) else network()
+        if not isinstance(module, nn.Module):
+            raise UserError(f"network= gives a {type(module).__name__}: give a torch.nn.Module, or what builds one")
+        training = module.training
+        try:
+            with torch.no_grad():
+                logits = module.eval()(torch.zeros(2, 28, 28))
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"network= fails for images of shape (2, 28, 28): {reason}") from error
+        if not isinstance(logits, Tensor) or logits.shape != (2, CLASSES):
+            shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
+            raise UserError(f"network= gives {shape} for images (2, 28, 28): it has to give logits (2, {CLASSES})")
+        return module.train(training)
+
+
+def network_name(network: nn.Module) -> str:
+    """Identify an untrained network: its class, and a digest of its structure and initial weights."""
+    digest = hashlib.sha256(repr(network).encode())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return f"{type(network).__name__}@{digest.hexdigest()[:12]}"
+
+
+def can_change_result(callback: pl.Callback) -> bool:
+    """Whether a callback is part of a run's identity: not if it says `affects_result = False`, or only observes."""
+    declared = getattr(callback, "affects_result", None)
+    return not isinstance(callback, OBSERVERS) if declared is None else bool(declared)
+
+
+def needs_every_step(callback: pl.Callback) -> bool:
+    """Whether a callback has to see every optimiser step as Lightning makes it."""
+    overrides = any(getattr(type(callback), hook) is not getattr(pl.Callback, hook) for hook in STEP_HOOKS)
+    return overrides or can_change_result(callback)
+
+
+def callback_identity(callbacks: Sequence[pl.Callback]) -> list[str]:
+    """Identify the callbacks that can change the result: Lightning's state key, and a digest of their settings."""
+    return [
+        f"{callback.state_key}@{hashlib.sha256(_describe(vars(callback)).encode()).hexdigest()[:12]}"
+        for callback in callbacks
+        if can_change_result(callback)
+    ]
+
+
+def _describe(value: Any) -> str:
+    """Settings in words that do not change from process to process: primitives, containers, functions' closures."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_describe(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return "[" + ", ".join(map(_describe, value)) + "]"
+    if isinstance(value, Tensor):
+        return str(value.tolist())
+    if inspect.isfunction(value):
+        return value.__qualname__ + _describe(
+            [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+        )
+    return repr(value) if value is None or isinstance(value, (bool, int, float, str, bytes)) else type(value).__name__
+
+
+def named_loggers(name: str, folder: RunFolder) -> list[Logger]:
+    """Build the logger that `trainer.logger` names.
+
+    Weights & Biases takes its project and mode from WANDB_PROJECT and WANDB_MODE, MLflow its store from
+    MLFLOW_TRACKING_URI (by default a database in the run folder).
+
+    Raises:
+        UserError: Its package is not installed.
+    """
+    if not name:
+        return []
+    if name == "csv":
+        return [CSVLogger(folder.path, name="csv", version="")]
+    if importlib.util.find_spec(name) is None:
+        raise UserError(f"trainer.logger={name} needs the package {name}: pip install {name}")
+    if name == "wandb":
+        project = os.environ.get("WANDB_PROJECT", "mnist_mlp")
+        return [WandbLogger(name=folder.path.name, project=project, save_dir=folder.path)]
+    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder.path / 'mlflow.db').absolute()}"
+    return [MLFlowLogger("mnist_mlp", run_name=folder.path.name, tracking_uri=store)]
+
+
+def finish_loggers(loggers: Sequence[Logger], figures: Sequence[Path]) -> None:
+    """Give the figures (PNG files) to the loggers that take images, and close them."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image("figures", list(map(str, figures)), caption=[path.stem for path in figures])
+        elif isinstance(logger, MLFlowLogger):
+            for path in figures:
+                logger.experiment.log_artifact(logger.run_id, str(path), "figures")
+        elif isinstance(logger, pl.loggers.TensorBoardLogger):
+            import numpy as np
+            from PIL import Image
+
+            for path in figures:
+                logger.experiment.add_image(
+                    f"figures/{path.stem}", np.asarray(Image.open(path).convert("RGB")), 0, dataformats="HWC"
+                )
+        logger.finalize("success")

@@ -7,12 +7,11 @@ import torch
 from settings import config_with
 from torch import Tensor
 
-from mnist_mlp.data.module import BatchBlock
 from mnist_mlp.training.average import WeightAverage
 from mnist_mlp.training.classifier import DigitClassifier
-from mnist_mlp.training.fast import BlockRunner, run_eager
+from mnist_mlp.training.fast import Chunk, ChunkRunner, run_eagerly
 from mnist_mlp.training.optimizer import FunctionalOptimizer
-from mnist_mlp.training.step import TrainingStep
+from mnist_mlp.training.step import Objective, TrainingStep
 from mnist_mlp.training.teacher import Committee
 
 CHOICES: dict[str, dict[str, Any]] = {
@@ -62,24 +61,23 @@ def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, T
     torch.manual_seed(0)
     model = digit_classifier(**settings)
     model.to(device, torch.float64)
-    optimizer = model.configure_optimizers()
+    optimizer = model.configure_optimizers()["optimizer"]
     options = config_with(settings)
     average = WeightAverage(model.mlp, options.optim.ema) if options.optim.ema else None
-    step = TrainingStep(
+    objective = Objective(
         model,
-        FunctionalOptimizer(optimizer),
         options.augment.strengths(),
         options.optim.label_smoothing,
-        average=average,
-        adversarial_radius=options.optim.vat,
-        teacher=teacher(device) if options.optim.teacher else None,
+        options.optim.vat,
+        teacher(device) if options.optim.teacher else None,
     )
+    step = TrainingStep(objective, FunctionalOptimizer(optimizer), average)
     averages = average.state() if average else []
     state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
     return model, step, [*model.parameters(), *model.buffers(), *state, *averages]
 
 
-def epochs(execute: BlockRunner, count: int = 3, device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
+def epochs(execute: ChunkRunner, count: int = 3, device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
     """Losses and logits of epochs of 90 images: mini-batches of 20, the last of 10; blocks of 2; falling rates."""
     torch.manual_seed(7)
     losses, logits, rate = [], [], 0.05
@@ -90,18 +88,18 @@ def epochs(execute: BlockRunner, count: int = 3, device: str = "cpu") -> tuple[l
             batches = tuple(batch.to(device) for batch in order[start : start + 2])
             rates = torch.tensor([rate * 0.9**step for step in range(len(batches))]).to(device)
             rate *= 0.8
-            loss, logit = execute(BatchBlock(images, labels, batches), rates)
+            loss, logit = execute(Chunk(images, labels, batches), rates)
             losses.append(loss.clone())
             logits.append(logit.clone())
     return losses, logits
 
 
 def assert_equal_training(
-    settings: dict[str, Any], other: Callable[[TrainingStep, list[Tensor]], BlockRunner], device: str = "cpu"
+    settings: dict[str, Any], other: Callable[[TrainingStep, list[Tensor]], ChunkRunner], device: str = "cpu"
 ) -> None:
     """That training by `other`, of a step and what it changes in place, equals training eagerly."""
     eager, eager_step, _ = classifier(device, **settings)
-    expected = epochs(run_eager(eager_step), device=device)
+    expected = epochs(run_eagerly(eager_step), device=device)
     model, step, state = classifier(device, **settings)
     got = epochs(other(step, state), device=device)
     for theirs, ours in zip(expected, got, strict=True):

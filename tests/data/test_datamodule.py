@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from mnist_mlp.data.mnist import Digits, load_digits
-from mnist_mlp.data.module import BatchIndices, DigitData, Split
+from mnist_mlp.data.module import DigitData, Split
 from mnist_mlp.errors import UserError
 
 
 def digit_data(digits: Digits, **options: Any) -> DigitData:
     """With these options, small ones where they say nothing."""
-    defaults = {"batch_size": 64, "steps_per_execution": 50, "val_size": 40, "subset": 1.0, "split_seed": 0, "seed": 0}
+    defaults = {"batch_size": 64, "val_size": 40, "subset": 1.0, "split_seed": 0, "seed": 0}
     return DigitData(digits, **{**defaults, **options})
 
 
@@ -31,7 +31,7 @@ def same(one: Split, other: Split) -> bool:
 def test_the_split_depends_on_split_seed_alone() -> None:
     digits = made_up("mnist", 200)
     split = digit_data(digits, val_size=40, subset=0.5).split
-    assert same(split, digit_data(digits, val_size=40, subset=0.5, seed=7, batch_size=3, steps_per_execution=9).split)
+    assert same(split, digit_data(digits, val_size=40, subset=0.5, seed=7, batch_size=3).split)
     torch.manual_seed(123)
     assert same(split, digit_data(digits, val_size=40, subset=0.5).split)
     other = digit_data(digits, val_size=40, subset=0.5, split_seed=1).split
@@ -42,7 +42,7 @@ def test_the_split_depends_on_split_seed_alone() -> None:
 def test_the_training_order_depends_on_the_training_seed() -> None:
     def order(seed: int) -> list[int]:
         data = digit_data(made_up("mnist", 200), val_size=40, seed=seed)
-        return [image for plan in data.train_dataloader() for batch in plan.batches for image in batch.tolist()]
+        return [image for batch in data.train_dataloader().batches() for image in batch.tolist()]
 
     assert order(0) == order(0) != order(1)
     assert sorted(order(0)) == sorted(order(1))
@@ -72,30 +72,21 @@ def test_the_sample_validates_on_500_where_it_cannot_spare_more(val_size: int, e
 
 
 def test_counts_are_what_the_loaders_serve(idx_root: Path) -> None:
-    data = digit_data(load_digits("mnist", str(idx_root)), val_size=60, subset=0.5, batch_size=7, steps_per_execution=3)
+    data = digit_data(load_digits("mnist", str(idx_root)), val_size=60, subset=0.5, batch_size=7)
     loaders = {"train": data.train_dataloader(), "val": data.val_dataloader(), "test": data.test_dataloader()}
-    served = {split: [batch for plan in loader for batch in plan.batches] for split, loader in loaders.items()}
+    served = {split: loader.batches() for split, loader in loaders.items()}
     assert data.counts() == {"train": 120, "val": 60, "test": 100}
     assert {split: sum(map(len, batches)) for split, batches in served.items()} == data.counts()
     assert set(torch.cat(served["train"]).tolist()) == set(data.split.train.tolist())
     assert torch.equal(torch.cat(served["val"]), data.split.val)
     assert torch.equal(torch.cat(served["test"]), torch.arange(100))
-    assert len(data.train_dataloader()) == 6  # 120 images, 7 a step, 3 steps a block
+    assert len(data.train_dataloader()) == 18  # 120 images, 7 a step
 
 
 def test_test_images_come_from_the_test_file_and_the_others_from_the_training_file() -> None:
-    data = digit_data(made_up("mnist", 200), val_size=40)
-    assert [plan.test for plan in data.train_dataloader()] == [False]
-    assert [plan.test for plan in data.val_dataloader()] == [False]
-    assert [plan.test for plan in data.test_dataloader()] == [True]
-
-
-@pytest.mark.parametrize("test", [False, True])
-def test_on_the_cpu_a_block_holds_the_resident_tensors_themselves(test: bool) -> None:
     digits = made_up("mnist", 200)
-    data, plan = digit_data(digits, val_size=40), BatchIndices(test, (torch.tensor([1, 2]), torch.tensor([3])))
-    block = data.transfer_batch_to_device(plan, torch.device("cpu"), 0)
-    images, labels = (digits.test_images, digits.test_labels) if test else (digits.train_images, digits.train_labels)
-    assert block.images.data_ptr() == images.data_ptr()
-    assert block.labels.data_ptr() == labels.data_ptr()
-    assert [batch.tolist() for batch in block.batches] == [[1, 2], [3]]
+    data = digit_data(digits, val_size=40)
+    loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader())
+    files = [loader.images.data_ptr() for loader in loaders]
+    train, test = digits.train_images.data_ptr(), digits.test_images.data_ptr()
+    assert files == [train, train, test, test]

@@ -14,7 +14,7 @@ from mnist_mlp.data.mnist import load_digits
 from mnist_mlp.serve.evaluate import evaluate_run
 from mnist_mlp.serve.nets import load_classifier
 from mnist_mlp.training.average import WeightAverage
-from mnist_mlp.training.fast import run_eager
+from mnist_mlp.training.fast import run_eagerly
 from mnist_mlp.training.fit import fit
 
 
@@ -61,7 +61,7 @@ def test_what_is_trained_does_not_depend_on_the_average() -> None:
     trained = []
     for ema in (0.0, 0.9):
         model, step, _ = classifier(**{"model.batch_norm": True, "model.dropout": 0.2, "optim.ema": ema})
-        epochs(run_eager(step))
+        epochs(run_eagerly(step))
         trained.append(model.state_dict())
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
 

@@ -15,13 +15,22 @@ import torch
 from small_steps import CHOICES, assert_equal_training, classifier, epochs
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.training.fast import COMPILED_FOLDER, CXX, CompiledStep, check_compiler, one_compiles, run_eager
+from mnist_mlp.training.compile import (
+    COMPILED_FOLDER,
+    CXX,
+    CompiledStep,
+    check_compiler,
+    default_compile_cache,
+    forget_compiled,
+    one_compiles,
+)
+from mnist_mlp.training.fast import run_eagerly
 
 
 @pytest.mark.usefixtures("traced_only")
 @pytest.mark.parametrize("name", ["linear classifier", "no momentum", "adam", "virtual adversarial", "all"])
 def test_the_step_is_one_graph_whatever_is_chosen(name: str) -> None:
-    assert_equal_training(CHOICES[name], lambda step, state: run_eager(CompiledStep(step)))
+    assert_equal_training(CHOICES[name], lambda step, state: run_eagerly(CompiledStep(step)))
 
 
 @pytest.mark.integration
@@ -32,29 +41,29 @@ def test_compiled_agrees_with_eager_within_rounding() -> None:
         "model.batch_norm": True,
     }  # fmt: skip
     with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):  # spares six seconds of trying the compiler
-        assert_equal_training(settings, lambda step, state: run_eager(CompiledStep(step)))
+        assert_equal_training(settings, lambda step, state: run_eagerly(CompiledStep(step)))
 
 
 @pytest.mark.usefixtures("traced_only")
 def test_nets_of_one_shape_share_the_compiled_step_and_nothing_else() -> None:
     first = CompiledStep(classifier(**{"model.dropout": 0.3})[1])
     assert first.seconds == 0
-    epochs(run_eager(first), 1)
+    epochs(run_eagerly(first), 1)
     took = first.seconds
     assert took > 0
     with torch._dynamo.config.patch(error_on_recompile=True):
-        assert_equal_training({"model.dropout": 0.3}, lambda step, state: run_eager(CompiledStep(step)))
-    epochs(run_eager(first), 1)
+        assert_equal_training({"model.dropout": 0.3}, lambda step, state: run_eagerly(CompiledStep(step)))
+    epochs(run_eagerly(first), 1)
     assert first.seconds == took
 
 
 @pytest.mark.usefixtures("traced_only")
 def test_a_sweep_may_have_more_nets_than_are_kept_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnist_mlp.training.fast.MOST_SHAPES", 2)
-    monkeypatch.setattr("mnist_mlp.training.fast._runs", itertools.count())
+    monkeypatch.setattr("mnist_mlp.training.compile.MAX_SHAPES", 2)
+    monkeypatch.setattr("mnist_mlp.training.compile._runs", itertools.count())
     for width in (3, 4, 5, 6):
         step = CompiledStep(classifier(**{"model.hidden_layers": 1, "model.hidden_units": [width]})[1])
-        epochs(run_eager(step), 1)
+        epochs(run_eagerly(step), 1)
         assert step.seconds > 0
 
 
@@ -160,3 +169,19 @@ def test_what_the_compiled_code_depends_on_makes_another_kind(setting: str, valu
 
     assert kind() == kind(**{"optim.lr": 0.7, "seed": 3})
     assert kind() != kind(**{setting: value})
+
+
+def test_torch_still_has_what_is_used_beyond_its_public_interface() -> None:
+    changed = "torch changed: adapt mnist_mlp/training/compile.py"
+    for name in ("trace_autograd_ops", "recompile_limit"):
+        assert hasattr(torch._dynamo.config, name), f"{changed} (torch._dynamo.config.{name})"
+    assert hasattr(torch._dynamo, "reset_code"), f"{changed} (torch._dynamo.reset_code)"
+    assert default_compile_cache(), f"{changed} (torch._inductor's default_cache_dir)"
+
+
+def test_without_a_way_to_forget_one_function_everything_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten = []
+    monkeypatch.delattr(torch._dynamo, "reset_code")
+    monkeypatch.setattr(torch.compiler, "reset", lambda: forgotten.append("all"))
+    forget_compiled(epochs)
+    assert forgotten == ["all"]

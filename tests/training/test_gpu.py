@@ -8,7 +8,8 @@ import torch
 from small_steps import CHOICES, assert_equal_training
 
 from mnist_mlp.config import Accelerator, Config, DataConfig, ModelConfig, TrainerConfig
-from mnist_mlp.training.fast import CompiledStep, CUDAGraphRunner, run_eager
+from mnist_mlp.training.compile import CompiledStep
+from mnist_mlp.training.fast import CUDAGraphRunner, run_eagerly
 from mnist_mlp.training.fit import fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -16,13 +17,13 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 @pytest.mark.parametrize("name", list(CHOICES))
 def test_graphs_equal_eager_steps(name: str) -> None:
-    assert_equal_training(CHOICES[name], lambda step, state: CUDAGraphRunner(run_eager(step), state), "cuda")
+    assert_equal_training(CHOICES[name], lambda step, state: CUDAGraphRunner(run_eagerly(step), state), "cuda")
 
 
 @pytest.mark.parametrize("name", ["plain", "all"])
 def test_graphs_of_the_compiled_step_equal_eager_steps(name: str) -> None:
     assert_equal_training(
-        CHOICES[name], lambda step, state: CUDAGraphRunner(run_eager(CompiledStep(step)), state), "cuda"
+        CHOICES[name], lambda step, state: CUDAGraphRunner(run_eagerly(CompiledStep(step)), state), "cuda"
     )
 
 

@@ -5,7 +5,14 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from mnist_mlp.training.metrics import KeptLogits, MeanLoss, evaluation_metrics, to_float, training_metrics
+from mnist_mlp.training.metrics import (
+    GatheredLogits,
+    MeanLoss,
+    class_metrics,
+    evaluation_metrics,
+    to_float,
+    training_metrics,
+)
 
 
 @pytest.fixture(params=["all classes", "class 7 never occurs"])
@@ -21,10 +28,11 @@ def logits_and_labels(request: pytest.FixtureRequest) -> tuple[torch.Tensor, tor
 
 
 def evaluated(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    metrics = evaluation_metrics(calibration=True)
-    for part in range(0, len(labels), 128):  # uneven batches: the last one is short
-        metrics.update(logits[part : part + 128], labels[part : part + 128])
-    return metrics.compute()
+    metrics, by_class = evaluation_metrics("test"), class_metrics()
+    for start in range(0, len(labels), 128):  # uneven batches: the last one is short
+        for each in (metrics, by_class):
+            each.update(logits[start : start + 128], labels[start : start + 128])
+    return {name.removeprefix("test/"): value for name, value in {**metrics.compute(), **by_class.compute()}.items()}
 
 
 def test_scalars_and_per_class_values_agree_with_scikit_learn(
@@ -81,12 +89,13 @@ def test_logits_between_zero_and_one_are_no_probabilities() -> None:
     assert to_float(evaluated(logits, labels)["calibration_error"]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_kept_logits_are_in_the_order_of_the_file_whoever_saw_them() -> None:
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_gathered_logits_are_in_file_order_whichever_process_saw_them(world_size: int) -> None:
     logits = torch.randn(7, 10)
-    kept = KeptLogits()
-    for rank in (1, 0):
-        kept.update(torch.arange(7)[rank::2], logits[rank::2])
-    assert torch.equal(kept.compute(), logits)
+    gathered = GatheredLogits()
+    for rank in range(world_size):  # torchmetrics concatenates the processes' images
+        gathered.update(logits[rank::world_size])
+    assert torch.equal(gathered.in_file_order(world_size), logits)
 
 
 def test_training_metrics_are_those_of_evaluation(logits_and_labels: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -95,7 +104,7 @@ def test_training_metrics_are_those_of_evaluation(logits_and_labels: tuple[torch
     metrics.update(logits, labels)
     full = evaluated(logits, labels)
     assert {name: to_float(value) for name, value in metrics.compute().items()} == {
-        name: to_float(full[name]) for name in ("accuracy", "f1_macro")
+        f"train/{name}": to_float(full[name]) for name in ("accuracy", "f1_macro")
     }
 
 

@@ -5,7 +5,7 @@ from small_steps import digit_classifier
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.training.optimizer import FunctionalOptimizer
-from mnist_mlp.training.step import TrainingStep
+from mnist_mlp.training.step import Objective, TrainingStep
 
 
 def test_a_step_is_the_plain_one_written_out() -> None:
@@ -13,7 +13,8 @@ def test_a_step_is_the_plain_one_written_out() -> None:
     model = digit_classifier(**{"model.hidden_layers": 1, "model.hidden_units": [8], "optim.momentum": 0.8})
     plain = copy.deepcopy(model)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.01, momentum=0.8)
-    step = TrainingStep(model, FunctionalOptimizer(model.configure_optimizers()), {}, label_smoothing=0.1)
+    ours = FunctionalOptimizer(model.configure_optimizers()["optimizer"])
+    step = TrainingStep(Objective(model, {}, label_smoothing=0.1), ours)
     images, labels = torch.randint(0, 256, (9, 28, 28), dtype=torch.uint8), torch.arange(9)
     for batch in torch.tensor([[1, 5, 2], [8, 0, 3], [1, 1, 7]]):
         loss, logits = step(images, labels, batch, torch.tensor(0.01))
@@ -26,5 +27,5 @@ def test_a_step_is_the_plain_one_written_out() -> None:
         torch.testing.assert_close(loss, mean.detach())
         assert not loss.requires_grad
         assert not logits.requires_grad
-    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for weights, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(weights, theirs)

@@ -86,7 +86,7 @@ def test_the_name_of_a_teacher_tells_its_weights() -> None:
 def test_the_target_is_what_the_teacher_says_of_the_image_as_the_student_sees_it() -> None:
     _, step, _ = classifier(**{"augment.rotation": 30.0, "optim.lr": 0.0001})
     seen: list[tuple[str, Tensor]] = []
-    student = step.model
+    student = step.objective.model
 
     def spy_student(images: Tensor) -> Tensor:
         seen.append(("student", images))
@@ -98,7 +98,7 @@ def test_the_target_is_what_the_teacher_says_of_the_image_as_the_student_sees_it
         seen.append(("teacher", images))
         return targets
 
-    step.model, step.teacher = spy_student, spy_teacher
+    step.objective.model, step.objective.teacher = spy_student, spy_teacher
     loss, logits = step(IMAGES, LABELS, torch.arange(20), torch.tensor(0.0001))
     assert {name for name, _ in seen} == {"student", "teacher"}
     torch.testing.assert_close(seen[0][1], seen[1][1], rtol=0, atol=0)
@@ -209,5 +209,5 @@ def test_a_classifier_without_the_teacher_of_its_options_is_not_trained(config: 
     options = taught(config, "somewhere")
     data = DigitData.from_config(options, load_digits("mnist", config.data.root))
     trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    with pytest.raises(UserError, match=r"optim\.teacher=somewhere is not here"):
+    with pytest.raises(UserError, match=r"optim\.teacher=somewhere is not loaded"):
         trainer.fit(DigitClassifier.from_config(options), datamodule=data)

@@ -253,7 +253,7 @@ def _train_and_test(
     identity = RunIdentity(request.run)
     own = [each for each in (monitor, log, board, divergence, identity, FinishChunk()) if each is not None]
     loggers = [*loggers, *named_loggers(config.trainer.logger, folder)]
-    trainer = build_trainer(config, folder, request.accelerator, counts["val"] > 0, [*own, *callbacks], loggers)
+    trainer = build_trainer(config, folder, request.accelerator, data, [*own, *callbacks], loggers)
     for logger in loggers:
         logger.log_hyperparams(request.run["config"])
     _train(request, trainer, data, model)
@@ -262,6 +262,7 @@ def _train_and_test(
         status="diverged" if divergence.diverged else "finished",
         **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment")},
         data={"source": digits.source, "digest": digits.digest, **counts},
+        callbacks=request.run.get("callbacks", []),
         parameters=count_parameters(model),
         **finite(_measurements(trainer, model, log.rows, best_epoch, counts["train"])),
     )

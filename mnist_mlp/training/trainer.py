@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from mnist_mlp.config import PIXELS, Config, layer_sizes
-from mnist_mlp.data.module import EVAL_BATCH
+from mnist_mlp.data.module import EVAL_BATCH, DigitData
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.checkpoint import DurableCheckpointIO, PortableCheckpoint
@@ -175,11 +175,12 @@ def build_trainer(
     config: Config,
     folder: RunFolder,
     accelerator: str,
-    has_val: bool,
+    data: DigitData,
     callbacks: Sequence[pl.Callback],
     loggers: Sequence[Logger] = (),
 ) -> pl.Trainer:
     """A silent trainer that keeps last.ckpt and best.ckpt: by validation accuracy, or the last epoch without any."""
+    has_val = len(data.split.val) > 0
     callbacks = list(callbacks)
     options: dict[str, Any] = {
         "dirpath": folder.checkpoints,
@@ -209,6 +210,7 @@ def build_trainer(
         # the environment is named, or Lightning would take any SLURM on the machine for its own, even with one device
         plugins=[DurableCheckpointIO(), _cluster(config.trainer.devices)],
         profiler=_profiler(config.trainer.profiler.value, folder),
+        log_every_n_steps=min(50, len(data.train_dataloader())),
         enable_progress_bar=False,
         enable_model_summary=False,
     )

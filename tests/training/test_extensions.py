@@ -1,0 +1,184 @@
+"""What users bring along to `fit`: networks, arrays, callbacks and loggers."""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelSummary
+from pytorch_lightning.loggers import CSVLogger
+from settings import config_with
+from torch import Tensor, nn
+
+from mnist_mlp.config import Config
+from mnist_mlp.data.mnist import Digits
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.files import read_json
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.extensions import named_loggers, network_name
+from mnist_mlp.training.fit import fit
+
+
+class Convolution(nn.Module):
+    def __init__(self, channels: int = 2) -> None:
+        super().__init__()
+        self.features, self.head = nn.Conv2d(1, channels, 5, stride=4), nn.Linear(channels * 36, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(images[:, None]).relu().flatten(1))
+        return logits
+
+
+@pytest.fixture
+def settings(idx_root: Path) -> dict[str, Any]:
+    return {
+        "data.root": str(idx_root), "data.val_size": 60, "data.batch_size": 16, "model.hidden_layers": 1,
+        "model.hidden_units": [8], "trainer.max_epochs": 2, "trainer.progress": False, "trainer.figures": False,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def config(settings: dict[str, Any]) -> Config:
+    return config_with(settings)
+
+
+def test_a_network_of_ones_own_is_part_of_the_run(config: Config, tmp_path: Path) -> None:
+    result = fit(config, tmp_path / "own", network=Convolution)
+    assert result.config["model"]["network"].startswith("Convolution@")
+    assert result.parameters == sum(weights.numel() for weights in Convolution().parameters())
+    assert fit(config, tmp_path / "own", network=Convolution) == result
+    for other in (None, Convolution(3), lambda: Convolution(3)):
+        with pytest.raises(UserError, match=r"model\.network"):
+            fit(config, tmp_path / "own", network=other)
+    checkpoint = RunFolder(tmp_path / "own").best_checkpoint
+    with pytest.raises(UserError, match="network="):
+        DigitClassifier.load_from_checkpoint(checkpoint)
+    DigitClassifier.load_from_checkpoint(checkpoint, network=Convolution())
+
+
+def test_a_module_is_copied_and_a_function_is_seeded(settings: dict[str, Any], tmp_path: Path) -> None:
+    module = Convolution()
+    before = network_name(module)
+    fit(config_with(settings), tmp_path / "module", network=module)
+    assert network_name(module) == before
+    names = [
+        fit(config_with({**settings, "seed": seed}), tmp_path / f"{seed}{again}", network=Convolution).config["model"]
+        for seed, again in ((0, "a"), (0, "b"), (1, "a"))
+    ]
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (nn.Flatten(), r"\(2, 784\) .* logits \(2, 10\)"),
+        (nn.Linear(3, 10), r"network= fails for images of shape \(2, 28, 28\)"),
+        (lambda: "net", "network= gives a str"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_in_a_line(
+    network: Any, reason: str, config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        fit(config, tmp_path / "run", network=network)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_only_named_in_the_configuration_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.network=CNN@0 .*network="):
+        fit(config_with({**settings, "model.network": "CNN@0"}), tmp_path)
+    with pytest.raises(UserError, match=r"data\.source=arrays .*data="):
+        fit(config_with({**settings, "data.source": "arrays"}), tmp_path)
+
+
+def test_arrays_of_ones_own_have_a_fingerprint_like_files(config: Config, tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (200, 28, 28), dtype=torch.uint8)
+    labels = torch.arange(200) % 10
+    mine = Digits(images, labels, images[:50], labels[:50])
+    result = fit(config, tmp_path / "mine", digits=mine)
+    assert result.data["source"] == "arrays"
+    assert result.data["digest"] == mine.digest
+    assert (result.data["train"], result.data["test"]) == (140, 50)
+    assert fit(config, tmp_path / "mine", digits=mine) == result
+    other = Digits(255 - images, labels, images[:50], labels[:50])
+    with pytest.raises(UserError, match=r"data\.digest"):
+        fit(config, tmp_path / "mine", digits=other)
+
+
+def test_a_callback_that_changes_weights_gives_one_result_whatever_the_steps_per_execution(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    metrics = [
+        fit(
+            config_with({**settings, "trainer.steps_per_execution": steps}),
+            tmp_path / str(steps),
+            callbacks=[EMAWeightAveraging(decay=0.9)],
+        ).metrics
+        for steps in (1, 10, 50)
+    ]
+    assert metrics[0] == metrics[1] == metrics[2]
+    assert metrics[0] != fit(config_with(settings), tmp_path / "without").metrics
+
+
+def test_callbacks_that_can_change_the_result_are_part_of_the_run(config: Config, tmp_path: Path) -> None:
+    stop = EarlyStopping("val/accuracy", mode="max", patience=1)
+    result = fit(config, tmp_path, callbacks=[stop])
+    assert fit(config, tmp_path, callbacks=[EarlyStopping("val/accuracy", mode="max", patience=1)]) == result
+    for others in ([], [EarlyStopping("val/accuracy", mode="max", patience=2)], [EMAWeightAveraging(decay=0.9)]):
+        with pytest.raises(UserError, match="callbacks"):
+            fit(config, tmp_path, callbacks=others)
+
+
+def test_averages_of_another_decay_are_another_run(config: Config, tmp_path: Path) -> None:
+    fit(config, tmp_path, callbacks=[EMAWeightAveraging(decay=0.9)])
+    with pytest.raises(UserError, match=r"callbacks.*EMAWeightAveraging"):
+        fit(config, tmp_path, callbacks=[EMAWeightAveraging(decay=0.8)])
+
+
+def test_observers_are_not_part_of_the_run(config: Config, tmp_path: Path) -> None:
+    class Observer(pl.Callback):
+        affects_result = False
+
+    plain = fit(config, tmp_path / "plain")
+    logger = CSVLogger(tmp_path / "log")
+    observers = [LearningRateMonitor(), ModelSummary(), Observer()]
+    observed = fit(config, tmp_path / "observed", callbacks=observers, loggers=[logger])
+    assert observed.fingerprint == plain.fingerprint
+    assert observed.metrics == plain.metrics
+
+
+def test_compiled_steps_and_callbacks_that_see_every_step_exclude_each_other(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    compiled = config_with({**settings, "trainer.compile": True})
+    with pytest.raises(UserError, match=r"trainer\.compile=true .*EMAWeightAveraging.*trainer\.compile=false"):
+        fit(compiled, tmp_path, callbacks=[EMAWeightAveraging(decay=0.9)])
+
+
+def test_loggers_get_configuration_metrics_and_the_test(settings: dict[str, Any], tmp_path: Path) -> None:
+    for given, folder in ((True, tmp_path / "given"), (False, tmp_path / "named")):
+        named = config_with({**settings, "trainer.logger": "" if given else "csv"})
+        result = fit(named, folder, loggers=[CSVLogger(folder, name="csv", version="")] if given else ())
+        rows = list(csv.DictReader((folder / "csv" / "metrics.csv").read_text().splitlines()))
+        accuracies = [float(row["val/accuracy"]) for row in rows if row["val/accuracy"]]
+        assert len(accuracies) == 2
+        assert max(accuracies) == pytest.approx(result.metrics["val/accuracy"])
+        (tested,) = [float(row["test/accuracy"]) for row in rows if row["test/accuracy"]]
+        assert tested == pytest.approx(result.metrics["test/accuracy"])
+        steps = [int(row["step"]) for row in rows if row["val/accuracy"]]
+        assert steps == [14, 29]  # optimiser steps, from 0, whatever the steps per execution
+        assert "batch_size: 16" in (folder / "csv" / "hparams.yaml").read_text()
+        assert read_json(folder / "run.json")["fingerprint"] == result.fingerprint
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_whose_package_is_missing_is_refused_in_a_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=rf"trainer\.logger={name} .*pip install {name}"):
+        named_loggers(name, RunFolder(tmp_path))

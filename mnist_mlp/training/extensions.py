@@ -127,8 +127,11 @@ def named_loggers(name: str, folder: RunFolder) -> list[Logger]:
     if name == "wandb":
         project = os.environ.get("WANDB_PROJECT", "mnist_mlp")
         return [WandbLogger(name=folder.path.name, project=project, save_dir=folder.path)]
-    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder.path / 'mlflow.db').absolute()}"
-    return [MLFlowLogger("mnist_mlp", run_name=folder.path.name, tracking_uri=store)]
+    store = {"tracking_uri": os.environ.get("MLFLOW_TRACKING_URI")}
+    if not store["tracking_uri"]:
+        store["tracking_uri"] = f"sqlite:///{(folder.path / 'mlflow.db').absolute()}"
+        store["artifact_location"] = (folder.path / "mlflow").absolute().as_uri()
+    return [MLFlowLogger("mnist_mlp", run_name=folder.path.name, **store)]
 
 
 def finish_loggers(loggers: Sequence[Logger], figures: Sequence[Path]) -> None:

@@ -127,11 +127,15 @@ def named_loggers(name: str, folder: RunFolder) -> list[Logger]:
     if name == "wandb":
         project = os.environ.get("WANDB_PROJECT", "mnist_mlp")
         return [WandbLogger(name=folder.path.name, project=project, save_dir=folder.path)]
-    store = {"tracking_uri": os.environ.get("MLFLOW_TRACKING_URI")}
-    if not store["tracking_uri"]:
-        store["tracking_uri"] = f"sqlite:///{(folder.path / 'mlflow.db').absolute()}"
-        store["artifact_location"] = (folder.path / "mlflow").absolute().as_uri()
-    return [MLFlowLogger("mnist_mlp", run_name=folder.path.name, **store)]
+    shared, here = os.environ.get("MLFLOW_TRACKING_URI"), folder.path.absolute()
+    return [
+        MLFlowLogger(
+            "mnist_mlp",
+            run_name=here.name,
+            tracking_uri=shared or f"sqlite:///{here / 'mlflow.db'}",
+            artifact_location=None if shared else (here / "mlflow").as_uri(),
+        )
+    ]
 
 
 def finish_loggers(loggers: Sequence[Logger], figures: Sequence[Path]) -> None:

@@ -121,7 +121,7 @@ def named_loggers(name: str, folder: RunFolder) -> list[Logger]:
     if not name:
         return []
     if name == "csv":
-        return [CSVLogger(folder.path, name="csv", version="")]
+        return [CSVLogger(folder.path, name="csv")]
     if importlib.util.find_spec(name) is None:
         raise UserError(f"trainer.logger={name} needs the package {name}: pip install {name}")
     if name == "wandb":

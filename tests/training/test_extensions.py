@@ -162,8 +162,8 @@ def test_compiled_steps_and_callbacks_that_see_every_step_exclude_each_other(
 def test_loggers_get_configuration_metrics_and_the_test(settings: dict[str, Any], tmp_path: Path) -> None:
     for given, folder in ((True, tmp_path / "given"), (False, tmp_path / "named")):
         named = config_with({**settings, "trainer.logger": "" if given else "csv"})
-        result = fit(named, folder, loggers=[CSVLogger(folder, name="csv", version="")] if given else ())
-        rows = list(csv.DictReader((folder / "csv" / "metrics.csv").read_text().splitlines()))
+        result = fit(named, folder, loggers=[CSVLogger(folder, name="csv")] if given else ())
+        rows = list(csv.DictReader((folder / "csv" / "version_0" / "metrics.csv").read_text().splitlines()))
         accuracies = [float(row["val/accuracy"]) for row in rows if row["val/accuracy"]]
         assert len(accuracies) == 2
         assert max(accuracies) == pytest.approx(result.metrics["val/accuracy"])
@@ -171,7 +171,7 @@ def test_loggers_get_configuration_metrics_and_the_test(settings: dict[str, Any]
         assert tested == pytest.approx(result.metrics["test/accuracy"])
         steps = [int(row["step"]) for row in rows if row["val/accuracy"]]
         assert steps == [14, 29]  # optimiser steps, from 0, whatever the steps per execution
-        assert "batch_size: 16" in (folder / "csv" / "hparams.yaml").read_text()
+        assert "batch_size: 16" in (folder / "csv" / "version_0" / "hparams.yaml").read_text()
         assert read_json(folder / "run.json")["fingerprint"] == result.fingerprint
 
 

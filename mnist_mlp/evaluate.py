@@ -58,10 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
 def _single(options: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
         from mnist_mlp.compare.statistics import mcnemar
-        from mnist_mlp.serve.evaluate import disagreements_with, evaluate_net
+        from mnist_mlp.serve.evaluate import disagreements_with, evaluate_run
         from mnist_mlp.serve.nets import locate
     net = locate(options.runs[0])
-    plain = evaluate_net(net, options.split, options.data_root)
+    plain = evaluate_run(net, options.split, options.data_root)
     print(f"{net.checkpoint}: {len(plain.truth):,} {plain.split} images ({plain.source})\n")
     print(classification_report(plain.confusion_matrix))
     for name, value in plain.metrics.items():
@@ -76,7 +76,7 @@ def _single(options: argparse.Namespace) -> tuple[JSON, bool]:
             else "\n  Equal to its result.json."
         )
     if options.augment:
-        viewed = evaluate_net(net, options.split, options.data_root, options.augment, options.seed)
+        viewed = evaluate_run(net, options.split, options.data_root, options.augment, options.seed)
         content["augmented"] = {"seed": options.seed, **viewed.to_json()}
         test = mcnemar(plain.correct.tolist(), viewed.correct.tolist())
         print(

@@ -97,12 +97,12 @@ class EnsembleEvaluation:
 
 
 def evaluate_run(
-    run: str | Path, split: str = "test", data_root: str | None = None, views: int = 0, seed: int = 0
+    run: str | Path | TrainedNet, split: str = "test", data_root: str | None = None, views: int = 0, seed: int = 0
 ) -> Evaluation:
     """Evaluate a run, in the number format in which the run was tested (`trainer.precision`).
 
     Args:
-        run: run folder, checkpoint, name under outputs/ or "latest".
+        run: run folder, checkpoint, name under outputs/, "latest", or a net that was located.
         split: "test", "val" or "train".
         data_root: folder with the official files; default is the run's own data.root if they are there, else
             $MNIST_MLP_DATA or ./data.
@@ -112,15 +112,9 @@ def evaluate_run(
     Raises:
         UserError: the net or its images are missing.
     """
-    return evaluate_net(locate(run), split, data_root, views, seed)
-
-
-def evaluate_net(
-    net: TrainedNet, split: str = "test", data_root: str | None = None, views: int = 0, seed: int = 0
-) -> Evaluation:
-    """As `evaluate_run`, for a net that was located."""
     if split not in SPLITS:
         raise UserError(f"split={split!r} is none of {', '.join(SPLITS)}")
+    net = run if isinstance(run, TrainedNet) else locate(run)
     model = load_classifier(net.checkpoint)
     subset = _images(net, digits_of(net, data_root), split)
     config = net.config()

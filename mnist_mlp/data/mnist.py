@@ -260,7 +260,7 @@ def download(folder: Path) -> None:
 
 
 def _fetch(mirrors: list[str], name: str, md5: str) -> bytes:
-    """A file with this MD5, from the first mirror that has it. Torchvision's own reader limits neither time nor size."""
+    """A file with this MD5, from the first mirror with it; torchvision's own reader limits neither time nor size."""
     reason = "torchvision names no mirror"
     for mirror in mirrors:
         content, start = bytearray(), time.monotonic()

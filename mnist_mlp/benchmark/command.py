@@ -259,10 +259,10 @@ def _peak_resident_bytes() -> int:
 
 def table(report: dict[str, Any]) -> str:
     """The figures as text."""
-    place, images, rows = report["environment"], report["images"], report["baselines"]
+    machine, images, rows = report["environment"], report["images"], report["baselines"]
     lines = [
         f"{'-'.join(map(str, report['net']))}, batch {report['batch_size']}, {report['optimizer']}, "
-        f"{images['train']:,} images; {place['device']}, {place['threads']} threads, torch {place['torch']}; "
+        f"{images['train']:,} images; {machine['device']}, {machine['threads']} threads, torch {machine['torch']}; "
         f"{report['rounds']} rounds of {report['epochs']} epochs",
         "",
         f"{'':<13} {'s to train':>10} {'to bare':>8} {'lowest-highest':>15} {'s with':>11} {'to':>5}",

@@ -201,24 +201,24 @@ def _is_prepared(pixels: NDArray[np.uint8]) -> bool:
 FAINT = 32
 """Ink below this, of 255, is compression noise."""
 SPECK = 50
-"""A piece with less than one part in so many of the largest piece's pixels is a speck."""
+"""A piece with fewer pixels than the largest piece has, divided by this, is a speck."""
 MIN_CONTRAST = 12.0
-"""Of 255: what differs less from the background is no ink."""
+"""Of 255: a pixel that differs less from the background is not ink."""
 SMOOTHING = 1.0
 """Standard deviation, in pixels, of the blur that takes the grain off a photograph."""
 GRID = 128
-"""The light is fitted, and the colour of ink found, on so many points along the longer side."""
+"""The light and the colour of the ink are estimated on so many points along the longer side."""
 FRAME = 0.8
-"""Further out than this part of the way from the centre to the edges, a picture is mostly background."""
+"""Beyond this fraction of the way from the centre to the edges, a picture is mostly background."""
 EIGHT = np.ones((3, 3), dtype=int)
 """Pixels that touch at a corner belong together."""
 
 
 def find_ink(colours: NDArray[np.uint8]) -> Ink | None:
-    """How inked each pixel is; None where the picture is blank. colours: (height, width, 3).
+    """How inked each pixel is; None if the picture is blank. colours: (height, width, 3).
 
     A drawing or scan has a background of one colour; it is taken as it is. Anything else is taken for a photograph:
-    the light is evened out, and what runs off its edges is left out where there is something else.
+    the light is evened out, and what runs off its edges is left out if there is anything else.
     """
     background = _flat_background(colours)
     ink = _photographed(colours) if background is None else _drawn(colours, background)
@@ -226,7 +226,7 @@ def find_ink(colours: NDArray[np.uint8]) -> Ink | None:
 
 
 def without_specks(ink: Ink) -> Ink:
-    """Without pieces that are tiny beside the largest. `prepare.js` does the same."""
+    """Without pieces that are tiny next to the largest. `prepare.js` does the same."""
     labels, count = ndimage.label(ink, EIGHT)
     if count < 2:
         return ink
@@ -237,10 +237,10 @@ def without_specks(ink: Ink) -> Ink:
 
 
 def _flat_background(colours: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """The one colour of at least half of the border and a fifth of the picture, where there is one."""
+    """The one colour of at least half of the border and a fifth of the picture; None if there is none."""
     border = np.concatenate([colours[0], colours[-1], colours[1:-1, 0], colours[1:-1, -1]])
-    found, counts = np.unique(border, axis=0, return_counts=True)
-    colour: NDArray[np.uint8] = found[counts.argmax()]
+    unique, counts = np.unique(border, axis=0, return_counts=True)
+    colour: NDArray[np.uint8] = unique[counts.argmax()]
     share = np.equal(colours, colour).all(2).mean()
     return colour if 2 * counts.max() >= len(border) and share >= 0.2 else None
 
@@ -251,7 +251,7 @@ def _drawn(colours: NDArray[np.uint8], background: NDArray[np.uint8]) -> Ink | N
     inked = along[along > max(MIN_CONTRAST, along.max() / 2)]
     if not inked.size:
         return None
-    full = np.percentile(inked, 90, method="nearest")  # not the highest: JPEG overshoots beside strokes
+    full = np.percentile(inked, 90, method="nearest")  # not the highest: JPEG overshoots next to strokes
     ink: Ink = np.floor(np.clip(255 * along / full, 0, 255) + 0.5).astype(np.uint8)
     ink[ink < FAINT] = 0
     return ink
@@ -292,7 +292,7 @@ def _surface_of_light(colours: NDArray[np.float64]) -> NDArray[np.float64]:
     few = [np.outer(rows[::step] ** a, columns[::step] ** b).ravel() for a, b in powers]
     basis, known = np.stack(few, 1), colours[::step, ::step].reshape(len(few[0]), -1)
     # from the frame inwards: a heavy digit may cover more of the picture than its paper does
-    inner = np.maximum(*(np.abs(basis[:, place]) for place in (1, 2)))
+    inner = np.maximum(*(np.abs(basis[:, column]) for column in (1, 2)))
     kept, used = inner > FRAME, basis[:, :3]
     for turn in range(8):
         surface = np.linalg.lstsq(used[kept], known[kept], rcond=None)[0]
@@ -326,7 +326,7 @@ def _pieces(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
 WORK = 120
 """Ink at least twice as large, in pixels, is first reduced by a whole factor: 20 x 20 can show no more detail."""
 INKED = 128
-"""From here on a pixel counts as stroke where there are only strokes and background."""
+"""From here on a pixel counts as stroke, if there are only strokes and background."""
 THINNEST, THICKEST = 2.2, 3.7
 """Stroke widths, in pixels of the 20 x 20 box, that are left alone: those of the middle half of MNIST, and some more.
 
@@ -347,7 +347,7 @@ def frame(ink: Ink) -> NDArray[np.uint8]:
 
 
 def crop(ink: Ink) -> Ink:
-    """The smallest part with all that is above 0."""
+    """The smallest rectangle with all that is above 0."""
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -396,7 +396,7 @@ def _reduced(ink: Ink, factor: int) -> Ink:
 
 
 def _resampled(ink: Ink, rows: int, columns: int) -> Ink:
-    """Means over equal areas, (rows, columns), rounded; a pixel on a border counts by its part."""
+    """Means over equal areas, (rows, columns), rounded; a pixel on a border counts by the fraction inside."""
     height, width = ink.shape
     total = _overlaps(height, rows) @ ink.astype(np.int64) @ _overlaps(width, columns).T
     area = height * width

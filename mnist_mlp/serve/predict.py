@@ -26,7 +26,7 @@ THUMBNAIL = 160
 
 @dataclass(frozen=True)
 class Prediction:
-    """The digit in one picture, or why there is none.
+    """The digit in one picture, or the reason why it has none.
 
     probabilities: ten numbers; pixels: (28, 28), the input of the net; thumbnail: (height, width, 3), the picture as it
     was.

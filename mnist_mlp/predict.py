@@ -1,9 +1,9 @@
-"""Command: which digits are on these pictures?"""
+"""Command: predict the digits on pictures."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,130 +18,101 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 SOME_FAILED = 3
-"""Exit code where some files could not be read as pictures."""
+"""Exit code if some files could not be read as pictures."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.predict` and of the script `mnist-mlp-predict`."""
-    given = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     with command():
-        for target in (given.json, given.csv, given.figure):
+        for target in (options.json, options.csv, options.figure):
             refuse_unwritable(target)
-        found = predictions(given.run, given.pictures, given.row, thumbnails=given.figure is not None)
-        print(table(found))
-        if given.csv:
-            write_text(given.csv, csv_text(found))
-        if given.json:
-            write_text(given.json, json_text(found))
-        if given.figure:
-            _write_figure(found, given.figure)
-    failed = [item for item in found if item.error is not None]
+        predictions = _predict(options)
+        print(table(predictions))
+        if options.csv:
+            write_text(options.csv, csv_text(predictions))
+        if options.json:
+            rows = finite([item.to_json() for item in predictions])
+            write_text(options.json, json.dumps(rows, indent=2, allow_nan=False) + "\n")
+        if options.figure:
+            _write_figure(predictions, options.figure)
+    failed = [item for item in predictions if item.error is not None]
     for item in failed:
         print(f"error: {item.file}: {item.error}", file=sys.stderr)
     if failed:
         raise SystemExit(SOME_FAILED)
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m mnist_mlp.predict",
-        description="Say which digit is on each picture, of any size: colour or grey, ink on paper or light on dark.",
-        epilog=f"Exit code: 0; 1 for an error, in one line; {SOME_FAILED} where some files are no pictures of a digit "
+        description="Predict the digit on each picture, of any size: colour or grey, ink on paper or light on dark.",
+        epilog=f"Exit code: 0; 1 for an error, in one line; {SOME_FAILED} if some files are not pictures of a digit "
         "(a line for each; the others are predicted).",
     )
-    made.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
-    made.add_argument("run", metavar="RUN", help="run folder, checkpoint, name under outputs/, or latest")
-    made.add_argument(
-        "pictures",
-        nargs="+",
-        metavar="PICTURE",
-        help="picture file, folder of pictures, or - for one picture from stdin",
-    )
-    made.add_argument(
-        "--row", action="store_true", help="several digits side by side in each picture, read as a number"
-    )
-    made.add_argument("--csv", type=Path, metavar="FILE", help="write the table there, too")
-    made.add_argument(
-        "--json", type=Path, metavar="FILE", help="write a list of objects there, with all ten probabilities"
-    )
-    made.add_argument(
-        "--figure", type=Path, metavar="FILE.png", help="show each picture, what the net saw, and ten bars"
-    )
-    return made
+    add = parser.add_argument
+    add("--version", action="version", version=f"mnist_mlp {__version__}")
+    add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/, or latest")
+    pictures_help = "picture file, folder of pictures, or - for one picture from stdin"
+    add("pictures", nargs="+", metavar="PICTURE", help=pictures_help)
+    add("--csv", type=Path, metavar="FILE", help="write the table there, too")
+    add("--json", type=Path, metavar="FILE", help="write a list of objects there, with all ten probabilities")
+    add("--figure", type=Path, metavar="FILE.png", help="show each picture, what the net saw, and ten bars")
+    return parser
 
 
-def predictions(run: str, pictures: Sequence[str], row: bool = False, thumbnails: bool = False) -> list["Prediction"]:
-    """One for each picture, or with row for each digit; files that could not be read have `error`."""
+def _predict(options: argparse.Namespace) -> list["Prediction"]:
+    """One for each picture; files that could not be read have `error`."""
     with quick_start():
         from mnist_mlp.serve.nets import load_classifier, locate
         from mnist_mlp.serve.predict import picture_files, predict_pictures
-    if pictures.count(STDIN) > 1:
+    if options.pictures.count(STDIN) > 1:
         raise UserError("- (stdin) holds one picture and can be given once")
-    model = load_classifier(locate(run).checkpoint)
+    model = load_classifier(locate(options.run).checkpoint)
     files: list[Path | bytes] = []
-    for picture in pictures:
+    for picture in options.pictures:
         files += [sys.stdin.buffer.read()] if picture == STDIN else picture_files([Path(picture)])
     names = [STDIN if isinstance(file, bytes) else str(file) for file in files]
-    return predict_pictures(model, files, names, row, thumbnails)
+    return predict_pictures(model, files, names, thumbnails=options.figure is not None)
 
 
-def table(found: Sequence["Prediction"]) -> str:
-    """File, digit, probability and runner-up; for a row, the number on a line of its own."""
-    width = max(len("file"), *(len(item.file) for item in found))
+def table(predictions: Sequence["Prediction"]) -> str:
+    """File, digit, probability and runner-up."""
+    width = max(len("file"), *(len(item.file) for item in predictions))
     lines = [f"{'file':<{width}}  {'digit':>5}  {'probability':>11}  runner-up"]
-    for _, group in groupby(found, key=lambda item: item.file):
-        items = list(group)
-        if len(items) > 1:
-            lines.append(f"{items[0].file:<{width}}  {number_of(items):>5}")
-        for item in items:
-            name = "" if len(items) > 1 else item.file
-            if item.error is not None:
-                lines.append(f"{name:<{width}}  {'-':>5}  {'-':>11}  no picture of a digit")
-            else:
-                second = f"{item.runner_up} ({100 * item.probabilities[item.runner_up]:.1f} %)"
-                lines.append(f"{name:<{width}}  {item.digit:>5}  {100 * item.probability:>9.1f} %  {second}")
+    for item in predictions:
+        if item.error is not None:
+            lines.append(f"{item.file:<{width}}  {'-':>5}  {'-':>11}  not a picture of a digit")
+        else:
+            second = f"{item.runner_up} ({100 * item.probabilities[item.runner_up]:.1f} %)"
+            lines.append(f"{item.file:<{width}}  {item.digit:>5}  {100 * item.probability:>9.1f} %  {second}")
     return "\n".join(lines)
 
 
-def number_of(items: Sequence["Prediction"]) -> str:
-    """The digits of a row, read as a number."""
-    return "".join(str(item.digit) for item in items if item.error is None)
-
-
-def csv_text(found: Sequence["Prediction"]) -> str:
-    """One row per digit: file, place in its row, digit, probability, runner_up, p0 to p9, error."""
-    header = ["file", "place", "digit", "probability", "runner_up", *(f"p{digit}" for digit in range(10)), "error"]
+def csv_text(predictions: Sequence["Prediction"]) -> str:
+    """One row per picture: file, digit, probability, runner_up, p0 to p9, error."""
+    header = ["file", "digit", "probability", "runner_up", *(f"p{digit}" for digit in range(10)), "error"]
     rows = [
-        [item.file, None, None, None, None, *[None] * 10, item.error]
+        [item.file, None, None, None, *[None] * 10, item.error]
         if item.error is not None
-        else [item.file, item.place, item.digit, item.probability, item.runner_up, *item.probabilities, None]
-        for item in found
+        else [item.file, item.digit, item.probability, item.runner_up, *item.probabilities, None]
+        for item in predictions
     ]
     return to_csv(header, rows)
 
 
-def json_text(found: Sequence["Prediction"]) -> str:
-    """A list with one object per digit, and with one that has `error` for each file that failed."""
-    import json
-
-    return json.dumps(finite([item.to_json() for item in found]), indent=2, allow_nan=False) + "\n"
-
-
-def _write_figure(found: Sequence["Prediction"], target: Path) -> None:
+def _write_figure(predictions: Sequence["Prediction"], target: Path) -> None:
     from mnist_mlp.plots import run as plots
-    from mnist_mlp.plots.run import MAX_PREDICTIONS as MOST
-    from mnist_mlp.plots.run import Shown, predictions_figure
 
-    good = [item for item in found if item.pixels is not None and item.thumbnail is not None]
-    if not good:
-        raise UserError(f"{target} was not written: there is no picture to show")
     shown = [
-        Shown(f"{item.file}: {item.digit}", item.thumbnail, item.pixels, item.probabilities)
-        for item in good[:MOST]
+        plots.Shown(f"{item.file}: {item.digit}", item.thumbnail, item.pixels, item.probabilities)
+        for item in predictions
         if item.thumbnail is not None and item.pixels is not None
     ]
-    write_bytes(target, plots.png(plots.pixels(predictions_figure(shown, len(good)))))
+    if not shown:
+        raise UserError(f"{target} was not written: there is no picture to show")
+    write_bytes(target, plots.png(plots.pixels(plots.predictions_figure(shown, len(shown)))))
 
 
 if __name__ == "__main__":

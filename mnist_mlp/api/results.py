@@ -85,15 +85,15 @@ class Run:
 
         return evaluate_run(self.path, split, data_root)
 
-    def predict(self, pictures: "Picture | Sequence[Picture]", row: bool = False) -> "list[Prediction]":
-        """The digit on each picture (files, their content, PIL images or arrays); with row, on each place of a row.
+    def predict(self, pictures: "Picture | Sequence[Picture]") -> "list[Prediction]":
+        """The digit on each picture (files, their content, PIL images or arrays).
 
         A single picture may be given as it is; an array (n, height, width) is n of them. One that cannot be read gets a
         prediction with `error`.
         """
         from mnist_mlp.serve.predict import as_pictures, predict_run
 
-        return predict_run(self.path, as_pictures(pictures), row=row)
+        return predict_run(self.path, as_pictures(pictures))
 
     def export(self, format: str, path: str | Path | None = None, weights: str = "auto") -> "Export":
         """Write the net as "onnx", "torch" or "html" (the draw page), checked against the checkpoint on 1,000 images.

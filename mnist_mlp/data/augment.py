@@ -8,8 +8,8 @@ from torch.nn.functional import grid_sample, pad
 
 SIDE = 28
 CANVAS = 32
-"""Side of the square in whose middle an image is sampled: a power of two, so that grid_sample's arithmetic is exact
-where nothing is moved."""
+"""Side of the square in whose middle an image is sampled: a power of two, which keeps grid_sample's arithmetic exact
+if nothing is moved."""
 UNIT = CANVAS / 2
 """Pixels in one of grid_sample's units, of which the canvas is two wide."""
 
@@ -43,7 +43,7 @@ def augment(
     row_x = torch.stack((cos * size_x, (cos * slant - sin) * size_x, shift[:, 0]), 1)
     row_y = torch.stack((sin * size_y, (sin * slant + cos) * size_y, shift[:, 1]), 1)
     with torch.autocast(device.type, enabled=False):
-        grid = places(device) @ torch.stack((row_x, row_y), 2)
+        grid = pixel_grid(device) @ torch.stack((row_x, row_y), 2)
         grid = grid.view(count, SIDE, SIDE, 2)
         if elastic:
             grid = grid.add(displacement(count, elastic, elastic_sigma, device), alpha=1 / UNIT)
@@ -52,8 +52,8 @@ def augment(
     return warped[:, 0]
 
 
-def places(device: torch.device) -> Tensor:
-    """Of every pixel (784, 3): x and y from the middle in grid_sample's units, and 1."""
+def pixel_grid(device: torch.device) -> Tensor:
+    """(784, 3): x and y of each pixel from the middle, in grid_sample's units, and 1."""
     axis = (torch.arange(SIDE, device=device, dtype=torch.float32) - (SIDE - 1) / 2) / UNIT
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     return torch.stack((x, y, torch.ones_like(x)), 2).view(-1, 3)
@@ -76,6 +76,6 @@ def uniform(device: torch.device, *shape: int) -> Tensor:
 
 def blur_matrix(sigma: float, device: torch.device) -> Tensor:
     """The Gaussian blur of one axis as a (28, 28) matrix; each row sums to 1, so that the border stays as bright."""
-    place = torch.arange(SIDE, device=device, dtype=torch.float32)
-    weights = torch.exp(-0.5 * ((place[:, None] - place[None, :]) / sigma) ** 2)
+    pixel = torch.arange(SIDE, device=device, dtype=torch.float32)
+    weights = torch.exp(-0.5 * ((pixel[:, None] - pixel[None, :]) / sigma) ** 2)
     return weights / weights.sum(1, keepdim=True)

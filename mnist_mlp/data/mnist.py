@@ -10,7 +10,6 @@ import time
 import urllib.request
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,26 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mnist_mlp.config import DEFAULT_ROOT, DataConfig
+from mnist_mlp.config import DEFAULT_ROOT, DataConfig, Source
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import cache_folder, write_bytes
 
-
-@dataclass(frozen=True)
-class OfficialFile:
-    """One of the four files: number of images or labels, and CRC-32 of the unpacked content."""
-
-    name: str
-    count: int
-    crc32: int
-
-
-FILES = (
-    OfficialFile("train-images-idx3-ubyte", 60_000, 3925137587),
-    OfficialFile("train-labels-idx1-ubyte", 60_000, 3771419346),
-    OfficialFile("t10k-images-idx3-ubyte", 10_000, 2436316127),
-    OfficialFile("t10k-labels-idx1-ubyte", 10_000, 1253699577),
-)
+FILES = {
+    "train-images-idx3-ubyte": (60_000, 3925137587),
+    "train-labels-idx1-ubyte": (60_000, 3771419346),
+    "t10k-images-idx3-ubyte": (10_000, 2436316127),
+    "t10k-labels-idx1-ubyte": (10_000, 1253699577),
+}
+"""The official files: number of images or labels, and CRC-32 of the unpacked content."""
 OFFICIAL_DIGEST = "25c98f992c005963"
 """Of the official files. Their content is checked whenever they are read, so it need not be hashed again."""
 MAX_FILE_BYTES = 2**30
@@ -133,7 +123,7 @@ def _kind(values: Tensor) -> str:
     return f"{str(values.dtype).removeprefix('torch.')} of shape {tuple(values.shape)}"
 
 
-def load_digits(source: str = "auto", root: str | Path | None = None) -> Digits:
+def load_digits(source: str | Source = "auto", root: str | Path | None = None) -> Digits:
     """Load the digits that `data.source` and `data.root` name; the same files are read once in a process.
 
     Args:
@@ -144,7 +134,8 @@ def load_digits(source: str = "auto", root: str | Path | None = None) -> Digits:
     Raises:
         UserError: files are incomplete or corrupt, or missing and cannot be downloaded.
     """
-    return read_digits(str(source), str(DataConfig().root if root is None else root))
+    name = source.value if isinstance(source, Source) else source
+    return read_digits(name, str(DataConfig().root if root is None else root))
 
 
 @lru_cache(maxsize=2)
@@ -173,11 +164,11 @@ def read_digits(source: str, root: str) -> Digits:
                 "or use data.source=sample"
             ) from error
     try:
-        train_images, train_labels, test_images, test_labels = (_read(folder, file) for file in FILES)
+        train_images, train_labels, test_images, test_labels = (_read(folder, name) for name in FILES)
         digits = Digits(train_images, train_labels, test_images, test_labels, "mnist")
     except UserError as error:
         raise error if str(folder) in str(error) else UserError(f"{folder}: {error}; replace the files") from None
-    if [len(digits.train_images), len(digits.test_images)] == [FILES[0].count, FILES[2].count]:
+    if [len(train_images), len(test_images)] == [60_000, 10_000]:
         digits.digest = OFFICIAL_DIGEST
     return digits
 
@@ -211,12 +202,13 @@ def _raw(root: str) -> Path:
 
 
 def _missing(folder: Path) -> list[str]:
-    return [file.name for file in FILES if not any(os.path.isfile(folder / f"{file.name}{end}") for end in ("", ".gz"))]
+    return [name for name in FILES if not any(os.path.isfile(folder / f"{name}{suffix}") for suffix in ("", ".gz"))]
 
 
-def _read(folder: Path, file: OfficialFile) -> Tensor:
+def _read(folder: Path, name: str) -> Tensor:
     """IDX of unsigned bytes (yann.lecun.com/exdb/mnist): magic 0x00000800 + dimensions, sizes, bytes."""
-    path = next(path for path in (folder / file.name, folder / f"{file.name}.gz") if path.is_file())
+    path = next(path for path in (folder / name, folder / f"{name}.gz") if path.is_file())
+    count, crc32 = FILES[name]
 
     def refusal(expected: object, got: object) -> UserError:
         return UserError(f"{path} is corrupt or incomplete: expected {expected}, got {got}; delete it and try again")
@@ -230,7 +222,7 @@ def _read(folder: Path, file: OfficialFile) -> Tensor:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
         raise refusal(f"at most {MAX_FILE_BYTES:,} bytes", "more")
-    dimensions = 3 if "idx3" in file.name else 1
+    dimensions = 3 if "idx3" in name else 1
     header = 4 * (1 + dimensions)
     if len(content) < header:
         raise refusal(f"at least {header} bytes", len(content))
@@ -242,8 +234,8 @@ def _read(folder: Path, file: OfficialFile) -> Tensor:
     size = header + int(np.prod(shape))
     if len(content) != size:
         raise refusal(f"{size} bytes for {shape[0]} items", len(content))
-    if shape[0] == file.count and zlib.crc32(content) != file.crc32:
-        raise refusal(f"the official content (CRC-32 {file.crc32:08x})", f"{zlib.crc32(content):08x}")
+    if shape[0] == count and zlib.crc32(content) != crc32:
+        raise refusal(f"the official content (CRC-32 {crc32:08x})", f"{zlib.crc32(content):08x}")
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
 
 
@@ -261,37 +253,31 @@ def download(folder: Path) -> None:
     from torchvision.datasets import MNIST  # deferred: seconds to import, needed for a download only
 
     print(f"Downloading MNIST into {folder} ...", flush=True)
-    contents = {name.removesuffix(".gz"): _fetch_from_any(MNIST.mirrors, name, md5) for name, md5 in MNIST.resources}
+    contents = {name.removesuffix(".gz"): _fetch(MNIST.mirrors, name, md5) for name, md5 in MNIST.resources}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_bytes(folder / name, gzip.decompress(content))
 
 
-def _fetch_from_any(mirrors: list[str], name: str, md5: str) -> bytes:
-    """A file with this MD5, from the first mirror that has it."""
+def _fetch(mirrors: list[str], name: str, md5: str) -> bytes:
+    """A file with this MD5, from the first mirror with it; torchvision's own reader limits neither time nor size."""
     reason = "torchvision names no mirror"
     for mirror in mirrors:
+        content, start = bytearray(), time.monotonic()
         try:
-            content = fetch(f"{mirror}{name}")
+            with urllib.request.urlopen(f"{mirror}{name}", timeout=CONNECT_SECONDS) as response:
+                while chunk := response.read1(2**16):  # read() would wait for a whole chunk
+                    content += chunk
+                    if len(content) > MAX_DOWNLOAD_BYTES:
+                        raise OSError(f"{mirror} sends more than {MAX_DOWNLOAD_BYTES:,} bytes")
+                    if time.monotonic() - start > GRACE_SECONDS + len(content) / MIN_BYTES_PER_SECOND:
+                        raise OSError(f"{mirror} sends fewer than {MIN_BYTES_PER_SECOND:,} bytes per second")
             if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
-                return content
+                return bytes(content)
             reason = f"{mirror}{name} is incomplete or not the official file"
         except Exception as error:  # a server can answer anything, and urllib raises a dozen kinds
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
     raise DownloadError(reason)
-
-
-def fetch(address: str) -> bytes:
-    """The content at an address; OSError if it is too slow or too large. Torchvision's own reader has neither limit."""
-    received, start = bytearray(), time.monotonic()
-    with urllib.request.urlopen(address, timeout=CONNECT_SECONDS) as response:
-        while chunk := response.read1(2**16):  # read() would wait for a whole chunk
-            received += chunk
-            if len(received) > MAX_DOWNLOAD_BYTES:
-                raise OSError(f"{address} sends more than {MAX_DOWNLOAD_BYTES:,} bytes")
-            if time.monotonic() - start > GRACE_SECONDS + len(received) / MIN_BYTES_PER_SECOND:
-                raise TimeoutError(f"{address} sends fewer than {MIN_BYTES_PER_SECOND:,} bytes per second")
-    return bytes(received)
 
 
 def _sample(why: str = "") -> Digits:

@@ -1,1 +1,1 @@
-"""A trained net in use: found by name, loaded safely, evaluated, shown pictures, exported."""
+"""Trained nets in use: locate, load safely, evaluate, predict, export."""

@@ -1,30 +1,44 @@
 """A trained net written for other programs, and checked against its checkpoint on real images before it is kept."""
 
+import base64
 import json
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import torch
+from markupsafe import Markup
 from numpy.typing import NDArray
+from scipy.special import erf, expit
 from torch import Tensor, nn
 
+from mnist_mlp.data import picture
 from mnist_mlp.data.mnist import has_official_files, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
-from mnist_mlp.serve.draw_page import draw_page, run_page
 from mnist_mlp.serve.evaluate import digits_of
-from mnist_mlp.serve.nets import INPUT, OUTPUT, DenseNet, TrainedNet, dense_net, load_classifier, locate, model_card
+from mnist_mlp.serve.nets import (
+    INPUT,
+    OUTPUT,
+    Dense,
+    DenseNet,
+    TrainedNet,
+    dense_net,
+    load_classifier,
+    locate,
+    model_card,
+)
 from mnist_mlp.training.classifier import DigitClassifier
 
 OPSET, IR_VERSION = 20, 9
 """ONNX 1.15 (2023), the first with Gelu."""
-ACTIVATION_NODES: dict[str, tuple[str, dict[str, Any]]] = {
+ONNX_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "relu": ("Relu", {}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
     "gelu": ("Gelu", {}),
@@ -39,15 +53,36 @@ ACTIVATION_NODES: dict[str, tuple[str, dict[str, Any]]] = {
 def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
     """From `images`, uint8 (n, 28, 28), to `probabilities`, float32 (n, 10), for any n; the facts become metadata."""
     onnx = _onnx()
-    if net.activation not in (*ACTIVATION_NODES, "silu"):
+    if net.activation not in (*ONNX_ACTIVATIONS, "silu"):
         raise UserError(f"activation {net.activation} has no ONNX operator here: export as torch")
     helper, numbers = onnx.helper, onnx.TensorProto
+    node = helper.make_node
+    weights = {"scale": np.array(net.scale), "shift": np.array(net.shift)}
+    nodes = [
+        node("Cast", ["images"], ["pixels"], to=numbers.FLOAT),
+        node("Mul", ["pixels", "scale"], ["scaled"]),
+        node("Add", ["scaled", "shift"], ["inputs"]),
+        node("Flatten", ["inputs"], ["layer0"], axis=1),
+    ]
+    for number, layer in enumerate(net.layers, start=1):
+        weights[f"weight{number}"], weights[f"bias{number}"] = layer.weights, layer.biases
+        before, after = f"layer{number - 1}", f"layer{number}"
+        total = "logits" if number == len(net.layers) else f"sum{number}"
+        nodes.append(node("Gemm", [before, f"weight{number}", f"bias{number}"], [total], transB=1))
+        if total == "logits":
+            nodes.append(node("Softmax", [total], ["probabilities"], axis=1))
+        elif net.activation == "silu":
+            nodes.append(node("Sigmoid", [total], [f"gate{number}"]))
+            nodes.append(node("Mul", [total, f"gate{number}"], [after]))
+        else:
+            operator, options = ONNX_ACTIVATIONS[net.activation]
+            nodes.append(node(operator, [total], [after], **options))
     graph = helper.make_graph(
-        _nodes(helper, numbers.FLOAT, net),
+        nodes,
         "mnist_mlp",
         [helper.make_tensor_value_info("images", numbers.UINT8, ["n", 28, 28], INPUT)],
         [helper.make_tensor_value_info("probabilities", numbers.FLOAT, ["n", 10], OUTPUT)],
-        _weights(onnx.numpy_helper, net),
+        [onnx.numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
         doc_string=facts["net"],
     )
     model = helper.make_model(
@@ -59,12 +94,12 @@ def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
 
 
 def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the file says of images (n, 28, 28), by ONNX's reference implementation: (n, 10)."""
+    """The probabilities (n, 10) that ONNX's reference implementation computes from a file for images (n, 28, 28)."""
     _onnx()
     from onnx.reference import ReferenceEvaluator
 
-    told: Any = ReferenceEvaluator(str(path)).run(None, {"images": images})
-    probabilities: NDArray[np.float32] = told[0]
+    outputs: Any = ReferenceEvaluator(str(path)).run(None, {"images": images})
+    probabilities: NDArray[np.float32] = outputs[0]
     return probabilities
 
 
@@ -76,36 +111,6 @@ def _onnx() -> Any:
             "format=onnx needs the package onnx: pip install 'mnist_mlp[export]', or pip install onnx"
         ) from None
     return onnx
-
-
-def _nodes(helper: Any, float_type: int, net: DenseNet) -> list[Any]:
-    nodes = [
-        helper.make_node("Cast", ["images"], ["pixels"], to=float_type),
-        helper.make_node("Mul", ["pixels", "scale"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "shift"], ["inputs"]),
-        helper.make_node("Flatten", ["inputs"], ["layer0"], axis=1),
-    ]
-    last = len(net.layers)
-    for place in range(1, last + 1):
-        before, after = f"layer{place - 1}", "logits" if place == last else f"sum{place}"
-        inputs = [before, f"weight{place}", f"bias{place}"]
-        nodes.append(helper.make_node("Gemm", inputs, [after], transB=1))
-        if place == last:
-            continue
-        if net.activation == "silu":
-            nodes.append(helper.make_node("Sigmoid", [after], [f"gate{place}"]))
-            nodes.append(helper.make_node("Mul", [after, f"gate{place}"], [f"layer{place}"]))
-        else:
-            operator, options = ACTIVATION_NODES[net.activation]
-            nodes.append(helper.make_node(operator, [after], [f"layer{place}"], **options))
-    return [*nodes, helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1)]
-
-
-def _weights(numpy_helper: Any, net: DenseNet) -> list[Any]:
-    values = {"scale": np.array(net.scale), "shift": np.array(net.shift)}
-    for place, layer in enumerate(net.layers, start=1):
-        values[f"weight{place}"], values[f"bias{place}"] = layer.weights, layer.biases
-    return [numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()]
 
 
 METADATA = "metadata.json"
@@ -131,40 +136,133 @@ class Probabilities(nn.Module):
 
 def write_program(model: DigitClassifier, facts: dict[str, str], path: Path) -> None:
     """For any n from 1 on; the facts are the program's extra file `metadata.json`."""
-    example = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    with _quiet():
-        program = torch.export.export(
-            Probabilities(model).eval(), (example,), dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}}
-        )
+    example, shapes = torch.zeros(2, 28, 28, dtype=torch.uint8), {"images": {0: torch.export.Dim("n", min=1)}}
+    with warnings.catch_warnings(action="ignore"):  # torch's remarks on its own internals
+        program = torch.export.export(Probabilities(model).eval(), (example,), dynamic_shapes=shapes)
         torch.export.save(program, path, extra_files={METADATA: json.dumps(facts, indent=2)})
 
 
 def run_program(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the file says of images (n, 28, 28): (n, 10)."""
-    with _quiet(), torch.no_grad():
-        told: Tensor = torch.export.load(path).module()(torch.from_numpy(images))
-    return told.numpy()
+    """The probabilities (n, 10) that a program computes for images (n, 28, 28)."""
+    with warnings.catch_warnings(action="ignore"), torch.no_grad():
+        probabilities: Tensor = torch.export.load(path).module()(torch.from_numpy(images))
+    return probabilities.numpy()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's remarks on its own internals, which no user can act on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+TEMPLATES = Path(__file__).parent / "templates"
+WEIGHT_TYPES = ("auto", "float16", "int8")
+MAX_PAGE_BYTES = 1_000_000
+"""A page that would be larger with float16 weights gets int8 ones, unless float16 was requested."""
+SHARED_CONSTANTS = ("FIELD", "BOX", "CENTRE", "WORK", "INKED", "THINNEST", "THICKEST", "FAINT", "SPECK")
+"""What the page's preparation of a drawing shares with `mnist_mlp.prepare`."""
+STORED_NET = re.compile(r'<script type="application/json" id="net">(.*?)</script>', re.DOTALL)
+PAGE_ACTIVATIONS: dict[str, Any] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x: np.where(x > 0, x, np.float32(0.01) * x),
+    "gelu": lambda x: (x * (1 + erf(x / np.sqrt(2))) / 2).astype(np.float32),
+    "silu": lambda x: x * expit(x),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
+    "tanh": np.tanh,
+    "sigmoid": expit,
+}
+
+
+def draw_page(net: DenseNet, facts: dict[str, str], weight_type: str = "auto") -> str:
+    """The page to draw digits on: one HTML file with the net inside, which needs neither network nor server.
+
+    Args:
+        weight_type: "float16", "int8" (one scale per unit), or "auto": float16 if the page stays below 1 MB.
+    """
+    if weight_type not in WEIGHT_TYPES:
+        raise UserError(f"weights={weight_type!r} is none of {', '.join(WEIGHT_TYPES)}")
+    if net.activation not in PAGE_ACTIVATIONS:
+        raise UserError(f"activation {net.activation} is not on the page: export as torch")
+    if weight_type == "auto":
+        page = draw_page(net, facts, "float16")
+        return page if len(page.encode()) <= MAX_PAGE_BYTES else draw_page(net, facts, "int8")
+    stored = {"activation": net.activation, "layers": [_encoded(layer, weight_type) for layer in net.on_unit_pixels()]}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html"]),
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    constants = json.dumps({name: getattr(picture, name) for name in SHARED_CONSTANTS})
+    prepare = environment.get_template("prepare.js").render(constants=constants)
+    network, draw, css = (
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("network.js", "draw.js", "draw.css")
+    )
+    accuracy = f"; correct on {facts['test accuracy']}" if "test accuracy" in facts else ""
+    shown = {name: text for name, text in facts.items() if name not in ("input", "output")}
+    return environment.get_template("draw.html").render(
+        net={"name": facts["name"], "facts": [*shown.items(), ("weights in this page", weight_type)]},
+        lead=f"{facts['name']}: {facts['net']}{accuracy}. It runs in this page.",
+        css=Markup(css),
+        script=Markup("\n".join([prepare, network, draw])),
+        net_json=Markup(json.dumps(stored, separators=(",", ":")).replace("<", "\\u003c")),
+    )
+
+
+def run_page(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The probabilities (n, 10) that the net in a page computes for images (n, 28, 28), as network.js decodes it."""
+    match = STORED_NET.search(path.read_text(encoding="utf-8"))
+    if match is None:
+        raise UserError(f"{path} holds no net")
+    stored = json.loads(match.group(1))
+    activate = PAGE_ACTIVATIONS[stored["activation"]]
+    values = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    for number, layer in enumerate(stored["layers"], start=1):
+        values = values @ _decoded(layer).T + _floats(layer["biases"])
+        if number < len(stored["layers"]):
+            values = activate(values)
+    exponentials = np.exp(values - values.max(1, keepdims=True))
+    probabilities: NDArray[np.float32] = exponentials / exponentials.sum(1, keepdims=True)
+    return probabilities
+
+
+def _encoded(layer: Dense, weight_type: str) -> dict[str, Any]:
+    units, inputs = layer.weights.shape
+    stored = {"units": units, "inputs": inputs, "biases": _base64(layer.biases.astype("<f4"))}
+    if weight_type == "int8":
+        scales = np.maximum(np.abs(layer.weights).max(1), 1e-30) / 127
+        rounded = np.rint(layer.weights / scales[:, None]).astype(np.int8)
+        return {**stored, "weights": _base64(rounded), "scales": _base64(scales.astype("<f4"))}
+    largest = float(np.abs(layer.weights).max(initial=0.0))
+    if largest > float(np.finfo(np.float16).max):
+        raise UserError(f"a weight of {largest:.3g} does not fit float16: export with --weights int8")
+    return {**stored, "weights": _base64(layer.weights.astype("<f2"))}
+
+
+def _decoded(layer: dict[str, Any]) -> NDArray[np.float32]:
+    content, shape = base64.b64decode(layer["weights"]), (layer["units"], layer["inputs"])
+    if "scales" not in layer:
+        return np.frombuffer(content, "<f2").reshape(shape).astype(np.float32)
+    weights: NDArray[np.float32] = np.frombuffer(content, np.int8).reshape(shape) * _floats(layer["scales"])[:, None]
+    return weights
+
+
+def _floats(text: str) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+
+
+def _base64(values: NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
 
 
 FILES = {"onnx": "model.onnx", "torch": "model.pt2", "html": "draw.html"}
 """Formats, and the file that each is written to by default, in the run folder."""
-CHECKED = 1_000
+CHECKED_IMAGES = 1_000
 """Real images on which a file has to agree with the checkpoint."""
 TOLERANCES = {"onnx": 1e-4, "torch": 1e-4, "html": 0.1}
-"""Largest difference of any probability that is let pass; the page's weights are rounded to 16 or 8 bits."""
+"""Largest permitted difference of any probability; the page's weights are rounded to 16 or 8 bits."""
 SAME_DIGITS = 0.99
-"""The page's digits have to be the checkpoint's on this part of the images."""
-
-Run = Callable[[Path, NDArray[np.uint8]], NDArray[np.float32]]
-RUNNERS: dict[str, Run] = {"onnx": run_onnx, "torch": run_program, "html": run_page}
+"""The fraction of the images for which the file's digit has to be the checkpoint's."""
+RUNNERS: dict[str, Callable[[Path, NDArray[np.uint8]], NDArray[np.float32]]] = {
+    "onnx": run_onnx,
+    "torch": run_program,
+    "html": run_page,
+}
 
 
 @dataclass(frozen=True)
@@ -178,7 +276,7 @@ class Export:
     source: str
     largest_difference: float
     other_digits: int
-    """Of those images, how many are another digit for the file than for the checkpoint."""
+    """The number of those images for which the file's digit is not the checkpoint's."""
 
     def to_json(self) -> JSON:
         return {**self.__dict__, "path": str(self.path)}
@@ -187,11 +285,16 @@ class Export:
 def export_run(
     run: str | Path, format: str, path: Path | None = None, weights: str = "auto", data_root: str | None = None
 ) -> Export:
-    """Write a run (folder, checkpoint, name under outputs/ or "latest") as "onnx", "torch" or "html".
+    """Write a run as "onnx", "torch" or "html", and check the file against the checkpoint.
 
-    path: default is model.onnx, model.pt2 or draw.html in the run folder; weights: of a page, see `draw_page`.
-    UserError where it cannot be written, or where the file does not say what the checkpoint says; then an earlier file
-    stays as it was.
+    Args:
+        run: run folder, checkpoint, name under outputs/ or "latest".
+        path: default is model.onnx, model.pt2 or draw.html in the run folder.
+        weights: of a page, see `draw_page`.
+        data_root: folder with the official files; default is the run's data.root.
+
+    Raises:
+        UserError: the file cannot be written, or disagrees with the checkpoint; an earlier file stays as it was.
     """
     if format not in FILES:
         raise UserError(f"format={format!r} is none of {', '.join(FILES)}")
@@ -212,7 +315,15 @@ def export_run(
             write_program(model, facts, scratch)
         else:
             scratch.write_text(draw_page(dense, facts, weights), encoding="utf-8")
-        difference, others = checked(format, scratch, images, expected)
+        probabilities = RUNNERS[format](scratch, images)
+        difference = float(np.abs(probabilities - expected).max())
+        others = int((probabilities.argmax(1) != expected.argmax(1)).sum())
+        if not difference <= TOLERANCES[format] or others > (1 - SAME_DIGITS) * len(images):
+            raise UserError(
+                f"the {format} file was refused: on {len(images):,} images its probabilities differ from the "
+                f"checkpoint's by up to {difference:.2g} (at most {TOLERANCES[format]:g} is permitted) and {others} "
+                "digits differ" + ("; try --weights float16" if format == "html" else "")
+            )
         os.replace(scratch, target)
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror or error}") from None
@@ -221,25 +332,14 @@ def export_run(
     return Export(target, format, target.stat().st_size, len(images), source, difference, others)
 
 
-def checked(format: str, path: Path, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> tuple[float, int]:
-    """Largest difference from the expected probabilities, and number of other digits; UserError if too large."""
-    told = RUNNERS[format](path, images)
-    difference = float(np.abs(told - expected).max())
-    others = int((told.argmax(1) != expected.argmax(1)).sum())
-    if not difference <= TOLERANCES[format] or others > (1 - SAME_DIGITS) * len(images):
-        raise UserError(
-            f"the {format} file was refused: on {len(images):,} images its probabilities differ from the checkpoint's "
-            f"by up to {difference:.2g} (at most {TOLERANCES[format]:g} is let pass) and {others} digits are others"
-            + ("; try --weights float16" if format == "html" else "")
-        )
-    return difference, others
-
-
 def real_images(net: TrainedNet, data_root: str | None = None) -> tuple[str, NDArray[np.uint8]]:
-    """The first test images of the run's digits where they are here, else of the embedded sample; never a download."""
+    """The first test images of the run's digits if they are here, else of the embedded sample; never a download."""
     config = net.config()
+    source = config["data"]["source"] if config else "mnist"
     roots = [data_root, config["data"]["root"] if config else None, os.environ.get("MNIST_MLP_DATA"), "./data"]
-    sampled = data_root is None and config is not None and config["data"]["source"] == "sample"
-    there = None if sampled else next((root for root in roots if root and has_official_files(root)), None)
-    digits = digits_of(net, there) if there else load_digits("sample", "")
-    return digits.source, digits.test_images[:CHECKED].numpy()
+    root = next((root for root in roots if root and has_official_files(root)), None)
+    if root is None or source == "arrays" or (source == "sample" and data_root is None):
+        digits = load_digits("sample")
+    else:
+        digits = digits_of(net, root)
+    return digits.source, digits.test_images[:CHECKED_IMAGES].numpy()

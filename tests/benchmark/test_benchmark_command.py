@@ -1,16 +1,26 @@
-"""The benchmark on small made-up digits: what it measures is asked, never how long it took."""
+"""The benchmark on small made-up digits: what it measures is tested, never how long it takes."""
 
 import json
-import math
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from mnist_mlp.benchmark.command import main, parser, table, widths
+from mnist_mlp.benchmark.command import (
+    build_parser,
+    main,
+    measure_start,
+    start_arguments,
+    summary,
+    sweep_table,
+    table,
+    widths,
+)
 from mnist_mlp.benchmark.loops import DEVIATION, MEAN, Epoch
-from mnist_mlp.benchmark.measure import alone, alone_arguments, ratios, summary, sweep_table
 from mnist_mlp.training.classifier import NORMALIZATIONS
 
 
@@ -50,21 +60,30 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert row["ratios"] == [0.5, 0.7, 1.25]
     assert (row["ratio"], row["train_seconds"], row["whole_seconds"]) == (0.7, 5.0, 5.0)
     assert row["start"] == {"imports": 2.0}
+    assert summary([[Epoch(1.0, None)]], [[Epoch(2.0, 3.0)]], [])["whole_seconds"] is None
 
 
 def test_a_process_of_its_own_tells_its_start_up_and_memory(idx_root: Path) -> None:
     began = time.time()
-    given = parser().parse_args(["--net=12", "--val-size=60", f"--data={idx_root}", "--threads=1", "--starts=1"])
-    start = alone(parser().parse_args([*alone_arguments(given, "bare"), f"--since={began}"]), 0.0)
+    given = build_parser().parse_args(["--net=12", "--val-size=60", f"--data={idx_root}", "--threads=1", "--starts=1"])
+    start = measure_start(build_parser().parse_args([*start_arguments(given, "bare"), f"--since={began}"]), 0.0)
     assert set(start) == {"imports", "data", "first_step", "peak_bytes"}
     assert all(value > 0 for value in start.values())
     assert start["imports"] + start["data"] + start["first_step"] < time.time() - began
     assert 2**27 < start["peak_bytes"] < 2**36
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_the_peak_memory_is_that_of_the_process_alone() -> None:
+    ballast = np.ones(2**27)  # 1 GiB
+    code = "from mnist_mlp.benchmark.command import _peak_resident_bytes as peak; print(peak())"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert int(process.stdout) < ballast.nbytes
+
+
 def test_the_command_line_of_such_a_process_says_the_same() -> None:
-    given = parser().parse_args(["--net=0", "--device=cpu", "--only=ours", "--data=there", "--source=mnist"])
-    alone_given = parser().parse_args(alone_arguments(given, "ours"))
+    given = build_parser().parse_args(["--net=0", "--device=cpu", "--only=ours", "--data=there", "--source=mnist"])
+    alone_given = build_parser().parse_args(start_arguments(given, "ours"))
     assert vars(alone_given) == {**vars(given), "alone": "ours"}
 
 
@@ -93,17 +112,11 @@ def test_nets_are_written_by_their_hidden_widths() -> None:
     assert widths("0") == ()
 
 
-def test_figures_of_one_turn_have_no_spread() -> None:
-    row = summary([[Epoch(1.0, None)]], [[Epoch(2.0, 3.0)]], [])
-    assert math.isclose(row["ratio"], 0.5)
-    assert (row["whole_seconds"], row["start"]) == (None, {})
-
-
 def test_the_bare_loop_standardises_as_training_does() -> None:
     assert NORMALIZATIONS["standard"] == (MEAN, DEVIATION)
 
 
-def test_the_ratios_of_a_sweep_are_taken_within_a_round() -> None:
+def test_the_table_of_a_sweep_has_medians_and_jobs_a_minute() -> None:
     seconds = {"bare": [10.0, 40.0, 20.0], "sweep": [6.0, 20.0, 16.0]}
     report = {
         "jobs": 8,
@@ -112,12 +125,17 @@ def test_the_ratios_of_a_sweep_are_taken_within_a_round() -> None:
         "batch_size": 64,
         "bare_threads": None,
         "seconds": seconds,
-        "ratios": {name: ratios(seconds, name) for name in seconds},
+        "ratios": {"bare": [1.0, 1.0, 1.0], "sweep": [0.6, 0.5, 0.8]},
     }
-    assert report["ratios"]["sweep"] == [0.6, 0.5, 0.8]
     rows = [line.split() for line in sweep_table(report).splitlines()]
     assert ["sweep", "16.0", "30.0", "0.60", "0.50-0.80"] in rows
     assert ["bare", "20.0", "24.0", "1.00", "1.00-1.00"] in rows
+
+
+def test_neither_help_nor_the_bare_program_imports_more_than_it_needs() -> None:
+    for module, heavy in (("command", "torch"), ("loops", "pytorch_lightning")):
+        code = f"import sys; import mnist_mlp.benchmark.{module}; sys.exit({heavy!r} in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.integration

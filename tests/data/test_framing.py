@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from mnist_mlp.data.mnist import load_digits
-from mnist_mlp.data.segmentation import BOX, CENTRE, THICKEST, THINNEST, Ink, _resampled, crop, frame, stroke_width
+from mnist_mlp.data.picture import BOX, CENTRE, THICKEST, THINNEST, Ink, _resampled, crop, frame, stroke_width
 
 
 def bar(height: int, width: int) -> Ink:

@@ -23,7 +23,7 @@ contents = st.binary(max_size=64) | st.builds(lambda head, rest: head + rest, he
 @pytest.fixture
 def whole(idx_root: Path) -> dict[Path, bytes]:
     raw = idx_root / "MNIST" / "raw"
-    return {raw / file.name: (raw / file.name).read_bytes() for file in FILES}
+    return {raw / name: (raw / name).read_bytes() for name in FILES}
 
 
 @cases(25, 3000)

@@ -52,6 +52,11 @@ def hostile(kind: str, good: Path, target: Path, mark: Path) -> None:
         torch.save({"state_dict": {"conv.weight": torch.zeros(3)}, "hyper_parameters": {"lr": 0.1}}, target)
     elif kind == "a bare tensor":
         torch.save(torch.zeros(3), target)
+    elif kind == "without hyper-parameters":
+        torch.save({"state_dict": checkpoint["state_dict"]}, target)
+    elif kind == "a network of one's own":
+        checkpoint["hyper_parameters"]["model"]["network"] = "CNN@0123456789ab"
+        torch.save(checkpoint, target)
     elif kind == "other weights":
         checkpoint["state_dict"].pop("mlp.layers.0.weight")
         torch.save(checkpoint, target)
@@ -67,13 +72,15 @@ KINDS = {
     "code as a plain pickle": "could be code; nothing in it was run",
     "code in an old torch file": "could be code; nothing in it was run",
     "code put into our archive": "could be code; nothing in it was run",
-    "cut off": "is broken or no checkpoint",
-    "empty": "is broken or no checkpoint",
-    "text": "is refused: it is no checkpoint",
-    "of another project": "is no checkpoint of this package",
-    "a bare tensor": "it has no hyper_parameters and no state_dict",
-    "other weights": "is no checkpoint of this package",
-    "a net of terabytes": "it describes a net of 100,007,940,000,000 weights",
+    "cut off": "is broken or not a checkpoint",
+    "empty": "is broken or not a checkpoint",
+    "text": "is not a checkpoint",
+    "of another project": "is not a checkpoint of this package",
+    "a bare tensor": "is broken or not a checkpoint",
+    "without hyper-parameters": "is not a checkpoint of this package",
+    "other weights": "is not a checkpoint of this package",
+    "a net of terabytes": "100,007,940,000,000 weights",
+    "a network of one's own": r"CNN@0123456789ab.*Classifier\.load_from_checkpoint\('.*net\.ckpt', network=",
 }
 
 
@@ -101,6 +108,20 @@ def test_every_command_refuses_it(trained: Path, tmp_path: Path) -> None:
         with pytest.raises(SystemExit, match=r"^error: .*nothing in it was run"):
             main([str(target), *rest])
     assert not mark.exists()
+
+
+def test_a_checkpoint_is_unpickled_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    loads, load = [], torch.load
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        loads.append(options["weights_only"])
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", counting)
+    load_classifier(RunFolder(trained).best_checkpoint)
+    assert loads == [True]
 
 
 def test_loading_a_net_draws_nothing_from_the_callers_random_state(trained: Path) -> None:

@@ -15,8 +15,7 @@ from pictures import ink
 from PIL import Image
 
 from mnist_mlp.data.mnist import load_digits
-from mnist_mlp.data.picture import prepare
-from mnist_mlp.data.segmentation import frame
+from mnist_mlp.data.picture import frame, prepare
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.serve.export import export_run
 from mnist_mlp.serve.nets import load_classifier

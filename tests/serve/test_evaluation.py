@@ -11,7 +11,8 @@ from mnist_mlp import evaluate
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
-from mnist_mlp.serve.evaluate import disagreements_with, evaluate_committee, evaluate_run
+from mnist_mlp.serve.evaluate import disagreements_with, evaluate_ensemble, evaluate_run
+from mnist_mlp.serve.export import export_run
 from mnist_mlp.serve.nets import locate
 
 
@@ -71,34 +72,44 @@ def test_a_checkpoint_that_was_copied_away_is_evaluated_on_the_files_that_are_he
         evaluate_run(alone, "val", str(idx_root))
 
 
-def test_a_committee_is_the_mean_of_log_probabilities(members: list[Path]) -> None:
-    found = evaluate_committee(members)
+def test_a_run_on_arrays_is_evaluated_in_python_alone(run_folder: Path) -> None:
+    file = RunFolder(run_folder).run_file
+    run = json.loads(file.read_text())
+    run["config"]["data"]["source"] = "arrays"
+    file.write_text(json.dumps(run))
+    with pytest.raises(UserError, match=r"sample_net was trained on arrays.*Trainer\.test.*mnist_mlp\.DigitData"):
+        evaluate_run(run_folder)
+    assert export_run(run_folder, "onnx").source == "sample"
+
+
+def test_an_ensemble_is_the_mean_of_log_probabilities(members: list[Path]) -> None:
+    found = evaluate_ensemble(members)
     mean = np.mean([np.log(member.probabilities.astype(float)) for member in found.members], axis=0)
     expected = np.exp(mean) / np.exp(mean).sum(1, keepdims=True)
-    np.testing.assert_allclose(found.committee.probabilities, expected, rtol=1e-3, atol=1e-6)
-    assert found.committee.metrics["accuracy"] == pytest.approx(np.mean(expected.argmax(1) == found.committee.truth))
+    np.testing.assert_allclose(found.ensemble.probabilities, expected, rtol=1e-3, atol=1e-6)
+    assert found.ensemble.metrics["accuracy"] == pytest.approx(np.mean(expected.argmax(1) == found.ensemble.truth))
     assert found.best.metrics["accuracy"] == max(member.metrics["accuracy"] for member in found.members)
     test = found.against_best
-    assert test.only_second - test.only_first == found.committee.right.sum() - found.best.right.sum()
+    assert test.only_second - test.only_first == found.ensemble.correct.sum() - found.best.correct.sum()
 
 
-def test_members_and_committee_stand_in_one_table(members: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    target = members[0].parent / "committee.json"
+def test_members_and_ensemble_stand_in_one_table(members: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    target = members[0].parent / "ensemble.json"
     evaluate.main([*map(str, members), "--json", str(target)])
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[3:6]] == ["sample_net", "noisy_1", "noisy_2"]
-    assert "committee of 3" in out
-    assert "McNemar's exact test, the committee against its best member" in out
+    assert "ensemble of 3" in out
+    assert "McNemar's exact test, the ensemble against its best member" in out
     assert 0 <= json.loads(target.read_text())["mcnemar"]["p_value"] <= 1
 
 
-def test_a_committee_on_different_validation_images_is_refused(members: list[Path]) -> None:
+def test_an_ensemble_on_different_validation_images_is_refused(members: list[Path]) -> None:
     file = RunFolder(members[1]).run_file
     run = json.loads(file.read_text())
     run["config"]["data"]["split_seed"] = 7
     file.write_text(json.dumps(run))
     with pytest.raises(UserError, match=r"different val images.*use --split test"):
-        evaluate_committee(members, "val")
+        evaluate_ensemble(members, "val")
 
 
 def test_figures_and_report_are_written_beside_the_run(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +135,7 @@ def test_a_run_is_found_by_folder_checkpoint_name_and_as_the_latest(run_folder: 
     [
         ("nothing", r"no run 'nothing': give a run folder.*there is .*sample_net"),
         ("train", r"train holds 1 runs: name one of them .*sample_net"),
-        ("empty", r"empty is no run folder: there is no checkpoints/best.ckpt"),
+        ("empty", r"empty is not a run folder: there is no checkpoints/best.ckpt"),
         ("started", r"started has no checkpoints/best.ckpt: that run has not finished an epoch"),
     ],
 )
@@ -145,7 +156,7 @@ def test_the_latest_where_there_is_none(tmp_path: Path) -> None:
 
 def test_help_imports_no_torch() -> None:
     for command in ("evaluate", "predict", "export"):
-        code = f"import sys; from mnist_mlp import {command} as c; c.parser(); sys.exit('torch' in sys.modules)"
+        code = f"import sys; from mnist_mlp import {command} as c; c.build_parser(); sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,8 +15,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS, MLP
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.serve import export as serving
-from mnist_mlp.serve.draw_page import LARGEST_PAGE, draw_page, run_page
-from mnist_mlp.serve.export import run_onnx, write_onnx
+from mnist_mlp.serve.export import MAX_PAGE_BYTES, draw_page, run_onnx, run_page, write_onnx
 from mnist_mlp.serve.nets import dense_net
 from mnist_mlp.training.classifier import DigitClassifier
 
@@ -143,7 +142,7 @@ def test_the_page_of_the_default_net_is_below_a_megabyte_and_that_of_a_larger_on
             seed=0,
         )
         page = draw_page(dense_net(made), FACTS)
-        assert len(page.encode()) < LARGEST_PAGE
+        assert len(page.encode()) < MAX_PAGE_BYTES
         assert f"<dd>{weight_type}</dd>" in page
 
 

@@ -94,22 +94,11 @@ def test_the_table_the_csv_and_the_figure(
     assert out[0].split() == ["file", "digit", "probability", "runner-up"]
     assert len(out) == 11
     lines = csv.read_text().splitlines()
-    assert lines[0] == "file,place,digit,probability,runner_up,p0,p1,p2,p3,p4,p5,p6,p7,p8,p9,error"
-    assert [line.split(",")[2] for line in lines[1:]] == [line.split()[1] for line in out[1:]]
+    assert lines[0] == "file,digit,probability,runner_up,p0,p1,p2,p3,p4,p5,p6,p7,p8,p9,error"
+    assert [line.split(",")[1] for line in lines[1:]] == [line.split()[1] for line in out[1:]]
     with Image.open(figure) as image:
         assert image.width > 1000
         assert image.height > 800
-
-
-def test_a_row_is_read_as_a_number(trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = np.concatenate([np.asarray(Image.open(folder / f"{digit}.png")) for digit in (4, 0, 1, 7)], 1)
-    Image.fromarray(row).save(folder.parent / "row.png")
-    predict.main([str(trained), str(folder.parent / "row.png"), "--row"])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
-    number = lines[1].split()[-1]
-    assert number == "".join(line.split()[0] for line in lines[2:])
-    assert sum(told == true for told, true in zip(number, "4017", strict=True)) >= 3
 
 
 def test_stdin_is_a_picture(

@@ -14,7 +14,7 @@ from mnist_mlp.data.augment import augment
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.serve.evaluate import evaluate_committee, evaluate_run
+from mnist_mlp.serve.evaluate import evaluate_ensemble, evaluate_run
 from mnist_mlp.serve.nets import load_classifier, log_probabilities_of_views
 
 
@@ -35,7 +35,7 @@ def test_views_are_averaged_with_the_image_itself_at_half_the_strength(distorted
     torch.manual_seed(5)
     views = [augment(images, rotation=10.0, elastic=0.5, elastic_sigma=4.0) for _ in range(3)]
     each = torch.stack([model.logits(one).log_softmax(1) for one in (images, *views)])
-    # normalised once more, as a committee's mean is
+    # normalised once more, as an ensemble's mean is
     np.testing.assert_allclose(found.log_probabilities, each.mean(0).log_softmax(1).numpy(), atol=1e-5)
     assert found.views == 3
 
@@ -64,13 +64,13 @@ def test_the_plain_figure_stays_and_views_stand_apart(distorted: Path, tmp_path:
     )
 
 
-def test_a_committee_has_views_of_each_member(distorted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_ensemble_has_views_of_each_member(distorted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twin = Path(shutil.copytree(distorted, distorted.parent / "twin"))
     evaluate.main([str(distorted), str(twin), "--augment", "2"])
     shown = capsys.readouterr().out
-    assert shown.count("committee of 2") == 2
+    assert shown.count("ensemble of 2") == 2
     assert "2 distorted views of it (50 % of the strength in training)" in shown
-    members = evaluate_committee([distorted, twin], views=2).members
+    members = evaluate_ensemble([distorted, twin], views=2).members
     assert not np.array_equal(members[0].log_probabilities, members[1].log_probabilities), "the same views"
 
 

@@ -12,7 +12,7 @@ import torch
 from power_cut import fit_until_power_cut
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, Normalization, OptimConfig, Schedule, TrainerConfig
-from mnist_mlp.data.mnist import OFFICIAL_DIGEST, load_digits
+from mnist_mlp.data.mnist import OFFICIAL_DIGEST, DownloadError, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
@@ -273,7 +273,7 @@ def test_the_banner_says_why_the_sample_stands_in(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def no_network(folder: Path) -> None:
-        raise OSError("the network is unreachable")
+        raise DownloadError("the network is unreachable")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mnist_mlp.data.mnist.download", no_network)

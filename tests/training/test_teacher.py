@@ -19,7 +19,7 @@ from mnist_mlp.config import AugmentConfig, Config, DataConfig, ModelConfig, Opt
 from mnist_mlp.data.mnist import load_digits
 from mnist_mlp.data.module import DigitData
 from mnist_mlp.errors import UserError
-from mnist_mlp.serve.evaluate import evaluate_committee
+from mnist_mlp.serve.evaluate import evaluate_ensemble
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
 from mnist_mlp.training.teacher import Committee, load_teacher
@@ -131,11 +131,11 @@ def test_a_run_is_taught_by_a_sweep_and_pins_its_weights(config: Config, sweep: 
     assert pinned.startswith(f"{sweep}@")
     assert json.loads((tmp_path / "student/run.json").read_text())["config"]["optim"]["teacher"] == pinned
     assert result.metrics["train/loss"] != fit(taught(config, ""), tmp_path / "alone").metrics["train/loss"]
-    # the loss is that of the committee's own predictions, known from elsewhere
-    committee = evaluate_committee([sweep / "seed-0", sweep / "seed-1"], "test", str(config.data.root)).committee
+    # the loss is that of the ensemble's own predictions, known from elsewhere
+    ensemble = evaluate_ensemble([sweep / "seed-0", sweep / "seed-1"], "test", str(config.data.root)).ensemble
     digits = load_digits("mnist", config.data.root)
     said = load_teacher(pinned, config.data, digits.digest)(digits.test_images)
-    expected = softmax(committee.log_probabilities, 1)
+    expected = softmax(ensemble.log_probabilities, 1)
     np.testing.assert_allclose(said.numpy(), expected, atol=1e-5)
     assert fit(student, tmp_path / "student") == result  # asked for again
     assert fit(taught(config, pinned), tmp_path / "student") == result

@@ -31,9 +31,8 @@ from mnist_mlp.reporting.elements import Section, Table
 from mnist_mlp.runs.files import JSON, finite
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_curves
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import flatten, short_names, short_values, value_text
-from mnist_mlp.runs.tables import decimal, percent
 
 MANY_KEYS = 3
 """Groups that differ in more settings than this are told apart by their rank first."""

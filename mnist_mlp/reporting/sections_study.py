@@ -20,8 +20,8 @@ from mnist_mlp.reporting.images import GALLERY_STYLES, gallery, images_of
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Predictions, read_predictions
+from mnist_mlp.runs.result import percent
 from mnist_mlp.runs.settings import differences, value_text
-from mnist_mlp.runs.tables import percent
 
 POINT = 0.01
 

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import Job
-from mnist_mlp.compare.diagnosis import diagnosis
+from mnist_mlp.compare.diagnosis import diagnose
 from mnist_mlp.compare.statistics import wilson
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
@@ -38,7 +38,7 @@ ENVIRONMENT = {
 def headline(job: Job, curves: Curves) -> Section:
     """The figures that one asks for first, and whether the training went well."""
     result = _result(job)
-    verdict = diagnosis(job.status, job.reason, job.settings.get("trainer.max_epochs"), curves)
+    verdict = str(diagnose(job, curves))
     cards = Markup().join(
         Markup("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>").format(*card) for card in _cards(result)
     )

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import Job
-from mnist_mlp.compare.published import Runs, accuracies, changes, decide
+from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation
 from mnist_mlp.config import non_result_keys
@@ -32,7 +32,7 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
     others: list[tuple[str, str]] = []
     for job in jobs:
         if (name := job.settings.get("reference.id")) and job.result is not None:
-            if other := changes(job):
+            if other := deviations(job):
                 others.append((job.folder.name, ", ".join(other)))
             else:
                 runs.setdefault(name, []).append(job)

@@ -46,7 +46,7 @@ OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 Stamp = tuple[tuple[int, ...] | None, ...]
 """Inode, size and times of change of each marker file. Writers replace files, so a change shows."""
 Labels = tuple[bytes, NDArray[np.uint8]]
-"""True labels (n,) as bytes, the same object for all runs on the same images, and predicted labels (n,)."""
+"""True labels (n,) as bytes, and predicted labels (n,)."""
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,7 @@ def labels_of(folder: Path) -> Labels | None:
 @lru_cache(maxsize=4096)  # a sweep compares again after every job
 def _read_labels(folder: Path, inode: int, modified: int) -> Labels | None:
     labels = read_labels(RunFolder(folder))
-    return None if labels is None or len(labels[0]) < 2 else (_the_same(labels[0].tobytes()), labels[1])
-
-
-@lru_cache(maxsize=16)
-def _the_same(truth: bytes) -> bytes:
-    return truth
+    return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), labels[1])
 
 
 def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | None:
@@ -219,25 +214,27 @@ class Row:
 
     Attributes:
         settings: those that vary between rows.
-        values: for each column of VALUES, a number per finished job.
         comparison: with the best row, corrected for all that the sweep makes.
     """
 
     settings: JSON
     jobs: list[Job]
-    values: dict[str, list[float]] = field(default_factory=dict)
     best: bool = False
     comparison: PairedComparison | None = None
     verdict: str = ""
 
+    @cached_property
+    def values(self) -> dict[str, list[float]]:
+        """For each column of VALUES, a number per finished job."""
+        results = [job.result for job in self.jobs if job.result is not None]
+        return {name: [n for one in results if (n := read(one)) is not None] for name, read in VALUES.items()}
+
     def mean(self, column: str) -> float | None:
-        numbers = self.values.get(column)
-        return statistics.fmean(numbers) if numbers else None
+        return statistics.fmean(self.values[column]) if self.values[column] else None
 
     def deviation(self, column: str) -> float | None:
         """Sample standard deviation; None for fewer than two numbers."""
-        numbers = self.values.get(column, [])
-        return statistics.stdev(numbers) if len(numbers) > 1 else None
+        return statistics.stdev(self.values[column]) if len(self.values[column]) > 1 else None
 
     @property
     def status(self) -> str:
@@ -315,13 +312,22 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     notes = [note for members in groups.values() for note in _drop_copies(members)]
     if (more := len(notes) - MAX_NOTES) > 0:
         notes[MAX_NOTES:] = [f"So it is with {more} more, which runs.csv leaves out, too."]
-    rows = [_row(keys, sorted(members, key=lambda job: job.seed)) for members in groups.values()]
+    rows = [
+        Row({key: members[0].settings.get(key) for key in keys}, members)
+        for members in (sorted(jobs, key=lambda job: job.seed) for jobs in groups.values())
+    ]
     done = [row for row in rows if row.values["test_accuracy"]]
     ranked_by = "val_accuracy" if all(row.values["val_accuracy"] for row in done) else "test_accuracy"
     means = {id(row): row.mean(ranked_by) for row in rows}
     rows.sort(key=lambda row: (means[id(row)] is None, -(means[id(row)] or 0.0)))
-    if rows and rows[0] in done:
-        _compare_to(rows[0], rows[1:], over_seeds)
+    if rows and rows[0].values["test_accuracy"]:
+        rows[0].best = True
+        others = rows[1:] if over_seeds else []
+        comparisons = correct_for_all_pairs([compare(row.jobs, rows[0].jobs) for row in others])
+        for row, comparison in zip(others, comparisons, strict=True):
+            row.comparison = comparison
+            if row.values["test_accuracy"]:
+                row.verdict = comparison.verdict if comparison else "no seed in common with the best"
     notes += [note for row in rows for note in _shared_seeds(row)]
     return Summary(keys, rows, over_seeds, ranked_by, notes)
 
@@ -351,25 +357,6 @@ def display_names(summary: Summary) -> dict[Path, str]:
         folder: f"{name} ({folder.name})" if name and times[name] > 1 else name or folder.name
         for folder, name in names.items()
     }
-
-
-def _row(keys: Sequence[str], jobs: list[Job]) -> Row:
-    row = Row({key: jobs[0].settings.get(key) for key in keys}, jobs)
-    for column, read in VALUES.items():
-        numbers = [read(job.result) for job in jobs if job.result is not None]
-        row.values[column] = [number for number in numbers if number is not None]
-    return row
-
-
-def _compare_to(best: Row, others: Sequence[Row], over_seeds: bool) -> None:
-    best.best = True
-    if not over_seeds:
-        return
-    comparisons = correct_for_all_pairs([compare(row.jobs, best.jobs) for row in others])
-    for row, comparison in zip(others, comparisons, strict=True):
-        row.comparison = comparison
-        if row.values["test_accuracy"]:
-            row.verdict = comparison.verdict if comparison else "no seed in common with the best"
 
 
 def _drop_copies(jobs: list[Job]) -> Iterator[str]:

@@ -16,7 +16,7 @@ raw accuracies: if one run in ten collapses, fANOVA calls the least important se
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,17 +38,8 @@ MIN_QUANTITY = 6
 """A setting with at least so many numbers is a quantity: a scatter with a number axis, not a list of categories."""
 
 
-@dataclass(frozen=True)
-class MatchedSet:
-    """Runs that differ in one factor and the seed alone.
-
-    Attributes:
-        others: the value that they share of every other setting that varies, by key.
-        numbers: accuracies of the runs above chance level, by level of the factor; at least two levels.
-    """
-
-    others: dict[str, str]
-    numbers: dict[str, list[float]]
+MatchedSet = Mapping[str, Sequence[float]]
+"""Accuracies of runs above chance level that differ in one factor and the seed alone, by level of the factor."""
 
 
 @dataclass(frozen=True)
@@ -115,18 +106,17 @@ def measured(jobs: Iterable[Job], column: str) -> list[tuple[Job, float]]:
 
 
 def matched_sets(jobs: Sequence[Job], key: str, column: str) -> list[MatchedSet]:
-    """The sets of runs that differ in this factor alone, largest first; column: one of accuracies."""
+    """The sets of runs that differ in this factor alone, at two levels or more; those with the most levels first.
+
+    column: of `VALUES`, one of accuracies.
+    """
     others = [other for other in factors(jobs) if other != key]
     sets: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for job, number in measured(jobs, column):
         if not is_at_chance(number):
             sets.setdefault(tuple(map(job.text, others)), {}).setdefault(job.text(key), []).append(number)
-    matched = [
-        MatchedSet(dict(zip(others, values, strict=True)), {level: levels[level] for level in in_order(levels)})
-        for values, levels in sets.items()
-        if len(levels) > 1
-    ]
-    return sorted(matched, key=lambda one: -len(one.numbers))
+    matched = [{level: levels[level] for level in in_order(levels)} for levels in sets.values() if len(levels) > 1]
+    return sorted(matched, key=lambda levels: -len(levels))
 
 
 def main_effect(jobs: Sequence[Job], key: str, column: str) -> list[Level]:
@@ -134,44 +124,30 @@ def main_effect(jobs: Sequence[Job], key: str, column: str) -> list[Level]:
     sets = matched_sets(jobs, key, column)
     means = _adjusted(sets)
     collapsed = [job.text(key) for job, number in measured(jobs, column) if is_at_chance(number)]
-    numbers = {level: [n for one in sets for n in one.numbers.get(level, ())] for level in _levels(sets)}
+    levels = in_order({level for one in sets for level in one})
+    numbers = {level: [number for one in sets for number in one.get(level, ())] for level in levels}
     return [Level(level, own, means.get(level), collapsed.count(level)) for level, own in numbers.items()]
-
-
-def _levels(sets: Sequence[MatchedSet]) -> list[str]:
-    return in_order({level for one in sets for level in one.numbers})
 
 
 def _adjusted(sets: Sequence[MatchedSet]) -> dict[str, float]:
     """The accuracy of each level at the average of all sets that a chain of levels connects with the first set."""
-    sets = _connected(sets)
-    levels = _levels(sets)
-    cells = [
-        (index, levels.index(level), numbers)
-        for index, one in enumerate(sets)
-        for level, numbers in one.numbers.items()
-    ]
-    if not cells:
+    if not sets:
         return {}
-    design = np.zeros((len(cells), len(sets) + len(levels)))
+    connected, others, known = [sets[0]], list(sets[1:]), set(sets[0])
+    while near := [one for one in others if not known.isdisjoint(one)]:
+        others = [one for one in others if known.isdisjoint(one)]
+        connected += near
+        known.update(*near)
+    levels = in_order(known)
+    cells = [(index, level, one[level]) for index, one in enumerate(connected) for level in one]
+    design = np.zeros((len(cells), len(connected) + len(levels)))
     errors = np.empty(len(cells))
     for row, (index, level, numbers) in enumerate(cells):
-        design[row, index] = design[row, len(sets) + level] = 1
+        design[row, index] = design[row, len(connected) + levels.index(level)] = 1
         errors[row] = statistics.fmean(math.log(max(1 - number, MIN_ERROR)) for number in numbers)
     solution = np.linalg.lstsq(design, errors, rcond=None)[0]
-    logs = solution[: len(sets)].mean() + solution[len(sets) :]
+    logs = solution[: len(connected)].mean() + solution[len(connected) :]
     return {level: 1 - math.exp(log) for level, log in zip(levels, logs, strict=True)}
-
-
-def _connected(sets: Sequence[MatchedSet]) -> list[MatchedSet]:
-    """The first set, and those that share a level with it or with one that does."""
-    connected, others = list(sets[:1]), list(sets[1:])
-    levels = set(_levels(connected))
-    while near := [one for one in others if not levels.isdisjoint(one.numbers)]:
-        others = [one for one in others if levels.isdisjoint(one.numbers)]
-        connected += near
-        levels.update(_levels(near))
-    return connected
 
 
 def grid(jobs: Sequence[Job], keys: tuple[str, str], column: str) -> Grid:

@@ -50,37 +50,44 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
+class _File:
+    """A file or folder of a run folder, by its relative path."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: "RunFolder", owner: type) -> Path:
+        return folder.path / self._name
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """The files of one run: their names, and what they hold."""
 
     MARKER_FILES: ClassVar = ("result.json", "run.json", "failure.json")
     """A folder with one of these holds a run."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.run_file = path / "run.json"
-        """What runs here: overrides, config and fingerprint; written first."""
-        self.result_file = path / "result.json"
-        """The result; written last and atomically."""
-        self.failure_file = path / "failure.json"
-        """Why a job of a sweep failed: one-line reason, overrides, config."""
-        self.error_log = path / "error.log"
-        """The traceback behind failure.json."""
-        self.checkpoints = path / "checkpoints"
-        self.best_checkpoint = self.checkpoints / "best.ckpt"
-        self.last_checkpoint = self.checkpoints / "last.ckpt"
-        self.tensorboard = path / "tensorboard"
-        self.figures = path / "figures"
-        self.metrics_file = path / "metrics.csv"
-        """One row per epoch."""
-        self.predictions_file = path / "predictions.npz"
-        """Every test image: index, truth, prediction, probabilities."""
-        self.report_file = path / "classification_report.txt"
-        self.page_file = path / "report.html"
-        """The page of this run alone."""
-
-    def __repr__(self) -> str:
-        return f"RunFolder({str(self.path)!r})"
+    path: Path
+    run_file = _File("run.json")
+    """What runs here: overrides, config and fingerprint; written first."""
+    result_file = _File("result.json")
+    """The result; written last and atomically."""
+    failure_file = _File("failure.json")
+    """Why a job of a sweep failed: one-line reason, overrides, config."""
+    error_log = _File("error.log")
+    """The traceback behind failure.json."""
+    checkpoints = _File("checkpoints")
+    best_checkpoint = _File("checkpoints/best.ckpt")
+    last_checkpoint = _File("checkpoints/last.ckpt")
+    tensorboard = _File("tensorboard")
+    figures = _File("figures")
+    metrics_file = _File("metrics.csv")
+    """One row per epoch."""
+    predictions_file = _File("predictions.npz")
+    """Every test image: index, truth, prediction, probabilities."""
+    report_file = _File("classification_report.txt")
+    page_file = _File("report.html")
+    """The page of this run alone."""
 
     def run(self) -> JSON | None:
         """Read run.json; None if no run has started here. Raises UnreadableFileError if it is not a run's."""

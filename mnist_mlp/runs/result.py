@@ -122,19 +122,22 @@ _object = _check("an object", lambda value: isinstance(value, dict))
 def typed_config(key: str, value: Any) -> None:
     """A config whose options have their types. It may lack options, which then have their defaults."""
     _object(key, value)
-    for name, check in _option_checks().items():
-        *groups, option = name.split(".")
-        section = value
-        for group in groups:
-            section = section.get(group, {})
-            _object(f"{key}.{group}", section)
-        if option in section:
-            check(f"{key}.{name}", section[option])
+    for section, checks in _option_checks().items():
+        section_key, settings = (f"{key}.{section}", value.get(section, {})) if section else (key, value)
+        _object(section_key, settings)
+        for name, check in checks.items():
+            if name in settings:
+                check(f"{section_key}.{name}", settings[name])
 
 
 @cache
-def _option_checks() -> dict[str, Check]:
-    return {name: OPTIONS.get(name) or _of_type(default) for name, default, _ in options(Config())}
+def _option_checks() -> dict[str, dict[str, Check]]:
+    """The checks of all options, by section."""
+    sections: dict[str, dict[str, Check]] = {}
+    for key, default, _ in options(Config()):
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, {})[name] = OPTIONS.get(key) or _of_type(default)
+    return sections
 
 
 def _of_type(default: Any) -> Check:

@@ -23,7 +23,10 @@ def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
     """A nested config with dotted keys."""
     rows: JSON = {}
     for key, value in config.items():
-        rows |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        if isinstance(value, dict):
+            rows |= flatten(value, f"{prefix}{key}.")
+        else:
+            rows[prefix + key] = value
     return rows
 
 

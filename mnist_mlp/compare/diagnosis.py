@@ -5,6 +5,7 @@ reader can disagree. The rules do not compare runs with each other: the best of 
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -90,13 +91,10 @@ def verdicts(summary: Summary, curves: Mapping[Path, Curves] | None = None) -> l
         text = str(common)
         if is_best_of_several and row.best and common.kind in FAULTS:
             text += " It is the best of these settings all the same."
-        judged.append(Verdict(row, text, [f"{_name(row, job)}: {one}" for job, one in others]))
+        times = Counter(job.seed for job in row.jobs)
+        names = {job.folder: f"seed {job.seed}" if times[job.seed] == 1 else job.folder.name for job in row.jobs}
+        judged.append(Verdict(row, text, [f"{names[job.folder]}: {one}" for job, one in others]))
     return judged
-
-
-def _name(row: Row, job: Job) -> str:
-    alone = [other.seed for other in row.jobs].count(job.seed) == 1
-    return f"seed {job.seed}" if alone else job.folder.name
 
 
 def diagnose(job: Job, curves: Curves) -> Finding:

@@ -67,19 +67,14 @@ def _csv(summary: Summary) -> str:
         line += [row.mean(column) for column in VALUES]
         if summary.over_seeds:
             line += [*(row.deviation(column) for column in VALUES), len(row.values["test_accuracy"])]
-            line += [*_comparison_cells(row.comparison), row.verdict]
+            compared: list[float | int | None] = [None] * (len(COMPARISON) - 2)
+            if (one := row.comparison) is not None:
+                images = (one.images.low, one.images.high) if one.images else (None, None)
+                compared = [one.decisive.mean, one.seeds.low, one.seeds.high, *images, one.decisive.p_value]
+                compared += [one.p_value, one.comparisons, one.detectable_difference]
+            line += [*compared, row.verdict]
         rows.append([*line, row.best, row.status, row.reasons])
     return to_csv(header, rows)
-
-
-def _comparison_cells(one: PairedComparison | None) -> list[float | int | None]:
-    """The columns of COMPARISON between n and verdict."""
-    if one is None:
-        return [None] * (len(COMPARISON) - 2)
-    images = (one.images.low, one.images.high) if one.images else (None, None)
-    p_values = (one.decisive.p_value, one.p_value)
-    intervals = (one.decisive.mean, one.seeds.low, one.seeds.high, *images)
-    return [*intervals, *p_values, one.comparisons, one.detectable_difference]
 
 
 def runs_csv(summary: Summary, base: Path | None = None) -> str:

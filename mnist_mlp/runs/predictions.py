@@ -79,23 +79,19 @@ def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
 def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
     try:
         content = read_content(folder.predictions_file)
-        return None if content is None else _arrays(content, names)
+        if content is None or sum(i.file_size for i in zipfile.ZipFile(io.BytesIO(content)).infolist()) > MAX_BYTES:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in names}
+        n = len(arrays["truth"])
     except Exception:  # zipfile, zlib and numpy raise a dozen kinds for damaged files
         return None
-
-
-def _arrays(content: bytes, names: Sequence[str]) -> list[NDArray[Any]]:
-    if sum(item.file_size for item in zipfile.ZipFile(io.BytesIO(content)).infolist()) > MAX_BYTES:
-        raise ValueError("it unpacks to more than any run writes")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in names}
-    n = len(arrays["truth"])
     for name, values in arrays.items():
         shape, kinds = ((n, CLASSES), "f") if name == "probabilities" else ((n,), "iu")
         if not n or values.shape != shape or values.dtype.kind not in kinds:
-            raise ValueError(f"{name} has another shape or type")
+            return None
         if kinds == "iu" and (values.min() < 0 or values.max() >= CLASSES):
-            raise ValueError(f"{name} has other values than digits")
+            return None
     return list(arrays.values())
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from mnist_mlp.console import shown_path
 from mnist_mlp.errors import UserError
@@ -26,7 +26,7 @@ from mnist_mlp.runs.files import (
     write_json,
     write_text,
 )
-from mnist_mlp.runs.result import RunResult, StoredRun, check_failure, check_result, check_run
+from mnist_mlp.runs.result import RunResult, StoredRun, parse_failure, parse_result, parse_run
 from mnist_mlp.runs.settings import identity
 
 try:
@@ -43,6 +43,7 @@ EARLIER_FIGURES = ("confusion_matrix_normalized",)
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 LOCK_FILE = ".lock"
 POLL_SECONDS = 0.2
+Parsed = TypeVar("Parsed")
 
 
 def previous(path: Path) -> Path:
@@ -91,20 +92,19 @@ class RunFolder:
 
     def run(self) -> JSON | None:
         """Read run.json; None if no run has started here. Raises UnreadableFileError if it is not a run's."""
-        return _read(self.run_file, check_run)
+        return _read(self.run_file, parse_run)
 
     def failure(self) -> JSON | None:
         """Read failure.json; None if nothing failed. Raises UnreadableFileError if it is something else."""
-        return _read(self.failure_file, check_failure)
+        return _read(self.failure_file, parse_failure)
 
     def result(self) -> RunResult | None:
         """Read result.json; None if the run did not finish. Raises UnreadableFileError if it is not a result."""
-        content = _read(self.result_file, check_result)
-        return None if content is None else RunResult.from_json(content)
+        return _read(self.result_file, RunResult.from_json)
 
     def stored(self) -> StoredRun:
         """Read run.json and result.json. Raises UnreadableFileError if a file is not a run's."""
-        return StoredRun(self.run() or {}, _read(self.result_file, check_result) or {})
+        return StoredRun(self.run() or {}, _read(self.result_file, parse_result) or {})
 
     def lock(self) -> "FolderLock":
         """The right to write here; to be acquired."""
@@ -248,14 +248,12 @@ def _content(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _read(path: Path, check: Callable[[JSON], None]) -> JSON | None:
+def _read(path: Path, parse: Callable[[JSON], Parsed]) -> Parsed | None:
     content = read_object(path)
-    if content is not None:
-        try:
-            check(content)
-        except ValueError as error:
-            raise UnreadableFileError(path, error) from error
-    return content
+    try:
+        return None if content is None else parse(content)
+    except ValueError as error:
+        raise UnreadableFileError(path, error) from error
 
 
 @dataclass

@@ -28,19 +28,21 @@ def is_at_chance(accuracy: float) -> bool:
     return accuracy < CHANCE_LEVEL
 
 
-def check_run(content: Mapping[str, Any]) -> None:
-    """run.json: overrides, config, fingerprint; optionally the digest of the data, the callbacks, the environment."""
+def parse_run(content: JSON) -> JSON:
+    """Check run.json: overrides, config, fingerprint; optionally the digest of the data, callbacks, environment."""
     _require(content, RUN)
     _require(content, {key: check for key, check in OPTIONAL.items() if key in content})
+    return content
 
 
-def check_failure(content: Mapping[str, Any]) -> None:
-    """failure.json: reason, overrides, and the config as the user typed it, which may be what failed."""
+def parse_failure(content: JSON) -> JSON:
+    """Check failure.json: reason, overrides, and the config as the user typed it, which may be what failed."""
     _require(content, FAILURE)
+    return content
 
 
-def check_result(content: Mapping[str, Any]) -> None:
-    """result.json of schema version 1: its keys and their types are those of `RunResult`."""
+def parse_result(content: JSON) -> JSON:
+    """Check result.json of schema version 1: its keys and their types are those of `RunResult`."""
     version = content.get("schema_version", SCHEMA_VERSION)
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise ValueError(f"'schema_version' is {_shown(version)}, but this version of mnist_mlp reads {SCHEMA_VERSION}")
@@ -49,6 +51,7 @@ def check_result(content: Mapping[str, Any]) -> None:
     tested = sum(map(sum, content["confusion_matrix"]))
     if tested != content["data"]["test"]:
         raise ValueError(f"'confusion_matrix' has {tested} images, but 'data' says {content['data']['test']}")
+    return content
 
 
 def number(low: float = -MAX_NUMBER, high: float = MAX_NUMBER, nullable: bool = False) -> Check:
@@ -226,13 +229,13 @@ class RunResult:
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "RunResult":
+    def from_json(cls, content: JSON) -> "RunResult":
         """Read the content of result.json, without unknown keys.
 
         Raises:
             ValueError: a key is missing or holds a value of the wrong type; the message names it.
         """
-        check_result(content)
+        parse_result(content)
         return cls(**{item.name: content[item.name] for item in fields(cls) if item.name in content})
 
     def to_json(self) -> JSON:

@@ -332,14 +332,12 @@ def classification_report(confusion_matrix: Sequence[Sequence[int]]) -> str:
         precision, recall = _ratio(hits[digit], predicted[digit]), _ratio(hits[digit], support[digit])
         rows.append((precision, recall, _ratio(2 * hits[digit], predicted[digit] + support[digit])))
     total = sum(support)
-    macro = [sum(row[column] for row in rows) / size for column in range(3)]
-    weighted = [
-        _ratio(sum(row[column] * n for row, n in zip(rows, support, strict=True)), total) for column in range(3)
-    ]
     lines = [f"{'':>12}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}", ""]
     lines += [_report_row(str(digit), rows[digit], support[digit]) for digit in range(size)]
     lines += ["", f"{'accuracy':>12}  {'':>9} {'':>9} {_ratio(sum(hits), total):>9.4f} {total:>9}"]
-    lines += [_report_row("macro avg", macro, total), _report_row("weighted avg", weighted, total)]
+    for name, weights in (("macro avg", [1] * size), ("weighted avg", support)):
+        sums = [sum(row[column] * weight for row, weight in zip(rows, weights, strict=True)) for column in range(3)]
+        lines.append(_report_row(name, [_ratio(value, sum(weights)) for value in sums], total))
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.jobs import JobReader
+from mnist_mlp.compare.collect import JobReader
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError, stopping_on_signals
 from mnist_mlp.reporting.tensorboard import MEANS_FOLDER as MEANS

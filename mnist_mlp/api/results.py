@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
-from mnist_mlp.compare.collect import VALUES, Job, Row, Summary, by_seed, find_jobs, summarize
-from mnist_mlp.compare.comparison import compare
+from mnist_mlp.compare.collect import VALUES, Job, Row, Summary, compare, find_jobs, summarize
 from mnist_mlp.compare.statistics import SIGNIFICANCE, mcnemar
 from mnist_mlp.compare.tables import as_text, reading_note, shown_cells
 from mnist_mlp.config import Config
@@ -21,9 +20,8 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, Predictions, band, read_curves, read_predictions
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, classification_report, closing_table, decimal, percent
 from mnist_mlp.runs.settings import short_names, value_text
-from mnist_mlp.runs.tables import classification_report, closing_table, decimal, percent
 
 if TYPE_CHECKING:
     from mnist_mlp.data.picture import Picture
@@ -235,7 +233,7 @@ class Sweep:
         one, other = self._chosen(a), self._chosen(b)
         if len(one) == len(other) == 1:
             return self._compare_two_runs(a, b, one[0], other[0])
-        found = compare(by_seed(one), by_seed(other))
+        found = compare(one, other)
         if found is None:
             raise UserError(f"{_words(a)} and {_words(b)} have no seed in common: train both with the same seeds")
         gap, words = found.decisive, found.verdict.replace("the best", "b")

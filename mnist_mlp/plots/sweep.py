@@ -19,6 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from mnist_mlp.plots.run import BLUE, GREEN, GREY, ORANGE, sized_figure
 from mnist_mlp.runs.predictions import Curves, band
+from mnist_mlp.runs.result import CHANCE_LEVEL
 
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D00")
 FIRST, LAST = 5, 2
@@ -30,7 +31,7 @@ MOST_TICKS = 12
 TOP_LOSS = 10.0
 WIDTH = 10.9
 """Inches; a little less than the width of the page."""
-NOTHING_LEARNT = 20.0
+AT_CHANCE = 100 * CHANCE_LEVEL
 """Percent; accuracies below it are marked at the lower edge, so that they do not flatten the scale of the others."""
 WIDE = 30
 """Numbers that span more than this factor are drawn on a logarithmic axis."""
@@ -161,7 +162,7 @@ def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str)
     figure = sized_figure(WIDTH if columns > 1 else WIDTH * 0.6, 3.3 * rows + 0.2)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     everything = [number for _, levels in factors for level in levels for number in level.accuracies]
-    learnt = [number for number in everything if number >= NOTHING_LEARNT]
+    learnt = [number for number in everything if number >= AT_CHANCE]
     floor = _floor(learnt) if learnt and len(learnt) < len(everything) else None
     for panel, (name, levels) in zip(panels, factors, strict=False):
         if len(levels) > MOST_TICKS and all(level.amount is not None for level in levels):
@@ -187,7 +188,7 @@ def _draw_numbers(axes: Axes, levels: Sequence[Spread], floor: float | None) -> 
     """A factor that hardly ever takes a value twice: its runs over a scale of numbers."""
     amounts = np.array([level.amount for level in levels for _ in level.accuracies], dtype=float)
     numbers = np.array([number for level in levels for number in level.accuracies])
-    lost = np.full(len(numbers), False) if floor is None else numbers < NOTHING_LEARNT
+    lost = np.full(len(numbers), False) if floor is None else numbers < AT_CHANCE
     axes.plot(amounts[~lost], numbers[~lost], "o", color=BLUE, alpha=0.6, markersize=4.5, markeredgewidth=0)
     axes.plot(
         amounts[lost], np.full(lost.sum(), floor or 0.0), "v", color=ORANGE, markersize=8, clip_on=False, zorder=5
@@ -201,7 +202,7 @@ def _draw_effect(axes: Axes, levels: Sequence[Spread], floor: float | None) -> N
     positions = range(len(levels))
     means = []
     for place, level in zip(positions, levels, strict=True):
-        shown = np.array([number for number in level.accuracies if floor is None or number >= NOTHING_LEARNT])
+        shown = np.array([number for number in level.accuracies if floor is None or number >= AT_CHANCE])
         shift = np.linspace(-0.1, 0.1, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
         axes.plot(place - 0.12 + shift, shown, "o", color=BLUE, alpha=0.6, markersize=4.5, markeredgewidth=0)
         if len(shown) < len(level.accuracies):

@@ -24,17 +24,15 @@ from mnist_mlp.compare.collect import (
     summarize,
     varying_keys,
 )
-from mnist_mlp.compare.effects import in_order
-from mnist_mlp.compare.search import is_quantity
+from mnist_mlp.compare.effects import in_order, is_quantity
 from mnist_mlp.config import Config, non_result_keys
 from mnist_mlp.options import to_dict
 from mnist_mlp.reporting.elements import Section, Table
 from mnist_mlp.runs.files import JSON, finite
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_curves
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import flatten, short_names, short_values, value_text
-from mnist_mlp.runs.tables import decimal, percent
 
 MANY_KEYS = 3
 """Groups that differ in more settings than this are told apart by their rank first."""

@@ -37,7 +37,7 @@ from mnist_mlp.reporting.sections_run import headline, mistakes, network, origin
 from mnist_mlp.reporting.sections_study import pair_section, reference_sections
 from mnist_mlp.reporting.sections_tables import comparison, diagnoses, every_run, not_finished
 from mnist_mlp.runs.files import write_text
-from mnist_mlp.runs.lock import is_held
+from mnist_mlp.runs.folder import is_held
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STYLES = ("style.css", "tables.css")

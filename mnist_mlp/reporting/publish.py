@@ -22,7 +22,7 @@ from mnist_mlp.reporting.sections_charts import groups_of
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_curves
-from mnist_mlp.runs.tables import percent
+from mnist_mlp.runs.result import percent
 
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:

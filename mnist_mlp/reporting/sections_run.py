@@ -7,7 +7,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import Job
-from mnist_mlp.compare.diagnosis import diagnosis
+from mnist_mlp.compare.diagnosis import diagnose
 from mnist_mlp.compare.statistics import wilson
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
@@ -19,9 +19,8 @@ from mnist_mlp.reporting.sections_digits import layer_table
 from mnist_mlp.runs.files import UnreadableFileError, read_content
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_predictions
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import value_text
-from mnist_mlp.runs.tables import decimal, percent
 
 RUN_STYLES = ("run.css",)
 MOST_MISTAKES = 24
@@ -39,7 +38,7 @@ ENVIRONMENT = {
 def headline(job: Job, curves: Curves) -> Section:
     """The figures that one asks for first, and whether the training went well."""
     result = _result(job)
-    verdict = diagnosis(job.status, job.reason, job.settings.get("trainer.max_epochs"), curves)
+    verdict = str(diagnose(job, curves))
     cards = Markup().join(
         Markup("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>").format(*card) for card in _cards(result)
     )
@@ -58,7 +57,7 @@ def _cards(result: RunResult) -> Iterator[tuple[str, str, str]]:
     low, high = wilson(right, n)
     yield "Test accuracy", percent(metrics["test/accuracy"]), f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
     yield "Mistakes", f"{n - right:,}", f"of {n:,} test images ({result.data['source']})"
-    worst = worst_digit(result)
+    worst = result.worst_digit
     yield f"Worst digit: {worst}", decimal(result.per_class["f1"][worst]), f"F1; {_confused(matrix, worst)}"
     yield "Macro F1", decimal(metrics["test/f1_macro"]), "mean of the ten digits' F1"
     yield "Test loss", decimal(metrics["test/loss"]), "mean cross-entropy"
@@ -66,12 +65,6 @@ def _cards(result: RunResult) -> Iterator[tuple[str, str, str]]:
         yield "Validation accuracy", percent(val), f"best in epoch {result.best_epoch} of {result.epochs}"
     yield "Parameters", f"{result.parameters:,}", f"trained on {result.data['train']:,} images"
     yield "Time to fit", f"{timing['fit_seconds']:.1f} s", f"{timing['epoch_seconds']:.2f} s an epoch"
-
-
-def worst_digit(result: RunResult) -> int:
-    """The digit with the lowest F1 on test."""
-    scores = result.per_class["f1"]
-    return min(range(len(scores)), key=scores.__getitem__)
 
 
 def _confused(matrix: NDArray[np.int64], digit: int) -> str:
@@ -105,7 +98,7 @@ def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None
 def scores(job: Job) -> Section:
     """The classification report, the worst digit marked, and the calibration."""
     result = _result(job)
-    worst = worst_digit(result)
+    worst = result.worst_digit
     names = ("precision", "recall", "f1")
     columns = [result.per_class[name] for name in names]
     support = [int(count) for count in result.per_class["support"]]

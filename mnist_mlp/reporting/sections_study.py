@@ -10,7 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import Job
-from mnist_mlp.compare.published import Runs, accuracies, changes, decide
+from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation
 from mnist_mlp.config import non_result_keys
@@ -20,8 +20,8 @@ from mnist_mlp.reporting.images import GALLERY_STYLES, gallery, images_of
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Predictions, read_predictions
+from mnist_mlp.runs.result import percent
 from mnist_mlp.runs.settings import differences, value_text
-from mnist_mlp.runs.tables import percent
 
 POINT = 0.01
 
@@ -32,7 +32,7 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
     others: list[tuple[str, str]] = []
     for job in jobs:
         if (name := job.settings.get("reference.id")) and job.result is not None:
-            if other := changes(job):
+            if other := deviations(job):
                 others.append((job.folder.name, ", ".join(other)))
             else:
                 runs.setdefault(name, []).append(job)

@@ -19,8 +19,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS, MLP, GaussianNoise
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.tables import percent
+from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.training.checkpoint import DamagedCheckpointError, read_checkpoint
 from mnist_mlp.training.classifier import DigitClassifier
 
@@ -149,14 +148,11 @@ def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
         stored = sum(value.numel() for value in checkpoint["state_dict"].values() if isinstance(value, Tensor))
         if min(sizes) < 1 or needed > stored:
             raise refusal(f"it describes a net of {needed:,} weights and holds {stored:,}")
-        with torch.random.fork_rng(devices=[]):  # initial weights would be drawn from the caller's random state
-            model = DigitClassifier._from_hyper_parameters(saved)
-        model.load_state_dict(checkpoint["state_dict"])
+        return DigitClassifier.from_checkpoint(checkpoint)
     except UserError as error:
         raise error if str(path) in str(error) else refusal(error) from None
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise refusal(error) from None
-    return model.eval()
 
 
 Matrix = NDArray[np.float64]

@@ -13,12 +13,11 @@ from mnist_mlp.compare.collect import JobReader, Summary, summarize
 from mnist_mlp.compare.digits import write_digits
 from mnist_mlp.compare.tables import as_text, write_summary
 from mnist_mlp.config import Config
-from mnist_mlp.console import error_summary, linked, shown_path
+from mnist_mlp.console import error_summary, shown_path
 from mnist_mlp.errors import UserError, describe_signal
 from mnist_mlp.runs.files import JSON, UnreadableFileError, remove_scratch_files, write_json, write_text
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.tables import percent
+from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.startup import quick_start
 
 
@@ -200,8 +199,8 @@ def finish_sweep(sweep: Path) -> int:
         complete = _write_page(sweep, summary) and complete
     if complete:
         rows = {
-            "page": linked(page),
-            "tables": f"{linked(table)}, runs.csv, summary.md",
+            "page": shown_path(page),
+            "tables": f"{shown_path(table)}, runs.csv, summary.md",
             "TensorBoard": f"{interpreter()} -m mnist_mlp.tensorboard {shlex.quote(shown_path(sweep))}",
         }
         print("\n".join(f"  {name:<14} {value}" for name, value in rows.items()))

@@ -63,7 +63,8 @@ class DigitClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         model, optim, augment = model or ModelConfig(), optim or OptimConfig(), augment or AugmentConfig()
-        options = {"model": to_dict(model) if network is None else None, "optim": to_dict(optim)}
+        own = {"network": type(network).__name__}
+        options = {"model": to_dict(model) if network is None else own, "optim": to_dict(optim)}
         options |= {"augment": to_dict(augment), "normalization": normalization, "seed": seed}
         self.save_hyperparameters(options)
         self.mlp = network if network is not None else MLP(**model.mlp_arguments())
@@ -128,11 +129,22 @@ class DigitClassifier(pl.LightningModule):
             UserError: The file is missing, damaged, or needs `network`.
         """
         checkpoint = read_checkpoint(Path(checkpoint_path), map_location)
+        if (own := checkpoint["hyper_parameters"]["model"].get("network")) and network is None:
+            raise UserError(f"{checkpoint_path} holds a network of your own, {own}: give it as network=...")
+        return cls.from_checkpoint(checkpoint, strict, network, **options)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Mapping[str, Any],
+        strict: bool = True,
+        network: nn.Module | None = None,
+        **options: Any,
+    ) -> "Self":
+        """Build the classifier that the content of a checkpoint describes; see `load_from_checkpoint`."""
         saved: Mapping[str, Any] = checkpoint["hyper_parameters"]
-        if saved["model"] is None and network is None:
-            raise UserError(f"{checkpoint_path} holds a network of your own: give it as network=...")
         groups = {"model": ModelConfig, "optim": OptimConfig, "augment": AugmentConfig}
-        values = dict(saved) | {name: from_dict(group, saved[name] or {}) for name, group in groups.items()}
+        values = dict(saved) | {name: from_dict(group, saved[name]) for name, group in groups.items()}
         with torch.random.fork_rng(devices=[]):  # the initial weights are replaced: spare the caller's random state
             classifier = cls(network, **{**values, **options})
         classifier.load_state_dict(checkpoint["state_dict"], strict=strict)

@@ -22,7 +22,7 @@ from torch import Tensor
 from mnist_mlp.console import error_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import cache_folder
-from mnist_mlp.runs.lock import FolderLock
+from mnist_mlp.runs.folder import FolderLock
 from mnist_mlp.training.step import Step, TrainingStep
 
 MAX_SHAPES = 64

@@ -157,10 +157,18 @@ def test_several_widths_are_as_many_layers_and_an_integer_is_one_width() -> None
     ("group", "values", "says"),
     [
         (OptimConfig, {"lr": "0.1"}, "optim.lr='0.1' has the wrong type: allowed is float > 0.0"),
-        (OptimConfig, {"name": "adm"}, "optim.name='adm' is not a valid choice: did you mean adam? allowed is sgd, adam, adamw"),
+        (
+            OptimConfig,
+            {"name": "adm"},
+            "optim.name='adm' is not a valid choice: did you mean adam? allowed is",
+        ),
         (OptimConfig, {"lr": True}, "optim.lr=True has the wrong type: allowed is float > 0.0"),
         (DataConfig, {"batch_size": 64.0}, "data.batch_size=64.0 has the wrong type: allowed is int >= 1"),
-        (TrainerConfig, {"accelerator": "xla"}, "trainer.accelerator='xla' is not a valid choice: allowed is auto, cpu, gpu"),
+        (
+            TrainerConfig,
+            {"accelerator": "xla"},
+            "trainer.accelerator='xla' is not a valid choice: allowed is auto,",
+        ),
         (TrainerConfig, {"figures": 1}, "trainer.figures=1 has the wrong type: allowed is true, false"),
         (ModelConfig, {"hidden_units": ["a"]}, "model.hidden_units=['a'] has the wrong type: allowed is n or [n] for"),
         (ModelConfig, {"hidden_layers": 1.5}, "model.hidden_layers=1.5 has the wrong type: allowed is int >= 0"),
@@ -281,7 +289,7 @@ def test_batch_norm_needs_more_than_one_image_per_step() -> None:
     "reference", [{"f1_per_class": [0.9]}, {"recall_per_class": [1.5] * 10}, {"precision_per_class": [math.nan] * 10}]
 )
 def test_published_scores_are_ten_parts_of_one(reference: dict[str, list[float]]) -> None:
-    with pytest.raises(UserError, match=r"^reference\.\w+_per_class=.*allowed is a fraction in \[0, 1\] for each of digits"):
+    with pytest.raises(UserError, match=r"^reference\.\w+_per_class=.*\[0, 1\] for each of digits"):
         Config(reference=ReferenceConfig(**reference))
 
 

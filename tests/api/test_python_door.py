@@ -90,7 +90,10 @@ def test_a_config_is_taken_and_settings_on_top(small: dict[str, Any]) -> None:
         (lambda: mnist_mlp.fit(epochs=5), r"unknown key epochs: did you mean trainer\.max_epochs\?"),
         (lambda: mnist_mlp.fit({"optim.lr": "0.1"}), r"optim\.lr='0\.1' has the wrong type: allowed is float > 0"),
         (lambda: mnist_mlp.fit({"optim.lr": -1}), r"optim\.lr=-1\.0 is out of range"),
-        (lambda: mnist_mlp.fit({"optim.schedule": "cos"}), r"optim\.schedule='cos' is not a valid choice: did you mean cosine"),
+        (
+            lambda: mnist_mlp.fit({"optim.schedule": "cos"}),
+            r"optim\.schedule='cos' is not .*did you mean cosine",
+        ),
         (lambda: mnist_mlp.fit({"experiment": "nope"}), r"no experiment=nope: there is better, debug"),
         (lambda: mnist_mlp.fit(mnist_mlp.Config(), optim="adam"), "optim: a preset changes the defaults: give"),
         (lambda: mnist_mlp.fit("outputs/mine"), r"config='outputs/mine' has the wrong type: give a Config"),
@@ -196,7 +199,7 @@ def test_a_table_without_pandas_is_a_list(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_preset_is_found_in_a_process_that_runs_no_command(preset: str) -> None:
     code = f"""
 from mnist_mlp.api.training import configuration
-print(configuration(None, {{"experiment": "{preset}", "trainer.max_epochs": 3}}).optim.name.value)
+print(configuration(None, {{"experiment": "{preset}", "trainer.max_epochs": 3}}).optim.name)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("adamw\n", "")

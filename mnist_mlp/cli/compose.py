@@ -175,8 +175,9 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
     before, shared.hydra, version_base = shared.hydra, None, version.getbase()
     try:
         with hydra.initialize_config_module("mnist_mlp.conf", version_base=VERSION_BASE):
+            register_schema()  # anew: the environment has the default of data.root
             return known_settings(hydra.compose("config", words))
-    except HydraException as error:
+    except (HydraException, ValueError) as error:  # Hydra raises both
         raise UserError(explain(error, words)) from None
     finally:
         shared.hydra, version.version_base = before, version_base

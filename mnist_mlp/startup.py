@@ -12,7 +12,7 @@ from typing import Any
 from mnist_mlp.errors import begin_block, end_block
 
 SPIN_COUNT = "3000"
-"""A tenth of a millisecond: two default runs at once on two cores then took 2 to 3 s per epoch, before 227 and 286 s."""
+"""A tenth of a millisecond: two default runs at once on two cores take 2 to 3 s per epoch, without it 227 and 286."""
 
 
 @contextmanager

@@ -33,6 +33,9 @@ from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_configured
 from mnist_mlp.training.fit import fit as train
 
+Settings = Config | Mapping[str, Any] | None
+"""A configuration, or settings by dotted key or nested; None for the defaults."""
+
 
 def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
     """A checked configuration: base (or the defaults) with these settings, by dotted key or nested.
@@ -40,7 +43,7 @@ def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
     Without a base, a preset may be named too: {"experiment": "better"}, {"optim": "adam"}.
     """
     known, flat = {key for key, _, _ in options(Config())}, dotted(settings)
-    presets = {key: value for key, value in flat.items() if key in groups()}
+    presets = [key for key in groups() if key in flat]
     for key in flat:
         if key not in known and key not in presets:
             raise UserError(suggest(key))
@@ -50,8 +53,8 @@ def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
         )
     nested = to_dict(base) if base is not None else {}
     if presets:
-        nested = composed_settings(override_text(key, value) for key, value in presets.items())
-    for key in flat.keys() - presets.keys():
+        nested = composed_settings(override_text(key, flat[key]) for key in presets)
+    for key in known & flat.keys():
         group, _, name = key.rpartition(".")
         (nested.setdefault(group, {}) if group else nested)[name] = flat[key]
     return from_dict(Config, nested)
@@ -117,18 +120,16 @@ def _text(value: Any) -> str:
 
 @overload
 def fit(
-    config: Config | Mapping[str, Any] | None = None,
+    config: Settings = None,
     folder: str | Path | None = None,
     *,
     callbacks: Sequence[pl.Callback] = (),
     **overrides: Any,
 ) -> Run: ...
-@overload
+@overload  # for a type checker, **{"optim.lr": 0.01} might be any of the parameters above
+def fit(config: Settings = None, folder: str | Path | None = None, /, **overrides: Any) -> Run: ...
 def fit(
-    config: Config | Mapping[str, Any] | None = None, folder: str | Path | None = None, /, **overrides: Any
-) -> Run: ...
-def fit(
-    config: Config | Mapping[str, Any] | None = None,
+    config: Settings = None,
     folder: str | Path | None = None,
     *,
     callbacks: Sequence[pl.Callback] = (),

@@ -13,13 +13,12 @@ def main() -> None:
     print(run.report())
 
     matrix = run.confusion_matrix
-    mistakes = [(matrix[truth, seen], truth, seen) for truth in range(10) for seen in range(10) if truth != seen]
-    count, truth, seen = max(mistakes)
-    print(f"The likeliest mistake: {count} of {matrix[truth].sum()} images of a {truth} are read as a {seen}.")
+    pairs = [(true, predicted) for true in range(10) for predicted in range(10) if true != predicted]
+    true, predicted = max(pairs, key=lambda pair: matrix[pair])
+    images = f"{matrix[true, predicted]} of {matrix[true].sum()} images of a {true}"
+    print(f"The most frequent error: {images} are classified as a {predicted}.")
 
-    from mnist_mlp.data.mnist import load_digits
-
-    image = load_digits("sample", "").test_images[0]
+    image = mnist_mlp.load_digits("sample", "").test_images[0]
     model = run.model()
     print(f"The first test image is a {model.predict(image)[0]}, says the net: {model.probabilities(image).max():.1%}.")
 

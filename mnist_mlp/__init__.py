@@ -1,7 +1,27 @@
 """Train, compare and trust plain MLPs on MNIST. Each name is imported at its first use: `--help` needs no torch."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    **dict.fromkeys(("fit", "sweep"), "api.training"),
+    **dict.fromkeys(("Run", "Sweep", "load_run", "load_sweep"), "api.results"),
+    **dict.fromkeys(("Config", "DataConfig", "ModelConfig", "OptimConfig", "AugmentConfig", "TrainerConfig"), "config"),
+    **dict.fromkeys(("Digits", "load_digits"), "data.mnist"),
+    "DigitClassifier": "training.classifier",
+    "DigitData": "data.module",
+    "MLP": "model",
+    "UserError": "errors",
+    "compose": "cli.compose",
+    "prepare": "data.picture",
+}
+__all__ = [*_HOMES, "__version__"]
+
+if not os.path.isdir(os.path.join(__path__[0], "conf")):
+    __path__.append(os.path.dirname(__path__[0]))  # in a checkout, mnist_mlp.conf is the folder conf/ next to it
 
 if TYPE_CHECKING:
     from mnist_mlp.api.results import Run as Run
@@ -10,6 +30,7 @@ if TYPE_CHECKING:
     from mnist_mlp.api.results import load_sweep as load_sweep
     from mnist_mlp.api.training import fit as fit
     from mnist_mlp.api.training import sweep as sweep
+    from mnist_mlp.cli.compose import compose as compose
     from mnist_mlp.config import AugmentConfig as AugmentConfig
     from mnist_mlp.config import Config as Config
     from mnist_mlp.config import DataConfig as DataConfig
@@ -18,34 +39,20 @@ if TYPE_CHECKING:
     from mnist_mlp.config import TrainerConfig as TrainerConfig
     from mnist_mlp.data.mnist import Digits as Digits
     from mnist_mlp.data.mnist import load_digits as load_digits
+    from mnist_mlp.data.module import DigitData as DigitData
     from mnist_mlp.data.picture import prepare as prepare
     from mnist_mlp.errors import UserError as UserError
     from mnist_mlp.model import MLP as MLP
     from mnist_mlp.training.classifier import DigitClassifier as DigitClassifier
+else:
 
-__version__ = "0.1.0"
-
-_HOMES = {
-    **dict.fromkeys(("fit", "sweep"), "api.training"),
-    **dict.fromkeys(("Run", "load_run"), "api.results"),
-    **dict.fromkeys(("Sweep", "load_sweep"), "api.results"),
-    **dict.fromkeys(("Config", "DataConfig", "ModelConfig", "OptimConfig", "AugmentConfig", "TrainerConfig"), "config"),
-    **dict.fromkeys(("Digits", "load_digits"), "data.mnist"),
-    "prepare": "data.picture",
-    "UserError": "errors",
-    "MLP": "model",
-    "DigitClassifier": "training.classifier",
-}
-__all__ = [*_HOMES, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mnist_mlp' has no attribute {name!r}")
-    value = getattr(import_module(f"mnist_mlp.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'mnist_mlp' has no attribute {name!r}")
+        value = getattr(import_module(f"mnist_mlp.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted(__all__)

@@ -4,7 +4,7 @@ import difflib
 import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
@@ -71,12 +71,13 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+@dataclass
 class OptionGroup:
     """A dataclass of options. Each value is converted to the type of its option; UserError names those that fail."""
 
     def __post_init__(self) -> None:
         faults = []
-        for item in fields(self):  # type: ignore[arg-type]
+        for item in fields(self):
             value = getattr(self, item.name)
             try:
                 setattr(self, item.name, as_type(value, item.type))
@@ -87,11 +88,11 @@ class OptionGroup:
             raise UserError("; ".join(faults))
 
 
-def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
+def options(config: OptionGroup, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Every option of a config as (dotted key, value, metadata), in order of declaration."""
     for item in fields(config):
         value = getattr(config, item.name)
-        if is_dataclass(value):
+        if isinstance(value, OptionGroup):
             yield from options(value, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, value, dict(item.metadata)
@@ -99,7 +100,7 @@ def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dict[str,
 
 def to_dict(value: Any) -> Any:
     """A config, or a group of one, as nested dicts, lists and primitives."""
-    if is_dataclass(value):
+    if isinstance(value, OptionGroup):
         return {item.name: to_dict(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, list):
         return [dict(item) if isinstance(item, dict) else item for item in value]

@@ -41,7 +41,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_has_every_module_and_every_yaml(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
-    presets = {f"mnist_mlp/{path.relative_to(CHECKOUT)}" for path in (CHECKOUT / "conf").rglob("*.yaml")}
+    conf = [*(CHECKOUT / "conf").rglob("*.yaml"), CHECKOUT / "conf" / "__init__.py"]
+    presets = {f"mnist_mlp/{path.relative_to(CHECKOUT)}" for path in conf}
     modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "mnist_mlp").rglob("*.py")}
     assert "mnist_mlp/conf/config.yaml" in presets
     assert len(presets) >= 10
@@ -63,6 +64,9 @@ def test_the_installed_wheel_trains_in_another_folder(wheel: Path, tmp_path: Pat
     elsewhere.mkdir()
     imported = call([python, "-c", "import mnist_mlp; print(mnist_mlp.__file__)"], elsewhere).strip()
     assert Path(imported).is_relative_to(packages)
+    notebook = "import hydra\nwith hydra.initialize_config_module('mnist_mlp.conf', version_base='1.3'):\n"
+    notebook += "    print(hydra.compose('config', overrides=['experiment=better']).optim.name)"
+    assert call([python, "-c", notebook], elsewhere) == "adamw\n"
     small = ["data.source=sample", "trainer.max_epochs=1", "model.hidden_layers=1", "trainer.accelerator=cpu"]
     call([python, "-m", "mnist_mlp.train", *small], elsewhere)
     (result,) = elsewhere.glob("outputs/train/*/result.json")

@@ -1,4 +1,4 @@
-"""The runs of a sweep, read from their folders."""
+"""Run and Sweep: finished runs, read from their folders and shown as text or, in notebooks, as HTML."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
-from mnist_mlp.compare.collect import VALUES, Job, Row, Summary, compare, find_jobs, summarize
+from mnist_mlp.compare.collect import VALUES, Job, Summary, compare, find_jobs, summarize
 from mnist_mlp.compare.statistics import SIGNIFICANCE, mcnemar
 from mnist_mlp.compare.tables import as_text, reading_note, shown_cells
 from mnist_mlp.config import Config
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def metrics(self) -> Mapping[str, float | None]:
-        """Of the chosen checkpoint, by "split/name"; accuracies in [0, 1], None where a loss was not finite."""
+        """Of the chosen checkpoint, by "split/name"; accuracies in [0, 1], None if a loss was not finite."""
         return self.result.metrics
 
     @property
@@ -69,7 +69,7 @@ class Run:
         return read_predictions(RunFolder(self.path))
 
     def model(self) -> "DigitClassifier":
-        """The net of the chosen checkpoint, in evaluation mode. UserError where the checkpoint is gone."""
+        """The net of the chosen checkpoint, in evaluation mode. UserError if the checkpoint is gone."""
         from mnist_mlp.training.classifier import DigitClassifier  # deferred: a run can be looked at without torch
 
         checkpoint = RunFolder(self.path).best_checkpoint
@@ -84,19 +84,23 @@ class Run:
         return evaluate_run(self.path, split, data_root)
 
     def predict(self, pictures: "Picture | Sequence[Picture]") -> "list[Prediction]":
-        """The digit on each picture (files, their content, PIL images or arrays).
+        """The digit on each picture.
 
-        A single picture may be given as it is; an array (n, height, width) is n of them. One that cannot be read gets a
-        prediction with `error`.
+        Args:
+            pictures: files, their content, PIL images or arrays; one, a list, or an array (n, height, width). One that
+                cannot be read gets a prediction with `error`.
         """
         from mnist_mlp.serve.predict import as_pictures, predict_run
 
         return predict_run(self.path, as_pictures(pictures))
 
     def export(self, format: str, path: str | Path | None = None, weights: str = "auto") -> "Export":
-        """Write the net as "onnx", "torch" or "html" (the draw page), checked against the checkpoint on 1,000 images.
+        """Write the net, checked against the checkpoint on 1,000 images.
 
-        path: default is model.onnx, model.pt2 or draw.html in the run folder. weights: of a page, "float16" or "int8".
+        Args:
+            format: "onnx", "torch" or "html" (the draw page).
+            path: by default model.onnx, model.pt2 or draw.html in the run folder.
+            weights: of a page, "float16" or "int8".
         """
         from mnist_mlp.serve.export import export_run
 
@@ -110,32 +114,24 @@ class Run:
         return f"Run({str(self.path)!r}, {self.status})\n{closing_table(self.result, self.path)}"
 
     def _repr_html_(self) -> str:
-        rows = [(name, value) for name, value in self._facts() if value]
-        figures = [html.curves_svg(title, lines, form) for title, lines, form in self._figures()]
-        return html.card(f"Run {self.path}", [html.pairs(rows), *figures])
-
-    def _facts(self) -> list[tuple[str, str]]:
         result, metrics = self.result, self.result.metrics
-        data = result.data
-        diverged = f"in epoch {result.epochs}: try a lower optim.lr" if self.status == "diverged" else ""
-        return [
-            ("diverged", diverged),
+        rows = [
+            ("diverged", f"in epoch {result.epochs}: try a lower optim.lr" if self.status == "diverged" else ""),
             ("test accuracy", percent(metrics["test/accuracy"])),
             ("test macro F1", decimal(metrics["test/f1_macro"])),
             ("test loss", decimal(metrics["test/loss"])),
             ("validation accuracy", percent(metrics["val/accuracy"]) if "val/accuracy" in metrics else ""),
             ("chosen epoch", f"{result.best_epoch} of {result.epochs}"),
-            ("tested on", f"{data['test']:,} images ({data['source']})"),
+            ("tested on", f"{result.data['test']:,} images ({result.data['source']})"),
             ("parameters", f"{result.parameters:,}"),
             ("fit time", f"{result.timing['fit_seconds']:.1f} s"),
         ]
-
-    def _figures(self) -> list[tuple[str, dict[str, Any], str]]:
-        return html.standard_figures(self.curves)
+        figures = [html.curves_svg(*figure) for figure in html.standard_figures(self.curves)]
+        return html.card(f"Run {self.path}", [html.pairs([row for row in rows if row[1]]), *figures])
 
 
 def load_run(path: str | Path) -> Run:
-    """The finished run in a folder. UserError says what there is instead."""
+    """The finished run in a folder. UserError describes what the folder holds instead."""
     folder = RunFolder(Path(path))
     try:
         result = folder.result()
@@ -147,23 +143,23 @@ def load_run(path: str | Path) -> Run:
         raise UserError(f"{path} holds a job that failed: {(folder.failure() or {}).get('reason', 'see error.log')}")
     if folder.run() is not None:
         raise UserError(f"{path} holds a run that is not finished: the same fit goes on with it")
-    inside = sorted(found.parent for found in folder.path.glob("*/result.json"))
+    inside = sorted(file.parent for file in folder.path.glob("*/result.json"))
     hint = f": did you mean load_sweep, or {inside[0]}?" if inside else ""
     raise UserError(f"{path} holds no run (no result.json in it){hint}")
 
 
-SHOWN_ROWS = 20
-SHOWN_CURVES = 6
+MAX_ROWS, MAX_CURVES = 20, 6
 HIDDEN_COLUMNS = ("F1", "loss", "parameters")
-"""Of the table in a notebook, which is narrow; `table()` has them all."""
+"""Columns that a notebook has no width for; `table()` has them all."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What a has over b in test accuracy: the mean difference, its 95 % interval (None for one seed) and a verdict.
+class Difference:
+    """Difference a - b in test accuracy, with its 95 % interval (None for one seed) and a verdict.
 
-    n: seeds that both have. The interval is over seeds and images where the runs have predictions, else over seeds.
-    p_value: of no difference; of one run of each, by McNemar's test over the test images.
+    Attributes:
+        n: seeds that both have. The interval covers seeds and test images if the runs have predictions, else seeds.
+        p_value: of no difference; for one run of each, of McNemar's test over the test images.
     """
 
     a: str
@@ -203,10 +199,15 @@ class Sweep:
     def table(self) -> Any:
         """One row per job: what varies, seed, status, accuracies, times, folder.
 
-        A pandas DataFrame where pandas is installed, else a list of dicts.
+        A pandas DataFrame if pandas is installed, else a list of dicts.
         """
         keys = [*self.summary.keys, *(["seed"] if self.summary.over_seeds else [])]
-        rows = [self._line(job, keys) for job in self.jobs]
+        rows = []
+        for job in self.jobs:
+            settings = {key: job.settings.get(key) for key in keys}
+            texts = {key: value_text(value) for key, value in settings.items() if isinstance(value, list)}
+            values = {column: read(job.result) if job.result else None for column, read in VALUES.items()}
+            rows.append({**settings, **texts, **values, "status": job.status, "folder": str(job.folder)})
         if importlib.util.find_spec("pandas") is None:
             return rows
         import pandas  # type: ignore[import-untyped,unused-ignore]  # deferred, since it is optional
@@ -214,41 +215,36 @@ class Sweep:
         return pandas.DataFrame(rows)
 
     def best(self) -> Run:
-        """The best run: of the row that is best on average, chosen as the summary says, the seed best on validation."""
+        """The run that is best on validation among those of the best setting, which the summary chooses."""
         row = next((row for row in self.summary.rows if row.best), None)
         if row is None:
             raise UserError(f"{self.path} holds no finished run")
         finished = [job for job in row.jobs if job.status == "finished"] or row.jobs
-        by = "val/accuracy" if self.summary.ranked_by == "val_accuracy" else "test/accuracy"
-        best = max(
-            (job for job in finished if job.result), key=lambda job: job.result.metric(by) if job.result else 0.0
-        )
-        return load_run(best.folder)
+        metric = "val/accuracy" if self.summary.ranked_by == "val_accuracy" else "test/accuracy"
+        return load_run(max(finished, key=lambda job: job.result.metric(metric) if job.result else -1.0).folder)
 
-    def compare(self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str) -> Comparison:
+    def compare(self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str) -> Difference:
         """The difference a - b in test accuracy, paired over the seeds that both have.
 
-        a, b: settings by dotted key, such as {"optim.lr": 0.01}, or the name of a job's folder.
+        Args:
+            a: settings by dotted key, such as {"optim.lr": 0.01}, or the name of a job's folder.
+            b: as a.
         """
-        one, other = self._chosen(a), self._chosen(b)
-        if len(one) == len(other) == 1:
-            return self._compare_two_runs(a, b, one[0], other[0])
-        found = compare(one, other)
-        if found is None:
+        first, second = self._chosen(a), self._chosen(b)
+        if len(first) == len(second) == 1:  # McNemar's test over the test images: seeds cannot tell
+            runs = [load_run(job.folder) for job in (*first, *second)]
+            accuracies = [run.result.metric("test/accuracy") for run in runs]
+            one, two = (run.predictions for run in runs)
+            p_value, words = None, "one run of each: no verdict"
+            if one is not None and two is not None and len(one.truth) == len(two.truth):
+                p_value = mcnemar(one.correct.tolist(), two.correct.tolist()).p_value
+                words = "distinguishable" if p_value < SIGNIFICANCE else "not distinguishable on these images"
+            return Difference(_words(a), _words(b), accuracies[0] - accuracies[1], None, None, 1, words, p_value)
+        compared = compare(first, second)
+        if compared is None:
             raise UserError(f"{_words(a)} and {_words(b)} have no seed in common: train both with the same seeds")
-        gap, words = found.decisive, found.verdict.replace("the best", "b")
-        return Comparison(_words(a), _words(b), gap.mean, gap.low, gap.high, gap.n, words, found.p_value)
-
-    @staticmethod
-    def _compare_two_runs(a: Mapping[str, Any] | str, b: Mapping[str, Any] | str, one: Job, other: Job) -> Comparison:
-        """By McNemar's test over the test images, since one run of each says nothing about seeds."""
-        accuracies = [job.result.metric("test/accuracy") for job in (one, other) if job.result is not None]
-        first, second = (load_run(job.folder).predictions for job in (one, other))
-        p_value, words = None, "one run of each: no verdict"
-        if first is not None and second is not None and len(first.truth) == len(second.truth):
-            p_value = mcnemar(first.correct.tolist(), second.correct.tolist()).p_value
-            words = "distinguishable" if p_value < SIGNIFICANCE else "not distinguishable on these images"
-        return Comparison(_words(a), _words(b), accuracies[0] - accuracies[1], None, None, 1, words, p_value)
+        gap, words = compared.decisive, compared.verdict.replace("the best", "b")
+        return Difference(_words(a), _words(b), gap.mean, gap.low, gap.high, gap.n, words, compared.p_value)
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -258,50 +254,47 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         header, rows = shown_cells(self.summary)
-        more = f"<div>and {len(rows) - SHOWN_ROWS} more rows</div>" if len(rows) > SHOWN_ROWS else ""
+        kept = [index for index, name in enumerate(header) if name not in HIDDEN_COLUMNS]
+        shown = [[row[index] for index in kept] for row in (header, *rows[:MAX_ROWS])]
+        table = html.table(shown[0], shown[1:])
+        more = f"<div>and {len(rows) - MAX_ROWS} more rows</div>" if len(rows) > MAX_ROWS else ""
         note = f'<div style="opacity:.7;margin-top:4px;max-width:60em">{escape(reading_note(self.summary))}</div>'
         figures = [html.curves_svg(*figure) for figure in self._figures()]
-        header, rows = _without(HIDDEN_COLUMNS, header, rows)
-        body = html.table(header, rows[:SHOWN_ROWS]) + more + note
-        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", [body, *figures])
+        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", [table + more + note, *figures])
 
     def _figures(self) -> list[tuple[str, dict[str, Sequence[float]], str]]:
-        lines: dict[str, dict[str, Sequence[float]]] = {"val/accuracy": {}, "train/loss": {}}
-        for row in self.summary.rows[:SHOWN_CURVES]:
-            curves = [read_curves(RunFolder(job.folder).metrics_file) for job in row.jobs]
-            for column, found in lines.items():
-                if means := [mean for mean, _, _ in band([one[column] for one in curves if column in one])]:
-                    found[self._label(row)] = means
-        forms = {"val/accuracy": ("validation accuracy", ".1%"), "train/loss": ("training loss", ".3g")}
-        return [(forms[column][0], found, forms[column][1]) for column, found in lines.items() if found]
-
-    def _label(self, row: Row) -> str:
+        """Mean curves of the best rows, named by the settings in which rows differ: title, lines, number format."""
         rows = self.summary.rows
-        keys = [key for key in self.summary.keys if len({value_text(one.settings[key]) for one in rows}) > 1]
-        named = short_names(keys)
-        words = [f"{named[key]} {value_text(row.settings[key])}" for key in keys]
-        return ", ".join(words) or "all"
-
-    def _line(self, job: Job, keys: Sequence[str]) -> dict[str, Any]:
-        settings = {key: _plain(job.settings.get(key)) for key in keys}
-        values = {column: read(job.result) if job.result else None for column, read in VALUES.items()}
-        return {**settings, **values, "status": job.status, "folder": str(job.folder)}
+        keys = [key for key in self.summary.keys if len({value_text(row.settings[key]) for row in rows}) > 1]
+        short = short_names(keys)
+        accuracies: dict[str, Sequence[float]] = {}
+        losses: dict[str, Sequence[float]] = {}
+        for row in rows[:MAX_CURVES]:
+            name = ", ".join(f"{short[key]} {value_text(row.settings[key])}" for key in keys) or "all"
+            runs = [read_curves(RunFolder(job.folder).metrics_file) for job in row.jobs]
+            for column, lines in (("val/accuracy", accuracies), ("train/loss", losses)):
+                if means := [mean for mean, _, _ in band([run[column] for run in runs if column in run])]:
+                    lines[name] = means
+        figures = [("validation accuracy", accuracies, ".1%"), ("training loss", losses, ".3g")]
+        return [figure for figure in figures if figure[1]]
 
     def _chosen(self, which: Mapping[str, Any] | str) -> list[Job]:
-        def meant(job: Job) -> bool:
+        """The finished jobs with these settings, or in this folder."""
+
+        def matches(job: Job) -> bool:
             if isinstance(which, str):
                 return job.folder.name == which
-            return all(value_text(job.settings.get(key)) == value_text(_plain(value)) for key, value in which.items())
+            return all(value_text(job.settings.get(key)) == value_text(value) for key, value in which.items())
 
-        found = [job for job in self.jobs if job.result is not None and meant(job)]
-        if found:
-            return found
-        varying = ", ".join(self.summary.keys) or "nothing but the seed"
-        raise UserError(f"{_words(which)} is no finished run of {self.path}: there vary {varying}")
+        jobs = [job for job in self.jobs if job.result is not None and matches(job)]
+        if not jobs:
+            varying = ", ".join(self.summary.keys) or "nothing but the seed"
+            raise UserError(f"{_words(which)} is not a finished run of {self.path}: settings that vary: {varying}")
+        return jobs
 
 
 def load_sweep(path: str | Path) -> Sweep:
-    """The runs in a folder and below it; UserError where there are none."""
+    """The runs in a folder and below it; UserError if there are none."""
     folder = Path(path)
     jobs = sorted(find_jobs([folder]), key=lambda job: str(job.folder))
     if not jobs:
@@ -309,18 +302,7 @@ def load_sweep(path: str | Path) -> Sweep:
     return Sweep(folder, jobs)
 
 
-def _without(names: Sequence[str], header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    kept = [place for place, name in enumerate(header) if name not in names]
-    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
-
-
 def _words(which: Mapping[str, Any] | str) -> str:
     if isinstance(which, str):
         return which
-    return ", ".join(f"{key}={value_text(_plain(value))}" for key, value in which.items())
-
-
-def _plain(value: Any) -> Any:
-    """A list becomes a tuple of text, so that pandas can group by it."""
-    value = getattr(value, "value", value)
-    return value_text(value) if isinstance(value, list) else value
+    return ", ".join(f"{key}={value_text(value)}" for key, value in which.items())

@@ -6,17 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import pytorch_lightning as pl
+from omegaconf import DictConfig
 
 from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
-from mnist_mlp.cli.compose import config_records, job_folder, run_folder, sweep_folder
+from mnist_mlp.cli.compose import (
+    composed_settings,
+    config_records,
+    job_folder,
+    plain_settings,
+    run_folder,
+    sweep_folder,
+)
 from mnist_mlp.cli.messages import suggest
 from mnist_mlp.config import Config, groups, non_result_keys
 from mnist_mlp.errors import UserError
-from mnist_mlp.options import from_dict, options, to_dict
+from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.jobs import ConfiguredJob, SweepJob, finish_sweep, write_run_page
@@ -24,32 +32,40 @@ from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_configured
 from mnist_mlp.training.fit import fit as train
 
+Settings = Config | Mapping[str, Any] | None
+"""A configuration, or settings by dotted key or nested; None for the defaults."""
 
-def configuration(base: Config | None, overrides: Mapping[str, Any]) -> Config:
-    """A checked configuration: base (or the defaults) with these settings, by dotted key.
+
+def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
+    """A checked configuration: base (or the defaults) with these settings, by dotted key or nested.
 
     Without a base, a preset may be named too: {"experiment": "better"}, {"optim": "adam"}.
     """
-    known = {key for key, _, _ in options(Config())}
-    for key in overrides:
-        if key not in known and key not in groups():
+    known, flat = {key for key, _, _ in options(Config())}, dotted(settings)
+    presets = [key for key in groups() if key in flat]
+    for key in flat:
+        if key not in known and key not in presets:
             raise UserError(suggest(key))
-    presets = {key: value for key, value in overrides.items() if key in groups() and key not in known}
     if presets and base is not None:
         raise UserError(
             f"{', '.join(presets)}: a preset changes the defaults: give settings by key instead of a Config"
         )
+    nested = to_dict(base) if base is not None else {}
     if presets:
-        from mnist_mlp.cli.application import compose_presets  # deferred: imports Hydra
-
-        base = compose_presets(presets)
-    nested = to_dict(base or Config())
-    if "model.hidden_units" in overrides and "model.hidden_layers" not in overrides and base is None:
-        nested["model"].pop("hidden_layers")  # it follows from the widths
-    for key in known & overrides.keys():
+        nested = composed_settings(override_text(key, flat[key]) for key in presets)
+    for key in known & flat.keys():
         group, _, name = key.rpartition(".")
-        (nested[group] if group else nested)[name] = overrides[key]
+        (nested.setdefault(group, {}) if group else nested)[name] = flat[key]
     return from_dict(Config, nested)
+
+
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted key; groups of them may be nested, as dicts or as option groups."""
+    flat: dict[str, Any] = {}
+    for key, value in (plain_settings(settings) if isinstance(settings, DictConfig) else settings).items():
+        group = to_dict(value) if isinstance(value, OptionGroup) else value
+        flat |= dotted(group, f"{prefix}{key}.") if isinstance(group, Mapping) else {f"{prefix}{key}": group}
+    return flat
 
 
 def changed(config: Config) -> dict[str, Any]:
@@ -101,8 +117,18 @@ def _text(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+@overload
 def fit(
-    config: Config | Mapping[str, Any] | None = None,
+    config: Settings = None,
+    folder: str | Path | None = None,
+    *,
+    callbacks: Sequence[pl.Callback] = (),
+    **overrides: Any,
+) -> Run: ...
+@overload  # for a type checker, **{"optim.lr": 0.01} might be any of the parameters above
+def fit(config: Settings = None, folder: str | Path | None = None, /, **overrides: Any) -> Run: ...
+def fit(
+    config: Settings = None,
     folder: str | Path | None = None,
     *,
     callbacks: Sequence[pl.Callback] = (),
@@ -110,20 +136,26 @@ def fit(
 ) -> Run:
     """Train and test one net, as `python -m mnist_mlp.train` does: the same folder, numbers and resuming.
 
-    config: a Config, or settings by dotted key ({"optim.lr": 0.005}; presets too: {"experiment": "better"}). folder:
-    by default outputs/train/<name or time>. overrides: settings on top, such as seed=3 or **{"optim.lr": 0.005}.
-    callbacks: further Lightning callbacks. UserError, which is a ValueError, says in one line what can be corrected.
+    Args:
+        config: a Config, or settings by dotted key ({"optim.lr": 0.005}), nested ({"optim": {"lr": 0.005}}) or as a
+            DictConfig of OmegaConf; presets, too ({"experiment": "better"}).
+        folder: by default outputs/train/<name or time>.
+        callbacks: further Lightning callbacks.
+        overrides: settings on top, such as seed=3 or **{"optim.lr": 0.005}.
+
+    Raises:
+        UserError: a ValueError that describes in one line what can be corrected.
     """
-    given = dict(config) if isinstance(config, Mapping) else {}
-    base = config if isinstance(config, Config) else None
-    if config is not None and base is None and not isinstance(config, Mapping):
+    if config is not None and not isinstance(config, (Config, Mapping)):
         raise UserError(f"config={config!r} has the wrong type: give a Config, or settings by dotted key")
-    chosen = configuration(base, {**given, **overrides})
+    base, settings = (config, {}) if isinstance(config, Config) else (None, dotted(config or {}))
+    settings |= dotted(overrides)
+    chosen = configuration(base, settings)
     if chosen.resume not in ("auto", "never"):
         raise UserError(f"resume={chosen.resume} is for the command line: give fit that folder itself")
     path = Path(folder if folder is not None else run_folder(chosen.name, chosen.resume))
-    words = {**given, **overrides} if base is None else changed(chosen)
-    texts = [override_text(key, value) for key, value in words.items()]
+    recorded = changed(chosen) if isinstance(config, (Config, DictConfig)) else settings
+    texts = [override_text(key, value) for key, value in recorded.items()]
     records = config_records(chosen, texts)
     if chosen.trainer.progress and in_notebook():
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -36,16 +36,6 @@ def register() -> None:
     """Make known to Hydra what conf/config.yaml names."""
     register_schema()
     register_plugins()
-
-
-def compose_presets(presets: Mapping[str, Any]) -> Config:
-    """The defaults with presets, by group ({"experiment": "better"}), outside of any Hydra application."""
-    register()
-    with hydra.initialize_config_dir(version_base=VERSION_BASE, config_dir=str(conf_folder().resolve())):
-        try:
-            return to_config(hydra.compose("config", overrides=[f"{group}={name}" for group, name in presets.items()]))
-        except HydraException as error:
-            raise UserError(explain(error)) from None
 
 
 def launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +27,7 @@ from mnist_mlp.config import Config, ModelConfig, Source, non_result_keys
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict, options, to_dict
+from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import flatten, short_names
 
 SWEPT_KEYS = "MNIST_MLP_SWEPT_KEYS"
@@ -144,18 +149,63 @@ def register_schema() -> None:
     OmegaConf.register_new_resolver("search_seed", search_seed, replace=True, use_cache=True)
 
 
-def to_config(cfg: DictConfig) -> Config:
-    """The checked dataclasses of a composed configuration; UserError where it is not a legal one."""
-    known = [key for key, _, _ in options(Config())]
+def compose(overrides: Iterable[str] = (), config_dir: str | Path | None = None) -> Config:
+    """The configuration that `python -m mnist_mlp.train` composes of these overrides. Nothing is run.
+
+    Args:
+        overrides: as on the command line, such as ["experiment=better", "optim.lr=0.01"].
+        config_dir: folder with presets of one's own (config_dir/experiment/mine.yaml), as --config-dir.
+
+    Raises:
+        UserError: describes in one line what can be corrected.
+    """
+    return from_dict(Config, composed_settings(overrides, config_dir))
+
+
+def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = None) -> JSON:
+    """The nested settings of `compose`, before their values are checked. Hydra's global state stays as it was."""
+    words = list(overrides)
+    if config_dir is not None:
+        folder = Path(config_dir).absolute()
+        if not folder.is_dir():
+            raise UserError(f"config_dir={config_dir} is not a folder: give the one that holds GROUP/PRESET.yaml")
+        quoted = str(folder).replace("'", "\\'")
+        words.append(f"hydra.searchpath=['file://{quoted}']")
+    shared, version = GlobalHydra.instance(), VersionBase.instance()
+    before, shared.hydra, version_base = shared.hydra, None, version.getbase()
     try:
-        content = OmegaConf.to_container(cfg, resolve=True, structured_config_mode=SCMode.DICT, enum_to_str=True)
-    except OmegaConfBaseException as error:  # an interpolation of something that is not there
+        with hydra.initialize_config_module("mnist_mlp.conf", version_base=VERSION_BASE):
+            register_schema()  # anew: the environment has the default of data.root
+            return known_settings(hydra.compose("config", words))
+    except (HydraException, ValueError) as error:  # Hydra raises both
+        raise UserError(explain(error, words)) from None
+    finally:
+        shared.hydra, version.version_base = before, version_base
+        GlobalHydra.set_instance(shared)
+
+
+def plain_settings(cfg: DictConfig) -> JSON:
+    """A configuration of OmegaConf as nested dicts, lists and primitives; UserError names what cannot be resolved."""
+    try:
+        content: Any = OmegaConf.to_container(cfg, resolve=True, structured_config_mode=SCMode.DICT, enum_to_str=True)
+    except OmegaConfBaseException as error:
         raise UserError(" ".join(str(error).split())) from error
-    assert isinstance(content, dict)
+    return dict(content)
+
+
+def known_settings(cfg: DictConfig) -> JSON:
+    """The nested settings of a composed configuration; UserError names a key that is not an option."""
+    content = plain_settings(cfg)
+    known = {key for key, _, _ in options(Config())}
     for key in flatten(content):  # "+key=value" gets past the schema
         if key not in known:
             raise UserError(suggest(key))
-    config = from_dict(Config, {str(key): value for key, value in content.items()})
+    return content
+
+
+def to_config(cfg: DictConfig) -> Config:
+    """The checked dataclasses of a composed configuration; UserError if it is not a legal one."""
+    config = from_dict(Config, known_settings(cfg))
     if config.data.source == Source.arrays:
         raise UserError("data.source=arrays is for Python: give data= to mnist_mlp.fit; here auto, mnist or sample")
     return config

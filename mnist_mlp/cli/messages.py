@@ -3,6 +3,8 @@
 import difflib
 import re
 import sys
+from collections.abc import Sequence
+from functools import partial
 
 from hydra.errors import OverrideParseException
 
@@ -77,8 +79,8 @@ def likely_key(key: str) -> str | None:
     return next((ours for ours, theirs in OTHER_NAMES.items() if near and near[0] in theirs), None)
 
 
-def explain(error: BaseException) -> str:
-    """A composition error in one line: what was wrong, what is allowed, what to do."""
+def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str:
+    """A composition error in one line: what was wrong, what is allowed, what to do. overrides: default sys.argv."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
@@ -88,7 +90,8 @@ def explain(error: BaseException) -> str:
         if isinstance(link, OverrideParseException):
             return f"{link.override!r} is not of the form KEY=VALUE; --help lists every key"
     text = "\n".join(str(link) for link in chain)
-    for explanation in (_unknown_key, _wrong_value, _missing_choice, _several_values, _not_a_choice, _not_an_option):
+    not_a_choice = partial(_not_a_choice, words=sys.argv[1:] if overrides is None else overrides)
+    for explanation in (_unknown_key, _wrong_value, _missing_choice, _several_values, not_a_choice, _not_an_option):
         if line := explanation(text):
             return line
     return " ".join(str(error).split())
@@ -133,11 +136,11 @@ def _several_values(text: str) -> str | None:
     return f"{found.group(2)} gives several values: add -m to sweep over them"
 
 
-def _not_a_choice(text: str) -> str | None:
+def _not_a_choice(text: str, words: Sequence[str]) -> str | None:
     """Hydra does not say which argument it could not parse."""
     if "Config group override must be a string" not in text:
         return None
-    for word in sys.argv[1:]:
+    for word in words:
         group, _, choice = word.partition("=")
         if not group:
             return f"{word!r} is not of the form KEY=VALUE; --help lists every key"

@@ -36,7 +36,7 @@ VALUES: dict[str, Callable[[RunResult], float | None]] = {
 }
 """Columns of the summary, read from result.json."""
 EXCLUDED_KEYS = re.compile(
-    r"name|resume|data\.root|trainer\.(figures|progress|profiler|test_curve)|reference\.(?!id$).*"
+    r"name|resume|data\.root|trainer\.(figures|logger|progress|profiler|test_curve)|reference\.(?!id$).*"
 )
 """Settings that a comparison leaves out; of a published result it shows the name alone."""
 MAX_NOTES = 3

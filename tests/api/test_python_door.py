@@ -92,7 +92,7 @@ def test_a_config_is_taken_and_settings_on_top(small: dict[str, Any]) -> None:
         (lambda: mnist_mlp.fit({"optim.lr": -1}), r"optim\.lr=-1\.0 is out of range"),
         (
             lambda: mnist_mlp.fit({"optim.schedule": "cos"}),
-            r"optim\.schedule='cos' is not a valid choice: did you mean cosine",
+            r"optim\.schedule='cos' is not .*did you mean cosine",
         ),
         (lambda: mnist_mlp.fit({"experiment": "nope"}), r"no experiment=nope: there is better, debug"),
         (lambda: mnist_mlp.fit(mnist_mlp.Config(), optim="adam"), "optim: a preset changes the defaults: give"),
@@ -177,7 +177,7 @@ def _look_at(sweep: mnist_mlp.Sweep) -> None:
     assert f"{100 * compared.difference:+.2f} points" in repr(compared)
     names = [run.path.name for run in sweep.runs]
     assert sweep.compare(names[0], names[-1]).p_value is not None
-    with pytest.raises(ValueError, match=r"optim\.lr=7 is no finished run of ours: there vary optim\.lr"):
+    with pytest.raises(ValueError, match=r"optim\.lr=7 is not a finished run of ours: .* optim\.lr"):
         sweep.compare({"optim.lr": 7}, names[0])
     page = sweep._repr_html_()
     assert page.count("<svg") == 2
@@ -199,7 +199,7 @@ def test_a_table_without_pandas_is_a_list(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_preset_is_found_in_a_process_that_runs_no_command(preset: str) -> None:
     code = f"""
 from mnist_mlp.api.training import configuration
-print(configuration(None, {{"experiment": "{preset}", "trainer.max_epochs": 3}}).optim.name.value)
+print(configuration(None, {{"experiment": "{preset}", "trainer.max_epochs": 3}}).optim.name)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("adamw\n", "")

@@ -1,18 +1,13 @@
 """The imports of a run, each in a fresh process, since what is imported stays."""
 
-import gc
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning_utilities.core import imports
-from lightning_utilities.core.imports import RequirementCache
 
-from mnist_mlp.startup import _only_needed, quick_start
 from mnist_mlp.training.metrics import evaluation_metrics
 
 FIT = """
@@ -20,7 +15,7 @@ import gc, json, sys
 from mnist_mlp.startup import quick_start
 with quick_start():
     import mnist_mlp.training.fit
-optional = ("torchvision", "scipy.signal", "mlxtend", "pandas", "sklearn", "matplotlib", "tensorboard", "rich")
+optional = ("torchvision", "scipy.signal", "mlxtend", "pandas", "sklearn", "matplotlib", "tensorboard")
 loaded = [name for name in optional if name in sys.modules]
 collects = gc.isenabled()
 """
@@ -53,7 +48,7 @@ from torchvision.datasets import MNIST
 import matplotlib.pyplot, rich.console, scipy.signal
 from lightning_utilities.core.imports import RequirementCache, package_available
 assert RequirementCache("torchvision") and RequirementCache("rich")
-assert package_available("scipy") and torchmetrics.package_available("scipy")
+assert package_available("scipy")
 """
     lean = fresh(FIT, SAY, later)
     assert lean["loaded"] == []
@@ -63,71 +58,8 @@ assert package_available("scipy") and torchmetrics.package_available("scipy")
     assert lean["metrics"] == {name: value.tolist() for name, value in metrics.compute().items()}
 
 
-@pytest.fixture
-def stand_in(tmp_path: Path) -> str:
-    """Code that makes a torchmetrics which finds scipy where it can, and counts its imports."""
-    (tmp_path / "torchmetrics").mkdir()
-    (tmp_path / "torchmetrics" / "__init__.py").write_text("""
-from lightning_utilities.core.imports import RequirementCache
-import builtins
-builtins.imports = getattr(builtins, "imports", 0) + 1
-has_scipy = bool(RequirementCache("scipy"))
-if not has_scipy and getattr(builtins, "needs_scipy", False):
-    raise AttributeError("another version, which asks in another way")
-""")
-    return f"import builtins, gc, json, sys; sys.path.insert(0, {str(tmp_path)!r})"
-
-
-TELL = """
-from mnist_mlp.startup import quick_start
-with quick_start():
-    import torchmetrics
-print(json.dumps({"scipy": torchmetrics.has_scipy, "imports": builtins.imports, "collects": gc.isenabled()}))
-"""
-
-
-def test_torchmetrics_does_not_see_optional_packages(stand_in: str) -> None:
-    assert fresh(stand_in, TELL) == {"scipy": False, "imports": 1, "collects": True}
-
-
-def test_torchmetrics_that_is_imported_already_stays_whole(stand_in: str) -> None:
-    assert fresh(stand_in, "import torchmetrics", TELL) == {"scipy": True, "imports": 1, "collects": True}
-
-
-def test_where_it_cannot_be_imported_quickly_it_is_imported_slowly(stand_in: str) -> None:
-    told = fresh(stand_in, "builtins.needs_scipy = True", TELL)
-    assert told == {"scipy": True, "imports": 2, "collects": True}
-
-
-def test_optional_packages_are_out_of_sight_no_longer_than_asked() -> None:
-    names = ("torch>=2.2", "scipy", "torchvision>=0.8")
-    with _only_needed():
-        assert [bool(RequirementCache(name)) for name in names] == [True, False, False]
-        assert not imports.package_available("scipy")
-    assert all(RequirementCache(name) for name in names)
-    assert imports.package_available("scipy")
-
-
-def test_an_error_inside_ends_it_as_well() -> None:
-    with pytest.raises(ImportError), _only_needed():
-        raise ImportError
-    assert RequirementCache("scipy")
-    assert imports.package_available("scipy")
-
-
-def test_the_garbage_collector_stays_off_where_it_was_off() -> None:
-    gc.disable()
-    try:
-        with quick_start():
-            assert not gc.isenabled()
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
-        gc.unfreeze()
-
-
 @pytest.mark.integration
-def test_a_program_that_imports_the_training_room_gets_every_library_whole() -> None:
+def test_a_program_that_imports_the_training_package_gets_every_library_whole() -> None:
     told = fresh("""
 import gc, json, os, torch
 import pytorch_lightning  # sets a variable of its own

@@ -1,0 +1,169 @@
+"""Configurations composed by Hydra, from Python: presets, nested settings, and next to a Hydra of somebody else."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.version import VersionBase
+from omegaconf import OmegaConf
+
+import mnist_mlp
+from mnist_mlp.api.training import configuration
+from mnist_mlp.config import Config, ModelConfig, OptimConfig
+
+
+def in_a_process(code: str, cwd: Path, *arguments: str) -> str:
+    """What the program prints on stdout; holds that it ends well and prints nothing on stderr."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.fixture
+def presets(tmp_path: Path) -> Path:
+    """A folder, named as unhandily as people name theirs, with experiment=mine."""
+    folder = tmp_path / "it's mine, [really]"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /optim: adamw\nmodel:\n  hidden_units: [32, 16]\n"
+    )
+    return folder
+
+
+def test_presets_and_settings_compose_as_on_the_command_line() -> None:
+    config = mnist_mlp.compose(["experiment=better", "optim.lr=0.01", "model.hidden_units=[8,4]"])
+    assert (config.optim.name, config.optim.lr, config.model.hidden_layers) == ("adamw", 0.01, 2)
+    assert mnist_mlp.compose() == Config()
+
+
+def test_presets_of_ones_own_are_used_next_to_the_packages(presets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = mnist_mlp.compose(["experiment=mine", "trainer.max_epochs=2"], config_dir=presets)
+    assert (config.optim, config.model) == (
+        mnist_mlp.compose(["optim=adamw"]).optim,
+        ModelConfig(hidden_units=[32, 16]),
+    )
+    monkeypatch.chdir(presets.parent)
+    assert mnist_mlp.compose(["experiment=mine", "trainer.max_epochs=2"], config_dir=presets.name) == config
+    assert mnist_mlp.compose(["experiment=better"], config_dir=presets) == mnist_mlp.compose(["experiment=better"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "config_dir", "says"),
+    [
+        (["optim.lrr=1"], None, r"unknown key optim\.lrr: did you mean optim\.lr\?"),
+        (["+foo=1"], None, "unknown key foo"),
+        (["optim.lr=-1"], None, r"optim\.lr=-1\.0 .*allowed is float > 0"),
+        (["optim.name=adm"], None, r"optim\.name=adm .*did you mean adam\?"),
+        (["seed=1,2"], None, "seed=1,2 gives several values"),
+        (["experiment=mine"], None, r"no experiment=mine: there is better, debug"),
+        (["experiment=3"], None, r"no experiment=3: there is better, debug"),
+        (["foo"], None, "'foo' is not of the form KEY=VALUE"),
+        (["name=${nope}"], None, "nope"),
+        (["seed=1"], "nowhere", r"config_dir=nowhere is not a folder"),
+    ],
+)
+def test_a_mistake_is_an_error_of_one_line(overrides: list[str], config_dir: str | None, says: str) -> None:
+    with pytest.raises(mnist_mlp.UserError, match=says) as caught:
+        mnist_mlp.compose(overrides, config_dir)
+    assert "\n" not in str(caught.value)
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_a_hydra_that_is_initialised_already_stays_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text("a: 1\n")
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.2"):
+        shared, loader = GlobalHydra.instance(), GlobalHydra.instance().config_loader()
+        assert mnist_mlp.compose(["optim=adam"]).optim.name == "adam"
+        with pytest.raises(mnist_mlp.UserError):
+            mnist_mlp.compose(["optim=adm"])
+        assert GlobalHydra.instance() is shared
+        assert GlobalHydra.instance().config_loader() is loader
+        assert str(VersionBase.instance().getbase()) == "1.2"
+        assert hydra.compose("theirs") == {"a": 1}
+
+
+@pytest.mark.integration
+def test_it_composes_inside_somebody_elses_hydra_application(tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text("lr: 0.5\nmnist:\n  optim:\n    name: adam\n")
+    code = """
+import hydra, mnist_mlp
+from hydra.core.hydra_config import HydraConfig
+from mnist_mlp.api.training import configuration
+
+@hydra.main(version_base="1.2", config_path=CWD, config_name="theirs")
+def main(cfg):
+    config = mnist_mlp.compose(["experiment=better", f"optim.lr={cfg.lr}"])
+    nested = configuration(None, {"optim": cfg.mnist.optim, "optim.lr": cfg.lr})
+    print(config.optim.lr, nested.optim.name, nested.optim.lr, HydraConfig.get().job.config_name)
+
+main()
+""".replace("CWD", repr(str(tmp_path)))
+    shown = in_a_process(code, tmp_path, "hydra.run.dir=.", "hydra.output_subdir=null")
+    assert shown == "0.5 adam 0.5 theirs\n"
+
+
+@pytest.mark.integration
+def test_hydras_own_compose_needs_no_private_call_and_fit_takes_what_it_returns(tmp_path: Path) -> None:
+    code = """
+import hydra
+with hydra.initialize_config_module("mnist_mlp.conf", version_base="1.3"):
+    cfg = hydra.compose("config", overrides=["experiment=debug", "optim=adam", "model.hidden_units=[8,4]"])
+import mnist_mlp
+run = mnist_mlp.fit(cfg, "run", **{"data.source": "sample", "data.subset": 0.02, "trainer.progress": False})
+print(run.config.optim.name, run.config.model.hidden_units, run.result.overrides)
+"""
+    shown = in_a_process(code, tmp_path).splitlines()[-1]
+    assert shown.startswith("adam [8, 4] ")
+    assert "optim.name=adam" in shown
+    assert "seed=" not in shown, "what is at its default was not asked for"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optim.name": "adam", "optim.lr": 0.5, "model.hidden_units": [8, 4], "seed": 3},
+        {"optim": {"name": "adam", "lr": 0.5}, "model": {"hidden_units": [8, 4]}, "seed": 3},
+        {"optim": {"name": "adam"}, "optim.lr": 0.5, "model": ModelConfig(hidden_units=[8, 4]), "seed": 3},
+        {"optim": OmegaConf.create({"lr": 0.5}), "optim.name": "adam", "model.hidden_units": (8, 4), "seed": 3},
+        OmegaConf.create({"optim": {"name": "adam", "lr": 0.5}, "model": {"hidden_units": [8, "${seed}"]}, "seed": 4}),
+        OmegaConf.structured(Config(optim=OptimConfig("adam", 0.5), model=ModelConfig(hidden_units=[8, 4]), seed=3)),
+    ],
+    ids=["dotted", "nested", "mixed", "DictConfig inside", "DictConfig", "structured"],
+)
+def test_nested_dotted_and_omegaconf_settings_mean_the_same(settings: Any) -> None:
+    config = replace(configuration(None, settings), seed=3)
+    assert config == Config(optim=OptimConfig("adam", 0.5), model=ModelConfig(hidden_units=[8, 4]), seed=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"optim": {"lrr": 1}}, r"unknown key optim\.lrr: did you mean optim\.lr\?"),
+        ({"optim": {"lr": {"peak": 1}}}, r"unknown key optim\.lr\.peak"),
+        ({"experiment": {"name": "better"}}, r"unknown key experiment\.name"),
+        (
+            OmegaConf.create({"optim": {"learning_rate": 1}}),
+            r"unknown key optim\.learning_rate: did you mean optim\.lr",
+        ),
+        (OmegaConf.create({"optim": {"lr": "${nope}"}}), "nope"),
+        (OmegaConf.create({"optim": {"lr": "???"}}), r"optim\.lr=.* has the wrong type"),
+        ({"optim": 3}, r"no optim=3: .*adam"),
+        ({"optim": OptimConfig}, "optim"),
+    ],
+)
+def test_nested_settings_are_checked(settings: Any, says: str) -> None:
+    with pytest.raises(mnist_mlp.UserError, match=says) as caught:
+        configuration(None, settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_replace_those_of_a_preset() -> None:
+    preset = mnist_mlp.compose(["experiment=better"])
+    mixed = configuration(None, {"experiment": "better", "optim": {"lr": 0.5}, "model.hidden_units": [8, 4]})
+    assert (mixed.optim.lr, mixed.optim.name, mixed.model.hidden_layers) == (0.5, preset.optim.name, 2)
+    assert mixed == mnist_mlp.compose(["experiment=better", "optim.lr=0.5", "model.hidden_units=[8,4]"])

@@ -24,6 +24,8 @@ from mnist_mlp.runs.result import RunResult, classification_report, closing_tabl
 from mnist_mlp.runs.settings import short_names, value_text
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mnist_mlp.data.picture import Picture
     from mnist_mlp.serve.evaluate import Evaluation
     from mnist_mlp.serve.export import Export
@@ -68,14 +70,21 @@ class Run:
         """truth, predicted (n,) and probabilities (n, 10) of the test images in file order; None without the file."""
         return read_predictions(RunFolder(self.path))
 
-    def model(self) -> "DigitClassifier":
-        """The net of the chosen checkpoint, in evaluation mode. UserError if the checkpoint is gone."""
+    def model(self, network: "nn.Module | None" = None) -> "DigitClassifier":
+        """The net of the chosen checkpoint, in evaluation mode.
+
+        Args:
+            network: the network of your own with which it was trained.
+
+        Raises:
+            UserError: the checkpoint is gone, or needs `network`.
+        """
         from mnist_mlp.training.classifier import DigitClassifier  # deferred: a run can be looked at without torch
 
         checkpoint = RunFolder(self.path).best_checkpoint
         if not checkpoint.is_file():
             raise UserError(f"{checkpoint} is not there: train this run again with resume='never'")
-        return DigitClassifier.load_from_checkpoint(checkpoint)
+        return DigitClassifier.load_from_checkpoint(checkpoint, network=network)
 
     def evaluate(self, split: str = "test", data_root: str | None = None) -> "Evaluation":
         """The chosen checkpoint on "test", "val" or "train"; see `mnist_mlp.serve.evaluate`."""

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 
 from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
@@ -23,6 +24,7 @@ from mnist_mlp.cli.compose import (
 )
 from mnist_mlp.cli.messages import suggest
 from mnist_mlp.config import Config, groups, non_result_keys
+from mnist_mlp.data.mnist import Digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder
@@ -30,6 +32,7 @@ from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.jobs import ConfiguredJob, SweepJob, finish_sweep, write_run_page
 from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_configured
+from mnist_mlp.training.extensions import Network
 from mnist_mlp.training.fit import fit as train
 
 Settings = Config | Mapping[str, Any] | None
@@ -122,6 +125,9 @@ def fit(
     config: Settings = None,
     folder: str | Path | None = None,
     *,
+    network: Network | None = None,
+    data: Digits | None = None,
+    logger: Logger | Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
     **overrides: Any,
 ) -> Run: ...
@@ -131,6 +137,9 @@ def fit(
     config: Settings = None,
     folder: str | Path | None = None,
     *,
+    network: Network | None = None,
+    data: Digits | None = None,
+    logger: Logger | Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
     **overrides: Any,
 ) -> Run:
@@ -140,7 +149,12 @@ def fit(
         config: a Config, or settings by dotted key ({"optim.lr": 0.005}), nested ({"optim": {"lr": 0.005}}) or as a
             DictConfig of OmegaConf; presets, too ({"experiment": "better"}).
         folder: by default outputs/train/<name or time>.
-        callbacks: further Lightning callbacks.
+        network: a network of your own instead of the MLP, from scaled images (n, 28, 28) to logits (n, 10): a module,
+            or what builds one (its class) after seeding.
+        data: arrays of your own instead of MNIST.
+        logger: one or several Lightning loggers, which get the configuration, all metrics and the figures.
+        callbacks: further Lightning callbacks. Those that can change the result are part of the run's identity, unless
+            they have `affects_result = False`.
         overrides: settings on top, such as seed=3 or **{"optim.lr": 0.005}.
 
     Raises:
@@ -148,6 +162,8 @@ def fit(
     """
     if config is not None and not isinstance(config, (Config, Mapping)):
         raise UserError(f"config={config!r} has the wrong type: give a Config, or settings by dotted key")
+    if data is not None and not isinstance(data, Digits):
+        raise UserError(f"data={data!r} has the wrong type: give mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
     base, settings = (config, {}) if isinstance(config, Config) else (None, dotted(config or {}))
     settings |= dotted(overrides)
     chosen = configuration(base, settings)
@@ -160,7 +176,10 @@ def fit(
     if chosen.trainer.progress and in_notebook():
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
-    result = train(chosen, path, texts, records, callbacks=callbacks)
+    loggers = [logger] if isinstance(logger, Logger) else list(logger)
+    result = train(
+        chosen, path, texts, records, callbacks=callbacks, loggers=loggers, network=network, digits=data
+    )  # fmt: skip
     write_run_page(path)
     return Run(path, result)
 

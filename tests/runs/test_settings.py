@@ -4,7 +4,7 @@ import pytest
 
 from mnist_mlp.config import Config, ModelConfig, OptimConfig
 from mnist_mlp.options import to_dict
-from mnist_mlp.runs.settings import fingerprint, settings, short_values
+from mnist_mlp.runs.settings import describe, short_values
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,6 @@ def test_what_is_shown_is_never_the_same_for_two_values() -> None:
 )
 def test_a_new_option_at_its_default_changes_no_fingerprint(config: Config, earlier: str) -> None:
     """`earlier` is of version 0.1.0 before model.network. If this fails, add the new option to NEWER_OPTIONS."""
-    assert fingerprint(settings(to_dict(config)), "digest") == earlier
+    assert describe(to_dict(config), [], "digest")["fingerprint"] == earlier
     config.model.network = "mine.Net@0123"
-    assert fingerprint(settings(to_dict(config)), "digest") != earlier
+    assert describe(to_dict(config), [], "digest")["fingerprint"] != earlier

@@ -163,6 +163,8 @@ def compose(overrides: Iterable[str] = (), config_dir: str | Path | None = None)
 
 def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = None) -> JSON:
     """The nested settings of `compose`, before their values are checked. Hydra's global state stays as it was."""
+    if isinstance(overrides, str):
+        raise UserError(f"overrides={overrides!r} is a single text: give a list of them")
     words = list(overrides)
     if config_dir is not None:
         folder = Path(config_dir).absolute()

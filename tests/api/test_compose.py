@@ -62,12 +62,13 @@ def test_presets_of_ones_own_are_used_next_to_the_packages(presets: Path, monkey
         (["seed=1,2"], None, "seed=1,2 gives several values"),
         (["experiment=mine"], None, r"no experiment=mine: there is better, debug"),
         (["experiment=3"], None, r"no experiment=3: there is better, debug"),
+        ("optim.lr=1", None, r"overrides='optim\.lr=1' is .* give a list"),
         (["foo"], None, "'foo' is not of the form KEY=VALUE"),
         (["name=${nope}"], None, "nope"),
         (["seed=1"], "nowhere", r"config_dir=nowhere is not a folder"),
     ],
 )
-def test_a_mistake_is_an_error_of_one_line(overrides: list[str], config_dir: str | None, says: str) -> None:
+def test_a_mistake_is_an_error_of_one_line(overrides: list[str] | str, config_dir: str | None, says: str) -> None:
     with pytest.raises(mnist_mlp.UserError, match=says) as caught:
         mnist_mlp.compose(overrides, config_dir)
     assert "\n" not in str(caught.value)

@@ -1,2 +1,2 @@
-"""The Python door: what `import mnist_mlp` offers. Calls the other rooms and shows what they found, as text and, for
-notebooks, as HTML; trains, measures and decides nothing itself."""
+"""What `import mnist_mlp` offers: fit, sweep, Run and Sweep. It calls the other packages and shows what they return, as
+text and, in notebooks, as HTML; it trains, measures and decides nothing itself."""

@@ -17,7 +17,6 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
@@ -164,6 +163,8 @@ def compose(overrides: Iterable[str] = (), config_dir: str | Path | None = None)
 
 def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = None) -> JSON:
     """The nested settings of `compose`, before their values are checked. Hydra's global state stays as it was."""
+    if isinstance(overrides, str):
+        raise UserError(f"overrides={overrides!r} is a single text: give a list of them")
     words = list(overrides)
     if config_dir is not None:
         folder = Path(config_dir).absolute()
@@ -177,7 +178,7 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
         with hydra.initialize_config_module("mnist_mlp.conf", version_base=VERSION_BASE):
             register_schema()  # anew: the environment has the default of data.root
             return known_settings(hydra.compose("config", words))
-    except (HydraException, ValueError) as error:  # Hydra raises both
+    except Exception as error:  # of Hydra, OmegaConf, yaml or the file system
         raise UserError(explain(error, words)) from None
     finally:
         shared.hydra, version.version_base = before, version_base

@@ -98,6 +98,11 @@ def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str
 
 
 def _unknown_key(text: str) -> str | None:
+    in_a_file = re.search(r"(In '[\w/-]+': )(?s:.*?)Key '\S+' not in '\w+'\s+full_key: ([\w.]+)", text)
+    if in_a_file and in_a_file.group(2) in groups():
+        return f"{in_a_file.group(1)}# @package _global_ is missing in its first line"
+    if in_a_file:
+        return in_a_file.group(1) + suggest(in_a_file.group(2))
     found = re.search(r"Could not (?:override|append|delete)\b.*?'([\w.@/]+)'", text)
     bad = re.search(r"Key '(\S+)' (?:is )?not in|[Nn]o match in the defaults list", text)
     if not found or not bad:

@@ -62,16 +62,37 @@ def test_presets_of_ones_own_are_used_next_to_the_packages(presets: Path, monkey
         (["seed=1,2"], None, "seed=1,2 gives several values"),
         (["experiment=mine"], None, r"no experiment=mine: there is better, debug"),
         (["experiment=3"], None, r"no experiment=3: there is better, debug"),
+        ("optim.lr=1", None, r"overrides='optim\.lr=1' is .* give a list"),
         (["foo"], None, "'foo' is not of the form KEY=VALUE"),
         (["name=${nope}"], None, "nope"),
         (["seed=1"], "nowhere", r"config_dir=nowhere is not a folder"),
     ],
 )
-def test_a_mistake_is_an_error_of_one_line(overrides: list[str], config_dir: str | None, says: str) -> None:
+def test_a_mistake_is_an_error_of_one_line(overrides: list[str] | str, config_dir: str | None, says: str) -> None:
     with pytest.raises(mnist_mlp.UserError, match=says) as caught:
         mnist_mlp.compose(overrides, config_dir)
     assert "\n" not in str(caught.value)
     assert not GlobalHydra.instance().is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            "# @package _global_\noptim:\n  lrr: 1\n",
+            r"In 'experiment/mine': unknown key optim\.lrr: did you mean optim\.lr",
+        ),
+        ("# @package _global_\noptim:\n  lr: abc\n", r"optim\.lr=abc .*allowed is float > 0"),
+        ("# @package _global_\ndefaults:\n  - override /optim: adm\n", r"no optim=adm: did you mean adam\?"),
+        ("optim:\n  lr: 1\n", r"In 'experiment/mine': # @package _global_ is missing"),
+        ("optim: [", r"mine\.yaml"),
+    ],
+)
+def test_a_mistake_in_a_preset_of_ones_own_is_explained(presets: Path, content: str, says: str) -> None:
+    (presets / "experiment" / "mine.yaml").write_text(content)
+    with pytest.raises(mnist_mlp.UserError, match=says) as caught:
+        mnist_mlp.compose(["experiment=mine"], presets)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_hydra_that_is_initialised_already_stays_as_it_was(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""How settings are shown."""
+"""How settings are shown and hashed."""
 
 import pytest
 
-from mnist_mlp.runs.settings import short_values
+from mnist_mlp.config import Config, ModelConfig, OptimConfig
+from mnist_mlp.options import to_dict
+from mnist_mlp.runs.settings import describe, short_values
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,20 @@ def test_numbers_have_as_few_digits_as_tell_them_apart(values: list[object], sho
 def test_what_is_shown_is_never_the_same_for_two_values() -> None:
     values = [0.1 + n * 1e-7 for n in range(200)]
     assert len(set(short_values(values).values())) == 200
+
+
+@pytest.mark.parametrize(
+    ("config", "earlier"),
+    [
+        (Config(), "06b9ebd617577c74"),
+        (
+            Config(seed=3, optim=OptimConfig(name="adam", lr=0.001), model=ModelConfig(hidden_units=[256, 128])),
+            "0170ce042fd1edad",
+        ),
+    ],
+)
+def test_a_new_option_at_its_default_changes_no_fingerprint(config: Config, earlier: str) -> None:
+    """`earlier` is of version 0.1.0 before model.network. If this fails, add the new option to NEWER_OPTIONS."""
+    assert describe(to_dict(config), [], "digest")["fingerprint"] == earlier
+    config.model.network = "mine.Net@0123"
+    assert describe(to_dict(config), [], "digest")["fingerprint"] != earlier

@@ -45,7 +45,7 @@ mnist_mlp.Config, mnist_mlp.UserError, mnist_mlp.OptimConfig
 assert not {"torch", "hydra", "matplotlib", "pytorch_lightning"} & set(sys.modules)
 from mnist_mlp import fit, Config
 assert all(getattr(mnist_mlp, name) is not None for name in mnist_mlp.__all__)
-assert set(mnist_mlp.__all__) <= set(dir(mnist_mlp))
+assert sorted(mnist_mlp.__all__) == dir(mnist_mlp)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):

@@ -150,7 +150,6 @@ def write_figures(found: "Evaluation", folder: Path) -> list[Path]:
     import numpy as np
 
     from mnist_mlp.plots import run as plots
-    from mnist_mlp.plots.run import mistakes
     from mnist_mlp.runs.files import write_bytes
 
     title = f"{found.split} accuracy {percent(found.metrics['accuracy'])}"
@@ -159,13 +158,15 @@ def write_figures(found: "Evaluation", folder: Path) -> list[Path]:
         "confusion_matrix": plots.confusion(np.array(found.confusion_matrix), f"Confusion matrix, {title}"),
         "f1_per_class": plots.class_bars(found.per_class["f1"], f"F1 of each digit on {found.split}"),
         "calibration": plots.calibration(found.truth, probabilities, f"Calibration on {found.split}"),
-        "mistakes": mistakes(found.images, found.truth, probabilities, found.indices, f"{found.name}, {found.split}"),
+        "mistakes": plots.mistakes(
+            found.images, found.truth, probabilities, found.indices, f"{found.name}, {found.split}"
+        ),
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
-        write_bytes(paths[-1], plots.png(plots.pixels(figure)))
+        write_bytes(paths[-1], plots.png(figure))
     return paths
 
 

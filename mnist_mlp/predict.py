@@ -129,19 +129,19 @@ def json_text(found: Sequence["Prediction"]) -> str:
 
 
 def _write_figure(found: Sequence["Prediction"], target: Path) -> None:
-    from mnist_mlp.plots import run as plots
-    from mnist_mlp.plots.run import MAX_PREDICTIONS as MOST
-    from mnist_mlp.plots.run import Shown, predictions_figure
+    import numpy as np
 
-    good = [item for item in found if item.pixels is not None and item.thumbnail is not None]
-    if not good:
-        raise UserError(f"{target} was not written: there is no picture to show")
+    from mnist_mlp.plots import run as plots
+
     shown = [
-        Shown(f"{item.file}: {item.digit}", item.thumbnail, item.pixels, item.probabilities)
-        for item in good[:MOST]
+        (f"{item.file}: {item.digit}", item.thumbnail, item.pixels, item.probabilities)
+        for item in found
         if item.thumbnail is not None and item.pixels is not None
     ]
-    write_bytes(target, plots.png(plots.pixels(predictions_figure(shown, len(good)))))
+    if not shown:
+        raise UserError(f"{target} was not written: there is no picture to show")
+    titles, pictures, pixels, probabilities = zip(*shown, strict=True)
+    write_bytes(target, plots.png(plots.predictions_figure(titles, pictures, pixels, np.array(probabilities))))
 
 
 if __name__ == "__main__":

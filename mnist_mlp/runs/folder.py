@@ -22,11 +22,9 @@ from mnist_mlp.runs.lock import LOCK_FILE, FolderLock
 from mnist_mlp.runs.result import RunResult, StoredRun, check_failure, check_result, check_run
 from mnist_mlp.runs.settings import complete_settings
 
-FIGURES = (
-    "learning_curves", "confusion_matrix", "f1_per_class", "calibration", "first_layer", "mistakes", "right",
-)  # fmt: skip
+FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "digits")
 """Names of the figures of a run."""
-EARLIER_FIGURES = ("confusion_matrix_normalized",)
+EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "right")
 """Names of figures that earlier versions drew."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 

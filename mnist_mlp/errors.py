@@ -1,20 +1,18 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the block of steps that runs is finished, then the program ends with one line."""
+"""Errors that the user can correct, and the signals that end a program in one line: Ctrl-C, SIGTERM and SIGHUP."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
-from typing import Any
 
 
 class UserError(ValueError):
     """A mistake the user can correct, or a missing prerequisite. Its message is one line, shown without a traceback.
 
-    What cannot be shown in a line, such as a newline in a value, is written as Python would write it.
+    Characters that cannot be shown in a line, such as a newline in a value, appear as Python escapes them.
     """
 
     def __init__(self, message: str) -> None:
@@ -22,16 +20,15 @@ class UserError(ValueError):
 
 
 def one_line(text: str) -> str:
-    """The text with escapes in place of newlines and of everything else that a terminal does not show as itself."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    """Escape newlines and every other character that a terminal does not show as itself."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
-AGAIN_SECONDS = 0.01
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupted(BaseException):
-    """The user or the system asked the program to end. No Exception, so that nothing takes it for a failure."""
+    """The user or the system asked the program to end. Not an Exception, so that no handler takes it for a failure."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -39,19 +36,19 @@ class Interrupted(BaseException):
 
 
 def exit_code(stop: BaseException) -> int:
-    """As shells have it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
+    """Return what shells return: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
 
 
-def said(stop: BaseException) -> str:
-    """What happened, in words."""
+def describe_signal(stop: BaseException) -> str:
+    """Say what interrupted the program."""
     if isinstance(stop, Interrupted) and stop.number != signal.SIGINT:
         return f"interrupted by {signal.Signals(stop.number).name}"
     return "interrupted"
 
 
-class _Asked:
-    """The signal that came, if any, and whether it has to wait."""
+class _SignalState:
+    """The signal that arrived, if any, and whether it has to wait."""
 
     number: int | None = None
     in_block = False
@@ -60,61 +57,48 @@ class _Asked:
 
 @contextmanager
 def stopping_on_signals(patient: bool = False) -> Iterator[None]:
-    """While this lasts a signal raises `Interrupted`, a second one ends the process at once.
+    """Turn the first signal into `Interrupted`, which ends the program with one line and the exit code of shells.
 
-    What is written is written atomically, so it may end anywhere. Signals that the process was told to ignore (nohup)
-    stay ignored. Does nothing outside the main thread. At the end an `Interrupted` becomes one line and the exit code.
-    patient: a second signal is passed over, since a terminal and the parent may both send one.
+    A second signal ends the process at once: files are written atomically, so it may end anywhere. Signals that the
+    process was told to ignore (nohup) stay ignored. Does nothing outside the main thread.
+
+    Args:
+        patient: ignore a second signal, since a terminal and the parent process may both send one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, report = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
-    _Asked.number, _Asked.in_block, _Asked.patient = None, False, patient
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _SignalState.number, _SignalState.in_block, _SignalState.patient = None, False, patient
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
-    sys.unraisablehook = partial(_on_unraisable, report)
     try:
         yield
     except Interrupted as stop:
-        print(f"\n{said(stop)}", file=sys.stderr)
+        print(f"\n{describe_signal(stop)}", file=sys.stderr)
         sys.exit(exit_code(stop))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        sys.unraisablehook = report
 
 
 def begin_block() -> None:
-    """From here to `end_block` the first signal waits."""
-    _Asked.in_block = True
+    """Let the first signal wait until `end_block`."""
+    _SignalState.in_block = True
 
 
 def end_block() -> None:
-    """Raise `Interrupted` where a signal came since `begin_block`."""
-    waiting = _Asked.in_block and _Asked.number is not None
-    _Asked.in_block = False
-    if waiting:
-        assert _Asked.number is not None
-        raise Interrupted(_Asked.number)
+    """Raise `Interrupted` if a signal arrived since `begin_block`, or before it in a finaliser, which swallowed it."""
+    was_in_block, _SignalState.in_block = _SignalState.in_block, False
+    if was_in_block and _SignalState.number is not None:
+        raise Interrupted(_SignalState.number)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    if _Asked.number is not None:
-        if _Asked.patient:
-            return
+    if _SignalState.number is None:
+        _SignalState.number = number
+        if not _SignalState.in_block:
+            raise Interrupted(number)
+    elif not _SignalState.patient:
         os._exit(128 + number)
-    _Asked.number = number
-    if not _Asked.in_block:
-        raise Interrupted(number)
-
-
-def _on_unraisable(report: Callable[["sys.UnraisableHookArgs"], Any], caught: "sys.UnraisableHookArgs") -> None:
-    """Send the signal once more that came within a finalizer, where Python drops every exception."""
-    if not isinstance(caught.exc_value, Interrupted):
-        report(caught)
-        return
-    _Asked.number = None
-    main = threading.main_thread().ident
-    threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, caught.exc_value.number)).start()

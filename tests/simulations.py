@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from simulated_sweeps import POPULATIONS, Population
 
-from mnist_mlp.compare.statistics import SIGNIFICANCE, Interval, crossed_difference, holm, pairs, power, resolvable
+from mnist_mlp.compare.statistics import (
+    SIGNIFICANCE,
+    Interval,
+    crossed_difference,
+    detectable_difference,
+    holm,
+    pairs,
+    power,
+)
 
 ACCURACY = 0.97
 RESAMPLES = 400
@@ -78,7 +86,7 @@ def power_reached(
     gap = 0.0
     for _ in range(3):  # nets of another accuracy have another spread
         variance = population.variance(_apart(gap))
-        gap = resolvable(variance, images, seeds, comparisons)
+        gap = detectable_difference(variance, images, seeds, comparisons)
     found = 0
     for _ in range(sweeps):
         right, _, _ = population.draw(random, _apart(gap), seeds, images)

@@ -1,59 +1,34 @@
-"""Colours, links and shortened text."""
+"""Colours and shortened text."""
 
 import io
-from pathlib import Path
 
 import pytest
 from terminal import Terminal
 
-from mnist_mlp.console import bar, cells, colours, linked, links, redraws, shortened, styled
-
-ASKED = ("NO_COLOR", "FORCE_HYPERLINK", "TERM_PROGRAM", "VTE_VERSION", "WT_SESSION", "KONSOLE_VERSION", "DOMTERM")
-
-
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ASKED:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
+from mnist_mlp.console import bar, cells, colours, redraws, shortened, styled
 
 
 @pytest.mark.parametrize(
-    ("variables", "redrawn", "coloured", "linking"),
+    ("variables", "redrawn", "coloured"),
     [
-        ({}, True, True, False),
-        ({"TERM": "dumb"}, False, False, False),
-        ({"TERM": ""}, False, False, False),
-        ({"NO_COLOR": "1"}, True, False, False),
-        ({"NO_COLOR": ""}, True, True, False),  # no-color.org: when present and not an empty string
-        ({"NO_COLOR": "0"}, True, False, False),
-        ({"VTE_VERSION": "6003"}, True, True, True),
-        ({"VTE_VERSION": "4200"}, True, True, False),
-        ({"TERM_PROGRAM": "vscode"}, True, True, True),
-        ({"TERM_PROGRAM": "Apple_Terminal"}, True, True, False),
-        ({"TERM_PROGRAM": "vscode", "FORCE_HYPERLINK": "0"}, True, True, False),
-        ({"FORCE_HYPERLINK": "1"}, True, True, True),
+        ({}, True, True),
+        ({"TERM": "dumb"}, False, False),
+        ({"TERM": ""}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),  # no-color.org: when present and not an empty string
+        ({"NO_COLOR": "0"}, True, False),
     ],
 )
 def test_the_terminal_is_used_for_what_it_can(
-    variables: dict[str, str], redrawn: bool, coloured: bool, linking: bool, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], redrawn: bool, coloured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in variables.items():
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm-256color", **variables}.items():
         monkeypatch.setenv(name, value)
-    assert (redraws(Terminal()), colours(Terminal()), links(Terminal())) == (redrawn, coloured, linking)
-    assert (redraws(io.StringIO()), colours(io.StringIO()), links(io.StringIO())) == (False, False, False)
+    assert (redraws(Terminal()), colours(Terminal())) == (redrawn, coloured)
+    assert (redraws(io.StringIO()), colours(io.StringIO())) == (False, False)
     assert styled("text", "red", Terminal()) == ("\x1b[31mtext\x1b[0m" if coloured else "text")
-
-
-def test_a_link_shows_the_short_path_and_opens_the_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    page = tmp_path / "a run" / "report.html"
-    assert linked(page, io.StringIO()) == "a run/report.html"
-    assert linked(Path("/elsewhere/x"), io.StringIO()) == "/elsewhere/x"
-    monkeypatch.setenv("FORCE_HYPERLINK", "1")
-    link = linked(page, Terminal())
-    assert link == f"\x1b]8;;file://{tmp_path}/a%20run/report.html\x1b\\a run/report.html\x1b]8;;\x1b\\"
-    assert cells(link) == len("a run/report.html")
+    assert cells("\x1b[31mtext\x1b[0m") == 4
 
 
 def test_what_is_too_long_loses_its_middle() -> None:

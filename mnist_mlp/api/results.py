@@ -247,7 +247,7 @@ class Sweep:
         first, second = (load_run(job.folder).predictions for job in (one, other))
         p_value, words = None, "one run of each: no verdict"
         if first is not None and second is not None and len(first.truth) == len(second.truth):
-            p_value = mcnemar(first.right.tolist(), second.right.tolist()).p_value
+            p_value = mcnemar(first.correct.tolist(), second.correct.tolist()).p_value
             words = "distinguishable" if p_value < SIGNIFICANCE else "not distinguishable on these images"
         return Comparison(_words(a), _words(b), accuracies[0] - accuracies[1], None, None, 1, words, p_value)
 

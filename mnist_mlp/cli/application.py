@@ -23,7 +23,7 @@ from mnist_mlp.cli.launcher import close_pool, register_plugins
 from mnist_mlp.cli.messages import explain
 from mnist_mlp.config import Config, conf_folder, non_result_keys
 from mnist_mlp.console import error_line
-from mnist_mlp.errors import Interrupted, UserError, exit_code, said
+from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.lock import LOCK_FILE
 from mnist_mlp.runs.tables import closing_table, next_steps
@@ -168,7 +168,7 @@ def single_run(cfg: DictConfig) -> None:
         remove_made()
         kept = folder.last_checkpoint.is_file()
         if rank == 0:
-            print(f"\n{said(stop)}{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)
+            print(f"\n{describe_signal(stop)}{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)
         raise SystemExit(exit_code(stop)) from None
     if rank == 0:
         if result == earlier:

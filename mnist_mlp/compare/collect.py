@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from mnist_mlp.compare.comparison import Comparison, Outcome, compare, correct, outcomes
+from mnist_mlp.compare.comparison import Outcome, PairedComparison, compare, correct, outcomes
 from mnist_mlp.compare.diagnosis import BROKEN, Finding, finding, mean_curves
 from mnist_mlp.compare.jobs import Job, JobReader, find_jobs, load_job
 from mnist_mlp.compare.statistics import Plan, Variance, plan
@@ -21,8 +21,20 @@ from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import short_names, short_values, value_text
 
 __all__ = [
-    "EXCLUDED_KEYS", "VALUES", "Job", "JobReader", "Row", "Summary", "by_seed", "display_names", "find_jobs",
-    "load_job", "row_label", "summarize", "told_apart_by", "varying_keys",
+    "EXCLUDED_KEYS",
+    "VALUES",
+    "Job",
+    "JobReader",
+    "Row",
+    "Summary",
+    "by_seed",
+    "display_names",
+    "distinguishing_keys",
+    "find_jobs",
+    "load_job",
+    "row_label",
+    "summarize",
+    "varying_keys",
 ]  # fmt: skip
 
 VALUES: dict[str, Callable[[RunResult], float | None]] = {
@@ -38,7 +50,7 @@ EXCLUDED_KEYS = re.compile(
     r"name|resume|data\.root|trainer\.(figures|progress|profiler|test_curve)|reference\.(?!id$).*"
 )
 """Settings that a comparison leaves out; of a published result it shows the name alone."""
-MOST_NOTES = 3
+MAX_NOTES = 3
 """Copies that are named."""
 
 
@@ -50,7 +62,7 @@ class Row:
     jobs: list[Job]
     values: dict[str, list[float]] = field(default_factory=dict)
     best: bool = False
-    comparison: Comparison | None = None
+    comparison: PairedComparison | None = None
     """With the best, corrected for all that the sweep makes."""
     verdict: str = ""
 
@@ -106,7 +118,7 @@ class Summary:
         repeats = [str(row.settings.get("reference.id") or "") for row in self.rows]
         if all(repeats) and len(set(repeats)) == len(repeats):
             return {id(row): name for row, name in zip(self.rows, repeats, strict=True)}
-        named = told_apart_by(self)
+        named = distinguishing_keys(self)
         return {
             id(row): ", ".join(f"{name}={self.shown_value(row, key)}" for key, name in named.items())
             for row in self.rows
@@ -151,7 +163,7 @@ def row_label(summary: Summary, row: Row) -> str:
     return summary.labels[id(row)]
 
 
-def told_apart_by(summary: Summary) -> dict[str, str]:
+def distinguishing_keys(summary: Summary) -> dict[str, str]:
     """Short names of the settings in which the rows differ, by key."""
     return short_names([key for key in summary.keys if len(summary.shown_values[key]) > 1])
 
@@ -218,11 +230,9 @@ def _drop_copies(jobs: list[Job]) -> Iterator[str]:
 
 def _some(notes: Sequence[str]) -> list[str]:
     """The first notes of a kind; of the others their number alone."""
-    more = len(notes) - MOST_NOTES
+    more = len(notes) - MAX_NOTES
     return (
-        list(notes)
-        if more < 1
-        else [*notes[:MOST_NOTES], f"So it is with {more} more, which runs.csv leaves out, too."]
+        list(notes) if more < 1 else [*notes[:MAX_NOTES], f"So it is with {more} more, which runs.csv leaves out, too."]
     )
 
 
@@ -310,18 +320,18 @@ def planned(summary: Summary, points: float) -> Iterator[str]:
         yield f"The spread comes from {least} seeds, so it is only roughly known: plan again when there are more."
 
 
-def _need(one: Comparison, found: Plan) -> str:
-    resolved = one.resolvable or 1.0
+def _need(one: PairedComparison, found: Plan) -> str:
+    resolved = one.detectable_difference or 1.0
     now = f"now {one.decisive.n}, which resolve " + (f"{100 * resolved:.2f} points" if resolved < 1 else "nothing")
-    state = "already told apart" if one.distinct else now
+    state = "already told apart" if one.is_significant else now
     spread = f"standard deviation of the difference over seeds {100 * one.variance.seed**0.5:.2f} points"
     seeds = f"{found.seeds} seeds" if found.seeds else f"images are the limit, at {100 * found.limit:.2f} points"
     return f"{seeds} ({state}; {spread})"
 
 
-def _conclusion(needs: list[tuple[Comparison, Plan]], points: float, family: int) -> str:
+def _conclusion(needs: list[tuple[PairedComparison, Plan]], points: float, family: int) -> str:
     """For the settings that are not told apart yet, or for all where there is none."""
-    open_ones = [(one, found) for one, found in needs if not one.distinct] or needs
+    open_ones = [(one, found) for one, found in needs if not one.is_significant] or needs
     limited = [(one, found) for one, found in open_ones if found.seeds is None]
     if not limited:
         return f"Take {max(found.seeds or 0 for _, found in open_ones)} seeds per setting."

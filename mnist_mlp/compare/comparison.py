@@ -14,10 +14,10 @@ from mnist_mlp.compare.statistics import (
     Interval,
     Variance,
     crossed_difference,
+    detectable_difference,
     holm,
     paired_difference,
     pairs,
-    resolvable,
 )
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_labels
@@ -56,7 +56,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """The difference of two settings in test accuracy, paired by seed.
 
     seeds: over seeds, on these images; images: over seeds and images like these, None where runs have no predictions of
@@ -76,21 +76,21 @@ class Comparison:
         return self.images or self.seeds
 
     @property
-    def distinct(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether a difference is claimed."""
         return self.p_value is not None and self.p_value < SIGNIFICANCE
 
     @property
-    def undecided(self) -> bool:
+    def is_inconclusive(self) -> bool:
         """Whether no difference is claimed although there are seeds enough to look for one."""
-        return self.p_value is not None and not self.distinct
+        return self.p_value is not None and not self.is_significant
 
     @property
-    def resolvable(self) -> float | None:
+    def detectable_difference(self) -> float | None:
         """The smallest difference, in parts of one, that this comparison resolves with power 0.8."""
         if self.decisive.error is None:
             return None
-        return resolvable(self.variance, self.decisive.images, self.decisive.n, self.comparisons)
+        return detectable_difference(self.variance, self.decisive.images, self.decisive.n, self.comparisons)
 
     @property
     def verdict(self) -> str:
@@ -99,19 +99,19 @@ class Comparison:
             return "one seed in common: no verdict"
         if self.decisive.error is None:
             return "no spread at all among the seeds: no verdict"
-        if self.distinct:
+        if self.is_significant:
             return "worse than the best" if self.decisive.mean < 0 else "better than the best"
-        seen = self.resolvable
+        seen = self.detectable_difference
         assert seen is not None
-        return f"not distinguishable from the best ({visible(seen)})"
+        return f"not distinguishable from the best ({detectable_text(seen)})"
 
 
-def visible(gap: float) -> str:
+def detectable_text(gap: float) -> str:
     """What could have been seen, in words; gap in parts of one."""
     return f"{100 * gap:.2f} points would be" if gap < 1 else "no difference would be"
 
 
-def compare(first: Mapping[int, Outcome], second: Mapping[int, Outcome]) -> Comparison | None:
+def compare(first: Mapping[int, Outcome], second: Mapping[int, Outcome]) -> PairedComparison | None:
     """first - second over the seeds that both have; None where there is no such seed. Not corrected yet."""
     shared = sorted(first.keys() & second.keys())
     accuracies = [{seed: outcomes[seed].accuracy for seed in shared} for outcomes in (first, second)]
@@ -121,12 +121,12 @@ def compare(first: Mapping[int, Outcome], second: Mapping[int, Outcome]) -> Comp
     rights = _rights(first, second, shared)
     if rights is None:
         spread = (by_accuracy.error or 0.0) ** 2 * by_accuracy.n
-        return _single(Comparison(by_accuracy, None, Variance(spread, 0.0, 0.0)))
+        return _single(PairedComparison(by_accuracy, None, Variance(spread, 0.0, 0.0)))
     found = crossed_difference(*rights)
-    return _single(Comparison(found.seeds, found.images, found.variance))
+    return _single(PairedComparison(found.seeds, found.images, found.variance))
 
 
-def correct(comparisons: Sequence[Comparison | None]) -> list[Comparison | None]:
+def correct(comparisons: Sequence[PairedComparison | None]) -> list[PairedComparison | None]:
     """The same comparisons, all with one setting that data have chosen, corrected for how many they are."""
     p_values = [one.decisive.p_value for one in comparisons if one is not None]
     known = [p_value for p_value in p_values if p_value is not None]
@@ -140,7 +140,7 @@ def correct(comparisons: Sequence[Comparison | None]) -> list[Comparison | None]
     ]
 
 
-def _single(one: Comparison) -> Comparison:
+def _single(one: PairedComparison) -> PairedComparison:
     return replace(one, p_value=one.decisive.p_value)
 
 

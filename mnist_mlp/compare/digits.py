@@ -14,8 +14,8 @@ from mnist_mlp.runs.files import to_csv, write_text
 
 NEARLY_ALL = 0.9
 """So many of the runs have to agree on another label before a given one is called doubtful."""
-FEWEST_RUNS = 3
-MOST_COLUMNS = 50
+MIN_RUNS = 3
+MAX_COLUMNS = 50
 """Rows of the comparison that digits.csv has a column for."""
 
 
@@ -44,7 +44,7 @@ class Votes:
         return np.asarray(self.wrong.sum(0))
 
     @property
-    def missed_part(self) -> NDArray[np.float64]:
+    def missed_fraction(self) -> NDArray[np.float64]:
         """(rows, n) part of a row's runs that are wrong."""
         return np.asarray(self.wrong / self.sizes[:, None])
 
@@ -71,14 +71,14 @@ class Votes:
     @property
     def most_telling(self) -> NDArray[np.int64]:
         """Places on which rows differ, the part of their runs that miss it differing most first."""
-        parts = self.missed_part
+        parts = self.missed_fraction
         gaps = parts.max(0) - parts.min(0)
         order = np.lexsort((-parts.std(0), -gaps))
         return np.asarray(order[gaps[order] > 0])
 
     def accuracies(self) -> list[tuple[float, float]]:
         """Mean accuracy of each row's runs: on all images, and without the doubtful ones."""
-        right = 1 - self.missed_part
+        right = 1 - self.missed_fraction
         return [(float(row.mean()), float(row[~self.doubtful].mean())) for row in right]
 
 
@@ -88,7 +88,7 @@ def votes(summary: Summary) -> Votes | None:
     truths = Counter(truth for _, (truth, _) in found)
     most, times = truths.most_common(1)[0] if truths else (b"", 0)
     truth = np.frombuffer(most, dtype=np.uint8)
-    if times < FEWEST_RUNS or truth.max() > 9:
+    if times < MIN_RUNS or truth.max() > 9:
         return None
     own = [(row, predicted) for row, (given, predicted) in found if given == most]
     places = {name: place for place, name in enumerate(dict.fromkeys(id(row) for row, _ in own))}
@@ -106,12 +106,12 @@ def votes(summary: Summary) -> Votes | None:
 def write_digits(sweep: Path, summary: Summary) -> Path | None:
     """Write digits.csv: a line for every test digit that a run misses; None where there is nothing to say.
 
-    It has a column for each row of the comparison, of the best MOST_COLUMNS where there are more.
+    It has a column for each row of the comparison, of the best MAX_COLUMNS where there are more.
     """
     found = votes(summary)
     if found is None:
         return None
-    shown = found.names[:MOST_COLUMNS]
+    shown = found.names[:MAX_COLUMNS]
     header = ["index", "label", "runs", "missed", "favourite", "favoured", "doubtful"]
     header += [f"missed: {name or 'all'}" for name in shown]
     chosen = np.flatnonzero(found.missed)

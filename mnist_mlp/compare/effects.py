@@ -22,7 +22,7 @@ from mnist_mlp.runs.settings import value_text
 
 NOTHING_LEARNT = 0.2
 """A run whose accuracy is below it has collapsed (guessing has 0.1): it is counted, and left out of means."""
-LEAST_ERROR = 1e-5
+MIN_ERROR = 1e-5
 """A tenth of one image in 10,000; stands for an error of zero, which has no logarithm."""
 FAR_OUT = 3.0
 """Interquartile ranges beyond a quartile from which a number is far out (Tukey 1977)."""
@@ -125,7 +125,7 @@ def _adjusted(sets: Sequence[MatchedSet]) -> dict[str, float]:
     errors = np.empty(len(cells))
     for row, (place, level, numbers) in enumerate(cells):
         design[row, place] = design[row, len(sets) + level] = 1
-        errors[row] = statistics.fmean(math.log(max(1 - number, LEAST_ERROR)) for number in numbers)
+        errors[row] = statistics.fmean(math.log(max(1 - number, MIN_ERROR)) for number in numbers)
     found = np.linalg.lstsq(design, errors, rcond=None)[0]
     logs = found[: len(sets)].mean() + found[len(sets) :]
     return {level: 1 - math.exp(log) for level, log in zip(levels, logs, strict=True)}

@@ -78,17 +78,20 @@ def load_job(path: Path) -> Job | None:
         if (failure := folder.failure()) is not None:
             return Job(path, "failed", _completed(failure["config"]), reason=failure["reason"])
         if (result := folder.result()) is not None:
-            settings = _with_digest(result.config, result.data)
+            settings = _decisive_settings(result.config, result.data, result.callbacks)
             return Job(path, result.status, settings, result, "", result.fingerprint)
         run = folder.run()
     except UnreadableFileError as error:
         return Job(path, "unreadable", _settings(folder), reason=f"{path.name}: {error.reason}")
-    return Job(path, "unfinished", _with_digest(run["config"], run.get("data", {}))) if run is not None else None
+    if run is None:
+        return None
+    return Job(path, "unfinished", _decisive_settings(run["config"], run.get("data", {}), run.get("callbacks", [])))
 
 
-def _with_digest(config: JSON, data: JSON) -> JSON:
-    """The settings and the digest of the digits, so that runs on different ones are never taken for repetitions."""
-    return _completed(config) | {"data.digest": data.get("digest")}
+def _decisive_settings(config: JSON, data: JSON, callbacks: list[str]) -> JSON:
+    """The settings with the digest of the data and the user's own callbacks: runs that differ there are no repeats."""
+    own = {"callbacks": ", ".join(callbacks)} if callbacks else {}
+    return {**_completed(config), "data.digest": data.get("digest"), **own}
 
 
 def _completed(config: JSON) -> JSON:

@@ -1,7 +1,7 @@
 """What a search over many settings found: the best so far after each run, and which settings mattered.
 
-Importance is the part of the variance of the runs' ranks that a setting explains by itself: an analysis of variance on
-ranks (Kruskal and Wallis 1952; adjusted for chance as Kelley's epsilon squared, 1935), numbers cut into groups of
+Importance is the fraction of the variance of the runs' ranks that a setting explains by itself: an analysis of variance
+on ranks (Kruskal and Wallis 1952; adjusted for chance as Kelley's epsilon squared, 1935), numbers cut into groups of
 equally many runs. It needs no model of the search, is the same under any rescaling of setting or measure, and one
 collapsed run has one rank. Optuna's evaluators share all importance among the settings, chance's part too, and go by
 raw accuracies: where one run in ten collapses, fANOVA calls the least important setting the most important one.
@@ -18,9 +18,9 @@ from mnist_mlp.compare.effects import factors, measured
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import value_text
 
-FEWEST_RUNS = 10
+MIN_RUNS = 10
 """Of fewer runs nothing is said on importance."""
-MOST_GROUPS = 5
+MAX_GROUPS = 5
 CONTINUOUS = 6
 """A setting with so many numbers or more is a quantity: a scatter with a number axis, no list of categories."""
 WIDE = 20
@@ -29,10 +29,10 @@ WIDE = 20
 
 @dataclass(frozen=True)
 class Importance:
-    """A setting. part: of the variance of ranks, in [0, 1]; p_value: of no influence at all, uncorrected."""
+    """A setting. fraction: of the variance of ranks, in [0, 1]; p_value: of no influence at all, uncorrected."""
 
     key: str
-    part: float
+    fraction: float
     p_value: float
 
 
@@ -67,12 +67,12 @@ def is_wide(numbers: Sequence[float]) -> bool:
 def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
     """For each setting that varies, the most important first; empty for fewer than ten finished runs."""
     runs = measured(jobs, column)
-    if len(runs) < FEWEST_RUNS:
+    if len(runs) < MIN_RUNS:
         return []
     ranks = _ranks([number for _, number in runs])
     chosen = [job for job, _ in runs]
     found = [_importance(key, ranks, _groups(chosen, key)) for key in factors(chosen)]
-    return sorted((one for one in found if one is not None), key=lambda one: -one.part)
+    return sorted((one for one in found if one is not None), key=lambda one: -one.fraction)
 
 
 def _importance(key: str, ranks: NDArray[np.float64], groups: NDArray[np.int64]) -> Importance | None:
@@ -103,7 +103,7 @@ def _groups(jobs: Sequence[Job], key: str) -> NDArray[np.int64]:
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         return np.array([places[text] for text in texts])
     numbers = np.array([_number(job, key) for job in jobs], dtype=float)
-    count = min(MOST_GROUPS, len(jobs) // MOST_GROUPS)
+    count = min(MAX_GROUPS, len(jobs) // MAX_GROUPS)
     edges = np.quantile(numbers, np.arange(1, count) / count)
     return np.searchsorted(edges, numbers, side="right")
 

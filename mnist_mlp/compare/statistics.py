@@ -136,7 +136,7 @@ def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
     return corrected
 
 
-TOO_ALIKE = {"seeds": 0.05, "images": 0.38}
+MS_FLOOR_QUANTILE = {"seeds": 0.05, "images": 0.38}
 """Seeds may agree by luck. A mean square of theirs below this quantile of what the rest alone would give is raised to
 it, so that no interval has width zero; the second is the one with which simulated intervals cover from two seeds
 on."""
@@ -189,7 +189,7 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> C
     total = differing - size * mean**2
     rest = max((total - (n - 1) * by_seed - (images - 1) * by_image) / ((n - 1) * (images - 1)), 0.0)
     of_images = max(by_image - rest, 0.0)
-    of_seeds = {name: max(by_seed, rest * _quantile(n - 1, part)) for name, part in TOO_ALIKE.items()}
+    of_seeds = {name: max(by_seed, rest * _quantile(n - 1, part)) for name, part in MS_FLOOR_QUANTILE.items()}
     both = of_seeds["images"] + of_images
     degrees = (both / of_seeds["images"]) ** 2 * (n - 1) if of_seeds["images"] else math.inf
     return CrossedDifference(
@@ -217,8 +217,8 @@ def _error(mean_square: float, size: int) -> float | None:
 
 
 POWER = 0.8
-MOST_SEEDS = 10_000
-LARGEST = 1.0
+MAX_SEEDS = 10_000
+MAX_GAP = 1.0
 """No two accuracies differ by more."""
 POINTS = (np.arange(400) + 0.5) / 400
 """Where the distribution of the spread among seeds is taken."""
@@ -250,10 +250,10 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
 
 
 @lru_cache(maxsize=4096)  # shown in a table, a verdict and a file, after every job of a sweep
-def resolvable(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
+def detectable_difference(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
     """The smallest true difference, in parts of one, that is found with power 0.8; see `power`. Never above 1."""
     thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
-    low, high = 0.0, LARGEST
+    low, high = 0.0, MAX_GAP
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if _found(middle, thresholds, deviation) >= POWER else (middle, high)
@@ -279,7 +279,7 @@ def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -
     if expected + of_images == 0:
         return np.zeros(1), 0.0
     quantiles = chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
-    least = variance.rest * float(chdtri(seeds - 1, 1 - TOO_ALIKE["images"])) / (seeds - 1)
+    least = variance.rest * float(chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE["images"])) / (seeds - 1)
     of_seeds = np.maximum(expected * quantiles, max(least, 1e-9 * (expected + of_images)))
     both = of_seeds + of_images
     degrees = (both / of_seeds) ** 2 * (seeds - 1)
@@ -299,9 +299,9 @@ def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
     steepness = float(ndtri(1 - SIGNIFICANCE / 2 / comparisons) + ndtri(POWER))
     limit = steepness * math.sqrt(variance.image / images) if images else 0.0
     enough = math.ceil(variance.image * (steepness / gap) ** 2) if images else 0
-    if limit >= gap or power(gap, variance, images, MOST_SEEDS, comparisons) < POWER:
+    if limit >= gap or power(gap, variance, images, MAX_SEEDS, comparisons) < POWER:
         return Plan(None, limit, enough)
-    low, high = 1, MOST_SEEDS  # one seed never suffices, and more seeds never hurt
+    low, high = 1, MAX_SEEDS  # one seed never suffices, and more seeds never hurt
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power(gap, variance, images, middle, comparisons) >= POWER else (middle, high)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_mlp.compare.collect import VALUES, Job, JobReader, Row, Summary, display_names, row_label, summarize
-from mnist_mlp.compare.comparison import Comparison
+from mnist_mlp.compare.comparison import PairedComparison
 from mnist_mlp.compare.statistics import Interval
 from mnist_mlp.console import cells, columns, mark, shortened
 from mnist_mlp.runs.files import to_csv, write_text
@@ -138,7 +138,7 @@ def _on_intervals(summary: Summary, shown: bool) -> list[str]:
             f"It is corrected (Holm) for {family} comparisons, all pairs, since any setting could have come out best;"
             " so an interval without zero is not yet a claim."
         )
-    if any(one.undecided for one in compared):
+    if any(one.is_inconclusive for one in compared):
         notes.append("In brackets: the smallest difference that this comparison resolves with power 0.8.")
     return notes
 
@@ -174,7 +174,7 @@ def _csv_row(summary: Summary, row: Row) -> list[Any]:
     return [*cells, row.best, row.status, row.reasons]
 
 
-def comparison_cells(found: Comparison | None) -> list[float | int | None]:
+def comparison_cells(found: PairedComparison | None) -> list[float | int | None]:
     """The columns of COMPARISON between n and verdict."""
     if found is None:
         return [None] * (len(COMPARISON) - 2)
@@ -182,7 +182,7 @@ def comparison_cells(found: Comparison | None) -> list[float | int | None]:
     single, family = found.decisive.p_value, found.comparisons
     return [
         found.decisive.mean, found.seeds.low, found.seeds.high, *images, single, found.p_value, family,
-        found.resolvable,
+        found.detectable_difference,
     ]  # fmt: skip
 
 
@@ -264,10 +264,10 @@ STEPS = ("parameters", "loss", "F1", BRIEF, OVER_SEEDS, "fit s", OVER_IMAGES, "n
 """Columns that go, one after the other, until the rest fits; the verdict becomes brief instead. What varies and the
 accuracies stay."""
 CONSOLE_FIGURES = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
-NARROWEST = 6
+MIN_TEXT_WIDTH = 6
 """Cells down to which a text is shortened, where what must stay does not fit."""
-MOST_ROWS = 40
-MOST_REASONS = 5
+MAX_ROWS = 40
+MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
 FURTHER_WORDS = re.compile(r" \(.*\)| (from|than) the best")
 
@@ -290,7 +290,7 @@ def as_text(summary: Summary, width: int | None = None) -> str:
     """Table, reasons of failures and how to read it, in lines shorter than `width`, by default the terminal's."""
     room = (columns() if width is None else width) - 1
     shown, left_out = _fitting(summary, room)
-    count = min(len(summary.rows), MOST_ROWS)
+    count = min(len(summary.rows), MAX_ROWS)
     lines = ["  ".join(column.line(place) for column in shown).rstrip() for place in (None, *range(count))]
     if count < len(summary.rows):
         lines.append(f"... and {len(summary.rows) - count} more rows, in summary.csv")
@@ -301,12 +301,12 @@ def as_text(summary: Summary, width: int | None = None) -> str:
 def _fitting(summary: Summary, room: int) -> tuple[list[_Column], list[str]]:
     """The columns to show, and the names of those that were left out for want of room."""
     header, rows = shown_cells(summary)
-    rows = rows[:MOST_ROWS]
+    rows = rows[:MAX_ROWS]
     table = [_Column(name, [row[place] for row in rows]) for place, name in enumerate(header)]
     for column in table:
         if column.name == "status":
             # reasons are below the table, and that runs are finished goes without saying
-            column.texts = [FINISHED.sub("", row.status) for row in summary.rows[:MOST_ROWS]]
+            column.texts = [FINISHED.sub("", row.status) for row in summary.rows[:MAX_ROWS]]
     shown = [column for column in table if column.name == "" or not set(column.texts) <= {"", "-"}]
     left_out = []
     for name in STEPS:
@@ -322,7 +322,7 @@ def _fitting(summary: Summary, room: int) -> tuple[list[_Column], list[str]]:
     while _width(shown) > room:
         widest = max((one for one in shown if one.name not in CONSOLE_FIGURES), key=lambda one: one.width)
         smaller = widest.width - 1
-        if smaller < NARROWEST:
+        if smaller < MIN_TEXT_WIDTH:
             break
         widest.name = shortened(widest.name, smaller, left)
         widest.texts = [shortened(text, smaller, left) for text in widest.texts]
@@ -339,11 +339,11 @@ def _reasons(summary: Summary) -> Iterator[str]:
     for row in summary.rows:
         if row.reasons:
             found.setdefault(row.reasons, []).append(row_label(summary, row) or row.status)
-    for reason, rows in list(found.items())[:MOST_REASONS]:
+    for reason, rows in list(found.items())[:MAX_REASONS]:
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         yield f"{rows[0]}{more}: {textwrap.shorten(reason, 300, placeholder=' ...')}"
-    if len(found) > MOST_REASONS:
-        yield f"... and {len(found) - MOST_REASONS} more reasons, in summary.csv"
+    if len(found) > MAX_REASONS:
+        yield f"... and {len(found) - MAX_REASONS} more reasons, in summary.csv"
 
 
 def _note(summary: Summary, shown: Sequence[_Column], left_out: Sequence[str]) -> str:

@@ -19,9 +19,9 @@ from mnist_mlp.compare.collect import (
     Job,
     Summary,
     display_names,
+    distinguishing_keys,
     row_label,
     summarize,
-    told_apart_by,
     varying_keys,
 )
 from mnist_mlp.compare.effects import in_order
@@ -91,7 +91,7 @@ class Compared:
 
     @property
     def _many(self) -> bool:
-        return len(told_apart_by(self.summary)) > MANY_KEYS and len(self.summary.rows) > 1
+        return len(distinguishing_keys(self.summary)) > MANY_KEYS and len(self.summary.rows) > 1
 
     def names_of(self, jobs: Sequence[Job]) -> list[str]:
         """The names of these runs; of a run that was left out as a copy, its folder's."""
@@ -197,7 +197,7 @@ def lead(compared: Compared) -> str:
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     over = f" ± {100 * spread:.2f} over {n} seeds" if spread is not None else ""
     name = compared.group_names[place]
-    alike = sum(row.comparison is not None and row.comparison.undecided for row in summary.rows)
+    alike = sum(row.comparison is not None and row.comparison.is_inconclusive for row in summary.rows)
     tail = f" {alike} of the others cannot be told apart from it." if alike else ""
     sentence = f"Best{f': {name}' if name else ''}, test accuracy {percent(best.mean('test_accuracy'))}{over}.{tail}"
     return " ".join(filter(None, [sentence, _on_the_best_run(summary) if n > 1 else ""]))

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mnist_mlp.compare.collect import Job, Row, Summary, row_label, told_apart_by
+from mnist_mlp.compare.collect import Job, Row, Summary, distinguishing_keys, row_label
 from mnist_mlp.compare.effects import in_order
 from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note
 from mnist_mlp.errors import UserError
@@ -126,7 +126,7 @@ def escape(text: str) -> str:
 
 def _columns(study: Study) -> dict[str, str]:
     """Name and key of a column for each setting that varies; where they are many, one column without a key."""
-    named = told_apart_by(study.summary)
+    named = distinguishing_keys(study.summary)
     return {name: key for key, name in named.items()} if 0 < len(named) <= MOST_KEYS else {"setting": ""}
 
 
@@ -161,9 +161,9 @@ def _verdict(row: Row) -> str:
     found = row.comparison
     if found is None or found.p_value is None:
         return "-"
-    if found.distinct:
+    if found.is_significant:
         return ("worse" if found.decisive.mean < 0 else "better") + f" ({_p(found.p_value)})"
-    seen = found.resolvable
+    seen = found.detectable_difference
     return "not distinguishable" + (f" ({100 * seen:.2f})" if seen is not None and seen < 1 else "")
 
 

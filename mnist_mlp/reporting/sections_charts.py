@@ -89,7 +89,11 @@ def search(compared: Compared) -> Section | None:
     order = [places[step.job.folder] for step in steps]
     found, named = importances(compared.jobs, summary.ranked_by), short_names(summary.keys)
     rows: list[list[str | Cell]] = [
-        [named.get(one.key, one.key), Cell(f"{100 * one.part:.0f} %", heat=round(one.part, 2)), p_value(one.p_value)]
+        [
+            named.get(one.key, one.key),
+            Cell(f"{100 * one.fraction:.0f} %", heat=round(one.fraction, 2)),
+            p_value(one.p_value),
+        ]
         for one in found
     ]
     caption = "Importance of each setting"

@@ -78,7 +78,7 @@ def _kinds(found: Votes) -> Iterator[tuple[NDArray[np.int64], list[tuple[str, st
         yield shown, captions, title
     telling = found.most_telling
     if len(found.names) > 1 and len(shown := telling[:SHOWN]):
-        parts = 100 * found.missed_part
+        parts = 100 * found.missed_fraction
         captions = [
             (f"a {found.truth[place]}", f"{parts[:, place].min():.0f} to {parts[:, place].max():.0f} %")
             for place in shown

@@ -85,14 +85,14 @@ def _confused(matrix: NDArray[np.int64], digit: int) -> str:
 def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:
     """The mistakes that the net is surest of, as a gallery; None without predictions or without mistakes."""
     predictions = read_predictions(RunFolder(job.folder))
-    if predictions is None or predictions.right.all():
+    if predictions is None or predictions.correct.all():
         return None
     try:
         images = images_of([job], predictions.truth)
     except UserError:  # the section with the confusion matrix says so
         return None
     confidence = predictions.probabilities[np.arange(len(predictions.truth)), predictions.predicted]
-    wrong = np.flatnonzero(~predictions.right)
+    wrong = np.flatnonzero(~predictions.correct)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
     sentence = (
         f"Of {len(wrong):,} mistakes, the {len(shown)} that the net is surest of: true digit → answer, probability."

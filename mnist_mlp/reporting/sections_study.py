@@ -145,7 +145,9 @@ class Disagreements:
 
 def flipped(first: Predictions, second: Predictions) -> Disagreements:
     """The test images that one run has right and the other wrong."""
-    return Disagreements(np.flatnonzero(first.right & ~second.right), np.flatnonzero(second.right & ~first.right))
+    return Disagreements(
+        np.flatnonzero(first.correct & ~second.correct), np.flatnonzero(second.correct & ~first.correct)
+    )
 
 
 def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | None:
@@ -158,9 +160,9 @@ def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | Non
     sentences = [
         f"A is {names[0]} ({_accuracy(one)} right), B is {names[1]} ({_accuracy(other)}).",
         f"Of {n:,} test images, {len(found.lost)} are right in A and wrong in B, {len(found.gained)} the other way "
-        f"round; {int((one.right & other.right).sum()):,} are right and {int((~one.right & ~other.right).sum())} "
-        "wrong in both.",
-        mcnemar_sentence(mcnemar(one.right.tolist(), other.right.tolist())),
+        f"round; {int((one.correct & other.correct).sum()):,} are right and "
+        f"{int((~one.correct & ~other.correct).sum())} wrong in both.",
+        mcnemar_sentence(mcnemar(one.correct.tolist(), other.correct.tolist())),
     ]
     shown, notes = _galleries((first, second), one, other, found)
     rows = _changes(first.settings, second.settings)
@@ -171,7 +173,7 @@ def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | Non
 
 
 def _accuracy(predictions: Predictions) -> str:
-    return percent(float(predictions.right.mean()))
+    return percent(float(predictions.correct.mean()))
 
 
 def mcnemar_sentence(test: McNemar) -> str:

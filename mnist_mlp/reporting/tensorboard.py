@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mnist_mlp.compare.collect import Job, Row, Summary, display_names, row_label, summarize
-from mnist_mlp.console import quiet_writers
+from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.runs.files import read_json, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_curves
@@ -95,7 +95,7 @@ def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(mark, {"digest": ""})  # before the events, so that what is cut off here is written afresh, not doubled
     # what a TensorBoard that is running has read of an earlier file is struck out from step 1 on
-    with quiet_writers(), SummaryWriter(folder, purge_step=1) as writer:
+    with ignore_tensorboard_thread_errors(), SummaryWriter(folder, purge_step=1) as writer:
         writer.add_custom_scalars({"mean ± standard deviation over seeds": _charts(bands)})
         for tag, band in bands.items():
             for epoch, (mean, spread) in enumerate(band, 1):

@@ -131,8 +131,8 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-MOST_BYTES = 256 * 2**20
-MOST_NESTED = 20
+MAX_BYTES = 256 * 2**20
+MAX_NESTING = 20
 """Levels of a JSON file; ours have five."""
 
 
@@ -156,7 +156,7 @@ def read_content(path: Path) -> bytes | None:
             os.close(descriptor)
             raise UnreadableFileError(path, "no regular file")
         with open(descriptor, "rb") as file:
-            if status.st_size > MOST_BYTES:
+            if status.st_size > MAX_BYTES:
                 raise UnreadableFileError(path, f"{status.st_size:,} bytes are more than any run writes")
             return file.read()
     except (FileNotFoundError, NotADirectoryError):
@@ -182,7 +182,7 @@ def read_object(path: Path) -> JSON | None:
     if text is None:
         return None
     try:
-        content = _plain(json.loads(text, parse_constant=_refuse_constant), MOST_NESTED)
+        content = _plain(json.loads(text, parse_constant=_refuse_constant), MAX_NESTING)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise UnreadableFileError(path, reason if text.strip() else "empty") from error

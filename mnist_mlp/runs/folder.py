@@ -20,7 +20,7 @@ from mnist_mlp.runs.files import (
 )
 from mnist_mlp.runs.lock import LOCK_FILE, FolderLock
 from mnist_mlp.runs.result import RunResult, StoredRun, check_failure, check_result, check_run
-from mnist_mlp.runs.settings import complete_settings
+from mnist_mlp.runs.settings import identity
 
 FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "digits")
 """Names of the figures of a run."""
@@ -256,22 +256,18 @@ class RunFolder:
 EPOCHS = "trainer.max_epochs"
 
 
-def epochs_alone_differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two configs (nested) train for different numbers of epochs and are otherwise the same."""
-    old, new = complete_settings(before), complete_settings(now)
-    return old.get(EPOCHS) != new.get(EPOCHS) and {**old, EPOCHS: 0} == {**new, EPOCHS: 0}
+def is_continuation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the second run is the first one with more epochs, at a constant learning rate.
+
+    Args:
+        before, now: the contents of their run.json.
+    """
+    old, new = identity(before), identity(now)
+    return _epochs_alone_differ(old, new) and new["optim.schedule"] == "constant" and old[EPOCHS] < new[EPOCHS]
 
 
-def goes_on(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a run goes on as another that has more epochs. before, now: what run.json says of them."""
-    old, new = (int(one["config"]["trainer"]["max_epochs"]) for one in (before, now))
-    constant = now["config"]["optim"]["schedule"] == "constant"
-    same = _digest(before) == _digest(now) and epochs_alone_differ(before["config"], now["config"])
-    return same and constant and old < new
-
-
-def _digest(run: Mapping[str, Any]) -> object:
-    return run.get("data", {}).get("digest")
+def _epochs_alone_differ(old: JSON, new: JSON) -> bool:
+    return old[EPOCHS] != new[EPOCHS] and {**old, EPOCHS: 0} == {**new, EPOCHS: 0}
 
 
 def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
@@ -281,10 +277,10 @@ def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
     epochs, where fewer are asked for, or where the last checkpoint is gone.
     """
     before = folder.run()
-    if before is None or _digest(before) != _digest(run) or not epochs_alone_differ(before["config"], run["config"]):
+    if before is None or not _epochs_alone_differ(identity(before), identity(run)):
         return False
-    old, new = (int(one["config"]["trainer"]["max_epochs"]) for one in (before, run))
-    schedule = run["config"]["optim"]["schedule"]
+    old, new = (identity(one)[EPOCHS] for one in (before, run))
+    schedule = identity(run)["optim.schedule"]
     asked = f"{folder.path} holds this run with {EPOCHS}={old}, and {new} are asked for"
     remedy = "choose another folder, or start over with resume=never"
     if new < old:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.runs.files import MOST_BYTES, read_content, read_text, write_bytes
+from mnist_mlp.runs.files import MAX_BYTES, read_content, read_text, write_bytes
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.result import CLASSES, LARGEST
+from mnist_mlp.runs.result import CLASSES, MAX_NUMBER
 
 Curves = Mapping[str, Sequence[float]]
 """Columns of metrics.csv by name, a number per epoch; NaN where there is none."""
@@ -49,7 +49,7 @@ def _number(text: str | None) -> float:
         value = float(text or "nan")
     except ValueError:
         return math.nan
-    return math.nan if abs(value) > LARGEST else value
+    return math.nan if abs(value) > MAX_NUMBER else value
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Predictions:
     probabilities: NDArray[np.float32]
 
     @property
-    def right(self) -> NDArray[np.bool_]:
+    def correct(self) -> NDArray[np.bool_]:
         return np.equal(self.predicted, self.truth)
 
 
@@ -90,7 +90,7 @@ def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
 
 
 def _arrays(content: bytes, names: Sequence[str]) -> list[NDArray[Any]]:
-    if sum(item.file_size for item in zipfile.ZipFile(io.BytesIO(content)).infolist()) > MOST_BYTES:
+    if sum(item.file_size for item in zipfile.ZipFile(io.BytesIO(content)).infolist()) > MAX_BYTES:
         raise ValueError("it unpacks to more than any run writes")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         found = {name: file[name] for name in names}

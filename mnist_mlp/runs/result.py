@@ -6,7 +6,7 @@ for. Imports no torch.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -18,16 +18,14 @@ from mnist_mlp.runs.settings import changes
 Check = Callable[[str, Any], None]
 """A check of the value under a key."""
 CLASSES = 10
-LARGEST = 1e100
+MAX_NUMBER = 1e100
 """Beyond it a number is no measurement, and sums of squares overflow."""
 
 
 def check_run(content: Mapping[str, Any]) -> None:
-    """run.json: overrides, config, fingerprint; where they are there, the digits' digest and the environment."""
+    """run.json: overrides, config, fingerprint; optionally the digits' digest, the callbacks and the environment."""
     _require(content, RUN)
-    for key, check in BEGINNING.items():
-        if key in content:
-            check(key, content[key])
+    _require(content, {key: check for key, check in OPTIONAL.items() if key in content})
 
 
 def check_failure(content: Mapping[str, Any]) -> None:
@@ -41,12 +39,13 @@ def check_result(content: Mapping[str, Any]) -> None:
     if version != 1 or isinstance(version, bool):
         raise ValueError(f"'schema_version' is {_shown(version)}, but this version of mnist_mlp reads 1")
     _require(content, RESULT)
+    OPTIONAL["callbacks"]("callbacks", content.get("callbacks", []))
     tested = sum(map(sum, content["confusion_matrix"]))
     if tested != content["data"]["test"]:
         raise ValueError(f"'confusion_matrix' has {tested} images, but 'data' says {content['data']['test']}")
 
 
-def number(low: float = -LARGEST, high: float = LARGEST, nullable: bool = False) -> Check:
+def number(low: float = -MAX_NUMBER, high: float = MAX_NUMBER, nullable: bool = False) -> Check:
     """A finite number in [low, high]; null too, where that is asked for."""
 
     def check(key: str, value: Any) -> None:
@@ -54,7 +53,7 @@ def number(low: float = -LARGEST, high: float = LARGEST, nullable: bool = False)
             return
         right = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not right or not low <= value <= high or not math.isfinite(value):
-            span = "a number" if high == LARGEST and low < 0 else f"a number from {low:g} to {high:g}"
+            span = "a number" if high == MAX_NUMBER and low < 0 else f"a number from {low:g} to {high:g}"
             raise ValueError(f"{key!r} is {_shown(value)}, but should be {span}{' or null' if nullable else ''}")
 
     return check
@@ -154,7 +153,7 @@ def _require(content: Mapping[str, Any], checks: Mapping[str, Check], prefix: st
 
 def _metric(key: str, value: Any) -> None:
     part = not key.endswith(("/loss", "lr"))
-    number(0.0 if part else -LARGEST, 1.0 + 1e-6 if part else LARGEST, nullable=True)(key, value)
+    number(0.0 if part else -MAX_NUMBER, 1.0 + 1e-6 if part else MAX_NUMBER, nullable=True)(key, value)
 
 
 def _shown(value: Any) -> str:
@@ -172,7 +171,8 @@ OPTIONS: dict[str, Check] = {
 """Options whose default does not tell their type."""
 RUN: dict[str, Check] = {"overrides": items(text()), "config": typed_config, "fingerprint": text()}
 ENVIRONMENT = mapping({"device": text(), "threads": whole(), "torch": text(), "commit": text(nullable=True)})
-BEGINNING = {"data": mapping({"digest": text()}), "environment": ENVIRONMENT}
+OPTIONAL = {"data": mapping({"digest": text()}), "callbacks": items(text()), "environment": ENVIRONMENT}
+"""Of run.json."""
 FAILURE: dict[str, Check] = {"reason": text(), "overrides": items(text()), "config": mapping({})}
 _parts = items(number(0.0, 1.0 + 1e-6), CLASSES)
 RESULT: dict[str, Check] = {
@@ -214,23 +214,20 @@ class RunResult:
     confusion_matrix: list[list[int]]
     timing: dict[str, float]
     environment: JSON
+    callbacks: list[str] = field(default_factory=list)
+    """State keys of the user's own callbacks that can change the result."""
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "RunResult":
         """Unknown keys are ignored. ValueError names a missing key, or one that does not hold what it should."""
         check_result(content)
-        known = {}
-        for item in fields(cls):
-            if item.name == "schema_version":
-                known[item.name] = content.get(item.name, SCHEMA_VERSION)
-            else:
-                known[item.name] = content[item.name]
-        return cls(**known)
+        return cls(**{item.name: content[item.name] for item in fields(cls) if item.name in content})
 
     def to_json(self) -> JSON:
-        """The content of result.json."""
-        return {"schema_version": self.schema_version, **asdict(self)}
+        """The content of result.json; without `callbacks` if there are none."""
+        content = {"schema_version": self.schema_version, **asdict(self)}
+        return {key: value for key, value in content.items() if key != "callbacks" or value}
 
     def metric(self, name: str) -> float:
         """A metric by its name, NaN where there is none or it was not finite."""

@@ -47,34 +47,47 @@ def _defaults() -> JSON:
     return {key: value for key, value in flatten(to_dict(Config())).items() if key not in non_result_keys()}
 
 
-def fingerprint(flat_settings: Mapping[str, Any], digest: str | None = None) -> str:
-    """A hash of all that decides a result: the settings that affect it, and the digest of the digits."""
-    digits = {} if digest is None else {"data.digest": digest}
-    return hashlib.sha256(json.dumps({**flat_settings, **digits}, sort_keys=True).encode()).hexdigest()[:16]
+def describe(config: JSON, overrides: Iterable[str], digest: str | None = None, callbacks: Sequence[str] = ()) -> JSON:
+    """Describe a run as run.json does.
+
+    Args:
+        config: nested, with every `auto` resolved.
+        overrides: as the user typed them.
+        digest: of the images and labels.
+        callbacks: state keys of the user's own Lightning callbacks that can change the result.
+
+    Returns:
+        `overrides`, `config` and `fingerprint`, the hash of all that decides the result; `data` with the digest and
+        `callbacks` unless there are none.
+    """
+    run: JSON = {"overrides": list(overrides), "config": config}
+    if digest is not None:
+        run["data"] = {"digest": digest}
+    if callbacks:
+        run["callbacks"] = list(callbacks)
+    content = json.dumps({**settings(config), **_beside_settings(run)}, sort_keys=True)
+    return {**run, "fingerprint": hashlib.sha256(content.encode()).hexdigest()[:16]}
 
 
-def describe(config: JSON, overrides: Iterable[str], digest: str | None = None) -> JSON:
-    """The content of run.json: overrides, config (nested, every `auto` resolved), fingerprint, digest of the digits."""
-    run = {
-        "overrides": list(overrides),
-        "config": config,
-        "fingerprint": fingerprint(settings(config), digest),
-    }
-    return run if digest is None else {**run, "data": {"digest": digest}}
+def identity(run: Mapping[str, Any]) -> JSON:
+    """All that decides the result of a run, by dotted key.
+
+    Args:
+        run: the content of a run.json or result.json, or the same part of a checkpoint. Settings that it lacks take
+            their defaults.
+    """
+    return {**complete_settings(run["config"]), **_beside_settings(run)}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What decides the result and differs between two runs, as `differences` gives it; empty where they are the same.
-
-    before, now: the content of a run.json or result.json, or what a checkpoint says of its run. A setting that one of
-    them does not know has its default there.
-    """
-    return differences(_decisive(before), _decisive(now))
+    """Return what decides the result and differs between two runs, as "key: old -> new"; see `identity`."""
+    return differences(identity(before), identity(now))
 
 
-def _decisive(run: Mapping[str, Any]) -> JSON:
+def _beside_settings(run: Mapping[str, Any]) -> JSON:
+    """What decides a result besides the settings: the digest of the data and the user's own callbacks."""
     digits = {"data.digest": run["data"]["digest"]} if "digest" in run.get("data", {}) else {}
-    return {**complete_settings(run["config"]), **digits}
+    return {**digits, "callbacks": run["callbacks"]} if run.get("callbacks") else digits
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

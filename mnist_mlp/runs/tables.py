@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_mlp.console import linked, shown_path
+from mnist_mlp.console import shown_path
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
 
@@ -49,12 +49,12 @@ def worst_digit(result: RunResult) -> str:
 def next_steps(folder: Path, python: str) -> str:
     """What can be done with a finished run: its page, its curves, and a page to draw on, in three lines.
 
-    python: how to call the interpreter. The page is linked where it is there, else the command makes it.
+    python: how to call the interpreter. The page itself if it exists, else the command that writes it.
     """
     run = shlex.quote(shown_path(folder))
     page = RunFolder(folder).page_file
     rows = [
-        ("page", linked(page) if page.is_file() else f"{python} -m mnist_mlp.report {run}"),
+        ("page", shown_path(page) if page.is_file() else f"{python} -m mnist_mlp.report {run}"),
         ("TensorBoard", f"{python} -m mnist_mlp.tensorboard {run}"),
         ("draw digits", f"{python} -m mnist_mlp.export {run} --format html"),
     ]

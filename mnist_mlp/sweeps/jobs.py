@@ -13,8 +13,8 @@ from mnist_mlp.compare.collect import JobReader, Summary, summarize
 from mnist_mlp.compare.digits import write_digits
 from mnist_mlp.compare.tables import as_text, write_summary
 from mnist_mlp.config import Config
-from mnist_mlp.console import linked, reason, shown_path
-from mnist_mlp.errors import UserError, said
+from mnist_mlp.console import error_summary, shown_path
+from mnist_mlp.errors import UserError, describe_signal
 from mnist_mlp.runs.files import JSON, UnreadableFileError, remove_scratch_files, write_json, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult
@@ -75,7 +75,7 @@ def run_job(job: SweepJob, make_config: Callable[[], Config], make_records: Call
     try:
         result = _run(job, make_config(), make_records)
     except Exception as error:
-        return keep_failure(job, reason(error), "".join(traceback.format_exception(error)))
+        return keep_failure(job, error_summary(error), "".join(traceback.format_exception(error)))
     return ended_with(job, result, result == earlier, resumed)
 
 
@@ -87,7 +87,7 @@ def ended_with(job: SweepJob, result: RunResult, reused: bool, resumed: bool = F
 
 def say_interrupted(stop: BaseException) -> None:
     """Tell that a sweep was interrupted, and how it goes on."""
-    line = f"{said(stop)}: finished jobs stay; the same command and name= goes on"
+    line = f"{describe_signal(stop)}: finished jobs stay; the same command and name= goes on"
     print(f"\n{line}", file=sys.stderr)
 
 
@@ -108,7 +108,7 @@ def keep_failure(job: SweepJob, why: str, log: str) -> JobEnd:
         write_text(folder.error_log, log)
         write_json(folder.failure_file, content)
     except Exception as second:
-        why, recorded = f"{why} (this could not be recorded: {reason(second)})", False
+        why, recorded = f"{why} (this could not be recorded: {error_summary(second)})", False
     return JobEnd(f"{job.place}: FAILED: {why}", None, recorded)
 
 
@@ -157,7 +157,9 @@ def write_run_page(folder: Path) -> None:
     try:
         write_page([folder], page)
     except Exception as error:
-        print(f"error: no page was written: {reason(error)}; python -m mnist_mlp.report {folder}", file=sys.stderr)
+        print(
+            f"error: no page was written: {error_summary(error)}; python -m mnist_mlp.report {folder}", file=sys.stderr
+        )
 
 
 def update_table(sweep: Path) -> None:
@@ -175,7 +177,7 @@ def write_table(sweep: Path) -> bool:
     try:
         write_summary(sweep, _reader)
     except Exception as error:
-        print(f"error: the table could not be written: {reason(error)}", file=sys.stderr)
+        print(f"error: the table could not be written: {error_summary(error)}", file=sys.stderr)
         return False
     return True
 
@@ -198,8 +200,8 @@ def finish_sweep(sweep: Path) -> int:
         complete = _write_page(sweep, summary) and complete
     if complete:
         rows = {
-            "page": linked(page),
-            "tables": f"{linked(table)}, runs.csv, summary.md",
+            "page": shown_path(page),
+            "tables": f"{shown_path(table)}, runs.csv, summary.md",
             "TensorBoard": f"{interpreter()} -m mnist_mlp.tensorboard {shlex.quote(shown_path(sweep))}",
         }
         print("\n".join(f"  {name:<14} {value}" for name, value in rows.items()))
@@ -238,7 +240,9 @@ def _write_page(sweep: Path, summary: Summary) -> bool:
         write_digits(sweep, summary)
         write_page([sweep], sweep / "report.html")
     except Exception as error:
-        print(f"error: no page was written: {reason(error)}; python -m mnist_mlp.report {sweep}", file=sys.stderr)
+        print(
+            f"error: no page was written: {error_summary(error)}; python -m mnist_mlp.report {sweep}", file=sys.stderr
+        )
         return False
     return True
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from mnist_mlp.config import Config
-from mnist_mlp.console import reason
+from mnist_mlp.console import error_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.result import RunResult, StoredRun
@@ -223,7 +223,7 @@ class _Run:
             try:
                 return number, self._plans[number].make_task()
             except Exception as error:
-                self._ended(number, keep_failure(self._plans[number].job, reason(error), traceback.format_exc()))
+                self._ended(number, keep_failure(self._plans[number].job, error_summary(error), traceback.format_exc()))
         return None
 
     def _look(self) -> list[Any]:

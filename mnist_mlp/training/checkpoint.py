@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, scratch_file, sync_folder, write_new
-from mnist_mlp.runs.folder import RunFolder, goes_on, previous
+from mnist_mlp.runs.folder import RunFolder, is_continuation, previous
 from mnist_mlp.runs.settings import changes
 
 CHECKSUM = b"sha256 "
@@ -182,7 +182,7 @@ def _refuse_other_run(path: Path, checkpoint: Mapping[str, Any], run: JSON) -> N
             f"{path} does not say which run it is of (an earlier version wrote it): "
             "choose another folder, or start over with resume=never"
         )
-    if (different := changes(own, run)) and not goes_on(own, run):
+    if (different := changes(own, run)) and not is_continuation(own, run):
         raise UserError(
             f"{path} is of a run with other settings ({'; '.join(different)}): "
             "choose another folder, or start over with resume=never"

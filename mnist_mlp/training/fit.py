@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from mnist_mlp.config import Config, layer_sizes, to_dict
-from mnist_mlp.console import quiet_writers
+from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.data.module import DigitData
 from mnist_mlp.errors import Interrupted, UserError
@@ -86,7 +86,13 @@ def fit(
     """
     devices = config.trainer.devices
     threads = cpu_threads(config.trainer.threads or (1 if sweep_place else threads_of(config)))
-    with quiet_lightning(), quiet_writers(), launcher_variables(devices), threads, ExitStack() as held:
+    with (
+        quiet_lightning(),
+        ignore_tensorboard_thread_errors(),
+        launcher_variables(devices),
+        threads,
+        ExitStack() as held,
+    ):
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         if is_main:
             tell_children(devices)

@@ -54,8 +54,8 @@ def test_what_cannot_be_told_apart_says_what_could_have_been_seen(tmp_path: Path
     summary = sweep(tmp_path, l1=BETTER, l2=((3, 4), (5, 6), (1, 9)))
     found = row(summary, 2)
     assert found.comparison is not None
-    assert found.comparison.resolvable is not None
-    seen = f"{100 * found.comparison.resolvable:.2f} points would be"
+    assert found.comparison.detectable_difference is not None
+    seen = f"{100 * found.comparison.detectable_difference:.2f} points would be"
     assert found.verdict == f"not distinguishable from the best ({seen})"
     assert "resolves with power 0.8" in as_markdown(summary)
 

@@ -68,7 +68,7 @@ def test_the_table_has_a_line_for_each_digit_that_is_missed(sweep: Path) -> None
 
 
 def test_a_sweep_of_many_settings_has_columns_for_the_best_alone(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnist_mlp.compare.digits.MOST_COLUMNS", 1)
+    monkeypatch.setattr("mnist_mlp.compare.digits.MAX_COLUMNS", 1)
     target = write_digits(sweep, summarize(find_jobs([sweep])))
     assert target is not None
     with target.open() as file:

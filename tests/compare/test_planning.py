@@ -30,8 +30,8 @@ def test_a_plan_names_the_seeds_that_reach_the_power(sweep: Path) -> None:
     seeds = int(lines[1].partition(": ")[2].partition(" seeds")[0])
     assert power(0.2, one.variance, 100, seeds, 1) >= 0.8 > power(0.2, one.variance, 100, seeds - 1, 1)
     assert lines[2] == f"Take {seeds} seeds per setting."
-    assert one.resolvable is not None
-    assert f"now 4, which resolve {100 * one.resolvable:.2f} points" in lines[1]
+    assert one.detectable_difference is not None
+    assert f"now 4, which resolve {100 * one.detectable_difference:.2f} points" in lines[1]
 
 
 def test_where_images_are_the_limit_the_plan_says_how_many_it_takes(sweep: Path) -> None:

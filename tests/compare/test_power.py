@@ -3,20 +3,20 @@
 import pytest
 from scipy import stats
 
-from mnist_mlp.compare.statistics import Variance, plan, power, resolvable
+from mnist_mlp.compare.statistics import Variance, detectable_difference, plan, power
 
 
 @pytest.mark.parametrize(("seeds", "comparisons"), [(3, 1), (5, 1), (5, 6), (10, 66)])
 def test_over_seeds_alone_it_is_students_noncentral_t(seeds: int, comparisons: int) -> None:
     variance = Variance(4e-6, 0.0, 0.0)
-    gap = resolvable(variance, 0, seeds, comparisons)
+    gap = detectable_difference(variance, 0, seeds, comparisons)
     critical = stats.t.isf(0.025 / comparisons, seeds - 1)
     assert stats.nct.sf(critical, seeds - 1, gap / (0.002 / seeds**0.5)) == pytest.approx(0.8, abs=0.005)
 
 
-def test_what_is_resolvable_has_power_eighty_percent() -> None:
+def test_the_detectable_difference_has_power_eighty_percent() -> None:
     variance = Variance(2e-6, 1e-3, 3e-2)
-    assert power(resolvable(variance, 10_000, 5, 6), variance, 10_000, 5, 6) == pytest.approx(0.8)
+    assert power(detectable_difference(variance, 10_000, 5, 6), variance, 10_000, 5, 6) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(("deviation", "seeds"), [(0.10, 10), (0.14, 18), (0.17, 25)])

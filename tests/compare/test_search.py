@@ -35,9 +35,9 @@ def searched(n: int, seed: int = 0) -> list[Job]:
 def test_a_search_tells_what_mattered() -> None:
     found = {one.key: one for one in importances(searched(200), VAL)}
     assert next(iter(found)) == "lr"
-    assert found["lr"].part > 0.4
+    assert found["lr"].fraction > 0.4
     assert found["lr"].p_value < 1e-4
-    assert found["units"].part < 0.1
+    assert found["units"].fraction < 0.1
     assert found["units"].p_value > 0.01
 
 
@@ -55,7 +55,7 @@ def test_of_categories_it_is_the_test_of_kruskal_and_wallis() -> None:
     groups = [numbers[np.array(kinds) == kind] for kind in range(3)]
     expected = stats.kruskal(*groups)
     assert found.p_value == pytest.approx(expected.pvalue)
-    assert found.part == pytest.approx(max((expected.statistic - 2) / (24 - 3), 0))
+    assert found.fraction == pytest.approx(max((expected.statistic - 2) / (24 - 3), 0))
 
 
 def test_a_few_runs_say_nothing() -> None:

@@ -1,15 +1,17 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_runs import write_run
+from made_up_runs import made_up_result, write_run
 
+from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.config import Config, to_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import read_json, remove_scratch_files, scratch_file, write_json
-from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.folder import RunFolder, is_continuation
 from mnist_mlp.runs.settings import describe, differences, flatten, settings
 
 
@@ -134,6 +136,48 @@ def test_a_run_from_before_an_option_was_added_is_the_same_run(tmp_path: Path) -
     compiled = describe({**now["config"], "trainer": {**now["config"]["trainer"], "compile": True}}, [])
     with pytest.raises(UserError, match=r"\(trainer\.compile: False -> True\)"):
         folder.refuse_other_settings(compiled)
+
+
+def test_callbacks_that_can_change_the_result_are_part_of_a_runs_identity(tmp_path: Path) -> None:
+    folder = RunFolder(write_run(tmp_path / "run"))
+    result = folder.result()
+    assert result is not None
+    plain, averaged = describe(result.config, []), describe(result.config, [], callbacks=["EMA{'decay': 0.9}"])
+    assert plain == describe(result.config, [], callbacks=[])
+    assert "callbacks" not in plain
+    assert averaged["callbacks"] == ["EMA{'decay': 0.9}"]
+    assert averaged["fingerprint"] != plain["fingerprint"]
+    assert folder.finished(plain) == result
+    assert folder.finished(averaged) is None
+    with pytest.raises(UserError, match=r"callbacks: - -> .*EMA\{'decay': 0\.9\}.*resume=never"):
+        folder.refuse_other_settings(averaged)
+
+
+def test_a_result_with_callbacks_is_that_of_a_run_with_the_same_ones(tmp_path: Path) -> None:
+    result = made_up_result()
+    averaged = describe(result.config, [], callbacks=["EMA"])
+    folder = RunFolder(tmp_path)
+    folder.start(averaged, {})
+    write_json(folder.result_file, replace(result, callbacks=["EMA"], fingerprint=averaged["fingerprint"]).to_json())
+    assert json.loads(folder.result_file.read_text())["callbacks"] == ["EMA"]
+    found = folder.finished(averaged)
+    assert found is not None
+    assert found.callbacks == ["EMA"]
+    assert folder.finished(describe(result.config, [], callbacks=["EMA", "SWA"])) is None
+    longer = json.loads(json.dumps(result.config))
+    longer["trainer"]["max_epochs"] += 1
+    assert is_continuation(averaged, describe(longer, [], callbacks=["EMA"]))
+    assert not is_continuation(averaged, describe(longer, []))
+
+
+def test_runs_with_other_callbacks_are_no_repetitions_of_each_other(tmp_path: Path) -> None:
+    for name in ("EMA", "SWA", ""):
+        folder = RunFolder(write_run(tmp_path / f"run{name}", seed=len(name)))
+        content = json.loads(folder.result_file.read_text())
+        write_json(folder.result_file, {**content, "callbacks": [name]} if name else content)
+    summary = summarize(find_jobs([tmp_path]))
+    assert summary.keys == ["callbacks"]
+    assert sorted(summary.shown_value(row, "callbacks") for row in summary.rows) == ["-", "EMA", "SWA"]
 
 
 def test_a_result_reads_back_as_it_was_written(tmp_path: Path) -> None:

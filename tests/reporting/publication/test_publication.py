@@ -65,8 +65,8 @@ def test_every_row_names_the_run_folders_behind_it(published: Path, sweep: Path)
     summary = summarize(find_jobs([sweep]))
     found = next(row for row in summary.rows if row.settings["optim.lr"] == 0.2).comparison
     assert found is not None
-    assert found.resolvable is not None
-    assert f"not distinguishable ({100 * found.resolvable:.2f})" in lines[row]
+    assert found.detectable_difference is not None
+    assert f"not distinguishable ({100 * found.detectable_difference:.2f})" in lines[row]
 
 
 def test_the_table_of_runs_has_every_run_with_its_settings_and_figures(published: Path) -> None:

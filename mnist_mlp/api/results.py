@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
-from mnist_mlp.compare.collect import VALUES, Job, Row, Summary, by_seed, find_jobs, summarize
+from mnist_mlp.compare.collect import VALUES, Job, Summary, by_seed, find_jobs, row_label, summarize
 from mnist_mlp.compare.comparison import compare
 from mnist_mlp.compare.statistics import SIGNIFICANCE, mcnemar
 from mnist_mlp.compare.tables import as_text, reading_note, shown_cells
 from mnist_mlp.config import Config, config_from_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import Curves, Predictions, band, read_curves, read_predictions
+from mnist_mlp.runs.predictions import Curves, Predictions, read_curves, read_predictions
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.settings import value_text
 from mnist_mlp.runs.tables import classification_report, closing_table, decimal, percent
 
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ class Run:
 
     def _repr_html_(self) -> str:
         rows = [(name, value) for name, value in self._facts() if value]
-        figures = [html.curves_svg(title, lines, form) for title, lines, form in self._figures()]
-        return html.card(f"Run {self.path}", [html.pairs(rows), *figures])
+        return html.card(
+            f"Run {self.path}", [html.table((), rows), html.curves_picture(self.curves, self.result.best_epoch)]
+        )
 
     def _facts(self) -> list[tuple[str, str]]:
         result, metrics = self.result, self.result.metrics
@@ -130,9 +131,6 @@ class Run:
             ("parameters", f"{result.parameters:,}"),
             ("fit time", f"{result.timing['fit_seconds']:.1f} s"),
         ]
-
-    def _figures(self) -> list[tuple[str, dict[str, Any], str]]:
-        return html.standard_figures(self.curves)
 
 
 def load_run(path: str | Path) -> Run:
@@ -261,27 +259,20 @@ class Sweep:
         header, rows = shown_cells(self.summary)
         more = f"<div>and {len(rows) - SHOWN_ROWS} more rows</div>" if len(rows) > SHOWN_ROWS else ""
         note = f'<div style="opacity:.7;margin-top:4px;max-width:60em">{escape(reading_note(self.summary))}</div>'
-        figures = [html.curves_svg(*figure) for figure in self._figures()]
         header, rows = _without(HIDDEN_COLUMNS, header, rows)
         body = html.table(header, rows[:SHOWN_ROWS]) + more + note
-        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", [body, *figures])
+        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", [body, *self._curves()])
 
-    def _figures(self) -> list[tuple[str, dict[str, Sequence[float]], str]]:
-        lines: dict[str, dict[str, Sequence[float]]] = {"val/accuracy": {}, "train/loss": {}}
-        for row in self.summary.rows[:SHOWN_CURVES]:
-            curves = [read_curves(RunFolder(job.folder).metrics_file) for job in row.jobs]
-            for column, found in lines.items():
-                if means := [mean for mean, _, _ in band([one[column] for one in curves if column in one])]:
-                    found[self._label(row)] = means
-        forms = {"val/accuracy": ("validation accuracy", ".1%"), "train/loss": ("training loss", ".3g")}
-        return [(forms[column][0], found, forms[column][1]) for column, found in lines.items() if found]
+    def _curves(self) -> list[str]:
+        """The learning curves of the best rows as a picture, if there are any."""
+        from mnist_mlp.plots.sweep import learning_curves  # deferred: matplotlib
+        from mnist_mlp.reporting.sections_charts import groups_of
 
-    def _label(self, row: Row) -> str:
-        rows = self.summary.rows
-        keys = [key for key in self.summary.keys if len({value_text(one.settings[key]) for one in rows}) > 1]
-        named = short_names(keys)
-        words = [f"{named[key]} {value_text(row.settings[key])}" for key in keys]
-        return ", ".join(words) or "all"
+        summary = self.summary
+        curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in summary.jobs}
+        groups = groups_of(summary, [row_label(summary, row) or "all" for row in summary.rows], curves)
+        shown = [group for group in groups[:SHOWN_CURVES] if group.curves]
+        return [html.picture(learning_curves(shown), "learning curves of the best settings")] if shown else []
 
     def _line(self, job: Job, keys: Sequence[str]) -> dict[str, Any]:
         settings = {key: _plain(job.settings.get(key)) for key in keys}

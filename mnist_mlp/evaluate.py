@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mnist_mlp import __version__
 from mnist_mlp.console import command
 from mnist_mlp.runs.files import JSON, refuse_unwritable, write_json
-from mnist_mlp.runs.tables import classification_report, decimal, percent
+from mnist_mlp.runs.result import classification_report, decimal, percent
 from mnist_mlp.startup import quick_start
 
 if TYPE_CHECKING:

@@ -95,8 +95,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
     paths = [Path("outputs")]
-    parser.add_argument("paths", type=Path, nargs="*", metavar="PATH", default=paths, help="sweeps or runs; default: outputs")
-    parser.add_argument("--all", action="store_true", help=f"more than {MAX_TICKED} runs, of which none is ticked at first")
+    parser.add_argument(
+        "paths", type=Path, nargs="*", metavar="PATH", default=paths, help="sweeps or runs; default: outputs"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help=f"more than {MAX_TICKED} runs, of which none is ticked at first"
+    )
     parser.add_argument("--host", default="localhost", help="default: localhost; 0.0.0.0 to be seen from elsewhere")
     parser.add_argument("--port", type=int, metavar="N", help="default: 6006, or the next one that is free")
     return parser

@@ -21,7 +21,7 @@ Times = dict[str, list[tuple[float, float]]]
 def main() -> None:
     from mnist_mlp import train
     from mnist_mlp.data import mnist
-    from mnist_mlp.runs import files, folder, lock
+    from mnist_mlp.runs import files, folder
     from mnist_mlp.startup import quick_start
 
     with quick_start():
@@ -32,8 +32,8 @@ def main() -> None:
     timed(epochs, "fsync", os, "fsync")
     timed(epochs, "checksum", checkpoint, "_with_checksum", without=("torch.save", checkpoint.torch, "save"))
     timed(epochs, "second name of the checkpoint before", checkpoint, "_keep")
-    timed(start, "lock taken and released", lock.FolderLock, "acquire")
-    timed(start, "lock taken and released", lock.FolderLock, "release")
+    timed(start, "lock taken and released", folder.FolderLock, "acquire")
+    timed(start, "lock taken and released", folder.FolderLock, "release")
     timed(start, "digest of the digits", mnist, "content_digest")
     timed(start, "CRC-32 of the official files", mnist.zlib, "crc32")
     timed(start, "look for a checkpoint and for others' files", fit, "checkpoint_to_resume")

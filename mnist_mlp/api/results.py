@@ -20,9 +20,8 @@ from mnist_mlp.config import Config, config_from_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, Predictions, read_curves, read_predictions
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, classification_report, closing_table, decimal, percent
 from mnist_mlp.runs.settings import value_text
-from mnist_mlp.runs.tables import classification_report, closing_table, decimal, percent
 
 if TYPE_CHECKING:
     from mnist_mlp.data.picture import Picture

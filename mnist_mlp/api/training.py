@@ -16,8 +16,7 @@ from mnist_mlp.cli.compose import config_records, job_folder, run_folder, sweep_
 from mnist_mlp.cli.messages import suggest
 from mnist_mlp.config import Config, config_from_dict, groups, non_result_keys, options, to_dict
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.lock import FolderLock
+from mnist_mlp.runs.folder import FolderLock, RunFolder
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.jobs import ConfiguredJob, SweepJob, finish_sweep, write_run_page
 from mnist_mlp.sweeps.live import sweep_progress

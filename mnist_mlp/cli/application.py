@@ -24,9 +24,8 @@ from mnist_mlp.cli.messages import explain
 from mnist_mlp.config import Config, conf_folder, non_result_keys
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
-from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.lock import LOCK_FILE
-from mnist_mlp.runs.tables import closing_table, next_steps
+from mnist_mlp.runs.folder import LOCK_FILE, RunFolder
+from mnist_mlp.runs.result import closing_table
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps.jobs import finish_sweep, finished_before, interpreter, say_interrupted, write_run_page
 
@@ -175,7 +174,7 @@ def single_run(cfg: DictConfig) -> None:
             print("This run was finished before; resume=never would start it over.")
         write_run_page(folder.path)
         print(f"\n{closing_table(result, folder.path)}")
-        print(f"\n{next_steps(folder.path, interpreter())}")
+        print(f"\n{folder.next_steps(interpreter())}")
 
 
 def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:

@@ -19,8 +19,7 @@ from mnist_mlp.cli.compose import SWEPT_KEYS, prepare_storage, records, to_confi
 from mnist_mlp.config import choices
 from mnist_mlp.console import error_line, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, exit_code
-from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.lock import FolderLock
+from mnist_mlp.runs.folder import FolderLock, RunFolder
 from mnist_mlp.sweeps.jobs import SweepJob, run_job, say_interrupted, unrecorded, update_table
 from mnist_mlp.sweeps.progress import clock
 

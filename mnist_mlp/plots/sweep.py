@@ -19,6 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from mnist_mlp.plots.run import BLUE, GREEN, GREY, ORANGE, sized_figure
 from mnist_mlp.runs.predictions import Curves, band
+from mnist_mlp.runs.result import is_at_chance
 
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D00")
 FIRST, LAST = 5, 2
@@ -137,20 +138,21 @@ def _make_logarithmic(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str, chance: float) -> Figure:
+def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str) -> Figure:
     """Draw a panel per factor, on one scale: runs as dots, with mean and standard deviation of each level.
+
+    Runs at chance level are marked at the lower edge: they would flatten the scale of the others.
 
     Args:
         factors: Name and levels of each.
         quantity: What the accuracies are.
-        chance: Percent; lower accuracies are marked at the lower edge, or they would flatten the scale of the others.
     """
     columns = min(3, len(factors))
     rows = -(-len(factors) // columns)
     figure = sized_figure(WIDTH if columns > 1 else WIDTH * 0.6, 3.3 * rows + 0.2, layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     accuracies = [number for _, levels in factors for level in levels for number in level.accuracies]
-    learned = [number for number in accuracies if number >= chance]
+    learned = [number for number in accuracies if not is_at_chance(number / 100)]
     floor = None
     if learned and len(learned) < len(accuracies):
         floor = min(learned) - 0.12 * max(max(learned) - min(learned), 1.0)
@@ -160,7 +162,7 @@ def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str,
         dots: list[tuple[float, float]] = []
         collapsed = []
         for index, level in enumerate(levels):
-            numbers = [number for number in level.accuracies if floor is None or number >= chance]
+            numbers = [number for number in level.accuracies if floor is None or not is_at_chance(number / 100)]
             x = level.amount if is_scale and level.amount is not None else float(index)
             spread = 0.1 if len(numbers) > 1 else 0.0
             across = [x] * len(numbers) if is_scale else x - 0.12 + np.linspace(-spread, spread, len(numbers))

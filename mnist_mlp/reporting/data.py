@@ -30,9 +30,8 @@ from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.runs.files import JSON, finite
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_curves
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.runs.settings import flatten, short_names, short_values, value_text
-from mnist_mlp.runs.tables import percent
 
 MANY_KEYS = 3
 """Groups that differ in more settings than this are named by their rank first."""

@@ -25,9 +25,8 @@ from mnist_mlp.reporting.sections_charts import groups_of
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_curves
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.runs.settings import short_names, value_text
-from mnist_mlp.runs.tables import percent
 
 PACKAGE = Path(__file__).resolve().parents[2]
 MARK = "table.tex"
@@ -79,7 +78,7 @@ def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Study:
-    """The finished runs of a comparison with their results. best: the result of the run that the page shows in detail."""
+    """The finished runs of a comparison with their results. best: the run that the page shows in detail."""
 
     summary: Summary
     jobs: list[Job]

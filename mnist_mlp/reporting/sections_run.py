@@ -19,9 +19,8 @@ from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command
 from mnist_mlp.reporting.images import GALLERY_STYLES, first_layer, gallery, images_of
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_predictions
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import value_text
-from mnist_mlp.runs.tables import decimal, percent
 
 RUN_STYLES = ("run.css",)
 MAX_MISTAKES = 24
@@ -53,7 +52,7 @@ def _cards(result: RunResult) -> Iterator[tuple[str, str, str]]:
     low, high = wilson(correct, n)
     yield "Test accuracy", percent(metrics["test/accuracy"]), f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
     yield "Mistakes", f"{n - correct:,}", f"of {n:,} test images ({result.data['source']})"
-    worst = worst_digit(result)
+    worst = result.worst_digit
     missed = matrix[worst] * (np.arange(10) != worst)
     taken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} taken for {int(missed.argmax())}"
     confused = taken if missed.any() else "always recognised"
@@ -64,12 +63,6 @@ def _cards(result: RunResult) -> Iterator[tuple[str, str, str]]:
         yield "Validation accuracy", percent(val), f"best in epoch {result.best_epoch} of {result.epochs}"
     yield "Parameters", f"{result.parameters:,}", f"trained on {result.data['train']:,} images"
     yield "Time to fit", f"{timing['fit_seconds']:.1f} s", f"{timing['epoch_seconds']:.2f} s an epoch"
-
-
-def worst_digit(result: RunResult) -> int:
-    """The digit with the lowest F1 on test."""
-    scores = result.per_class["f1"]
-    return min(range(len(scores)), key=scores.__getitem__)
 
 
 def best_run(job: Job, name: str, path: str) -> Section:
@@ -111,7 +104,7 @@ def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None
 def scores(job: Job) -> Section:
     """The classification report, the worst digit marked, and the calibration."""
     result = _result(job)
-    worst, columns = worst_digit(result), [result.per_class[name] for name in ("precision", "recall", "f1")]
+    worst, columns = result.worst_digit, [result.per_class[name] for name in ("precision", "recall", "f1")]
     support = [int(count) for count in result.per_class["support"]]
     total = sum(support)
     rows = [[str(digit), *(decimal(column[digit]) for column in columns), f"{support[digit]:,}"] for digit in range(10)]

@@ -17,8 +17,8 @@ from mnist_mlp.reporting.elements import Section, Table
 from mnist_mlp.reporting.images import GALLERY_STYLES, evenly, gallery, images_of
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
+from mnist_mlp.runs.result import percent
 from mnist_mlp.runs.settings import differences, value_text
-from mnist_mlp.runs.tables import percent
 
 POINT = 0.01
 MAX_SHOWN = 24

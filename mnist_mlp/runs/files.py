@@ -1,4 +1,4 @@
-"""Reading the files of a run folder: what is no regular file, too large or no plain JSON object is refused by name."""
+"""Files that are written atomically, and read only if they are regular, not too large and hold what they should."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from mnist_mlp.errors import UserError
 
 
 def cache_folder() -> Path | None:
-    """$XDG_CACHE_HOME/mnist_mlp or ~/.cache/mnist_mlp; None where there is no home directory."""
+    """$XDG_CACHE_HOME/mnist_mlp or ~/.cache/mnist_mlp; None without a home directory."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist_mlp"
     except RuntimeError:
@@ -28,7 +28,7 @@ JSON = dict[str, Any]
 
 
 def read_json(path: Path) -> JSON | None:
-    """The object in a JSON file; None where there is no such file or it holds no object."""
+    """The object in a JSON file; None if there is no such file or it does not hold an object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -37,17 +37,21 @@ def read_json(path: Path) -> JSON | None:
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:
-    """Atomic. Numbers that are not finite become null, since JSON has none. durable: see `write_bytes`."""
+    """Write atomically. Numbers that are not finite become null, since JSON has none. durable: see `write_bytes`."""
     write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n", durable=durable)
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Atomic: the file has its old content or the new, never half of it. UTF-8. durable: see `write_bytes`."""
+    """Write UTF-8 atomically. durable: see `write_bytes`."""
     write_bytes(path, text.encode(), durable=durable)
 
 
 def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
-    """Atomic. durable: the file and its name survive a power cut from the moment this returns (fsync)."""
+    """Write atomically: the file has its old content or the new, never half of it.
+
+    Args:
+        durable: the file and its name survive a power cut from the moment this returns (fsync).
+    """
     scratch = scratch_file(path)
     try:
         write_new(scratch, content, durable=durable)
@@ -61,20 +65,20 @@ def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = Fals
 
 
 def scratch_file(path: Path) -> Path:
-    """A hidden name beside `path` that no other thread, process or machine will choose."""
+    """A hidden name next to `path` that no other thread, process or machine will choose."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
 def is_scratch_file(path: Path) -> bool:
-    """Whether `scratch_file` could have made this name: what a killed process leaves behind."""
+    """Whether `scratch_file` could have made this name, which a killed process leaves behind."""
     return re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", path.name) is not None
 
 
 def remove_scratch_files(*folders: Path) -> None:
-    """Remove what killed processes have left of files that they were writing into these folders."""
+    """Remove the scratch files that killed processes left in these folders."""
     for folder in folders:
-        for litter in filter(is_scratch_file, list(folder.iterdir()) if folder.is_dir() else ()):
-            litter.unlink(missing_ok=True)
+        for path in filter(is_scratch_file, list(folder.iterdir()) if folder.is_dir() else ()):
+            path.unlink(missing_ok=True)
 
 
 def write_new(path: Path, content: bytes | memoryview, *, durable: bool) -> None:
@@ -106,7 +110,7 @@ def sync_folder(path: Path) -> None:
 
 
 def refuse_unwritable(path: Path | None) -> None:
-    """UserError where no file could be written to `path`: better told before the work than after it."""
+    """Raise a UserError if no file can be written to `path`: before the work rather than after it."""
     if path is not None and path.is_dir():
         raise UserError(f"{path} cannot be written: it is a folder")
     if path is not None and not path.parent.is_dir():
@@ -133,11 +137,11 @@ def finite(value: Any) -> Any:
 
 MAX_BYTES = 256 * 2**20
 MAX_NESTING = 20
-"""Levels of a JSON file; ours have five."""
+"""Levels of a JSON file; those of this package have five."""
 
 
 class UnreadableFileError(UserError):
-    """A file of a run folder that cannot be read. Says which, and why."""
+    """A file of a run folder that cannot be read; names it and the reason."""
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(f"{path} cannot be read ({reason})")
@@ -145,7 +149,7 @@ class UnreadableFileError(UserError):
 
 
 def read_content(path: Path) -> bytes | None:
-    """The content of a regular file; None where there is no such file. UnreadableFileError for anything else.
+    """The content of a regular file; None if there is no such file. Raises UnreadableFileError for anything else.
 
     It never waits, as opening a named pipe would.
     """
@@ -154,7 +158,7 @@ def read_content(path: Path) -> bytes | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
-            raise UnreadableFileError(path, "no regular file")
+            raise UnreadableFileError(path, "not a regular file")
         with open(descriptor, "rb") as file:
             if status.st_size > MAX_BYTES:
                 raise UnreadableFileError(path, f"{status.st_size:,} bytes are more than any run writes")
@@ -168,16 +172,16 @@ def read_content(path: Path) -> bytes | None:
 
 
 def read_text(path: Path) -> str | None:
-    """The content of a UTF-8 text file; None where there is no such file. UnreadableFileError for anything else."""
+    """The content of a UTF-8 file; None if there is no such file. Raises UnreadableFileError for anything else."""
     content = read_content(path)
     try:
         return None if content is None else content.decode()
     except UnicodeDecodeError as error:
-        raise UnreadableFileError(path, f"byte {error.start} is no UTF-8") from error
+        raise UnreadableFileError(path, f"byte {error.start} is not UTF-8") from error
 
 
 def read_object(path: Path) -> JSON | None:
-    """The object in a JSON file; None where there is no such file. UnreadableFileError where it holds anything else."""
+    """The object in a JSON file; None if there is no such file. Raises UnreadableFileError for anything else."""
     text = read_text(path)
     if text is None:
         return None
@@ -187,12 +191,12 @@ def read_object(path: Path) -> JSON | None:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise UnreadableFileError(path, reason if text.strip() else "empty") from error
     if not isinstance(content, dict):
-        raise UnreadableFileError(path, "no JSON object")
+        raise UnreadableFileError(path, "not a JSON object")
     return content
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _plain(value: Any, levels: int) -> Any:

@@ -1,11 +1,19 @@
-"""A run that goes on to more epochs than it was first asked for."""
+"""The run folder: the names of its files, the lock of its one writer, and runs that resume with more epochs."""
 
 import itertools
+import json
+import os
+import platform
+import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, ClassVar
 
+from mnist_mlp.console import shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import (
     JSON,
@@ -18,136 +26,97 @@ from mnist_mlp.runs.files import (
     write_json,
     write_text,
 )
-from mnist_mlp.runs.lock import LOCK_FILE, FolderLock
 from mnist_mlp.runs.result import RunResult, StoredRun, check_failure, check_result, check_run
 from mnist_mlp.runs.settings import identity
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "digits")
 """Names of the figures of a run."""
 EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "right")
 """Names of figures that earlier versions drew."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
+LOCK_FILE = ".lock"
+POLL_SECONDS = 0.2
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint is kept that a newer one has replaced."""
+    """Return where a checkpoint is kept that a newer one has replaced."""
     return path.with_name(f"{path.name}.previous")
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Where everything of one run is."""
+    """The files of one run: their names, and what they hold."""
 
     MARKER_FILES: ClassVar = ("result.json", "run.json", "failure.json")
     """A folder with one of these holds a run."""
 
-    path: Path
-
-    @property
-    def run_file(self) -> Path:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_file = path / "run.json"
         """What runs here: overrides, config and fingerprint; written first."""
-        return self.path / "run.json"
-
-    @property
-    def result_file(self) -> Path:
+        self.result_file = path / "result.json"
         """The result; written last and atomically."""
-        return self.path / "result.json"
-
-    @property
-    def failure_file(self) -> Path:
+        self.failure_file = path / "failure.json"
         """Why a job of a sweep failed: one-line reason, overrides, config."""
-        return self.path / "failure.json"
-
-    @property
-    def error_log(self) -> Path:
+        self.error_log = path / "error.log"
         """The traceback behind failure.json."""
-        return self.path / "error.log"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def best_checkpoint(self) -> Path:
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def figures(self) -> Path:
-        return self.path / "figures"
-
-    @property
-    def metrics_file(self) -> Path:
+        self.checkpoints = path / "checkpoints"
+        self.best_checkpoint = self.checkpoints / "best.ckpt"
+        self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.tensorboard = path / "tensorboard"
+        self.figures = path / "figures"
+        self.metrics_file = path / "metrics.csv"
         """One row per epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def predictions_file(self) -> Path:
+        self.predictions_file = path / "predictions.npz"
         """Every test image: index, truth, prediction, probabilities."""
-        return self.path / "predictions.npz"
-
-    @property
-    def report_file(self) -> Path:
-        return self.path / "classification_report.txt"
-
-    @property
-    def page_file(self) -> Path:
+        self.report_file = path / "classification_report.txt"
+        self.page_file = path / "report.html"
         """The page of this run alone."""
-        return self.path / "report.html"
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
 
     def run(self) -> JSON | None:
-        """The content of run.json; None where no run has started here. UnreadableFileError where it is not a run's."""
-        return self._read(self.run_file, check_run)
+        """Read run.json; None if no run has started here. Raises UnreadableFileError if it is not a run's."""
+        return _read(self.run_file, check_run)
 
     def failure(self) -> JSON | None:
-        """The content of failure.json; None where nothing failed. UnreadableFileError where it is something else."""
-        return self._read(self.failure_file, check_failure)
+        """Read failure.json; None if nothing failed. Raises UnreadableFileError if it is something else."""
+        return _read(self.failure_file, check_failure)
 
     def result(self) -> RunResult | None:
-        """The content of result.json; None for a run that did not finish. UnreadableFileError where it is no result."""
-        content = self._read(self.result_file, check_result)
+        """Read result.json; None if the run did not finish. Raises UnreadableFileError if it is not a result."""
+        content = _read(self.result_file, check_result)
         return None if content is None else RunResult.from_json(content)
 
-    def _read(self, path: Path, check: Callable[[JSON], None]) -> JSON | None:
-        content = read_object(path)
-        if content is not None:
-            try:
-                check(content)
-            except ValueError as error:
-                raise UnreadableFileError(path, error) from error
-        return content
+    def stored(self) -> StoredRun:
+        """Read run.json and result.json. Raises UnreadableFileError if a file is not a run's."""
+        return StoredRun(self.run() or {}, _read(self.result_file, check_result) or {})
 
-    def lock(self) -> FolderLock:
+    def lock(self) -> "FolderLock":
         """The right to write here; to be acquired."""
         return FolderLock(self.path)
 
-    def stored(self) -> StoredRun:
-        """What is here of a run. UnreadableFileError where a file is not a run's."""
-        return StoredRun(self.run() or {}, self._read(self.result_file, check_result) or {})
-
     def changes(self, run: JSON) -> list[str]:
-        """What decides the result and differs between the run that is here and `run`; empty where nothing does."""
+        """Return what decides the result and differs between the stored run and `run`, as "key: old -> new"."""
         try:
             return self.stored().changes(run)
         except UnreadableFileError as error:
             return [error.reason]
 
     def finished(self, run: JSON) -> RunResult | None:
-        """The result that is here, of the same run as `run`, the content of a run.json; None where there is none."""
+        """Return the stored result if it is of the same run as `run`, the content of a run.json."""
         try:
             return self.stored().result_of(run)
         except UnreadableFileError:
             return None
 
     def refuse_other_settings(self, run: JSON) -> None:
-        """UserError, naming the keys that differ, where a run of other settings has started here."""
+        """Raise a UserError that names the keys that differ, if a run of other settings has started here."""
         if different := self.changes(run):
             raise UserError(
                 f"{self.path} holds a run with other settings ({'; '.join(different)}): "
@@ -156,25 +125,28 @@ class RunFolder:
 
     def holds_run(self) -> bool:
         """Whether a file says that a run of this package has started here; a checkpoint may say so too."""
-        return any(map(self._is_there, (self.run, self.result, self.failure)))
-
-    def _is_there(self, read: Callable[[], object]) -> bool:
-        try:
-            return read() is not None
-        except UnreadableFileError:
-            return False
+        for read in (self.run, self.result, self.failure):
+            with suppress(UnreadableFileError):
+                if read() is not None:
+                    return True
+        return False
 
     def refuse_foreign(self) -> None:
-        """UserError where anything lies here; to be called where it `holds_run` not."""
-        strange = [path.name for path in self._content() if path.name != LOCK_FILE and not is_scratch_file(path)]
-        if strange:
-            shown = ", ".join(sorted(strange)[:3]) + (", ..." if len(strange) > 3 else "")
+        """Raise a UserError if the folder, which does not hold a run, is not empty."""
+        names = [path.name for path in _content(self.path) if path.name != LOCK_FILE and not is_scratch_file(path)]
+        if names:
+            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
             raise UserError(f"{self.path} is not empty and holds no run ({shown}): choose another folder")
 
     def start(self, run: JSON, records: Mapping[str, str]) -> JSON:
-        """Write run.json where there is none, and the records that are missing; what run.json says then.
+        """Write run.json and the records, unless they exist.
 
-        records: further files, text by relative path.
+        Args:
+            run: the content of run.json.
+            records: further files, text by relative path.
+
+        Returns:
+            `run` with what an existing run.json says instead.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         remove_scratch_files(self.path, self.checkpoints, self.figures, self.path / ".hydra")
@@ -195,14 +167,14 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def archive(self) -> Path:
-        """Move the whole folder to .set_aside/<name>-<n> beside it, which no comparison reads; the new path."""
+        """Move the whole folder to .set_aside/<name>-<n> next to it, which no comparison reads; return the new path."""
         attic = self.path.parent / ".set_aside"
         attic.mkdir(exist_ok=True)
         number = next(n for n in itertools.count(1) if not (attic / f"{self.path.name}-{n}").exists())
         return self.path.rename(attic / f"{self.path.name}-{number}")
 
     def clear(self) -> None:
-        """Remove what an earlier run wrote here, and nothing else. UserError where something cannot be removed."""
+        """Remove what an earlier run wrote here, and nothing else. Raises UserError if something cannot be removed."""
         try:
             # first: without it the rest is an unfinished run. run.json last: it says that the rest is ours
             for path in (self.result_file, *list(self._written()), self.run_file):
@@ -217,7 +189,7 @@ class RunFolder:
 
     def clear_training(self) -> None:
         """Remove the checkpoints, so that training starts over."""
-        for path in list(self._checkpoint_files()):
+        for path in self._checkpoint_files():
             path.unlink(missing_ok=True)
 
     def sync(self) -> None:
@@ -233,6 +205,20 @@ class RunFolder:
         """TensorBoard's files."""
         return sorted(self.tensorboard.glob("events.out.tfevents.*"))
 
+    def next_steps(self, python: str) -> str:
+        """The commands for a finished run: its page (the file itself if it exists), its curves, a page to draw on.
+
+        Args:
+            python: the command that starts the interpreter.
+        """
+        run = shlex.quote(shown_path(self.path))
+        page = shown_path(self.page_file) if self.page_file.is_file() else f"{python} -m mnist_mlp.report {run}"
+        return (
+            f"  page           {page}\n"
+            f"  TensorBoard    {python} -m mnist_mlp.tensorboard {run}\n"
+            f"  draw digits    {python} -m mnist_mlp.export {run} --format html"
+        )
+
     def _written(self) -> Iterator[Path]:
         """The files of a run, but for run.json and result.json, whether they exist or not."""
         yield from self._checkpoint_files()
@@ -243,14 +229,163 @@ class RunFolder:
         yield from (path for kind in ("fit", "test") for path in self.path.glob(f"{kind}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
         for folder in (self.path, self.checkpoints, self.figures):
-            yield from filter(is_scratch_file, folder.iterdir() if folder.is_dir() else ())
+            yield from filter(is_scratch_file, _content(folder))
 
-    def _checkpoint_files(self) -> Iterator[Path]:
-        for path in (self.last_checkpoint, self.best_checkpoint):
-            yield from (path, previous(path))
+    def _checkpoint_files(self) -> list[Path]:
+        return [file for path in (self.last_checkpoint, self.best_checkpoint) for file in (path, previous(path))]
 
-    def _content(self) -> list[Path]:
-        return list(self.path.iterdir()) if self.path.is_dir() else []
+
+def _content(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _read(path: Path, check: Callable[[JSON], None]) -> JSON | None:
+    content = read_object(path)
+    if content is not None:
+        try:
+            check(content)
+        except ValueError as error:
+            raise UnreadableFileError(path, error) from error
+    return content
+
+
+@dataclass
+class FolderLock:
+    """The right to write into a folder, held by one process at a time: `<folder>/.lock`.
+
+    The lock is flock(2), which the system releases when the process ends, however it ends. On NFS Linux makes it a
+    lock of the server, which other machines respect. On a file system without flock the host and process written in the
+    file decide. The file is removed when the lock is released.
+    """
+
+    folder: Path
+    _descriptor: int | None = field(default=None, init=False)
+    _made_folder: bool = field(default=False, init=False)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / LOCK_FILE
+
+    def acquire(self, on_wait: Callable[[str], None] | None = None) -> "FolderLock":
+        """Take the lock, and create the folder if it is missing.
+
+        Args:
+            on_wait: called once with the holder in words if another process has the lock, which is then waited for.
+
+        Raises:
+            UserError: another process has the lock, and there is no `on_wait`.
+        """
+        waiting = False
+        while (holder := self._try()) is not None:
+            if on_wait is None:
+                raise UserError(
+                    f"{self.folder} is being written by {holder}: wait until that has ended, or choose another name="
+                )
+            if not waiting:
+                on_wait(holder)
+                waiting = True
+            time.sleep(POLL_SECONDS)
+        return self
+
+    def moved(self, folder: Path) -> None:
+        """Tell the lock that its folder was renamed while it was held."""
+        self.folder = folder
+
+    def release(self) -> None:
+        """Release the lock, if it is held, and remove its file, and the folder if the lock created it and is alone."""
+        if self._descriptor is None:
+            return
+        with suppress(OSError):  # the file alone does not lock
+            if _is_same_file(self._descriptor, self.path):
+                self.path.unlink()
+        with suppress(OSError):  # not empty
+            if self._made_folder:
+                self.folder.rmdir()
+        os.close(self._descriptor)
+        self._descriptor = None
+
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.release()
+
+    def _try(self) -> str | None:
+        """Take the lock, or return its holder in words."""
+        while True:
+            self._made_folder |= not self.folder.exists()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                is_free, holder = _flock(descriptor), _parse_holder(os.read(descriptor, 4096))
+                if is_free is False or (is_free is None and _is_alive(holder)):
+                    os.close(descriptor)
+                    known = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+                    return known if holder else "another process"
+                if _is_same_file(descriptor, self.path):  # else its holder has removed it or moved the folder meanwhile
+                    since = time.strftime("%Y-%m-%d %H:%M:%S")
+                    content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": since})
+                    os.ftruncate(descriptor, 0)
+                    os.lseek(descriptor, 0, os.SEEK_SET)
+                    os.write(descriptor, content.encode())
+                    self._descriptor = descriptor
+                    return None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process has the lock of this folder, by what it wrote there. Leaves the lock alone."""
+    try:
+        return _is_alive(_parse_holder((folder / LOCK_FILE).read_bytes()[:4096]))
+    except OSError:
+        return False
+
+
+def _flock(descriptor: int) -> bool | None:
+    """Take the lock if it is free; return whether it was, None if the file system has no such locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _parse_holder(content: bytes) -> JSON:
+    try:
+        holder = json.loads(content)
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _is_alive(holder: JSON) -> bool:
+    """Whether the process that wrote the lock file runs; one on another machine, or on Windows, is taken to run."""
+    pid = holder.get("pid")
+    if holder.get("host") != platform.node() or os.name != "posix":
+        return bool(holder)
+    if not isinstance(pid, int) or pid < 1:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # it is another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 EPOCHS = "trainer.max_epochs"
@@ -271,16 +406,19 @@ def _epochs_alone_differ(old: JSON, new: JSON) -> bool:
 
 
 def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
-    """Make the run that is here unfinished again, if `run` is the same one with more epochs; whether it was.
+    """Make the stored run unfinished again if `run` is the same one with more epochs.
 
-    UserError where going on would not give what the longer run gives: where the learning rate depends on the number of
-    epochs, where fewer are asked for, or where the last checkpoint is gone.
+    Returns:
+        Whether it was reopened.
+
+    Raises:
+        UserError: resuming would not give what the longer run gives, since the learning rate depends on the number of
+            epochs, fewer epochs are asked for, or the last checkpoint is gone.
     """
     before = folder.run()
-    if before is None or not _epochs_alone_differ(identity(before), identity(run)):
+    if before is None or not _epochs_alone_differ(identity(before), now := identity(run)):
         return False
-    old, new = (identity(one)[EPOCHS] for one in (before, run))
-    schedule = identity(run)["optim.schedule"]
+    old, new, schedule = identity(before)[EPOCHS], now[EPOCHS], now["optim.schedule"]
     asked = f"{folder.path} holds this run with {EPOCHS}={old}, and {new} are asked for"
     remedy = "choose another folder, or start over with resume=never"
     if new < old:

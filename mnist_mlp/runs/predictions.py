@@ -1,4 +1,4 @@
-"""predictions.npz: what a run predicted for each test image."""
+"""The arrays of a run folder: curves per epoch (metrics.csv), predictions per test image (predictions.npz)."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ import statistics
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import CLASSES, MAX_NUMBER
 
 Curves = Mapping[str, Sequence[float]]
-"""Columns of metrics.csv by name, a number per epoch; NaN where there is none."""
+"""Columns of metrics.csv by name, a number per epoch; NaN if one is missing."""
 
 
 def read_curves(path: Path) -> Curves:
-    """The columns of a metrics.csv; empty where there is none or it cannot be read."""
+    """The columns of a metrics.csv; empty if it is missing or cannot be read."""
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(path) or "", newline="")))
     except (ValueError, csv.Error):
@@ -33,15 +34,10 @@ def read_curves(path: Path) -> Curves:
 def band(curves: Iterable[Sequence[float]]) -> list[tuple[float, float, float]]:
     """Mean, lowest and highest at each epoch, over the curves that have a finite number there."""
     points = []
-    for epoch in zip(*_same_length(list(curves)), strict=True):
+    for epoch in zip_longest(*curves, fillvalue=math.nan):
         numbers = [number for number in epoch if math.isfinite(number)] or [math.nan]
         points.append((statistics.fmean(numbers), min(numbers), max(numbers)))
     return points
-
-
-def _same_length(curves: Sequence[Sequence[float]]) -> list[list[float]]:
-    longest = max(map(len, curves), default=0)
-    return [[*curve, *[math.nan] * (longest - len(curve))] for curve in curves]
 
 
 def _number(text: str | None) -> float:
@@ -54,7 +50,7 @@ def _number(text: str | None) -> float:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Test images in file order. truth and predicted: (n,) digits; probabilities: (n, 10)."""
+    """Test images in file order: truth and predicted digits (n,), probabilities (n, 10)."""
 
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
@@ -66,19 +62,18 @@ class Predictions:
 
 
 def read_predictions(folder: RunFolder) -> Predictions | None:
-    """The content of predictions.npz; None where there is none that can be read. Nothing in it is ever unpickled."""
-    found = _read(folder, "truth", "prediction", "probabilities")
-    if found is None:
+    """The content of predictions.npz; None if it is missing or cannot be read. Nothing in it is ever unpickled."""
+    if (arrays := _read(folder, "truth", "prediction", "probabilities")) is None:
         return None
-    truth, predicted, probabilities = found
+    truth, predicted, probabilities = arrays
     finite = np.clip(np.nan_to_num(probabilities), 0, 1).astype(np.float32)
     return Predictions(truth.astype(np.int64), predicted.astype(np.int64), finite)
 
 
 def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Truth and prediction (n,) alone, which is quick; None where there is no predictions.npz that can be read."""
-    found = _read(folder, "truth", "prediction")
-    return None if found is None else (found[0].astype(np.uint8), found[1].astype(np.uint8))
+    """Truth and prediction (n,) alone, which is quick; None as in `read_predictions`."""
+    arrays = _read(folder, "truth", "prediction")
+    return None if arrays is None else (arrays[0].astype(np.uint8), arrays[1].astype(np.uint8))
 
 
 def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
@@ -93,15 +88,15 @@ def _arrays(content: bytes, names: Sequence[str]) -> list[NDArray[Any]]:
     if sum(item.file_size for item in zipfile.ZipFile(io.BytesIO(content)).infolist()) > MAX_BYTES:
         raise ValueError("it unpacks to more than any run writes")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        found = {name: file[name] for name in names}
-    n = len(found["truth"])
-    for name, values in found.items():
+        arrays = {name: file[name] for name in names}
+    n = len(arrays["truth"])
+    for name, values in arrays.items():
         shape, kinds = ((n, CLASSES), "f") if name == "probabilities" else ((n,), "iu")
         if not n or values.shape != shape or values.dtype.kind not in kinds:
-            raise ValueError(f"{name} is no array of this kind")
+            raise ValueError(f"{name} has another shape or type")
         if kinds == "iu" and (values.min() < 0 or values.max() >= CLASSES):
             raise ValueError(f"{name} has other values than digits")
-    return list(found.values())
+    return list(arrays.values())
 
 
 def write_predictions(
@@ -109,7 +104,11 @@ def write_predictions(
 ) -> None:
     """Write index, truth, prediction (n,) and probabilities (n, 10) of the test images in file order.
 
-    predicted: from the logits; float32 probabilities can tie where logits do not.
+    Args:
+        folder: of the run.
+        truth: labels.
+        predicted: digits by the logits; float32 probabilities can tie when logits do not.
+        probabilities: in [0, 1].
     """
     content = io.BytesIO()
     np.savez_compressed(

@@ -1,4 +1,4 @@
-"""Versions, processor and commit that a result was measured with. Imports no torch."""
+"""What decides a result: settings, fingerprint, environment; how settings are shown. Imports no torch."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.runs.files import JSON
 
 SHORT = 6
-"""A number of so few characters is shown as it was given, 1.0 and not 1."""
+"""A number of at most so many characters is shown as it is, 1.0 and not 1."""
 
 
 def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
@@ -32,13 +33,8 @@ def settings(config: Mapping[str, Any]) -> JSON:
     return {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
 
 
-def complete_settings(config: Mapping[str, Any]) -> JSON:
-    """The settings of a config that an earlier version may have written: a missing key means its default."""
-    return with_defaults(settings(config))
-
-
 def with_defaults(flat: Mapping[str, Any]) -> JSON:
-    """Dotted keys with those that are missing and affect the result at their default, in the order of the options."""
+    """Add the settings that an earlier version did not know, at their defaults, in the order of the options."""
     return {**_defaults(), **flat}
 
 
@@ -76,7 +72,7 @@ def identity(run: Mapping[str, Any]) -> JSON:
         run: the content of a run.json or result.json, or the same part of a checkpoint. Settings that it lacks take
             their defaults.
     """
-    return {**complete_settings(run["config"]), **_beside_settings(run)}
+    return {**with_defaults(settings(run["config"])), **_beside_settings(run)}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -94,17 +90,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The keys that differ, as "key: old -> new"; "-" for a missing key."""
     if old == new:
         return []
-    texts = [{key: json.dumps(value) for key, value in one.items()} for one in (old, new)]
-    keys = [key for key in sorted(old.keys() | new.keys()) if texts[0].get(key) != texts[1].get(key)]
+    before, now = ({key: json.dumps(value) for key, value in flat.items()} for flat in (old, new))
+    keys = [key for key in sorted(old.keys() | new.keys()) if before.get(key) != now.get(key)]
     return [f"{key}: {old.get(key, '-')} -> {new.get(key, '-')}" for key in keys]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The shortest name that tells each key from the others: its last part, or all of it."""
-    last = [key.removesuffix(".id").rpartition(".")[2] for key in keys]
-    return {
-        key: short if last.count(short) == 1 and short != "name" else key for key, short in zip(keys, last, strict=True)
-    }
+    """The shortest unambiguous name of each key: its last component, or all of it."""
+    short = {key: key.removesuffix(".id").rpartition(".")[2] for key in keys}
+    times = Counter(short.values())
+    return {key: name if times[name] == 1 and name != "name" else key for key, name in short.items()}
 
 
 def value_text(value: Any) -> str:
@@ -113,16 +108,16 @@ def value_text(value: Any) -> str:
 
 
 def short_values(values: Iterable[Any]) -> dict[str, str]:
-    """By `value_text`, the values of one setting with as few significant digits, three at least, as tell them apart."""
+    """By `value_text`, the values of one setting in the fewest significant digits, at least three, that differ."""
     shown = {value_text(value): value for value in values}
     numbers = {text: value for text, value in shown.items() if isinstance(value, float)}
-    found = {text: text for text in shown}
+    texts = {text: text for text in shown}
     for digits in range(3, 17):
         rounded = {text: f"{value:.{digits}g}" for text, value in numbers.items()}
         times = Counter(rounded.values())
-        long = [text for text in numbers if found[text] == text and len(text) > SHORT]
-        found |= {text: rounded[text] for text in long if times[rounded[text]] == 1}
-    return found
+        long = [text for text in numbers if texts[text] == text and len(text) > SHORT]
+        texts |= {text: rounded[text] for text in long if times[rounded[text]] == 1}
+    return texts
 
 
 def environment(device: str, threads: int) -> JSON:
@@ -140,12 +135,11 @@ def environment(device: str, threads: int) -> JSON:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:

@@ -20,8 +20,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS, GaussianNoise
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.tables import percent
+from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.training.classifier import DigitClassifier
 
 Matrix = NDArray[np.float64]

@@ -17,8 +17,7 @@ from mnist_mlp.console import error_summary, shown_path
 from mnist_mlp.errors import UserError, describe_signal
 from mnist_mlp.runs.files import JSON, UnreadableFileError, remove_scratch_files, write_json, write_text
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.tables import percent
+from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.startup import quick_start
 
 

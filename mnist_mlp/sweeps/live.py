@@ -11,7 +11,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mnist_mlp.console import cells, cropped, mark, plain, redraws, shortened
-from mnist_mlp.runs.tables import percent
+from mnist_mlp.runs.result import percent
 from mnist_mlp.sweeps.progress import PlainProgress, RunningJob, SweepProgress, SweepState, clock, label
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from mnist_mlp.plots import run as plots
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, write_predictions
-from mnist_mlp.runs.result import FIGURES, FINAL, RunResult
+from mnist_mlp.runs.result import FIGURES, FINAL, RunResult, classification_report, percent
 from mnist_mlp.runs.settings import flatten, settings
-from mnist_mlp.runs.tables import classification_report, percent
 from mnist_mlp.training.classifier import DigitClassifier
 
 HPARAMS = (

@@ -23,7 +23,7 @@ from torch import Tensor
 from mnist_mlp.data.module import BatchBlock
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import cache_folder
-from mnist_mlp.runs.lock import FolderLock
+from mnist_mlp.runs.folder import FolderLock
 from mnist_mlp.training.step import Step, TrainingStep
 
 BlockRunner = Callable[[BatchBlock, Tensor], tuple[Tensor, Tensor]]

@@ -18,7 +18,7 @@ from mnist_mlp.cli.compose import job_folder
 from mnist_mlp.compare.collect import find_jobs
 from mnist_mlp.data.mnist import load_digits
 from mnist_mlp.errors import Interrupted
-from mnist_mlp.runs.lock import FolderLock
+from mnist_mlp.runs.folder import FolderLock
 from mnist_mlp.train import main
 from mnist_mlp.training.classifier import DigitClassifier
 

@@ -40,9 +40,9 @@ CONTENTS = {
     "long number": b'{"a": ' + b"9" * 5000 + b"}",
 }
 REASONS = {
-    "fifo": "no regular file", "folder": "no regular file", "link to itself": "symbolic link", "empty": "empty",
-    "cut off": "Unterminated string", "a list": "no JSON object", "not a number": "NaN is no JSON",
-    "not UTF-8": "no UTF-8", "deep": "nested too deeply",
+    "fifo": "not a regular file", "folder": "not a regular file", "link to itself": "symbolic link", "empty": "empty",
+    "cut off": "Unterminated string", "a list": "not a JSON object", "not a number": "NaN is not JSON",
+    "not UTF-8": "not UTF-8", "deep": "nested too deeply",
     "less deep": "nested too deeply", "long number": "4300 digits",
 }  # fmt: skip
 

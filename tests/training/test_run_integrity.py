@@ -18,8 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.folder import FIGURES, RunFolder, previous
-from mnist_mlp.runs.lock import FolderLock
+from mnist_mlp.runs.folder import FIGURES, FolderLock, RunFolder, previous
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.training.checkpoint import DamagedCheckpointError, read_checkpoint
 from mnist_mlp.training.fit import fit
@@ -236,7 +235,7 @@ def test_two_processes_do_not_write_into_one_folder(config: Config, tmp_path: Pa
 
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
-    code = "import os, sys; from pathlib import Path; from mnist_mlp.runs.lock import FolderLock;"
+    code = "import os, sys; from pathlib import Path; from mnist_mlp.runs.folder import FolderLock;"
     code += "lock = FolderLock(Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -255,12 +254,11 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
 def test_without_flock_the_holder_that_was_written_down_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_mlp.runs.lock._flock", lambda descriptor: None)
+    monkeypatch.setattr("mnist_mlp.runs.folder._flock", lambda descriptor: None)
     lock = FolderLock(tmp_path).acquire()
     with pytest.raises(UserError, match="is being written by process"):
         FolderLock(tmp_path).acquire()
-    record = json.loads(lock.path.read_text())
-    lock.path.write_text(json.dumps({**record, "started": "another process had this number"}))
+    lock.path.write_text(json.dumps({**json.loads(lock.path.read_text()), "pid": 2**30}))
     FolderLock(tmp_path).acquire()
 
 

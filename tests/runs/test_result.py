@@ -9,7 +9,7 @@ from sklearn.metrics import classification_report as sklearn_report
 from sklearn.metrics import confusion_matrix
 
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.tables import classification_report, closing_table, decimal, next_steps, percent, worst_digit
+from mnist_mlp.runs.result import classification_report, closing_table, decimal, percent
 
 
 @pytest.mark.parametrize("absent", [None, 7])
@@ -39,29 +39,34 @@ def test_a_diverged_run_says_so_and_shows_dashes(tmp_path: Path) -> None:
 def test_the_next_steps_are_commands_that_a_shell_takes_as_they_are(tmp_path: Path) -> None:
     folder = tmp_path / "a run's folder"
     folder.mkdir()
-    lines = next_steps(folder, ".venv/bin/python").splitlines()
+    lines = RunFolder(folder).next_steps(".venv/bin/python").splitlines()
     assert len(lines) == 3
     for line in lines:
         words = shlex.split(line[16:])
         assert words[0] == ".venv/bin/python"
         assert str(folder) in words
     (folder / "report.html").write_text("a page")
-    assert next_steps(folder, "python").splitlines()[0] == f"  page           {folder / 'report.html'}"
+    assert RunFolder(folder).next_steps("python").splitlines()[0].split(maxsplit=1) == [
+        "page",
+        str(folder / "report.html"),
+    ]
 
 
 def test_the_worst_digit_has_the_lowest_f1_and_its_most_frequent_confusion() -> None:
-    def said(f1: list[float], *confusions: tuple[int, int, int]) -> str:
+    def worst(f1: list[float], *confusions: tuple[int, int, int]) -> str:
         matrix = np.diag([10] * 10)
         for truth, predicted, count in confusions:
             matrix[truth, predicted] = count
         result = made_up_result()
-        return worst_digit(replace(result, per_class={**result.per_class, "f1": f1}, confusion_matrix=matrix.tolist()))
+        result = replace(result, per_class={**result.per_class, "f1": f1}, confusion_matrix=matrix.tolist())
+        assert result.worst_digit == f1.index(min(f1))
+        return next(line for line in closing_table(result, Path()).splitlines() if "worst digit" in line)
 
     scores = [1.0] * 10
     scores[5] = 0.9567
-    assert said(scores, (5, 3, 4), (5, 8, 2), (9, 5, 30)) == "5, F1 0.957, most often taken for 3"
-    assert said(scores, (9, 5, 2), (2, 5, 3)) == "5, F1 0.957, for which 2 is taken most often"
-    assert said([1.0] * 10) == "none, all are right"
+    assert worst(scores, (5, 3, 4), (5, 8, 2), (9, 5, 30)).endswith("5, F1 0.957, most often taken for 3")
+    assert worst(scores, (9, 5, 2), (2, 5, 3)).endswith("5, F1 0.957, for which 2 is taken most often")
+    assert worst([1.0] * 10).endswith("none, all are right")
 
 
 def test_the_closing_lines_fit_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +74,8 @@ def test_the_closing_lines_fit_80_columns(tmp_path: Path, monkeypatch: pytest.Mo
     result = made_up_result()
     result = replace(result, timing={**result.timing, "compile_seconds": 14.2, "fit_seconds": 12345.6})
     folder = tmp_path / "outputs" / "train" / "2026-11-24_14-00-00-123456"
-    lines = [*closing_table(result, folder).splitlines(), *next_steps(folder, ".venv/bin/python").splitlines()]
+    steps = RunFolder(folder).next_steps(".venv/bin/python")
+    lines = [*closing_table(result, folder).splitlines(), *steps.splitlines()]
     assert max(map(len, closing_table(result, folder).splitlines())) < 80
     assert sum("outputs/train" in line for line in lines) == 4
     assert not any(str(tmp_path) in line for line in lines)

@@ -51,7 +51,7 @@ def sized_figure(width: float = SIZE[0], height: float = SIZE[1], **options: Any
 
 def _label(axes: Axes, title: str, x: str, y: str = "", left: float = 0.06, below: float = 0.085) -> None:
     """Set title and labels at fixed distances: placing them, matplotlib would lay out every tick label three times."""
-    box, figure = axes.get_position(), axes.get_figure(root=True)
+    box, figure = axes.get_position(), axes.figure
     axes.set_title(title, y=1.0, pad=7, size=11, parse_math=False)
     axes.set(xlabel=x, ylabel=y)
     axes.xaxis.set_label_coords((box.x0 + box.x1) / 2, box.y0 - below, figure.transFigure)

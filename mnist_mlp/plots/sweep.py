@@ -124,15 +124,15 @@ def _fit_loss_axis(axes: Axes) -> None:
         axes.set_title("Loss (exploded losses are cut off)")
     top = min(drawn.max() * 1.1, MAX_LOSS)
     if top > 20 * drawn.min():
-        _make_logarithmic(axes.yaxis)
+        _make_logarithmic(axes, axes.yaxis)
         axes.set_ylim(drawn.min() * 0.8, top)
     else:
         axes.set_ylim(0, top)
 
 
-def _make_logarithmic(axis: Axis) -> None:
+def _make_logarithmic(axes: Axes, axis: Axis) -> None:
     """Scale an axis by logarithms, with ticks at 1, 2 and 5 times powers of ten as plain numbers."""
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axes.set(**{"xscale" if axis is axes.xaxis else "yscale": "log"})
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:,g}")
     axis.set_minor_formatter(NullFormatter())
@@ -192,15 +192,16 @@ def _label_levels(axes: Axes, levels: Sequence[Spread], is_scale: bool) -> None:
     amounts = [level.amount for level in levels if level.amount is not None]
     if is_scale:
         if min(amounts) > 0 and max(amounts) > WIDE_RATIO * min(amounts):
-            _make_logarithmic(axes.xaxis)
+            _make_logarithmic(axes, axes.xaxis)
         return
     means = [(index + 0.14, level.mean) for index, level in enumerate(levels) if level.mean is not None]
     if means and len(amounts) == len(levels):
         axes.plot(*zip(*means, strict=True), color=GREY, linewidth=1, zorder=0)
     names, step = [_plain(level.value, 14) for level in levels], -(-len(levels) // MAX_TICKS)
     crowded = sum(map(len, names)) > 30 or len(names) > 7
-    rotation = {"rotation": 40, "ha": "right"} if crowded else {}
-    axes.set_xticks(range(0, len(levels), step), names[::step], **rotation)
+    axes.set_xticks(
+        range(0, len(levels), step), names[::step], rotation=40 * crowded, ha="right" if crowded else "center"
+    )
     axes.set_xlim(-0.5, len(levels) - 0.5)
 
 
@@ -218,7 +219,7 @@ def costs(groups: Sequence[Group], quantity: str) -> Figure:
             style = {"color": color or PALE, "markersize": size, "zorder": 4 - min(rank, 2) if color else 1}
             panel.plot(getattr(group, name), group.accuracies, marker, alpha=0.85, markeredgecolor="white", **style)
         if numbers and min(numbers) > 0 and max(numbers) > 10 * min(numbers):
-            _make_logarithmic(panel.xaxis)
+            _make_logarithmic(panel, panel.xaxis)
         panel.grid(alpha=0.3)
         panel.set(xlabel="fit time (s)" if name == "seconds" else "parameters (trained numbers)")
     panels[0].set(ylabel=f"{quantity} (%)")

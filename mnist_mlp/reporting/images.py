@@ -88,7 +88,7 @@ def shown_digits(runs: Labelled, confidence: NDArray[np.float32], most: int = MA
 
 def evenly(items: NDArray[Any], most: int) -> NDArray[Any]:
     """At most `most` of these, evenly spaced, first and last among them."""
-    return items[np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]
+    return np.asarray(items[np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)])
 
 
 def digits_data(
@@ -100,7 +100,8 @@ def digits_data(
     predicted: (runs, shown) bytes; matrices: (runs, 10, 10) of two bytes; probabilities: (runs of "certain", shown,
     10) bytes, where 255 is 1.
     """
-    certain, kept, room = [], np.zeros((0, len(shown), 10), dtype=np.uint8), MAX_PROBABILITY_BYTES
+    certain: list[int] = []
+    kept, room = np.zeros((0, len(shown), 10), dtype=np.uint8), MAX_PROBABILITY_BYTES
     for number, job in enumerate(runs.jobs):
         if (predictions := read_predictions(RunFolder(job.folder))) is None:
             continue
@@ -108,7 +109,8 @@ def digits_data(
         room -= len(zlib.compress(values.tobytes(), 6))
         if room < 0:
             break
-        certain, kept = [*certain, number], np.concatenate((kept, values))
+        certain.append(number)
+        kept = np.concatenate((kept, values))
     return {
         "total": len(runs.truth),
         "complete": bool(runs.missed[shown].sum() == runs.missed.sum()),

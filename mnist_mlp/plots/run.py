@@ -113,8 +113,8 @@ def confusion(matrix: Array, title: str, min_fraction: float = 0.0) -> Figure:
         color = "white" if fractions[row, column] > 0.15 else "black"
         axes.text(column, row, f"{counts[row, column]:.0f}", color=color, ha="center", va="center", size=9)
     recall, precision = (np.diag(counts) / np.maximum(counts.sum(axis), 1) for axis in (1, 0))
-    axes.set_yticks(range(10), [f"{value:.1%}   {digit}" for digit, value in enumerate(recall)])
-    axes.set_xticks(range(10), [f"{digit}\n{value:.1%}" for digit, value in enumerate(precision)])
+    axes.set_yticks(range(10), [f"{100 * value:.1f} %   {digit}" for digit, value in enumerate(recall)])
+    axes.set_xticks(range(10), [f"{digit}\n{100 * value:.1f} %" for digit, value in enumerate(precision)])
     _label(axes, title, "predicted digit, precision", "recall, true digit", left=0.1, below=0.13)
     axes.tick_params(length=0)
     return figure
@@ -163,7 +163,7 @@ def calibration(truth: Array, probabilities: Array, title: str, bins: int = 15) 
     _label(upper, f"{title}: expected calibration error {100 * error:.2f} %", "", "fraction correct", left=0.075)
     upper.legend(loc="upper left", frameon=False)
     lower.bar((np.arange(bins) + 0.5) / bins, count, 0.9 / bins, color=BLUE)
-    lower.set(xlim=(0, 1), yscale="log", ylim=(0.7, 2 * max(int(count.max(initial=0)), 5)))
+    lower.set(xlim=(0, 1), ylim=(0.7, 2 * max(int(count.max(initial=0)), 5)), yscale="log")
     _label(lower, "", "probability of the predicted digit", "images", left=0.075)
     lower.minorticks_off()
     lower.yaxis.set_major_formatter("{x:,.0f}")
@@ -195,7 +195,7 @@ def digit_grids(
         1, 2, gridspec_kw={"left": 0.01, "right": 0.99, "top": 0.87, "bottom": 0.02, "wspace": 0.04}
     )
     titles = (
-        f"Most confident mistakes ({len(incorrect):,} of {len(truth):,} are wrong)\ntrue → predicted, probability",
+        f"Most confident mistakes ({len(incorrect):,} of {len(truth):,})\ntrue → predicted, probability",
         "Correct predictions, from most to least confident\ndigit, probability",
     )
     for axes, chosen, title in zip(panels, (incorrect[:size], spread), titles, strict=True):
@@ -229,8 +229,8 @@ def mistakes(
     figure = sized_figure(SIZE[0], 0.8 + rows * height * SIZE[0] / MISTAKE_COLUMNS / width)
     axes = figure.add_axes((0, 0, 1, 1 - 0.8 / figure.get_figheight()))
     captions = [
-        f"#{indices[n]:,}\n{truth[n]} ({100 * probabilities[n, truth[n]]:.0f} %)"
-        f" → {answers[n]} ({100 * probabilities[n, answers[n]]:.0f} %)"
+        f"#{indices[n]:,}: {truth[n]} → {answers[n]}\n"
+        f"{100 * probabilities[n, truth[n]]:.0f} % → {100 * probabilities[n, answers[n]]:.0f} %"
         for n in shown
     ]
     corners = _draw_grid(axes, images[shown], captions, MISTAKE_COLUMNS, rows, cell)

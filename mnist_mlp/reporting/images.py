@@ -172,7 +172,9 @@ def first_layer(folder: RunFolder) -> bytes | None:
         weights = next(one for one in state.values() if one.ndim == 2 and one.shape[1] == TILE * TILE)
     except Exception:  # torch raises a dozen kinds for damaged files
         return None
-    return plots.png(plots.first_layer(np.nan_to_num(weights.float().numpy())))
+    figure = plots.first_layer(np.nan_to_num(weights.float().numpy()))
+    figure.set_dpi(200)  # as wide as the page
+    return plots.png(figure)
 
 
 GALLERY_STYLES = ("gallery.css",)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.collect import planned, summarize
+from mnist_mlp.compare.collect import summarize
 from mnist_mlp.compare.digits import write_digits
-from mnist_mlp.compare.tables import write_tables
+from mnist_mlp.compare.tables import planned, write_tables
 from mnist_mlp.console import command
 from mnist_mlp.reporting.page import find_runs, write_page
 from mnist_mlp.reporting.publish import publish

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
-from mnist_mlp.compare.collect import VALUES, Job, Summary, by_seed, find_jobs, row_label, summarize
-from mnist_mlp.compare.comparison import compare
+from mnist_mlp.compare.collect import VALUES, Job, Summary, compare, find_jobs, row_label, summarize
 from mnist_mlp.compare.statistics import SIGNIFICANCE, mcnemar
 from mnist_mlp.compare.tables import as_text, reading_note, shown_cells
 from mnist_mlp.config import Config, config_from_dict
@@ -231,7 +230,7 @@ class Sweep:
         one, other = self._chosen(a), self._chosen(b)
         if len(one) == len(other) == 1:
             return self._compare_two_runs(a, b, one[0], other[0])
-        found = compare(by_seed(one), by_seed(other))
+        found = compare(one, other)
         if found is None:
             raise UserError(f"{_words(a)} and {_words(b)} have no seed in common: train both with the same seeds")
         gap, words = found.decisive, found.verdict.replace("the best", "b")

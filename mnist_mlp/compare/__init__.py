@@ -1,2 +1,1 @@
-"""Runs read back and compared: collecting, statistics, effects, diagnosis, summary tables. Takes run folders, returns
-plain data; imports no torch and draws nothing."""
+"""Runs read back and compared: grouped over seeds, statistics, effects, verdicts, tables. Imports no torch."""

@@ -1,42 +1,45 @@
-"""How a run went, and how the runs of a setting went, in one plain sentence from status and curves alone.
+"""How a run went, and how the runs of a setting went, in a plain sentence from status and curves alone.
 
 The thresholds are rules of thumb, each with its reason; each sentence carries the numbers behind it, so that the
-reader can disagree. What a run is like in comparison with others is not judged here: the best of several may well
-over-fit.
+reader can disagree. The rules do not compare runs with each other: the best of several may well over-fit.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
-from mnist_mlp.runs.predictions import Curves
+from mnist_mlp.compare.collect import Job, Row, Summary
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.predictions import Curves, read_curves
+from mnist_mlp.runs.result import is_at_chance
 
 CHANCE_LOSS = math.log(10)
-LEARNT = 0.2
-"""An accuracy below it is chance: guessing one digit gives 0.1."""
 RISE, RISE_AT_LEAST = 0.1, 0.02
-"""The training loss has jumped where it rose by this part of itself, and by this much: an epoch's mean over 55,000
-images hardly wobbles, but near zero every ripple is a large part of it."""
+"""The training loss has jumped if it rose by this fraction of itself, and by this much: an epoch's mean over 55,000
+images hardly wobbles, but near zero every ripple is a large fraction of it."""
 JUMPS = 0.25
-"""The learning rate is too high where the loss jumped in more than this part of the epochs."""
+"""The learning rate is too high if the loss jumped in more than this fraction of the epochs."""
 WINDOW = 3
-"""Epochs that a level of a held-out curve is the mean of, from eight epochs on; below that, one."""
+"""Epochs over which a held-out curve is averaged, from eight epochs on; below that, one."""
 WOBBLE = {1: 0.08, WINDOW: 0.05}
-"""By the window: by how much of itself the validation loss of one run wobbles (default nets, 5,000 images)."""
+"""By the window: the relative wobble of one run's validation loss (default nets, 5,000 images)."""
 LOST = 0.002
-"""Accuracy has fallen where it lost this much: one standard error of 98 % over 5,000 images."""
+"""Accuracy has fallen if it lost this much: one standard error of 98 % over 5,000 images."""
 IMPROVING = 0.02
-"""Loss that still falls by this part of itself per epoch is worth more epochs."""
+"""Loss that still falls by this fraction of itself per epoch is worth more epochs."""
 CLIMBING = 0.005
 """So is accuracy that still rises by this much per epoch."""
 GAP = 0.01
-"""Less than this between training and validation accuracy is nothing to act on."""
+"""A smaller gap between training and validation accuracy is nothing to act on."""
 BROKEN = frozenset({
     "Failed", "Unreadable", "Unfinished", "Running", "Learning rate too high", "Nothing learnt",
     "Hardly anything learnt yet",
 })  # fmt: skip
-"""Kinds in which a run is an exception among runs that went otherwise; finer shades differ by seed alone."""
+"""Kinds that make a run an exception among runs of other kinds; finer shades differ by seed alone."""
+FAULTS = ("Over-fitting", "Over-confident")
 
 
 @dataclass(frozen=True)
@@ -51,39 +54,84 @@ class Finding:
         return f"{self.kind} since epoch {self.since}: {self.text}" if self.since else f"{self.kind}: {self.text}"
 
 
-def diagnosis(status: str, reason: str, planned: int | None, curves: Curves) -> str:
-    """How a run of this status went. planned: trainer.max_epochs; curves: columns of metrics.csv."""
-    return str(finding(status, reason, planned, curves))
+class Verdict(NamedTuple):
+    """How the runs of a row went. exceptions: runs of another kind, each with its name and a sentence."""
+
+    row: Row
+    verdict: str
+    exceptions: list[str]
 
 
-def finding(status: str, reason: str, planned: int | None, curves: Curves, runs: int = 1) -> Finding:
-    """As `diagnosis`, of the mean curves of so many runs: the more, the less they wobble."""
-    done = len(curves.get("epoch", ()))
-    if status == "failed":
-        return Finding("Failed", f"{reason or 'no reason was written'}.")
-    if status == "unreadable":
-        return Finding("Unreadable", f"{reason}.")
-    if status == "unfinished":
-        return Finding("Unfinished", f"{done} of {planned or '?'} epochs are done; the same command goes on.")
-    if status == "running":
-        return Finding("Running", f"{done} of {planned or '?'} epochs are done.")
-    if status == "diverged":
+def verdicts(summary: Summary, curves: Mapping[Path, Curves] | None = None) -> list[Verdict]:
+    """Judge each row of a comparison, in its order.
+
+    Runs that broke are one camp, all others another: the larger one gives the verdict, the other the exceptions.
+
+    Args:
+        summary: the comparison.
+        curves: by run folder; read here if they are missing.
+    """
+    if curves is None:
+        curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in summary.jobs}
+    is_best_of_several = sum(bool(row.values["test_accuracy"]) for row in summary.rows) > 1
+    judged = []
+    for row in summary.rows:
+        findings = [(job, diagnose(job, curves.get(job.folder, {}))) for job in row.jobs]
+        broken = [(job, one) for job, one in findings if one.kind in BROKEN]
+        sound = [(job, one) for job, one in findings if one.kind not in BROKEN]
+        if len(sound) >= len(broken):
+            common, others = sound[0][1], broken
+            if len(sound) > 1:
+                common = judge(mean_curves([curves.get(job.folder, {}) for job, _ in sound]), len(sound))
+        else:  # not all of them broke in the same way: the first in the most frequent one
+            kinds = [one.kind for _, one in broken]
+            common = broken[kinds.index(max(kinds, key=kinds.count))][1]
+            others = [(job, one) for job, one in findings if one.kind != common.kind]
+        text = str(common)
+        if is_best_of_several and row.best and common.kind in FAULTS:
+            text += " It is the best of these settings all the same."
+        judged.append(Verdict(row, text, [f"{_name(row, job)}: {one}" for job, one in others]))
+    return judged
+
+
+def _name(row: Row, job: Job) -> str:
+    alone = [other.seed for other in row.jobs].count(job.seed) == 1
+    return f"seed {job.seed}" if alone else job.folder.name
+
+
+def diagnose(job: Job, curves: Curves) -> Finding:
+    """Say how a run went; curves: the columns of its metrics.csv."""
+    done, planned = len(curves.get("epoch", ())), job.settings.get("trainer.max_epochs") or "?"
+    if job.status == "failed":
+        return Finding("Failed", f"{job.reason or 'no reason was written'}.")
+    if job.status == "unreadable":
+        return Finding("Unreadable", f"{job.reason}.")
+    if job.status == "unfinished":
+        return Finding("Unfinished", f"{done} of {planned} epochs are done; the same command goes on.")
+    if job.status == "running":
+        return Finding("Running", f"{done} of {planned} epochs are done.")
+    if job.status == "diverged":
         text = f"the loss was no longer finite in epoch {done or '?'}; try a tenth of optim.lr."
         return Finding("Learning rate too high", text)
+    return judge(curves)
+
+
+def judge(curves: Curves, runs: int = 1) -> Finding:
+    """Judge the curves of a finished run, or the mean curves of several: the more runs, the less they wobble."""
     loss = _finite(curves.get("train/loss", ()))
     if not loss:
         return Finding(
             "Not judged", "finished, but without a metrics.csv that can be read its curves cannot be judged."
         )
-    if done < 2:
+    if len(curves.get("epoch", ())) < 2:
         return Finding("One epoch only", "too short to judge; train longer.")
-    found = _nothing_learnt(curves, loss) or _jumps(loss) or _turned(curves, loss, runs) or _improving(curves)
-    return found or _level(curves)
+    broken = _nothing_learnt(curves, loss) or _jumps(loss)
+    return broken or _turned(curves, loss, runs) or _improving(curves) or _level(curves)
 
 
 def _nothing_learnt(curves: Curves, loss: Sequence[float]) -> Finding | None:
     accuracy = _finite(curves.get("train/accuracy", ()))
-    if not accuracy or max(accuracy[-2:]) >= LEARNT:
+    if not accuracy or not is_at_chance(max(accuracy[-2:])):
         return None
     stuck = f"accuracy stays at {100 * accuracy[-1]:.0f} %, loss at {loss[-1]:.2f} (guessing: {CHANCE_LOSS:.2f})"
     if max(loss) > 1.5 * CHANCE_LOSS:
@@ -105,7 +153,7 @@ def _jumps(loss: Sequence[float]) -> Finding | None:
 
 
 def _turned(curves: Curves, loss: Sequence[float], runs: int) -> Finding | None:
-    """The validation loss has turned where its last level is above its lowest by twice what is wobble."""
+    """The validation loss has turned if its last level is above its lowest by twice the wobble."""
     val, accuracy = (_finite(curves.get(f"val/{name}", ())) for name in ("loss", "accuracy"))
     if len(val) != len(loss):
         return None
@@ -145,7 +193,7 @@ def _improving(curves: Curves) -> Finding | None:
 
 
 def _level(curves: Curves) -> Finding:
-    """Nothing went wrong: what is left to gain, by the part of the validation error that training does not have."""
+    """Nothing went wrong: what is left to gain, by the fraction of the validation error that training lacks."""
     train, val = (_finite(curves.get(f"{split}/accuracy", ())) for split in ("train", "val"))
     shown = [
         f"{name} accuracy ends at {100 * values[-1]:.1f} %"
@@ -161,22 +209,18 @@ def _level(curves: Curves) -> Finding:
 
 def _levels(values: Sequence[float], window: int) -> list[float]:
     """Means of so many neighbours each."""
-    return [sum(values[place : place + window]) / window for place in range(len(values) - window + 1)]
+    return [sum(values[start : start + window]) / window for start in range(len(values) - window + 1)]
 
 
 def mean_curves(curves: Sequence[Curves]) -> Mapping[str, list[float]]:
     """The mean of each column over the runs that have a finite number at an epoch, up to the shortest run's last."""
     length = min((len(one.get("epoch", ())) for one in curves), default=0)
-    names = dict.fromkeys(name for one in curves for name in one)
-    return {
-        name: [_mean([one[name][epoch] for one in curves if epoch < len(one.get(name, ()))]) for epoch in range(length)]
-        for name in names
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = _finite(values)
-    return sum(known) / len(known) if known else math.nan
+    means: dict[str, list[float]] = {name: [] for one in curves for name in one}
+    for name, column in means.items():
+        for epoch in range(length):
+            known = _finite([one[name][epoch] for one in curves if epoch < len(one.get(name, ()))])
+            column.append(sum(known) / len(known) if known else math.nan)
+    return means
 
 
 def _finite(values: Sequence[float]) -> list[float]:

@@ -1,50 +1,55 @@
-"""What each factor of a sweep does, comparing only like with like: runs that differ in that factor alone.
+"""What each factor of a sweep does, from matched runs; and which settings of a search mattered.
 
-In a sweep that is no full grid, the plain mean of a level is also that of whatever else came with it: half the data
-looks better than all of it where the one run with too high a learning rate had all of it. So runs are matched: those
-that agree in all but one factor (and the seed) form a set, and sets are brought together by the additive model
+In a sweep that is not a full grid, the plain mean of a level is also that of whatever else came with it: half the data
+looks better than all of it if the one run with too high a learning rate had all of it. So runs are matched: those
+that agree in all but one factor (and the seed) form a set, and sets are combined by the additive model
 log(error) = set + level, least squares. In a full grid that is the mean over all other factors. Levels that no chain
 of sets connects are not comparable and get no mean. The logarithm, since settings scale an error rather than shift
 it; and one run that went wrong weighs less.
+
+Importance is the fraction of the variance of the runs' ranks that a setting explains by itself: an analysis of variance
+on ranks (Kruskal and Wallis 1952; adjusted for chance as Kelley's epsilon squared, 1935), numbers cut into groups of
+equally many runs. It needs no model of the search, is the same under any rescaling of setting or measure, and one
+collapsed run has one rank. Optuna's evaluators share all importance among the settings, chance's share too, and go by
+raw accuracies: if one run in ten collapses, fANOVA calls the least important setting the most important one.
 """
 
 import math
 import statistics
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import VALUES, Job, varying_keys
 from mnist_mlp.config import non_result_keys, subset_fraction
-from mnist_mlp.runs.settings import value_text
+from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.result import is_at_chance
 
-NOTHING_LEARNT = 0.2
-"""A run whose accuracy is below it has collapsed (guessing has 0.1): it is counted, and left out of means."""
 MIN_ERROR = 1e-5
 """A tenth of one image in 10,000; stands for an error of zero, which has no logarithm."""
 FAR_OUT = 3.0
 """Interquartile ranges beyond a quartile from which a number is far out (Tukey 1977)."""
+MIN_RUNS = 10
+"""Fewer runs say nothing about importance."""
+MAX_GROUPS = 5
+MIN_QUANTITY = 6
+"""A setting with at least so many numbers is a quantity: a scatter with a number axis, not a list of categories."""
 
 
-@dataclass(frozen=True)
-class MatchedSet:
-    """Runs that differ in one factor and the seed alone. others: what they share of all else that varies, by key.
-
-    numbers: accuracies of the runs that learnt something, by level; two levels or more.
-    """
-
-    others: dict[str, str]
-    numbers: dict[str, list[float]]
+MatchedSet = Mapping[str, Sequence[float]]
+"""Accuracies of runs above chance level that differ in one factor and the seed alone, by level of the factor."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a factor. numbers: accuracies of its runs that have a match at another level.
+    """One value of a factor.
 
-    mean: accuracy like for like, over all matched sets; None where nothing compares it with the other levels.
-    collapsed: further runs that learnt nothing.
+    Attributes:
+        numbers: accuracies of its runs that have a match at another level.
+        mean: accuracy over all matched sets; None if nothing compares it with the other levels.
+        collapsed: further runs, at chance level.
     """
 
     value: str
@@ -55,9 +60,11 @@ class Level:
 
 @dataclass(frozen=True)
 class Grid:
-    """Means over two factors; cells[row][column], None where no run is; without rows where there is no grid.
+    """Means over two factors; without rows if the runs form no grid.
 
-    at: the other settings that vary, where they are the same in all cells; else each cell is over the same of them.
+    Attributes:
+        cells: [row][column]; None without a run.
+        at: the other settings that vary, if all cells have the same; else each cell is the mean over the same ones.
     """
 
     keys: tuple[str, str]
@@ -65,6 +72,25 @@ class Grid:
     columns: list[str]
     cells: list[list[float | None]]
     at: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """A setting. fraction: of the variance of ranks, in [0, 1]; p_value: of no influence at all, uncorrected."""
+
+    key: str
+    fraction: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run in the order in which runs ended. number: from 1; value: its own; best: the best so far."""
+
+    number: int
+    job: Job
+    value: float
+    best: float
 
 
 def factors(jobs: Sequence[Job]) -> list[str]:
@@ -80,103 +106,78 @@ def measured(jobs: Iterable[Job], column: str) -> list[tuple[Job, float]]:
 
 
 def matched_sets(jobs: Sequence[Job], key: str, column: str) -> list[MatchedSet]:
-    """The sets of runs that differ in this factor alone, largest first; column: one of accuracies."""
+    """The sets of runs that differ in this factor alone, at two levels or more; those with the most levels first.
+
+    column: of `VALUES`, one of accuracies.
+    """
     others = [other for other in factors(jobs) if other != key]
-    found: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    sets: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for job, number in measured(jobs, column):
-        if number >= NOTHING_LEARNT:
-            levels = found.setdefault(tuple(_text(job, other) for other in others), {})
-            levels.setdefault(_text(job, key), []).append(number)
-    sets = [
-        MatchedSet(dict(zip(others, place, strict=True)), {level: levels[level] for level in in_order(levels)})
-        for place, levels in found.items()
-        if len(levels) > 1
-    ]
-    return sorted(sets, key=lambda one: -len(one.numbers))
+        if not is_at_chance(number):
+            sets.setdefault(tuple(map(job.text, others)), {}).setdefault(job.text(key), []).append(number)
+    matched = [{level: levels[level] for level in in_order(levels)} for levels in sets.values() if len(levels) > 1]
+    return sorted(matched, key=lambda levels: -len(levels))
 
 
 def main_effect(jobs: Sequence[Job], key: str, column: str) -> list[Level]:
-    """The levels of one factor that can be compared like for like, in order; empty where no two can."""
+    """The levels of one factor that can be compared with each other, in order; empty if there are none."""
     sets = matched_sets(jobs, key, column)
     means = _adjusted(sets)
-    lost = [_text(job, key) for job, number in measured(jobs, column) if number < NOTHING_LEARNT]
-    levels = in_order({level for one in sets for level in one.numbers})
-    return [
-        Level(
-            level,
-            [number for one in sets for number in one.numbers.get(level, ())],
-            means.get(level),
-            lost.count(level),
-        )
-        for level in levels
-    ]
+    collapsed = [job.text(key) for job, number in measured(jobs, column) if is_at_chance(number)]
+    levels = in_order({level for one in sets for level in one})
+    numbers = {level: [number for one in sets for number in one.get(level, ())] for level in levels}
+    return [Level(level, own, means.get(level), collapsed.count(level)) for level, own in numbers.items()]
 
 
 def _adjusted(sets: Sequence[MatchedSet]) -> dict[str, float]:
     """The accuracy of each level at the average of all sets that a chain of levels connects with the first set."""
-    sets = _connected(sets)
-    levels = in_order({level for one in sets for level in one.numbers})
-    cells = [
-        (place, levels.index(level), one.numbers[level]) for place, one in enumerate(sets) for level in one.numbers
-    ]
-    if not cells:
+    if not sets:
         return {}
-    design = np.zeros((len(cells), len(sets) + len(levels)))
+    connected, others, known = [sets[0]], list(sets[1:]), set(sets[0])
+    while near := [one for one in others if not known.isdisjoint(one)]:
+        others = [one for one in others if known.isdisjoint(one)]
+        connected += near
+        known.update(*near)
+    levels = in_order(known)
+    cells = [(index, level, one[level]) for index, one in enumerate(connected) for level in one]
+    design = np.zeros((len(cells), len(connected) + len(levels)))
     errors = np.empty(len(cells))
-    for row, (place, level, numbers) in enumerate(cells):
-        design[row, place] = design[row, len(sets) + level] = 1
+    for row, (index, level, numbers) in enumerate(cells):
+        design[row, index] = design[row, len(connected) + levels.index(level)] = 1
         errors[row] = statistics.fmean(math.log(max(1 - number, MIN_ERROR)) for number in numbers)
-    found = np.linalg.lstsq(design, errors, rcond=None)[0]
-    logs = found[: len(sets)].mean() + found[len(sets) :]
+    solution = np.linalg.lstsq(design, errors, rcond=None)[0]
+    logs = solution[: len(connected)].mean() + solution[len(connected) :]
     return {level: 1 - math.exp(log) for level, log in zip(levels, logs, strict=True)}
-
-
-def _connected(sets: Sequence[MatchedSet]) -> list[MatchedSet]:
-    """The first set, and those that share a level with it or with one that does."""
-    found, rest = list(sets[:1]), list(sets[1:])
-    levels = {level for one in found for level in one.numbers}
-    while near := [one for one in rest if not levels.isdisjoint(one.numbers)]:
-        rest = [one for one in rest if levels.isdisjoint(one.numbers)]
-        found += near
-        levels.update(level for one in near for level in one.numbers)
-    return found
 
 
 def grid(jobs: Sequence[Job], keys: tuple[str, str], column: str) -> Grid:
     """The mean of each combination of two factors, each cell over the very same values of all other factors.
 
-    Those are the ones with the most combinations; without rows where none has two values of both factors.
+    Those are the ones with the most combinations; without rows if none has two values of both factors.
     """
     others = [other for other in factors(jobs) if other not in keys]
-    found: dict[tuple[str, ...], dict[tuple[str, str], list[float]]] = {}
+    grids: dict[tuple[str, ...], dict[tuple[str, str], list[float]]] = {}
     for job, number in measured(jobs, column):
-        cells = found.setdefault(tuple(_text(job, other) for other in others), {})
-        cells.setdefault((_text(job, keys[0]), _text(job, keys[1])), []).append(number)
-    most = max(map(frozenset, found.values()), key=len, default=frozenset())
-    rows, columns = (in_order({place[axis] for place in most}) for axis in (0, 1))
+        cells = grids.setdefault(tuple(map(job.text, others)), {})
+        cells.setdefault((job.text(keys[0]), job.text(keys[1])), []).append(number)
+    combinations = max(map(frozenset, grids.values()), key=len, default=frozenset())
+    rows, columns = (in_order({cell[axis] for cell in combinations}) for axis in (0, 1))
     if min(len(rows), len(columns)) < 2:
         return Grid(keys, [], [], [], {})
-    same = {place: cells for place, cells in found.items() if cells.keys() == most}
-    means = {cell: statistics.fmean(statistics.fmean(cells[cell]) for cells in same.values()) for cell in most}
+    same = {values: cells for values, cells in grids.items() if cells.keys() == combinations}
+    means = {cell: statistics.fmean(statistics.fmean(cells[cell]) for cells in same.values()) for cell in combinations}
     at = dict(zip(others, next(iter(same)), strict=True)) if len(same) == 1 else {}
     return Grid(keys, rows, columns, [[means.get((row, column)) for column in columns] for row in rows], at)
 
 
-def is_full_grid(jobs: Sequence[Job], keys: Sequence[str], column: str) -> bool:
-    """Whether every combination of the levels was measured equally often."""
-    places = Counter(tuple(_text(job, key) for key in keys) for job, _ in measured(jobs, column))
-    combinations = math.prod(len({place[axis] for place in places}) for axis in range(len(keys)))
-    return len(places) == combinations and len(set(places.values())) <= 1
-
-
 def robust_range(accuracies: Sequence[float]) -> tuple[float, float] | None:
-    """Lowest and highest that an axis or a scale of colours has to hold, without runs that collapsed or are far out.
+    """Lowest and highest that an axis or a scale of colours has to hold, without runs at chance level or far out.
 
-    None where there is no number. What lies below is to be marked at the edge.
+    None without a number. What lies below is to be marked at the edge.
     """
     if not accuracies:
         return None
-    learnt = [number for number in accuracies if number >= NOTHING_LEARNT] or list(accuracies)
+    learnt = [number for number in accuracies if not is_at_chance(number)] or list(accuracies)
     low, high = np.quantile(learnt, [0.25, 0.75])
     fence = low - FAR_OUT * (high - low)
     kept = [number for number in learnt if number >= fence]
@@ -184,7 +185,7 @@ def robust_range(accuracies: Sequence[float]) -> tuple[float, float] | None:
 
 
 def in_order(values: Iterable[str]) -> list[str]:
-    """Numbers ascending (full and half among them, as parts of the data), other values by name after them."""
+    """Numbers ascending (full and half among them, as fractions of the data), other values by name after them."""
     return sorted(values, key=lambda value: (amount(value) is None, amount(value) or 0.0, value))
 
 
@@ -196,5 +197,67 @@ def amount(value: str) -> float | None:
         return None
 
 
-def _text(job: Job, key: str) -> str:
-    return value_text(job.settings.get(key))
+def best_so_far(jobs: Sequence[Job], column: str) -> list[Step]:
+    """The finished runs in the order in which they ended, each with the highest number so far."""
+    ordered = sorted(measured(jobs, column), key=lambda pair: (_ended(pair[0]), str(pair[0].folder)))
+    steps: list[Step] = []
+    for number, (job, value) in enumerate(ordered, 1):
+        steps.append(Step(number, job, value, max(value, steps[-1].best if steps else value)))
+    return steps
+
+
+def _ended(job: Job) -> float:
+    try:
+        return RunFolder(job.folder).result_file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def is_quantity(jobs: Sequence[Job], key: str) -> bool:
+    """Whether a setting was tried at so many numbers that it is to be shown as one axis and not as categories."""
+    values = {_number(job, key) for job in jobs if job.settings}
+    return len(values) >= MIN_QUANTITY and None not in values
+
+
+def _number(job: Job, key: str) -> float | None:
+    value = job.settings.get(key)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
+    """Each setting that varies, the most important first; empty for fewer than ten finished runs."""
+    runs = measured(jobs, column)
+    if len(runs) < MIN_RUNS:
+        return []
+    _, indices, times = np.unique([number for _, number in runs], return_inverse=True, return_counts=True)
+    ranks = np.asarray((np.cumsum(times) - (times - 1) / 2)[indices])  # from 1; equal numbers share their mean
+    jobs = [job for job, _ in runs]
+    known = [_importance(key, ranks, _groups(jobs, key)) for key in factors(jobs)]
+    return sorted((one for one in known if one is not None), key=lambda one: -one.fraction)
+
+
+def _importance(key: str, ranks: NDArray[np.float64], groups: NDArray[np.int64]) -> Importance | None:
+    """None if the runs do not tell the setting from every other one: a group for each run, or one for all."""
+    from scipy.special import chdtrc  # deferred: only the page of a search needs it
+
+    n, sizes = len(ranks), np.bincount(groups)
+    sizes, sums = sizes[sizes > 0], np.bincount(groups, ranks)[sizes > 0]
+    total = float(((ranks - ranks.mean()) ** 2).sum())
+    count = len(sizes)
+    if not 1 < count < n or not total:
+        return None
+    between = float((sums**2 / sizes).sum()) - n * float(ranks.mean()) ** 2
+    fraction = 1 - (total - between) / (n - count) / (total / (n - 1))
+    return Importance(key, max(fraction, 0.0), float(chdtrc(count - 1, (n - 1) * between / total)))
+
+
+def _groups(jobs: Sequence[Job], key: str) -> NDArray[np.int64]:
+    """Runs by value; the values of a quantity in groups of about equally many runs."""
+    if not is_quantity(jobs, key):
+        texts = [job.text(key) for job in jobs]
+        indices = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+        return np.array([indices[text] for text in texts])
+    numbers = np.array([_number(job, key) for job in jobs], dtype=float)
+    count = min(MAX_GROUPS, len(jobs) // MAX_GROUPS)
+    edges = np.quantile(numbers, np.arange(1, count) / count)
+    return np.searchsorted(edges, numbers, side="right")

@@ -2,8 +2,7 @@
 
 Kinds of claims, each with its sentence under `claim`:
   better, worse       one published result beats another: decided by the paired interval of their test accuracies,
-  uncorrected:
-                      the study chose them, not these runs
+                      uncorrected, since the study chose the pair and not these runs
   learns_nothing      a result stays at chance
   slower_with, runs   the time of an epoch rises with a setting, over the results that a pattern matches
   time_by             the time of an epoch at each value of a setting: shown, not decided
@@ -13,39 +12,35 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from mnist_mlp.compare.collect import Job, by_seed
-from mnist_mlp.compare.comparison import compare
+from mnist_mlp.compare.collect import Job, compare
 from mnist_mlp.compare.statistics import Interval
 from mnist_mlp.compare.tables import interval_text
 from mnist_mlp.config import non_result_keys
-from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.result import is_at_chance
+from mnist_mlp.runs.settings import short_names
 
-NOTHING_LEARNT = 0.2
-"""Test accuracy below which a network has learnt next to nothing; guessing has 0.1."""
 Claim = Mapping[str, str]
 Runs = Mapping[str, Sequence[Job]]
 """Finished runs by the name of the published result that they repeat."""
+FREE = frozenset({"seed", "experiment", "trainer.accelerator", "trainer.threads", "trainer.compile"})
+"""What may differ from a preset in a repetition of its result, besides the settings that affect no result."""
 
 
 def decide(claim: Claim, runs: Runs) -> str | None:
-    """A claim and its verdict in a sentence; None where the runs that it is about are missing."""
+    """A claim and its verdict in a sentence; None if the runs that it is about are missing."""
     try:
         return next((rule(claim, runs) for kind, rule in KINDS.items() if kind in claim), None)
     except (KeyError, TypeError, ValueError) as error:  # a claim is text that somebody wrote
         return f"{claim.get('claim', 'A claim')}: cannot be decided ({type(error).__name__}: {error})."
 
 
-FREE = frozenset({"seed", "experiment", "trainer.accelerator", "trainer.threads", "trainer.compile"})
-"""What may differ from a preset in a repetition of its result, beside the settings that affect no result."""
-
-
-def changes(job: Job) -> list[str]:
-    """The overrides that make a run of a preset something else than a repetition of the published result."""
+def deviations(job: Job) -> list[str]:
+    """The overrides by which a run of a preset differs from a repetition of the published result."""
     if job.result is None:
         return []
     free = FREE | non_result_keys()
-    named = [(override.lstrip("+~").partition("=")[0], override) for override in job.result.overrides]
-    return [override for key, override in named if key not in free and not key.startswith("reference")]
+    keys = {override: override.lstrip("+~").partition("=")[0] for override in job.result.overrides}
+    return [override for override, key in keys.items() if key not in free and not key.startswith("reference")]
 
 
 def accuracies(jobs: Sequence[Job]) -> dict[int, float]:
@@ -55,20 +50,17 @@ def accuracies(jobs: Sequence[Job]) -> dict[int, float]:
 
 def _better(claim: Claim, runs: Runs) -> str | None:
     better, worse = claim["better"], claim["worse"]
-    if better not in runs or worse not in runs:
-        return None
-    comparison = compare(by_seed(runs[better]), by_seed(runs[worse]))
-    if comparison is None:
+    if better not in runs or worse not in runs or (comparison := compare(runs[better], runs[worse])) is None:
         return None
     gap = comparison.decisive
     return f"{claim['claim']}: {_verdict(gap)} ({better} against {worse}: {interval_text(gap)} points, n={gap.n})."
 
 
 def _verdict(gap: Interval) -> str:
-    if gap.low is None:
+    if gap.low is None or gap.high is None:
         direction = "but it points that way" if gap.mean > 0 else "and it points the other way"
         return f"one seed cannot tell, {direction}"
-    if gap.covers_zero:
+    if gap.low <= 0 <= gap.high:
         return "not confirmed, the interval covers zero"
     return "confirmed" if gap.mean > 0 else "contradicted"
 
@@ -78,36 +70,34 @@ def _learns_nothing(claim: Claim, runs: Runs) -> str | None:
     if name not in runs:
         return None
     best = max(accuracies(runs[name]).values())
-    verdict = "confirmed" if best < NOTHING_LEARNT else "contradicted"
+    verdict = "confirmed" if is_at_chance(best) else "contradicted"
     return f"{claim['claim']}: {verdict} ({name}: at most {100 * best:.2f} % over its seeds)."
 
 
 def _slower_with(claim: Claim, runs: Runs) -> str | None:
     key = claim["slower_with"]
-    chosen = {name: jobs for name, jobs in runs.items() if fnmatchcase(name, claim["runs"])}
+    chosen = [jobs for name, jobs in runs.items() if fnmatchcase(name, claim["runs"])]
     if len(chosen) < 2:
         return None
-    seconds = {float(jobs[0].settings[key]): statistics.median(_epoch_seconds(jobs)) for jobs in chosen.values()}
-    ordered = [seconds[value] for value in sorted(seconds)]
+    seconds = {float(jobs[0].settings[key]): _epoch_seconds(jobs) for jobs in chosen}
+    seconds = {value: seconds[value] for value in sorted(seconds)}
+    ordered = list(seconds.values())
     verdict = "confirmed" if ordered == sorted(ordered) else "not confirmed: the times do not rise steadily"
-    shown = ", ".join(f"{short_names([key])[key]} {value:g}: {seconds[value]:.2f} s" for value in sorted(seconds))
+    shown = ", ".join(f"{short_names([key])[key]} {value:g}: {took:.2f} s" for value, took in seconds.items())
     return f"{claim['claim']}: {verdict} (median time to train an epoch: {shown})."
 
 
 def _time_by(claim: Claim, runs: Runs) -> str | None:
-    jobs = [job for members in runs.values() for job in members]
-    values = dict.fromkeys(value_text(job.settings.get(claim["time_by"])) for job in jobs)
-    shown = ", ".join(
-        f"{value} {statistics.median(_epoch_seconds(same)):.2f} s"
-        for value in values
-        if (same := [job for job in jobs if value_text(job.settings.get(claim["time_by"])) == value])
-    )
-    alone = "" if len(values) > 1 else "; there is nothing to compare it with"
+    jobs: dict[str, list[Job]] = {}
+    for job in (job for members in runs.values() for job in members):
+        jobs.setdefault(job.text(claim["time_by"]), []).append(job)
+    shown = ", ".join(f"{value} {_epoch_seconds(same):.2f} s" for value, same in jobs.items())
+    alone = "" if len(jobs) > 1 else "; there is nothing to compare it with"
     return f"{claim['claim']}, median time to train an epoch: {shown}{alone}."
 
 
-def _epoch_seconds(jobs: Sequence[Job]) -> list[float]:
-    return [job.result.timing["epoch_seconds"] for job in jobs if job.result is not None]
+def _epoch_seconds(jobs: Sequence[Job]) -> float:
+    return statistics.median(job.result.timing["epoch_seconds"] for job in jobs if job.result is not None)
 
 
 KINDS: dict[str, Callable[[Claim, Runs], str | None]] = {

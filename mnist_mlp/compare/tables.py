@@ -1,4 +1,4 @@
-"""The comparison as a table for a terminal: what does not fit its width is left out by rule; the files have it all."""
+"""The comparison as text: for files, for a terminal of any width, and how many seeds it takes to see a difference."""
 
 import re
 import statistics
@@ -8,18 +8,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.compare.collect import VALUES, Job, JobReader, Row, Summary, display_names, row_label, summarize
-from mnist_mlp.compare.comparison import PairedComparison
-from mnist_mlp.compare.statistics import Interval
+from mnist_mlp.compare.collect import VALUES, Job, JobReader, Summary, display_names, row_label, summarize
+from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
 from mnist_mlp.console import cells, columns, mark, shortened
+from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import to_csv, write_text
-from mnist_mlp.runs.settings import short_names, short_values, value_text
+from mnist_mlp.runs.settings import short_names, value_text
 
 OVER_SEEDS, OVER_IMAGES = "to best (seeds)", "to best (seeds, images)"
+COMPARISON = (
+    "n", "difference", "seeds_low", "seeds_high", "images_low", "images_high", "p_value", "p_corrected", "comparisons",
+    "resolvable", "verdict",
+)  # fmt: skip
+"""Columns of summary.csv on the comparison with the best; differences are fractions of one."""
+FIRST = ("row", "best_row", "run", "display_name", "status", "reason", "fingerprint")
+RUN_FIGURES = ("parameters", "epochs", "best_epoch")
+BRIEF = "verdict"
+STEPS = ("parameters", "loss", "F1", BRIEF, OVER_SEEDS, "fit s", OVER_IMAGES, "n", "status")
+"""Columns that go, one after the other, until the others fit a terminal; the verdict becomes brief instead. What varies
+and the accuracies stay."""
+CONSOLE_FIGURES = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
+MIN_TEXT_WIDTH = 6
+"""Cells down to which a text is shortened if what must stay does not fit."""
+MAX_ROWS = 40
+MAX_REASONS = 5
+FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
+FURTHER_WORDS = re.compile(r" \(.*\)| (from|than) the best")
 
 
 def write_summary(sweep: Path, reader: JobReader | None = None) -> Summary | None:
-    """Rewrite the tables from the run folders; None where there are none yet.
+    """Rewrite the tables of a sweep from its run folders; None if there are none yet.
 
     reader: one that has read most of the runs before, for a sweep that writes its tables again and again.
     """
@@ -32,40 +50,84 @@ def write_summary(sweep: Path, reader: JobReader | None = None) -> Summary | Non
 
 
 def write_tables(sweep: Path, summary: Summary) -> list[Path]:
-    """Write summary.csv, summary.md and runs.csv, each atomically, into the sweep's folder; the files."""
+    """Write summary.csv, summary.md and runs.csv, each atomically, into the sweep's folder; return the files."""
     texts = {"summary.csv": _csv(summary), "summary.md": as_markdown(summary), "runs.csv": runs_csv(summary, sweep)}
     for name, text in texts.items():
         write_text(sweep / name, text)
     return [sweep / name for name in texts]
 
 
-def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """The table for readers: header and rows of text, the best row marked with a star."""
-    named = short_names(summary.keys)
-    header = ["", *(named[key] for key in summary.keys), "n"] if summary.over_seeds else ["", *named.values()]
-    header += ["val acc %", "test acc %", "F1", "loss", "parameters", "fit s", "status"]
-    if summary.over_seeds:
-        header += [OVER_SEEDS, OVER_IMAGES, "verdict"]
+def _csv(summary: Summary) -> str:
+    spread = [f"{column}_std" for column in VALUES] if summary.over_seeds else []
+    comparison = COMPARISON if summary.over_seeds else ()
+    header = [*summary.keys, *VALUES, *spread, *comparison, "best", "status", "reason"]
     rows = []
     for row in summary.rows:
-        cells = ["*" if row.best else "", *(summary.shown_value(row, key) for key in summary.keys)]
-        cells += [str(len(row.values["test_accuracy"]))] if summary.over_seeds else []
-        cells += [
-            mean_and_deviation(row.values["val_accuracy"], 100, 2),
-            mean_and_deviation(row.values["test_accuracy"], 100, 2),
-        ]
-        cells += [
-            mean_and_deviation(row.values["test_f1_macro"], 1, 4),
-            mean_and_deviation(row.values["test_loss"], 1, 4),
-        ]
-        parameters, seconds = row.mean("parameters"), row.mean("fit_seconds")
-        cells += ["-" if parameters is None else f"{parameters:,.0f}", "-" if seconds is None else f"{seconds:.1f}"]
-        cells.append(f"{row.status}: {row.reasons}" if row.reasons else row.status)
+        line: list[Any] = [value_text(row.settings[key]) for key in summary.keys]
+        line += [row.mean(column) for column in VALUES]
         if summary.over_seeds:
-            found = row.comparison
-            cells += [interval_text(found.seeds if found else None), interval_text(found.images if found else None)]
-            cells.append("best" if row.best else row.verdict)
-        rows.append(cells)
+            line += [*(row.deviation(column) for column in VALUES), len(row.values["test_accuracy"])]
+            line += [*_comparison_cells(row.comparison), row.verdict]
+        rows.append([*line, row.best, row.status, row.reasons])
+    return to_csv(header, rows)
+
+
+def _comparison_cells(one: PairedComparison | None) -> list[float | int | None]:
+    """The columns of COMPARISON between n and verdict."""
+    if one is None:
+        return [None] * (len(COMPARISON) - 2)
+    images = (one.images.low, one.images.high) if one.images else (None, None)
+    p_values = (one.decisive.p_value, one.p_value)
+    intervals = (one.decisive.mean, one.seeds.low, one.seeds.high, *images)
+    return [*intervals, *p_values, one.comparisons, one.detectable_difference]
+
+
+def runs_csv(summary: Summary, base: Path | None = None) -> str:
+    """Every run once, the rows of the comparison in their order, with its settings, metrics, times and environment.
+
+    row: the index of its setting in the comparison, from 1; run: its folder, relative to `base` if it is below it.
+    Times are in seconds, accuracies fractions of one; what a run does not have is empty.
+    """
+    results = [job.result for job in summary.jobs if job.result is not None]
+    metrics = dict.fromkeys(name for result in results for name in result.metrics)
+    times = dict.fromkeys(name for result in results for name in result.timing)
+    environment = dict.fromkeys(name for result in results for name in result.environment)
+    first, names = [*summary.keys, *(["seed"] if summary.over_seeds else [])], display_names(summary)
+    others = [key for key in dict.fromkeys(key for job in summary.jobs for key in job.settings) if key not in first]
+
+    def line(index: int, best: bool, job: Job) -> list[Any]:
+        below = base is not None and job.folder.is_relative_to(base)
+        folder = job.folder.relative_to(base).as_posix() if base is not None and below else str(job.folder)
+        measured: list[Any] = [None] * (len(metrics) + len(RUN_FIGURES) + len(times) + len(environment))
+        if (result := job.result) is not None:
+            measured = [*map(result.metrics.get, metrics), result.parameters, result.epochs, result.best_epoch]
+            measured += [*map(result.timing.get, times), *map(result.environment.get, environment)]
+        start = [index, best, folder, names[job.folder], job.status, job.reason, job.fingerprint]
+        return [*start, *map(job.text, first), *measured, *map(job.text, others)]
+
+    header = [*FIRST, *first, *metrics, *RUN_FIGURES, *times, *environment, *others]
+    return to_csv(header, [line(index, row.best, job) for index, row in enumerate(summary.rows, 1) for job in row.jobs])
+
+
+def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """The table for readers: header and rows of text, the best row marked with a star."""
+    header = ["", *short_names(summary.keys).values(), *(["n"] if summary.over_seeds else [])]
+    header += ["val acc %", "test acc %", "F1", "loss", "parameters", "fit s", "status"]
+    header += [OVER_SEEDS, OVER_IMAGES, "verdict"] if summary.over_seeds else []
+    rows = []
+    for row in summary.rows:
+        line = ["*" if row.best else "", *(summary.shown_value(row, key) for key in summary.keys)]
+        line += [str(len(row.values["test_accuracy"]))] if summary.over_seeds else []
+        line += [mean_and_deviation(row.values[name]) for name in ("val_accuracy", "test_accuracy")]
+        line += [mean_and_deviation(row.values[name], 1, 4) for name in ("test_f1_macro", "test_loss")]
+        parameters, seconds = row.mean("parameters"), row.mean("fit_seconds")
+        line += ["-" if parameters is None else f"{parameters:,.0f}", "-" if seconds is None else f"{seconds:.1f}"]
+        line.append(f"{row.status}: {row.reasons}" if row.reasons else row.status)
+        if summary.over_seeds:
+            one = row.comparison
+            line += [interval_text(one.seeds), interval_text(one.images)] if one else ["-", "-"]
+            line.append("best" if row.best else row.verdict)
+        rows.append(line)
     return header, rows
 
 
@@ -79,8 +141,16 @@ def interval_text(difference: Interval | None) -> str:
     return f"{mean} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
 
 
+def mean_and_deviation(numbers: Sequence[float], scale: float = 100.0, digits: int = 2) -> str:
+    """ "mean ± sample standard deviation" of scaled numbers; the mean alone of one, a dash for none."""
+    if not numbers:
+        return "-"
+    mean = f"{scale * statistics.fmean(numbers):.{digits}f}"
+    return mean if len(numbers) < 2 else f"{mean} ± {scale * statistics.stdev(numbers):.{digits}f}"
+
+
 def as_markdown(summary: Summary) -> str:
-    """The shown table in Markdown, with a line on how to read it."""
+    """The table for readers in Markdown, with a line on how to read it."""
     header, rows = shown_cells(summary)
     lines = [header, ["---"] * len(header), *rows]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -88,7 +158,7 @@ def as_markdown(summary: Summary) -> str:
 
 
 def reading_note(summary: Summary, intervals: bool = True) -> str:
-    """How the rows were ranked, what the intervals mean where they are shown, and what is odd about the runs."""
+    """How the rows were ranked, what the intervals mean if they are shown, and what is odd about the runs."""
     if summary.ranked_by == "val_accuracy":
         notes = ["* best by validation accuracy."]
     else:
@@ -99,22 +169,6 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         notes.append("Over seeds: mean ± standard deviation.")
         notes += _on_intervals(summary, intervals)
     return " ".join([*notes, *summary.notes])
-
-
-def how_chosen(summary: Summary, job: Job) -> str:
-    """How this run of the best row came to be the one that is shown, and why its figure is not that of the row."""
-    row = next((row for row in summary.rows if row.best), None)
-    if row is None or job.result is None or len(summary.jobs) < 2:
-        return ""
-    by, metric = {"val_accuracy": ("validation", "val"), "test_accuracy": ("test", "test")}[summary.ranked_by]
-    own, runs = job.result.metric(f"{metric}/accuracy"), len(row.values["test_accuracy"])
-    if runs < 2:
-        return f"Chosen by {by} accuracy, {100 * own:.2f} %, the highest of all settings."
-    return (
-        f"Chosen in two steps: the setting with the highest mean {by} accuracy, and of its {runs} runs the one with the"
-        f" highest, {100 * own:.2f} %. Its test accuracy, {100 * job.result.metric('test/accuracy'):.2f} %, is that of"
-        f" one run; the setting's is {mean_and_deviation(row.values['test_accuracy'])} %."
-    )
 
 
 def _on_intervals(summary: Summary, shown: bool) -> list[str]:
@@ -143,135 +197,6 @@ def _on_intervals(summary: Summary, shown: bool) -> list[str]:
     return notes
 
 
-def mean_and_deviation(numbers: Sequence[float], scale: float = 100.0, digits: int = 2) -> str:
-    """ "mean ± sample standard deviation" of scaled numbers; the mean alone of one, a dash for none."""
-    if not numbers:
-        return "-"
-    mean = f"{scale * statistics.fmean(numbers):.{digits}f}"
-    return mean if len(numbers) < 2 else f"{mean} ± {scale * statistics.stdev(numbers):.{digits}f}"
-
-
-COMPARISON = (
-    "n", "difference", "seeds_low", "seeds_high", "images_low", "images_high", "p_value", "p_corrected", "comparisons",
-    "resolvable", "verdict",
-)  # fmt: skip
-"""Columns of summary.csv on the comparison with the best; differences in parts of one."""
-
-
-def _csv(summary: Summary) -> str:
-    spread = [f"{column}_std" for column in VALUES] if summary.over_seeds else []
-    comparison = COMPARISON if summary.over_seeds else ()
-    header = [*summary.keys, *VALUES, *spread, *comparison, "best", "status", "reason"]
-    return to_csv(header, [_csv_row(summary, row) for row in summary.rows])
-
-
-def _csv_row(summary: Summary, row: Row) -> list[Any]:
-    cells: list[Any] = [value_text(row.settings[key]) for key in summary.keys]
-    cells += [row.mean(column) for column in VALUES]
-    if summary.over_seeds:
-        cells += [*(row.deviation(column) for column in VALUES), len(row.values["test_accuracy"])]
-        cells += [*comparison_cells(row.comparison), row.verdict]
-    return [*cells, row.best, row.status, row.reasons]
-
-
-def comparison_cells(found: PairedComparison | None) -> list[float | int | None]:
-    """The columns of COMPARISON between n and verdict."""
-    if found is None:
-        return [None] * (len(COMPARISON) - 2)
-    images = (found.images.low, found.images.high) if found.images else (None, None)
-    single, family = found.decisive.p_value, found.comparisons
-    return [
-        found.decisive.mean, found.seeds.low, found.seeds.high, *images, single, found.p_value, family,
-        found.detectable_difference,
-    ]  # fmt: skip
-
-
-FIRST = ("row", "best_row", "run", "display_name", "status", "reason", "fingerprint")
-RUN_FIGURES = ("parameters", "epochs", "best_epoch")
-SHOWN = {
-    "val acc %": ("val/accuracy", 100, 2), "test acc %": ("test/accuracy", 100, 2), "F1": ("test/f1_macro", 1, 4),
-    "loss": ("test/loss", 1, 4),
-}  # fmt: skip
-"""Columns for readers: metric, factor, digits."""
-
-
-def runs_csv(summary: Summary, base: Path | None = None) -> str:
-    """Every run once, the rows of the comparison in their order: place, folder, settings that vary, figures, the rest.
-
-    row: place of its setting in the comparison, from 1; run: its folder, seen from `base` where it lies below it. Times
-    are in seconds, accuracies in parts of one; what a run does not have is empty.
-    """
-    results = [job.result for job in summary.jobs if job.result is not None]
-    metrics = dict.fromkeys(name for result in results for name in result.metrics)
-    times = dict.fromkeys(name for result in results for name in result.timing)
-    places = dict.fromkeys(name for result in results for name in result.environment)
-    first, names = varied(summary), display_names(summary)
-    rest = [key for key in dict.fromkeys(key for job in summary.jobs for key in job.settings) if key not in first]
-
-    def line(place: int, best: bool, job: Job) -> list[Any]:
-        start = [place, best, _relative(job.folder, base), names[job.folder], job.status, job.reason, job.fingerprint]
-        measured: list[Any] = [None] * (len(metrics) + len(RUN_FIGURES) + len(times) + len(places))
-        if (result := job.result) is not None:
-            measured = [*map(result.metrics.get, metrics), result.parameters, result.epochs, result.best_epoch]
-            measured += [*map(result.timing.get, times), *map(result.environment.get, places)]
-        settings = (map(value_text, map(job.settings.get, keys)) for keys in (first, rest))
-        return [*start, *next(settings), *measured, *next(settings)]
-
-    header = [*FIRST, *first, *metrics, *RUN_FIGURES, *times, *places, *rest]
-    return to_csv(header, [line(place, best, job) for place, best, job in _placed(summary)])
-
-
-def shown_runs(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """The table for readers: header and rows of text, "-" for what a run does not have; the folder's name is last."""
-    keys = varied(summary)
-    named = short_names(keys)
-    shown = {key: short_values(job.settings.get(key) for job in summary.jobs) for key in keys}
-    header = ["row", *named.values(), *SHOWN, "parameters", "best epoch", "fit s", "status", "run"]
-    rows = []
-    for place, _, job in _placed(summary):
-        cells = [str(place), *(shown[key][value_text(job.settings.get(key))] for key in keys)]
-        rows.append([*cells, *_figures(job), job.status, job.folder.name])
-    return header, rows
-
-
-def varied(summary: Summary) -> list[str]:
-    """The settings in which runs differ, and the seed where it varies."""
-    return [*summary.keys, *(["seed"] if summary.over_seeds else [])]
-
-
-def _placed(summary: Summary) -> Iterator[tuple[int, bool, Job]]:
-    for place, row in enumerate(summary.rows, 1):
-        for job in row.jobs:
-            yield place, row.best, job
-
-
-def _figures(job: Job) -> list[str]:
-    result = job.result
-    if result is None:
-        return ["-"] * (len(SHOWN) + 3)
-    metrics = [(result.metrics.get(name), scale, digits) for name, scale, digits in SHOWN.values()]
-    texts = ["-" if number is None else f"{scale * number:.{digits}f}" for number, scale, digits in metrics]
-    epochs, seconds = f"{result.best_epoch} of {result.epochs}", f"{result.timing['fit_seconds']:.1f}"
-    return [*texts, f"{result.parameters:,}", epochs, seconds]
-
-
-def _relative(folder: Path, base: Path | None) -> str:
-    return folder.relative_to(base).as_posix() if base is not None and folder.is_relative_to(base) else str(folder)
-
-
-BRIEF = "verdict"
-STEPS = ("parameters", "loss", "F1", BRIEF, OVER_SEEDS, "fit s", OVER_IMAGES, "n", "status")
-"""Columns that go, one after the other, until the rest fits; the verdict becomes brief instead. What varies and the
-accuracies stay."""
-CONSOLE_FIGURES = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
-MIN_TEXT_WIDTH = 6
-"""Cells down to which a text is shortened, where what must stay does not fit."""
-MAX_ROWS = 40
-MAX_REASONS = 5
-FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
-FURTHER_WORDS = re.compile(r" \(.*\)| (from|than) the best")
-
-
 @dataclass
 class _Column:
     name: str
@@ -281,51 +206,47 @@ class _Column:
     def width(self) -> int:
         return max(map(cells, (self.name, *self.texts)))
 
-    def line(self, place: int | None) -> str:
-        text = self.name if place is None else self.texts[place]
-        return text + " " * (self.width - cells(text))
+    def padded(self) -> list[str]:
+        return [text + " " * (self.width - cells(text)) for text in (self.name, *self.texts)]
 
 
 def as_text(summary: Summary, width: int | None = None) -> str:
     """Table, reasons of failures and how to read it, in lines shorter than `width`, by default the terminal's."""
     room = (columns() if width is None else width) - 1
     shown, left_out = _fitting(summary, room)
-    count = min(len(summary.rows), MAX_ROWS)
-    lines = ["  ".join(column.line(place) for column in shown).rstrip() for place in (None, *range(count))]
-    if count < len(summary.rows):
-        lines.append(f"... and {len(summary.rows) - count} more rows, in summary.csv")
-    lines += [part for line in _reasons(summary) for part in _filled(line, room)]
-    return "\n".join([*lines, *_filled(_note(summary, shown, left_out), room)])
+    lines = ["  ".join(line).rstrip() for line in zip(*(column.padded() for column in shown), strict=True)]
+    if len(summary.rows) > MAX_ROWS:
+        lines.append(f"... and {len(summary.rows) - MAX_ROWS} more rows, in summary.csv")
+    note = reading_note(summary, intervals=any(column.name in (OVER_SEEDS, OVER_IMAGES) for column in shown))
+    if left_out:
+        note += f" Left out here, but in summary.csv: {', '.join(left_out)}."
+    for paragraph in (*_reasons(summary), note):
+        lines += textwrap.wrap(paragraph, max(20, room), break_on_hyphens=False, subsequent_indent="  ")
+    return "\n".join(lines)
 
 
 def _fitting(summary: Summary, room: int) -> tuple[list[_Column], list[str]]:
-    """The columns to show, and the names of those that were left out for want of room."""
+    """The columns to show, and the names of those that do not fit."""
     header, rows = shown_cells(summary)
-    rows = rows[:MAX_ROWS]
-    table = [_Column(name, [row[place] for row in rows]) for place, name in enumerate(header)]
-    for column in table:
-        if column.name == "status":
-            # reasons are below the table, and that runs are finished goes without saying
+    shown = [_Column(name, [row[index] for row in rows[:MAX_ROWS]]) for index, name in enumerate(header)]
+    for column in shown:
+        if column.name == "status":  # reasons are below the table, and that runs are finished goes without saying
             column.texts = [FINISHED.sub("", row.status) for row in summary.rows[:MAX_ROWS]]
-    shown = [column for column in table if column.name == "" or not set(column.texts) <= {"", "-"}]
+    shown = [column for column in shown if column.name == "" or not set(column.texts) <= {"", "-"}]
     left_out = []
     for name in STEPS:
-        found = next((column for column in shown if column.name == name), None)
-        if found is None or _width(shown) <= room:
-            continue
-        if name == BRIEF:
-            found.texts = [FURTHER_WORDS.sub("", text) for text in found.texts]
-        else:
-            shown.remove(found)
-            left_out.append(name)
-    left = mark()
+        for column in [column for column in shown if column.name == name and _width(shown) > room]:
+            if name == BRIEF:
+                column.texts = [FURTHER_WORDS.sub("", text) for text in column.texts]
+            else:
+                shown.remove(column)
+                left_out.append(name)
     while _width(shown) > room:
-        widest = max((one for one in shown if one.name not in CONSOLE_FIGURES), key=lambda one: one.width)
+        widest = max((column for column in shown if column.name not in CONSOLE_FIGURES), key=lambda one: one.width)
         smaller = widest.width - 1
         if smaller < MIN_TEXT_WIDTH:
             break
-        widest.name = shortened(widest.name, smaller, left)
-        widest.texts = [shortened(text, smaller, left) for text in widest.texts]
+        widest.name, *widest.texts = (shortened(text, smaller, mark()) for text in (widest.name, *widest.texts))
     return shown, left_out
 
 
@@ -335,23 +256,59 @@ def _width(shown: Sequence[_Column]) -> int:
 
 def _reasons(summary: Summary) -> Iterator[str]:
     """Why runs failed or cannot be read: each reason once, with the first row that has it."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for row in summary.rows:
         if row.reasons:
-            found.setdefault(row.reasons, []).append(row_label(summary, row) or row.status)
-    for reason, rows in list(found.items())[:MAX_REASONS]:
+            names.setdefault(row.reasons, []).append(row_label(summary, row) or row.status)
+    for reason, rows in list(names.items())[:MAX_REASONS]:
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         yield f"{rows[0]}{more}: {textwrap.shorten(reason, 300, placeholder=' ...')}"
-    if len(found) > MAX_REASONS:
-        yield f"... and {len(found) - MAX_REASONS} more reasons, in summary.csv"
+    if len(names) > MAX_REASONS:
+        yield f"... and {len(names) - MAX_REASONS} more reasons, in summary.csv"
 
 
-def _note(summary: Summary, shown: Sequence[_Column], left_out: Sequence[str]) -> str:
-    names = {column.name for column in shown}
-    intervals = not {OVER_SEEDS, OVER_IMAGES}.isdisjoint(names)
-    note = reading_note(summary, intervals)
-    return f"{note} Left out here, but in summary.csv: {', '.join(left_out)}." if left_out else note
+def planned(summary: Summary, points: float) -> Iterator[str]:
+    """Lines on how many seeds each setting needs for a difference in points of test accuracy to be detected.
+
+    Raises:
+        UserError: the difference is out of range, or no two settings share two seeds with a spread.
+    """
+    if not 0 < points < 100:
+        raise UserError(
+            f"--plan {points:g} is out of range: give a difference in points of accuracy, above 0, below 100"
+        )
+    compared = [(row, row.comparison) for row in summary.rows if row.comparison is not None]
+    known = [(row, one) for row, one in compared if one.decisive.error is not None]
+    if not known:
+        raise UserError("nothing to plan by: it takes two settings that were run with the same two seeds or more")
+    family = known[0][1].comparisons
+    many = f", corrected for {family} comparisons" if family > 1 else ""
+    yield f"To find a difference of {points:g} points to the best with power 0.8 at the 5 % level{many}:"
+    plans = [(one, plan(points / 100, one.variance, one.decisive.images, family)) for _, one in known]
+    for (row, one), (_, needed) in zip(known, plans, strict=True):
+        gap = one.detectable_difference or 1.0
+        state = f"now {one.decisive.n}, which resolve " + (f"{100 * gap:.2f} points" if gap < 1 else "nothing")
+        state = "already told apart" if one.is_significant else state
+        spread = f"standard deviation of the difference over seeds {100 * one.variance.seed**0.5:.2f} points"
+        seeds = f"{needed.seeds} seeds" if needed.seeds else f"images are the limit, at {100 * needed.limit:.2f} points"
+        yield f"  {row_label(summary, row)}: {seeds} ({state}; {spread})"
+    yield _conclusion([pair for pair in plans if not pair[0].is_significant] or plans, points, family)
+    fewest = min(one.decisive.n for _, one in known)
+    if fewest < 10:
+        yield f"The spread comes from {fewest} seeds, so it is only roughly known: plan again when there are more."
 
 
-def _filled(text: str, room: int) -> list[str]:
-    return textwrap.wrap(text, max(20, room), break_on_hyphens=False, subsequent_indent="  ")
+def _conclusion(plans: Sequence[tuple[PairedComparison, Plan]], points: float, family: int) -> str:
+    limited = [pair for pair in plans if pair[1].seeds is None]
+    if not limited:
+        return f"Take {max(needed.seeds or 0 for _, needed in plans)} seeds per setting."
+    one, needed = max(limited, key=lambda pair: pair[1].limit)
+    images = one.decisive.images
+    if not images or needed.limit < points / 100:
+        return f"More than 10,000 seeds per setting: a difference of {points:g} points is out of reach."
+    here = plan(points / 100, Variance(one.variance.seed + one.variance.rest / images, 0.0, 0.0), 0, family).seeds
+    text = (
+        f"Images, not seeds, are the limit: with any number of seeds, {images:,} test images resolve no less than "
+        f"{100 * needed.limit:.2f} points; {points:g} points take at least {needed.images:,} images."
+    )
+    return text if here is None else f"{text} On these very images alone, {here} seeds per setting would do."

@@ -24,8 +24,7 @@ from mnist_mlp.compare.collect import (
     summarize,
     varying_keys,
 )
-from mnist_mlp.compare.effects import in_order
-from mnist_mlp.compare.search import is_quantity
+from mnist_mlp.compare.effects import in_order, is_quantity
 from mnist_mlp.config import Config, non_result_keys, to_dict
 from mnist_mlp.runs.files import JSON, finite
 from mnist_mlp.runs.folder import RunFolder

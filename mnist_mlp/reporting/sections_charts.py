@@ -7,8 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import Summary
-from mnist_mlp.compare.effects import amount, grid, in_order, main_effect, measured, robust_range
-from mnist_mlp.compare.search import best_so_far, importances, is_quantity
+from mnist_mlp.compare.effects import (
+    amount,
+    best_so_far,
+    grid,
+    importances,
+    in_order,
+    is_quantity,
+    main_effect,
+    measured,
+    robust_range,
+)
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import Group, Spread, svg
 from mnist_mlp.reporting.data import Compared, as_block, plain_value

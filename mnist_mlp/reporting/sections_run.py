@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from mnist_mlp.compare.collect import Job
-from mnist_mlp.compare.diagnosis import diagnosis
+from mnist_mlp.compare.diagnosis import diagnose
 from mnist_mlp.compare.statistics import wilson
 from mnist_mlp.config import layer_sizes
 from mnist_mlp.errors import UserError
@@ -37,7 +37,7 @@ ENVIRONMENT = {
 
 def headline(job: Job, curves: Curves) -> Section:
     """The figures that one asks for first, and whether the training went well."""
-    verdict = diagnosis(job.status, job.reason, job.settings.get("trainer.max_epochs"), curves)
+    verdict = str(diagnose(job, curves))
     card = Markup("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>")
     cards = Markup().join(card.format(*texts) for texts in _cards(_result(job)))
     kind = "verdict" if verdict.startswith(FINE) else "warning"

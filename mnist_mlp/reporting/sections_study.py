@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from mnist_mlp.compare.collect import Job
-from mnist_mlp.compare.published import Runs, accuracies, changes, decide
+from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation
 from mnist_mlp.config import non_result_keys
@@ -31,7 +31,7 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
     others: dict[str, list[str]] = {}
     for job in jobs:
         if (name := job.settings.get("reference.id")) and job.result is not None:
-            if changed := ", ".join(changes(job)):
+            if changed := ", ".join(deviations(job)):
                 others.setdefault(changed, []).append(job.folder.name)
             else:
                 runs.setdefault(name, []).append(job)

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from mnist_mlp.compare.collect import Job, Summary, verdicts
+from mnist_mlp.compare.collect import Job, Summary
+from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.reporting.data import MANY_KEYS, Compared
 from mnist_mlp.reporting.elements import Cell, Section, Table, command

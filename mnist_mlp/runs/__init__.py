@@ -1,2 +1,1 @@
-"""The run folder: its file names, the typed result, settings and fingerprint, atomic writing. Imports no torch; what
-the numbers mean for a comparison belongs in `analysis`."""
+"""The run folder: its files and lock, the typed result, settings and fingerprint, predictions. Imports no torch."""

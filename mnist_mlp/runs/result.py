@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from mnist_mlp.config import Config, options
 from mnist_mlp.console import shown_path
@@ -55,44 +55,39 @@ def number(low: float = -MAX_NUMBER, high: float = MAX_NUMBER, nullable: bool = 
     """A finite number in [low, high]; null too, if `nullable`."""
     span = "a number" if high == MAX_NUMBER and low < 0 else f"a number from {low:g} to {high:g}"
 
-    def check(key: str, value: Any) -> None:
-        if nullable and value is None:
-            return
+    def is_valid(value: Any) -> bool:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not low <= value <= high or not math.isfinite(value):
-            _refuse(key, value, f"{span}{' or null' if nullable else ''}")
+        return (nullable and value is None) or (is_number and low <= value <= high and math.isfinite(value))
 
-    return check
+    return _check(f"{span} or null" if nullable else span, is_valid)
 
 
 def whole(low: int = 0, high: int = 2**63) -> Check:
     """An integer in [low, high]."""
-
-    def check(key: str, value: Any) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            _refuse(key, value, f"a whole number from {low}")
-
-    return check
+    return _check(
+        f"a whole number from {low}",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
+    )
 
 
 def text(*choices: str, nullable: bool = False) -> Check:
     """A string, one of these choices if there are any; null too, if `nullable`."""
 
-    def check(key: str, value: Any) -> None:
-        if nullable and value is None:
-            return
-        if not isinstance(value, str) or (choices and value not in choices):
-            _refuse(key, value, " or ".join(map(repr, choices)) or "a text")
+    def is_valid(value: Any) -> bool:
+        return (nullable and value is None) or (isinstance(value, str) and (not choices or value in choices))
 
-    return check
+    return _check(" or ".join(map(repr, choices)) or "a text", is_valid)
 
 
 def items(check: Check, *lengths: int) -> Check:
     """A list of such items, of one of these lengths if there are any."""
+    check_list = _check(
+        f"a list of {lengths[-1]}" if lengths else "a list",
+        lambda value: isinstance(value, list) and (not lengths or len(value) in lengths),
+    )
 
     def check_all(key: str, value: Any) -> None:
-        if not isinstance(value, list) or (lengths and len(value) not in lengths):
-            _refuse(key, value, f"a list{f' of {lengths[-1]}' if lengths else ''}")
+        check_list(key, value)
         for item in value:
             check(key, item)
 
@@ -103,7 +98,7 @@ def mapping(required: Mapping[str, Check], others: Check | None = None) -> Check
     """An object with the required keys; every other value must pass `others`."""
 
     def check(key: str, value: Any) -> None:
-        _require_object(key, value)
+        _object(key, value)
         _require(value, required, f"{key}.")
         if others is not None:
             for name in sorted(value.keys() - required.keys()):
@@ -112,15 +107,27 @@ def mapping(required: Mapping[str, Check], others: Check | None = None) -> Check
     return check
 
 
+def _check(expected: str, is_valid: Callable[[Any], bool]) -> Check:
+    def check(key: str, value: Any) -> None:
+        if not is_valid(value):
+            raise ValueError(f"{key!r} is {_shown(value)}, but should be {expected}")
+
+    return check
+
+
+_boolean = _check("true or false", lambda value: isinstance(value, bool))
+_object = _check("an object", lambda value: isinstance(value, dict))
+
+
 def typed_config(key: str, value: Any) -> None:
     """A config whose options have their types. It may lack options, which then have their defaults."""
-    _require_object(key, value)
+    _object(key, value)
     for name, check in _option_checks().items():
         *groups, option = name.split(".")
         section = value
         for group in groups:
             section = section.get(group, {})
-            _require_object(f"{key}.{group}", section)
+            _object(f"{key}.{group}", section)
         if option in section:
             check(f"{key}.{name}", section[option])
 
@@ -140,11 +147,6 @@ def _of_type(default: Any) -> Check:
     return text(nullable=default is None) if isinstance(default, (str, Enum, type(None))) else items(number())
 
 
-def _boolean(key: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        _refuse(key, value, "true or false")
-
-
 def _metric(key: str, value: Any) -> None:
     is_fraction = not key.endswith(("/loss", "lr"))
     number(0.0 if is_fraction else -MAX_NUMBER, 1.0 + 1e-6 if is_fraction else MAX_NUMBER, nullable=True)(key, value)
@@ -155,15 +157,6 @@ def _require(content: Mapping[str, Any], checks: Mapping[str, Check], prefix: st
         if key not in content:
             raise ValueError(f"{prefix + key!r} is missing")
         check(prefix + key, content[key])
-
-
-def _require_object(key: str, value: Any) -> None:
-    if not isinstance(value, dict):
-        _refuse(key, value, "an object")
-
-
-def _refuse(key: str, value: Any, expected: str) -> NoReturn:
-    raise ValueError(f"{key!r} is {_shown(value)}, but should be {expected}")
 
 
 def _shown(value: Any) -> str:

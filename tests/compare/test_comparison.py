@@ -10,7 +10,7 @@ from made_up_runs import TRUTH, write_run
 
 from mnist_mlp.compare.collect import Row, Summary, find_jobs, summarize
 from mnist_mlp.compare.statistics import crossed_difference, holm
-from mnist_mlp.compare.tables import as_markdown, how_chosen, write_summary
+from mnist_mlp.compare.tables import as_markdown, write_summary
 from mnist_mlp.runs.folder import RunFolder
 
 WORSE = ((0, 1, 2, 3, 4, 5), (0, 1, 2, 7, 8), (0, 1, 5, 6, 7, 8))
@@ -141,20 +141,3 @@ def test_one_seed_alone_gets_no_verdict(tmp_path: Path) -> None:
     summary = summarize(find_jobs([tmp_path]))
     assert row(summary, 2.0).verdict == "one seed in common: no verdict"
     assert row(summary, 3.0).verdict == "no seed in common with the best"
-
-
-def test_it_is_said_how_the_run_that_is_shown_was_chosen(tmp_path: Path) -> None:
-    summary = sweep(tmp_path, l1=BETTER, l2=WORSE)
-    best = summary.rows[0].jobs[0]
-    assert how_chosen(summary, best) == (
-        "Chosen in two steps: the setting with the highest mean validation accuracy, and of its 3 runs the one with the"
-        " highest, 98.00 %. Its test accuracy, 98.00 %, is that of one run; the setting's is 98.00 ± 0.00 %."
-    )
-    write_run(tmp_path / "other" / "a", wrong=(1,), optim__lr=1.0)
-    write_run(tmp_path / "other" / "b", wrong=(1, 2), optim__lr=2.0)
-    summary = summarize(find_jobs([tmp_path / "other"]))
-    assert how_chosen(summary, summary.jobs[0]) == (
-        "Chosen by validation accuracy, 99.00 %, the highest of all settings."
-    )
-    alone = summarize(find_jobs([tmp_path / "other" / "a"]))
-    assert how_chosen(alone, alone.jobs[0]) == ""

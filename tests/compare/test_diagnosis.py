@@ -1,10 +1,14 @@
-"""Each sentence on made-up curves that are clear cases of it."""
+"""Each sentence on made-up curves that are clear cases of it; one verdict per setting."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from made_up_runs import write_failure, write_run
 
-from mnist_mlp.compare.diagnosis import diagnosis, finding, mean_curves
+from mnist_mlp.compare.collect import Job, find_jobs, summarize
+from mnist_mlp.compare.diagnosis import Verdict, diagnose, judge, mean_curves, verdicts
+from mnist_mlp.runs.folder import RunFolder
 
 
 def of(
@@ -20,7 +24,7 @@ def of(
         "train/accuracy": accuracy or [0.9] * len(train),
         "val/accuracy": val_accuracy or ([0.9] * len(val)),
     }
-    return diagnosis("finished", "", len(train), curves)
+    return str(judge(curves))
 
 
 @pytest.mark.parametrize(
@@ -33,12 +37,13 @@ def of(
     ],
 )
 def test_a_run_that_did_not_finish_says_why(status: str, reason: str, sentence: str) -> None:
-    assert diagnosis(status, reason, 10, {"epoch": [1, 2]}).startswith(sentence)
+    job = Job(Path(), status, {"trainer.max_epochs": 10}, reason=reason)
+    assert str(diagnose(job, {"epoch": [1, 2]})).startswith(sentence)
 
 
 def test_a_run_without_curves_is_not_judged() -> None:
-    assert diagnosis("finished", "", 10, {}).startswith("Not judged: finished, but without a metrics.csv")
-    assert diagnosis("finished", "", 10, {"epoch": [1], "train/loss": [float("nan")]}).startswith("Not judged")
+    assert str(judge({})).startswith("Not judged: finished, but without a metrics.csv")
+    assert judge({"epoch": [1], "train/loss": [float("nan")]}).kind == "Not judged"
 
 
 def test_constant_loss_at_chance_is_nothing_learnt() -> None:
@@ -88,8 +93,8 @@ def test_a_single_run_wobbles_more_than_the_mean_of_several() -> None:
         "val/accuracy": [0.97] * 9,
         "train/accuracy": [0.98] * 9,
     }
-    assert finding("finished", "", 9, curves, 1).kind == "Fine"
-    assert finding("finished", "", 9, curves, 4).kind == "Over-confident"
+    assert judge(curves, 1).kind == "Fine"
+    assert judge(curves, 4).kind == "Over-confident"
 
 
 def test_a_loss_that_still_falls_wants_more_epochs() -> None:
@@ -117,3 +122,59 @@ def test_mean_curves_go_as_far_as_the_shortest_run() -> None:
     long = {"epoch": [1, 2, 3], "val/loss": [1.0, 0.5, 0.3]}
     short = {"epoch": [1, 2], "val/loss": [3.0, float("nan")]}
     assert mean_curves([long, short]) == {"epoch": [1, 2], "val/loss": [2.0, 0.5]}
+
+
+FINE = ([0.5, 0.3, 0.29, 0.29], [0.5, 0.3, 0.29, 0.29])
+TURNED = ([0.5, 0.2, 0.1, 0.05], [0.5, 0.3, 0.33, 0.38])
+TOO_HIGH = ([0.5, 2.0, 0.5, 2.1], [0.5, 2.0, 0.5, 2.2])
+Losses = tuple[Sequence[float], Sequence[float]]
+
+
+def run(folder: Path, curves: Losses, seed: int, lr: float, wrong: Sequence[int] = (0,)) -> None:
+    """A finished run with these losses in training and validation; its validation accuracy holds."""
+    write_run(folder, wrong=wrong, curves=False, seed=seed, optim__lr=lr)
+    lines = ["epoch,train/loss,train/accuracy,val/loss,val/accuracy"]
+    lines += [f"{n},{one},0.95,{other},0.94" for n, (one, other) in enumerate(zip(*curves, strict=True), 1)]
+    RunFolder(folder).metrics_file.write_text("\n".join(lines) + "\n")
+
+
+def verdicts_of(folder: Path) -> list[Verdict]:
+    return verdicts(summarize(find_jobs([folder])))
+
+
+def test_seeds_of_one_setting_get_one_verdict_by_their_mean(tmp_path: Path) -> None:
+    for seed, curves in enumerate((TURNED, TURNED, FINE)):
+        run(tmp_path / str(seed), curves, seed, 0.1)
+    (found,) = verdicts_of(tmp_path)
+    assert found.verdict.startswith("Over-confident since epoch 2: validation loss rose from 0.300 to 0.350")
+    assert found.exceptions == []
+
+
+def test_a_run_that_broke_is_an_exception_and_spoils_no_mean(tmp_path: Path) -> None:
+    for seed, curves in enumerate((FINE, FINE, TOO_HIGH)):
+        run(tmp_path / str(seed), curves, seed, 0.1)
+    write_failure(tmp_path / "failed", "out of memory", seed=3, optim__lr=0.1)
+    (found,) = verdicts_of(tmp_path)
+    assert found.verdict.startswith("Fine")
+    assert [one.partition(",")[0] for one in found.exceptions] == [
+        "seed 2: Learning rate too high: the training loss rose in 2 of 3 epochs",
+        "seed 3: Failed: out of memory.",
+    ]
+
+
+def test_where_most_broke_the_others_are_the_exceptions(tmp_path: Path) -> None:
+    for seed, curves in enumerate((TOO_HIGH, FINE, TOO_HIGH)):
+        run(tmp_path / str(seed), curves, seed, 0.1)
+    (found,) = verdicts_of(tmp_path)
+    assert found.verdict.startswith("Learning rate too high")
+    assert [one[:12] for one in found.exceptions] == ["seed 1: Fine"]
+
+
+def test_the_best_setting_is_not_blamed_without_saying_that_it_is_the_best(tmp_path: Path) -> None:
+    run(tmp_path / "a", TURNED, 0, 0.1, wrong=(0,))
+    run(tmp_path / "b", FINE, 0, 0.2, wrong=(0, 1, 2))
+    best, other = verdicts_of(tmp_path)
+    assert best.verdict.endswith("It is the best of these settings all the same.")
+    assert "the best" not in other.verdict
+    (alone,) = verdicts_of(tmp_path / "a")
+    assert "the best" not in alone.verdict

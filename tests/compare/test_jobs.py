@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.compare import jobs
-from mnist_mlp.compare.collect import summarize, varying_keys
-from mnist_mlp.compare.jobs import JobReader, find_jobs
+from mnist_mlp.compare import collect
+from mnist_mlp.compare.collect import JobReader, find_jobs, summarize, varying_keys
 from mnist_mlp.runs.folder import RunFolder
 
 
@@ -18,13 +17,13 @@ from mnist_mlp.runs.folder import RunFolder
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the folders that were read, in order."""
     seen: list[str] = []
-    load = jobs.load_job
+    load = collect.load_job
 
     def counted(path: Path) -> Any:
         seen.append(path.name)
         return load(path)
 
-    monkeypatch.setattr(jobs, "load_job", counted)
+    monkeypatch.setattr(collect, "load_job", counted)
     return seen
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from made_up_runs import write_run
 
-from mnist_mlp.compare.collect import find_jobs, planned, summarize
+from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.compare.statistics import power
+from mnist_mlp.compare.tables import planned
 from mnist_mlp.errors import UserError
 
 

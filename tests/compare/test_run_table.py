@@ -7,7 +7,7 @@ import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
 from mnist_mlp.compare.collect import display_names, find_jobs, summarize
-from mnist_mlp.compare.tables import runs_csv, shown_runs, write_summary
+from mnist_mlp.compare.tables import runs_csv, write_summary
 
 
 @pytest.fixture
@@ -41,26 +41,6 @@ def test_a_run_elsewhere_is_named_by_its_whole_path(sweep: Path) -> None:
     assert {row["run"] for row in csv.DictReader(runs_csv(summary, sweep / "other").splitlines())} == {
         str(sweep / name) for name in ("a0", "a1", "b0", "b1", "c", "d")
     }
-
-
-def test_readers_get_few_digits_and_a_dash_for_what_is_not_there(sweep: Path) -> None:
-    header, rows = shown_runs(summarize(find_jobs([sweep])))
-    assert header[:4] == ["row", "lr", "seed", "val acc %"]
-    assert rows[2] == [
-        "2",
-        "0.123",
-        "0",
-        "98.00",
-        "98.00",
-        rows[2][5],
-        "0.0200",
-        "1,000",
-        "3 of 3",
-        "1.5",
-        "finished",
-        "a0",
-    ]
-    assert rows[4] == ["3", "0.02", "0", *["-"] * 7, "failed", "c"]
 
 
 def test_runs_are_named_by_what_varies(sweep: Path) -> None:

@@ -113,7 +113,7 @@ def test_tensorboard_shows_what_was_written(browser: Any, board: str, tab: str, 
 
 @pytest.mark.integration
 def test_what_is_seen_first_is_accuracy_and_what_varies_by_short_names(browser: Any, tmp_path: Path) -> None:
-    from mnist_mlp.compare.jobs import find_jobs
+    from mnist_mlp.compare.collect import find_jobs
     from mnist_mlp.reporting.tensorboard import board_runs, link_runs
 
     link_runs(board_runs(find_jobs([sweep_of(tmp_path / "rates")])), tmp_path / "links")

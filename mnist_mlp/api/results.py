@@ -264,11 +264,11 @@ class Sweep:
     def _curves(self) -> list[str]:
         """The learning curves of the best rows as a picture, if there are any."""
         from mnist_mlp.plots.sweep import learning_curves  # deferred: matplotlib
+        from mnist_mlp.reporting.data import Compared
         from mnist_mlp.reporting.sections_charts import groups_of
 
-        summary = self.summary
-        curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in summary.jobs}
-        groups = groups_of(summary, [row_label(summary, row) or "all" for row in summary.rows], curves)
+        names = [row_label(self.summary, row) or "all" for row in self.summary.rows]
+        groups = groups_of(Compared(self.summary), names)
         shown = [group for group in groups[:SHOWN_CURVES] if group.curves]
         return [html.picture(learning_curves(shown), "learning curves of the best settings")] if shown else []
 

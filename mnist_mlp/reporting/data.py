@@ -72,15 +72,6 @@ class Compared:
         return {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in self.jobs}
 
     @cached_property
-    def shown_values(self) -> dict[str, dict[str, str]]:
-        """For each setting that varies, and the seed, how to show its values, by `value_text`."""
-        return {key: short_values(job.settings.get(key) for job in self.jobs) for key in [*self.summary.keys, "seed"]}
-
-    def shown_value(self, job: Job, key: str) -> str:
-        """A setting of a run, with few digits."""
-        return self.shown_values[key][value_text(job.settings.get(key))]
-
-    @cached_property
     def run_ids(self) -> list[list[int]]:
         """For each row of the summary the ids of its runs."""
         ids = iter(range(len(self.jobs)))

@@ -133,7 +133,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart that the script `kind` draws from the page's data. fallback: what is shown without scripts."""
+    """A chart that templates/<kind>.js draws from the page's data. fallback: what is shown without scripts."""
 
     kind: str
     label: str
@@ -145,8 +145,8 @@ class Section:
     """A heading and what follows it, in this order: sentences, markup, chart, table, folded tables, pictures, notes.
 
     folded: tables that open with a click, by their captions; markup: HTML of our own making, with text of a run folder
-    escaped (`Markup.format` does that); styles, scripts: files of templates/, libraries: names of files of
-    templates/vendor/ that the page needs for this section, each included once.
+    escaped (`Markup.format` does that); styles, scripts: files of templates/ that the page needs for this section,
+    besides those of its chart.
     """
 
     title: str
@@ -159,4 +159,3 @@ class Section:
     markup: Markup = Markup("")
     styles: Sequence[str] = ()
     scripts: Sequence[str] = ()
-    libraries: Sequence[str] = ()

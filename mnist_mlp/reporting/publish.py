@@ -20,12 +20,11 @@ from mnist_mlp.config import non_result_keys
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
-from mnist_mlp.reporting.data import best_job
+from mnist_mlp.reporting.data import Compared, best_job
 from mnist_mlp.reporting.elements import decisive
 from mnist_mlp.reporting.sections_charts import groups_of
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.runs.settings import short_names, value_text
 
@@ -127,8 +126,7 @@ def either(values: Iterable[str]) -> str:
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     """By name: learning curves, differences to the best, confusion matrix of the best run."""
-    curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in study.summary.jobs}
-    groups = groups_of(study.summary, [study.label(row) for row in study.summary.rows], curves)
+    groups = groups_of(Compared(study.summary), [study.label(row) for row in study.summary.rows])
     if drawn := [group for group in groups if group.curves]:
         yield "learning_curves", learning_curves(drawn)
 

@@ -1,12 +1,10 @@
 """The sections with charts, and the tables on what each setting does: a grid of two factors, F1 of each digit."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.collect import Summary
 from mnist_mlp.compare.effects import (
     amount,
     best_so_far,
@@ -22,7 +20,6 @@ from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import Group, Spread, svg
 from mnist_mlp.reporting.data import Compared, as_block, plain_value
 from mnist_mlp.reporting.elements import Cell, Chart, Picture, Section, Table
-from mnist_mlp.runs.predictions import Curves
 from mnist_mlp.runs.settings import short_names, value_text
 
 QUANTITY = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
@@ -35,14 +32,18 @@ MANY_FACTORS = 3
 MAX_LEVELS, MAX_ROWS, MAX_PANELS = 12, 24, 9
 DIGITS_OF_SCORES = 3
 """Decimals of scores from 0 to 1; percentages have fewer."""
-LIBRARY = ("echarts",)
-SHARED = "charts.js"
+
+
+def all_charts(compared: Compared) -> Iterator[Section]:
+    """The charts that these runs give, and the table of two factors."""
+    for make in (search, learning_curves, effects, two_factors, explorer, parallel):
+        if section := make(compared):
+            yield section
 
 
 def learning_curves(compared: Compared) -> Section | None:
     """Every column of metrics.csv over the epochs; None if no run has curves."""
-    groups = groups_of(compared.summary, compared.group_names, compared.curves)
-    groups = [group for group in groups if group.curves]
+    groups = [group for group in groups_of(compared, compared.group_names) if group.curves]
     if not groups:
         return None
     shown = _best_and_worst(groups)
@@ -53,8 +54,7 @@ def learning_curves(compared: Compared) -> Section | None:
         notes.append(f"Without scripts, the {len(shown)} best and worst of {len(groups)} groups are drawn.")
     picture = Picture(svg(plots.learning_curves(shown)), "Accuracy and loss of the runs over the epochs")
     chart = Chart("curves", "Learning curves of the runs; the tables have their final figures", picture)
-    scripts = (SHARED, "curves.js")
-    return Section("Training and validation", chart=chart, notes=notes, libraries=LIBRARY, scripts=scripts)
+    return Section("Training and validation", chart=chart, notes=notes)
 
 
 def explorer(compared: Compared) -> Section | None:
@@ -62,15 +62,13 @@ def explorer(compared: Compared) -> Section | None:
     summary = compared.summary
     if len(measured(compared.jobs, summary.ranked_by)) < MIN_RUNS:
         return None
-    groups = groups_of(summary, compared.group_names, compared.curves)
-    groups = [group for group in groups if group.accuracies]
+    groups = [group for group in groups_of(compared, compared.group_names) if group.accuracies]
     sizes = {number for group in groups for number in group.parameters}
     notes = [f"All runs have {sizes.pop():,.0f} parameters."] if len(sizes) == 1 else []
     figure = plots.costs(_best_and_worst(groups), QUANTITY[summary.ranked_by])
     picture = Picture(svg(figure), "Accuracy against time and size")
     chart = Chart("scatter", "A dot for each run, one measure or setting against another", picture)
-    scripts = (SHARED, "scatter.js")
-    return Section("What accuracy costs, or depends on", chart=chart, notes=notes, libraries=LIBRARY, scripts=scripts)
+    return Section("What accuracy costs, or depends on", chart=chart, notes=notes)
 
 
 def parallel(compared: Compared) -> Section | None:
@@ -83,7 +81,7 @@ def parallel(compared: Compared) -> Section | None:
         "A line is a run, coloured from the lowest accuracy to the highest. Drag along an axis to pick the runs that "
         "pass there; drag over several axes to narrow the choice; click an axis to clear it."
     ]
-    return Section("All settings at once", chart=chart, notes=notes, libraries=LIBRARY, scripts=(SHARED, "parallel.js"))
+    return Section("All settings at once", chart=chart, notes=notes)
 
 
 def search(compared: Compared) -> Section | None:
@@ -113,20 +111,20 @@ def search(compared: Compared) -> Section | None:
     label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial in the order of their ends, and the best so far"
     return Section(
         "The search so far", chart=Chart("search", label), table=table, notes=notes if rows else [],
-        markup=as_block("search-data", {"order": order}), libraries=LIBRARY, scripts=(SHARED, "search.js"),
+        markup=as_block("search-data", {"order": order}),
     )  # fmt: skip
 
 
-def groups_of(summary: Summary, names: Sequence[str], curves: Mapping[Path, Curves]) -> list[Group]:
-    """The rows as figures take them. names: one for each row; curves: of each run, by its folder."""
+def groups_of(compared: Compared, names: Sequence[str]) -> list[Group]:
+    """The rows of the summary as figures take them. names: one for each row."""
     groups = []
-    for name, row in zip(names, summary.rows, strict=True):
-        pairs = measured(row.jobs, summary.ranked_by)
+    for name, row in zip(names, compared.summary.rows, strict=True):
+        pairs = measured(row.jobs, compared.summary.ranked_by)
         results = [job.result for job, _ in pairs if job.result is not None]
         groups.append(
             Group(
                 name,
-                [curves[job.folder] for job in row.jobs if curves[job.folder]],
+                [curves for job in row.jobs if (curves := compared.curves[job.folder])],
                 [100 * number for _, number in pairs],
                 [result.timing["fit_seconds"] for result in results],
                 [result.parameters for result in results],
@@ -167,10 +165,8 @@ def effects(compared: Compared) -> Section | None:
     chart = Chart(
         "effects", "Accuracy of the runs at each level of each factor", Picture(svg(figure), "Runs by each setting")
     )
-    return Section(
-        "What each factor does", chart=chart, notes=notes, markup=as_block("effects-data", {"means": means}),
-        libraries=LIBRARY, scripts=(SHARED, "effects.js"),
-    )  # fmt: skip
+    block = as_block("effects-data", {"means": means})
+    return Section("What each factor does", chart=chart, notes=notes, markup=block)
 
 
 def _spreads(compared: Compared, key: str) -> list[Spread]:

@@ -1,6 +1,6 @@
 """The tables of all runs: the comparison, every run, what did not finish, and how the runs of each setting went."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mnist_mlp.compare.collect import Job, Summary
 from mnist_mlp.compare.diagnosis import verdicts
@@ -25,6 +25,11 @@ def comparison(compared: Compared) -> Section:
     table = _groups_table(compared) if compared.summary.over_seeds else _runs_table(compared)
     notes = [reading_note(compared.summary).replace("*", "★", 1)] if len(rows) > 1 else []
     return Section("Comparison" if len(rows) > 1 else "Result", table=table, notes=notes)
+
+
+def all_tables(compared: Compared) -> Iterator[Section]:
+    """How the runs went, those without a result, and every run, as far as there are any."""
+    yield from filter(None, (diagnoses(compared), not_finished(compared), every_run(compared)))
 
 
 def every_run(compared: Compared) -> Section | None:
@@ -146,7 +151,8 @@ def _runs_table(compared: Compared) -> Table:
 
 def _setting(compared: Compared, job: Job, key: str) -> str | Cell:
     value = job.settings.get(key)
-    text, full = compared.shown_value(job, key), value_text(value)
+    full = value_text(value)
+    text = compared.summary.shown_values.get(key, {}).get(full, full)
     order = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     return text if text == full else Cell(text, full, order=order)
 

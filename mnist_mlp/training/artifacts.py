@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,8 +109,8 @@ def _write(writer: SummaryWriter, tag: str, **content: Any) -> None:
 def plot_run(
     result: RunResult, curves: Curves, images: NDArray[np.uint8], truth: NDArray[np.int64],
     predicted: NDArray[np.int64], probabilities: NDArray[np.float32],
-) -> dict[str, plots.Figure]:  # fmt: skip
-    """Draw the figures of a run.
+) -> Iterator[tuple[str, plots.Figure]]:  # fmt: skip
+    """Draw the figures of a run, one at a time.
 
     Args:
         result: Its test.
@@ -120,18 +120,16 @@ def plot_run(
         predicted: (n,) digits.
         probabilities: (n, 10); NaN in a diverged run.
 
-    Returns:
-        The figures by name, which is that of the file and of TensorBoard's tag.
+    Yields:
+        The name of the figure, which is that of its file and of TensorBoard's tag, and the figure.
     """
     probabilities = np.nan_to_num(probabilities)
     title = f"Confusion matrix, test accuracy {percent(result.metric('test/accuracy'))}"
-    return {
-        "learning_curves": plots.learning_curves(curves, result.best_epoch),
-        "confusion_matrix": plots.confusion(np.array(result.confusion_matrix), title),
-        "f1_per_class": plots.class_bars(result.per_class["f1"], "F1 of each digit on test"),
-        "calibration": plots.calibration(truth, probabilities, "Calibration on test"),
-        "digits": plots.digit_grids(images, truth, predicted, probabilities),
-    }
+    yield "learning_curves", plots.learning_curves(curves, result.best_epoch)
+    yield "confusion_matrix", plots.confusion(np.array(result.confusion_matrix), title)
+    yield "f1_per_class", plots.class_bars(result.per_class["f1"], "F1 of each digit on test")
+    yield "calibration", plots.calibration(truth, probabilities, "Calibration on test")
+    yield "digits", plots.digit_grids(images, truth, predicted, probabilities)
 
 
 def add_figure(writer: SummaryWriter, tag: str, figure: plots.Figure, epoch: int) -> bytes:
@@ -177,5 +175,5 @@ def write_artifacts(
     if curves is not None:
         folder.figures.mkdir(exist_ok=True)
         figures = plot_run(result, curves, digits.test_images.numpy(), truth, predicted, probabilities)
-        for name, figure in figures.items():
+        for name, figure in figures:
             write_bytes(folder.figures / f"{name}.png", add_figure(writer, f"{FIGURES}/{name}", figure, result.epochs))

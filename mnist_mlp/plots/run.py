@@ -1,6 +1,7 @@
 """Figures of one run: arrays in, matplotlib Figure out. `png` encodes them.
 
-Every job draws five of these, so they have few artists, fixed margins and one image per grid of digits.
+Every job draws five of these, so they have few artists: a text takes 0.3 ms, a tick with its label 2 ms. Margins are
+fixed, and a grid of digits is one image.
 """
 
 import io
@@ -17,7 +18,7 @@ from mnist_mlp.runs.predictions import Curves
 
 Array = NDArray[np.generic]
 
-SIZE, DPI = (8.0, 4.5), 110
+SIZE, DPI = (8.0, 4.5), 100
 """Inches, and pixels per inch: the proportions of a slide."""
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
 PALE_TEXT = "#5a5a5a"
@@ -87,7 +88,8 @@ def learning_curves(curves: Curves, best_epoch: int | None) -> Figure:
         if best_epoch is not None:
             axes.axvline(best_epoch, color=PALE_TEXT, ls="--", lw=1, label=f"chosen checkpoint, epoch {best_epoch}")
         _label(axes, "Accuracy (%)" if name == "accuracy" else "Loss (nats per image)", "epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+        axes.yaxis.get_major_locator().set_params(nbins=6)
         axes.grid(alpha=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False)
     return figure
@@ -113,7 +115,7 @@ def confusion(matrix: Array, title: str, min_fraction: float = 0.0) -> Figure:
         color = "white" if fractions[row, column] > 0.15 else "black"
         axes.text(column, row, f"{counts[row, column]:.0f}", color=color, ha="center", va="center", size=9)
     recall, precision = (np.diag(counts) / np.maximum(counts.sum(axis), 1) for axis in (1, 0))
-    for digit in range(10):  # a tick would cost as much as five texts
+    for digit in range(10):
         axes.text(-0.6, digit, f"{100 * recall[digit]:.1f} %   {digit}", ha="right", va="center")
         axes.text(digit, 9.6, f"{digit}\n{100 * precision[digit]:.1f} %", ha="center", va="top")
     axes.set(xticks=[], yticks=[])
@@ -125,12 +127,15 @@ def class_bars(f1: Sequence[float], title: str) -> Figure:
     """Draw the F1 of each digit as bars; the axis starts just below the lowest."""
     values = np.asarray(f1, dtype=float)
     figure = sized_figure()
-    axes = figure.add_axes((0.08, 0.12, 0.9, 0.78))
+    axes = figure.add_axes((0.1, 0.12, 0.88, 0.78))
     bars = axes.bar(range(10), values, color=BLUE)
     axes.bar_label(bars, fmt="%.3f", padding=2)
     low = max(0.0, np.floor(10 * (values.min() - 0.02)) / 10) if values.min() < 0.95 else 0.9
-    axes.set(xticks=range(10), ylim=(low, 1 + 0.06 * (1 - low)))
-    _label(axes, f"{title}, macro F1 {values.mean():.4f}", "digit", "F1")
+    axes.set(xticks=[], ylim=(low, 1 + 0.06 * (1 - low)))
+    axes.yaxis.get_major_locator().set_params(nbins=5)
+    for digit in range(10):
+        axes.text(digit, low - 0.02 * (1 - low), str(digit), ha="center", va="top")
+    _label(axes, f"{title}, macro F1 {values.mean():.4f}", "digit", "F1", left=0.07)
     return figure
 
 
@@ -159,12 +164,13 @@ def calibration(truth: Array, probabilities: Array, title: str, bins: int = 15) 
     upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfectly calibrated")
     upper.plot(mean[many], accuracy[many], "o-", color=BLUE, label="this model")
     upper.plot(mean[few], accuracy[few], "o", color=BLUE, mfc="white", label=f"fewer than {MIN_IMAGES} images")
-    upper.set(xlim=(0, 1), ylim=(-0.05, 1.05))
-    upper.tick_params(labelbottom=False)
+    upper.set(xlim=(0, 1), ylim=(-0.05, 1.05), xticks=[], yticks=[0, 0.5, 1])
     _label(upper, f"{title}: expected calibration error {100 * error:.2f} %", "", "fraction correct", left=0.075)
     upper.legend(loc="upper left", frameon=False)
     lower.bar((np.arange(bins) + 0.5) / bins, count, 0.9 / bins, color=BLUE)
-    lower.set(xlim=(0, 1), ylim=(0.7, 2 * max(int(count.max(initial=0)), 5)), yscale="log")
+    lower.set(
+        xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], ylim=(0.7, 2 * max(int(count.max(initial=0)), 5)), yscale="log"
+    )
     _label(lower, "", "probability of the predicted digit", "images", left=0.075)
     lower.minorticks_off()
     lower.yaxis.set_major_formatter("{x:,.0f}")

@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from mnist_mlp.compare.collect import Job, Summary, find_jobs, summarize
 from mnist_mlp.errors import UserError
-from mnist_mlp.reporting import sections_charts, sections_tables
+from mnist_mlp.reporting import sections_charts as charts
 from mnist_mlp.reporting import sections_run as single
+from mnist_mlp.reporting import sections_tables as tables
 from mnist_mlp.reporting.data import Compared, as_block, best_job, facts, lead, runs_data, sample_warning, title_of
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
@@ -79,8 +80,8 @@ def page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Sum
     sections = list(_sections(jobs, compared))
     scripts = [name for section in sections for name in section.scripts]
     libraries = {}
-    if charts := [section.chart.kind for section in sections if section.chart]:
-        scripts = [CHART_SCRIPT, *(f"{kind}.js" for kind in charts), *scripts]
+    if kinds := [section.chart.kind for section in sections if section.chart]:
+        scripts = [CHART_SCRIPT, *(f"{kind}.js" for kind in kinds), *scripts]
         # as gzip in base64: less than half as large, and not read before the page is painted
         content = (TEMPLATES / "vendor" / f"{LIBRARY}.min.js").read_bytes()
         libraries[LIBRARY] = base64.b64encode(gzip.compress(content, mtime=0)).decode()
@@ -107,18 +108,22 @@ def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
     summary = compared.summary
     if len(compared.jobs) == 1 and (job := compared.jobs[0]).result is not None:
         yield single.headline(job, compared.curves[job.folder])
-        optional = [sections_charts.learning_curves(compared), digit_browser(compared), single.mistakes(job)]
+        optional = [charts.learning_curves(compared), digit_browser(compared), single.mistakes(job)]
         yield from filter(None, [*optional, single.scores(job), single.network(job), single.origin(job)])
         return
-    yield sections_tables.comparison(compared)
+    yield tables.comparison(compared)
     a = next((job for job in compared.jobs if job.folder == jobs[0].folder and job.result), None)
     browser = digit_browser(compared, a if len(jobs) == 2 else None)
     if len(jobs) == 2:
         yield from filter(None, (pair_section(jobs[0], jobs[1], compared.names_of(jobs)), browser))
     yield from reference_sections(compared.jobs)
-    yield from sections_charts.all_charts(compared)
-    yield from sections_tables.all_tables(compared)
-    by_digit = sections_charts.digit_scores(compared) if len(summary.rows) > 1 else None
+    for make in (
+        charts.search, charts.learning_curves, charts.effects, charts.two_factors, charts.explorer, charts.parallel,
+        tables.diagnoses, tables.not_finished, tables.every_run,
+    ):  # fmt: skip
+        if section := make(compared):
+            yield section
+    by_digit = charts.digit_scores(compared) if len(summary.rows) > 1 else None
     yield from filter(None, (by_digit, browser if len(jobs) != 2 else None, digits_section(summary)))
     if best := best_job(summary):
         yield single.best_run(best, compared.names_of([best])[0], compared.path(best.folder))

@@ -1,6 +1,6 @@
 """The sections with charts, and the tables on what each setting does: a grid of two factors, F1 of each digit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,6 @@ MANY_FACTORS = 3
 MAX_LEVELS, MAX_ROWS, MAX_PANELS = 12, 24, 9
 DIGITS_OF_SCORES = 3
 """Decimals of scores from 0 to 1; percentages have fewer."""
-
-
-def all_charts(compared: Compared) -> Iterator[Section]:
-    """The charts that these runs give, and the table of two factors."""
-    for make in (search, learning_curves, effects, two_factors, explorer, parallel):
-        if section := make(compared):
-            yield section
 
 
 def learning_curves(compared: Compared) -> Section | None:

@@ -1,6 +1,6 @@
 """The tables of all runs: the comparison, every run, what did not finish, and how the runs of each setting went."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from mnist_mlp.compare.collect import Job, Summary
 from mnist_mlp.compare.diagnosis import verdicts
@@ -25,11 +25,6 @@ def comparison(compared: Compared) -> Section:
     table = _groups_table(compared) if compared.summary.over_seeds else _runs_table(compared)
     notes = [reading_note(compared.summary).replace("*", "★", 1)] if len(rows) > 1 else []
     return Section("Comparison" if len(rows) > 1 else "Result", table=table, notes=notes)
-
-
-def all_tables(compared: Compared) -> Iterator[Section]:
-    """How the runs went, those without a result, and every run, as far as there are any."""
-    yield from filter(None, (diagnoses(compared), not_finished(compared), every_run(compared)))
 
 
 def every_run(compared: Compared) -> Section | None:

@@ -88,8 +88,8 @@ def learning_curves(curves: Curves, best_epoch: int | None) -> Figure:
         if best_epoch is not None:
             axes.axvline(best_epoch, color=PALE_TEXT, ls="--", lw=1, label=f"chosen checkpoint, epoch {best_epoch}")
         _label(axes, "Accuracy (%)" if name == "accuracy" else "Loss (nats per image)", "epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
-        axes.yaxis.get_major_locator().set_params(nbins=6)
+        axes.locator_params("x", integer=True, nbins=6)
+        axes.locator_params("y", nbins=6)
         axes.grid(alpha=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False)
     return figure
@@ -132,7 +132,7 @@ def class_bars(f1: Sequence[float], title: str) -> Figure:
     axes.bar_label(bars, fmt="%.3f", padding=2)
     low = max(0.0, np.floor(10 * (values.min() - 0.02)) / 10) if values.min() < 0.95 else 0.9
     axes.set(xticks=[], ylim=(low, 1 + 0.06 * (1 - low)))
-    axes.yaxis.get_major_locator().set_params(nbins=5)
+    axes.locator_params("y", nbins=5)
     for digit in range(10):
         axes.text(digit, low - 0.02 * (1 - low), str(digit), ha="center", va="top")
     _label(axes, f"{title}, macro F1 {values.mean():.4f}", "digit", "F1", left=0.07)

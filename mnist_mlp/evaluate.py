@@ -154,7 +154,7 @@ def write_figures(evaluation: "Evaluation", folder: Path) -> list[Path]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        write_bytes(folder / f"{name}.png", plots.png(plots.pixels(figure)))
+        write_bytes(folder / f"{name}.png", plots.png(figure))
     return [folder / f"{name}.png" for name in figures]
 
 

@@ -103,16 +103,19 @@ def csv_text(predictions: Sequence["Prediction"]) -> str:
 
 
 def _write_figure(predictions: Sequence["Prediction"], target: Path) -> None:
+    import numpy as np
+
     from mnist_mlp.plots import run as plots
 
     shown = [
-        plots.Shown(f"{item.file}: {item.digit}", item.thumbnail, item.pixels, item.probabilities)
+        (f"{item.file}: {item.digit}", item.thumbnail, item.pixels, item.probabilities)
         for item in predictions
         if item.thumbnail is not None and item.pixels is not None
     ]
     if not shown:
         raise UserError(f"{target} was not written: there is no picture to show")
-    write_bytes(target, plots.png(plots.pixels(plots.predictions_figure(shown, len(shown)))))
+    titles, pictures, pixels, probabilities = zip(*shown, strict=True)
+    write_bytes(target, plots.png(plots.predictions_figure(titles, pictures, pixels, np.array(probabilities))))
 
 
 if __name__ == "__main__":

@@ -97,8 +97,8 @@ def test_every_launcher_and_sweeper_is_installed_or_an_extra() -> None:
 
 def test_the_other_commands_take_their_arguments() -> None:
     parsers = {
-        **{name: import_module(f"mnist_mlp.{name}").parser for name in ("report", "tensorboard")},
         **{name: import_module(f"mnist_mlp.{name}").build_parser for name in ("evaluate", "predict", "export")},
+        **{name: import_module(f"mnist_mlp.{name}").build_parser for name in ("report", "tensorboard")},
         "benchmark": benchmark.build_parser,
     }
     assert {name for name, calls in CALLS.items() if calls} - {"train"} <= parsers.keys()

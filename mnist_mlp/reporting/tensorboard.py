@@ -1,8 +1,8 @@
-"""TensorBoard over chosen runs under short names: a folder of links to their event folders, and an address to begin at.
+"""TensorBoard over chosen runs: mean runs over seeds, and a folder of links with short names.
 
 TensorBoard names a run by its path below --logdir, and every event folder is called tensorboard. It follows links: in a
-folder of links each run has the name that it has on the page. The links are nowhere below outputs/, or else `--logdir
-outputs` would show each run twice.
+folder of links each run has the name that it has on the page. The links are never below outputs/: `--logdir outputs`
+would show each run twice.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from mnist_mlp.compare.collect import Job, Row, Summary, display_names, row_label, summarize
 from mnist_mlp.console import ignore_tensorboard_thread_errors
@@ -25,34 +24,38 @@ from mnist_mlp.runs.result import tag_of
 MEANS_FOLDER = "means"
 """In the sweep's folder; a TensorBoard run for each group is in it."""
 MARK = "means.json"
+MAX_TICKED = 40
+"""Of more runs TensorBoard ticks none at first, and so shows empty charts."""
+UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]+')
+MAX_NAME = 150
 Band = Sequence[tuple[float, float | None]]
-"""Mean and sample standard deviation per epoch; None where a single run tells it."""
+"""Mean and sample standard deviation per epoch; None for the deviation of a single run."""
 
 
 def write_means(sweep: Path, summary: Summary) -> list[Path]:
-    """Write the runs of groups with two seeds or more; what is there already, of the same curves, is left as it is."""
-    target = sweep / MEANS_FOLDER
-    written = []
+    """Write the runs of groups with two seeds or more; those of the same curves that are there already stay."""
+    target, written = sweep / MEANS_FOLDER, []
     named = folder_names(summary)
     for old in target.iterdir() if target.is_dir() else ():
         if old.name not in named:
             _clear(old)
     for name, row in named.items():
-        curves = [read_curves(RunFolder(job.folder).metrics_file) for job in row.jobs if job.status == "finished"]
-        curves = [one for one in curves if one]
+        found = [read_curves(RunFolder(job.folder).metrics_file) for job in row.jobs if job.status == "finished"]
+        curves = [one for one in found if one]
         if len(curves) < 2:
             _clear(target / name)
             continue
-        _write(target / name, {tag_of(one): list(band_of(curves, one)) for one in _columns(curves)}, len(curves))
+        columns = dict.fromkeys(column for one in curves for column in one if "/" in column or column == "lr")
+        _write(target / name, {tag_of(column): list(_band(curves, column)) for column in columns}, len(curves))
         written.append(target / name)
     return written
 
 
 def folder_names(summary: Summary) -> dict[str, Row]:
-    """The groups by the names of their folders; none where nothing is grouped over seeds."""
+    """The groups by the names of their folders; none if nothing is grouped over seeds."""
     named: dict[str, Row] = {}
     for row in summary.rows if summary.over_seeds else ():
-        name = _folder_name(row_label(summary, row))
+        name = re.sub(r"[^\w.+-]+", "_", row_label(summary, row).replace("=", "-")) or "all"
         named[name if name not in named else f"{name}_{len(named)}"] = row
     return named
 
@@ -66,25 +69,17 @@ def _clear(folder: Path) -> None:
             folder.rmdir()
 
 
-def band_of(curves: Sequence[Curves], tag: str) -> Iterator[tuple[float, float | None]]:
-    """Over the runs that have a finite number at an epoch; nothing for an epoch where none has."""
-    columns = [one[tag] for one in curves if tag in one]
-    for epoch in range(max(map(len, columns), default=0)):
-        numbers = [column[epoch] for column in columns if epoch < len(column) and math.isfinite(column[epoch])]
+def _band(curves: Sequence[Curves], column: str) -> Iterator[tuple[float, float | None]]:
+    """Mean and deviation over the runs that have a finite number at an epoch; NaN if none has."""
+    values = [one[column] for one in curves if column in one]
+    for epoch in range(max(map(len, values), default=0)):
+        numbers = [run[epoch] for run in values if epoch < len(run) and math.isfinite(run[epoch])]
         spread = statistics.stdev(numbers) if len(numbers) > 1 else None
         yield (statistics.fmean(numbers) if numbers else math.nan, spread)
 
 
-def _columns(curves: Sequence[Curves]) -> list[str]:
-    return list(dict.fromkeys(name for one in curves for name in one if "/" in name or name == "lr"))
-
-
-def _folder_name(label: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", label.replace("=", "-")) or "all"
-
-
 def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
-    """One event file, and a mark of what is in it, by which the same is never written twice."""
+    """Write one event file, and a mark of what is in it: the same is never written twice."""
     mark = folder / MARK
     digest = hashlib.sha256(json.dumps([bands, seeds], sort_keys=True).encode()).hexdigest()
     if (read_json(mark) or {}).get("digest") == digest and any(folder.glob("events.out.tfevents.*")):
@@ -92,44 +87,31 @@ def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
     _clear(folder)
     from torch.utils.tensorboard import SummaryWriter  # deferred: torch
 
+    # behind the curves, since TensorBoard shows each edge as a chart of its own, too
+    edges = {tag: (f"variation/{tag} mean - std", f"variation/{tag} mean + std") for tag in bands}
+    tags = sorted(bands, key=lambda tag: not tag.endswith(("/accuracy", "/loss")))
+    charts: dict[str, list[object]] = {
+        tag: ["Margin", [tag, *edges[tag]]] for tag in tags if tag != tag_of("lr")
+    }  # the mean as a line, the deviation as a band
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(mark, {"digest": ""})  # before the events, so that what is cut off here is written afresh, not doubled
+    write_json(mark, {"digest": ""})  # before the events: what is cut off here is written afresh, not doubled
     # what a TensorBoard that is running has read of an earlier file is struck out from step 1 on
     with ignore_tensorboard_thread_errors(), SummaryWriter(folder, purge_step=1) as writer:
-        writer.add_custom_scalars({"mean ± standard deviation over seeds": _charts(bands)})
+        writer.add_custom_scalars({"mean ± standard deviation over seeds": charts})
         for tag, band in bands.items():
             for epoch, (mean, spread) in enumerate(band, 1):
                 values = {tag: mean} if math.isfinite(mean) else {}
                 if spread is not None:
-                    values |= dict(zip(_edges(tag), (mean - spread, mean + spread), strict=True))
+                    values |= dict(zip(edges[tag], (mean - spread, mean + spread), strict=True))
                 for name, value in values.items():
                     writer.add_scalar(name, value, epoch)
     write_json(mark, {"digest": digest, "seeds": seeds})
 
 
-def _charts(bands: Mapping[str, Band]) -> dict[str, list[object]]:
-    """Of TensorBoard's custom scalars, one for each metric: the mean as a line, the deviation as a band."""
-    tags = sorted(bands, key=lambda tag: not tag.endswith(("/accuracy", "/loss")))  # the others follow, in their order
-    return {tag: ["Margin", [tag, *_edges(tag)]] for tag in tags if tag != tag_of("lr")}
-
-
-def _edges(tag: str) -> tuple[str, str]:
-    """In a group behind those of the curves, since TensorBoard shows each as a chart of its own, too."""
-    return f"variation/{tag} mean - std", f"variation/{tag} mean + std"
-
-
-TICKED = 40
-"""Of more runs TensorBoard ticks none at first, and so shows empty charts."""
-SAME_COLOUR = "regex:(.+), seed"
-"""Runs whose names agree before the seed share a colour: runColorGroup in TensorBoard's address."""
-UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f]+')
-LONGEST = 150
-
-
-def board_runs(jobs: Sequence[Job], most: int | None = TICKED) -> dict[str, Path]:
+def board_runs(jobs: Sequence[Job], most: int | None = MAX_TICKED) -> dict[str, Path]:
     """Event folders by name: the means over seeds of each sweep, then its runs, best first, at most so many in all.
 
-    Runs are named by what varies in their folder; where there are several folders, the folder's name comes first. Jobs
+    Runs are named by what varies in their folder; if there are several folders, the folder's name comes first. Jobs
     that never wrote any events are left out.
     """
     folders: dict[Path, list[Job]] = {}
@@ -144,27 +126,23 @@ def board_runs(jobs: Sequence[Job], most: int | None = TICKED) -> dict[str, Path
         else:
             summary = summarize(members)
             named = display_names(summary)
-            means |= {f"{start}{_fit(name)}": path for name, path in _means(parent, summary)}
-        found = {name: RunFolder(folder) for folder, name in named.items() if RunFolder(folder).event_files()}
-        runs |= {f"{start}{_fit(name)}": folder.tensorboard for name, folder in found.items()}
+            for folder, row in folder_names(summary).items():
+                if any((path := parent / MEANS_FOLDER / folder).glob("events.out.tfevents.*")):
+                    means[start + _fit(", ".join(filter(None, (row_label(summary, row), "seed=mean"))))] = path
+        found = {name: RunFolder(folder) for folder, name in named.items()}
+        runs |= {start + _fit(name): folder.tensorboard for name, folder in found.items() if folder.event_files()}
     chosen = {**means, **runs}
     return chosen if most is None else dict(list(chosen.items())[:most])
 
 
-def _means(sweep: Path, summary: Summary) -> Iterator[tuple[str, Path]]:
-    for folder, row in folder_names(summary).items():
-        if any((sweep / MEANS_FOLDER / folder).glob("events.out.tfevents.*")):
-            yield ", ".join(filter(None, (row_label(summary, row), "seed=mean"))), sweep / MEANS_FOLDER / folder
-
-
 def _fit(name: str) -> str:
-    return UNFIT.sub("_", name)[:LONGEST]
+    return UNFIT.sub("_", name)[:MAX_NAME]
 
 
 def link_runs(runs: Mapping[str, Path], target: Path) -> None:
-    """Make `target` hold a link of that name to each of these folders, and no other. OSError where links may not be.
+    """Make `target` hold a link of that name to each of these folders, and no other. OSError if links are impossible.
 
-    What is right already stays, so that a TensorBoard that is looking on sees nothing but the changes.
+    Links that are right already stay: a TensorBoard that is looking on sees nothing but the changes.
     """
     wanted = {target / name: path.resolve() for name, path in runs.items()}
     for link in [path for path in target.rglob("*") if path.is_symlink()]:
@@ -176,13 +154,3 @@ def link_runs(runs: Mapping[str, Path], target: Path) -> None:
                 shutil.rmtree(link)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path, target_is_directory=True)
-
-
-def first_look(address: str) -> str:
-    """Where to begin: curves unsmoothed, the seeds of a setting in one colour."""
-    return f"{address.rstrip('/')}/?smoothing=0&runColorGroup={quote(SAME_COLOUR, safe=':(),')}"
-
-
-def overlay(address: str) -> str:
-    """The custom-scalars tab, unsmoothed: training beside validation, and means with their spread."""
-    return f"{address.rstrip('/')}/#custom_scalars&_smoothingWeight=0"

@@ -34,11 +34,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-FIGURES = (
-    "learning_curves", "confusion_matrix", "f1_per_class", "calibration", "first_layer", "mistakes", "right",
-)  # fmt: skip
+FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "digits")
 """Names of the figures of a run."""
-EARLIER_FIGURES = ("confusion_matrix_normalized",)
+EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "right")
 """Names of figures that earlier versions drew."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 LOCK_FILE = ".lock"

@@ -271,7 +271,7 @@ class TensorBoardLog(pl.Callback):
             from mnist_mlp.training.artifacts import add_figure
 
             title = f"Validation after epoch {epoch}, accuracy {100 * row['val/accuracy']:.2f} %"
-            figure = confusion(val["confusion_matrix"].numpy(), title)
+            figure = confusion(val["confusion_matrix"].numpy(), title, min_fraction=0.01)
             add_figure(self.writer, "val/confusion_matrix", figure, epoch)
         self.writer.flush()
         for path in self._folder.event_files():

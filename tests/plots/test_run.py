@@ -1,69 +1,63 @@
-"""Figures of one run: what is on them, where, and in which size."""
+"""Figures of one run: what they show of the arrays they get, and that they can be drawn whatever those hold."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
+from sklearn.calibration import calibration_curve
 
 from mnist_mlp.plots import run as plots
-from mnist_mlp.plots.run import Figure, Scale, Slide, plain
 
 RANDOM = np.random.default_rng(0)
-PROBABILITIES = RANDOM.dirichlet([0.2] * 10, 60)
-DIGITS = RANDOM.integers(0, 256, (40, 28, 28)).astype(np.uint8)
+PROBABILITIES = RANDOM.dirichlet([0.2] * 10, 60).astype(np.float32)
+TRUTH = np.arange(60) % 10
+IMAGES = RANDOM.integers(0, 256, (60, 28, 28)).astype(np.uint8)
 
 
-def ink(figure: Figure, colour: str) -> np.ndarray[Any, Any]:
-    """Rows and columns (n, 2) of the pixels of this colour."""
-    wanted = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-    return np.argwhere((plots.pixels(figure) == wanted).all(2))
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text()]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("align", "up"), [(0.0, False), (0.5, False), (1.0, False), (0.5, True)])
-def test_a_text_stands_where_it_was_put(align: float, up: bool) -> None:
-    slide = Slide("")
-    slide.text(800, 450, "0000000", 100, align, "#ff0000", up)
-    found = ink(slide.done(), "#ff0000")[:, ::-1]
-    left, right = found[:, 0].min(), found[:, 0].max() + 1
-    top, bottom = found[:, 1].min(), found[:, 1].max() + 1
-    assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx(
-        (800, 450) if align == 0.5 else (800 + (0.5 - align) * (right - left), 450), abs=7
-    )
-    assert ((bottom - top) if not up else (right - left)) == pytest.approx(76, abs=3)  # digits are 0.73 high, and round
-    assert (bottom - top > right - left) == up
+def drawn(figure: Figure) -> np.ndarray[Any, Any]:
+    """The pixels of its PNG file, (height, width, 3)."""
+    with Image.open(io.BytesIO(plots.png(figure))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def digits(count: int) -> Figure:
+    return plots.digit_grids(IMAGES[:count], TRUTH[:count], PROBABILITIES[:count].argmax(1), PROBABILITIES[:count])
 
 
 @pytest.mark.parametrize(
-    "figure",
+    "draw",
     [
-        plots.learning_curves({"epoch": [1.0], "train/accuracy": [0.9], "train/loss": [0.3]}, 1),
-        plots.learning_curves({"epoch": [1.0, 2.0], "train/accuracy": [0.1, np.nan], "train/loss": [np.nan] * 2}, 2),
-        plots.learning_curves({}, None),
-        plots.confusion(np.zeros((10, 10), int), "no images"),
-        plots.class_bars([0.0] * 10, "never right"),
-        plots.calibration(np.arange(60) % 10, PROBABILITIES, "few"),
-        plots.calibration(np.zeros(0, int), np.zeros((0, 10)), "none"),
-        plots.gallery(DIGITS[:0], [], "no digits"),
-        plots.gallery(DIGITS[:1], ["0"], "one"),
-        plots.gallery(DIGITS[:32], list("0123456789012345678901234567890_"), "$ many"),
-        plots.gallery(DIGITS[:1], ["0"], r"$\frac$ is no formula"),
-        plots.first_layer(RANDOM.normal(size=(1, 784)), "one unit"),
-        plots.first_layer(np.zeros((300, 784)), "zeros"),
+        lambda: plots.learning_curves({"epoch": [1.0], "train/accuracy": [0.9], "train/loss": [0.3]}, 1),
+        lambda: plots.learning_curves({"epoch": [1.0, 2.0], "train/loss": [np.nan] * 2}, 2),
+        lambda: plots.learning_curves({}, None),
+        lambda: plots.confusion(np.zeros((10, 10), int), r"$\frac$ without images"),
+        lambda: plots.class_bars([0.0] * 10, "never right"),
+        lambda: plots.calibration(TRUTH, PROBABILITIES, "few"),
+        lambda: plots.calibration(np.zeros(0, int), np.zeros((0, 10)), "none"),
+        lambda: digits(60),
+        lambda: digits(1),
+        lambda: plots.digit_grids(IMAGES[:0], TRUTH[:0], TRUTH[:0], PROBABILITIES[:0]),
+        lambda: plots.first_layer(RANDOM.normal(size=(1, 784))),
+        lambda: plots.first_layer(np.zeros((300, 784))),
     ],
 )
-def test_every_figure_fills_a_slide_whatever_it_is_given(figure: Figure) -> None:
-    drawn = plots.pixels(figure)
-    assert drawn.shape == (900, 1600, 3)
-    assert (drawn[[0, -1]] == 255).all()
-    assert (drawn[:, [0, -1]] == 255).all()
-    assert (drawn < 128).any()
-
-
-def test_digits_of_a_page_make_the_figure_as_high_as_they_need() -> None:
-    rows = [plots.pixels(plots.gallery(DIGITS[:count], ["x"] * count, "digits", 10)).shape[0] for count in (10, 11, 20)]
-    assert rows[0] < rows[1] == rows[2]
+def test_every_figure_has_the_size_of_a_slide_and_nothing_is_cut_off(draw: Callable[[], Figure]) -> None:
+    pixels = drawn(draw())
+    height, width, _ = pixels.shape
+    assert width / height == pytest.approx(16 / 9, rel=0.01)
+    border = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    assert all((edge == 255).all() for edge in border)
+    assert (pixels < 128).any()
 
 
 def test_learning_curves_show_the_differences_and_mark_the_chosen_epoch() -> None:
@@ -75,56 +69,122 @@ def test_learning_curves_show_the_differences_and_mark_the_chosen_epoch() -> Non
         "val/loss": [9.0, 0.1, 0.09, 0.1, 0.11],
     }
     figure = plots.learning_curves(curves, 4)
-    training = ink(figure, plots.BLUE)
-    left = training[(training[:, 1] > 190) & (training[:, 1] < 760) & (training[:, 0] > 150)]
-    assert np.ptp(left[left[:, 1] > 350, 0]) > 400  # from the second epoch on, though the first is far below
-    assert left[:, 0].max() <= 772  # and cut off at the frame
-    first, last = left[:, 1].min(), left[:, 1].max()
-    column = 210 + 3 / 4 * 530
-    dashed = ink(figure, "#5a5a5a")
-    chosen = dashed[(np.abs(dashed[:, 1] - column) < 3) & (dashed[:, 0] > 150)]
-    assert len(chosen) > 100
-    assert first < column < last
+    accuracy, loss = figure.axes
+    assert 90 < accuracy.get_ylim()[0] < 97 < 98.5 < accuracy.get_ylim()[1]  # the first epoch is far below
+    assert 0 <= loss.get_ylim()[0] < 0.06 < 0.11 < loss.get_ylim()[1] < 1
+    lines = {str(line.get_label()): line for line in loss.lines}
+    assert list(lines["training"].get_ydata()) == curves["train/loss"]
+    assert list(lines["validation"].get_ydata()) == curves["val/loss"]
+    assert [list(line.get_xdata()) for label, line in lines.items() if "epoch 4" in label] == [[4, 4]]
+    assert "test (for plots only)" not in lines
 
 
-def test_the_confusion_matrix_is_dark_where_the_counts_are() -> None:
+def test_the_confusion_matrix_is_dark_where_the_counts_are_and_has_recall_and_precision() -> None:
     matrix = 900 * np.eye(10, dtype=int)
     matrix[3, 5] = 100
-    light = plots.pixels(plots.confusion(matrix, "matrix")).mean(2)
-    cells = light[96:756, 150:1530].reshape(10, 66, 10, 138).mean(axis=(1, 3))
-    dark = {(int(row), int(column)) for row, column in np.argwhere(cells < 200)}
-    assert dark == {(digit, digit) for digit in range(10)} | {(3, 5)}
+    figure = plots.confusion(matrix, "matrix")
+    shown = texts(figure)
+    assert shown.count("900") == 10
+    assert "100" in shown
+    assert any("90.0 %" in text and "3" in text for text in shown), "recall of 3: 900 of 1000"
+    assert any("90.0 %" in text and "5" in text for text in shown), "precision of 5: 900 of 1000"
+    box = figure.axes[0].get_window_extent()
+    pixels = drawn(figure).mean(2)
+    left, top = round(box.x0), pixels.shape[0] - round(box.y1)
+    cells = pixels[top : top + round(box.height), left : left + round(box.width)]
+    means = np.array([[part.mean() for part in np.array_split(row, 10, 1)] for row in np.array_split(cells, 10)])
+    assert {tuple(cell) for cell in np.argwhere(means < 200)} == {*((digit, digit) for digit in range(10)), (3, 5)}
+    assert "100" not in texts(plots.confusion(matrix, "matrix", min_fraction=0.2))
 
 
-def test_the_png_file_is_the_figure_in_few_colours_where_those_are_enough() -> None:
-    for figure, mode in (
-        (plots.class_bars([0.9] * 10, "bars"), "P"),
-        (plots.first_layer(np.random.default_rng(1).normal(size=(66, 784)), "units"), "RGB"),
-    ):
-        drawn = plots.pixels(figure)
-        with Image.open(io.BytesIO(plots.png(drawn))) as image:
-            assert image.mode == mode
-            read = np.asarray(image.convert("RGB"))
-        assert (read[0] == 255).all()
-        assert np.abs(read.astype(int) - drawn).mean() < 0.5
+def test_bars_are_the_scores() -> None:
+    scores = np.linspace(0.91, 0.99, 10)
+    (axes,) = plots.class_bars(list(scores), "F1").axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx(scores)  # type: ignore[attr-defined]
+    assert axes.get_ylim()[0] < 0.91
+    assert f"{scores.mean():.4f}" in axes.get_title()
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0.0, 0.5, 1.0], ["0.0", "0.5", "1.0"]),
-        ([0.02, 0.04], ["0.02", "0.04"]),
-        ([0.0, 0.025, 0.05], ["0.000", "0.025", "0.050"]),
-        ([97.0, 98.0], ["97", "98"]),
-        ([0.975], ["0.975"]),
-        ([], []),
-    ],
-)
-def test_numbers_have_the_digits_they_need(values: list[float], expected: list[str]) -> None:
-    assert plain(values) == expected
+def test_calibration_agrees_with_scikit_learn() -> None:
+    truth, probabilities = RANDOM.integers(0, 10, 3000), RANDOM.dirichlet([0.3] * 10, 3000)
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == truth
+    expected, mean = calibration_curve(correct, confidence, n_bins=15)
+    upper, lower = plots.calibration(truth, probabilities, "made up").axes
+    points = [line.get_xydata() for line in upper.lines if line.get_marker() == "o"]
+    found = np.array(sorted(np.concatenate(points).tolist()))
+    np.testing.assert_allclose(found, np.column_stack((mean, expected)), atol=1e-9)
+    counts = np.histogram(confidence, bins=15, range=(0, 1))[0]
+    assert [bar.get_height() for bar in lower.patches] == counts.tolist()  # type: ignore[attr-defined]
+    weights = counts[counts > 0] / 3000
+    assert f"{100 * np.abs(expected - mean) @ weights:.2f} %" in upper.get_title()
 
 
-def test_a_scale_has_round_numbers_inside_it() -> None:
-    assert Scale(0.013, 0.118, 770, 150).ticks(6) == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
-    assert Scale(1, 3, 0, 100).ticks(8, whole=True) == [1, 2, 3]
-    assert Scale(0, 10, 100, 0)([0, 5]).tolist() == [100, 50]
+def test_the_digits_are_the_most_confident_mistakes_and_correct_ones_of_every_confidence() -> None:
+    truth = np.zeros(100, int)
+    predicted = np.where(np.arange(100) < 50, 7, 0)
+    probabilities = np.full((100, 10), 0.01, np.float32)
+    probabilities[np.arange(100), predicted] = np.linspace(0.5, 0.9, 100)
+    figure = plots.digit_grids(np.zeros((100, 28, 28), np.uint8), truth, predicted, probabilities)
+    wrong, correct = ([text.get_text() for text in axes.texts] for axes in figure.axes)
+    assert len(wrong) == len(correct) == plots.GRID_COLUMNS * plots.GRID_ROWS
+    assert wrong[0] == f"0→7 {100 * probabilities[49, 7]:.0f} %"
+    assert (correct[0], correct[-1]) == ("0 90 %", f"0 {100 * probabilities[50, 0]:.0f} %")
+    assert "50 of 100" in figure.axes[0].get_title()
+
+
+def mistaken(count: int) -> tuple[np.ndarray[Any, Any], ...]:
+    """Images of truth 3, all answered with 7, the first most confidently; their indices begin at 1000."""
+    probabilities = np.full((count, 10), 0.01, np.float32)
+    probabilities[:, 7] = np.linspace(0.7, 0.5, count)
+    probabilities[:, 3] = 0.92 - probabilities[:, 7]
+    return np.zeros((count, 28, 28), np.uint8), np.full(count, 3), probabilities, np.arange(count) + 1000
+
+
+def test_each_mistake_has_its_index_truth_answer_and_probabilities() -> None:
+    images, truth, probabilities, indices = mistaken(4)
+    truth[1] = 7  # this one is right
+    figure = plots.mistakes(images, truth, probabilities, indices, "mine, test")
+    shown = texts(figure)
+    assert any("3 of 4" in text for text in shown)
+    assert [text.split(":")[0] for text in shown if text.startswith("#")] == ["#1,000", "#1,002", "#1,003"]
+    assert "#1,000: 3 → 7\n22 % → 70 %" in shown
+    (bars,) = figure.axes[0].collections
+    heights = np.array([np.ptp(np.asarray(path.vertices)[:, 1]) for path in bars.get_paths()]).reshape(3, 10)
+    np.testing.assert_allclose(heights / heights.sum(1, keepdims=True), probabilities[[0, 2, 3]], atol=1e-6)
+    colors = [to_hex(color) for color in bars.get_colors()[:10]]  # type: ignore[attr-defined]
+    assert colors[3].upper() == plots.BLUE.upper()
+    assert colors[7].upper() == plots.ORANGE.upper()
+
+
+def test_the_most_confident_are_shown_of_many_mistakes_and_the_title_says_so() -> None:
+    shown = texts(plots.mistakes(*mistaken(plots.MAX_MISTAKES + 5), "mine"))
+    assert any(f"the {plots.MAX_MISTAKES} most confident" in text for text in shown)
+    assert sum(text.startswith("#") for text in shown) == plots.MAX_MISTAKES
+    assert not any(f"#{1000 + plots.MAX_MISTAKES:,}" in text for text in shown)
+
+
+def test_a_net_without_mistakes_has_a_figure_that_says_so() -> None:
+    images, _, probabilities, indices = mistaken(2)
+    assert "none" in texts(plots.mistakes(images, np.full(2, 7), probabilities, indices, "mine"))
+
+
+def test_the_strongest_units_are_shown_and_all_are_on_one_scale() -> None:
+    weights = RANDOM.normal(size=(70, 784))
+    weights[[2, 5, 60, 69]] *= 0.01
+    figure = plots.first_layer(weights)
+    (image,) = figure.axes[0].images
+    sheet = np.ma.filled(image.get_array(), np.nan)
+    assert np.nanmax(np.abs(sheet)) == pytest.approx(np.abs(weights).max())
+    assert np.isfinite(sheet).sum() == 66 * 784
+    assert sheet[1:29, 1:29] == pytest.approx(weights[0].reshape(28, 28))
+    assert image.get_clim() == pytest.approx((-np.abs(weights).max(), np.abs(weights).max()))
+
+
+def test_predictions_are_drawn_with_picture_and_answer_and_the_rest_is_counted() -> None:
+    count = plots.MAX_PREDICTIONS + 3
+    titles = [f"{'x' * 80}{n}.png: 3" for n in range(count)]
+    pictures = np.zeros((count, 40, 30, 3), np.uint8)
+    figure = plots.predictions_figure(titles, pictures, IMAGES[:count], PROBABILITIES[:count])
+    assert f"({plots.MAX_PREDICTIONS} of {count})" in texts(figure)[0]
+    assert len(figure.axes) == 3 * plots.MAX_PREDICTIONS
+    assert drawn(plots.predictions_figure(titles[:1], pictures[:1], IMAGES[:1], PROBABILITIES[:1])).size

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_mlp.plots.sweep import PALETTE, Group, Spread, colours, costs, learning_curves, main_effects, svg
+from mnist_mlp.plots.sweep import PALETTE, Group, Spread, colors_of, costs, learning_curves, main_effects, svg
 
 
 def group(label: str, *losses: float) -> Group:
@@ -12,7 +12,7 @@ def group(label: str, *losses: float) -> Group:
 
 @pytest.mark.parametrize("count", [1, 8, 9, 40])
 def test_every_coloured_group_has_a_colour_of_its_own(count: int) -> None:
-    shown = colours(count)
+    shown = colors_of(count)
     used = [colour for colour in shown if colour]
     assert len(shown) == count
     assert len(used) == len(set(used)) == min(count, len(PALETTE) if count <= len(PALETTE) else 7)

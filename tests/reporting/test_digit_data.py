@@ -87,7 +87,7 @@ def test_probabilities_are_held_for_the_best_runs_until_their_room_is_filled(
     runs = runs_of(tmp_path, [3], [4], [5])
     shown, ids = np.arange(100), {job.folder: n for n, job in enumerate(runs.jobs)}
     one = len(zlib.compress(unpacked(digits_data(runs, shown, IMAGES, ids)["probabilities"], "u1")[:1000].tobytes(), 6))
-    monkeypatch.setattr(digit_data, "MOST_PROBABILITY_BYTES", 2 * one + one // 2)
+    monkeypatch.setattr(digit_data, "MAX_PROBABILITY_BYTES", 2 * one + one // 2)
     data = digits_data(runs, shown, IMAGES, ids)
     assert data["certain"] == [0, 1]
     assert len(unpacked(data["probabilities"], "u1")) == 2 * 100 * 10

@@ -75,36 +75,37 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_sweep_has_every_section_and_every_run(sweep: Path) -> None:
+def headings(page: Reader, *words: str) -> list[str]:
+    """The headings that hold one of these words, in their order."""
+    return [heading for heading in page.headings if any(word in heading for word in words)]
+
+
+def test_a_sweep_has_its_comparison_its_factors_its_digits_and_every_run(sweep: Path) -> None:
     page = Reader((sweep / "report.html").read_text())
-    assert page.headings == [
-        "Comparison", "Training and validation", "What each factor does", "normalization and lr",
-        "What accuracy costs, or depends on", "How the runs went", "Every run", "F1 of each digit",
-        "Confusion matrix and test digits", "Test digits over all runs",
-        "The best run: normalization=standard, lr=0.01, seed=0", "Classification report and calibration",
-    ]  # fmt: skip
+    subjects = ("Comparison", "Training", "factor", "normalization and lr", "Every run", "F1", "Confusion", "best run")
+    assert len(headings(page, *subjects)) == len(subjects)
+    assert page.headings[0] == "Comparison"
+    assert len(set(page.headings)) == len(page.headings)
     runs = [folder.name for folder in sweep.iterdir() if folder.is_dir()]
     assert len(runs) == 8
     assert set(runs) <= set(page.cells)
-    assert "Best: normalization=standard, lr=0.01, test accuracy 96.50 % ± 0.71 over 2 seeds." in page.text
-    assert "Runs 8 finished What varies seed: 0, 1; normalization: raw, standard; lr: 0.01, 0.1 The same" in page.text
+    assert "normalization=standard, lr=0.01, test accuracy 96.50 % ± 0.71 over 2 seeds" in page.text
+    assert all(words in page.text for words in ("8 finished", "normalization: raw, standard", "lr: 0.01, 0.1"))
     assert "cpu (made up)" in page.text
-    assert "commit 012345678," in page.text
+    assert "012345678" in page.text
 
 
-def test_only_what_varies_has_a_column(sweep: Path) -> None:
-    groups = (sweep / "report.html").read_text().split("<thead>")[1].partition("</thead>")[0]
+def test_only_what_varies_has_a_column_and_what_is_the_same_is_hidden(sweep: Path) -> None:
+    html = (sweep / "report.html").read_text()
+    groups = html.split("<thead>")[1].partition("</thead>")[0]
     header = re.findall(r"<th[^>]*>(.*?)</th>", groups)
-    assert header == [
-        *("setting", "normalization", "lr", "n", "test acc %", "verdict", "val acc %", "to best (seeds, images)"),
-        *("to best (seeds)", "F1", "loss", "parameters", "fit s", "status"),
-    ]
+    assert header[:3] == ["setting", "normalization", "lr"]
+    assert header.index("test acc %") < header.index("verdict") < header.index("val acc %")
+    assert not {"seed", "dropout", "figures"} & set(header)
     assert re.findall(r"<th[^>]* data-hidden>(.*?)</th>", groups) == ["n", "parameters", "status"]
-    header = re.findall(r"<th[^>]*>(.*?)</th>", (sweep / "report.html").read_text().split('id="heading-7"')[1])
-    assert header[:13] == [
-        *("run", "normalization", "lr", "seed", "test acc %", "val acc %", "status", "F1", "loss", "best epoch"),
-        *("parameters", "fit s", "folder"),
-    ]
+    every_run = re.findall(r"<th[^>]*>(.*?)</th>", html.split("Every run</h2>")[1].partition("</thead>")[0])
+    assert every_run[:4] == ["run", "normalization", "lr", "seed"]
+    assert {"test acc %", "val acc %", "status", "folder", "command"} <= set(every_run)
 
 
 def test_the_page_needs_nothing_but_itself(sweep: Path) -> None:
@@ -158,20 +159,15 @@ def test_a_missing_or_broken_file_costs_its_part_only(tmp_path: Path, missing: s
 
 def test_the_page_of_a_run_has_its_figures_its_mistakes_and_its_origin(tmp_path: Path, idx_root: Path) -> None:
     run = write_run(tmp_path / "run", [0, 1, 2], data__root=str(idx_root), optim__lr=0.5)
-    (run / "figures").mkdir()
-    (run / "figures" / "first_layer.png").write_bytes(b"a picture of weights")
     page = read(run)
-    assert page.headings == [
-        "Result", "Training and validation", "Confusion matrix and test digits", "Most confident mistakes",
-        "Classification report and calibration", "Network", "How to make it again",
-    ]  # fmt: skip
+    subjects = ("Result", "Training", "Confusion", "mistakes", "Classification report", "Network", "again")
+    assert len(headings(page, *subjects)) == len(subjects) == len(page.headings)
     low, high = binomtest(97, 100).proportion_ci(0.95, "wilson")
     assert f"Test accuracy 97.00 % 95 % interval {100 * low:.2f} to {100 * high:.2f} %" in page.text
-    assert "Of 3 mistakes, the 3 that the net is surest of" in page.text
+    assert "Of 3 mistakes" in page.text
     assert f"{TRUTH[0]} → {(TRUTH[0] + 1) % 10} 91 %" in page.text
-    assert "data:image/png;base64,YSBwaWN0dXJlIG9mIHdlaWdodHM=" in page.addresses
     assert "python -m mnist_mlp.train" in page.text
-    assert "Other than the defaults: data.source=mnist, optim.lr=0.5." in page.text
+    assert "optim.lr=0.5" in page.text
     assert "335,114" in page.cells  # by the settings, not by what made_up_result says
 
 
@@ -192,7 +188,8 @@ def test_only_failures_make_a_page_too(tmp_path: Path) -> None:
     write_unfinished(tmp_path / "s" / "1", optim__lr=0.3)
     page = read(tmp_path / "s")
     assert "No run has finished." in page.text
-    assert page.headings == ["Comparison", "Training and validation", "How the runs went", "What did not finish"]
+    assert {"How the runs went", "What did not finish"} <= set(page.headings)
+    assert not headings(page, "F1", "Confusion", "best run")
 
 
 def test_diverged_runs_without_a_number_make_a_page_too(tmp_path: Path) -> None:

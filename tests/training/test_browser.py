@@ -114,12 +114,12 @@ def test_tensorboard_shows_what_was_written(browser: Any, board: str, tab: str, 
 @pytest.mark.integration
 def test_what_is_seen_first_is_accuracy_and_what_varies_by_short_names(browser: Any, tmp_path: Path) -> None:
     from mnist_mlp.compare.collect import find_jobs
-    from mnist_mlp.reporting.tensorboard import board_runs, first_look, link_runs
+    from mnist_mlp.reporting.tensorboard import board_runs, link_runs
 
     link_runs(board_runs(find_jobs([sweep_of(tmp_path / "rates")])), tmp_path / "links")
     for address in serve(tmp_path / "links", b"lr=0.2"):
         browser.get("about:blank")
-        browser.get(first_look(address))
+        browser.get(f"{address}/?smoothing=0")
         wait_for(lambda: shows(browser, "lr=0.1, seed=0", "lr=0.2, seed=1", "/accuracy"))
         shown = browser.execute_script(ALL_TEXT).split("\n")
         assert not any(line.endswith("tensorboard") for line in shown)

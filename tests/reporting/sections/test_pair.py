@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from made_up_runs import TRUTH, predicted_with, write_run
+from made_up_runs import TRUTH, write_run
 
 from mnist_mlp.compare.collect import Job, load_job
 from mnist_mlp.compare.statistics import mcnemar
-from mnist_mlp.reporting.sections_study import flipped, mcnemar_sentence, pair_section
-from mnist_mlp.runs.predictions import Predictions
+from mnist_mlp.reporting.sections_study import mcnemar_sentence, pair_section
 
 
 def job(folder: Path) -> Job:
@@ -18,23 +16,13 @@ def job(folder: Path) -> Job:
     return found
 
 
-def test_flips_are_counted_in_both_directions() -> None:
-    first, second = (
-        Predictions(TRUTH, np.array(predicted_with(wrong)), np.zeros((100, 10), np.float32))
-        for wrong in ([3, 5, 8], [5, 20])
-    )
-    found = flipped(first, second)
-    assert found.lost.tolist() == [20]
-    assert found.gained.tolist() == [3, 8]
-
-
 @pytest.mark.parametrize(
     ("only_first", "only_second", "words"),
     [
         (0, 0, "no image tells the two runs apart"),
-        (3, 2, "(3 against 2): p = 1.0000; so uneven a split is no surprise"),
-        (0, 10, "(0 against 10): p = 0.0020; B is better on images like these"),
-        (30, 0, "(30 against 0): p < 0.0001; A is better on images like these"),
+        (3, 2, "(3 against 2): p = 1.0000"),
+        (0, 10, "(0 against 10): p = 0.0020; B is better"),
+        (30, 0, "(30 against 0): p < 0.0001; A is better"),
     ],
 )
 def test_mcnemar_is_said_in_words(only_first: int, only_second: int, words: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Figure
@@ -40,8 +41,9 @@ MAX_PREDICTIONS = 24
 def png(figure: Figure) -> bytes:
     """Draw the figure; the content of a PNG file."""
     content = io.BytesIO()
-    # not savefig, which draws twice; level 1 is a third larger than 6 and takes a third of the time
-    FigureCanvasAgg(figure).print_png(content, pil_kwargs={"compress_level": 1})
+    with rc_context({"text.hinting": "none"}):  # a sixth of the time of all
+        # not savefig, which draws twice; level 1 is a third larger than 6 and takes a third of the time
+        FigureCanvasAgg(figure).print_png(content, pil_kwargs={"compress_level": 1})
     return content.getvalue()
 
 

@@ -199,7 +199,7 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     name = "The same in all" if len(jobs) > 1 else "Settings"
     yield name, f"{', '.join(fixed)}; otherwise defaults" if fixed else "defaults" if settings else "unknown"
     results = [job.result for job in jobs if job.result is not None]
-    yield "Data", distinct(_images(results, source) for source in (result.data["source"] for result in results))
+    yield "Data", distinct(_images(results, source) for source in dict.fromkeys(one.data["source"] for one in results))
     machines = [result.environment for result in results]
     yield "Device", distinct(f"{machine['device']}, CPU threads: {machine['threads']}" for machine in machines)
     yield "Software", distinct(f"commit {(one['commit'] or 'unknown')[:9]}, torch {one['torch']}" for one in machines)

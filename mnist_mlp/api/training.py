@@ -4,7 +4,6 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,16 @@ import pytorch_lightning as pl
 
 from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
-from mnist_mlp.cli.compose import config_records, job_folder, run_folder, sweep_folder
-from mnist_mlp.cli.messages import suggest
+from mnist_mlp.cli.compose import config_records, job_folder, override_text, run_folder, sweep_folder
+from mnist_mlp.cli.help import suggest
 from mnist_mlp.config import Config, config_from_dict, groups, non_result_keys, options, to_dict
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.lock import FolderLock
 from mnist_mlp.runs.settings import flatten
-from mnist_mlp.sweeps.jobs import ConfiguredJob, SweepJob, finish_sweep, write_run_page
+from mnist_mlp.sweeps.jobs import Job, finish_sweep, write_run_page
 from mnist_mlp.sweeps.live import sweep_progress
-from mnist_mlp.sweeps.parallel import Limits, run_configured
+from mnist_mlp.sweeps.parallel import Limits, run_jobs
 from mnist_mlp.training.fit import fit as train
 
 
@@ -58,11 +57,6 @@ def changed(config: Config) -> dict[str, Any]:
     return {key: value for key, value in flatten(to_dict(config)).items() if value != defaults[key]}
 
 
-def override_text(key: str, value: Any) -> str:
-    """A setting as the command line writes it."""
-    return f"{key}={_text(value)}"
-
-
 def grid_points(grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every combination of the values, the last key varying fastest, as Hydra's sweeper orders its jobs.
 
@@ -89,16 +83,6 @@ def _several(key: str, value: Any) -> list[Any]:
     if not value:
         raise UserError(f"{key}={value!r} gives no value")
     return list(value)
-
-
-def _text(value: Any) -> str:
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        value = value.item()
-    if isinstance(value, Enum):
-        return str(value.value)
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_text, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def fit(
@@ -149,19 +133,18 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
         if len({repr(point[key]) for point in points}) > 1:
             raise UserError(f"{key} changes no result, so that its jobs would be one and the same: give one value")
     began = time.time()
+    swept = sorted(key for key in grid if len(_several(key, grid[key])) > 1)
     with FolderLock(path).acquire():
-        tasks = []
+        jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]
-            job = SweepJob(
-                folder=RunFolder(path / job_folder(texts)),
-                sweep=path,
-                number=number,
-                total=str(len(points)),
-                overrides=texts,
-                settings=to_dict(config),
-            )
-            tasks.append(ConfiguredJob(job, config, config_records(config, texts)))
-        run_configured(tasks, sweep_progress(path, [one.job.folder.path.name for one in tasks], began), limits)
+            job = RunFolder(path / job_folder(texts, path))
+            jobs.append(Job(job, path, number, str(len(points)), texts, to_dict(config), config, swept=swept))
+        run_jobs(jobs, _records, sweep_progress(jobs, began), limits)
         finish_sweep(path)
     return load_sweep(path)
+
+
+def _records(job: Job) -> Mapping[str, str]:
+    assert job.config is not None
+    return config_records(job.config, job.overrides)

@@ -28,6 +28,8 @@ FIGURES = (
 """Names of the figures of a run."""
 EARLIER_FIGURES = ("confusion_matrix_normalized",)
 """Names of figures that earlier versions drew."""
+HYDRA_FILES = (".hydra", "train.log")
+"""What Hydra itself writes into a run's folder if the user asks for it."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 
 
@@ -168,7 +170,8 @@ class RunFolder:
 
     def refuse_foreign(self) -> None:
         """UserError where anything lies here; to be called where it `holds_run` not."""
-        strange = [path.name for path in self._content() if path.name != LOCK_FILE and not is_scratch_file(path)]
+        expected = (LOCK_FILE, *HYDRA_FILES)
+        strange = [path.name for path in self._content() if path.name not in expected and not is_scratch_file(path)]
         if strange:
             shown = ", ".join(sorted(strange)[:3]) + (", ..." if len(strange) > 3 else "")
             raise UserError(f"{self.path} is not empty and holds no run ({shown}): choose another folder")

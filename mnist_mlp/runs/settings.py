@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.config import Config, non_result_keys, to_dict
+from mnist_mlp.config import Config, non_result_keys, subset_name, to_dict
 from mnist_mlp.runs.files import JSON
 
 SHORT = 6
@@ -29,7 +29,10 @@ def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
 def settings(config: Mapping[str, Any]) -> JSON:
     """The part of a nested config that affects the result, with dotted keys."""
     left_out = non_result_keys()
-    return {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
+    rows = {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
+    if isinstance(subset := rows.get("data.subset"), str):
+        rows["data.subset"] = subset_name(subset)  # earlier versions kept other spellings
+    return rows
 
 
 def complete_settings(config: Mapping[str, Any]) -> JSON:

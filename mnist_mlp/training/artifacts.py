@@ -1,7 +1,6 @@
 """The artifacts of a tested run: figures and files on disk, and the same in TensorBoard."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,9 +37,9 @@ OF_GROUP = {
 METRICS = ("val/accuracy", "test/accuracy", "test/f1_macro", "test/loss")
 
 
-def write_hparams(writer: SummaryWriter, result: RunResult) -> None:
-    """Settings (numbers, booleans, texts) and final metrics."""
-    row, first = hparams(result), set(first_keys(result, swept_keys()))
+def write_hparams(writer: SummaryWriter, result: RunResult, swept: Sequence[str] = ()) -> None:
+    """Settings (numbers, booleans, texts) and final metrics. swept: keys that the sweep varies, which come first."""
+    row, first = hparams(result), set(first_keys(result, swept))
     metrics = {name: result.metric(name) for name in METRICS if name in result.metrics}
     metrics["fit_seconds"] = result.timing["fit_seconds"]
     tags = {name: f"{FINAL}/{name.replace('/', '_')}" for name in metrics}
@@ -62,11 +61,6 @@ def write_hparams(writer: SummaryWriter, result: RunResult) -> None:
     _write(writer, metadata.SESSION_END_INFO_TAG, session_end_info=end)
     for name, tag in tags.items():
         writer.add_scalar(tag, metrics[name], result.epochs)
-
-
-def swept_keys() -> list[str]:
-    """The keys that the sweep varies which this run is a job of; none outside a sweep of the command line."""
-    return [key for key in os.environ.get("MNIST_MLP_SWEPT_KEYS", "").split(",") if key]
 
 
 def first_keys(result: RunResult, swept: Sequence[str] = ()) -> list[str]:
@@ -164,16 +158,17 @@ def write_texts(writer: SummaryWriter, config: Mapping[str, Any], report: str) -
 
 def write_artifacts(
     folder: RunFolder, writer: SummaryWriter, result: RunResult, digits: Digits, model: DigitClassifier,
-    curves: Curves | None,
+    curves: Curves | None, swept: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Write all files of a tested run but result.json. curves: by column of metrics.csv; None: no figures."""
+    """Write all files of a tested run but result.json. curves: by column of metrics.csv; None: no figures; swept: keys
+    that the sweep varies."""
     assert model.test_logits is not None
     truth, logits = digits.test_labels.numpy(), model.test_logits
     predicted, probabilities = logits.argmax(1).numpy(), logits.softmax(1).numpy()
     write_predictions(folder, truth, predicted, probabilities)
     report = write_classification_report(folder, result)
     write_texts(writer, result.config, report)
-    write_hparams(writer, result)
+    write_hparams(writer, result, swept)
     if curves is not None:
         first = next(layer for layer in model.mlp.layers if isinstance(layer, Linear))
         weights = first.weight.detach().float().cpu().numpy()

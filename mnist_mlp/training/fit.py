@@ -75,6 +75,7 @@ def fit(
     records: Mapping[str, str] | None = None,
     sweep_place: str | None = None,
     callbacks: Sequence[pl.Callback] = (),
+    swept: Sequence[str] = (),
 ) -> RunResult:
     """Train and test this configuration in the folder `path` and return the content of its result.json.
 
@@ -82,7 +83,7 @@ def fit(
     its last checkpoint; so is a finished one with a constant learning rate, where more epochs are asked for. records:
     further files to put into the folder, text by relative path. sweep_place names the job of a sweep: it prints less,
     and a run of other settings in its folder is archived instead of refused. callbacks: further Lightning callbacks.
-    UserError says what the user can correct; then nothing was written.
+    swept: keys that the sweep varies. UserError says what the user can correct; then nothing was written.
     """
     devices = config.trainer.devices
     threads = cpu_threads(config.trainer.threads or (1 if sweep_place else threads_of(config)))
@@ -100,7 +101,7 @@ def fit(
         model = DigitClassifier.from_config(config, request.teacher)
         if is_main:
             request = _start(request, data, model, records or {})
-        return _train_and_test(request, data, model, callbacks)
+        return _train_and_test(request, data, model, callbacks, swept)
 
 
 def _resolve(config: Config, folder: RunFolder, overrides: Sequence[str], sweep_place: str | None) -> _Request:
@@ -172,7 +173,11 @@ def _start(request: _Request, data: DigitData, model: DigitClassifier, records: 
 
 
 def _train_and_test(
-    request: _Request, data: DigitData, model: DigitClassifier, callbacks: Sequence[pl.Callback]
+    request: _Request,
+    data: DigitData,
+    model: DigitClassifier,
+    callbacks: Sequence[pl.Callback],
+    swept: Sequence[str],
 ) -> RunResult:
     config, folder, digits, counts = request.config, request.folder, request.digits, data.counts()
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
@@ -194,7 +199,7 @@ def _train_and_test(
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
 
         curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
-        write_artifacts(folder, board.writer, result, digits, model, curves)
+        write_artifacts(folder, board.writer, result, digits, model, curves, swept)
         board.close()
         folder.sync()  # so that a result on the disk means that all the rest is there too
         write_json(folder.result_file, result.to_json(), durable=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mnist_mlp.cli.application import register
 from mnist_mlp.cli.compose import NAME_LENGTH, job_folder, to_config
-from mnist_mlp.cli.messages import explain
+from mnist_mlp.cli.help import explain
 from mnist_mlp.config import Config, conf_folder, options
 
 keys = st.sampled_from([key for key, _, _ in options(Config())])

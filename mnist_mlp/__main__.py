@@ -40,7 +40,7 @@ def main() -> None:
     elif name in ("-h", "--help"):
         rows = [f"  {command:<12} {summary}" for command, summary in commands().items()]
         print(USAGE.format(version=__version__, commands="\n".join(rows)), end="")
-    elif (PACKAGE / f"{name}.py").is_file() or (PACKAGE / name / "command.py").is_file():
+    elif name in commands():
         del sys.argv[1]
         runpy.run_module(f"mnist_mlp.{name}", run_name="__main__", alter_sys=True)
     else:

@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnist_mlp.config import Config, groups, options
-from mnist_mlp.console import plain, redraws
+from mnist_mlp.console import bar, cells, mark, plain, redraws, shortened
 from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.tables import percent
 from mnist_mlp.sweeps.jobs import Job, JobEnd
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
+    from rich.text import Text
 
 MIN_KEY = 3
 BAR = 16
@@ -231,58 +232,59 @@ class LiveProgress(SweepProgress):
         from rich.live import Live  # deferred: elsewhere it is not needed
 
         super().__init__(jobs, began)
-        self._console = console
+        self._console, self._width, self._looked = console, console.width, 0.0
         self._objectives: dict[tuple[tuple[str, str], ...], list[float]] = defaultdict(list)
         """Of finished jobs by their settings without the seed."""
         self._split = "val"
-        self._drawn, self._width, self._read = self._view(), console.width, 0.0
-        self._live = Live(self._drawn, console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
-        self._live.start(refresh=True)
+        self._lines: list[Text] = []
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+        self._draw()
 
     def started(self, job: Job) -> None:
         super().started(job)
         self._draw()
 
     def ended(self, job: Job, end: JobEnd) -> None:
-        from rich.text import Text
-
         self._count(job, end)
         if end.objective is not None and math.isfinite(end.objective):
             settings = tuple(item for item in self._settings.get(job.name, {}).items() if item[0] != "seed")
             self._objectives[settings].append(end.objective)
             self._split = "val" if job.config is None or job.config.data.val_size else "train"
-        line = plain(end.line)
-        room = max(self._console.width // 3, self._console.width - len(line) + len(job.name))
+        line, width = plain(end.line), self._console.width
+        named = line.replace(job.name, self._label(job.name, max(width // 3, width - cells(line) + cells(job.name))), 1)
         style = "red" if end.failed else "yellow" if "DIVERGED" in line else ""
-        named = line.replace(job.name, self._label(job.name, room), 1)
-        self._console.print(Text(named, style, no_wrap=True, overflow="ellipsis"))
+        self._console.print(named, style=style, no_wrap=True, overflow="ellipsis")
         self._draw()
 
     def tick(self) -> None:
-        if time.monotonic() - self._read >= REDRAW_SECONDS:
-            self._read = time.monotonic()
+        if time.monotonic() - self._looked >= REDRAW_SECONDS:
+            self._looked = time.monotonic()
             for job in self.running.values():
                 job.read()
             self._draw()
 
     def close(self) -> None:
-        self._fit_width()
+        self._erase_if_narrowed()
+        self._live.update("", refresh=True)  # Rich would draw it once more
         self._live.stop()
 
     def _draw(self) -> None:
-        self._fit_width()
-        self._drawn = self._view()
-        self._live.update(self._drawn, refresh=True)
+        from rich.text import Text
 
-    def _fit_width(self) -> None:
-        """If the terminal was made narrower, erase the view, whose lines it has wrapped; Rich counts them unwrapped."""
+        self._erase_if_narrowed()
+        self._lines = self._view()
+        for line in self._lines:
+            line.truncate(self._console.width, overflow="ellipsis")
+        self._live.update(Text("\n", no_wrap=True).join(self._lines), refresh=True)
+
+    def _erase_if_narrowed(self) -> None:
+        """Erase the view if a terminal made narrower has wrapped its lines, which Rich does not count."""
         width = self._console.width
         if width < self._width:
-            options = self._console.options.update(width=self._width, height=None)
-            lines = self._console.render_lines(self._drawn, options, pad=False)[: self._console.height]
-            cells = [sum(segment.cell_length for segment in line) for line in lines]
+            wrapped = sum(max(0, line.cell_len - 1) // width for line in self._lines[: self._console.height])
+            self._live.update("", refresh=True)
             self._live.stop()
-            wrapped = sum(max(1, math.ceil(count / width)) for count in cells) - len(lines)
             self._console.file.write(f"\x1b[{wrapped}A\x1b[J" if wrapped else "")
             self._live.start()
         self._width = width
@@ -290,19 +292,16 @@ class LiveProgress(SweepProgress):
     def _label(self, name: str, width: int) -> str:
         return label(name, self._settings.get(name, {}), width)
 
-    def _view(self) -> "RenderableType":
+    def _view(self) -> "list[Text]":
         """Counts and time, the running jobs, the best setting so far, and the latest failures."""
-        from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        width, failed = self._console.width, len(self.failures)
-        over = self.done + failed
+        width, failed, over = self._console.width, len(self.failures), self.done + len(self.failures)
         state = f"{len(self.running)} running" if self._at_once or over >= self.total else "starting"
         counts = f"{self.done} of {self.total} done, {state}{f', {failed} failed' if failed else ''}"
-        head = Table.grid(padding=(0, 2, 0, 0))
-        bar = _bar(over + sum(job.fraction for job in self.running.values()), self.total, 3 * BAR)
-        head.add_row(*[bar] * (width >= 3 * BAR + len(counts) + 4), Text(counts, "bold red" if failed else "bold"))
+        fraction = (over + sum(job.fraction for job in self.running.values())) / max(1, self.total)
+        room = min(3 * BAR, width - len(counts) - 2)
+        head = self._bar(fraction, room) if room >= BAR else Text()
         foot = []
         if self._objectives:
             settings, values = max(self._objectives.items(), key=lambda item: statistics.fmean(item[1]))
@@ -315,36 +314,41 @@ class LiveProgress(SweepProgress):
             names_by_reason.setdefault(reason, []).append(name)
         for reason, names in list(names_by_reason.items())[:MAX_FAILURES]:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            foot.append(Text(f"failed  {self._label(names[0], width // 2)}{more}: {reason}", "red"))
-        rows = max(1, self._console.height - 4 - len(foot))
-        running = list(self.running.values())
+            name = self._label(names[0], max(width // 3, width - cells(reason) - len(more) - 10))
+            foot.append(Text(f"failed  {name}{more}: {reason}", "red"))
+        rows, running = max(1, self._console.height - 4 - len(foot)), list(self.running.values())
         if len(running) > rows:
             foot.insert(0, Text(f"  and {len(running) - rows + 1} more run", "dim"))
             running = running[: rows - 1]
-        for text in foot:
-            text.no_wrap, text.overflow = True, "ellipsis"
-        times = Text(elapsed_text(self.began, self.seconds_left()), "dim", no_wrap=True)
-        return Group("", head, times, self._table(running, width), *foot)
+        return [
+            Text(),
+            head.append(counts, "bold red" if failed else "bold"),
+            Text(elapsed_text(self.began, self.seconds_left()), "dim"),
+            *self._table(running, width),
+            *foot,
+        ]
 
-    def _table(self, jobs: Sequence[RunningJob], width: int) -> "RenderableType":
-        from rich.table import Table
+    def _table(self, jobs: Sequence[RunningJob], width: int) -> "list[Text]":
+        """A line per job: its settings that vary, its epochs and its accuracy."""
+        from rich.text import Text
 
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True, overflow="ellipsis")
-        bars = width >= 60
-        for job in jobs:
-            epochs = f"epoch {job.epochs}/{job.max_epochs}" if job.max_epochs else "starting"
-            bar = [_bar(job.epochs, job.max_epochs or 1, BAR)] if bars else []
-            accuracy = "" if job.accuracy is None else percent(job.accuracy)
-            name = self._label(job.job.name, max(8, width - len(epochs) - len(accuracy) - (BAR + 10 if bars else 8)))
-            table.add_row(f"  {name}", epochs, *bar, accuracy)
-        return table
+        epochs = [f"epoch {job.epochs}/{job.max_epochs}" if job.max_epochs else "starting" for job in jobs]
+        epochs_width, bar_width = max(map(len, epochs), default=0), BAR if width >= 60 else 0
+        names = [self._label(job.job.name, max(8, width - epochs_width - bar_width - 16)) for job in jobs]
+        names_width = min(max(map(cells, names), default=0), max(8, width - epochs_width - bar_width - 16))
+        lines = []
+        for job, name, epoch in zip(jobs, names, epochs, strict=True):
+            short = shortened(name, names_width, mark(self._console.file))
+            line = Text(f"  {short}{' ' * (names_width - cells(short))}  {epoch:<{epochs_width}}")
+            if bar_width:
+                line.append("  ").append_text(self._bar(job.fraction, bar_width))
+            lines.append(line if job.accuracy is None else line.append(f"  {percent(job.accuracy)}"))
+        return lines
 
+    def _bar(self, fraction: float, width: int) -> "Text":
+        from rich.text import Text
 
-def _bar(done: float, total: int, width: int) -> Any:
-    from rich.progress_bar import ProgressBar
-
-    return ProgressBar(total=max(1, total), completed=done, width=width, complete_style="cyan", finished_style="green")
+        return Text.from_ansi(bar(fraction, width, self._console.file)).append("  ")
 
 
 def sweep_progress(jobs: Sequence[Job], began: float) -> SweepProgress:

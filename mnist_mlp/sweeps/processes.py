@@ -137,21 +137,21 @@ class _Worker:
 
 
 class WorkerPool:
-    """As many workers as there are environments, each started when it is first needed.
+    """Worker processes, one by default, each started when it is first needed.
 
-    environments: variables that each of them has on top of this process's own. preloaded: the module that the fork
-    server imports. UserError on a system without fork server, such as Windows.
+    Raises:
+        UserError: The system has no fork server (Windows).
     """
 
-    def __init__(self, environments: Sequence[Mapping[str, str]] = ({},), preloaded: str = PRELOADED) -> None:
+    def __init__(self) -> None:
         if "forkserver" not in multiprocessing.get_all_start_methods():
             raise UserError(
                 "jobs cannot run side by side here, since this system has no fork server: run them in turn, by "
                 "hydra/launcher=basic or by mnist_mlp.fit"
             )
         self._context: Any = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([preloaded])
-        self._environments = list(environments)
+        self._context.set_forkserver_preload([PRELOADED])
+        self._environments: list[Mapping[str, str]] = [{}]
         self._workers: dict[int, _Worker] = {}
         self._started: SimpleQueue[_Worker | BaseException] = SimpleQueue()
         self._starter: threading.Thread | None = None

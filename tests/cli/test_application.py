@@ -11,8 +11,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from mnist_mlp.cli.compose import run_folder
-from mnist_mlp.cli.help import help_text, value_offers
-from mnist_mlp.cli.help import OTHER_NAMES, likely_key
+from mnist_mlp.cli.help import OTHER_NAMES, help_text, likely_key, value_offers
 from mnist_mlp.config import Config, conf_folder, options, to_dict
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.train import main

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_mlp.cli.application import register
-from mnist_mlp.cli.compose import NAME_LENGTH, job_folder, to_config
+from mnist_mlp.cli.compose import NAME_LENGTH, job_name, to_config
 from mnist_mlp.cli.help import explain
 from mnist_mlp.config import Config, conf_folder, options
 
@@ -40,7 +40,7 @@ def test_an_override_is_a_value_or_refused_in_a_line(key: str, value: str) -> No
 @cases(30, 1500)
 @given(overrides=st.lists(st.builds("{}={}".format, keys, texts), max_size=5))
 def test_a_jobs_folder_is_a_plain_short_name(overrides: list[str]) -> None:
-    name = job_folder(overrides)
+    name = job_name(overrides)
     assert 0 < len(name) <= NAME_LENGTH + 60
     assert not set(name) & set("/\\=\0\n ")
     assert name not in (".", "..")

@@ -1,11 +1,11 @@
-from mnist_mlp.cli.compose import job_folder
-from mnist_mlp.sweeps.progress import label, settings_in, varying
+from mnist_mlp.cli.compose import job_name
+from mnist_mlp.sweeps.live import label, settings_in, varying
 
 
 def test_a_name_is_taken_apart_into_the_overrides_it_was_made_of() -> None:
-    name = job_folder(["optim.schedule=one_cycle", "optim.lr=1e-05", "model.hidden_units=[256,128]", "optim=adamw"])
+    name = job_name(["optim.schedule=one_cycle", "optim.lr=1e-05", "model.hidden_units=[256,128]", "optim=adamw"])
     assert settings_in(name) == {"hidden_units": "256-128", "optim": "adamw", "lr": "1e-05", "schedule": "one_cycle"}
-    assert settings_in(job_folder(["optim.name=sgd", "seed=3"])) == {"optim.name": "sgd", "seed": "3"}
+    assert settings_in(job_name(["optim.name=sgd", "seed=3"])) == {"optim.name": "sgd", "seed": "3"}
     assert settings_in("defaults") == settings_in("17") == settings_in("my-own_lr-1") == {}
 
 

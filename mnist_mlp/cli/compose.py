@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import Enum
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from hydra.core.config_store import ConfigStore
@@ -76,19 +76,34 @@ def option_keys() -> frozenset[str]:
     return frozenset(key for key, _, _ in options(Config()))
 
 
+class OptionValue(NamedTuple):
+    """An option's key, its value as Hydra parses it, and the one spelling of that value."""
+
+    key: str
+    value: Any
+    text: str
+
+
 @lru_cache(10_000)
-def _setting(override: str) -> tuple[str, str]:
+def option_value(override: str) -> OptionValue | None:
+    """What an override gives to an option; None for a preset, and for a value that is not legal or not known yet."""
+    key, _, text = override.partition("=")
+    group, _, name = key.rpartition(".")
+    if key not in option_keys() or "${" in text:
+        return None
+    try:
+        value: Any = OverridesParser.create().parse_override(override).value()
+        config = config_from_dict({group: {name: value}} if group else {name: value})
+    except (HydraException, ValueError):  # the job itself reports it
+        return None
+    return OptionValue(key, value, _text(flatten(to_dict(config))[key]))
+
+
+def _spelled(override: str) -> tuple[str, str]:
     """Key and value of an override; 1e-2 and 0.01, half and 0.5, True and true give the same text."""
     key, _, text = override.lstrip("+~").partition("=")
-    group, _, name = key.rpartition(".")
-    if key not in option_keys():  # a preset
-        return key, text
-    try:
-        value = OverridesParser.create().parse_override(f"{key}={text}").value()
-        config = to_dict(config_from_dict({group: {name: value}} if group else {name: value}))
-    except (HydraException, ValueError):  # the job itself reports it
-        return key, text
-    return key, _text(flatten(config)[key])
+    option = option_value(f"{key}={text}")
+    return key, option.text if option else text
 
 
 def job_name(overrides: Iterable[str], swept: Iterable[str] = ()) -> str:
@@ -98,7 +113,7 @@ def job_name(overrides: Iterable[str], swept: Iterable[str] = ()) -> str:
     has its own folder. A hash distinguishes names that lost characters to the file system's rules.
     """
     silent = (non_result_keys() | {"search", *FLAGS}) - set(swept)
-    pairs = [(key, value) for key, value in sorted(map(_setting, overrides)) if key not in silent]
+    pairs = [(key, value) for key, value in sorted(map(_spelled, overrides)) if key not in silent]
     short = short_names([key for key, _ in pairs])
     exact = "_".join(f"{short[key]}-{value}" for key, value in pairs) or "defaults"
     simple = re.sub(r"\[([\w.,-]+)\]", lambda found: found.group(1).replace(",", "-"), exact)

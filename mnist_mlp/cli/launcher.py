@@ -1,37 +1,32 @@
 """Hydra's launcher `side_by_side`, the default of every sweep: it composes the jobs and hands them to `run_jobs`."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from hydra.errors import ConfigCompositionException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import (
-    Schema,
     check_settings,
     hydra_records,
     job_folder,
     nested_settings,
-    option_keys,
+    option_value,
     preset_flags,
     without_hydra,
 )
@@ -60,52 +55,31 @@ class GridComposer:
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
-        self.parse = cache(OverridesParser.create(config_loader=loader).parse_override)
-        self._setting = cache(self._convert)
-        self._common: dict[tuple[str, ...], JSON | None] = {}
-        self._scratch = OmegaConf.structured(Schema)
+        self._common: dict[tuple[str, ...], JSON] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """What Hydra composes for this job."""
         return self._loader.load_sweep_config(self._master, list(overrides))
 
     def settings(self, overrides: Sequence[str]) -> JSON:
-        """The nested settings of a job before any check, as `nested_settings` finds them in what `compose` returns.
+        """The nested settings of a job before any check.
 
         Raises:
             HydraException: Hydra refuses an override.
             UserError: An interpolation cannot be resolved.
         """
-        converted = [self._setting(override) for override in overrides]
-        kind = tuple(pair[0] if pair else text for pair, text in zip(converted, overrides, strict=True))
+        values = [None if text[:1] in "+~" else option_value(text) for text in overrides]
+        kind = tuple(value.key if value else text for value, text in zip(values, overrides, strict=True))
         if kind not in self._common:
-            composed = self.compose(overrides)
-            raw = nested_settings(composed, resolve=False)
-            self._common[kind] = None if "${" in repr(raw) else raw
+            self._common[kind] = nested_settings(self.compose(overrides), resolve=False)
         common = self._common[kind]
-        if common is None:  # a value may follow from another one
+        if "${" in repr(common):  # a value may follow from another one
             return nested_settings(self.compose(overrides))
         settings = {key: dict(value) if isinstance(value, dict) else value for key, value in common.items()}
-        for key, value in filter(None, converted):
-            group, _, name = key.rpartition(".")
-            (settings[group] if group else settings)[name] = value
+        for value in filter(None, values):
+            group, _, name = value.key.rpartition(".")
+            (settings[group] if group else settings)[name] = value.value
         return settings
-
-    def _convert(self, text: str) -> tuple[str, Any] | None:
-        """Key and value of an override that changes one option of mnist_mlp; None for a preset and everything else."""
-        override = self.parse(text)
-        key, value = override.key_or_group, cast(Any, override.value())
-        simple = override.type == OverrideType.CHANGE and override.package is None and not isinstance(value, dict)
-        if not simple or key not in option_keys() or "${" in text:
-            return None
-        try:
-            OmegaConf.update(self._scratch, key, value, merge=True)
-        except OmegaConfBaseException as error:
-            raise ConfigCompositionException(f"Error merging override {text}") from error
-        value = OmegaConf.select(self._scratch, key)
-        if isinstance(value, (ListConfig, DictConfig)):
-            value = OmegaConf.to_container(value)
-        return key, value.name if isinstance(value, Enum) else value
 
 
 class GridSweeper(Sweeper):
@@ -181,7 +155,7 @@ class SideBySideLauncher(Launcher):
             config = check_settings(settings)
         except UserError as error:  # the job itself reports it
             fault = str(error)
-        texts = [text for text in overrides if not self._composer.parse(text).is_hydra_override()]
+        texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
         if raw["subdir"] == USUAL_SUBDIR:
             subdir = job_folder(texts, sweep, ",".join(self._task.swept))

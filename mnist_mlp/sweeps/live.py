@@ -2,20 +2,18 @@
 
 import heapq
 import math
-import re
 import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnist_mlp.config import Config, groups, options
 from mnist_mlp.console import bar, cells, mark, plain, redraws, shortened
 from mnist_mlp.runs.predictions import read_curves
+from mnist_mlp.runs.settings import short_names
 from mnist_mlp.runs.tables import percent
 from mnist_mlp.sweeps.jobs import Job, JobEnd
 
@@ -29,33 +27,21 @@ BAR = 16
 MAX_FAILURES = 3
 REDRAW_SECONDS = 0.5
 Settings = Mapping[str, str]
-"""Value by short key, as in the name of a job's folder."""
+"""Value by short key."""
 
 
-@cache
-def _key() -> re.Pattern[str]:
-    """A key at the beginning of a name or after an underscore, and the hyphen before its value."""
-    keys = [key for key, _, _ in options(Config())]
-    known = {*keys, *(key.rpartition(".")[2] for key in keys), *groups(), "reference"}
-    longest_first = sorted(known, key=lambda key: (-len(key), key))
-    return re.compile(rf"(?:^|_)({'|'.join(map(re.escape, longest_first))})-")
-
-
-def settings_in(name: str) -> Settings:
-    """The settings in a folder's name; empty if it has none ("defaults", a trial's number)."""
-    keys = list(_key().finditer(name))
-    ends = [*(match.start() for match in keys[1:]), len(name)]
-    if not keys or keys[0].start() > 0:
-        return {}
-    return {match[1]: name[match.end() : end] for match, end in zip(keys, ends, strict=True)}
-
-
-def varying(names: Sequence[str]) -> dict[str, Settings]:
-    """The settings in which these names differ, by name."""
-    all_settings = {name: settings_in(name) for name in names}
-    keys = dict.fromkeys(key for settings in all_settings.values() for key in settings)
-    vary = [key for key in keys if len({settings.get(key) for settings in all_settings.values()}) > 1]
-    return {name: {key: one[key] for key in vary if key in one} for name, one in all_settings.items()}
+def varying(overrides: Mapping[str, Sequence[str]]) -> dict[str, Settings]:
+    """The settings in which jobs differ, by the jobs' names."""
+    jobs = {
+        name: dict(text.lstrip("+~").split("=", 1) for text in texts if "=" in text)
+        for name, texts in overrides.items()
+    }
+    keys = dict.fromkeys(key for settings in jobs.values() for key in settings)
+    short = short_names([key for key in keys if len({settings.get(key) for settings in jobs.values()}) > 1])
+    return {
+        name: {short[key]: value.strip("[]").replace(",", "-") for key, value in settings.items() if key in short}
+        for name, settings in jobs.items()
+    }
 
 
 def label(name: str, settings: Settings, width: int = 1000) -> str:
@@ -178,7 +164,7 @@ class SweepProgress:
         self.failures: list[tuple[str, str]] = []
         """Name and reason, the latest last."""
         self.running: dict[int, RunningJob] = {}
-        self._settings = varying([job.name for job in jobs])
+        self._settings = varying({job.name: job.overrides for job in jobs})
         self._durations: list[float] = []
         self._at_once = 0
 

@@ -14,10 +14,9 @@ from mnist_mlp.console import reason
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.result import RunResult, StoredRun
-from mnist_mlp.runs.settings import describe
 from mnist_mlp.sweeps.jobs import Job, JobEnd, job_failed, job_finished, read_jobs, run_job, unrecorded, update_table
 from mnist_mlp.sweeps.live import SweepProgress
-from mnist_mlp.sweeps.processes import Crashed, Event, Finished, Printed, Task, WorkerPool
+from mnist_mlp.sweeps.processes import Crashed, Event, Finished, Task, WorkerPool
 from mnist_mlp.training.processes import cores_of_job
 
 WORKER_BYTES = 400 * 2**20
@@ -33,32 +32,6 @@ PROBE = -1
 Records = Callable[[Job], Mapping[str, str]]
 """Returns further files for a job's folder, text by relative path; called when a worker is about to take the job."""
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """What the settings of a job leave open: source and digest of its digits, and "cpu" or "gpu"."""
-
-    source: str
-    digest: str
-    accelerator: str
-
-    @classmethod
-    def of(cls, stored: StoredRun) -> "Resolution | None":
-        """That of a finished run; None if its files do not say."""
-        config = stored.result.get("config", {})
-        values = (
-            config.get("data", {}).get("source"),
-            stored.result.get("data", {}).get("digest"),
-            config.get("trainer", {}).get("accelerator"),
-        )
-        return cls(*values) if all(isinstance(value, str) for value in values) else None
-
-    def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
-        """The result that `fit` would return at once, from what a job's folder holds; None if it would train."""
-        resolved = to_dict(config)
-        resolved["data"]["source"], resolved["trainer"]["accelerator"] = self.source, self.accelerator
-        return stored.result_of(describe(resolved, [], self.digest))
 
 
 @dataclass(frozen=True)
@@ -79,13 +52,15 @@ class Survey:
     digits: Mapping[tuple[str, str], tuple[str, str]]
     accelerators: Mapping[Accelerator, str]
 
-    def resolution(self, config: Config) -> Resolution | None:
-        """What `auto` means in a job; None if only the job itself can tell."""
+    def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
+        """The result that `fit` would return at once, from what a job's folder holds; None if it would train."""
         digits = self.digits.get((config.data.source.value, config.data.root))
         accelerator = self.accelerators.get(config.trainer.accelerator)
         if digits is None or accelerator is None or config.trainer.devices > 1:
-            return None
-        return Resolution(*digits, accelerator)
+            return None  # the job itself reports why
+        resolved = to_dict(config)
+        resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits[0], accelerator
+        return stored.result_of({"config": resolved, "data": {"digest": digits[1]}})
 
 
 def probe_task(configs: Iterable[Config]) -> Callable[[], Survey]:
@@ -231,23 +206,17 @@ class _Run:
     ) -> None:
         self.ends: dict[int, JobEnd] = {}
         self._jobs, self._records, self._progress, self._on_end, self._pool = jobs, records, progress, on_end, pool
-        self._stored: dict[int, tuple[StoredRun, Resolution | None, RunResult | None]] = {}
+        self._stored: dict[int, StoredRun] = {}
         self._ticked = 0.0
 
     def read_folders(self) -> None:
-        """Read the jobs' folders, for the closing table too, while the first worker starts.
-
-        What a result is worth depends on what `auto` means; it is checked for what it meant then.
-        """
+        """Read the jobs' folders, for the closing table too, while the first worker starts."""
         self._pool.resize([{}])
         self._pool.start()
         for index, job in enumerate(self._jobs):
             if job.config and job.config.resume == "auto" and not job.folder.failure_file.exists():
                 with suppress(UnreadableFileError):
-                    stored = job.folder.stored()
-                    assumed = Resolution.of(stored)
-                    result = assumed.finished(stored, job.config) if assumed else None
-                    self._stored[index] = stored, assumed, result
+                    self._stored[index] = job.folder.stored()
             self._tick()
         if self._stored:
             read_jobs(self._jobs[0].sweep)
@@ -269,11 +238,8 @@ class _Run:
         """End the jobs that were finished before; the indices of the others."""
         waiting = []
         for index, job in enumerate(self._jobs):
-            result = None
-            if job.config and index in self._stored:
-                stored, assumed, result = self._stored.pop(index)
-                if (resolution := survey.resolution(job.config)) != assumed:
-                    result = resolution.finished(stored, job.config) if resolution else None
+            stored = self._stored.pop(index, None)
+            result = survey.finished(stored, job.config) if stored and job.config else None
             if result is None:
                 waiting.append(index)
             else:
@@ -296,8 +262,7 @@ class _Run:
                     self._end(
                         event.task, job_failed(self._jobs[event.task], event.why, f"{event.why}\n{event.printed}")
                     )
-                if not isinstance(event, Printed):
-                    update_table(self._jobs[0].sweep)
+                update_table(self._jobs[0].sweep)
 
     def _prepared(self, waiting: list[int]) -> tuple[int, Task] | None:
         """The next job's index and task; a job that cannot be prepared has failed."""
@@ -311,11 +276,7 @@ class _Run:
         return None
 
     def _events(self) -> list[Event]:
-        """What has happened; printed lines are passed on."""
         events = list(self._pool.events(POLL_SECONDS))
-        for event in events:
-            if isinstance(event, Printed):
-                print(event.line, flush=True)
         self._tick()
         return events
 

@@ -1,8 +1,7 @@
-"""Worker processes that each do one task after another, and of which one that dies takes no other with it.
+"""Worker processes that do one task after another, isolated: a crash affects only its task.
 
-They are forks of multiprocessing's fork server, which has imported what they need: a worker, or the one that follows a
-dead one, is there in milliseconds. Pools that are made once and for all (concurrent.futures, loky) break as a whole
-when a process dies, and do not say which task it had.
+They fork from multiprocessing's fork server, which has imported what they need, so a new worker starts in milliseconds.
+The pools of concurrent.futures and loky break as a whole when a process dies, and do not report which task it had.
 """
 
 import faulthandler
@@ -47,8 +46,7 @@ def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) 
     faulthandler.enable()
     with stopping_on_signals(patient=True):
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked in the fork server, which outlives us
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked in the fork server, which outlives us
         try:
             while True:
                 task = tasks.recv()
@@ -97,15 +95,7 @@ class Crashed:
     printed: str
 
 
-@dataclass(frozen=True)
-class Printed:
-    """A process has printed a line, while it did this task (None: between two)."""
-
-    task: int | None
-    line: str
-
-
-Event = Finished | Crashed | Printed
+Event = Finished | Crashed
 
 
 @dataclass
@@ -184,7 +174,7 @@ class WorkerPool:
             self._starter.start()
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What has happened, as soon as anything has; nothing after the timeout, in seconds."""
+        """What has happened, at the latest after the timeout, in seconds. Whole lines of the workers are printed."""
         starting = self._starter is not None and self._starter.is_alive()
         self._take_started()
         timeout = min(timeout, STARTING_SECONDS) if starting else timeout
@@ -242,9 +232,7 @@ class WorkerPool:
         return worker.environment in self._environments[worker.slot : worker.slot + 1]
 
     def _events_of(self, worker: _Worker, ready: set[Any]) -> Iterator[Event]:
-        printed = list(self._printed(worker))
-        if worker.process.sentinel not in ready:  # the last words of a dying process are for the log of its task
-            yield from printed
+        self._print(worker, quiet=worker.process.sentinel in ready)
         if worker.tasks in ready:
             with suppress(EOFError, OSError):
                 outcome = worker.tasks.recv()
@@ -253,17 +241,18 @@ class WorkerPool:
                 yield Finished(task, outcome)
         if worker.process.sentinel in ready:
             worker.process.join()
-            for _ in self._printed(worker):
-                pass
+            self._print(worker, quiet=True)
             self._remove(worker)
             if worker.task is not None:
                 yield Crashed(worker.task, _cause(worker.process.exitcode), worker.recent)
 
-    def _printed(self, worker: _Worker) -> Iterator[Printed]:
+    def _print(self, worker: _Worker, quiet: bool) -> None:
+        """Pass on what a worker printed. quiet: it is dying, and its last words are for the log of its task."""
         *lines, worker.rest = (worker.rest + (worker.read() or "")).split("\n")
         for line in lines:
             worker.recent += f"{line}\n"
-            yield Printed(worker.task, line)
+            if not quiet:
+                print(line, flush=True)
 
     def _remove(self, worker: _Worker) -> None:
         worker.tasks.close()  # one that waits for a task ends by that
@@ -284,9 +273,6 @@ def _cause(code: int | None) -> str:
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
     """While this lasts this thread takes no signals; nor does ever the fork server, if it is started by this thread."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

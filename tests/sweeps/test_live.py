@@ -16,7 +16,8 @@ from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.sweeps.jobs import Job, JobEnd
 from mnist_mlp.sweeps.live import LiveProgress, SweepProgress, about, sweep_progress, time_left
 
-NAMES = [f"hidden_layers-{h}_lr-{lr}_max_epochs-4_seed-{s}" for h, lr, s in itertools.product((1, 3), (0.1, 0.5), "01")]
+GRID = list(itertools.product((1, 3), (0.1, 0.5), (0, 1)))
+NAMES = [f"hidden_layers-{h}_lr-{lr}_max_epochs-4_seed-{s}" for h, lr, s in GRID]
 
 
 class Sweep:
@@ -26,8 +27,12 @@ class Sweep:
         self.terminal = Terminal(columns, rows)
         config = Config(trainer=TrainerConfig(max_epochs=4))
         self.jobs = [
-            Job(RunFolder(path / name), path, number, str(len(NAMES)), [], {}, config)
-            for number, name in enumerate(NAMES, 1)
+            Job(
+                *(RunFolder(path / name), path, number, str(len(NAMES))),
+                [f"model.hidden_layers={h}", f"optim.lr={lr}", "trainer.max_epochs=4", f"seed={seed}"],
+                *({}, config),
+            )
+            for number, (name, (h, lr, seed)) in enumerate(zip(NAMES, GRID, strict=True), 1)
         ]
         self.console = Console(file=self.terminal, width=columns, height=rows)
         self.view = LiveProgress(self.jobs, time.time(), self.console)

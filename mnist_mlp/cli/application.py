@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from mnist_mlp import __version__
 from mnist_mlp.cli.compose import (
     VERSION_BASE,
+    check_settings,
     config_from_run,
     hydra_records,
     nested_settings,
@@ -36,6 +37,7 @@ from mnist_mlp.cli.launcher import close_pool, register_plugins
 from mnist_mlp.config import Config, choices, conf_folder, non_result_keys
 from mnist_mlp.console import error_line, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, exit_code, said
+from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.lock import LOCK_FILE, FolderLock
 from mnist_mlp.runs.tables import closing_table, next_steps
@@ -163,29 +165,27 @@ class Task:
         single_run(cfg)
         return None
 
+    def job(
+        self, folder: RunFolder, sweep: Path, number: int, overrides: Sequence[str], compose: Callable[[], JSON]
+    ) -> Job:
+        """A job of the sweep with its checked configuration. compose: Returns its nested settings."""
+        settings, config, fault = {}, None, ""
+        try:
+            settings = compose()
+            config = check_settings(settings)
+        except UserError as error:  # the job itself reports it
+            fault = str(error)
+        return Job(folder, sweep, number, str(self.total), overrides, settings, config, fault, self.swept)
+
     def _run_job(self, cfg: DictConfig) -> float | None:
         """Run a job for one of Hydra's own launchers: it prints its line itself, and keeps the table up to date."""
         app = HydraConfig.get()
-        config, fault = None, ""
-        try:
-            config = to_config(cfg)
-        except UserError as error:  # the job itself reports it
-            fault = str(error)
-        number = int(app.job.num) + 1
-        job = Job(
-            folder=RunFolder(Path(app.runtime.output_dir)),
-            sweep=Path(app.sweep.dir),
-            number=number,
-            total=str(self.total),
-            overrides=[*preset_flags(app), *app.overrides.task],
-            settings=nested_settings(cfg, resolve=False),
-            config=config,
-            fault=fault,
-            swept=self.swept,
-        )
+        folder, number = RunFolder(Path(app.runtime.output_dir)), int(app.job.num) + 1
+        overrides = [*preset_flags(app), *app.overrides.task]
+        job = self.job(folder, Path(app.sweep.dir), number, overrides, lambda: nested_settings(cfg))
         with guarded_output():
             try:
-                end = run_job(job, hydra_records(config, app) if config else {})
+                end = run_job(job, hydra_records(job.config, app) if job.config else {})
             except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
                 if PreflightCallback.sweep is None:  # in another process than the sweep, which reports it once
                     raise

@@ -93,10 +93,10 @@ def option_value(override: str) -> OptionValue | None:
         return None
     try:
         value: Any = OverridesParser.create().parse_override(override).value()
-        config = config_from_dict({group: {name: value}} if group else {name: value})
+        options_of_group = type(getattr(Config(), group))(**{name: value}) if group else Config(**{name: value})
     except (HydraException, ValueError):  # the job itself reports it
         return None
-    return OptionValue(key, value, _text(flatten(to_dict(config))[key]))
+    return OptionValue(key, value, _text(getattr(options_of_group, name)))
 
 
 def _spelled(override: str) -> tuple[str, str]:

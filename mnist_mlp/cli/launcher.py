@@ -22,7 +22,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import (
-    check_settings,
     hydra_records,
     job_folder,
     nested_settings,
@@ -147,34 +146,19 @@ class SideBySideLauncher(Launcher):
         return [self._returned(job, end) for job, end in zip(jobs, ends, strict=True)]
 
     def _job(self, sweep: Path, number: int) -> Job:
-        """A job with its checked configuration."""
-        overrides, config, fault = self._overrides[number], None, ""
-        settings: JSON = {}
-        try:
-            settings = self._composer.settings(overrides)
-            config = check_settings(settings)
-        except UserError as error:  # the job itself reports it
-            fault = str(error)
+        overrides = self._overrides[number]
         texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
         if raw["subdir"] == USUAL_SUBDIR:
             subdir = job_folder(texts, sweep, ",".join(self._task.swept))
         else:
-            subdir = str(self._compose(number, overrides).hydra.sweep.subdir)
-        return Job(
-            folder=RunFolder(sweep / subdir),
-            sweep=sweep,
-            number=number,
-            total=str(self._task.total),
-            overrides=[*self._flags, *texts],
-            settings=settings,
-            config=config,
-            fault=fault,
-            swept=self._task.swept,
-        )
+            subdir = str(self._compose(number).hydra.sweep.subdir)
+        compose = partial(self._composer.settings, overrides)
+        job: Job = self._task.job(RunFolder(sweep / subdir), sweep, number, [*self._flags, *texts], compose)
+        return job
 
-    def _compose(self, number: int, overrides: Sequence[str]) -> DictConfig:
-        config = self._composer.compose(overrides)
+    def _compose(self, number: int) -> DictConfig:
+        config = self._composer.compose(self._overrides[number])
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number - 1
         HydraConfig.instance().set_config(config)
@@ -182,7 +166,7 @@ class SideBySideLauncher(Launcher):
 
     def _started(self, job: Job) -> Mapping[str, str]:
         """Tell Hydra's callbacks that a job begins; the records of its folder."""
-        config = self._composed[job.number] = self._compose(job.number, self._overrides[job.number])
+        config = self._composed[job.number] = self._compose(job.number)
         with read_write(config.hydra.runtime):
             config.hydra.runtime.output_dir = str(job.folder.path.absolute())
         self._callbacks.on_job_start(config=config, task_function=self._task)

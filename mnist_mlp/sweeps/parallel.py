@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -193,38 +193,35 @@ def run_jobs(
     return [run.ends[index] for index in range(len(jobs))]
 
 
+@dataclass
 class _Run:
     """The jobs while they run. ends: how jobs ended so far, by index."""
 
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        records: Records,
-        progress: SweepProgress,
-        on_end: Callable[[Job, JobEnd], None],
-        pool: WorkerPool,
-    ) -> None:
-        self.ends: dict[int, JobEnd] = {}
-        self._jobs, self._records, self._progress, self._on_end, self._pool = jobs, records, progress, on_end, pool
-        self._stored: dict[int, StoredRun] = {}
-        self._ticked = 0.0
+    jobs: Sequence[Job]
+    records: Records
+    progress: SweepProgress
+    on_end: Callable[[Job, JobEnd], None]
+    pool: WorkerPool
+    ends: dict[int, JobEnd] = field(default_factory=dict)
+    stored: dict[int, StoredRun] = field(default_factory=dict)
+    ticked: float = 0.0
 
     def read_folders(self) -> None:
         """Read the jobs' folders, for the closing table too, while the first worker starts."""
-        self._pool.resize([{}])
-        self._pool.start()
-        for index, job in enumerate(self._jobs):
+        self.pool.resize([{}])
+        self.pool.start()
+        for index, job in enumerate(self.jobs):
             if job.config and job.config.resume == "auto" and not job.folder.failure_file.exists():
                 with suppress(UnreadableFileError):
-                    self._stored[index] = job.folder.stored()
+                    self.stored[index] = job.folder.stored()
             self._tick()
-        if self._stored:
-            read_jobs(self._jobs[0].sweep)
+        if self.stored:
+            read_jobs(self.jobs[0].sweep)
 
     def probe(self) -> Survey:
         """Let a first worker survey the machine."""
-        task = probe_task(job.config for job in self._jobs if job.config)
-        while not self._pool.submit(PROBE, task):
+        task = probe_task(job.config for job in self.jobs if job.config)
+        while not self.pool.submit(PROBE, task):
             self._events()
         while True:
             for event in self._events():
@@ -237,8 +234,8 @@ class _Run:
     def reuse(self, survey: Survey) -> list[int]:
         """End the jobs that were finished before; the indices of the others."""
         waiting = []
-        for index, job in enumerate(self._jobs):
-            stored = self._stored.pop(index, None)
+        for index, job in enumerate(self.jobs):
+            stored = self.stored.pop(index, None)
             result = survey.finished(stored, job.config) if stored and job.config else None
             if result is None:
                 waiting.append(index)
@@ -251,43 +248,41 @@ class _Run:
         """Let the workers do the jobs at these indices."""
         waiting = list(indices)[::-1]
         following = self._prepared(waiting)
-        while len(self.ends) < len(self._jobs):
-            while following is not None and self._pool.submit(*following):
-                self._progress.started(self._jobs[following[0]])
+        while len(self.ends) < len(self.jobs):
+            while following is not None and self.pool.submit(*following):
+                self.progress.started(self.jobs[following[0]])
                 following = self._prepared(waiting)  # one ahead, so that no worker waits for it
             for event in self._events():
                 if isinstance(event, Finished):
                     self._end(event.task, event.outcome)
                 elif isinstance(event, Crashed):
-                    self._end(
-                        event.task, job_failed(self._jobs[event.task], event.why, f"{event.why}\n{event.printed}")
-                    )
-                update_table(self._jobs[0].sweep)
+                    self._end(event.task, job_failed(self.jobs[event.task], event.why, f"{event.why}\n{event.printed}"))
+                update_table(self.jobs[0].sweep)
 
     def _prepared(self, waiting: list[int]) -> tuple[int, Task] | None:
         """The next job's index and task; a job that cannot be prepared has failed."""
         while waiting:
             index = waiting.pop()
-            job = self._jobs[index]
+            job = self.jobs[index]
             try:
-                return index, partial(run_job, job, self._records(job))
+                return index, partial(run_job, job, self.records(job))
             except Exception as error:
                 self._end(index, job_failed(job, reason(error), traceback.format_exc()))
         return None
 
     def _events(self) -> list[Event]:
-        events = list(self._pool.events(POLL_SECONDS))
+        events = list(self.pool.events(POLL_SECONDS))
         self._tick()
         return events
 
     def _end(self, index: int, end: JobEnd) -> None:
         self.ends[index] = end
         if not end.recorded:
-            unrecorded.append(self._jobs[index].name)
-        self._progress.ended(self._jobs[index], end)
-        self._on_end(self._jobs[index], end)
+            unrecorded.append(self.jobs[index].name)
+        self.progress.ended(self.jobs[index], end)
+        self.on_end(self.jobs[index], end)
 
     def _tick(self) -> None:
-        if time.monotonic() - self._ticked > POLL_SECONDS / 2:
-            self._progress.tick()
-            self._ticked = time.monotonic()
+        if time.monotonic() - self.ticked > POLL_SECONDS / 2:
+            self.progress.tick()
+            self.ticked = time.monotonic()

@@ -29,10 +29,7 @@ def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
 def settings(config: Mapping[str, Any]) -> JSON:
     """The part of a nested config that affects the result, with dotted keys."""
     left_out = non_result_keys()
-    rows = {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
-    if isinstance(subset := rows.get("data.subset"), str):
-        rows["data.subset"] = subset_name(subset)  # earlier versions kept other spellings
-    return rows
+    return {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
 
 
 def complete_settings(config: Mapping[str, Any]) -> JSON:
@@ -42,7 +39,10 @@ def complete_settings(config: Mapping[str, Any]) -> JSON:
 
 def with_defaults(flat: Mapping[str, Any]) -> JSON:
     """Dotted keys with those that are missing and affect the result at their default, in the order of the options."""
-    return {**_defaults(), **flat}
+    rows = {**_defaults(), **flat}
+    if isinstance(subset := rows["data.subset"], str):
+        rows["data.subset"] = subset_name(subset)  # earlier versions kept other spellings
+    return rows
 
 
 @cache

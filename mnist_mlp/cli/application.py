@@ -34,7 +34,7 @@ from mnist_mlp.cli.compose import (
 )
 from mnist_mlp.cli.help import explain, help_text, value_offers
 from mnist_mlp.cli.launcher import close_pool, register_plugins
-from mnist_mlp.config import Config, choices, conf_folder, non_result_keys
+from mnist_mlp.config import Config, choices, conf_folder, non_result_keys, to_dict
 from mnist_mlp.console import error_line, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, exit_code, said
 from mnist_mlp.runs.files import JSON
@@ -169,10 +169,12 @@ class Task:
         self, folder: RunFolder, sweep: Path, number: int, overrides: Sequence[str], compose: Callable[[], JSON]
     ) -> Job:
         """A job of the sweep with its checked configuration. compose: Returns its nested settings."""
-        settings, config, fault = {}, None, ""
+        settings: JSON = {}
+        config, fault = None, ""
         try:
             settings = compose()
             config = check_settings(settings)
+            settings = to_dict(config)
         except UserError as error:  # the job itself reports it
             fault = str(error)
         return Job(folder, sweep, number, str(self.total), overrides, settings, config, fault, self.swept)

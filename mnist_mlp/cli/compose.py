@@ -77,7 +77,7 @@ def option_keys() -> frozenset[str]:
 
 
 class OptionValue(NamedTuple):
-    """An option's key, its value as Hydra parses it, and the one spelling of that value."""
+    """An option's key, its value of the option's type, and the one spelling of that value."""
 
     key: str
     value: Any
@@ -92,11 +92,12 @@ def option_value(override: str) -> OptionValue | None:
     if key not in option_keys() or "${" in text:
         return None
     try:
-        value: Any = OverridesParser.create().parse_override(override).value()
-        options_of_group = type(getattr(Config(), group))(**{name: value}) if group else Config(**{name: value})
+        parsed: Any = OverridesParser.create().parse_override(override).value()
+        checked = type(getattr(Config(), group))(**{name: parsed}) if group else Config(**{name: parsed})
     except (HydraException, ValueError):  # the job itself reports it
         return None
-    return OptionValue(key, value, _text(getattr(options_of_group, name)))
+    value = to_dict(getattr(checked, name))
+    return OptionValue(key, None if parsed is None else value, _text(value))  # null may follow from another option
 
 
 def _spelled(override: str) -> tuple[str, str]:

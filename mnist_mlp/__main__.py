@@ -1,6 +1,7 @@
-"""`python -m mnist_mlp`: which commands there are."""
+"""`python -m mnist_mlp`: every command in one place."""
 
 import ast
+import runpy
 import sys
 from pathlib import Path
 from textwrap import shorten
@@ -12,42 +13,38 @@ PACKAGE = Path(__file__).parent
 USAGE = """\
 mnist_mlp {version}: train, compare and trust plain MLPs on MNIST.
 
-Commands (each has --help):
+Usage: python -m mnist_mlp COMMAND ..., or python -m mnist_mlp.COMMAND ... Each has --help:
 {commands}
 
 In Python: import mnist_mlp; mnist_mlp.fit(mnist_mlp.Config()), load_run, load_sweep, sweep.
-First steps: python -m mnist_mlp.train experiment=debug
+First steps: python -m mnist_mlp train experiment=debug
 """
 
 
 def commands() -> dict[str, str]:
     """Every command of the package and what it does, from its docstring's "Command: ..."."""
-    found = {}
+    summaries = {}
     for path in sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("*/command.py")]):
         first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
         if first.startswith("Command: "):
             name = path.parent.name if path.name == "command.py" else path.stem
-            found[name] = shorten(first.removeprefix("Command: "), SUMMARY_LENGTH, placeholder=" ...")
-    return found
-
-
-def usage() -> str:
-    """What there is to run."""
-    lines = [f"  python -m mnist_mlp.{name:<10} {does}" for name, does in commands().items()]
-    return USAGE.format(version=__version__, commands="\n".join(lines))
+            summaries[name] = shorten(first.removeprefix("Command: "), SUMMARY_LENGTH, placeholder=" ...")
+    return summaries
 
 
 def main() -> None:
-    """Entry point of `python -m mnist_mlp`."""
-    given = sys.argv[1:]
-    if given == ["--version"]:
+    """Entry point of `python -m mnist_mlp`: run a command as `python -m mnist_mlp.COMMAND` does, or list them."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name == "--version":
         print(f"mnist_mlp {__version__}")
-    elif not given or set(given) <= {"-h", "--help"}:
-        print(usage(), end="")
-    elif given[0] in commands():
-        sys.exit(f"error: run python -m mnist_mlp.{' '.join(given)}")
+    elif name in ("-h", "--help"):
+        rows = [f"  {command:<12} {summary}" for command, summary in commands().items()]
+        print(USAGE.format(version=__version__, commands="\n".join(rows)), end="")
+    elif name in commands():
+        del sys.argv[1]
+        runpy.run_module(f"mnist_mlp.{name}", run_name="__main__", alter_sys=True)
     else:
-        sys.exit(f"error: no command {given[0]}: there is {', '.join(commands())}, as python -m mnist_mlp.COMMAND")
+        sys.exit(f"error: no command {name}: there is {', '.join(commands())}")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,10 @@ class DataConfig(OptionGroup):
     batch_size: int = option(64, "images per optimiser step and device", ge=1, le=OFFICIAL_TRAIN)
     split_seed: int = option(0, "the only seed of validation and subset choice", ge=0, le=2**32 - 1)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.subset = subset_name(self.subset)
+
 
 @dataclass
 class ModelConfig(OptionGroup):
@@ -329,6 +333,15 @@ def subset_fraction(subset: str) -> float:
     """The fraction of the training images that `data.subset` keeps. ValueError if it is not a number."""
     fraction = {"full": 1.0, "half": 0.5}.get(subset)
     return float(subset) if fraction is None else fraction
+
+
+def subset_name(subset: str) -> str:
+    """The one spelling of a value of `data.subset`: half for 0.5, full for 1, 0.01 for 1e-2."""
+    try:
+        fraction = subset_fraction(subset)
+    except ValueError:
+        return subset
+    return {1.0: "full", 0.5: "half"}.get(fraction, str(fraction))
 
 
 def _relation_faults(config: Config) -> Iterator[str]:

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from mnist_mlp.cli.compose import job_folder
+from mnist_mlp.cli.compose import job_name
 from mnist_mlp.runs.files import write_json
 from mnist_mlp.runs.settings import describe
 
@@ -20,7 +20,7 @@ def multiply(sweep: Path, count: int) -> None:
     run, result = (json.loads((original / name).read_text()) for name in ("run.json", "result.json"))
     for seed in range(1, count):
         overrides = [f"seed={seed}" if one == "seed=0" else one for one in run["overrides"]]
-        folder = sweep / job_folder(overrides)
+        folder = sweep / job_name(overrides)
         shutil.copytree(original, folder, copy_function=os.link)
         for name, content in (("run.json", run), ("result.json", result)):
             config = {**content["config"], "seed": seed}

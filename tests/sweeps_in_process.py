@@ -19,6 +19,8 @@ TINY = (
 def sweeper(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     """A function from overrides to the exit code of the sweep; its outputs are in tmp_path."""
     monkeypatch.chdir(tmp_path)
+    if "joblib.externals.loky" in sys.modules:  # its processes outlive a sweep, in the folder of that test
+        sys.modules["joblib.externals.loky"].get_reusable_executor().shutdown(wait=True)
     monkeypatch.setattr("mnist_mlp.reporting.page.write_page", quick_page)
 
     def call(*overrides: str) -> int:

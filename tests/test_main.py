@@ -1,3 +1,5 @@
+import re
+import subprocess
 import sys
 
 import pytest
@@ -18,7 +20,7 @@ def test_every_command_of_the_package_is_listed(
     out = capsys.readouterr().out
     assert set(overview.commands()) >= {"benchmark", "report", "train"}
     for name, does in overview.commands().items():
-        assert f"python -m mnist_mlp.{name} " in out
+        assert f"  {name} " in out
         assert does in out
     assert max(map(len, out.splitlines())) <= 120
 
@@ -28,8 +30,26 @@ def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().out == f"mnist_mlp {mnist_mlp.__version__}\n"
 
 
-def test_a_command_in_the_wrong_place_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match=r"^error: run python -m mnist_mlp\.train seed=1$"):
-        called(monkeypatch, "train", "seed=1")
-    with pytest.raises(SystemExit, match=r"^error: no command fit: there is benchmark, "):
-        called(monkeypatch, "fit")
+@pytest.mark.parametrize("name", overview.commands())
+def test_a_command_is_the_same_module(name: str) -> None:
+    outputs = [
+        subprocess.run([sys.executable, "-m", *words, "--help"], capture_output=True, text=True, check=True)
+        for words in (["mnist_mlp", name], [f"mnist_mlp.{name}"])
+    ]
+    texts = [re.sub(r"\d", "0", done.stdout) for done in outputs]  # a default is named after the time
+    assert texts[0] == texts[1] != ""
+    assert outputs[0].stderr == outputs[1].stderr == ""
+
+
+def test_its_exit_code_and_its_complaint_are_those_of_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mnist_mlp", "train", "sed=1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown key sed: did you mean seed?")
+
+
+@pytest.mark.parametrize("name", ["fit", "config", "../train"])
+def test_another_name_is_refused_with_the_commands_there_are(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(SystemExit, match=r"^error: no command .*: there is benchmark, "):
+        called(monkeypatch, name)

@@ -4,7 +4,6 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,20 +17,21 @@ from mnist_mlp.cli.compose import (
     composed_settings,
     config_records,
     job_folder,
+    override_text,
     plain_settings,
     run_folder,
     sweep_folder,
 )
-from mnist_mlp.cli.messages import suggest
+from mnist_mlp.cli.help import suggest
 from mnist_mlp.config import Config, groups, non_result_keys
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder
 from mnist_mlp.runs.settings import flatten
-from mnist_mlp.sweeps.jobs import ConfiguredJob, SweepJob, finish_sweep, write_run_page
+from mnist_mlp.sweeps.jobs import Job, finish_sweep, write_run_page
 from mnist_mlp.sweeps.live import sweep_progress
-from mnist_mlp.sweeps.parallel import Limits, run_configured
+from mnist_mlp.sweeps.parallel import Limits, run_jobs
 from mnist_mlp.training.extensions import Network
 from mnist_mlp.training.fit import fit as train
 
@@ -77,11 +77,6 @@ def changed(config: Config) -> dict[str, Any]:
     return {key: value for key, value in flatten(to_dict(config)).items() if value != defaults[key]}
 
 
-def override_text(key: str, value: Any) -> str:
-    """A setting as the command line writes it."""
-    return f"{key}={_text(value)}"
-
-
 def grid_points(grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every combination of the values, the last key varying fastest, as Hydra's sweeper orders its jobs.
 
@@ -108,16 +103,6 @@ def _several(key: str, value: Any) -> list[Any]:
     if not value:
         raise UserError(f"{key}={value!r} gives no value")
     return list(value)
-
-
-def _text(value: Any) -> str:
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        value = value.item()
-    if isinstance(value, Enum):
-        return str(value.value)
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_text, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @overload
@@ -200,19 +185,18 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
         if len({repr(point[key]) for point in points}) > 1:
             raise UserError(f"{key} changes no result, so that its jobs would be one and the same: give one value")
     began = time.time()
+    swept = sorted(key for key in grid if len(_several(key, grid[key])) > 1)
     with FolderLock(path).acquire():
-        tasks = []
+        jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]
-            job = SweepJob(
-                folder=RunFolder(path / job_folder(texts)),
-                sweep=path,
-                number=number,
-                total=str(len(points)),
-                overrides=texts,
-                settings=to_dict(config),
-            )
-            tasks.append(ConfiguredJob(job, config, config_records(config, texts)))
-        run_configured(tasks, sweep_progress(path, [one.job.folder.path.name for one in tasks], began), limits)
+            job = RunFolder(path / job_folder(texts, path))
+            jobs.append(Job(job, path, number, str(len(points)), texts, to_dict(config), config, swept=swept))
+        run_jobs(jobs, _records, sweep_progress(jobs, began), limits)
         finish_sweep(path)
     return load_sweep(path)
+
+
+def _records(job: Job) -> Mapping[str, str]:
+    assert job.config is not None
+    return config_records(job.config, job.overrides)

@@ -1,101 +1,118 @@
-"""A run from the command line, alone or as the job of a sweep."""
+"""The Hydra application: a run from the command line, or a sweep, and what is checked before either."""
 
+import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mnist_mlp import __version__
-from mnist_mlp.cli.compose import VERSION_BASE, config_from_run, records, register_schema, to_config
-from mnist_mlp.cli.help import help_text, value_offers
-from mnist_mlp.cli.jobs import PreflightCallback, remove_made, sweep_job
+from mnist_mlp.cli.compose import (
+    VERSION_BASE,
+    check_settings,
+    config_from_run,
+    hydra_records,
+    nested_settings,
+    prepare_storage,
+    preset_flags,
+    register_schema,
+    set_swept_keys,
+    to_config,
+)
+from mnist_mlp.cli.help import explain, help_text, value_offers
 from mnist_mlp.cli.launcher import close_pool, register_plugins
-from mnist_mlp.cli.messages import explain
-from mnist_mlp.config import Config, conf_folder, non_result_keys
-from mnist_mlp.console import error_line
+from mnist_mlp.config import Config, choices, conf_folder, non_result_keys
+from mnist_mlp.console import error_line, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
-from mnist_mlp.runs.folder import LOCK_FILE, RunFolder
+from mnist_mlp.options import to_dict
+from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.folder import LOCK_FILE, FolderLock, RunFolder
 from mnist_mlp.runs.result import closing_table
 from mnist_mlp.startup import quick_start
-from mnist_mlp.sweeps.jobs import finish_sweep, finished_before, interpreter, say_interrupted, write_run_page
-
-Job = Callable[[DictConfig], Any]
+from mnist_mlp.sweeps.jobs import (
+    Job,
+    finish_sweep,
+    finished_before,
+    interpreter,
+    print_interrupted,
+    run_job,
+    unrecorded,
+    update_table,
+    write_run_page,
+)
+from mnist_mlp.sweeps.live import elapsed_text, time_left
 
 
 def register() -> None:
-    """Make known to Hydra what conf/config.yaml names."""
+    """Register with Hydra what conf/config.yaml names."""
     register_schema()
     register_plugins()
 
 
-def launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:
-    """Run a job, or a sweep of it, under Hydra; a mistake in the settings ends in one line on stderr and exit code 1.
+def run() -> None:
+    """Do what the command line asks for: a run, a sweep, or help. A mistake ends in one line and exit code 1.
 
-    after_sweep gets the sweep's folder, however the sweep ended, and returns the exit code. stopped is called where a
-    signal came while jobs ran in other processes. --help is answered here: Hydra would first compose the configuration
-    and copy its whole store for every group. So are the values that bash may complete: of an Enum, Hydra offers the
-    default alone.
+    --help and --version are answered here because Hydra would first compose the configuration, and so are the values
+    that bash may complete, because Hydra offers only the default of an Enum.
     """
-    given = sys.argv[1:]
-    if {"-h", "--help"} & set(given):
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
         print(help_text(), end="")
-    elif given == ["--version"]:
+    elif arguments == ["--version"]:
         print(f"mnist_mlp {__version__}")
-    elif "query=bash" in given and (offers := value_offers(os.environ.get("COMP_LINE", ""))) is not None:
+    elif "query=bash" in arguments and (offers := value_offers(os.environ.get("COMP_LINE", ""))) is not None:
         print(" ".join(offers))
     else:
-        _launch(job, after_sweep, stopped)
+        _run_application()
 
 
-def _launch(job: Job, after_sweep: Callable[[Path], int], stopped: Callable[[BaseException], None]) -> None:
+def _run_application() -> None:
     register()
-    PreflightCallback.sweep = PreflightCallback.lock = None
+    task = Task()
+    PreflightCallback.task, PreflightCallback.sweep, PreflightCallback.lock = task, None, None
     code = 0
     try:
-        code = _run_hydra(job, stopped)
+        code = _run_hydra(task)
     finally:
         close_pool()
         if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
-            finished = after_sweep(PreflightCallback.sweep)
-            code = code or finished  # of a signal rather than of what it left undone
+            closing_code = finish_sweep(PreflightCallback.sweep)
+            code = code or closing_code  # a signal counts more than what it left undone
         if PreflightCallback.lock is not None:
             PreflightCallback.lock.release()
     if code:
         sys.exit(code)
 
 
-def _run_hydra(job: Job, stopped: Callable[[BaseException], None]) -> int:
-    """The exit code of Hydra's own work; exceptions of the job itself pass through."""
-    started = False
-
-    @wraps(job)
-    def task(cfg: DictConfig) -> Any:
-        nonlocal started
-        started = True
-        return job(cfg)
-
+def _run_hydra(task: "Task") -> int:
+    """The exit code of Hydra's own work; exceptions of the run itself pass through."""
     application = hydra.main(version_base=VERSION_BASE, config_path=str(conf_folder()), config_name="config")(task)
     with _full_errors() as asked_for_traceback:
         try:
             application()
         except (Interrupted, KeyboardInterrupt) as stop:  # while jobs ran in other processes, which end with it
-            stopped(stop)
+            print_interrupted(stop)
             return exit_code(stop)
         except Exception as error:
             outside = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
-            if asked_for_traceback or (started and not outside):
+            if asked_for_traceback or (task.called and not outside):
                 raise
-            _remove_empty_sweep()
+            sweep = PreflightCallback.sweep
+            if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
+                shutil.rmtree(sweep)  # nothing has started in it
             sys.exit(f"error: {error_line(error) if outside else explain(error)}")
     return 0
 
@@ -112,19 +129,68 @@ def _full_errors() -> Iterator[bool]:
             os.environ.pop("HYDRA_FULL_ERROR", None)
 
 
-def _remove_empty_sweep() -> None:
-    """Remove the folder of a sweep of which nothing has started."""
-    sweep = PreflightCallback.sweep
-    if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
-        shutil.rmtree(sweep)
+class Task:
+    """What Hydra calls with a composed configuration. Launchers pickle it for the processes of their jobs.
 
+    Attributes:
+        called: Whether that has happened in this process.
+        total: The number of a sweep's jobs.
+        swept: Keys that the sweep varies.
+        began: When the sweep began, as time.time() has it.
+    """
 
-def job(cfg: DictConfig) -> float | None:
-    """One run, alone or in a sweep; returns a sweeper's objective."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return sweep_job(cfg)
-    single_run(cfg)
-    return None
+    def __init__(self) -> None:
+        self.called, self.total, self.began = False, 0, 0.0
+        self.swept: list[str] = []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        register_schema()  # before this process composes the job
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        """Run what is composed; returns a sweeper's objective."""
+        self.called = True
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return self._run_job(cfg)
+        single_run(cfg)
+        return None
+
+    def job(
+        self, folder: RunFolder, sweep: Path, number: int, overrides: Sequence[str], compose: Callable[[], JSON]
+    ) -> Job:
+        """A job of the sweep with its checked configuration. compose: Returns its nested settings."""
+        settings: JSON = {}
+        config, fault = None, ""
+        try:
+            settings = compose()
+            config = check_settings(settings)
+            settings = to_dict(config)
+        except UserError as error:  # the job itself reports it
+            fault = str(error)
+        return Job(folder, sweep, number, str(self.total), overrides, settings, config, fault, self.swept)
+
+    def _run_job(self, cfg: DictConfig) -> float | None:
+        """Run a job for one of Hydra's own launchers: it prints its line itself, and keeps the table up to date."""
+        app = HydraConfig.get()
+        folder, number = RunFolder(Path(app.runtime.output_dir)), int(app.job.num) + 1
+        overrides = [*preset_flags(app), *app.overrides.task]
+        job = self.job(folder, Path(app.sweep.dir), number, overrides, lambda: nested_settings(cfg))
+        with guarded_output():
+            try:
+                end = run_job(job, hydra_records(job.config, app) if job.config else {})
+            except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
+                if PreflightCallback.sweep is None:  # in another process than the sweep, which reports it once
+                    raise
+                print_interrupted(stop)
+                raise SystemExit(exit_code(stop)) from None
+            if not end.recorded:
+                unrecorded.append(job.name)
+            left = time_left((time.time() - self.began) / number, [], self.total - number, 1)
+            line = f"{end.line}  [{elapsed_text(self.began, left)}]"
+            # one write, so that parallel jobs do not mix; on a terminal it replaces the bar
+            print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
+            update_table(job.sweep)
+        return end.objective
 
 
 def single_run(cfg: DictConfig) -> None:
@@ -140,12 +206,12 @@ def single_run(cfg: DictConfig) -> None:
 
         rank = process_rank(config.trainer.devices)
         earlier = finished_before(folder)
-        result = fit(config, folder.path, app.overrides.task, records(cfg))
+        result = fit(config, folder.path, [*preset_flags(app), *app.overrides.task], hydra_records(to_config(cfg), app))
     except UserError as error:  # SystemExit: Hydra would add lines of its own
-        remove_made()
+        _remove_created()
         raise SystemExit(f"error: {error}") from None
     except (OSError, MemoryError) as error:
-        remove_made()
+        _remove_created()
         go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
         raise SystemExit(f"error: {error_line(error)}{go_on}") from None
     except RuntimeError as error:
@@ -154,7 +220,7 @@ def single_run(cfg: DictConfig) -> None:
         say_process_lost(folder)
         os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
     except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
-        remove_made()
+        _remove_created()
         kept = folder.last_checkpoint.is_file()
         if rank == 0:
             print(f"\n{describe_signal(stop)}{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)
@@ -181,6 +247,92 @@ def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
     return config if changed else config_from_run(run["config"], cfg)
 
 
-def run() -> None:
-    """What the command line asks for: a run, a sweep, or help."""
-    launch(job, finish_sweep, say_interrupted)
+def _remove_created() -> None:
+    """Remove the folders that Hydra created for a run that was refused, if they are empty."""
+    for path in PreflightCallback.created:
+        try:
+            path.rmdir()
+        except OSError:
+            return
+
+
+class PreflightCallback(Callback):
+    """Refuses bad settings before a folder is created for them, and counts the jobs of a sweep.
+
+    The one `_target_` of conf/, because Hydra has no other way to name a callback.
+    """
+
+    task: ClassVar[Task] = Task()
+    created: ClassVar[list[Path]] = []
+    """Folders that Hydra then creates for the run."""
+    sweep: ClassVar[Path | None] = None
+    """Folder of the sweep that was started in this process."""
+    lock: ClassVar[FolderLock | None] = None
+    """Of that folder."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            to_config(config)
+        except UserError as error:
+            sys.exit(f"error: {error}")  # SystemExit: Hydra turns an Exception of a callback into a warning
+        folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+        PreflightCallback.created = [path for path in (folder, *folder.parents) if not path.exists()]
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        overrides = sweep_overrides(config)
+        if faults := list(sweep_faults(overrides)):
+            sys.exit(f"error: {'; '.join(faults)}")
+        task = self.task
+        task.total, task.began = count_jobs(config, overrides), time.time()
+        task.swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
+        set_swept_keys(task.swept)
+        sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
+        try:
+            PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder, for optuna's database
+            prepare_storage(config)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(f"error: {error_line(error)}")
+        OmegaConf.create({"keys": "${swept_keys:}"}, parent=config)["keys"]  # now Hydra passes them on to the jobs
+        PreflightCallback.sweep = sweep
+
+
+def sweep_overrides(config: DictConfig) -> list[Override]:
+    """What the sweep varies and fixes: the command line, before what a preset gives the sweeper (`params`)."""
+    parse = OverridesParser.create().parse_overrides
+    overrides: list[Override] = parse(list(config.hydra.overrides.task))
+    if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search, which reads its space itself
+        return overrides
+    keys = {override.key_or_group for override in overrides}
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    return [*parse([f"{key}={value}" for key, value in params.items() if key not in keys]), *overrides]
+
+
+def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:
+    """The number of jobs that Hydra's own sweeper makes of a command line, or an optimiser's number of trials."""
+    trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+    return math.prod(map(count_values, overrides)) if trials is None else int(trials)
+
+
+def count_values(override: Override) -> int:
+    """The number of values that an override gives to its key. An interval, which is for a search, counts as one."""
+    glob = override.value()
+    if isinstance(glob, Glob):
+        return len(glob.filter(choices(override.key_or_group)))
+    return sum(1 for _ in override.sweep_iterator()) if override.is_discrete_sweep() else 1
+
+
+def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
+    """What a sweep would silently ignore: keys without a value, given twice, or that make no jobs of their own."""
+    keys = [override.get_key_element() for override in overrides]
+    for key in sorted({key for key in keys if keys.count(key) > 1}):
+        yield f"{key} is given {keys.count(key)} times: give its values together, as {key}=A,B"
+    for override, key in zip(overrides, keys, strict=True):
+        count = count_values(override)
+        if count == 0 and isinstance(override.value(), Glob):
+            yield f"{override.input_line} matches nothing: there is {', '.join(choices(key)) or f'no group {key}'}"
+        elif count == 0:
+            yield f"{override.input_line} gives no value"
+        elif override.is_sweep_override() and key == "name":
+            yield f"{override.input_line} gives several names: a sweep has one"

@@ -1,42 +1,50 @@
-"""From a composed Hydra configuration to the checked dataclasses."""
+"""From overrides to folders, and from a composed Hydra configuration to the checked dataclasses."""
 
 import hashlib
-import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_mlp.cli.messages import explain, suggest
-from mnist_mlp.config import Config, ModelConfig, Source, non_result_keys
-from mnist_mlp.console import error_line
+from mnist_mlp.cli.help import explain, suggest
+from mnist_mlp.config import Config, ModelConfig, Source, conf_folder, non_result_keys
+from mnist_mlp.console import error_line, shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict, options, to_dict
-from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.files import JSON, UnreadableFileError
+from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import flatten, short_names
 
-SWEPT_KEYS = "MNIST_MLP_SWEPT_KEYS"
-"""Environment variable with the keys that the sweep varies, since jobs may run in other processes."""
+VERSION_BASE = "1.3"
+"""The version of Hydra whose defaults apply."""
 NAME_LENGTH = 180
-"""Longest job name; file systems allow 255 bytes."""
+"""Maximum length of a job's name; file systems allow 255 bytes."""
+FLAGS = ("--config-dir", "--config-path", "--config-name", "hydra.searchpath")
+"""What a run's recorded overrides may begin with: they say which presets there are."""
+ATTEMPTS = 20
+PAUSE = 0.25
+"""Seconds between two attempts: Optuna takes about one to create its tables."""
 
 
 def run_folder(name: str | None, resume: str) -> str:
-    """The folder of a single run. The time has microseconds, since two runs may start within one second."""
+    """The folder of a single run. The time has microseconds because two runs may start within one second."""
     if resume not in ("auto", "never"):
         return resume
     return f"outputs/train/{name or _time()}"
@@ -47,15 +55,70 @@ def sweep_folder(name: str | None) -> str:
     return f"outputs/sweeps/{name or _time()}"
 
 
-def job_folder(overrides: Sequence[str]) -> str:
-    """A job's folder from its overrides: readable, the same in whatever order they were given, without "=".
+def _time() -> str:
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
 
-    An option that does not affect the result is part of the name only where the sweep varies it: one folder, one job.
-    Short enough for any file system; a hash tells names apart from which characters had to be dropped.
+
+def override_text(key: str, value: Any) -> str:
+    """A setting as the command line writes it; of the ways to write a value always the same."""
+    return f"{key}={_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_text, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@cache
+def option_keys() -> frozenset[str]:
+    """The dotted keys of all options."""
+    return frozenset(key for key, _, _ in options(Config()))
+
+
+class OptionValue(NamedTuple):
+    """An option's key, its value of the option's type, and the one spelling of that value."""
+
+    key: str
+    value: Any
+    text: str
+
+
+@lru_cache(10_000)
+def option_value(override: str) -> OptionValue | None:
+    """What an override gives to an option; None for a preset, and for a value that is not legal or not known yet."""
+    key, _, text = override.partition("=")
+    group, _, name = key.rpartition(".")
+    if key not in option_keys() or "${" in text:
+        return None
+    try:
+        parsed: Any = OverridesParser.create().parse_override(override).value()
+        checked = type(getattr(Config(), group))(**{name: parsed}) if group else Config(**{name: parsed})
+    except (HydraException, ValueError):  # the job itself reports it
+        return None
+    value = to_dict(getattr(checked, name))
+    return OptionValue(key, None if parsed is None else value, _text(value))  # null may follow from another option
+
+
+def _spelled(override: str) -> tuple[str, str]:
+    """Key and value of an override; 1e-2 and 0.01, half and 0.5, True and true give the same text."""
+    key, _, text = override.lstrip("+~").partition("=")
+    option = option_value(f"{key}={text}")
+    return key, option.text if option else text
+
+
+def job_name(overrides: Iterable[str], swept: Iterable[str] = ()) -> str:
+    """A job's name from its overrides: readable, without "=", independent of their order and of how values are spelt.
+
+    An option that does not affect the result is part of the name only if it is among the swept keys, so that each job
+    has its own folder. A hash distinguishes names that lost characters to the file system's rules.
     """
-    pairs = sorted(override.lstrip("+~").partition("=")[::2] for override in overrides)
-    silent = (non_result_keys() | {"search"}) - set(os.environ.get(SWEPT_KEYS, "").split(","))
-    pairs = [(key, value) for key, value in pairs if key not in silent]
+    silent = (non_result_keys() | {"search", *FLAGS}) - set(swept)
+    pairs = [(key, value) for key, value in sorted(map(_spelled, overrides)) if key not in silent]
     short = short_names([key for key, _ in pairs])
     exact = "_".join(f"{short[key]}-{value}" for key, value in pairs) or "defaults"
     simple = re.sub(r"\[([\w.,-]+)\]", lambda found: found.group(1).replace(",", "-"), exact)
@@ -63,32 +126,57 @@ def job_folder(overrides: Sequence[str]) -> str:
     return name if name == simple else f"{name}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
 
 
-def _time() -> str:
-    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+def job_folder(overrides: Iterable[str], sweep: str | Path, swept: str = "") -> str:
+    """The name of a job's folder in a sweep: `job_name`, unless an earlier version spelt the finished job differently.
+
+    Args:
+        overrides: The job's overrides.
+        sweep: The sweep's folder.
+        swept: Keys that the sweep varies, separated by commas.
+    """
+    name = job_name(overrides, swept.split(","))
+    if (Path(sweep) / name).exists():
+        return name
+    older = _older_names(str(sweep), swept).get(name, name)
+    return older if (Path(sweep) / older).exists() else name
 
 
-ATTEMPTS = 20
-PAUSE = 0.25
-"""Seconds between two attempts: making Optuna's tables takes about one."""
+@lru_cache(1)
+def _older_names(sweep: str, swept: str) -> dict[str, str]:
+    """Names that earlier versions gave to the jobs of a sweep, by their `job_name`."""
+    names = {}
+    for path in Path(sweep).glob("*/*.json"):
+        if path.name in ("run.json", "failure.json"):
+            with suppress(UnreadableFileError):
+                folder = RunFolder(path.parent)
+                job = folder.run() or folder.failure() or {"overrides": []}
+                names[job_name(job["overrides"], swept.split(","))] = path.parent.name
+    return names
 
 
 def search_seed(sweep: str, storage: str) -> int:
-    """The seed of a sampler: neither the next call nor another search in the same storage draws the same trials.
+    """The seed of a sampler; the next call, or another search in the same storage, draws other trials.
 
-    sweep: folder of the search. storage: Optuna's URL; in the sweep's own database its trials are counted, and so the
-    same search draws the same under any name.
+    Args:
+        sweep: The search's folder.
+        storage: Optuna's URL. Only the trials in the sweep's own database count, so that the same search draws the same
+            trials under any name.
     """
     own = Path(sweep) / "study.db"
-    if storage == f"sqlite:///{own}":
-        return _trials_so_far(own)
-    jobs = sum(1 for _ in Path(sweep).glob("*/run.json"))
-    return (crc32(str(Path(sweep).absolute()).encode()) + jobs) % 2**32
+    if storage != f"sqlite:///{own}":
+        jobs = sum(1 for _ in Path(sweep).glob("*/run.json"))
+        return (crc32(str(Path(sweep).absolute()).encode()) + jobs) % 2**32
+    if own.is_file():
+        with closing(sqlite3.connect(own)) as connection, suppress(sqlite3.OperationalError):  # no tables yet
+            return int(connection.execute("select count(*) from trials").fetchone()[0])
+    return 0
 
 
 def prepare_storage(config: DictConfig) -> None:
-    """Make the tables of a search's storage; of several processes that do so at once all but one fail at first.
+    """Create the tables of a search's storage; if several processes do so at once, all but one fail at first.
 
-    config: of the sweep. UserError where there is no such storage.
+    Raises:
+        UserError: The storage cannot be used.
     """
     sweeper: Any = OmegaConf.select(config, "hydra.sweeper")
     storage = sweeper.get("storage")
@@ -106,24 +194,9 @@ def prepare_storage(config: DictConfig) -> None:
             time.sleep(PAUSE)
 
 
-def _trials_so_far(study: Path) -> int:
-    """Number of trials in an optuna database; 0 where there is none yet."""
-    if not study.is_file():
-        return 0
-    with closing(sqlite3.connect(study)) as connection:
-        try:
-            return int(connection.execute("select count(*) from trials").fetchone()[0])
-        except sqlite3.OperationalError:
-            return 0
-
-
-VERSION_BASE = "1.3"
-"""The version of Hydra whose habits are meant."""
-
-
 @dataclass
 class _ModelSchema(ModelConfig):
-    """For composing alone, since OmegaConf knows no "integer or list of integers"."""
+    """For composing only, because OmegaConf does not know "integer or list of integers"."""
 
     hidden_layers: int | None = None  # type: ignore[assignment]
     hidden_units: Any = field(default_factory=lambda: [256])
@@ -146,17 +219,23 @@ def register_schema() -> None:
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
     OmegaConf.register_new_resolver("search_seed", search_seed, replace=True, use_cache=True)
+    set_swept_keys(())
+
+
+def set_swept_keys(keys: Iterable[str]) -> None:
+    """Define what the configuration of a sweep resolves to as its swept keys; Hydra passes that on to its jobs."""
+    OmegaConf.register_new_resolver("swept_keys", lambda: ",".join(keys), replace=True, use_cache=True)
 
 
 def compose(overrides: Iterable[str] = (), config_dir: str | Path | None = None) -> Config:
     """The configuration that `python -m mnist_mlp.train` composes of these overrides. Nothing is run.
 
     Args:
-        overrides: as on the command line, such as ["experiment=better", "optim.lr=0.01"].
-        config_dir: folder with presets of one's own (config_dir/experiment/mine.yaml), as --config-dir.
+        overrides: As on the command line, such as ["experiment=better", "optim.lr=0.01"].
+        config_dir: Folder with presets of one's own (config_dir/experiment/mine.yaml), as --config-dir.
 
     Raises:
-        UserError: describes in one line what can be corrected.
+        UserError: Describes in one line what can be corrected.
     """
     return from_dict(Config, composed_settings(overrides, config_dir))
 
@@ -177,7 +256,7 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
     try:
         with hydra.initialize_config_module("mnist_mlp.conf", version_base=VERSION_BASE):
             register_schema()  # anew: the environment has the default of data.root
-            return known_settings(hydra.compose("config", words))
+            return known_settings(plain_settings(hydra.compose("config", words)))
     except Exception as error:  # of Hydra, OmegaConf, yaml or the file system
         raise UserError(explain(error, words)) from None
     finally:
@@ -185,35 +264,54 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
         GlobalHydra.set_instance(shared)
 
 
-def plain_settings(cfg: DictConfig) -> JSON:
-    """A configuration of OmegaConf as nested dicts, lists and primitives; UserError names what cannot be resolved."""
-    try:
-        content: Any = OmegaConf.to_container(cfg, resolve=True, structured_config_mode=SCMode.DICT, enum_to_str=True)
-    except OmegaConfBaseException as error:
-        raise UserError(" ".join(str(error).split())) from error
-    return dict(content)
-
-
-def known_settings(cfg: DictConfig) -> JSON:
-    """The nested settings of a composed configuration; UserError names a key that is not an option."""
-    content = plain_settings(cfg)
-    known = {key for key, _, _ in options(Config())}
-    for key in flatten(content):  # "+key=value" gets past the schema
-        if key not in known:
-            raise UserError(suggest(key))
-    return content
-
-
 def to_config(cfg: DictConfig) -> Config:
-    """The checked dataclasses of a composed configuration; UserError if it is not a legal one."""
-    config = from_dict(Config, known_settings(cfg))
+    """The checked dataclasses of a composed configuration.
+
+    Raises:
+        UserError: It has an unknown key or an illegal value.
+    """
+    return check_settings(nested_settings(cfg))
+
+
+def check_settings(nested: JSON) -> Config:
+    """The checked dataclasses of nested settings; the same errors as `to_config`."""
+    config = from_dict(Config, known_settings(nested))
     if config.data.source == Source.arrays:
         raise UserError("data.source=arrays is for Python: give data= to mnist_mlp.fit; here auto, mnist or sample")
     return config
 
 
+def known_settings(nested: JSON) -> JSON:
+    """Nested settings as they are; UserError names a key that is not an option."""
+    for key in flatten(nested):  # "+key=value" gets past the schema
+        if key not in option_keys():
+            raise UserError(suggest(key))
+    return nested
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """A composed configuration without Hydra's own part."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
+def nested_settings(cfg: DictConfig, resolve: bool = True) -> JSON:
+    """The settings of a composed configuration before any check. resolve: replace interpolations by their values."""
+    return plain_settings(without_hydra(cfg), resolve)
+
+
+def plain_settings(cfg: DictConfig, resolve: bool = True) -> JSON:
+    """A configuration of OmegaConf as nested dicts, lists and primitives; UserError names what cannot be resolved."""
+    try:
+        content: Any = OmegaConf.to_container(
+            cfg, resolve=resolve, structured_config_mode=SCMode.DICT, enum_to_str=True
+        )
+    except OmegaConfBaseException as error:  # an interpolation of something that is not there
+        raise UserError(" ".join(str(error).split())) from error
+    return dict(content)
+
+
 def config_from_run(config: dict[str, Any], cfg: DictConfig) -> Config:
-    """The configuration of an earlier run; options that do not affect the result come from this composed one."""
+    """The configuration of an earlier run; options that do not affect the result come from the composed one."""
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Schema), config)
     except OmegaConfBaseException as error:
@@ -224,15 +322,30 @@ def config_from_run(config: dict[str, Any], cfg: DictConfig) -> Config:
     return to_config(merged)
 
 
-def records(cfg: DictConfig) -> dict[str, str]:
-    """The files that Hydra would write to .hydra/; `fit` writes them, since a refused run must touch no folder."""
-    app = HydraConfig.get()
+def preset_flags(app: Any) -> list[str]:
+    """The flags of the command line that say which presets there are; part of a run's recorded overrides.
+
+    app: The `hydra` node of the configuration.
+    """
+    sources = {source.provider: Path(source.path) for source in app.runtime.config_sources}
+    flags = [text for text in app.overrides.hydra if text.startswith("hydra.searchpath=")]
+    if "command-line" in sources:
+        flags.append(f"--config-dir={shown_path(sources['command-line'])}")
+    if sources["main"].resolve() != conf_folder().resolve():
+        flags.append(f"--config-path={sources['main'].absolute()}")
+    if app.job.config_name != "config":
+        flags.append(f"--config-name={app.job.config_name}")
+    return flags
+
+
+def hydra_records(config: Config, app: Any) -> dict[str, str]:
+    """The files that Hydra would write to .hydra/; `fit` writes them, because a refused run must not touch a folder."""
     hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": app}))
-    return {**config_records(to_config(cfg), app.overrides.task), ".hydra/hydra.yaml": hydra}
+    return {**config_records(config, app.overrides.task), ".hydra/hydra.yaml": hydra}
 
 
 def config_records(config: Config, overrides: Iterable[str]) -> dict[str, str]:
-    """The configuration as it really runs, and what was asked for, as the files that Hydra would call so."""
+    """The configuration as it runs, and the overrides, as the files that Hydra would call so."""
     return {
         ".hydra/config.yaml": OmegaConf.to_yaml(OmegaConf.create(to_dict(config))),
         ".hydra/overrides.yaml": OmegaConf.to_yaml(list(overrides)),

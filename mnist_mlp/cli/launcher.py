@@ -1,243 +1,193 @@
-"""Hydra's launcher `side_by_side`: the default of every sweep."""
+"""Hydra's launcher `side_by_side`, the default of every sweep: it composes the jobs and hands them to `run_jobs`."""
 
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-from hydra import version
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from hydra.core.utils import run_job as run_by_hydra
-from hydra.errors import ConfigCompositionException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, ListConfig, OmegaConf, SCMode, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_mlp.cli.compose import VERSION_BASE, Schema, job_folder, records, register_schema, to_config
-from mnist_mlp.cli.jobs import composed_job
-from mnist_mlp.config import Config
+from mnist_mlp.cli.compose import (
+    hydra_records,
+    job_folder,
+    nested_settings,
+    option_value,
+    preset_flags,
+    without_hydra,
+)
 from mnist_mlp.errors import UserError
-from mnist_mlp.options import from_dict, options
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.settings import flatten
-from mnist_mlp.sweeps.jobs import JobEnd, SweepJob, run_job
+from mnist_mlp.sweeps.jobs import Job, JobEnd
 from mnist_mlp.sweeps.live import sweep_progress
-from mnist_mlp.sweeps.parallel import Limits, Planned, run_side_by_side, shared_faults
+from mnist_mlp.sweeps.parallel import Limits, run_jobs, shared_faults
 from mnist_mlp.sweeps.processes import WorkerPool
 
 PACKAGE = "hydra_plugins.mnist_mlp"
-"""The package in which Hydra looks for plugins of ours; see `launcher.register_plugins`."""
-
-
-@dataclass(frozen=True)
-class _Plain:
-    """An override that gives an option of ours a value of its own. value: as the configuration then holds it."""
-
-    key: str
-    value: Any
+"""The package in which Hydra looks for these plugins; see `register_plugins`."""
+USUAL_SUBDIR = "${job_folder:${hydra.overrides.task},${hydra.sweep.dir},${swept_keys:}}"
+"""As in conf/config.yaml: the folder of a job follows from its overrides alone."""
 
 
 class GridComposer:
-    """Composes the jobs of a sweep. loader: Hydra's; master: the configuration of the sweep itself.
+    """Composes the jobs of a sweep. Hydra takes 0.1 s for each, so of jobs that differ only in values of mnist_mlp's
+    options it composes the first.
 
-    Jobs are of one kind where they differ only in values of our options; groups, presets, Hydra's own options and
-    anything with an interpolation make a kind of their own.
+    Args:
+        loader: Hydra's.
+        master: The configuration of the sweep itself.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
-        self._parser = OverridesParser.create(config_loader=loader)
-        self._known = {key for key, _, _ in options(Config())}
-        self._overrides: dict[str, Override] = {}
-        self._plain: dict[str, _Plain | None] = {}
-        self._kinds: dict[tuple[str, ...], JSON | None] = {}
-        self._scratch = OmegaConf.structured(Schema)
+        self._common: dict[tuple[str, ...], JSON] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """What Hydra composes for this job."""
         return self._loader.load_sweep_config(self._master, list(overrides))
 
-    def settings(self, overrides: Sequence[str]) -> JSON | None:
-        """The nested settings of a job before any check, as `to_config` finds them in what `compose` gives.
+    def settings(self, overrides: Sequence[str]) -> JSON:
+        """The nested settings of a job before any check.
 
-        None where they cannot be told without it. Raises what Hydra would for an override that it refuses.
+        Raises:
+            HydraException: Hydra refuses an override.
+            UserError: An interpolation cannot be resolved.
         """
-        plain = [self._plain_of(override) for override in overrides]
-        kind = tuple(
-            override if found is None else f"{found.key}=" for override, found in zip(overrides, plain, strict=True)
-        )
-        if kind not in self._kinds:
-            self._kinds[kind] = self._common(overrides)
-        common = self._kinds[kind]
-        if common is None:
-            return None
+        values = [None if text[:1] in "+~" else option_value(text) for text in overrides]
+        kind = tuple(value.key if value else text for value, text in zip(values, overrides, strict=True))
+        if kind not in self._common:
+            self._common[kind] = nested_settings(self.compose(overrides), resolve=False)
+        common = self._common[kind]
+        if "${" in repr(common):  # a value may follow from another one
+            return nested_settings(self.compose(overrides))
         settings = {key: dict(value) if isinstance(value, dict) else value for key, value in common.items()}
-        for found in filter(None, plain):
-            group, _, name = found.key.rpartition(".")
-            (settings[group] if group else settings)[name] = found.value
+        for value in filter(None, values):
+            group, _, name = value.key.rpartition(".")
+            (settings[group] if group else settings)[name] = value.value
         return settings
-
-    def of_task(self, overrides: Sequence[str]) -> list[str]:
-        """The overrides that are not Hydra's own."""
-        return [override for override in overrides if not self._parsed(override).is_hydra_override()]
-
-    def _parsed(self, override: str) -> Override:
-        if override not in self._overrides:
-            self._overrides[override] = self._parser.parse_override(override)
-        return self._overrides[override]
-
-    def _common(self, overrides: Sequence[str]) -> JSON | None:
-        """The settings of the first job of a kind; None where they hold interpolations or keys that we do not know."""
-        settings = nested_settings(self.compose(overrides))
-        flat = flatten(settings)
-        return None if "${" in repr(flat) or not flat.keys() <= self._known else settings
-
-    def _plain_of(self, override: str) -> _Plain | None:
-        if override not in self._plain:
-            self._plain[override] = self._convert(self._parsed(override))
-        return self._plain[override]
-
-    def _convert(self, override: Override) -> _Plain | None:
-        key, value = override.key_or_group, override.value()
-        simple = override.type == OverrideType.CHANGE and override.package is None and not isinstance(value, dict)
-        if not simple or key not in self._known or "${" in (override.input_line or ""):
-            return None
-        try:
-            OmegaConf.update(self._scratch, key, value, merge=True)
-        except OmegaConfBaseException as error:
-            raise ConfigCompositionException(f"Error merging override {override.input_line}") from error
-        found = OmegaConf.select(self._scratch, key)
-        if isinstance(found, (ListConfig, DictConfig)):
-            found = OmegaConf.to_container(found)
-        return _Plain(key, found.name if isinstance(found, Enum) else found)
-
-
-def nested_settings(composed: DictConfig) -> JSON:
-    """The settings of a composed configuration, before any check."""
-    settings: Any = OmegaConf.to_container(
-        composed, resolve=False, enum_to_str=True, structured_config_mode=SCMode.DICT
-    )
-    del settings["hydra"]
-    return dict(settings)
 
 
 class GridSweeper(Sweeper):
-    """Hydra's own sweeper, which checks the jobs of a large grid quickly."""
+    """Hydra's own sweeper, which checks a large grid quickly."""
 
     __module__ = PACKAGE
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None) -> None:
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # deferred: Hydra makes the class anew
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # deferred: Hydra creates the class anew
 
         self._basic: Any = BasicSweeper(max_batch_size, params)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._basic.setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        known = getattr(self._basic.launcher, "composer", None)
-        self._composer = known or GridComposer(hydra_context.config_loader, config)
         self._basic.validate_batch_is_legal = self._validate
+        self._composer = GridComposer(hydra_context.config_loader, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         return self._basic.sweep(arguments)
 
     def _validate(self, batch: Sequence[Sequence[str]]) -> None:
-        for overrides in batch:
-            self._composer.settings(overrides)
-
-
-@dataclass
-class GridSweeperConf:
-    """The options of Hydra's own sweeper."""
-
-    _target_: str = f"{PACKAGE}.GridSweeper"
-    max_batch_size: int | None = None
-    params: dict[str, str] | None = None
+        if not isinstance(self._basic.launcher, SideBySideLauncher):  # which composes them itself
+            for overrides in batch:
+                self._composer.settings(overrides)
 
 
 class SideBySideLauncher(Launcher):
     """Runs the jobs of a sweep in worker processes.
 
-    n_jobs: how many at once, 0 for as many as there are cores and memory for; n_per_gpu: of these on one GPU.
+    Args:
+        n_jobs: How many at once, 0 for as many as there are cores and memory for.
+        n_per_gpu: How many of these on one GPU.
     """
 
     __module__ = PACKAGE
 
     pool: ClassVar[WorkerPool | None] = None
-    """It outlives a call of `launch`, since a search calls it for each of its trials."""
+    """It outlives a call of `launch`, because a search calls that for each of its trials."""
 
     def __init__(self, n_jobs: int, n_per_gpu: int) -> None:
         self._limits = Limits(n_jobs, n_per_gpu)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._context, self._config = hydra_context, config
-        self.composer = GridComposer(hydra_context.config_loader, config)
-        self._sweep = Path(str(config.hydra.sweep.dir))
+        self._callbacks, self._config = hydra_context.callbacks, config
+        self._task: Any = task_function
+        self._composer = GridComposer(hydra_context.config_loader, config)
+        self._flags = preset_flags(config.hydra)
+        self._composed: dict[int, DictConfig] = {}
+        os.environ.update({name: str(value) for name, value in config.hydra.job.env_set.items()})
         if SideBySideLauncher.pool is None:
-            SideBySideLauncher.pool = WorkerPool(preloaded="mnist_mlp.cli.preload")
-        SideBySideLauncher.pool.start()  # it imports all while the jobs are composed and planned
+            SideBySideLauncher.pool = WorkerPool()
+        SideBySideLauncher.pool.start()  # it imports everything while the jobs are composed
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
-        self._sweep.mkdir(parents=True, exist_ok=True)
-        assert SideBySideLauncher.pool is not None
-        plans = [self._plan(overrides, initial_job_idx + place) for place, overrides in enumerate(job_overrides)]
-        if faults := shared_faults(plans):
+        sweep = Path(str(self._config.hydra.sweep.dir))
+        sweep.mkdir(parents=True, exist_ok=True)
+        self._overrides = {initial_job_idx + 1 + place: overrides for place, overrides in enumerate(job_overrides)}
+        jobs = [self._job(sweep, number) for number in self._overrides]
+        if faults := shared_faults(jobs):
             raise UserError("; ".join(faults))
-        began = float(os.environ["MNIST_MLP_SWEEP_START"])
-        progress = sweep_progress(self._sweep, [plan.job.folder.path.name for plan in plans], began)
-        ends = run_side_by_side(plans, SideBySideLauncher.pool, progress, self._limits)
-        return [_returned(plan, end) for plan, end in zip(plans, ends, strict=True)]
+        progress = sweep_progress(jobs, self._task.began)
+        ends = run_jobs(jobs, self._started, progress, self._limits, self._ended, SideBySideLauncher.pool)
+        return [self._returned(job, end) for job, end in zip(jobs, ends, strict=True)]
 
-    def _plan(self, overrides: Sequence[str], number: int) -> Planned:
-        settings = self.composer.settings(overrides)
-        task_overrides = self.composer.of_task(overrides)
-        config, subdir, faults = None, job_folder(task_overrides), ""
-        if settings is None or not self._usual_folders:
-            composed = self._compose(overrides, number)
-            settings, subdir = nested_settings(composed), str(composed.hydra.sweep.subdir)
+    def _job(self, sweep: Path, number: int) -> Job:
+        overrides = self._overrides[number]
+        texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
+        raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
+        if raw["subdir"] == USUAL_SUBDIR:
+            subdir = job_folder(texts, sweep, ",".join(self._task.swept))
         else:
-            try:
-                config = from_dict(Config, settings)
-            except UserError as error:  # the job itself will say so
-                faults = str(error)
-        job = SweepJob(
-            folder=RunFolder(self._sweep / subdir),
-            sweep=self._sweep,
-            number=number + 1,
-            total=os.environ.get("MNIST_MLP_JOBS", "?"),
-            overrides=task_overrides,
-            settings=settings,
-        )
-        return Planned(
-            job, config, lambda: HydraTask(self._compose(overrides, number), self._context.callbacks), faults
-        )
+            subdir = str(self._compose(number).hydra.sweep.subdir)
+        compose = partial(self._composer.settings, overrides)
+        job: Job = self._task.job(RunFolder(sweep / subdir), sweep, number, [*self._flags, *texts], compose)
+        return job
 
-    @property
-    def _usual_folders(self) -> bool:
-        """Whether a job's folder follows from its overrides alone."""
-        sweep: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
-        return bool(sweep["subdir"] == "${job_folder:${hydra.overrides.task}}")
-
-    def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
-        config = self.composer.compose(overrides)
+    def _compose(self, number: int) -> DictConfig:
+        config = self._composer.compose(self._overrides[number])
         with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
+            config.hydra.job.id = config.hydra.job.num = number - 1
+        HydraConfig.instance().set_config(config)
         return config
+
+    def _started(self, job: Job) -> Mapping[str, str]:
+        """Tell Hydra's callbacks that a job begins; the records of its folder."""
+        config = self._composed[job.number] = self._compose(job.number)
+        with read_write(config.hydra.runtime):
+            config.hydra.runtime.output_dir = str(job.folder.path.absolute())
+        self._callbacks.on_job_start(config=config, task_function=self._task)
+        return hydra_records(job.config, config.hydra) if job.config else {}
+
+    def _ended(self, job: Job, end: JobEnd) -> None:
+        """Tell Hydra's callbacks what a job returned."""
+        if len(self._config.hydra.callbacks) > 1:  # mnist_mlp's own does not ask
+            if job.number not in self._composed:  # it was finished before
+                self._started(job)
+            config, returned = self._composed[job.number], self._returned(job, end)
+            returned.cfg = without_hydra(config)
+            returned.hydra_cfg = OmegaConf.masked_copy(config, "hydra")
+            returned.task_name, returned.working_dir = config.hydra.job.name, os.getcwd()
+            self._callbacks.on_job_end(config=config, job_return=returned)
+        self._composed.pop(job.number, None)
+
+    def _returned(self, job: Job, end: JobEnd) -> JobReturn:
+        returned = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
+        returned.return_value = end.objective
+        return returned
 
 
 @dataclass
@@ -249,29 +199,20 @@ class SideBySideConf:
     n_per_gpu: int = 1
 
 
-@dataclass(frozen=True)
-class HydraTask:
-    """A job as Hydra has composed it, run as Hydra's own launchers run theirs."""
+@dataclass
+class GridSweeperConf:
+    """The options of Hydra's own sweeper."""
 
-    config: DictConfig
-    callbacks: Any
-
-    def __call__(self) -> JobEnd:
-        version.setbase(VERSION_BASE)
-        setup_globals()
-        register_schema()
-        context = HydraContext(config_loader=None, callbacks=self.callbacks)  # type: ignore[arg-type]  # not asked for
-        done = run_by_hydra(_run, self.config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
-        end = done.return_value
-        assert isinstance(end, JobEnd)
-        return end
+    _target_: str = f"{PACKAGE}.GridSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
 
 
 def register_plugins() -> None:
-    """Make launcher and sweeper known to Hydra, which finds plugins in the package hydra_plugins alone."""
+    """Register launcher and sweeper with Hydra, which finds plugins only in the package hydra_plugins."""
     try:
         plugins = import_module("hydra_plugins")
-    except ModuleNotFoundError:  # there is no other plugin
+    except ModuleNotFoundError:  # no other plugin is installed
         plugins = sys.modules["hydra_plugins"] = ModuleType("hydra_plugins")
         plugins.__path__ = []
     setattr(plugins, PACKAGE.rpartition(".")[2], sys.modules[__name__])
@@ -289,13 +230,3 @@ def close_pool() -> None:
     if SideBySideLauncher.pool is not None:
         SideBySideLauncher.pool.stop()
         SideBySideLauncher.pool = None
-
-
-def _run(cfg: DictConfig) -> JobEnd:
-    return run_job(composed_job(cfg), partial(to_config, cfg), partial(records, cfg))
-
-
-def _returned(plan: Planned, end: JobEnd) -> JobReturn:
-    returned = JobReturn(overrides=list(plan.job.overrides), status=JobStatus.COMPLETED)
-    returned.return_value = end.objective
-    return returned

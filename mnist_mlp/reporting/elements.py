@@ -42,7 +42,11 @@ def command(job: Job) -> str:
 def decisive(overrides: Sequence[str]) -> dict[str, str]:
     """The overrides that say what a run is, by key."""
     keys = {override.lstrip("+~").partition("=")[0]: override for override in overrides}
-    return {key: text for key, text in keys.items() if not key.startswith("hydra.") and key not in NOT_REPEATED}
+    return {
+        key: text
+        for key, text in keys.items()
+        if key not in NOT_REPEATED and (key == "hydra.searchpath" or not key.startswith("hydra."))
+    }
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration",
 """Names of the figures of a run."""
 EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "right")
 """Names of figures that earlier versions drew."""
+HYDRA_FILES = (".hydra", "train.log")
+"""What Hydra itself writes into a run's folder if the user asks for it."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 LOCK_FILE = ".lock"
 POLL_SECONDS = 0.2
@@ -140,7 +142,8 @@ class RunFolder:
 
     def refuse_foreign(self) -> None:
         """Raise a UserError if the folder, which does not hold a run, is not empty."""
-        names = [path.name for path in _content(self.path) if path.name != LOCK_FILE and not is_scratch_file(path)]
+        expected = (LOCK_FILE, *HYDRA_FILES)
+        names = [path.name for path in _content(self.path) if path.name not in expected and not is_scratch_file(path)]
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
             raise UserError(f"{self.path} is not empty and holds no run ({shown}): choose another folder")

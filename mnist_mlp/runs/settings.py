@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.config import Config, non_result_keys
+from mnist_mlp.config import Config, non_result_keys, subset_name
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
 
@@ -41,7 +41,10 @@ def settings(config: Mapping[str, Any]) -> JSON:
 
 def with_defaults(flat: Mapping[str, Any]) -> JSON:
     """Add the settings that an earlier version did not know, at their defaults, in the order of the options."""
-    return {**_defaults(), **flat}
+    rows = {**_defaults(), **flat}
+    if isinstance(subset := rows["data.subset"], str):
+        rows["data.subset"] = subset_name(subset)  # earlier versions kept other spellings
+    return rows
 
 
 @cache

@@ -1,290 +1,77 @@
-"""What a person sees of a sweep that runs: on a terminal one view of all of it, elsewhere a line per job."""
+"""Progress of a sweep: a live view on a terminal, elsewhere a line per job."""
 
-import io
+import heapq
 import math
+import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
-from mnist_mlp.console import cells, cropped, mark, plain, redraws, shortened
+from mnist_mlp.console import bar, cells, mark, plain, redraws, shortened
+from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.result import percent
-from mnist_mlp.sweeps.progress import PlainProgress, RunningJob, SweepProgress, SweepState, clock, label
+from mnist_mlp.runs.settings import short_names
+from mnist_mlp.sweeps.jobs import Job, JobEnd
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.progress_bar import ProgressBar
+    from rich.console import Console
+    from rich.text import Text
 
-
-BEGIN, END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"
-"""Around a frame: the terminal shows it at once, with the cursor hidden."""
-CLEAR_LINE, CLEAR_BELOW = "\x1b[K", "\x1b[J"
-
-
-class Region:
-    """Lines that stay at the bottom; they and the lines above come out in one write, over what was there.
-
-    Rich's own Live takes the lines to be as wide as they were written: where a window is made narrower, it leaves
-    pieces of them behind. Here they are counted as the terminal has wrapped them.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._widths: list[int] = []
-        self._frame: tuple[object, ...] = ()
-        self._streams: tuple[TextIO, TextIO] | None = None
-
-    def draw(self, lines: Sequence[str], columns: int, rows: int, above: Sequence[str] = ()) -> None:
-        """Show these lines, of at most `columns` - 1 cells, on a terminal of so many columns and rows."""
-        frame = (*lines, columns, rows)
-        if frame == self._frame and not above:
-            return
-        text = "".join(f"{line}{CLEAR_LINE}\n" for line in (*above, *lines))
-        self._stream.write(f"{BEGIN}{self._to_start(columns, rows)}{text}{CLEAR_BELOW}{END}")
-        self._stream.flush()
-        self._frame, self._widths = frame, [cells(line) for line in lines]
-
-    def clear(self, columns: int, rows: int) -> None:
-        """Remove the lines."""
-        self.draw((), columns, rows)
-
-    def _to_start(self, columns: int, rows: int) -> str:
-        """From the line below the region to its first."""
-        up = min(rows - 1, sum(max(1, -(-width // columns)) for width in self._widths))
-        return f"\x1b[{up}A\r" if up > 0 else "\r"
-
-    def take_output(self, show: Callable[[list[str]], None]) -> None:
-        """Until `give_back_output`, let what this process prints be shown by this function, whole lines at once."""
-        self._streams = (sys.stdout, sys.stderr)
-        sys.stdout, sys.stderr = _Lines(show), _Lines(show)
-
-    def give_back_output(self) -> None:
-        """Undo `take_output`."""
-        if self._streams is not None:
-            sys.stdout, sys.stderr = self._streams
-            self._streams = None
-
-
-class _Lines(io.TextIOBase):
-    """A stream that hands on whole lines; what a line overwrites (a passing line) is dropped."""
-
-    def __init__(self, show: Callable[[list[str]], None]) -> None:
-        self._show, self._rest = show, ""
-
-    def write(self, text: str) -> int:
-        *whole, self._rest = (self._rest + text).split("\n")
-        if whole:
-            self._show([plain(line.rpartition("\r")[2]) for line in whole])
-        return len(text)
-
-    def writable(self) -> bool:
-        return True
-
-
-REDRAW_SECONDS = 0.25
+MIN_KEY = 3
 BAR = 16
 """Cells of a job's bar; the sweep's is three times as wide."""
-MOST_FAILURES = 3
-NARROWEST, LOWEST = 30, 4
-"""Columns and rows below which lines are printed instead."""
+MAX_FAILURES = 3
+REDRAW_SECONDS = 0.5
+Settings = Mapping[str, str]
+"""Value by short key."""
 
 
-def sweep_progress(sweep: Path, jobs: Sequence[str], began: float) -> SweepProgress:
-    """A live view where stdout is a terminal that can redraw its lines, else plain lines.
+def varying(overrides: Mapping[str, Sequence[str]]) -> dict[str, Settings]:
+    """The settings in which jobs differ, by the jobs' names."""
+    jobs = {
+        name: dict(text.lstrip("+~").split("=", 1) for text in texts if "=" in text)
+        for name, texts in overrides.items()
+    }
+    keys = dict.fromkeys(key for settings in jobs.values() for key in settings)
+    short = short_names([key for key in keys if len({settings.get(key) for settings in jobs.values()}) > 1])
+    return {
+        name: {short[key]: value.strip("[]").replace(",", "-") for key, value in settings.items() if key in short}
+        for name, settings in jobs.items()
+    }
 
-    jobs: the names of all jobs, as far as they are known. began: when the sweep began (time.time()).
+
+def label(name: str, settings: Settings, width: int = 1000) -> str:
+    """The settings in words, "lr 0.05, seed 0"; the folder's name if there are none.
+
+    If they are longer than `width` characters, the keys lose their ends, the longest first; values stay whole.
     """
-    if redraws():
-        return LiveProgress(sweep, jobs, began, sys.stdout)
-    return PlainProgress(len(jobs), began)
+    keys = {key: key for key in settings}
+    while (excess := len(_words(keys, settings)) - width) > 0:
+        longest = max(keys, key=lambda key: len(keys[key]))
+        others = max((len(short) for key, short in keys.items() if key != longest), default=0)
+        length = max(MIN_KEY, others - 1, len(keys[longest]) - excess)
+        if length >= len(keys[longest]):
+            break
+        keys[longest] = keys[longest][:length].rstrip("_.")
+    return _words(keys, settings) or name
 
 
-class LiveProgress:
-    """Draws the state of the sweep at the bottom of the terminal; the jobs that ended stand above, a line each."""
-
-    def __init__(
-        self,
-        sweep: Path,
-        jobs: Sequence[str],
-        began: float,
-        stream: TextIO,
-        size: Callable[[], tuple[int, int]] = get_terminal_size,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        from rich.console import Console  # deferred: elsewhere it is not needed
-
-        self._state, self._size, self._clock = SweepState(sweep, jobs, began, clock), size, clock
-        self._console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=False)
-        self._region = Region(stream)
-        self._above: list[str] = []
-        self._shown: object = None
-        self._asked = 0.0
-        self._lock = threading.RLock()
-        self._closed = False
-        self._region.take_output(self._print_above)
-
-    def started(self, job_name: str, number: int) -> None:
-        """A job has begun."""
-        self._state.started(job_name, number)
-        self._draw()
-
-    def ended(self, job_name: str, number: int, line: str, failed: bool) -> None:
-        """A job has ended. line: what is said of it."""
-        self._state.ended(job_name, failed, line)
-        before, _, after = plain(line).partition(job_name)
-        if not after:  # it says nothing of the name
-            before, after = "", f": {plain(line)}"
-        shown = self._named(before, job_name, after, self._size()[0] - 1)
-        style = "red" if failed else "yellow" if "DIVERGED" in after else ""
-        self._above.append(self._styled(shown, style))
-        self._draw()
-
-    def tick(self) -> None:
-        """Show what is new; called more often, it does nothing."""
-        now = self._clock()
-        if now - self._asked >= REDRAW_SECONDS:
-            self._asked = now
-            changed = self._state.read()
-            if changed or (int(now), self._size()) != self._shown:
-                self._draw()
-
-    def close(self) -> None:
-        """Remove the view; the lines of the jobs stay. Without it, what is printed next would be lost."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._region.give_back_output()
-                self._region.draw((), *self._size(), self._take_above())
-
-    def _draw(self) -> None:
-        with self._lock:
-            if not self._closed:
-                columns, rows = size = self._size()
-                self._shown = (int(self._clock()), size)
-                self._region.draw(self._lines(columns - 1, rows - 1), columns, rows, self._take_above())
-
-    def _print_above(self, lines: list[str]) -> None:
-        with self._lock:
-            self._above += lines
-            self._draw()
-
-    def _take_above(self) -> list[str]:
-        taken = list(self._above)
-        self._above.clear()
-        return taken
-
-    def _lines(self, width: int, height: int) -> list[str]:
-        """The view in so many cells and rows. Where it does not fit, failures go first, then the best, then jobs."""
-        if width < NARROWEST or height < LOWEST:
-            return [shortened(self._counts(), width, self._mark)][: max(0, height)]
-        space = [""] if height >= 3 * LOWEST else []
-        head = [*space, self._text(self._head(width)), self._styled(shortened(self._time(), width, self._mark), "dim")]
-        foot = [self._text(line) for line in self._foot(width)]
-        jobs = list(self._state.running.values())
-        # at least one line of jobs, then as much of the foot as there is room for, then the other jobs
-        foot = foot[: max(0, height - len(head) - min(1, len(jobs)))]
-        room = height - len(head) - len(foot)
-        if len(jobs) > room:
-            shown, more = jobs[: room - 1], [self._styled(f"  and {len(jobs) - room + 1} more run", "dim")]
-        else:
-            shown, more = jobs, []
-        return [*head, *self._text(self._table(shown, width)).splitlines(), *more, *foot]
-
-    def _head(self, width: int) -> "RenderableType":
-        from rich.table import Table
-
-        state, counts = self._state, self._counts()
-        done = state.done + len(state.failures) + sum(job.part for job in state.running.values())
-        room = width - cells(counts) - 2
-        line = Table.grid(padding=(0, 2, 0, 0))
-        if room < BAR:
-            line.add_row(shortened(counts, width, self._mark))
-        else:
-            bar = _bar(done, state.total, min(3 * BAR, room))
-            line.add_row(bar, self._rich(counts, "bold red" if state.failures else "bold"))
-        return line
-
-    def _counts(self) -> str:
-        state = self._state
-        failed = f", {len(state.failures)} failed" if state.failures else ""
-        now = f"{len(state.running)} running" if state.begun else "starting"
-        return f"{state.done} of {state.total} done, {now}{failed}"
-
-    def _time(self) -> str:
-        left = self._state.seconds_left()
-        words = f"{about(left)} left" if left is not None else "time left: not known before an epoch has ended"
-        return f"{clock(self._clock() - self._state.began)} elapsed, {words}"
-
-    def _table(self, jobs: Sequence[RunningJob], width: int) -> "RenderableType":
-        from rich.table import Table
-
-        bars = width >= 60
-        table = Table.grid(padding=(0, 2, 0, 0))
-        rows = []
-        for job in jobs:
-            epochs = f"epoch {job.epochs}/{job.max_epochs}" if job.max_epochs else "starting"
-            accuracy = percent(job.accuracy) if job.accuracy is not None else ""
-            bar = [_bar(job.epochs, job.max_epochs or 1, BAR)] if bars else []
-            rows.append((job.name, epochs, bar, accuracy))
-        others = max((len(epochs) + len(accuracy) for _, epochs, _, accuracy in rows), default=0)
-        room = max(8, width - others - (BAR + 2 if bars else 0) - 6)
-        for name, epochs, bar, accuracy in rows:
-            table.add_row(f"  {self._name(name, room - 2)}", epochs, *bar, accuracy)
-        return table
-
-    def _foot(self, width: int) -> Iterator["RenderableType"]:
-        state = self._state
-        if (best := state.best) is not None:
-            mean = f" (mean of {best.count})" if best.count > 1 else ""
-            figure = f"{best.split} {percent(best.accuracy)}{mean}"
-            room = width - len(f"best    : {figure}")
-            name = shortened(label("", best.settings, room), room, self._mark)
-            yield self._rich(f"best    {f'{name}: ' if name else ''}{figure}", "green")
-        reasons: dict[str, list[str]] = {}
-        for name, reason in reversed(state.failures):
-            reasons.setdefault(reason, []).append(name)
-        for reason, names in list(reasons.items())[:MOST_FAILURES]:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            yield self._rich(self._named("failed  ", names[0], f"{more}: {reason}", width), "red")
-
-    def _name(self, name: str, room: int) -> str:
-        return shortened(self._state.label(name, room), room, self._mark)
-
-    def _named(self, before: str, name: str, after: str, width: int) -> str:
-        """The three in a line: the name is shortened, down to a third of the line, then `after` loses its end."""
-        line = f"{before}{self._name(name, max(width // 3, width - cells(before) - cells(after)))}{after}"
-        return line if cells(line) <= width else f"{cropped(line, width - cells(self._mark))}{self._mark}"
-
-    @property
-    def _mark(self) -> str:
-        return mark(self._console.file)
-
-    def _rich(self, text: str, style: str) -> "RenderableType":
-        from rich.text import Text
-
-        return Text(text, style=style, no_wrap=True, overflow="crop")
-
-    def _styled(self, text: str, style: str) -> str:
-        return self._text(self._rich(text, style))
-
-    def _text(self, renderable: Any) -> str:
-        """As it is printed, in colour where the terminal has any and NO_COLOR is not set."""
-        with self._console.capture() as printed:
-            self._console.print(renderable, crop=True, no_wrap=True, width=self._size()[0])
-        return printed.get().rstrip("\n")
+def _words(keys: Mapping[str, str], settings: Settings) -> str:
+    return ", ".join(f"{short} {settings[key]}" for key, short in keys.items())
 
 
-def _bar(done: float, total: int, width: int) -> "ProgressBar":
-    from rich.progress_bar import ProgressBar
-
-    return ProgressBar(total=max(1, total), completed=done, width=width, complete_style="cyan", finished_style="green")
+def clock(seconds: float) -> str:
+    """A duration as minutes and seconds, or hours too."""
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
 def about(seconds: float) -> str:
-    """As exact as an estimate can be."""
+    """A duration as precise as an estimate can be."""
     minutes = seconds / 60
     if minutes < 1:
         return f"about {max(1, math.ceil(seconds / 10)) * 10} s"
@@ -292,3 +79,268 @@ def about(seconds: float) -> str:
         return f"about {round(minutes)} min"
     hours, rest = divmod(round(minutes / 5) * 5, 60)
     return f"about {hours} h {rest} min" if rest else f"about {hours} h"
+
+
+def elapsed_text(began: float, left: float | None) -> str:
+    """The time since a sweep began, and the time left if it is known."""
+    return f"{clock(time.time() - began)} elapsed{f', {about(left)} left' if left else ''}"
+
+
+def time_left(typical: float, running: Sequence[float], waiting: int, at_once: int) -> float:
+    """Seconds until the last job ends.
+
+    Args:
+        typical: Seconds that a job takes.
+        running: Seconds that each running job still takes.
+        waiting: Number of jobs that have not begun.
+        at_once: How many run at once.
+    """
+    ends = [*running, *[0.0] * (at_once - len(running))]
+    heapq.heapify(ends)
+    for _ in range(waiting):
+        heapq.heapreplace(ends, ends[0] + typical)
+    return max(ends)
+
+
+@dataclass
+class RunningJob:
+    """A job in progress. stamp: when its metrics.csv was last written, in nanoseconds; epoch_seconds: of one epoch."""
+
+    job: Job
+    began: float
+    stamp: int | None
+    epochs: int = 0
+    epoch_seconds: float | None = None
+    accuracy: float | None = None
+    max_epochs: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """How much of its training is done."""
+        return min(1.0, self.epochs / self.max_epochs) if self.max_epochs else 0.0
+
+    def read(self) -> None:
+        """Read what the job has written; an earlier attempt's epochs do not count."""
+        stamp = modified(self.job.folder.metrics_file)
+        if stamp is None or stamp == self.stamp:
+            return
+        curves = read_curves(self.job.folder.metrics_file)
+        elapsed = curves.get("elapsed_seconds", ())
+        accuracy = curves.get("val/accuracy", curves.get("train/accuracy", ()))
+        if elapsed and math.isfinite(elapsed[-1]):
+            self.epochs, self.epoch_seconds = len(elapsed), elapsed[-1] / len(elapsed)
+        self.accuracy = accuracy[-1] if accuracy and math.isfinite(accuracy[-1]) else None
+        self.stamp = stamp
+        if self.job.config:
+            self.max_epochs = self.job.config.trainer.max_epochs
+
+    def seconds_left(self) -> float | None:
+        """Until the last epoch; None before the first one has ended."""
+        if self.epoch_seconds is None or self.stamp is None:
+            return None
+        since_epoch = max(0.0, time.time() - self.stamp / 1e9)
+        return max(0.0, self.epoch_seconds * (self.max_epochs - self.epochs) - since_epoch)
+
+
+def modified(path: Path) -> int | None:
+    """When a file was written, in nanoseconds; None if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+class SweepProgress:
+    """Reports a sweep as it runs: here a line for each job when it ends.
+
+    Args:
+        jobs: All jobs, as far as they are known.
+        began: When the sweep began, as time.time() has it.
+    """
+
+    def __init__(self, jobs: Sequence[Job], began: float) -> None:
+        self.began, self.total = began, len(jobs)
+        self.done = 0
+        self.failures: list[tuple[str, str]] = []
+        """Name and reason, the latest last."""
+        self.running: dict[int, RunningJob] = {}
+        self._settings = varying({job.name: job.overrides for job in jobs})
+        self._durations: list[float] = []
+        self._at_once = 0
+
+    def started(self, job: Job) -> None:
+        """A job has begun; not called for one that was finished before."""
+        self.running[job.number] = RunningJob(job, time.time(), modified(job.folder.metrics_file))
+        self._at_once = max(self._at_once, len(self.running))
+
+    def ended(self, job: Job, end: JobEnd) -> None:
+        """A job has ended."""
+        self._count(job, end)
+        for running in self.running.values():
+            running.read()
+        print(f"{end.line}  [{elapsed_text(self.began, self.seconds_left())}]", flush=True)
+
+    def tick(self) -> None:
+        """Called at least four times a second."""
+
+    def close(self) -> None:
+        """The jobs are done, or the sweep was interrupted."""
+
+    def _count(self, job: Job, end: JobEnd) -> None:
+        running = self.running.pop(job.number, None)
+        if end.failed:
+            self.failures.append((job.name, end.line.partition("FAILED: ")[2]))
+            return
+        self.done += 1
+        if running is not None and not end.reused:
+            self._durations.append(time.time() - running.began)
+
+    def seconds_left(self) -> float | None:
+        """If the jobs to come take as long as those that ran, as many at once; None while nothing is known.
+
+        Jobs that failed or were finished before do not count. A running one counts with the time of its own epochs.
+        """
+        now = time.time()
+        jobs = [(now - job.began, job.seconds_left()) for job in self.running.values()]
+        whole = [*self._durations, *(ran + left for ran, left in jobs if left is not None)]
+        if not whole:
+            return None
+        typical = statistics.fmean(whole)
+        running = [max(0.0, typical - ran) if left is None else left for ran, left in jobs]
+        waiting = self.total - self.done - len(self.failures) - len(running)
+        return time_left(typical, running, waiting, self._at_once)
+
+
+class LiveProgress(SweepProgress):
+    """Draws the state of the sweep at the bottom of the terminal; the jobs that ended stand above, a line each."""
+
+    def __init__(self, jobs: Sequence[Job], began: float, console: "Console") -> None:
+        from rich.live import Live  # deferred: elsewhere it is not needed
+
+        super().__init__(jobs, began)
+        self._console, self._width, self._looked = console, console.width, 0.0
+        self._objectives: dict[tuple[tuple[str, str], ...], list[float]] = defaultdict(list)
+        """Of finished jobs by their settings without the seed."""
+        self._split = "val"
+        self._lines: list[Text] = []
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+        self._draw()
+
+    def started(self, job: Job) -> None:
+        super().started(job)
+        self._draw()
+
+    def ended(self, job: Job, end: JobEnd) -> None:
+        self._count(job, end)
+        if end.objective is not None and math.isfinite(end.objective):
+            settings = tuple(item for item in self._settings.get(job.name, {}).items() if item[0] != "seed")
+            self._objectives[settings].append(end.objective)
+            self._split = "val" if job.config is None or job.config.data.val_size else "train"
+        line, width = plain(end.line), self._console.width
+        named = line.replace(job.name, self._label(job.name, max(width // 3, width - cells(line) + cells(job.name))), 1)
+        style = "red" if end.failed else "yellow" if "DIVERGED" in line else ""
+        self._console.print(named, style=style, no_wrap=True, overflow="ellipsis")
+        self._draw()
+
+    def tick(self) -> None:
+        if time.monotonic() - self._looked >= REDRAW_SECONDS:
+            self._looked = time.monotonic()
+            for job in self.running.values():
+                job.read()
+            self._draw()
+
+    def close(self) -> None:
+        self._erase_if_narrowed()
+        self._live.update("", refresh=True)  # Rich would draw it once more
+        self._live.stop()
+
+    def _draw(self) -> None:
+        from rich.text import Text
+
+        self._erase_if_narrowed()
+        self._lines = self._view()
+        for line in self._lines:
+            line.truncate(self._console.width, overflow="ellipsis")
+        self._live.update(Text("\n", no_wrap=True).join(self._lines), refresh=True)
+
+    def _erase_if_narrowed(self) -> None:
+        """Erase the view if a terminal made narrower has wrapped its lines, which Rich does not count."""
+        width = self._console.width
+        if width < self._width:
+            wrapped = sum(max(0, line.cell_len - 1) // width for line in self._lines[: self._console.height])
+            self._live.update("", refresh=True)
+            self._live.stop()
+            self._console.file.write(f"\x1b[{wrapped}A\x1b[J" if wrapped else "")
+            self._live.start()
+        self._width = width
+
+    def _label(self, name: str, width: int) -> str:
+        return label(name, self._settings.get(name, {}), width)
+
+    def _view(self) -> "list[Text]":
+        """Counts and time, the running jobs, the best setting so far, and the latest failures."""
+        from rich.text import Text
+
+        width, failed, over = self._console.width, len(self.failures), self.done + len(self.failures)
+        state = f"{len(self.running)} running" if self._at_once or over >= self.total else "starting"
+        counts = f"{self.done} of {self.total} done, {state}{f', {failed} failed' if failed else ''}"
+        fraction = (over + sum(job.fraction for job in self.running.values())) / max(1, self.total)
+        room = min(3 * BAR, width - len(counts) - 2)
+        head = self._bar(fraction, room) if room >= BAR else Text()
+        foot = []
+        if self._objectives:
+            settings, values = max(self._objectives.items(), key=lambda item: statistics.fmean(item[1]))
+            mean = f" (mean of {len(values)})" if len(values) > 1 else ""
+            figure = f"{self._split} {percent(statistics.fmean(values))}{mean}"
+            name = label("", dict(settings), width - len(figure) - 10)
+            foot.append(Text(f"best    {name}{': ' if name else ''}{figure}", "green"))
+        names_by_reason: dict[str, list[str]] = {}
+        for name, reason in reversed(self.failures):
+            names_by_reason.setdefault(reason, []).append(name)
+        for reason, names in list(names_by_reason.items())[:MAX_FAILURES]:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            name = self._label(names[0], max(width // 3, width - cells(reason) - len(more) - 10))
+            foot.append(Text(f"failed  {name}{more}: {reason}", "red"))
+        rows, running = max(1, self._console.height - 4 - len(foot)), list(self.running.values())
+        if len(running) > rows:
+            foot.insert(0, Text(f"  and {len(running) - rows + 1} more run", "dim"))
+            running = running[: rows - 1]
+        return [
+            Text(),
+            head.append(counts, "bold red" if failed else "bold"),
+            Text(elapsed_text(self.began, self.seconds_left()), "dim"),
+            *self._table(running, width),
+            *foot,
+        ]
+
+    def _table(self, jobs: Sequence[RunningJob], width: int) -> "list[Text]":
+        """A line per job: its settings that vary, its epochs and its accuracy."""
+        from rich.text import Text
+
+        epochs = [f"epoch {job.epochs}/{job.max_epochs}" if job.max_epochs else "starting" for job in jobs]
+        epochs_width, bar_width = max(map(len, epochs), default=0), BAR if width >= 60 else 0
+        names = [self._label(job.job.name, max(8, width - epochs_width - bar_width - 16)) for job in jobs]
+        names_width = min(max(map(cells, names), default=0), max(8, width - epochs_width - bar_width - 16))
+        lines = []
+        for job, name, epoch in zip(jobs, names, epochs, strict=True):
+            short = shortened(name, names_width, mark(self._console.file))
+            line = Text(f"  {short}{' ' * (names_width - cells(short))}  {epoch:<{epochs_width}}")
+            if bar_width:
+                line.append("  ").append_text(self._bar(job.fraction, bar_width))
+            lines.append(line if job.accuracy is None else line.append(f"  {percent(job.accuracy)}"))
+        return lines
+
+    def _bar(self, fraction: float, width: int) -> "Text":
+        from rich.text import Text
+
+        return Text.from_ansi(bar(fraction, width, self._console.file)).append("  ")
+
+
+def sweep_progress(jobs: Sequence[Job], began: float) -> SweepProgress:
+    """A live view if stdout is a terminal that can redraw its lines, otherwise plain lines."""
+    if not redraws():
+        return SweepProgress(jobs, began)
+    from rich.console import Console
+
+    return LiveProgress(jobs, began, Console(file=sys.stdout, highlight=False, markup=False, emoji=False))

@@ -1,44 +1,118 @@
-"""The jobs of a sweep side by side: each worker does one after another, and the parent alone prints."""
+"""The jobs of a sweep, run in parallel: workers take one after another, and the parent alone prints."""
 
 import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from mnist_mlp.config import Config
+from mnist_mlp.config import Accelerator, Config
 from mnist_mlp.console import error_summary
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.result import RunResult, StoredRun
-from mnist_mlp.sweeps.jobs import (
-    ConfiguredJob,
-    JobEnd,
-    SweepJob,
-    ended_with,
-    keep_failure,
-    read_jobs,
-    unrecorded,
-    update_table,
-)
-from mnist_mlp.sweeps.processes import Died, Done, Printed, Resolution, Survey, Task, WorkerPool, inquiry
-from mnist_mlp.sweeps.progress import SweepProgress
+from mnist_mlp.sweeps.jobs import Job, JobEnd, job_failed, job_finished, read_jobs, run_job, unrecorded, update_table
+from mnist_mlp.sweeps.live import SweepProgress
+from mnist_mlp.sweeps.processes import Crashed, Event, Finished, Task, WorkerPool
 from mnist_mlp.training.processes import cores_of_job
 
 WORKER_BYTES = 400 * 2**20
-"""What a further worker takes beside the needs of its net: two and their server held 1.31 GiB, the server
-alone 0.58 (Pss of smaps_rollup, full MNIST)."""
+"""Memory of a further worker besides its net: two and their server held 1.31 GiB, the server alone 0.58 (Pss of
+smaps_rollup, full MNIST)."""
 KEPT_FREE = 0.25
-"""Part of the free memory that is left to others."""
+"""Fraction of the free memory that is left to other programs."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+POLL_SECONDS = 0.2
+"""Maximum time between two calls of `tick`."""
+PROBE = -1
+"""The number of the one task that is not a job."""
+Records = Callable[[Job], Mapping[str, str]]
+"""Returns further files for a job's folder, text by relative path; called when a worker is about to take the job."""
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The machine as the jobs see it.
+
+    Attributes:
+        bytes_per_job: Of the job that needs most.
+        free: Bytes of free memory; None if unknown.
+        gpus: How many the jobs may use; 0 if none of them wants one.
+        digits: Source and digest by `data.source` and `data.root`, without those that are not available.
+        accelerators: "cpu" or "gpu" by `trainer.accelerator`, without those that are not available.
+    """
+
+    bytes_per_job: int
+    free: int | None
+    gpus: int
+    digits: Mapping[tuple[str, str], tuple[str, str]]
+    accelerators: Mapping[Accelerator, str]
+
+    def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
+        """The result that `fit` would return at once, from what a job's folder holds; None if it would train."""
+        digits = self.digits.get((config.data.source.value, config.data.root))
+        accelerator = self.accelerators.get(config.trainer.accelerator)
+        if digits is None or accelerator is None or config.trainer.devices > 1:
+            return None  # the job itself reports why
+        resolved = to_dict(config)
+        resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits[0], accelerator
+        return stored.result_of({"config": resolved, "data": {"digest": digits[1]}})
+
+
+def probe_task(configs: Iterable[Config]) -> Callable[[], Survey]:
+    """The task of surveying the machine for these jobs; it holds one configuration of each kind."""
+
+    def kind(config: Config) -> tuple[Any, ...]:
+        data, model, trainer = config.data, config.model, config.trainer
+        return (
+            *(data.source, data.root, data.batch_size, model.hidden_layers, tuple(model.hidden_units)),
+            *(config.optim.name, config.optim.momentum > 0, trainer.accelerator, trainer.precision),
+        )
+
+    return partial(_survey, tuple({kind(config): config for config in configs}.values()))
+
+
+def _survey(configs: Sequence[Config]) -> Survey:
+    """Survey the machine, in a worker."""
+    import torch  # deferred, like the rest: only a worker needs it
+
+    from mnist_mlp.data.mnist import load_digits
+    from mnist_mlp.training.trainer import choose_accelerator, free_bytes, needed_bytes
+
+    def accelerator(name: Accelerator) -> str:
+        return choose_accelerator(replace(configs[0], trainer=replace(configs[0].trainer, accelerator=name, devices=1)))
+
+    def digits(key: tuple[str, str]) -> tuple[str, str]:
+        loaded = load_digits(*key)
+        return loaded.source, loaded.digest
+
+    accelerators = _available(accelerator, {config.trainer.accelerator for config in configs})
+    return Survey(
+        bytes_per_job=max(map(needed_bytes, configs), default=0),
+        free=free_bytes("cpu"),
+        gpus=torch.cuda.device_count() if "gpu" in accelerators.values() else 0,
+        digits=_available(digits, {(config.data.source.value, config.data.root) for config in configs}),
+        accelerators=accelerators,
+    )
+
+
+def _available(find: Callable[[Any], Value], keys: Iterable[Any]) -> dict[Any, Value]:
+    """What is found by key; a key whose search fails is left out, because its job will report why."""
+    values = {}
+    for key in keys:
+        with suppress(UserError, OSError):
+            values[key] = find(key)
+    return values
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The launcher's options: jobs at once (0: as many as there are cores and memory for), and of these on one GPU."""
+    """How many jobs run at once (0: as many as there are cores and memory for), and how many of these on one GPU."""
 
     n_jobs: int = 0
     n_per_gpu: int = 1
@@ -53,200 +127,163 @@ class Limits:
             raise UserError(f"hydra.launcher.n_per_gpu={self.n_per_gpu} is out of range: give a whole number >= 1")
 
     def at_once(self, jobs: int, threads: int, survey: Survey) -> int:
-        """How many of these jobs run at once. threads: of the one that has most."""
+        """How many of these jobs run at once. threads: of the job that has most."""
         if self.n_jobs:
             return min(self.n_jobs, jobs)
-        most = [jobs, max(1, cores_of_job() // threads)]
+        limits = [jobs, max(1, cores_of_job() // threads)]
         if survey.free is not None:
             each = WORKER_BYTES + (0 if survey.gpus else survey.bytes_per_job)
-            most.append(max(1, int((1 - KEPT_FREE) * survey.free / each)))
+            limits.append(max(1, int((1 - KEPT_FREE) * survey.free / each)))
         if survey.gpus:
-            most.append(survey.gpus * self.n_per_gpu)
-        return min(most)
+            limits.append(survey.gpus * self.n_per_gpu)
+        return min(limits)
 
 
 def devices(gpus: int, at_once: int) -> Sequence[Mapping[str, str]]:
-    """The environment variables of so many workers: each sees one GPU, in turn; nothing where there are none."""
+    """The environment variables of so many workers: each sees one GPU, in turn; none if there is no GPU."""
     if not gpus:
         return [{}] * at_once
-    given = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
-    names = given[:gpus] or list(map(str, range(gpus)))
+    visible = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    names = visible[:gpus] or list(map(str, range(gpus)))
     return [{VISIBLE: names[number % len(names)]} for number in range(at_once)]
 
 
-LOOK_SECONDS = 0.2
-"""At most so long passes between two calls of `tick`."""
-INQUIRY = -1
-"""The number of the one task that is no job."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A job to be done. make_task: what a worker is given to do; it returns a `JobEnd`.
-
-    config: None where the job's settings are known to nobody yet, or are refused: then its task will say so. faults:
-    why they are refused.
-    """
-
-    job: SweepJob
-    config: Config | None
-    make_task: Callable[[], Task]
-    faults: str = ""
-
-
-def shared_faults(plans: Sequence[Planned]) -> list[str]:
+def shared_faults(jobs: Sequence[Job]) -> list[str]:
     """What is wrong with the settings of every job, so that none could run."""
-    first, *others = [plan.faults.split("; ") if plan.faults else [] for plan in plans]
-    return [fault for fault in first if all(fault in one for one in others)]
+    first, *others = [job.fault.split("; ") if job.fault else [] for job in jobs]
+    return [fault for fault in first if all(fault in faults for faults in others)]
 
 
-def run_configured(tasks: Sequence[ConfiguredJob], progress: SweepProgress, limits: Limits) -> list[JobEnd]:
-    """Run jobs that need no Hydra by workers of their own."""
-    pool = WorkerPool()
-    try:
-        plans = [Planned(one.job, one.config, partial(_itself, one)) for one in tasks]
-        return run_side_by_side(plans, pool, progress, limits)
-    finally:
-        pool.stop()
-
-
-def run_side_by_side(
-    plans: Sequence[Planned], pool: WorkerPool, progress: SweepProgress, limits: Limits
+def run_jobs(
+    jobs: Sequence[Job],
+    records: Records,
+    progress: SweepProgress,
+    limits: Limits,
+    on_end: Callable[[Job, JobEnd], None] = lambda job, end: None,
+    pool: WorkerPool | None = None,
 ) -> list[JobEnd]:
-    """Run the jobs that are not finished yet, by workers of the pool; how each ended, in their order.
+    """Run the jobs that are not finished yet in worker processes. If interrupted, the workers finish their steps.
 
-    Where this is interrupted, the workers finish their blocks of steps and end.
+    Args:
+        jobs: The jobs of one sweep.
+        records: Makes the further files of a job's folder.
+        progress: Shows what happens.
+        limits: How many run at once.
+        on_end: Called when a job has ended.
+        pool: Workers that outlive the call; by default they end with it.
+
+    Returns:
+        How each job ended, in the order of the jobs.
     """
-    run = _Run(plans, pool, progress)
+    workers = pool or WorkerPool()
+    run = _Run(jobs, records, progress, on_end, workers)
     try:
-        configs = [plan.config for plan in plans if plan.config is not None]
-        run.read()
-        survey = run.ask(configs)
-        rest = run.reuse(survey)
-        threads = max([config.trainer.threads or 1 for config in configs], default=1)
-        run.do(rest, devices(survey.gpus, limits.at_once(len(rest), threads, survey)))
+        run.read_folders()
+        survey = run.probe()
+        waiting = run.reuse(survey)
+        threads = max([job.config.trainer.threads or 1 for job in jobs if job.config], default=1)
+        workers.resize(devices(survey.gpus, limits.at_once(len(waiting), threads, survey)))
+        run.train(waiting)
     except BaseException:
-        pool.stop()
+        workers.stop()
         raise
     finally:
         progress.close()
-    return [run.ends[number] for number in range(len(plans))]
+        if pool is None:
+            workers.stop()
+    return [run.ends[index] for index in range(len(jobs))]
 
 
-class _Stored:
-    """What a job's folder holds, and what becomes of it if `auto` stands for the same as it did then."""
-
-    def __init__(self, stored: StoredRun, config: Config) -> None:
-        self._stored, self._config = stored, config
-        self._assumed = Resolution.of(stored)
-        self._result = self._assumed.finished(stored, config) if self._assumed else None
-
-    def result(self, survey: Survey) -> RunResult | None:
-        """The result that the job would return at once; None where it would train."""
-        found = survey.resolution(self._config)
-        if found == self._assumed:
-            return self._result
-        return found.finished(self._stored, self._config) if found else None
-
-
+@dataclass
 class _Run:
-    """The jobs while they run. ends: how jobs ended so far, by their place in the plans."""
+    """The jobs while they run. ends: how jobs ended so far, by index."""
 
-    def __init__(self, plans: Sequence[Planned], pool: WorkerPool, progress: SweepProgress) -> None:
-        self.ends: dict[int, JobEnd] = {}
-        self._plans, self._pool, self._progress = plans, pool, progress
-        self._stored: dict[int, _Stored] = {}
-        self._ticked = 0.0
+    jobs: Sequence[Job]
+    records: Records
+    progress: SweepProgress
+    on_end: Callable[[Job, JobEnd], None]
+    pool: WorkerPool
+    ends: dict[int, JobEnd] = field(default_factory=dict)
+    stored: dict[int, StoredRun] = field(default_factory=dict)
+    ticked: float = 0.0
 
-    def read(self) -> None:
-        """Take up what the jobs' folders hold, for the closing table too, while the first worker starts."""
-        self._pool.resize([{}])
-        self._pool.start()
-        for number, plan in enumerate(self._plans):
-            folder = plan.job.folder
-            if plan.config and plan.config.resume == "auto" and not folder.failure_file.exists():
+    def read_folders(self) -> None:
+        """Read the jobs' folders, for the closing table too, while the first worker starts."""
+        self.pool.resize([{}])
+        self.pool.start()
+        for index, job in enumerate(self.jobs):
+            if job.config and job.config.resume == "auto" and not job.folder.failure_file.exists():
                 with suppress(UnreadableFileError):
-                    self._stored[number] = _Stored(folder.stored(), plan.config)
+                    self.stored[index] = job.folder.stored()
             self._tick()
-        if self._stored:
-            read_jobs(self._plans[0].job.sweep)
+        if self.stored:
+            read_jobs(self.jobs[0].sweep)
 
-    def ask(self, configs: Iterable[Config]) -> Survey:
-        """The survey of the jobs, from a first worker."""
-        task = inquiry(configs)
-        while not self._pool.give(INQUIRY, task):
-            self._look()
+    def probe(self) -> Survey:
+        """Let a first worker survey the machine."""
+        task = probe_task(job.config for job in self.jobs if job.config)
+        while not self.pool.submit(PROBE, task):
+            self._events()
         while True:
-            for event in self._look():
-                if isinstance(event, Done):
+            for event in self._events():
+                if isinstance(event, Finished):
                     survey: Survey = event.outcome
                     return survey
-                if isinstance(event, Died):
+                if isinstance(event, Crashed):
                     raise RuntimeError(f"no worker can run: {event.why}\n{event.printed}")
 
     def reuse(self, survey: Survey) -> list[int]:
-        """End the jobs that were finished before; the places of the others."""
-        rest = []
-        for number, plan in enumerate(self._plans):
-            stored = self._stored.pop(number, None)
-            result = stored.result(survey) if stored else None
+        """End the jobs that were finished before; the indices of the others."""
+        waiting = []
+        for index, job in enumerate(self.jobs):
+            stored = self.stored.pop(index, None)
+            result = survey.finished(stored, job.config) if stored and job.config else None
             if result is None:
-                rest.append(number)
+                waiting.append(index)
             else:
-                self._ended(number, ended_with(plan.job, result, reused=True))
+                self._end(index, job_finished(job, result, reused=True))
             self._tick()
-        return rest
+        return waiting
 
-    def do(self, numbers: Sequence[int], environments: Sequence[Mapping[str, str]]) -> None:
-        """Let the workers, one for each of these environments, do the jobs at these places."""
-        self._pool.resize(environments)
-        waiting = list(numbers)[::-1]
-        ready = self._prepared(waiting)
-        while len(self.ends) < len(self._plans):
-            while ready is not None and self._pool.give(*ready):
-                job = self._plans[ready[0]].job
-                self._progress.started(job.folder.path.name, job.number)
-                ready = self._prepared(waiting)  # one ahead, so that no worker waits for it
-            for event in self._look():
-                if isinstance(event, Done):
-                    self._ended(event.task, event.outcome)
-                elif isinstance(event, Died):
-                    job = self._plans[event.task].job
-                    self._ended(event.task, keep_failure(job, event.why, f"{event.why}\n{event.printed}"))
-                if not isinstance(event, Printed):
-                    update_table(self._plans[0].job.sweep)
+    def train(self, indices: Sequence[int]) -> None:
+        """Let the workers do the jobs at these indices."""
+        waiting = list(indices)[::-1]
+        following = self._prepared(waiting)
+        while len(self.ends) < len(self.jobs):
+            while following is not None and self.pool.submit(*following):
+                self.progress.started(self.jobs[following[0]])
+                following = self._prepared(waiting)  # one ahead, so that no worker waits for it
+            for event in self._events():
+                if isinstance(event, Finished):
+                    self._end(event.task, event.outcome)
+                elif isinstance(event, Crashed):
+                    self._end(event.task, job_failed(self.jobs[event.task], event.why, f"{event.why}\n{event.printed}"))
+                update_table(self.jobs[0].sweep)
 
     def _prepared(self, waiting: list[int]) -> tuple[int, Task] | None:
-        """The next job and its task; a job of which none can be made has failed."""
+        """The next job's index and task; a job that cannot be prepared has failed."""
         while waiting:
-            number = waiting.pop()
+            index = waiting.pop()
+            job = self.jobs[index]
             try:
-                return number, self._plans[number].make_task()
+                return index, partial(run_job, job, self.records(job))
             except Exception as error:
-                self._ended(number, keep_failure(self._plans[number].job, error_summary(error), traceback.format_exc()))
+                self._end(index, job_failed(job, error_summary(error), traceback.format_exc()))
         return None
 
-    def _look(self) -> list[Any]:
-        """What has happened; printed lines are passed on."""
-        events = list(self._pool.events(LOOK_SECONDS))
-        for event in events:
-            if isinstance(event, Printed):
-                print(event.line, flush=True)
+    def _events(self) -> list[Event]:
+        events = list(self.pool.events(POLL_SECONDS))
         self._tick()
         return events
 
-    def _ended(self, number: int, end: JobEnd) -> None:
-        self.ends[number] = end
-        job = self._plans[number].job
+    def _end(self, index: int, end: JobEnd) -> None:
+        self.ends[index] = end
         if not end.recorded:
-            unrecorded.append(job.folder.path.name)
-        self._progress.ended(job.folder.path.name, job.number, end.line, end.failed)
+            unrecorded.append(self.jobs[index].name)
+        self.progress.ended(self.jobs[index], end)
+        self.on_end(self.jobs[index], end)
 
     def _tick(self) -> None:
-        if time.monotonic() - self._ticked > LOOK_SECONDS / 2:
-            self._progress.tick()
-            self._ticked = time.monotonic()
-
-
-def _itself(task: ConfiguredJob) -> Task:
-    return task
+        if time.monotonic() - self.ticked > POLL_SECONDS / 2:
+            self.progress.tick()
+            self.ticked = time.monotonic()

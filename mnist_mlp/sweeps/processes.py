@@ -1,8 +1,7 @@
-"""Worker processes that each do one task after another, and of which one that dies takes no other with it.
+"""Worker processes that do one task after another, isolated: a crash affects only its task.
 
-They are forks of multiprocessing's fork server, which has imported what they need: a worker, or the one that follows a
-dead one, is there in milliseconds. Pools that are made once and for all (concurrent.futures, loky) break as a whole
-when a process dies, and do not say which task it had.
+They fork from multiprocessing's fork server, which has imported what they need, so a new worker starts in milliseconds.
+The pools of concurrent.futures and loky break as a whole when a process dies, and do not report which task it had.
 """
 
 import faulthandler
@@ -12,136 +11,28 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
-from mnist_mlp.config import Accelerator, Config
 from mnist_mlp.errors import SIGNALS, Interrupted, UserError, exit_code, stopping_on_signals
-from mnist_mlp.options import to_dict
-from mnist_mlp.runs.result import RunResult, StoredRun
-from mnist_mlp.runs.settings import describe
-
-Key = tuple[str, str]
-Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """What the settings of a job leave open: where its digits come from, their digest, and "cpu" or "gpu"."""
-
-    source: str
-    digest: str
-    accelerator: str
-
-    @classmethod
-    def of(cls, stored: StoredRun) -> "Resolution | None":
-        """That of a run which has been started; None where its files do not say."""
-        config = stored.result.get("config", {})
-        found = (
-            config.get("data", {}).get("source"),
-            stored.result.get("data", {}).get("digest"),
-            config.get("trainer", {}).get("accelerator"),
-        )
-        return cls(*found) if all(isinstance(one, str) for one in found) else None
-
-    def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
-        """The result that `fit` would return at once; None where it would train. Imports no torch.
-
-        stored: what the job's folder holds.
-        """
-        resolved = to_dict(config)
-        resolved["data"]["source"], resolved["trainer"]["accelerator"] = self.source, self.accelerator
-        return stored.result_of(describe(resolved, [], self.digest))
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What was found. bytes_per_job: of the job that needs most; free: bytes of memory, None where nobody says.
-
-    gpus: how many the jobs may use, 0 where none of them wants one. digits: source and digest by `data.source` and
-    `data.root`; accelerators: "cpu" or "gpu" by what was asked for. Neither has what cannot be had: the job that wants
-    it will say why.
-    """
-
-    bytes_per_job: int
-    free: int | None
-    gpus: int
-    digits: Mapping[Key, tuple[str, str]]
-    accelerators: Mapping[Accelerator, str]
-
-    def resolution(self, config: Config) -> "Resolution | None":
-        """What `auto` stands for in a job; None where that takes more to find out."""
-        digits = self.digits.get((config.data.source.value, config.data.root))
-        accelerator = self.accelerators.get(config.trainer.accelerator)
-        if digits is None or accelerator is None or config.trainer.devices > 1:
-            return None
-        return Resolution(*digits, accelerator)
-
-
-@dataclass(frozen=True)
-class Inquiry:
-    """The task of making a `Survey`. configs: of all jobs, or one of each kind."""
-
-    configs: tuple[Config, ...]
-
-    def __call__(self) -> Survey:
-        import torch  # deferred, like the rest: this is run by a worker
-
-        from mnist_mlp.data.mnist import load_digits
-        from mnist_mlp.training.trainer import choose_accelerator, free_bytes, needed_bytes
-
-        def accelerator(asked: Accelerator) -> str:
-            config = self.configs[0]
-            return choose_accelerator(replace(config, trainer=replace(config.trainer, accelerator=asked, devices=1)))
-
-        def digits(key: Key) -> tuple[str, str]:
-            found = load_digits(*key)
-            return found.source, found.digest
-
-        accelerators = _had(accelerator, {config.trainer.accelerator for config in self.configs})
-        return Survey(
-            bytes_per_job=max(map(needed_bytes, self.configs), default=0),
-            free=free_bytes("cpu"),
-            gpus=torch.cuda.device_count() if "gpu" in accelerators.values() else 0,
-            digits=_had(digits, {(config.data.source.value, config.data.root) for config in self.configs}),
-            accelerators=accelerators,
-        )
-
-
-def inquiry(configs: Iterable[Config]) -> Inquiry:
-    """What is to be asked about these jobs, as shortly as can be."""
-    return Inquiry(tuple({_kind(config): config for config in configs}.values()))
-
-
-def _kind(config: Config) -> tuple[Any, ...]:
-    """All that a survey depends on."""
-    data, model, trainer = config.data, config.model, config.trainer
-    return (
-        *(data.source, data.root, data.batch_size, model.hidden_layers, tuple(model.hidden_units)),
-        *(config.optim.name, config.optim.momentum > 0, trainer.accelerator, trainer.precision),
-    )
-
-
-def _had(find: Callable[[Any], Found], keys: Iterable[Any]) -> dict[Any, Found]:
-    found = {}
-    for key in keys:
-        with suppress(UserError, OSError):
-            found[key] = find(key)
-    return found
-
 
 PATIENCE = 30.0
 """Seconds that a worker may go on for after its parent has died: time to finish a block of steps."""
 
+PRELOADED = "mnist_mlp.sweeps.preload"
+STARTING_SECONDS = 0.02
+"""Time between two looks for a worker that is being started."""
+READ_BYTES = 2**16
 Task = Callable[[], Any]
-"""Something to do that can be pickled, and so must be found by its module's name."""
+"""Something that can be pickled."""
+_hiding = threading.Lock()
 
 
 def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) -> None:
@@ -155,8 +46,7 @@ def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) 
     faulthandler.enable()
     with stopping_on_signals(patient=True):
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked in the fork server, which outlives us
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked in the fork server, which outlives us
         try:
             while True:
                 task = tasks.recv()
@@ -188,15 +78,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-PRELOADED = "mnist_mlp.sweeps.preload"
-STARTING_LOOK = 0.02
-"""Seconds between looks for a worker that is being started."""
-READ = 2**16
-_hiding = threading.Lock()
-
-
 @dataclass(frozen=True)
-class Done:
+class Finished:
     """A task has returned."""
 
     task: int
@@ -204,7 +87,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Died:
+class Crashed:
     """The process of a task is gone. why: in words; printed: what it said last."""
 
     task: int
@@ -212,15 +95,7 @@ class Died:
     printed: str
 
 
-@dataclass(frozen=True)
-class Printed:
-    """A process has printed a line, while it did this task (None: between two)."""
-
-    task: int | None
-    line: str
-
-
-Event = Done | Died | Printed
+Event = Finished | Crashed
 
 
 @dataclass
@@ -245,28 +120,28 @@ class _Worker:
         """What it has printed since; None at the end."""
         parts = []
         with suppress(BlockingIOError):
-            while content := os.read(self.output.fileno(), READ):
+            while content := os.read(self.output.fileno(), READ_BYTES):
                 parts.append(content.decode(errors="replace"))
             return "".join(parts) or None
         return "".join(parts)
 
 
 class WorkerPool:
-    """As many workers as there are environments, each started when it is first needed.
+    """Worker processes, one by default, each started when it is first needed.
 
-    environments: variables that each of them has on top of this process's own. preloaded: the module that the fork
-    server imports. UserError on a system without fork server, such as Windows.
+    Raises:
+        UserError: The system has no fork server (Windows).
     """
 
-    def __init__(self, environments: Sequence[Mapping[str, str]] = ({},), preloaded: str = PRELOADED) -> None:
+    def __init__(self) -> None:
         if "forkserver" not in multiprocessing.get_all_start_methods():
             raise UserError(
                 "jobs cannot run side by side here, since this system has no fork server: run them in turn, by "
                 "hydra/launcher=basic or by mnist_mlp.fit"
             )
         self._context: Any = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([preloaded])
-        self._environments = list(environments)
+        self._context.set_forkserver_preload([PRELOADED])
+        self._environments: list[Mapping[str, str]] = [{}]
         self._workers: dict[int, _Worker] = {}
         self._started: SimpleQueue[_Worker | BaseException] = SimpleQueue()
         self._starter: threading.Thread | None = None
@@ -278,7 +153,7 @@ class WorkerPool:
             if not self._wanted(worker):
                 self._remove(worker)
 
-    def give(self, number: int, task: Task) -> bool:
+    def submit(self, number: int, task: Task) -> bool:
         """Let a worker do a task; False where none is free now. The task's events carry the number."""
         for worker in list(self._workers.values()):
             if worker.task is None:
@@ -299,10 +174,10 @@ class WorkerPool:
             self._starter.start()
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What has happened, as soon as anything has; nothing after the timeout, in seconds."""
+        """What has happened, at the latest after the timeout, in seconds. Whole lines of the workers are printed."""
         starting = self._starter is not None and self._starter.is_alive()
         self._take_started()
-        timeout = min(timeout, STARTING_LOOK) if starting else timeout
+        timeout = min(timeout, STARTING_SECONDS) if starting else timeout
         sources = [one for worker in self._workers.values() for one in worker.sources]
         if not sources:
             time.sleep(timeout)
@@ -310,7 +185,7 @@ class WorkerPool:
         ready = set(wait(sources, timeout))
         for worker in list(self._workers.values()):
             if not ready.isdisjoint(worker.sources):
-                yield from self._of(worker, ready)
+                yield from self._events_of(worker, ready)
 
     def stop(self) -> None:
         """Ask all to finish the block of steps they are in, and wait until they have ended."""
@@ -356,29 +231,28 @@ class WorkerPool:
     def _wanted(self, worker: _Worker) -> bool:
         return worker.environment in self._environments[worker.slot : worker.slot + 1]
 
-    def _of(self, worker: _Worker, ready: set[Any]) -> Iterator[Event]:
-        printed = list(self._printed(worker))
-        if worker.process.sentinel not in ready:  # the last words of a dying process are for the log of its task
-            yield from printed
+    def _events_of(self, worker: _Worker, ready: set[Any]) -> Iterator[Event]:
+        self._print(worker, quiet=worker.process.sentinel in ready)
         if worker.tasks in ready:
             with suppress(EOFError, OSError):
                 outcome = worker.tasks.recv()
                 task, worker.task = worker.task, None
                 assert task is not None
-                yield Done(task, outcome)
+                yield Finished(task, outcome)
         if worker.process.sentinel in ready:
             worker.process.join()
-            for _ in self._printed(worker):
-                pass
+            self._print(worker, quiet=True)
             self._remove(worker)
             if worker.task is not None:
-                yield Died(worker.task, _cause(worker.process.exitcode), worker.recent)
+                yield Crashed(worker.task, _cause(worker.process.exitcode), worker.recent)
 
-    def _printed(self, worker: _Worker) -> Iterator[Printed]:
+    def _print(self, worker: _Worker, quiet: bool) -> None:
+        """Pass on what a worker printed. quiet: it is dying, and its last words are for the log of its task."""
         *lines, worker.rest = (worker.rest + (worker.read() or "")).split("\n")
         for line in lines:
             worker.recent += f"{line}\n"
-            yield Printed(worker.task, line)
+            if not quiet:
+                print(line, flush=True)
 
     def _remove(self, worker: _Worker) -> None:
         worker.tasks.close()  # one that waits for a task ends by that
@@ -399,9 +273,6 @@ def _cause(code: int | None) -> str:
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
     """While this lasts this thread takes no signals; nor does ever the fork server, if it is started by this thread."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

@@ -1,7 +1,6 @@
 """The artifacts of a tested run: figures and files on disk, and the same in TensorBoard."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,9 +34,9 @@ OF_GROUP = {
 METRICS = ("val/accuracy", "test/accuracy", "test/f1_macro", "test/loss")
 
 
-def write_hparams(writer: SummaryWriter, result: RunResult) -> None:
-    """Settings (numbers, booleans, texts) and final metrics."""
-    row, first = hparams(result), set(first_keys(result, swept_keys()))
+def write_hparams(writer: SummaryWriter, result: RunResult, swept: Sequence[str] = ()) -> None:
+    """Settings (numbers, booleans, texts) and final metrics. swept: keys that the sweep varies, which come first."""
+    row, first = hparams(result), set(first_keys(result, swept))
     metrics = {name: result.metric(name) for name in METRICS if name in result.metrics}
     metrics["fit_seconds"] = result.timing["fit_seconds"]
     tags = {name: f"{FINAL}/{name.replace('/', '_')}" for name in metrics}
@@ -59,11 +58,6 @@ def write_hparams(writer: SummaryWriter, result: RunResult) -> None:
     _write(writer, metadata.SESSION_END_INFO_TAG, session_end_info=end)
     for name, tag in tags.items():
         writer.add_scalar(tag, metrics[name], result.epochs)
-
-
-def swept_keys() -> list[str]:
-    """The keys that the sweep varies which this run is a job of; none outside a sweep of the command line."""
-    return [key for key in os.environ.get("MNIST_MLP_SWEPT_KEYS", "").split(",") if key]
 
 
 def first_keys(result: RunResult, swept: Sequence[str] = ()) -> list[str]:
@@ -151,7 +145,7 @@ def write_texts(writer: SummaryWriter, config: Mapping[str, Any], report: str) -
 
 def write_artifacts(
     folder: RunFolder, writer: SummaryWriter, result: RunResult, digits: Digits, model: DigitClassifier,
-    curves: Curves | None,
+    curves: Curves | None, swept: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Write all files of a tested run but result.json.
 
@@ -163,6 +157,7 @@ def write_artifacts(
         result: Its test.
         digits: What it was tested on.
         model: The tested classifier, with its test logits.
+        swept: Keys that the sweep varies.
         curves: Columns of metrics.csv by name; None draws no figures.
     """
     assert model.test_logits is not None
@@ -172,7 +167,7 @@ def write_artifacts(
     report = classification_report(result.confusion_matrix)
     write_text(folder.report_file, report)
     write_texts(writer, result.config, report)
-    write_hparams(writer, result)
+    write_hparams(writer, result, swept)
     if curves is not None:
         folder.figures.mkdir(exist_ok=True)
         figures = plot_run(result, curves, digits.test_images.numpy(), truth, predicted, probabilities)

@@ -90,6 +90,7 @@ def fit(
     loggers: Sequence[Logger] = (),
     network: Network | None = None,
     digits: Digits | None = None,
+    swept: Sequence[str] = (),
 ) -> RunResult:
     """Train and test a configuration in a folder.
 
@@ -106,6 +107,7 @@ def fit(
         callbacks: Further Lightning callbacks. Those that can change the result are part of the run's identity.
         loggers: Further Lightning loggers, besides `trainer.logger`.
         network: A network of the user's own, or a function that builds one after seeding; see `build_network`.
+        swept: Keys that the sweep varies, for TensorBoard's HPARAMS.
         digits: Arrays of the user's own instead of `data.source`.
 
     Returns:
@@ -133,7 +135,7 @@ def fit(
         data, model = _build(request, plain=with_callbacks)
         if is_main:
             request = _start(request, data, model, records or {})
-        return _train_and_test(request, data, model, callbacks, loggers)
+        return _train_and_test(request, data, model, callbacks, loggers, swept)
 
 
 def _build(request: _Request, plain: bool) -> tuple[DigitData, DigitClassifier]:
@@ -245,6 +247,7 @@ def _train_and_test(
     model: DigitClassifier,
     callbacks: Sequence[pl.Callback],
     loggers: Sequence[Logger],
+    swept: Sequence[str],
 ) -> RunResult:
     config, folder, digits, counts = request.config, request.folder, request.digits, data.counts()
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
@@ -270,7 +273,7 @@ def _train_and_test(
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
 
         curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
-        write_artifacts(folder, board.writer, result, digits, model, curves)
+        write_artifacts(folder, board.writer, result, digits, model, curves, swept)
         board.close()
         finish_loggers(loggers, sorted(folder.figures.glob("*.png")))
         folder.sync()  # so that a result on the disk means that all the rest is there too

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_mlp.cli.application import register
-from mnist_mlp.cli.compose import NAME_LENGTH, job_folder, to_config
-from mnist_mlp.cli.messages import explain
+from mnist_mlp.cli.compose import NAME_LENGTH, job_name, to_config
+from mnist_mlp.cli.help import explain
 from mnist_mlp.config import Config, conf_folder
 from mnist_mlp.options import options
 
@@ -41,7 +41,7 @@ def test_an_override_is_a_value_or_refused_in_a_line(key: str, value: str) -> No
 @cases(30, 1500)
 @given(overrides=st.lists(st.builds("{}={}".format, keys, texts), max_size=5))
 def test_a_jobs_folder_is_a_plain_short_name(overrides: list[str]) -> None:
-    name = job_folder(overrides)
+    name = job_name(overrides)
     assert 0 < len(name) <= NAME_LENGTH + 60
     assert not set(name) & set("/\\=\0\n ")
     assert name not in (".", "..")
@@ -49,5 +49,5 @@ def test_a_jobs_folder_is_a_plain_short_name(overrides: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "..", "", "a\0b", "x" * 300])
 def test_a_name_no_folder_can_have_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="not a valid folder name"):
+    with pytest.raises(ValueError, match="no plain folder name"):
         Config(name=name)

@@ -14,7 +14,7 @@ from conftest import made_up_digits, write_idx
 from made_up_runs import write_run
 from sweeps_in_process import TINY, Sweep, sweeper
 
-from mnist_mlp.cli.compose import job_folder
+from mnist_mlp.cli.compose import job_name
 from mnist_mlp.compare.collect import find_jobs
 from mnist_mlp.data.mnist import read_digits
 from mnist_mlp.errors import Interrupted
@@ -241,12 +241,12 @@ def test_a_mistake_in_the_grid_is_refused_before_anything_is_there(sweep: Sweep)
     ],
 )
 def test_job_folders_are_readable_and_do_not_depend_on_order(overrides: list[str], name: str) -> None:
-    assert job_folder(overrides) == name
+    assert job_name(overrides) == name
 
 
 def test_job_folders_do_not_collide_where_characters_or_length_are_lost() -> None:
     values = ["a b", "a/b", "a=b", "x" * 300, "x" * 301]
-    names = [job_folder([f"experiment={value}"]) for value in values]
+    names = [job_name([f"experiment={value}"]) for value in values]
     assert len(set(names)) == len(values)
     assert all(len(name) < 200 and "=" not in name and "/" not in name for name in names)
 

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_mlp.cli.jobs import count_jobs, sweep_overrides
+from mnist_mlp.cli.application import count_jobs, sweep_overrides
 
 
 def hydra_config(*task: str, **sweeper: object) -> DictConfig:

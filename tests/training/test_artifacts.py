@@ -117,12 +117,12 @@ def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dic
 
 
 def test_hparams_mark_what_the_sweep_varies_as_differing_since_that_is_shown_first(
-    idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    idx_root: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("MNIST_MLP_SWEPT_KEYS", "name,optim,seed")
     overrides = ["name=mine", "trainer.max_epochs=1", "optim=adam", "optim.label_smoothing=0.1", "seed=0"]
     config = replace(tiny(idx_root, figures=False), optim=OptimConfig(lr=0.05, label_smoothing=0.1))
-    result = fit(replace(config, trainer=replace(config.trainer, max_epochs=1)), tmp_path, overrides)
+    config = replace(config, trainer=replace(config.trainer, max_epochs=1))
+    result = fit(config, tmp_path, overrides, swept=["name", "optim", "seed"])
     content = events(tmp_path).summary_metadata["_hparams_/experiment"].plugin_data.content
     columns = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.hparam_infos
     assert {info.name for info in columns if info.differs} == {"optim.name", "seed"}

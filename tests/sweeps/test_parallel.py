@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import describe
-from mnist_mlp.sweeps.jobs import JobEnd, SweepJob
-from mnist_mlp.sweeps.parallel import Limits, Planned, run_side_by_side, shared_faults
-from mnist_mlp.sweeps.processes import Survey, WorkerPool
-from mnist_mlp.sweeps.progress import TimeLeft
+from mnist_mlp.sweeps.jobs import Job, JobEnd
+from mnist_mlp.sweeps.live import SweepProgress
+from mnist_mlp.sweeps.parallel import Limits, Survey, run_jobs, shared_faults
+from mnist_mlp.sweeps.processes import WorkerPool
 
 TWO = ("hydra/launcher=side_by_side", "hydra.launcher.n_jobs=2")
 
@@ -44,18 +44,19 @@ def pool() -> Iterator[WorkerPool]:
     made.stop()
 
 
-class Heard:
-    """A SweepProgress that remembers what it was told."""
+class Heard(SweepProgress):
+    """Remembers what it was told."""
 
     def __init__(self) -> None:
+        super().__init__([], time.time())
         self.told: list[tuple[Any, ...]] = []
         self.ticks = 0
 
-    def started(self, job_name: str, number: int) -> None:
-        self.told.append(("started", job_name, number))
+    def started(self, job: Job) -> None:
+        self.told.append(("started", job.name, job.number))
 
-    def ended(self, job_name: str, number: int, line: str, failed: bool) -> None:
-        self.told.append(("ended", job_name, number, line, failed))
+    def ended(self, job: Job, end: JobEnd) -> None:
+        self.told.append(("ended", job.name, job.number, end.line, end.failed))
 
     def tick(self) -> None:
         self.ticks += 1
@@ -64,16 +65,35 @@ class Heard:
         self.told.append(("closed",))
 
 
-def planned(sweep: Path, tasks: list[Any]) -> list[Planned]:
-    jobs = [
-        SweepJob(RunFolder(sweep / f"job-{n}"), sweep, n, str(len(tasks)), [f"seed={n}"], {"seed": n})
-        for n in range(1, len(tasks) + 1)
+@pytest.fixture
+def run(tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[JobEnd]]:
+    """Runs tasks in place of jobs."""
+
+    def call(tasks: list[Any], progress: SweepProgress | None = None) -> list[JobEnd]:
+        monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", DoTask(tasks))
+        return run_jobs(made_up_jobs(tmp_path, len(tasks)), no_records, progress or Heard(), Limits(2), pool=pool)
+
+    return call
+
+
+@dataclass
+class DoTask:
+    tasks: list[Any]
+
+    def __call__(self, job: Job, records: Any) -> JobEnd:
+        end: JobEnd = self.tasks[job.number - 1]()
+        return end
+
+
+def made_up_jobs(sweep: Path, count: int) -> list[Job]:
+    return [
+        Job(RunFolder(sweep / f"job-{n}"), sweep, n, str(count), [f"seed={n}"], {"seed": n}, None)
+        for n in range(1, count + 1)
     ]
-    return [Planned(job, None, partial(given, task)) for job, task in zip(jobs, tasks, strict=True)]
 
 
-def given(task: Any) -> Any:
-    return task
+def no_records(job: Job) -> dict[str, str]:
+    return {}
 
 
 def ends_well(line: str = "fine") -> JobEnd:
@@ -143,10 +163,12 @@ def test_a_sweep_of_two_at_once_equals_a_serial_one_bit_for_bit(
         assert sorted(row["status"] for row in csv.DictReader(file)) == ["2 failed", "2 finished"]
 
 
-def test_a_killed_worker_fails_its_own_job_and_the_others_go_on(tmp_path: Path, pool: WorkerPool) -> None:
+def test_a_killed_worker_fails_its_own_job_and_the_others_go_on(
+    tmp_path: Path, run: Callable[..., list[JobEnd]]
+) -> None:
     heard = Heard()
     tasks = [ends_well, partial(is_killed, signal.SIGKILL), ends_well, partial(is_killed, signal.SIGSEGV), ends_well]
-    ends = run_side_by_side(planned(tmp_path, tasks), pool, heard, Limits(2))
+    ends = run(tasks, progress=heard)
     assert [end.failed for end in ends] == [False, True, False, True, False]
     reasons = [json.loads((tmp_path / f"job-{n}/failure.json").read_text())["reason"] for n in (2, 4)]
     assert reasons[0].startswith("its process was killed by signal 9 (SIGKILL)")
@@ -162,30 +184,33 @@ def test_a_killed_worker_fails_its_own_job_and_the_others_go_on(tmp_path: Path, 
 
 
 def test_what_workers_print_comes_out_in_whole_lines(
-    tmp_path: Path, pool: WorkerPool, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., list[JobEnd]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tasks = [partial(says, letter * 30 + "\n" + letter * 20, 0.1) for letter in "abcdef"]
-    run_side_by_side(planned(tmp_path, tasks), pool, Heard(), Limits(2))
+    run([partial(says, letter * 30 + "\n" + letter * 20, 0.1) for letter in "abcdef"])
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines) == sorted(
         [letter * 30 for letter in "abcdef"] + [letter * 20 + "the end" for letter in "abcdef"]
     )
 
 
-def test_a_job_that_cannot_be_prepared_fails_alone(tmp_path: Path, pool: WorkerPool) -> None:
-    plans = planned(tmp_path, [ends_well, ends_well])
-    ends = run_side_by_side([Planned(plans[0].job, None, lambda: 1 / 0), plans[1]], pool, Heard(), Limits(1))
+def test_a_job_that_cannot_be_prepared_fails_alone(
+    tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def records(job: Job) -> dict[str, str]:
+        return {"ratio": str(1 / (job.number - 1))}
+
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", DoTask([ends_well, ends_well]))
+    ends = run_jobs(made_up_jobs(tmp_path, 2), records, Heard(), Limits(1), pool=pool)
     assert ends[0].line == "[1/2] job-1: FAILED: ZeroDivisionError: division by zero"
     assert not ends[1].failed
 
 
 def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
-    tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, run: Callable[..., list[JobEnd]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_mlp.sweeps.parallel.inquiry", lambda configs: partial(two_gpus))
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.probe_task", lambda configs: two_gpus)
     (tmp_path / "seen").mkdir()
-    tasks = [partial(tells_device, tmp_path / "seen")] * 4
-    ends = run_side_by_side(planned(tmp_path / "sweep", tasks), pool, Heard(), Limits(n_jobs=2))
+    ends = run([partial(tells_device, tmp_path / "seen")] * 4)
     assert {end.line for end in ends} == {"0", "1"}
 
 
@@ -205,14 +230,15 @@ def test_a_finished_job_is_there_if_auto_stands_for_the_same_as_then(
     tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, digest: str, accelerator: str, line: str
 ) -> None:
     found = partial(finds, digest, accelerator)
-    monkeypatch.setattr("mnist_mlp.sweeps.parallel.inquiry", lambda configs: found)
-    plan = planned(tmp_path, [ends_well_anew])[0]
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.probe_task", lambda configs: found)
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", DoTask([ends_well_anew]))
+    (job,) = made_up_jobs(tmp_path, 1)
     result = made_up_result()
     run = describe(result.config, [], "d1")
-    plan.job.folder.path.mkdir()
-    write_json(plan.job.folder.run_file, run)
-    write_json(plan.job.folder.result_file, {**result.to_json(), **run, "data": {**result.data, "digest": "d1"}})
-    (end,) = run_side_by_side([replace(plan, config=Config())], pool, Heard(), Limits(1))
+    job.folder.path.mkdir()
+    write_json(job.folder.run_file, run)
+    write_json(job.folder.result_file, {**result.to_json(), **run, "data": {**result.data, "digest": "d1"}})
+    (end,) = run_jobs([replace(job, config=Config())], no_records, Heard(), Limits(1), pool=pool)
     assert end.line == line
 
 
@@ -225,38 +251,15 @@ def ends_well_anew() -> JobEnd:
     return ends_well("done anew")
 
 
-def test_the_time_left_counts_what_runs_at_once_and_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("mnist_mlp.sweeps.progress.time.time", lambda: now)
-    left = TimeLeft(9, 100.0)
-    left.ended(1)  # finished before
-    assert left.left is None
-    left.started(2)
-    left.started(3)
-    now = 110.0
-    left.ended(2)
-    left.started(4)
-    now = 120.0
-    left.ended(4)
-    left.started(5)
-    # 10 s each so far; of 9 jobs, 3 has run for 20 s, 5 for none, 4 are waiting; two at once
-    assert left.left == pytest.approx((0 + 10 + 4 * 10) / 2)
-    assert str(left) == "0:20 elapsed, about 0:25 left"
-    now = 130.0
-    for number in (3, 5):
-        left.ended(number)
-    assert left.left == pytest.approx(4 * (10 + 10 + 30 + 10) / 4 / 2)
-
-
 def test_a_setting_that_no_job_could_run_with_is_refused_before_anything_is_there(sweep: Sweep) -> None:
     assert sweep(*TWO, "seed=0,1", "optim.lr=0.1,-1", "data.batch_size=0", "name=typo") == 1
     assert not Path("outputs/sweeps/typo").exists()
 
 
 def test_faults_are_shared_where_every_job_has_them(tmp_path: Path) -> None:
-    one, other = planned(tmp_path, [None, None])
-    assert shared_faults([replace(one, faults="a; b"), replace(other, faults="b; c")]) == ["b"]
-    assert shared_faults([replace(one, faults="a"), other]) == []
+    one, other = made_up_jobs(tmp_path, 2)
+    assert shared_faults([replace(one, fault="a; b"), replace(other, fault="b; c")]) == ["b"]
+    assert shared_faults([replace(one, fault="a"), other]) == []
 
 
 def test_without_a_fork_server_a_sweep_is_refused_and_leaves_nothing(
@@ -275,8 +278,9 @@ def test_the_fork_server_never_takes_a_signal_not_even_while_it_starts() -> None
     """Ctrl-C in a terminal reaches it, too; in its first moments it would end with a traceback."""
     code = """
 import multiprocessing.forkserver, pathlib, time
-from mnist_mlp.sweeps.processes import WorkerPool
-pool = WorkerPool(preloaded="json")
+from mnist_mlp.sweeps import processes
+processes.PRELOADED = "json"
+pool = processes.WorkerPool()
 pool.start()
 while (server := multiprocessing.forkserver._forkserver._forkserver_pid) is None:
     time.sleep(0.001)
@@ -291,11 +295,10 @@ pool.stop()
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("preloaded", ["mnist_mlp.sweeps.preload", "mnist_mlp.cli.preload"])
-def test_a_worker_whose_sweep_is_killed_before_it_is_told_anything_ends_without_a_word(preloaded: str) -> None:
-    code = f"""
+def test_a_worker_whose_sweep_is_killed_before_it_has_a_task_ends_silently() -> None:
+    code = """
 import multiprocessing.forkserver as server, os
-server.set_forkserver_preload(["{preloaded}"])
+server.set_forkserver_preload(["mnist_mlp.sweeps.preload"])
 reading, writing = server.connect_to_new_process([])
 os.close(writing)
 os.read(reading, 8)  # its number

@@ -49,5 +49,5 @@ def test_a_jobs_folder_is_a_plain_short_name(overrides: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "..", "", "a\0b", "x" * 300])
 def test_a_name_no_folder_can_have_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no plain folder name"):
+    with pytest.raises(ValueError, match="not a valid folder name"):
         Config(name=name)

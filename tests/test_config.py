@@ -178,7 +178,7 @@ def test_what_means_the_same_is_taken(tmp_path: Path) -> None:
     assert OptimConfig(name="adam", lr=1) == OptimConfig(name=Optimizer.adam, lr=1.0)
     assert type(OptimConfig(lr=1).lr) is float
     assert DataConfig(root=tmp_path, subset=0.5).root == str(tmp_path)
-    assert config_with({"data.subset": 0.5}).data.subset == "0.5"
+    assert config_with({"data.subset": 0.5}).data.subset == "half"
     assert json.dumps(OptimConfig(lr=np.float64(0.1)).lr) == "0.1"
     assert ModelConfig(hidden_units=np.array([8, 4])).hidden_units == [8, 4]
 

@@ -341,7 +341,7 @@ def subset_name(subset: str) -> str:
         fraction = subset_fraction(subset)
     except ValueError:
         return subset
-    return {1.0: "full", 0.5: "half"}.get(fraction, str(fraction))
+    return {1.0: "full", 0.5: "half"}.get(fraction, str(fraction)) if 0.0 < fraction <= 1.0 else subset
 
 
 def _relation_faults(config: Config) -> Iterator[str]:

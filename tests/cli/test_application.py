@@ -57,7 +57,10 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("model.num_layers=1", r"unknown key model\.num_layers: did you mean model\.hidden_layers\?"),
         ("learnign_rate=1", r"unknown key learnign_rate: did you mean optim\.lr\?"),
         ("zzz=1", r"unknown key zzz: --help lists every key"),
-        ("optim.schedule=cos", r"optim\.schedule=cos is not a valid choice: did you mean cosine\? allowed is constant, cosine"),
+        (
+            "optim.schedule=cos",
+            r"optim\.schedule=cos is not a valid choice: did you mean cosine\? allowed is constant, cosine",
+        ),
         ("optim.name=Adam", r"optim\.name=Adam is not a valid choice: did you mean adam\? allowed is sgd"),
         ("seed=range(3)", r"seed=range\(3\) gives several values: add -m to sweep over them"),
         ("seed=1,2", r"seed=1,2 gives several values: add -m to sweep"),

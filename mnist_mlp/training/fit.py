@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from mnist_mlp.config import Config, layer_sizes
+from mnist_mlp.config import Config, ModelConfig, layer_sizes
 from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.data.module import DigitData
@@ -173,6 +173,8 @@ def _resolve(
         check_memory(config, accelerator)
         if config.model.network:
             raise UserError(f"model.network={config.model.network} is your own: give network= to mnist_mlp.fit")
+    elif replace(config.model, network="") != ModelConfig():
+        raise UserError("network= replaces the MLP: leave the settings model.* at their defaults")
     if digits is None:
         if config.data.source == "arrays":
             raise UserError("data.source=arrays stands for arrays of your own: give data= to mnist_mlp.fit")

@@ -36,8 +36,7 @@ class Convolution(nn.Module):
 @pytest.fixture
 def settings(idx_root: Path) -> dict[str, Any]:
     return {
-        "data.root": str(idx_root), "data.val_size": 60, "data.batch_size": 16, "model.hidden_layers": 1,
-        "model.hidden_units": [8], "trainer.max_epochs": 2, "trainer.progress": False, "trainer.figures": False,
+        "data.root": str(idx_root), "data.val_size": 60, "data.batch_size": 16, "trainer.max_epochs": 2, "trainer.progress": False, "trainer.figures": False,
     }  # fmt: skip
 
 
@@ -91,6 +90,8 @@ def test_a_network_that_does_not_fit_is_refused_in_a_line(
 def test_a_network_only_named_in_the_configuration_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.network=CNN@0 .*network="):
         fit(config_with({**settings, "model.network": "CNN@0"}), tmp_path)
+    with pytest.raises(UserError, match=r"network= .*model\.\*"):
+        fit(config_with({**settings, "model.dropout": 0.5}), tmp_path, network=Convolution)
     with pytest.raises(UserError, match=r"data\.source=arrays .*data="):
         fit(config_with({**settings, "data.source": "arrays"}), tmp_path)
 

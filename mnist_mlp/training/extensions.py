@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from pytorch_lightning.callbacks import (
     DeviceStatsMonitor,
     LearningRateMonitor,
@@ -138,20 +140,19 @@ def named_loggers(name: str, folder: RunFolder) -> list[Logger]:
     ]
 
 
-def finish_loggers(loggers: Sequence[Logger], figures: Sequence[Path]) -> None:
-    """Give the figures (PNG files) to the loggers that take images, and close them."""
-    for logger in loggers:
+def finish_loggers(loggers: Sequence[Logger], named: Sequence[Logger], figures: Sequence[Path]) -> None:
+    """Give the figures (PNG files) to the loggers that take images, and close the named ones."""
+    for logger in (*loggers, *named):
         if isinstance(logger, WandbLogger):
             logger.log_image("figures", list(map(str, figures)), caption=[path.stem for path in figures])
         elif isinstance(logger, MLFlowLogger):
             for path in figures:
                 logger.experiment.log_artifact(logger.run_id, str(path), "figures")
         elif isinstance(logger, pl.loggers.TensorBoardLogger):
-            import numpy as np
-            from PIL import Image
-
             for path in figures:
-                logger.experiment.add_image(
-                    f"figures/{path.stem}", np.asarray(Image.open(path).convert("RGB")), 0, dataformats="HWC"
-                )
+                pixels = np.asarray(Image.open(path).convert("RGB"))
+                logger.experiment.add_image(f"figures/{path.stem}", pixels, dataformats="HWC")
         logger.finalize("success")
+    for logger in named:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()  # the next run of this process would be logged as part of this one

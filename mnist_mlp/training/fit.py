@@ -257,9 +257,9 @@ def _train_and_test(
     board = TensorBoardLog(folder, log, config.trainer.figures)
     identity = RunIdentity(request.run)
     own = [each for each in (monitor, log, board, divergence, identity, FinishChunk()) if each is not None]
-    loggers = [*loggers, *named_loggers(config.trainer.logger, folder)]
-    trainer = build_trainer(config, folder, request.accelerator, data, [*own, *callbacks], loggers)
-    for logger in loggers:
+    named = named_loggers(config.trainer.logger, folder)
+    trainer = build_trainer(config, folder, request.accelerator, data, [*own, *callbacks], [*loggers, *named])
+    for logger in trainer.loggers:
         logger.log_hyperparams(request.run["config"])
     _train(request, trainer, data, model)
     best_epoch = _test_best(folder, trainer, data, model)
@@ -277,7 +277,7 @@ def _train_and_test(
         curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
         write_artifacts(folder, board.writer, result, digits, model, curves, swept)
         board.close()
-        finish_loggers(loggers, sorted(folder.figures.glob("*.png")))
+        finish_loggers(loggers, named, sorted(folder.figures.glob("*.png")))
         folder.sync()  # so that a result on the disk means that all the rest is there too
         write_json(folder.result_file, result.to_json(), durable=True)
     return result

@@ -36,7 +36,8 @@ class Convolution(nn.Module):
 @pytest.fixture
 def settings(idx_root: Path) -> dict[str, Any]:
     return {
-        "data.root": str(idx_root), "data.val_size": 60, "data.batch_size": 16, "trainer.max_epochs": 2, "trainer.progress": False, "trainer.figures": False,
+        "data.root": str(idx_root), "data.val_size": 60, "data.batch_size": 16, "trainer.max_epochs": 2,
+        "trainer.progress": False, "trainer.figures": False,
     }  # fmt: skip
 
 

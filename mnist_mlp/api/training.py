@@ -32,7 +32,7 @@ from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.jobs import Job, finish_sweep, write_run_page
 from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_jobs
-from mnist_mlp.training.extensions import Network
+from mnist_mlp.training.extensions import Network, as_list
 from mnist_mlp.training.fit import fit as train
 
 Settings = Config | Mapping[str, Any] | None
@@ -113,7 +113,7 @@ def fit(
     network: Network | None = None,
     data: Digits | None = None,
     logger: Logger | Sequence[Logger] = (),
-    callbacks: Sequence[pl.Callback] = (),
+    callbacks: pl.Callback | Sequence[pl.Callback] = (),
     **overrides: Any,
 ) -> Run: ...
 @overload  # for a type checker, **{"optim.lr": 0.01} might be any of the parameters above
@@ -125,7 +125,7 @@ def fit(
     network: Network | None = None,
     data: Digits | None = None,
     logger: Logger | Sequence[Logger] = (),
-    callbacks: Sequence[pl.Callback] = (),
+    callbacks: pl.Callback | Sequence[pl.Callback] = (),
     **overrides: Any,
 ) -> Run:
     """Train and test one net, as `python -m mnist_mlp.train` does: the same folder, numbers and resuming.
@@ -149,6 +149,7 @@ def fit(
         raise UserError(f"config={config!r} has the wrong type: give a Config, or settings by dotted key")
     if data is not None and not isinstance(data, Digits):
         raise UserError(f"data={data!r} has the wrong type: give mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
+    loggers, callbacks = as_list("logger", logger, Logger), as_list("callbacks", callbacks, pl.Callback)
     base, settings = (config, {}) if isinstance(config, Config) else (None, dotted(config or {}))
     settings |= dotted(overrides)
     chosen = configuration(base, settings)
@@ -161,7 +162,6 @@ def fit(
     if chosen.trainer.progress and in_notebook():
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
-    loggers = [logger] if isinstance(logger, Logger) else list(logger)
     result = train(
         chosen, path, texts, records, callbacks=callbacks, loggers=loggers, network=network, digits=data
     )  # fmt: skip

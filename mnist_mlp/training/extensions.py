@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -29,12 +29,22 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 
 Network = nn.Module | Callable[[], nn.Module]
+Item = TypeVar("Item")
 OBSERVERS = (DeviceStatsMonitor, LearningRateMonitor, ModelCheckpoint, ModelSummary, ProgressBar, ThroughputMonitor)
 """Lightning's callbacks that cannot change a result."""
 STEP_HOOKS = (
     "on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward",
     "on_before_optimizer_step", "on_before_zero_grad",
 )  # fmt: skip
+
+
+def as_list(name: str, value: Any, kind: type[Item]) -> list[Item]:
+    """Return one object of a kind, or several, as a list; UserError for anything else."""
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    for item in items:
+        if not isinstance(item, kind):
+            raise UserError(f"{name}={item!r} is not a Lightning {kind.__name__}: give one, or a list of them")
+    return items
 
 
 def build_network(network: Network, config: Config) -> nn.Module:

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 from settings import config_with
 from torch import Tensor, nn
 
+import mnist_mlp
 from mnist_mlp.config import Config
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.errors import UserError
@@ -184,3 +185,12 @@ def test_a_logger_whose_package_is_missing_is_refused_in_a_line(
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=rf"trainer\.logger={name} .*pip install {name}"):
         named_loggers(name, RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "argument", [{"logger": True}, {"logger": [None]}, {"callbacks": EarlyStopping}, {"data": [1, 2]}]
+)
+def test_what_is_not_lightnings_is_refused_in_a_line(argument: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"{next(iter(argument))}=.*give"):
+        mnist_mlp.fit({"data.source": "sample"}, tmp_path / "run", **argument)
+    assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -29,7 +29,6 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 
 Network = nn.Module | Callable[[], nn.Module]
-Item = TypeVar("Item")
 OBSERVERS = (DeviceStatsMonitor, LearningRateMonitor, ModelCheckpoint, ModelSummary, ProgressBar, ThroughputMonitor)
 """Lightning's callbacks that cannot change a result."""
 STEP_HOOKS = (
@@ -38,7 +37,7 @@ STEP_HOOKS = (
 )  # fmt: skip
 
 
-def as_list(name: str, value: Any, kind: type[Item]) -> list[Item]:
+def as_list(name: str, value: Any, kind: type) -> list[Any]:
     """Return one object of a kind, or several, as a list; UserError for anything else."""
     items = list(value) if isinstance(value, (list, tuple)) else [value]
     for item in items:

@@ -25,6 +25,8 @@ def test_schedules_agree_with_torch(schedule: str, total: int) -> None:
         optimizer.step()
         if step < total - 1:
             reference.step()
+    end = schedule_factor(schedule, total, total)
+    assert schedule_factor(schedule, total + 9, total) == pytest.approx(end)  # it does not rise again
 
 
 @pytest.mark.parametrize("name", list(NORMALIZATIONS))

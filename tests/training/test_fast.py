@@ -121,6 +121,9 @@ def test_fit_gives_the_bits_of_a_plain_trainer(name: str, idx_root: Path, tmp_pa
     plain = torch.load(tmp_path / "steps" / "plain.ckpt", weights_only=True)
     fast = torch.load(tmp_path / "fit" / "checkpoints" / "last.ckpt", weights_only=True)
     assert plain["global_step"] == fast["global_step"] == 2 * len(data.train_dataloader())
+    groups = [checkpoint["optimizer_states"][0]["param_groups"][0] for checkpoint in (plain, fast)]
+    assert groups[0]["lr"] == groups[1]["lr"]
+    assert plain["lr_schedulers"][0]["last_epoch"] == fast["lr_schedulers"][0]["last_epoch"]
     assert plain["state_dict"].keys() == fast["state_dict"].keys()
     for weights, value in plain["state_dict"].items():
         assert torch.equal(value, fast["state_dict"][weights]), weights

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -62,17 +63,19 @@ WIDTH = 78
 """Of what is printed before training."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Request:
-    """A run to make, with every `auto` resolved. run: the content of its run.json."""
+    """What `fit` was asked for, with every `auto` resolved in `run`, the content of the run's run.json."""
 
     config: Config
     folder: RunFolder
-    digits: Digits
-    network: nn.Module | None
-    run: JSON
     sweep_place: str | None
+    callbacks: Sequence[pl.Callback]
+    loggers: Sequence[Logger]
+    network: nn.Module | None
+    digits: Digits
     teacher: Committee | None
+    run: JSON
 
     @property
     def accelerator(self) -> str:
@@ -118,36 +121,31 @@ def fit(
     """
     devices, folder = config.trainer.devices, RunFolder(Path(path))
     net = build_network(network, config) if network is not None else None
-    threads = cpu_threads(config.trainer.threads or (1 if sweep_place else threads_of(config, net)))
-    lightning = quiet_lightning(), ignore_tensorboard_thread_errors(), launcher_variables(devices)
-    with ExitStack() as held:
-        for context in (*lightning, threads):
-            held.enter_context(context)
+    with quiet_lightning(), ignore_tensorboard_thread_errors(), launcher_variables(devices), ExitStack() as held:
+        held.enter_context(cpu_threads(config.trainer.threads or (1 if sweep_place else threads_of(config, net))))
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         if is_main:
             tell_children(devices)
         else:
             held.enter_context(ending_with_parent(folder))
-        request = _resolve(config, folder, overrides, sweep_place, callbacks, net, digits)
+        request = _resolve(config, folder, overrides, sweep_place, callbacks, loggers, net, digits)
         if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
             return earlier
-        with_callbacks = devices > 1 or any(map(needs_every_step, callbacks))
-        data, model = _build(request, plain=with_callbacks)
+        data, model = _build(request)
         if is_main:
-            request = _start(request, data, model, records or {})
-        return _train_and_test(request, data, model, callbacks, loggers, swept)
+            _start(request, data, model, records or {})
+        return _train_and_test(request, data, model, swept)
 
 
-def _build(request: _Request, plain: bool) -> tuple[DigitData, DigitClassifier]:
-    """The data and the model: one step per Lightning batch, or else a chunk of them, which gives the same bits."""
+def _build(request: _Request) -> tuple[DigitData, DigitClassifier]:
+    """The data and the model: chunks of steps per Lightning batch, or single ones, which give the same bits."""
     config, digits = request.config, request.digits
+    own: dict[str, Any] = {"network": request.network, "teacher": request.teacher}
     torch.manual_seed(config.seed)
-    if plain:
-        data, model = DigitData.from_config(config, digits), DigitClassifier
-        return data, model.from_config(config, network=request.network, teacher=request.teacher)
-    chunked = ChunkedData.from_config(config, digits)
+    if config.trainer.devices > 1 or any(map(needs_every_step, request.callbacks)):
+        return DigitData.from_config(config, digits), DigitClassifier.from_config(config, **own)
+    chunked, fast = ChunkedData.from_config(config, digits), FastClassifier.from_config(config, **own)
     chunked.steps_per_execution = config.trainer.steps_per_execution
-    fast = FastClassifier.from_config(config, network=request.network, teacher=request.teacher)
     fast.compile_step, fast.cuda_graphs = config.trainer.compile, config.trainer.cuda_graphs == "auto"
     return chunked, fast
 
@@ -158,6 +156,7 @@ def _resolve(
     overrides: Sequence[str],
     sweep_place: str | None,
     callbacks: Sequence[pl.Callback],
+    loggers: Sequence[Logger],
     network: nn.Module | None,
     digits: Digits | None,
 ) -> _Request:
@@ -189,7 +188,7 @@ def _resolve(
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
     run = describe(resolved, overrides, digits.digest, callback_identity(callbacks))
     run["environment"] = environment(device, torch.get_num_threads())
-    return _Request(config, folder, digits, network, run, sweep_place, teacher)
+    return _Request(config, folder, sweep_place, callbacks, loggers, network, digits, teacher, run)
 
 
 def _finished(request: _Request) -> RunResult | None:
@@ -208,7 +207,7 @@ def _claim(request: _Request, held: ExitStack) -> RunResult | None:
     """
     folder, run, place = request.folder, request.run, request.sweep_place
     while True:
-        lock = folder.lock().acquire(partial(_tell_waiting, place) if place else None)
+        lock = folder.lock().acquire(partial(_print_waiting, place) if place else None)
         held.callback(lock.release)
         if (earlier := _finished(request)) is not None:
             return earlier
@@ -229,28 +228,20 @@ def _claim(request: _Request, held: ExitStack) -> RunResult | None:
             print(f"{place}: other settings were here; they are now in {archived}", flush=True)
 
 
-def _tell_waiting(place: str, holder: str) -> None:
+def _print_waiting(place: str, holder: str) -> None:
     print(f"{place}: waiting for {holder}, which writes into this folder", flush=True)
 
 
-def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> _Request:
+def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> None:
     """Write run.json, or take up what it says of the run's beginning."""
     if request.config.resume == "never":
         request.folder.clear()
-    run = request.folder.start(request.run, records)
+    request.run = request.folder.start(request.run, records)
     if request.sweep_place is None:
-        print(_summary(run, data, model), flush=True)
-    return replace(request, run=run)
+        print(_summary(request.run, data, model), flush=True)
 
 
-def _train_and_test(
-    request: _Request,
-    data: DigitData,
-    model: DigitClassifier,
-    callbacks: Sequence[pl.Callback],
-    loggers: Sequence[Logger],
-    swept: Sequence[str],
-) -> RunResult:
+def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, swept: Sequence[str]) -> RunResult:
     config, folder, digits, counts = request.config, request.folder, request.digits, data.counts()
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
     log, divergence = EpochLog(folder, config.trainer.progress, request.sweep_place, monitor), StopOnDivergence()
@@ -258,7 +249,8 @@ def _train_and_test(
     identity = RunIdentity(request.run)
     own = [each for each in (monitor, log, board, divergence, identity, FinishChunk()) if each is not None]
     named = named_loggers(config.trainer.logger, folder)
-    trainer = build_trainer(config, folder, request.accelerator, data, [*own, *callbacks], [*loggers, *named])
+    callbacks, loggers = [*own, *request.callbacks], [*request.loggers, *named]
+    trainer = build_trainer(config, folder, request.accelerator, data, callbacks, loggers)
     for logger in trainer.loggers:
         logger.log_hyperparams(request.run["config"])
     _train(request, trainer, data, model)
@@ -277,7 +269,7 @@ def _train_and_test(
         curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
         write_artifacts(folder, board.writer, result, digits, model, curves, swept)
         board.close()
-        finish_loggers(loggers, named, sorted(folder.figures.glob("*.png")))
+        finish_loggers(request.loggers, named, sorted(folder.figures.glob("*.png")))
         folder.sync()  # so that a result on the disk means that all the rest is there too
         write_json(folder.result_file, result.to_json(), durable=True)
     return result

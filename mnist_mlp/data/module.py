@@ -179,7 +179,7 @@ class DigitData(pl.LightningDataModule):
         if digits.source == "sample" and val_size >= len(digits.train_labels):
             val_size = SAMPLE_VAL
         self.split = split_digits(digits.train_labels, val_size, subset, split_seed)
-        self._batch_size, self._smallest_batch, self._seed = batch_size, smallest_batch, seed
+        self.batch_size, self._smallest_batch, self._seed = batch_size, smallest_batch, seed
 
     @classmethod
     def from_config(cls, config: Config, digits: Digits | None = None) -> "Self":
@@ -222,8 +222,8 @@ class DigitData(pl.LightningDataModule):
         digits, (rank, world_size), indices = self._on_device(), self._rank(), self.split.train
         trainer: Any = self.trainer
         if trainer is not None and trainer.overfit_batches > 0:  # the same batches in every epoch
-            return self._in_file_order(digits.train_images, digits.train_labels, indices, self._batch_size)
-        sizes = batch_sizes(-(-len(indices) // world_size), self._batch_size, self._smallest_batch)
+            return self._in_file_order(digits.train_images, digits.train_labels, indices, self.batch_size)
+        sizes = batch_sizes(-(-len(indices) // world_size), self.batch_size, self._smallest_batch)
         return DigitLoader(digits.train_images, digits.train_labels, indices, sizes, self._seed, rank, world_size)
 
     def val_dataloader(self) -> DigitLoader:

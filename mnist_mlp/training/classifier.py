@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,16 @@ class DigitClassifier(pl.LightningModule):
         """The distortions of its training images."""
         return self._augment
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of `optim.lr`, which Lightning's learning rate finder sets."""
+        return self._optim.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._optim = replace(self._optim, lr=value)
+        self.hparams["optim"]["lr"] = value
+
     def forward(self, images: Tensor) -> Tensor:
         """images: (n, 28, 28) uint8 -> logits: (n, 10). Only training passes floats, on the scale 0 to 255."""
         if images.is_floating_point() and not self.training:
@@ -280,7 +291,7 @@ class DigitClassifier(pl.LightningModule):
             raise UserError(
                 f"optim.schedule={self._optim.schedule} needs a last step: give the trainer max_epochs or max_steps"
             )
-        return 0 if math.isinf(steps) else int(steps)
+        return 1 if math.isinf(steps) else max(int(steps), 1)
 
     def _set_schedule(self) -> None:
         """Put our schedule where `global_step` is, whatever made the steps; a subclass may have another."""

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import (
     TQDMProgressBar,
 )
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.tuner import Tuner
 from settings import config_with
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -349,3 +350,26 @@ def test_the_model_trains_from_somebody_elses_loader(tmp_path: Path) -> None:
         run.fit(model, train_dataloaders=loader, val_dataloaders=loader)
         weights.append(model.mlp.layers[0].weight.detach())
     torch.testing.assert_close(weights[0], weights[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*tuner", "ignore:.*Fabric")
+def test_lightnings_tuner_finds_a_rate_and_a_batch_size(tmp_path: Path) -> None:
+    data, model = parts()
+    tuner = Tuner(trainer(tmp_path, max_epochs=20))
+    finder = tuner.lr_find(model, datamodule=data, num_training=60, max_lr=0.5)
+    assert finder is not None
+    assert model.lr == model.hparams["optim"]["lr"] == finder.suggestion() != 0.05
+    tuner.scale_batch_size(model, datamodule=data, init_val=4, max_trials=2, steps_per_trial=1)
+    assert data.batch_size == 8
+    watch = Watch()
+    trainer(tmp_path, max_epochs=1, callbacks=[watch]).fit(model, datamodule=data)
+    assert len(watch.batches[0]) == 8
+    assert watch.lrs[0] == pytest.approx(model.lr)
+
+
+@pytest.mark.parametrize("options", [{"max_steps": 0}, {"max_epochs": 0}, {"limit_train_batches": 0, "max_epochs": 1}])
+def test_a_training_without_steps_is_fine(options: dict[str, Any], tmp_path: Path) -> None:
+    data, model = parts(**{"optim.schedule": "one_cycle"})
+    run = trainer(tmp_path, **options)
+    run.fit(model, datamodule=data)
+    assert run.global_step == 0

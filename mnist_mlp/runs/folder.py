@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 from mnist_mlp.console import shown_path
@@ -26,7 +26,7 @@ from mnist_mlp.runs.files import (
     write_json,
     write_text,
 )
-from mnist_mlp.runs.result import RunResult, StoredRun, parse_failure, parse_result, parse_run
+from mnist_mlp.runs.result import FAILURE, RUN, RunResult, StoredRun, check
 from mnist_mlp.runs.settings import identity
 
 try:
@@ -92,11 +92,11 @@ class RunFolder:
 
     def run(self) -> JSON | None:
         """Read run.json; None if no run has started here. Raises UnreadableFileError if it is not a run's."""
-        return _read(self.run_file, parse_run)
+        return _read(self.run_file, partial(check, schema=RUN))
 
     def failure(self) -> JSON | None:
         """Read failure.json; None if nothing failed. Raises UnreadableFileError if it is something else."""
-        return _read(self.failure_file, parse_failure)
+        return _read(self.failure_file, partial(check, schema=FAILURE))
 
     def result(self) -> RunResult | None:
         """Read result.json; None if the run did not finish. Raises UnreadableFileError if it is not a result."""
@@ -104,18 +104,7 @@ class RunFolder:
 
     def stored(self) -> StoredRun:
         """Read run.json and result.json. Raises UnreadableFileError if a file is not a run's."""
-        return StoredRun(self.run() or {}, _read(self.result_file, parse_result) or {})
-
-    def lock(self) -> "FolderLock":
-        """The right to write here; to be acquired."""
-        return FolderLock(self.path)
-
-    def changes(self, run: JSON) -> list[str]:
-        """Return what decides the result and differs between the stored run and `run`, as "key: old -> new"."""
-        try:
-            return self.stored().changes(run)
-        except UnreadableFileError as error:
-            return [error.reason]
+        return StoredRun(self.run(), self.result())
 
     def finished(self, run: JSON) -> RunResult | None:
         """Return the stored result if it is of the same run as `run`, the content of a run.json."""
@@ -126,7 +115,11 @@ class RunFolder:
 
     def refuse_other_settings(self, run: JSON) -> None:
         """Raise a UserError that names the keys that differ, if a run of other settings has started here."""
-        if different := self.changes(run):
+        try:
+            different = self.stored().changes(run)
+        except UnreadableFileError as error:
+            different = [error.reason]
+        if different:
             raise UserError(
                 f"{self.path} holds a run with other settings ({'; '.join(different)}): "
                 "choose another folder, or start over with resume=never"
@@ -267,6 +260,7 @@ class FolderLock:
     """
 
     folder: Path
+    """To be set anew if the folder is renamed while the lock is held."""
     _descriptor: int | None = field(default=None, init=False)
     _made_folder: bool = field(default=False, init=False)
 
@@ -283,21 +277,16 @@ class FolderLock:
         Raises:
             UserError: another process has the lock, and there is no `on_wait`.
         """
-        waiting = False
-        while (holder := self._try()) is not None:
-            if on_wait is None:
-                raise UserError(
-                    f"{self.folder} is being written by {holder}: wait until that has ended, or choose another name="
-                )
-            if not waiting:
-                on_wait(holder)
-                waiting = True
+        if (holder := self._try()) is None:
+            return self
+        if on_wait is None:
+            raise UserError(
+                f"{self.folder} is being written by {holder}: wait until that has ended, or choose another name="
+            )
+        on_wait(holder)
+        while self._try() is not None:
             time.sleep(POLL_SECONDS)
         return self
-
-    def moved(self, folder: Path) -> None:
-        """Tell the lock that its folder was renamed while it was held."""
-        self.folder = folder
 
     def release(self) -> None:
         """Release the lock, if it is held, and remove its file, and the folder if the lock created it and is alone."""
@@ -315,7 +304,7 @@ class FolderLock:
     def __enter__(self) -> "FolderLock":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def _try(self) -> str | None:
@@ -406,11 +395,7 @@ def is_continuation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         before, now: the contents of their run.json.
     """
     old, new = identity(before), identity(now)
-    return _epochs_alone_differ(old, new) and new["optim.schedule"] == "constant" and old[EPOCHS] < new[EPOCHS]
-
-
-def _epochs_alone_differ(old: JSON, new: JSON) -> bool:
-    return old[EPOCHS] != new[EPOCHS] and {**old, EPOCHS: 0} == {**new, EPOCHS: 0}
+    return {**old, EPOCHS: new[EPOCHS]} == new and old[EPOCHS] < new[EPOCHS] and new["optim.schedule"] == "constant"
 
 
 def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
@@ -423,21 +408,25 @@ def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
         UserError: resuming would not give what the longer run gives, since the learning rate depends on the number of
             epochs, fewer epochs are asked for, or the last checkpoint is gone.
     """
-    before = folder.run()
-    if before is None or not _epochs_alone_differ(identity(before), now := identity(run)):
+    if (before := folder.run()) is None:
         return False
-    old, new, schedule = identity(before)[EPOCHS], now[EPOCHS], now["optim.schedule"]
-    asked = f"{folder.path} holds this run with {EPOCHS}={old}, and {new} are asked for"
-    remedy = "choose another folder, or start over with resume=never"
-    if new < old:
-        raise UserError(f"{asked}: a run can be continued, not shortened; {remedy}")
-    if schedule != "constant":
-        raise UserError(
-            f"{asked}: optim.schedule={schedule} spreads the learning rates over all epochs, so that the first {old} "
-            f"would have gone differently; {remedy}"
+    old, new = identity(before), identity(run)
+    if old == new or {**old, EPOCHS: new[EPOCHS]} != new:
+        return False
+    schedule, asked = new["optim.schedule"], f"{folder.path} holds this run with {EPOCHS}={old[EPOCHS]}"
+    if new[EPOCHS] < old[EPOCHS]:
+        reason = "a run can be continued, not shortened"
+    elif schedule != "constant":
+        reason = (
+            f"optim.schedule={schedule} spreads the learning rates over all epochs, so that the first {old[EPOCHS]} "
+            "would have gone differently"
         )
-    if not folder.last_checkpoint.is_file():
-        raise UserError(f"{asked}: {folder.last_checkpoint} is gone, from which it would go on; {remedy}")
-    folder.result_file.unlink(missing_ok=True)
-    write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
-    return True
+    elif not folder.last_checkpoint.is_file():
+        reason = f"{folder.last_checkpoint} is gone, from which it would go on"
+    else:
+        folder.result_file.unlink(missing_ok=True)
+        write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
+        return True
+    raise UserError(
+        f"{asked}, and {new[EPOCHS]} are asked for: {reason}; choose another folder, or start over with resume=never"
+    )

@@ -26,17 +26,13 @@ def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
     """A nested config with dotted keys."""
     rows: JSON = {}
     for key, value in config.items():
-        if isinstance(value, dict):
-            rows |= flatten(value, f"{prefix}{key}.")
-        else:
-            rows[prefix + key] = value
+        rows |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return rows
 
 
 def settings(config: Mapping[str, Any]) -> JSON:
     """The part of a nested config that affects the result, with dotted keys."""
-    left_out = non_result_keys()
-    return {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
+    return {key: value for key, value in sorted(flatten(config).items()) if key not in non_result_keys()}
 
 
 def with_defaults(flat: Mapping[str, Any]) -> JSON:
@@ -153,17 +149,15 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from, with "+" where files differ; None when installed."""
+    """The commit of the checkout this package runs from, with "+" if files differ; None when installed."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
-    commit = _git(here, "rev-parse", "HEAD")
-    return commit and commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
 
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
-def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()

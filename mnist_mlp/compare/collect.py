@@ -6,9 +6,11 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,23 +88,16 @@ class JobReader:
     def find(self, paths: Iterable[Path]) -> list[Job]:
         """As `find_jobs`."""
         jobs: dict[Path, Job] = {}
-        for path in paths:
-            for folder in sorted(_run_folders(path)):
-                if (job := self.load(folder)) is not None:
-                    jobs.setdefault(folder.resolve(), job)
+        for folder in (folder for path in paths for folder in sorted(_run_folders(path))):
+            # before reading: what is replaced meanwhile is read again the next time
+            stamp = tuple(_file_stamp(folder / name) for name in RunFolder.MARKER_FILES)
+            known = self._known.get(folder)
+            job = known[1] if known is not None and known[0] == stamp else load_job(folder)
+            if job is None or job.status != "unreadable":  # what kept a file from being read need not be in it
+                self._known[folder] = stamp, job
+            if job is not None:
+                jobs.setdefault(folder.resolve(), job)
         return list(jobs.values())
-
-    def load(self, folder: Path) -> Job | None:
-        """As `load_job`."""
-        # before reading: what is replaced meanwhile is read again the next time
-        stamp = tuple(_file_stamp(folder / name) for name in RunFolder.MARKER_FILES)
-        known = self._known.get(folder)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        job = load_job(folder)
-        if job is None or job.status != "unreadable":  # what kept a file from being read need not be in it
-            self._known[folder] = stamp, job
-        return job
 
 
 def find_jobs(paths: Iterable[Path]) -> list[Job]:
@@ -112,31 +107,26 @@ def find_jobs(paths: Iterable[Path]) -> list[Job]:
 
 def load_job(path: Path) -> Job | None:
     """The run in a folder; "unreadable" if a file that matters cannot be read, None if no run ever started there."""
-    folder = RunFolder(path)
+    folder, run = RunFolder(path), None
     try:
         # first: resuming a job removes its failure, so one next to a result is the newer of the two
         if (failure := folder.failure()) is not None:
             return Job(path, "failed", _complete(failure["config"]), reason=failure["reason"])
         if (result := folder.result()) is not None:
-            settings = _decisive_settings(result.config, result.data, result.callbacks)
-            return Job(path, result.status, settings, result, "", result.fingerprint)
-        if (run := folder.run()) is None:
-            return None
-        settings = _decisive_settings(run["config"], run.get("data", {}), run.get("callbacks", []))
-        return Job(path, "unfinished", settings)
+            return Job(path, result.status, _decisive_settings(vars(result)), result, "", result.fingerprint)
+        run = folder.run()
+        return Job(path, "unfinished", _decisive_settings(run)) if run is not None else None
     except UnreadableFileError as error:
         reason = f"{path.name}: {error.reason}"
-    try:
+    with suppress(UnreadableFileError):
         run = folder.run()
-    except UnreadableFileError:
-        run = None
     return Job(path, "unreadable", _complete(run["config"]) if run else {}, reason=reason)
 
 
-def _decisive_settings(config: JSON, data: JSON, callbacks: Sequence[str]) -> JSON:
+def _decisive_settings(run: Mapping[str, Any]) -> JSON:
     """The settings with the digest of the data and the user's own callbacks: runs that differ there are no repeats."""
-    own = {"callbacks": ", ".join(callbacks)} if callbacks else {}
-    return {**_complete(config), "data.digest": data.get("digest"), **own}
+    own = {"callbacks": ", ".join(run["callbacks"])} if run.get("callbacks") else {}
+    return {**_complete(run["config"]), "data.digest": run.get("data", {}).get("digest"), **own}
 
 
 def _complete(config: JSON) -> JSON:
@@ -163,16 +153,12 @@ def _file_stamp(path: Path) -> tuple[int, ...] | None:
 
 def labels_of(folder: Path) -> Labels | None:
     """The labels of the run in this folder; None if they cannot be read or are of fewer than two images."""
-    file = RunFolder(folder).predictions_file
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return _read_labels(folder, status.st_ino, status.st_mtime_ns)
+    stamp = _file_stamp(RunFolder(folder).predictions_file)
+    return None if stamp is None else _read_labels(folder, stamp)
 
 
 @lru_cache(maxsize=4096)  # a sweep compares again after every job
-def _read_labels(folder: Path, inode: int, modified: int) -> Labels | None:
+def _read_labels(folder: Path, stamp: tuple[int, ...]) -> Labels | None:
     labels = read_labels(RunFolder(folder))
     return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), labels[1])
 
@@ -184,7 +170,11 @@ def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | N
     """
     one, other = _finished_by_seed(first), _finished_by_seed(second)
     shared = sorted(one.keys() & other.keys())
-    over_seeds = paired_difference(*({seed: _accuracy(runs[seed]) for seed in shared} for runs in (one, other)))
+
+    def accuracy(jobs: Sequence[Job]) -> float:
+        return math.fsum(job.result.metric("test/accuracy") for job in jobs if job.result is not None) / len(jobs)
+
+    over_seeds = paired_difference(*({seed: accuracy(runs[seed]) for seed in shared} for runs in (one, other)))
     if over_seeds is None:
         return None
     labels = [[labels_of(runs[seed][0].folder) for seed in shared if len(runs[seed]) == 1] for runs in (one, other)]
@@ -202,10 +192,6 @@ def _finished_by_seed(jobs: Iterable[Job]) -> Mapping[int, list[Job]]:
         if job.result is not None and math.isfinite(job.result.metric("test/accuracy")):
             runs.setdefault(job.seed, []).append(job)
     return runs
-
-
-def _accuracy(jobs: Sequence[Job]) -> float:
-    return math.fsum(job.result.metric("test/accuracy") for job in jobs if job.result is not None) / len(jobs)
 
 
 @dataclass

@@ -35,8 +35,9 @@ CLIMBING = 0.005
 """So is accuracy that still rises by this much per epoch."""
 GAP = 0.01
 """A smaller gap between training and validation accuracy is nothing to act on."""
+TOO_HIGH = "Learning rate too high"
 BROKEN = frozenset({
-    "Failed", "Unreadable", "Unfinished", "Running", "Learning rate too high", "Nothing learnt",
+    "Failed", "Unreadable", "Unfinished", "Running", TOO_HIGH, "Nothing learnt",
     "Hardly anything learnt yet",
 })  # fmt: skip
 """Kinds that make a run an exception among runs of other kinds; finer shades differ by seed alone."""
@@ -100,18 +101,15 @@ def verdicts(summary: Summary, curves: Mapping[Path, Curves] | None = None) -> l
 def diagnose(job: Job, curves: Curves) -> Finding:
     """Say how a run went; curves: the columns of its metrics.csv."""
     done, planned = len(curves.get("epoch", ())), job.settings.get("trainer.max_epochs") or "?"
-    if job.status == "failed":
-        return Finding("Failed", f"{job.reason or 'no reason was written'}.")
-    if job.status == "unreadable":
-        return Finding("Unreadable", f"{job.reason}.")
-    if job.status == "unfinished":
-        return Finding("Unfinished", f"{done} of {planned} epochs are done; the same command goes on.")
-    if job.status == "running":
-        return Finding("Running", f"{done} of {planned} epochs are done.")
-    if job.status == "diverged":
-        text = f"the loss was no longer finite in epoch {done or '?'}; try a tenth of optim.lr."
-        return Finding("Learning rate too high", text)
-    return judge(curves)
+    so_far = f"{done} of {planned} epochs are done"
+    not_finished = {
+        "failed": ("Failed", f"{job.reason or 'no reason was written'}."),
+        "unreadable": ("Unreadable", f"{job.reason}."),
+        "unfinished": ("Unfinished", f"{so_far}; the same command goes on."),
+        "running": ("Running", f"{so_far}."),
+        "diverged": (TOO_HIGH, f"the loss was no longer finite in epoch {done or '?'}; try a tenth of optim.lr."),
+    }
+    return Finding(*not_finished[job.status]) if job.status in not_finished else judge(curves)
 
 
 def judge(curves: Curves, runs: int = 1) -> Finding:
@@ -133,10 +131,9 @@ def _nothing_learnt(curves: Curves, loss: Sequence[float]) -> Finding | None:
         return None
     stuck = f"accuracy stays at {100 * accuracy[-1]:.0f} %, loss at {loss[-1]:.2f} (guessing: {CHANCE_LOSS:.2f})"
     if max(loss) > 1.5 * CHANCE_LOSS:
-        return Finding("Learning rate too high", f"the loss reached {max(loss):.3g}, then nothing was learnt; {stuck}.")
+        return Finding(TOO_HIGH, f"the loss reached {max(loss):.3g}, then nothing was learnt; {stuck}.")
     if max(loss) - min(loss) < RISE_AT_LEAST:
-        text = f"{stuck}, as with dead or saturated units, or far too low a learning rate."
-        return Finding("Nothing learnt", text)
+        return Finding("Nothing learnt", f"{stuck}, as with dead or saturated units, or far too low a learning rate.")
     return Finding("Hardly anything learnt yet", f"{stuck}; a higher learning rate or more epochs.")
 
 
@@ -146,8 +143,8 @@ def _jumps(loss: Sequence[float]) -> Finding | None:
     if not jumps or (len(jumps) <= JUMPS * len(rises) and loss[-1] < 2 * min(loss)):
         return None
     _, old, new = max(jumps)
-    times = f"the training loss rose in {len(jumps)} of {len(rises)} epochs, once from {old:.3f} to {new:.3f}."
-    return Finding("Learning rate too high", times)
+    text = f"the training loss rose in {len(jumps)} of {len(rises)} epochs, once from {old:.3f} to {new:.3f}."
+    return Finding(TOO_HIGH, text)
 
 
 def _turned(curves: Curves, loss: Sequence[float], runs: int) -> Finding | None:
@@ -177,17 +174,17 @@ def _turned(curves: Curves, loss: Sequence[float], runs: int) -> Finding | None:
 
 
 def _improving(curves: Curves) -> Finding | None:
-    name = "validation" if _finite(curves.get("val/loss", ())) else "training"
-    short = "val" if name == "validation" else "train"
-    judged, accuracy = _finite(curves[f"{short}/loss"]), _finite(curves.get(f"{short}/accuracy", ()))
-    back = max(1, len(judged) // 5)
-    if min(len(judged), len(accuracy)) <= back or judged[-1] > min(judged):
+    split, name = ("val", "validation") if _finite(curves.get("val/loss", ())) else ("train", "training")
+    loss, accuracy = _finite(curves[f"{split}/loss"]), _finite(curves.get(f"{split}/accuracy", ()))
+    back = max(1, len(loss) // 5)
+    if min(len(loss), len(accuracy)) <= back or loss[-1] > min(loss):
         return None
-    fall, climb = (judged[-1 - back] - judged[-1]) / back, (accuracy[-1] - accuracy[-1 - back]) / back
-    if fall <= IMPROVING * judged[-1 - back] and climb <= CLIMBING:
+    fall, climb = (loss[-1 - back] - loss[-1]) / back, (accuracy[-1] - accuracy[-1 - back]) / back
+    if fall <= IMPROVING * loss[-1 - back] and climb <= CLIMBING:
         return None
-    text = f"{name} loss last fell by {fall:.3f} per epoch, to {judged[-1]:.3f}; train longer."
-    return Finding("Still improving", text)
+    return Finding(
+        "Still improving", f"{name} loss last fell by {fall:.3f} per epoch, to {loss[-1]:.3f}; train longer."
+    )
 
 
 def _level(curves: Curves) -> Finding:

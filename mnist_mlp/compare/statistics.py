@@ -6,10 +6,12 @@ tests/simulations.py.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +52,12 @@ class Interval:
     @property
     def low(self) -> float | None:
         """Lower end of the interval."""
-        return None if self.error is None else self.mean - self._half(self.error)
+        return self._end(-1)
 
     @property
     def high(self) -> float | None:
         """Upper end of the interval."""
-        return None if self.error is None else self.mean + self._half(self.error)
+        return self._end(1)
 
     @property
     def p_value(self) -> float | None:
@@ -66,10 +68,12 @@ class Interval:
 
         return 2 * float(stdtr(self.degrees, -abs(self.mean) / self.error))
 
-    def _half(self, error: float) -> float:
+    def _end(self, sign: int) -> float | None:
+        if self.error is None:
+            return None
         from scipy.special import stdtrit
 
-        return error * float(stdtrit(self.degrees, (1 + CONFIDENCE) / 2))
+        return self.mean + sign * (self.error * float(stdtrit(self.degrees, (1 + CONFIDENCE) / 2)))
 
 
 @dataclass(frozen=True)
@@ -190,9 +194,14 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> P
     of_seeds = {name: max(by_seed, rest * _ms_floor(n, name)) for name in MS_FLOOR_QUANTILE}
     both = of_seeds["images"] + of_images
     degrees = (both / of_seeds["images"]) ** 2 * (n - 1) if of_seeds["images"] else math.inf
+
+    def interval(mean_square: float, degrees: float, of_images: int) -> Interval:
+        # without an error if all nets were correct on the very same images: nothing tells how far that is chance
+        return Interval(mean, math.sqrt(mean_square / size) or None, degrees, n, of_images)
+
     return PairedComparison(
-        Interval(mean, _error(of_seeds["seeds"], size), n - 1, n),
-        Interval(mean, _error(both, size), min(degrees, images - 1), n, images),
+        interval(of_seeds["seeds"], n - 1, 0),
+        interval(both, min(degrees, images - 1), images),
         Variance(max(by_seed - rest, 0.0) / images, of_images / n, rest),
     )
 
@@ -202,11 +211,6 @@ def _ms_floor(seeds: int, name: str) -> float:
     from scipy.special import chdtri  # deferred: needed by comparisons only
 
     return float(chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE[name])) / (seeds - 1)
-
-
-def _error(mean_square: float, size: int) -> float | None:
-    """None if all nets were correct on the very same images: nothing tells how far that is chance."""
-    return math.sqrt(mean_square / size) if mean_square > 0 else None
 
 
 def pairs(settings: int) -> int:
@@ -284,8 +288,8 @@ def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -
     if expected + of_images == 0:
         return np.zeros(1), 0.0
     quantiles = chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
-    floor = variance.rest * float(chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE["images"])) / (seeds - 1)
-    of_seeds = np.maximum(expected * quantiles, max(floor, 1e-9 * (expected + of_images)))
+    floor = max(variance.rest * _ms_floor(seeds, "images"), 1e-9 * (expected + of_images))
+    of_seeds = np.maximum(expected * quantiles, floor)
     both = of_seeds + of_images
     degrees = (both / of_seeds) ** 2 * (seeds - 1)
     if images:
@@ -329,8 +333,7 @@ def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
     return Plan(high, limit, enough)
 
 
-@dataclass(frozen=True)
-class McNemar:
+class McNemar(NamedTuple):
     """Images on which only one of two models is correct, and the exact two-sided p-value of so uneven a split."""
 
     only_first: int
@@ -340,11 +343,10 @@ class McNemar:
 
 def mcnemar(first_correct: Sequence[bool], second_correct: Sequence[bool]) -> McNemar:
     """McNemar's exact test (1947) of two models over the same images."""
-    both = list(zip(first_correct, second_correct, strict=True))
-    only_first = sum(bool(a) and not b for a, b in both)
-    only_second = sum(bool(b) and not a for a, b in both)
-    total, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(total, k) for k in range(fewer + 1)) / 2**total
+    times = Counter(zip(map(bool, first_correct), map(bool, second_correct), strict=True))
+    only_first, only_second = times[True, False], times[False, True]
+    total = only_first + only_second
+    tail = sum(math.comb(total, k) for k in range(min(only_first, only_second) + 1)) / 2**total
     return McNemar(only_first, only_second, min(1.0, 2 * tail))
 
 

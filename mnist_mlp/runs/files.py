@@ -68,7 +68,7 @@ def is_scratch_file(path: Path) -> bool:
 def remove_scratch_files(*folders: Path) -> None:
     """Remove the scratch files that killed processes left in these folders."""
     for folder in folders:
-        for path in filter(is_scratch_file, list(folder.iterdir()) if folder.is_dir() else ()):
+        for path in filter(is_scratch_file, list(folder.glob("*"))):
             path.unlink(missing_ok=True)
 
 

@@ -7,7 +7,7 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -136,7 +136,7 @@ class RunFolder:
     def refuse_foreign(self) -> None:
         """Raise a UserError if the folder, which does not hold a run, is not empty."""
         expected = (LOCK_FILE, *HYDRA_FILES)
-        names = [path.name for path in _content(self.path) if path.name not in expected and not is_scratch_file(path)]
+        names = [path.name for path in self.path.glob("*") if path.name not in expected and not is_scratch_file(path)]
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
             raise UserError(f"{self.path} is not empty and holds no run ({shown}): choose another folder")
@@ -171,10 +171,10 @@ class RunFolder:
 
     def archive(self) -> Path:
         """Move the whole folder to .set_aside/<name>-<n> next to it, which no comparison reads; return the new path."""
-        attic = self.path.parent / ".set_aside"
-        attic.mkdir(exist_ok=True)
-        number = next(n for n in itertools.count(1) if not (attic / f"{self.path.name}-{n}").exists())
-        return self.path.rename(attic / f"{self.path.name}-{number}")
+        names = (self.path.parent / ".set_aside" / f"{self.path.name}-{n}" for n in itertools.count(1))
+        target = next(name for name in names if not name.exists())
+        target.parent.mkdir(exist_ok=True)
+        return self.path.rename(target)
 
     def clear(self) -> None:
         """Remove what an earlier run wrote here, and nothing else. Raises UserError if something cannot be removed."""
@@ -197,12 +197,10 @@ class RunFolder:
 
     def sync(self) -> None:
         """Bring all that the run wrote onto the disk."""
-        for path in self._written():
-            if path.is_file():
-                sync_file(path)
-        for folder in (self.tensorboard, self.figures, self.path):
-            if folder.is_dir():
-                sync_folder(folder)
+        for path in filter(Path.is_file, self._written()):
+            sync_file(path)
+        for folder in filter(Path.is_dir, (self.tensorboard, self.figures, self.path)):
+            sync_folder(folder)
 
     def event_files(self) -> list[Path]:
         """TensorBoard's files."""
@@ -232,14 +230,10 @@ class RunFolder:
         yield from (path for kind in ("fit", "test") for path in self.path.glob(f"{kind}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
         for folder in (self.path, self.checkpoints, self.figures):
-            yield from filter(is_scratch_file, _content(folder))
+            yield from filter(is_scratch_file, folder.glob("*"))
 
     def _checkpoint_files(self) -> list[Path]:
         return [file for path in (self.last_checkpoint, self.best_checkpoint) for file in (path, previous(path))]
-
-
-def _content(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _read(path: Path, parse: Callable[[JSON], Parsed]) -> Parsed | None:
@@ -309,28 +303,25 @@ class FolderLock:
 
     def _try(self) -> str | None:
         """Take the lock, or return its holder in words."""
-        while True:
-            self._made_folder |= not self.folder.exists()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                is_free, holder = _flock(descriptor), _parse_holder(os.read(descriptor, 4096))
-                if is_free is False or (is_free is None and _is_alive(holder)):
-                    os.close(descriptor)
-                    known = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
-                    return known if holder else "another process"
-                if _is_same_file(descriptor, self.path):  # else its holder has removed it or moved the folder meanwhile
-                    since = time.strftime("%Y-%m-%d %H:%M:%S")
-                    content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": since})
-                    os.ftruncate(descriptor, 0)
-                    os.lseek(descriptor, 0, os.SEEK_SET)
-                    os.write(descriptor, content.encode())
-                    self._descriptor = descriptor
-                    return None
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
+        self._made_folder |= not self.folder.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        with ExitStack() as on_exit:
+            on_exit.callback(os.close, descriptor)
+            is_free, holder = _flock(descriptor), _parse_holder(os.read(descriptor, 4096))
+            if is_free is False or (is_free is None and _is_alive(holder)):
+                known = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+                return known if holder else "another process"
+            if _is_same_file(descriptor, self.path):
+                since = time.strftime("%Y-%m-%d %H:%M:%S")
+                content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": since})
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, content.encode())
+                on_exit.pop_all()
+                self._descriptor = descriptor
+                return None
+        return self._try()  # its holder has removed the file or moved the folder meanwhile
 
 
 def is_held(folder: Path) -> bool:
@@ -362,11 +353,10 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def _parse_holder(content: bytes) -> JSON:
-    try:
-        holder = json.loads(content)
-    except ValueError:
-        return {}
-    return holder if isinstance(holder, dict) else {}
+    with suppress(ValueError):
+        if isinstance(holder := json.loads(content), dict):
+            return holder
+    return {}
 
 
 def _is_alive(holder: JSON) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mnist_mlp.compare.collect import Job, Row, Summary
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import Curves, read_curves
+from mnist_mlp.runs.predictions import Curves, band, read_curves
 from mnist_mlp.runs.result import is_at_chance
 
 CHANCE_LOSS = math.log(10)
@@ -210,12 +210,8 @@ def _levels(values: Sequence[float], window: int) -> list[float]:
 def mean_curves(curves: Sequence[Curves]) -> Mapping[str, list[float]]:
     """The mean of each column over the runs that have a finite number at an epoch, up to the shortest run's last."""
     length = min((len(one.get("epoch", ())) for one in curves), default=0)
-    means: dict[str, list[float]] = {name: [] for one in curves for name in one}
-    for name, column in means.items():
-        for epoch in range(length):
-            known = _finite([one[name][epoch] for one in curves if epoch < len(one.get(name, ()))])
-            column.append(sum(known) / len(known) if known else math.nan)
-    return means
+    columns = {name: [one[name][:length] for one in curves if name in one] for one in curves for name in one}
+    return {name: [mean for mean, _, _ in band(column)] for name, column in columns.items()}
 
 
 def _finite(values: Sequence[float]) -> list[float]:

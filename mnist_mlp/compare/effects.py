@@ -226,11 +226,11 @@ def _number(job: Job, key: str) -> float | None:
 
 def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
     """Each setting that varies, the most important first; empty for fewer than ten finished runs."""
-    from scipy.special import chdtrc  # deferred: only the page of a search needs it
-
     runs = measured(jobs, column)
     if len(runs) < MIN_RUNS:
         return []
+    from scipy.special import chdtrc  # deferred: only the page of a search needs it
+
     jobs, n = [job for job, _ in runs], len(runs)
     _, indices, times = np.unique([number for _, number in runs], return_inverse=True, return_counts=True)
     ranks = np.asarray((np.cumsum(times) - (times - 1) / 2)[indices])  # from 1; equal numbers share their mean

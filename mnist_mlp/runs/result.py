@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args, get_origin
 
 from mnist_mlp.config import Config
 from mnist_mlp.console import shown_path
-from mnist_mlp.options import options
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import changes
 
@@ -93,46 +92,32 @@ def _text(*choices: str, nullable: bool = False) -> Leaf:
     return " or ".join(map(repr, choices)) or "a text", is_valid
 
 
-def _of_type(default: Any) -> Schema:
-    """The schema of an option with this default."""
-    if isinstance(default, bool):
+def _is_per_digit(value: Any) -> bool:
+    return isinstance(value, list) and len(value) in (0, CLASSES) and all(map(_number()[1], value))
+
+
+def _of_type(kind: Any) -> Schema:
+    """The schema of an option of this type, or of a group, which may lack options, as earlier versions had fewer."""
+    if is_dataclass(kind):
+        return {f"{item.name}?": _of_type(item.type) for item in fields(kind)}
+    inner = get_args(kind)
+    if kind == list[float]:
+        return f"a list of {CLASSES} numbers", _is_per_digit
+    if get_origin(kind) is list:
+        return [_whole(1) if inner[0] is int else _of_type(inner[0])]
+    if get_origin(kind) is dict:
+        return {"*": _of_type(inner[1])}
+    if kind is bool:
         return "true or false", lambda value: isinstance(value, bool)
-    if isinstance(default, list):
-        return [_number()]
-    if isinstance(default, (int, float)):
-        return _whole() if isinstance(default, int) else _number()
-    return _text(nullable=default is None)
-
-
-def _config_schema() -> dict[str, Schema]:
-    """A config may lack options, which then have their defaults."""
-    _, is_number = _number()
-
-    def is_per_class(value: Any) -> bool:
-        return isinstance(value, list) and len(value) in (0, CLASSES) and all(map(is_number, value))
-
-    own: dict[str, Schema] = {
-        "model.hidden_units": [_whole(1)],
-        "reference.test_accuracy": _number(nullable=True),
-        "reference.inferred": [_text()],
-        "reference.claims": [{"*": _text()}],
-        **{
-            f"reference.{score}_per_class": (f"a list of {CLASSES} numbers", is_per_class)
-            for score in ("f1", "precision", "recall")
-        },
-    }  # options whose default does not tell their type
-    schema: dict[str, Any] = {}
-    for key, default, _ in options(Config()):
-        section, _, name = key.rpartition(".")
-        place = schema.setdefault(f"{section}?", {}) if section else schema
-        place[f"{name}?"] = own.get(key) or _of_type(default)
-    return schema
+    if kind is int:
+        return _whole()
+    return _number(nullable=bool(inner)) if float in (kind, *inner) else _text(nullable=bool(inner))
 
 
 ENVIRONMENT: Schema = {"device": _text(), "threads": _whole(), "torch": _text(), "commit": _text(nullable=True)}
 _DESCRIPTION: dict[str, Schema] = {
     "overrides": [_text()],
-    "config": _config_schema(),
+    "config": _of_type(Config),
     "fingerprint": _text(),
     "callbacks?": [_text()],
 }
@@ -280,7 +265,7 @@ def closing_table(result: RunResult, folder: Path) -> str:
 def _worst_digit_text(result: RunResult) -> str:
     """The worst digit, and the other one with which it is confused most often, in whichever direction."""
     matrix, digit = result.confusion_matrix, result.worst_digit
-    others = [other for other in range(len(matrix)) if other != digit]
+    others = [other for other in range(CLASSES) if other != digit]
     missed = max(others, key=lambda other: matrix[digit][other])
     mistaken = max(others, key=lambda other: matrix[other][digit])
     text = f"{digit}, F1 {result.per_class['f1'][digit] or 0.0:.3f}"

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -187,10 +187,10 @@ def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | N
 
 
 def _finished_by_seed(jobs: Iterable[Job]) -> Mapping[int, list[Job]]:
-    runs: dict[int, list[Job]] = {}
+    runs = defaultdict(list)
     for job in jobs:
         if job.result is not None and math.isfinite(job.result.metric("test/accuracy")):
-            runs.setdefault(job.seed, []).append(job)
+            runs[job.seed].append(job)
     return runs
 
 
@@ -268,12 +268,9 @@ class Summary:
         """For `row_label`, by the row's id."""
         published = [str(row.settings.get("reference.id") or "") for row in self.rows]
         if all(published) and len(set(published)) == len(published):
-            return {id(row): name for row, name in zip(self.rows, published, strict=True)}
-        names = distinguishing_keys(self)
-        return {
-            id(row): ", ".join(f"{name}={self.shown_value(row, key)}" for key, name in names.items())
-            for row in self.rows
-        }
+            return dict(zip(map(id, self.rows), published, strict=True))
+        names = distinguishing_keys(self).items()
+        return {id(row): ", ".join(f"{name}={self.shown_value(row, key)}" for key, name in names) for row in self.rows}
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
@@ -304,8 +301,7 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     ]
     done = [row for row in rows if row.values["test_accuracy"]]
     ranked_by = "val_accuracy" if all(row.values["val_accuracy"] for row in done) else "test_accuracy"
-    means = {id(row): row.mean(ranked_by) for row in rows}
-    rows.sort(key=lambda row: (means[id(row)] is None, -(means[id(row)] or 0.0)))
+    rows.sort(key=lambda row: -(row.mean(ranked_by) or 0.0) if row.values[ranked_by] else math.inf)
     if rows and rows[0].values["test_accuracy"]:
         rows[0].best = True
         others = rows[1:] if over_seeds else []
@@ -339,10 +335,9 @@ def display_names(summary: Summary) -> dict[Path, str]:
             words = [row_label(summary, row), f"seed={job.seed}" if summary.over_seeds else ""]
             names[job.folder] = ", ".join(filter(None, words)) if job.settings else ""
     times = Counter(names.values())
-    return {
-        folder: f"{name} ({folder.name})" if name and times[name] > 1 else name or folder.name
-        for folder, name in names.items()
-    }
+    for folder, name in names.items():
+        names[folder] = f"{name} ({folder.name})" if name and times[name] > 1 else name or folder.name
+    return names
 
 
 def _drop_copies(jobs: list[Job]) -> Iterator[str]:

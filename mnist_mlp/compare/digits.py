@@ -119,10 +119,10 @@ def write_digits(sweep: Path, summary: Summary) -> Path | None:
     shown = counted.names[:MAX_COLUMNS]
     header = ["index", "label", "runs", "missed", "favourite", "favoured", "doubtful"]
     header += [f"missed: {name or 'all'}" for name in shown]
+    shared: list[NDArray[Any]] = [counted.truth, np.full(len(counted.truth), counted.runs), counted.missed]
+    shared += [counted.favourite, counted.favoured, counted.doubtful, *counted.missed_fraction[: len(shown)].round(4)]
     chosen = np.flatnonzero(counted.missed)
-    whole: list[NDArray[Any]] = [chosen, counted.truth[chosen], np.full(len(chosen), counted.runs)]
-    whole += [array[chosen] for array in (counted.missed, counted.favourite, counted.favoured, counted.doubtful)]
-    columns = [column.tolist() for column in [*whole, *np.round(counted.missed_fraction[: len(shown), chosen], 4)]]
+    columns = [chosen.tolist(), *(column[chosen].tolist() for column in shared)]
     target = sweep / "digits.csv"
     write_text(target, to_csv(header, zip(*columns, strict=True)))
     return target

@@ -194,14 +194,11 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> P
     of_seeds = {name: max(by_seed, rest * _ms_floor(n, name)) for name in MS_FLOOR_QUANTILE}
     both = of_seeds["images"] + of_images
     degrees = (both / of_seeds["images"]) ** 2 * (n - 1) if of_seeds["images"] else math.inf
-
-    def interval(mean_square: float, degrees: float, of_images: int) -> Interval:
-        # without an error if all nets were correct on the very same images: nothing tells how far that is chance
-        return Interval(mean, math.sqrt(mean_square / size) or None, degrees, n, of_images)
-
+    # without an error if all nets were correct on the very same images: nothing tells how far that is chance
+    errors = [math.sqrt(mean_square / size) or None for mean_square in (of_seeds["seeds"], both)]
     return PairedComparison(
-        interval(of_seeds["seeds"], n - 1, 0),
-        interval(both, min(degrees, images - 1), images),
+        Interval(mean, errors[0], n - 1, n),
+        Interval(mean, errors[1], min(degrees, images - 1), n, images),
         Variance(max(by_seed - rest, 0.0) / images, of_images / n, rest),
     )
 
@@ -211,15 +208,6 @@ def _ms_floor(seeds: int, name: str) -> float:
     from scipy.special import chdtri  # deferred: needed by comparisons only
 
     return float(chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE[name])) / (seeds - 1)
-
-
-def pairs(settings: int) -> int:
-    """How many comparisons to correct for if one of so many settings, chosen by data, is compared with each other one.
-
-    All pairs, not settings - 1: the best of a sweep shares its luck with the figures it was chosen by (a net that
-    does well on validation images does well on test images), so that any pair could have been the one at hand.
-    """
-    return math.comb(settings, 2)
 
 
 def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
@@ -235,15 +223,17 @@ def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
 
 
 def correct_for_all_pairs(comparisons: Sequence[PairedComparison | None]) -> list[PairedComparison | None]:
-    """Correct the comparisons of all settings with one that data have chosen, for how many they are."""
+    """Correct the comparisons of all settings with one that data have chosen, as if all pairs had been compared.
+
+    All pairs, not settings - 1: the best of a sweep shares its luck with the figures it was chosen by (a net that
+    does well on validation images does well on test images), so that any pair could have been the one at hand.
+    """
     p_values = [one.decisive.p_value for one in comparisons if one is not None]
     known = [p_value for p_value in p_values if p_value is not None]
-    family = pairs(len(known) + 1)
+    family = math.comb(len(known) + 1, 2)
     corrected = iter(holm(known, family))
     return [
-        one
-        if one is None or one.decisive.p_value is None
-        else replace(one, comparisons=family, corrected=next(corrected))
+        replace(one, comparisons=family, corrected=next(corrected)) if one and one.decisive.p_value is not None else one
         for one in comparisons
     ]
 
@@ -255,28 +245,24 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
     alone; variance.seed is then that of a seed's difference over all images at hand, and the other two are zero. The
     critical values of `crossed_difference` are averaged over the distribution of the seeds' mean square, a chi-square.
     """
-    return _power(gap, *_thresholds(variance, images, seeds, comparisons))
+    from scipy.special import ndtr
+
+    thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
+    detected = ndtr((gap - thresholds) / deviation) if deviation else gap > thresholds
+    return float(detected.mean())
 
 
 @lru_cache(maxsize=4096)  # shown in a table, a verdict and a file, after every job of a sweep
 def detectable_difference(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
     """The smallest true difference that is detected with power 0.8; see `power`. Never above 1."""
-    thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
     low, high = 0.0, MAX_GAP
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if _power(middle, thresholds, deviation) >= POWER else (middle, high)
+        low, high = (low, middle) if power(middle, variance, images, seeds, comparisons) >= POWER else (middle, high)
     return high
 
 
-def _power(gap: float, thresholds: NDArray[np.float64], deviation: float) -> float:
-    from scipy.special import ndtr
-
-    if not deviation:
-        return float((gap > thresholds).mean())
-    return float(ndtr((gap - thresholds) / deviation).mean())
-
-
+@lru_cache
 def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -> tuple[NDArray[np.float64], float]:
     """What an observed difference has to exceed, at each of POINTS, and the standard deviation of what is observed."""
     from scipy.special import chdtri, stdtrit

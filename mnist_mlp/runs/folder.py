@@ -308,8 +308,8 @@ class FolderLock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         with ExitStack() as on_exit:
             on_exit.callback(os.close, descriptor)
-            is_free, holder = _flock(descriptor), _parse_holder(os.read(descriptor, 4096))
-            if is_free is False or (is_free is None and _is_alive(holder)):
+            holder = _parse_holder(os.read(descriptor, 4096))
+            if not _flock(descriptor, holder):
                 known = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
                 return known if holder else "another process"
             if _is_same_file(descriptor, self.path):
@@ -326,22 +326,19 @@ class FolderLock:
 
 def is_held(folder: Path) -> bool:
     """Whether a living process has the lock of this folder, by what it wrote there. Leaves the lock alone."""
-    try:
+    with suppress(OSError):
         return _is_alive(_parse_holder((folder / LOCK_FILE).read_bytes()[:4096]))
-    except OSError:
-        return False
+    return False
 
 
-def _flock(descriptor: int) -> bool | None:
-    """Take the lock if it is free; return whether it was, None if the file system has no such locks."""
-    if fcntl is None:
-        return None
+def _flock(descriptor: int, holder: JSON) -> bool:
+    """Take the lock if it is free; return whether it was. holder: decides if the file system has no such locks."""
     try:
+        if fcntl is None:
+            return not _is_alive(holder)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
+    except OSError as error:
+        return not (isinstance(error, BlockingIOError) or _is_alive(holder))
     return True
 
 

@@ -99,11 +99,7 @@ def write_predictions(
 ) -> None:
     """Write index, truth, prediction (n,) and probabilities (n, 10) of the test images in file order.
 
-    Args:
-        folder: of the run.
-        truth: labels.
-        predicted: digits by the logits; float32 probabilities can tie when logits do not.
-        probabilities: in [0, 1].
+    predicted: the digits by the logits; float32 probabilities can tie when logits do not.
     """
     content = io.BytesIO()
     np.savez_compressed(

@@ -68,10 +68,7 @@ def verdicts(summary: Summary, curves: Mapping[Path, Curves] | None = None) -> l
     """Judge each row of a comparison, in its order.
 
     Runs that broke are one camp, all others another: the larger one gives the verdict, the other the exceptions.
-
-    Args:
-        summary: the comparison.
-        curves: by run folder; read here if they are missing.
+    curves: by run folder; read here if they are missing.
     """
     if curves is None:
         curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in summary.jobs}
@@ -116,9 +113,8 @@ def judge(curves: Curves, runs: int = 1) -> Finding:
     """Judge the curves of a finished run, or the mean curves of several: the more runs, the less they wobble."""
     loss = _finite(curves.get("train/loss", ()))
     if not loss:
-        return Finding(
-            "Not judged", "finished, but without a metrics.csv that can be read its curves cannot be judged."
-        )
+        text = "finished, but without a metrics.csv that can be read its curves cannot be judged."
+        return Finding("Not judged", text)
     if len(curves.get("epoch", ())) < 2:
         return Finding("One epoch only", "too short to judge; train longer.")
     broken = _nothing_learnt(curves, loss) or _jumps(loss)
@@ -190,12 +186,8 @@ def _improving(curves: Curves) -> Finding | None:
 def _level(curves: Curves) -> Finding:
     """Nothing went wrong: what is left to gain, by the fraction of the validation error that training lacks."""
     train, val = (_finite(curves.get(f"{split}/accuracy", ())) for split in ("train", "val"))
-    shown = [
-        f"{name} accuracy ends at {100 * values[-1]:.1f} %"
-        for name, values in (("training", train), ("validation", val))
-        if values
-    ]
-    ends = ", ".join(shown) or "no accuracies are known"
+    known = [(name, values[-1]) for name, values in (("training", train), ("validation", val)) if values]
+    ends = ", ".join(f"{name} accuracy ends at {100 * last:.1f} %" for name, last in known) or "no accuracies are known"
     if train and val and train[-1] - val[-1] > max(GAP, 1 - train[-1]):
         text = f"{ends}; more data, augmentation, dropout or weight decay could narrow the gap."
         return Finding("Levelled off, limited by generalisation", text)

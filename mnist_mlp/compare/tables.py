@@ -239,9 +239,9 @@ def _reasons(summary: Summary) -> Iterator[str]:
     for row in summary.rows:
         if row.reasons:
             names.setdefault(row.reasons, []).append(row_label(summary, row) or row.status)
-    for reason, rows in list(names.items())[:MAX_REASONS]:
-        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        yield f"{rows[0]}{more}: {textwrap.shorten(reason, 300, placeholder=' ...')}"
+    for reason, (first, *others) in list(names.items())[:MAX_REASONS]:
+        more = f" and {len(others)} more" if others else ""
+        yield f"{first}{more}: {textwrap.shorten(reason, 300, placeholder=' ...')}"
     if len(names) > MAX_REASONS:
         yield f"... and {len(names) - MAX_REASONS} more reasons, in summary.csv"
 

@@ -40,8 +40,7 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
     """Write atomically: the file has its old content or the new, never half of it.
 
-    Args:
-        durable: the file and its name survive a power cut from the moment this returns (fsync).
+    durable: the file and its name survive a power cut from the moment this returns (fsync).
     """
     scratch = scratch_file(path)
     try:
@@ -106,9 +105,7 @@ def refuse_unwritable(path: Path | None) -> None:
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """CSV text with Unix line ends; None becomes an empty cell."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
 
 

@@ -142,14 +142,9 @@ class RunFolder:
             raise UserError(f"{self.path} is not empty and holds no run ({shown}): choose another folder")
 
     def start(self, run: JSON, records: Mapping[str, str]) -> JSON:
-        """Write run.json and the records, unless they exist.
+        """Write run.json and the records, unless they exist; return `run` with what an existing run.json says instead.
 
-        Args:
-            run: the content of run.json.
-            records: further files, text by relative path.
-
-        Returns:
-            `run` with what an existing run.json says instead.
+        records: further files, text by relative path.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         remove_scratch_files(self.path, self.checkpoints, self.figures, self.path / ".hydra")
@@ -207,11 +202,7 @@ class RunFolder:
         return sorted(self.tensorboard.glob("events.out.tfevents.*"))
 
     def next_steps(self, python: str) -> str:
-        """The commands for a finished run: its page (the file itself if it exists), its curves, a page to draw on.
-
-        Args:
-            python: the command that starts the interpreter.
-        """
+        """The commands for a finished run: its page (the file itself if it exists), its curves, a page to draw on."""
         run = shlex.quote(shown_path(self.path))
         page = shown_path(self.page_file) if self.page_file.is_file() else f"{python} -m mnist_mlp.report {run}"
         return (
@@ -376,20 +367,13 @@ EPOCHS = "trainer.max_epochs"
 
 
 def is_continuation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the second run is the first one with more epochs, at a constant learning rate.
-
-    Args:
-        before, now: the contents of their run.json.
-    """
+    """Whether the second run (the content of a run.json) is the first one with more epochs, at a constant rate."""
     old, new = identity(before), identity(now)
     return {**old, EPOCHS: new[EPOCHS]} == new and old[EPOCHS] < new[EPOCHS] and new["optim.schedule"] == "constant"
 
 
 def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
-    """Make the stored run unfinished again if `run` is the same one with more epochs.
-
-    Returns:
-        Whether it was reopened.
+    """Make the stored run unfinished again if `run` is the same one with more epochs; return whether it was.
 
     Raises:
         UserError: resuming would not give what the longer run gives, since the learning rate depends on the number of

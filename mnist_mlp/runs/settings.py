@@ -49,34 +49,26 @@ def _defaults() -> JSON:
 
 
 def describe(config: JSON, overrides: Iterable[str], digest: str | None = None, callbacks: Sequence[str] = ()) -> JSON:
-    """Describe a run as run.json does.
+    """Describe a run as run.json does, with the fingerprint, the hash of all that decides the result.
 
     Args:
         config: nested, with every `auto` resolved.
         overrides: as the user typed them.
         digest: of the images and labels.
         callbacks: state keys of the user's own Lightning callbacks that can change the result.
-
-    Returns:
-        `overrides`, `config` and `fingerprint`, the hash of all that decides the result; `data` with the digest and
-        `callbacks` unless there are none.
     """
     run: JSON = {"overrides": list(overrides), "config": config}
-    if digest is not None:
-        run["data"] = {"digest": digest}
-    if callbacks:
-        run["callbacks"] = list(callbacks)
+    run |= {"data": {"digest": digest}} if digest is not None else {}
+    run |= {"callbacks": list(callbacks)} if callbacks else {}
     hashed = {key: value for key, value in settings(config).items() if NEWER_OPTIONS.get(key) != value}
     content = json.dumps({**hashed, **_beside_settings(run)}, sort_keys=True)
     return {**run, "fingerprint": hashlib.sha256(content.encode()).hexdigest()[:16]}
 
 
 def identity(run: Mapping[str, Any]) -> JSON:
-    """All that decides the result of a run, by dotted key.
+    """All that decides the result of a run, by dotted key; settings that it lacks take their defaults.
 
-    Args:
-        run: the content of a run.json or result.json, or the same part of a checkpoint. Settings that it lacks take
-            their defaults.
+    run: the content of a run.json or result.json, or the same part of a checkpoint.
     """
     return {**with_defaults(settings(run["config"])), **_beside_settings(run)}
 

@@ -79,30 +79,25 @@ class Job:
         return value_text(self.settings.get(key))
 
 
-class JobReader:
-    """Reads the runs in folders again and again, each anew only if one of its files was replaced meanwhile."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[Stamp, Job | None]] = {}
-
-    def find(self, paths: Iterable[Path]) -> list[Job]:
-        """As `find_jobs`."""
-        jobs: dict[Path, Job] = {}
-        for folder in (folder for path in paths for folder in sorted(_run_folders(path))):
-            # before reading: what is replaced meanwhile is read again the next time
-            stamp = tuple(_file_stamp(folder / name) for name in RunFolder.MARKER_FILES)
-            known = self._known.get(folder)
-            job = known[1] if known is not None and known[0] == stamp else load_job(folder)
-            if job is None or job.status != "unreadable":  # what kept a file from being read need not be in it
-                self._known[folder] = stamp, job
-            if job is not None:
-                jobs.setdefault(folder.resolve(), job)
-        return list(jobs.values())
-
-
 def find_jobs(paths: Iterable[Path]) -> list[Job]:
-    """The runs in these folders and below them, at any depth, but not in hidden folders."""
-    return JobReader().find(paths)
+    """The runs in these folders and below them, at any depth, but not in hidden folders.
+
+    A run is read again only if one of its files was replaced meanwhile, or could not be read.
+    """
+    jobs: dict[Path, Job] = {}
+    for folder in (folder for path in paths for folder in sorted(_run_folders(path))):
+        # before reading: what is replaced meanwhile is read again the next time
+        job = _unless_replaced(folder, tuple(_file_stamp(folder / name) for name in RunFolder.MARKER_FILES))
+        if job is not None and job.status == "unreadable":  # what kept a file from being read need not be in it
+            job = load_job(folder)
+        if job is not None:
+            jobs.setdefault(folder.resolve(), job)
+    return list(jobs.values())
+
+
+@lru_cache(maxsize=10_000)
+def _unless_replaced(folder: Path, stamp: Stamp) -> Job | None:
+    return load_job(folder)
 
 
 def load_job(path: Path) -> Job | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.compare.collect import VALUES, Job, JobReader, Summary, display_names, row_label, summarize
+from mnist_mlp.compare.collect import VALUES, Job, Summary, display_names, find_jobs, row_label, summarize
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
 from mnist_mlp.console import cells, columns, mark, shortened
 from mnist_mlp.errors import UserError
@@ -30,12 +30,9 @@ FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
 FURTHER_WORDS = re.compile(r" \(.*\)| (from|than) the best")
 
 
-def write_summary(sweep: Path, reader: JobReader | None = None) -> Summary | None:
-    """Rewrite the tables of a sweep from its run folders; None if there are none yet.
-
-    reader: one that has read most of the runs before, for a sweep that writes its tables again and again.
-    """
-    if jobs := (reader or JobReader()).find([sweep]):
+def write_summary(sweep: Path) -> Summary | None:
+    """Rewrite the tables of a sweep from its run folders; None if there are none yet."""
+    if jobs := find_jobs([sweep]):
         write_tables(sweep, summary := summarize(jobs))
         return summary
     return None

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_mlp.compare.collect import Job, Row, Summary
-from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import Curves, band, read_curves
+from mnist_mlp.runs.predictions import Curves, band
 from mnist_mlp.runs.result import is_at_chance
 
 CHANCE_LOSS = math.log(10)
@@ -64,14 +63,12 @@ class Verdict(NamedTuple):
     exceptions: list[str]
 
 
-def verdicts(summary: Summary, curves: Mapping[Path, Curves] | None = None) -> list[Verdict]:
+def verdicts(summary: Summary, curves: Mapping[Path, Curves]) -> list[Verdict]:
     """Judge each row of a comparison, in its order.
 
     Runs that broke are one camp, all others another: the larger one gives the verdict, the other the exceptions.
-    curves: by run folder; read here if they are missing.
+    curves: by run folder.
     """
-    if curves is None:
-        curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in summary.jobs}
     is_best_of_several = sum(bool(row.values["test_accuracy"]) for row in summary.rows) > 1
     judged = []
     for row in summary.rows:

@@ -220,8 +220,6 @@ class RunFolder:
         yield from (self.failure_file, self.error_log)
         yield from (path for kind in ("fit", "test") for path in self.path.glob(f"{kind}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
-        for folder in (self.path, self.checkpoints, self.figures):
-            yield from filter(is_scratch_file, folder.glob("*"))
 
     def _checkpoint_files(self) -> list[Path]:
         return [file for path in (self.last_checkpoint, self.best_checkpoint) for file in (path, previous(path))]

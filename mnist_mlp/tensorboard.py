@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.collect import JobReader
+from mnist_mlp.compare.collect import find_jobs
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError, stopping_on_signals
 from mnist_mlp.reporting.tensorboard import MAX_TICKED, MEANS_FOLDER, board_runs, link_runs
@@ -31,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def serve(options: argparse.Namespace, links: Path) -> None:
     """Serve the runs until a signal comes, with those that are added meanwhile. links: an empty folder."""
-    reader, most = JobReader(), None if options.all else MAX_TICKED
+    most = None if options.all else MAX_TICKED
     if missing := [str(path) for path in options.paths if not path.is_dir()]:
         raise UserError(f"{', '.join(missing)} is not a folder: give run folders, or folders that hold some")
-    jobs = reader.find(options.paths)
+    jobs = find_jobs(options.paths)
     runs = board_runs(jobs, most)
     if not runs:
         raise UserError(
@@ -49,7 +49,7 @@ def serve(options: argparse.Namespace, links: Path) -> None:
     print("Ctrl-C ends it.", flush=True)
     while True:
         time.sleep(LOOK_SECONDS)
-        _link(board_runs(reader.find(options.paths), most), links)
+        _link(board_runs(find_jobs(options.paths), most), links)
 
 
 def _counts(shown: dict[str, Path], found: dict[str, Path]) -> str:

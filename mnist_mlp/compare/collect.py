@@ -4,11 +4,13 @@ import math
 import os
 import re
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,66 +79,49 @@ class Job:
         return value_text(self.settings.get(key))
 
 
-class JobReader:
-    """Reads the runs in folders again and again, each anew only if one of its files was replaced meanwhile."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[Stamp, Job | None]] = {}
-
-    def find(self, paths: Iterable[Path]) -> list[Job]:
-        """As `find_jobs`."""
-        jobs: dict[Path, Job] = {}
-        for path in paths:
-            for folder in sorted(_run_folders(path)):
-                if (job := self.load(folder)) is not None:
-                    jobs.setdefault(folder.resolve(), job)
-        return list(jobs.values())
-
-    def load(self, folder: Path) -> Job | None:
-        """As `load_job`."""
-        # before reading: what is replaced meanwhile is read again the next time
-        stamp = tuple(_file_stamp(folder / name) for name in RunFolder.MARKER_FILES)
-        known = self._known.get(folder)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        job = load_job(folder)
-        if job is None or job.status != "unreadable":  # what kept a file from being read need not be in it
-            self._known[folder] = stamp, job
-        return job
-
-
 def find_jobs(paths: Iterable[Path]) -> list[Job]:
-    """The runs in these folders and below them, at any depth, but not in hidden folders."""
-    return JobReader().find(paths)
+    """The runs in these folders and below them, at any depth, but not in hidden folders.
+
+    A run is read again only if one of its files was replaced meanwhile, or could not be read.
+    """
+    jobs: dict[Path, Job] = {}
+    for folder in (folder for path in paths for folder in sorted(_run_folders(path))):
+        # before reading: what is replaced meanwhile is read again the next time
+        job = _unless_replaced(folder, tuple(_file_stamp(folder / name) for name in RunFolder.MARKER_FILES))
+        if job is not None and job.status == "unreadable":  # what kept a file from being read need not be in it
+            job = load_job(folder)
+        if job is not None:
+            jobs.setdefault(folder.resolve(), job)
+    return list(jobs.values())
+
+
+@lru_cache(maxsize=10_000)
+def _unless_replaced(folder: Path, stamp: Stamp) -> Job | None:
+    return load_job(folder)
 
 
 def load_job(path: Path) -> Job | None:
     """The run in a folder; "unreadable" if a file that matters cannot be read, None if no run ever started there."""
-    folder = RunFolder(path)
+    folder, run = RunFolder(path), None
     try:
         # first: resuming a job removes its failure, so one next to a result is the newer of the two
         if (failure := folder.failure()) is not None:
             return Job(path, "failed", _complete(failure["config"]), reason=failure["reason"])
         if (result := folder.result()) is not None:
-            settings = _decisive_settings(result.config, result.data, result.callbacks)
-            return Job(path, result.status, settings, result, "", result.fingerprint)
-        if (run := folder.run()) is None:
-            return None
-        settings = _decisive_settings(run["config"], run.get("data", {}), run.get("callbacks", []))
-        return Job(path, "unfinished", settings)
+            return Job(path, result.status, _decisive_settings(vars(result)), result, "", result.fingerprint)
+        run = folder.run()
+        return Job(path, "unfinished", _decisive_settings(run)) if run is not None else None
     except UnreadableFileError as error:
         reason = f"{path.name}: {error.reason}"
-    try:
+    with suppress(UnreadableFileError):
         run = folder.run()
-    except UnreadableFileError:
-        run = None
     return Job(path, "unreadable", _complete(run["config"]) if run else {}, reason=reason)
 
 
-def _decisive_settings(config: JSON, data: JSON, callbacks: Sequence[str]) -> JSON:
+def _decisive_settings(run: Mapping[str, Any]) -> JSON:
     """The settings with the digest of the data and the user's own callbacks: runs that differ there are no repeats."""
-    own = {"callbacks": ", ".join(callbacks)} if callbacks else {}
-    return {**_complete(config), "data.digest": data.get("digest"), **own}
+    own = {"callbacks": ", ".join(run["callbacks"])} if run.get("callbacks") else {}
+    return {**_complete(run["config"]), "data.digest": run.get("data", {}).get("digest"), **own}
 
 
 def _complete(config: JSON) -> JSON:
@@ -163,16 +148,12 @@ def _file_stamp(path: Path) -> tuple[int, ...] | None:
 
 def labels_of(folder: Path) -> Labels | None:
     """The labels of the run in this folder; None if they cannot be read or are of fewer than two images."""
-    file = RunFolder(folder).predictions_file
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return _read_labels(folder, status.st_ino, status.st_mtime_ns)
+    stamp = _file_stamp(RunFolder(folder).predictions_file)
+    return None if stamp is None else _read_labels(folder, stamp)
 
 
 @lru_cache(maxsize=4096)  # a sweep compares again after every job
-def _read_labels(folder: Path, inode: int, modified: int) -> Labels | None:
+def _read_labels(folder: Path, stamp: tuple[int, ...]) -> Labels | None:
     labels = read_labels(RunFolder(folder))
     return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), labels[1])
 
@@ -184,7 +165,11 @@ def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | N
     """
     one, other = _finished_by_seed(first), _finished_by_seed(second)
     shared = sorted(one.keys() & other.keys())
-    over_seeds = paired_difference(*({seed: _accuracy(runs[seed]) for seed in shared} for runs in (one, other)))
+
+    def accuracy(jobs: Sequence[Job]) -> float:
+        return math.fsum(job.result.metric("test/accuracy") for job in jobs if job.result is not None) / len(jobs)
+
+    over_seeds = paired_difference(*({seed: accuracy(runs[seed]) for seed in shared} for runs in (one, other)))
     if over_seeds is None:
         return None
     labels = [[labels_of(runs[seed][0].folder) for seed in shared if len(runs[seed]) == 1] for runs in (one, other)]
@@ -197,15 +182,11 @@ def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | N
 
 
 def _finished_by_seed(jobs: Iterable[Job]) -> Mapping[int, list[Job]]:
-    runs: dict[int, list[Job]] = {}
+    runs = defaultdict(list)
     for job in jobs:
         if job.result is not None and math.isfinite(job.result.metric("test/accuracy")):
-            runs.setdefault(job.seed, []).append(job)
+            runs[job.seed].append(job)
     return runs
-
-
-def _accuracy(jobs: Sequence[Job]) -> float:
-    return math.fsum(job.result.metric("test/accuracy") for job in jobs if job.result is not None) / len(jobs)
 
 
 @dataclass
@@ -282,12 +263,9 @@ class Summary:
         """For `row_label`, by the row's id."""
         published = [str(row.settings.get("reference.id") or "") for row in self.rows]
         if all(published) and len(set(published)) == len(published):
-            return {id(row): name for row, name in zip(self.rows, published, strict=True)}
-        names = distinguishing_keys(self)
-        return {
-            id(row): ", ".join(f"{name}={self.shown_value(row, key)}" for key, name in names.items())
-            for row in self.rows
-        }
+            return dict(zip(map(id, self.rows), published, strict=True))
+        names = distinguishing_keys(self).items()
+        return {id(row): ", ".join(f"{name}={self.shown_value(row, key)}" for key, name in names) for row in self.rows}
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
@@ -318,8 +296,7 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     ]
     done = [row for row in rows if row.values["test_accuracy"]]
     ranked_by = "val_accuracy" if all(row.values["val_accuracy"] for row in done) else "test_accuracy"
-    means = {id(row): row.mean(ranked_by) for row in rows}
-    rows.sort(key=lambda row: (means[id(row)] is None, -(means[id(row)] or 0.0)))
+    rows.sort(key=lambda row: -(row.mean(ranked_by) or 0.0) if row.values[ranked_by] else math.inf)
     if rows and rows[0].values["test_accuracy"]:
         rows[0].best = True
         others = rows[1:] if over_seeds else []
@@ -353,10 +330,9 @@ def display_names(summary: Summary) -> dict[Path, str]:
             words = [row_label(summary, row), f"seed={job.seed}" if summary.over_seeds else ""]
             names[job.folder] = ", ".join(filter(None, words)) if job.settings else ""
     times = Counter(names.values())
-    return {
-        folder: f"{name} ({folder.name})" if name and times[name] > 1 else name or folder.name
-        for folder, name in names.items()
-    }
+    for folder, name in names.items():
+        names[folder] = f"{name} ({folder.name})" if name and times[name] > 1 else name or folder.name
+    return names
 
 
 def _drop_copies(jobs: list[Job]) -> Iterator[str]:

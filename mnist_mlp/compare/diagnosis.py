@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_mlp.compare.collect import Job, Row, Summary
-from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import Curves, read_curves
+from mnist_mlp.runs.predictions import Curves, band
 from mnist_mlp.runs.result import is_at_chance
 
 CHANCE_LOSS = math.log(10)
@@ -35,8 +34,9 @@ CLIMBING = 0.005
 """So is accuracy that still rises by this much per epoch."""
 GAP = 0.01
 """A smaller gap between training and validation accuracy is nothing to act on."""
+TOO_HIGH = "Learning rate too high"
 BROKEN = frozenset({
-    "Failed", "Unreadable", "Unfinished", "Running", "Learning rate too high", "Nothing learnt",
+    "Failed", "Unreadable", "Unfinished", "Running", TOO_HIGH, "Nothing learnt",
     "Hardly anything learnt yet",
 })  # fmt: skip
 """Kinds that make a run an exception among runs of other kinds; finer shades differ by seed alone."""
@@ -63,17 +63,12 @@ class Verdict(NamedTuple):
     exceptions: list[str]
 
 
-def verdicts(summary: Summary, curves: Mapping[Path, Curves] | None = None) -> list[Verdict]:
+def verdicts(summary: Summary, curves: Mapping[Path, Curves]) -> list[Verdict]:
     """Judge each row of a comparison, in its order.
 
     Runs that broke are one camp, all others another: the larger one gives the verdict, the other the exceptions.
-
-    Args:
-        summary: the comparison.
-        curves: by run folder; read here if they are missing.
+    curves: by run folder.
     """
-    if curves is None:
-        curves = {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in summary.jobs}
     is_best_of_several = sum(bool(row.values["test_accuracy"]) for row in summary.rows) > 1
     judged = []
     for row in summary.rows:
@@ -100,27 +95,23 @@ def verdicts(summary: Summary, curves: Mapping[Path, Curves] | None = None) -> l
 def diagnose(job: Job, curves: Curves) -> Finding:
     """Say how a run went; curves: the columns of its metrics.csv."""
     done, planned = len(curves.get("epoch", ())), job.settings.get("trainer.max_epochs") or "?"
-    if job.status == "failed":
-        return Finding("Failed", f"{job.reason or 'no reason was written'}.")
-    if job.status == "unreadable":
-        return Finding("Unreadable", f"{job.reason}.")
-    if job.status == "unfinished":
-        return Finding("Unfinished", f"{done} of {planned} epochs are done; the same command goes on.")
-    if job.status == "running":
-        return Finding("Running", f"{done} of {planned} epochs are done.")
-    if job.status == "diverged":
-        text = f"the loss was no longer finite in epoch {done or '?'}; try a tenth of optim.lr."
-        return Finding("Learning rate too high", text)
-    return judge(curves)
+    so_far = f"{done} of {planned} epochs are done"
+    not_finished = {
+        "failed": ("Failed", f"{job.reason or 'no reason was written'}."),
+        "unreadable": ("Unreadable", f"{job.reason}."),
+        "unfinished": ("Unfinished", f"{so_far}; the same command goes on."),
+        "running": ("Running", f"{so_far}."),
+        "diverged": (TOO_HIGH, f"the loss was no longer finite in epoch {done or '?'}; try a tenth of optim.lr."),
+    }
+    return Finding(*not_finished[job.status]) if job.status in not_finished else judge(curves)
 
 
 def judge(curves: Curves, runs: int = 1) -> Finding:
     """Judge the curves of a finished run, or the mean curves of several: the more runs, the less they wobble."""
     loss = _finite(curves.get("train/loss", ()))
     if not loss:
-        return Finding(
-            "Not judged", "finished, but without a metrics.csv that can be read its curves cannot be judged."
-        )
+        text = "finished, but without a metrics.csv that can be read its curves cannot be judged."
+        return Finding("Not judged", text)
     if len(curves.get("epoch", ())) < 2:
         return Finding("One epoch only", "too short to judge; train longer.")
     broken = _nothing_learnt(curves, loss) or _jumps(loss)
@@ -133,10 +124,9 @@ def _nothing_learnt(curves: Curves, loss: Sequence[float]) -> Finding | None:
         return None
     stuck = f"accuracy stays at {100 * accuracy[-1]:.0f} %, loss at {loss[-1]:.2f} (guessing: {CHANCE_LOSS:.2f})"
     if max(loss) > 1.5 * CHANCE_LOSS:
-        return Finding("Learning rate too high", f"the loss reached {max(loss):.3g}, then nothing was learnt; {stuck}.")
+        return Finding(TOO_HIGH, f"the loss reached {max(loss):.3g}, then nothing was learnt; {stuck}.")
     if max(loss) - min(loss) < RISE_AT_LEAST:
-        text = f"{stuck}, as with dead or saturated units, or far too low a learning rate."
-        return Finding("Nothing learnt", text)
+        return Finding("Nothing learnt", f"{stuck}, as with dead or saturated units, or far too low a learning rate.")
     return Finding("Hardly anything learnt yet", f"{stuck}; a higher learning rate or more epochs.")
 
 
@@ -146,8 +136,8 @@ def _jumps(loss: Sequence[float]) -> Finding | None:
     if not jumps or (len(jumps) <= JUMPS * len(rises) and loss[-1] < 2 * min(loss)):
         return None
     _, old, new = max(jumps)
-    times = f"the training loss rose in {len(jumps)} of {len(rises)} epochs, once from {old:.3f} to {new:.3f}."
-    return Finding("Learning rate too high", times)
+    text = f"the training loss rose in {len(jumps)} of {len(rises)} epochs, once from {old:.3f} to {new:.3f}."
+    return Finding(TOO_HIGH, text)
 
 
 def _turned(curves: Curves, loss: Sequence[float], runs: int) -> Finding | None:
@@ -177,28 +167,24 @@ def _turned(curves: Curves, loss: Sequence[float], runs: int) -> Finding | None:
 
 
 def _improving(curves: Curves) -> Finding | None:
-    name = "validation" if _finite(curves.get("val/loss", ())) else "training"
-    short = "val" if name == "validation" else "train"
-    judged, accuracy = _finite(curves[f"{short}/loss"]), _finite(curves.get(f"{short}/accuracy", ()))
-    back = max(1, len(judged) // 5)
-    if min(len(judged), len(accuracy)) <= back or judged[-1] > min(judged):
+    split, name = ("val", "validation") if _finite(curves.get("val/loss", ())) else ("train", "training")
+    loss, accuracy = _finite(curves[f"{split}/loss"]), _finite(curves.get(f"{split}/accuracy", ()))
+    back = max(1, len(loss) // 5)
+    if min(len(loss), len(accuracy)) <= back or loss[-1] > min(loss):
         return None
-    fall, climb = (judged[-1 - back] - judged[-1]) / back, (accuracy[-1] - accuracy[-1 - back]) / back
-    if fall <= IMPROVING * judged[-1 - back] and climb <= CLIMBING:
+    fall, climb = (loss[-1 - back] - loss[-1]) / back, (accuracy[-1] - accuracy[-1 - back]) / back
+    if fall <= IMPROVING * loss[-1 - back] and climb <= CLIMBING:
         return None
-    text = f"{name} loss last fell by {fall:.3f} per epoch, to {judged[-1]:.3f}; train longer."
-    return Finding("Still improving", text)
+    return Finding(
+        "Still improving", f"{name} loss last fell by {fall:.3f} per epoch, to {loss[-1]:.3f}; train longer."
+    )
 
 
 def _level(curves: Curves) -> Finding:
     """Nothing went wrong: what is left to gain, by the fraction of the validation error that training lacks."""
     train, val = (_finite(curves.get(f"{split}/accuracy", ())) for split in ("train", "val"))
-    shown = [
-        f"{name} accuracy ends at {100 * values[-1]:.1f} %"
-        for name, values in (("training", train), ("validation", val))
-        if values
-    ]
-    ends = ", ".join(shown) or "no accuracies are known"
+    known = [(name, values[-1]) for name, values in (("training", train), ("validation", val)) if values]
+    ends = ", ".join(f"{name} accuracy ends at {100 * last:.1f} %" for name, last in known) or "no accuracies are known"
     if train and val and train[-1] - val[-1] > max(GAP, 1 - train[-1]):
         text = f"{ends}; more data, augmentation, dropout or weight decay could narrow the gap."
         return Finding("Levelled off, limited by generalisation", text)
@@ -213,12 +199,8 @@ def _levels(values: Sequence[float], window: int) -> list[float]:
 def mean_curves(curves: Sequence[Curves]) -> Mapping[str, list[float]]:
     """The mean of each column over the runs that have a finite number at an epoch, up to the shortest run's last."""
     length = min((len(one.get("epoch", ())) for one in curves), default=0)
-    means: dict[str, list[float]] = {name: [] for one in curves for name in one}
-    for name, column in means.items():
-        for epoch in range(length):
-            known = _finite([one[name][epoch] for one in curves if epoch < len(one.get(name, ()))])
-            column.append(sum(known) / len(known) if known else math.nan)
-    return means
+    columns = {name: [one[name][:length] for one in curves if name in one] for one in curves for name in one}
+    return {name: [mean for mean, _, _ in band(column)] for name, column in columns.items()}
 
 
 def _finite(values: Sequence[float]) -> list[float]:

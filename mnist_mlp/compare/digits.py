@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,48 +24,24 @@ class Votes:
 
     Attributes:
         truth: (n,) labels.
-        counts: (n, 10) runs by predicted label.
-        wrong: (rows, n) runs of each row that are wrong.
-        sizes: (rows,) runs.
+        missed: (n,) runs that are wrong.
+        missed_fraction: (rows, n) fraction of a row's runs that are wrong.
+        favourite: (n,) the label that most runs predict.
+        favoured: (n,) runs that predict it.
+        doubtful: (n,) whether nearly all runs agree on another label than the true one.
         names: of the rows.
         left_out: runs without predictions, or with those of other images.
     """
 
     truth: NDArray[np.uint8]
-    counts: NDArray[np.int64]
-    wrong: NDArray[np.int32]
-    sizes: NDArray[np.int32]
+    missed: NDArray[np.int64]
+    missed_fraction: NDArray[np.float64]
+    favourite: NDArray[np.int64]
+    favoured: NDArray[np.int64]
+    doubtful: NDArray[np.bool_]
+    runs: int
     names: list[str]
     left_out: int
-
-    @property
-    def runs(self) -> int:
-        return int(self.sizes.sum())
-
-    @cached_property
-    def missed(self) -> NDArray[np.int64]:
-        """(n,) runs that are wrong."""
-        return np.asarray(self.wrong.sum(0))
-
-    @cached_property
-    def missed_fraction(self) -> NDArray[np.float64]:
-        """(rows, n) fraction of a row's runs that are wrong."""
-        return np.asarray(self.wrong / self.sizes[:, None])
-
-    @cached_property
-    def favourite(self) -> NDArray[np.int64]:
-        """(n,) the label that most runs predict."""
-        return np.asarray(self.counts.argmax(1))
-
-    @cached_property
-    def favoured(self) -> NDArray[np.int64]:
-        """(n,) runs that predict it."""
-        return np.asarray(self.counts.max(1))
-
-    @cached_property
-    def doubtful(self) -> NDArray[np.bool_]:
-        """(n,) whether nearly all runs agree on another label than the true one."""
-        return np.asarray((self.favourite != self.truth) & (self.favoured >= NEARLY_ALL * self.runs))
 
     @property
     def missed_by_all(self) -> NDArray[np.int64]:
@@ -94,19 +69,27 @@ def votes(summary: Summary) -> Votes | None:
     if not most or most[0][1] < MIN_RUNS:
         return None
     truth = np.frombuffer(most[0][0], dtype=np.uint8)
-    if truth.max() > 9:
-        return None
     own = [(row, predicted) for row, (true, predicted) in labels if true == most[0][0]]
-    rows = {id(row): row for row, _ in own}
-    indices = {key: index for index, key in enumerate(rows)}
+    names = {id(row): row_label(summary, row) for row, _ in own}
+    indices = {row: index for index, row in enumerate(names)}
     counts = np.zeros((len(truth), 10), dtype=np.int64)
-    wrong, sizes = np.zeros((len(rows), len(truth)), dtype=np.int32), np.zeros(len(rows), dtype=np.int32)
+    wrong, sizes = np.zeros((len(names), len(truth)), dtype=np.int32), np.zeros((len(names), 1), dtype=np.int32)
     for row, predicted in own:
         counts[np.arange(len(truth)), predicted] += 1
         wrong[indices[id(row)]] += predicted != truth
         sizes[indices[id(row)]] += 1
-    names = [row_label(summary, row) for row in rows.values()]
-    return Votes(truth, counts, wrong, sizes, names, len(finished) - len(own))
+    favourite, favoured = counts.argmax(1), counts.max(1)
+    return Votes(
+        truth=truth,
+        missed=wrong.sum(0),
+        missed_fraction=wrong / sizes,
+        favourite=favourite,
+        favoured=favoured,
+        doubtful=(favourite != truth) & (favoured >= NEARLY_ALL * len(own)),
+        runs=len(own),
+        names=list(names.values()),
+        left_out=len(finished) - len(own),
+    )
 
 
 def write_digits(sweep: Path, summary: Summary) -> Path | None:
@@ -119,10 +102,10 @@ def write_digits(sweep: Path, summary: Summary) -> Path | None:
     shown = counted.names[:MAX_COLUMNS]
     header = ["index", "label", "runs", "missed", "favourite", "favoured", "doubtful"]
     header += [f"missed: {name or 'all'}" for name in shown]
+    shared: list[NDArray[Any]] = [counted.truth, np.full(len(counted.truth), counted.runs), counted.missed]
+    shared += [counted.favourite, counted.favoured, counted.doubtful, *counted.missed_fraction[: len(shown)].round(4)]
     chosen = np.flatnonzero(counted.missed)
-    whole: list[NDArray[Any]] = [chosen, counted.truth[chosen], np.full(len(chosen), counted.runs)]
-    whole += [array[chosen] for array in (counted.missed, counted.favourite, counted.favoured, counted.doubtful)]
-    columns = [column.tolist() for column in [*whole, *np.round(counted.missed_fraction[: len(shown), chosen], 4)]]
+    columns = [chosen.tolist(), *(column[chosen].tolist() for column in shared)]
     target = sweep / "digits.csv"
     write_text(target, to_csv(header, zip(*columns, strict=True)))
     return target

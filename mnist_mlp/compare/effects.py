@@ -17,6 +17,7 @@ raw accuracies: if one run in ten collapses, fANOVA calls the least important se
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,7 +117,7 @@ def matched_sets(jobs: Sequence[Job], key: str, column: str) -> list[MatchedSet]
         if not is_at_chance(number):
             sets.setdefault(tuple(map(job.text, others)), {}).setdefault(job.text(key), []).append(number)
     matched = [{level: levels[level] for level in in_order(levels)} for levels in sets.values() if len(levels) > 1]
-    return sorted(matched, key=lambda levels: -len(levels))
+    return sorted(matched, key=len, reverse=True)
 
 
 def main_effect(jobs: Sequence[Job], key: str, column: str) -> list[Level]:
@@ -199,18 +200,17 @@ def amount(value: str) -> float | None:
 
 def best_so_far(jobs: Sequence[Job], column: str) -> list[Step]:
     """The finished runs in the order in which they ended, each with the highest number so far."""
-    ordered = sorted(measured(jobs, column), key=lambda pair: (_ended(pair[0]), str(pair[0].folder)))
+
+    def ended(job: Job) -> float:
+        with suppress(OSError):
+            return RunFolder(job.folder).result_file.stat().st_mtime
+        return 0.0
+
     steps: list[Step] = []
+    ordered = sorted(measured(jobs, column), key=lambda pair: (ended(pair[0]), str(pair[0].folder)))
     for number, (job, value) in enumerate(ordered, 1):
         steps.append(Step(number, job, value, max(value, steps[-1].best if steps else value)))
     return steps
-
-
-def _ended(job: Job) -> float:
-    try:
-        return RunFolder(job.folder).result_file.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def is_quantity(jobs: Sequence[Job], key: str) -> bool:
@@ -229,26 +229,24 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
     runs = measured(jobs, column)
     if len(runs) < MIN_RUNS:
         return []
-    _, indices, times = np.unique([number for _, number in runs], return_inverse=True, return_counts=True)
-    ranks = np.asarray((np.cumsum(times) - (times - 1) / 2)[indices])  # from 1; equal numbers share their mean
-    jobs = [job for job, _ in runs]
-    known = [_importance(key, ranks, _groups(jobs, key)) for key in factors(jobs)]
-    return sorted((one for one in known if one is not None), key=lambda one: -one.fraction)
-
-
-def _importance(key: str, ranks: NDArray[np.float64], groups: NDArray[np.int64]) -> Importance | None:
-    """None if the runs do not tell the setting from every other one: a group for each run, or one for all."""
     from scipy.special import chdtrc  # deferred: only the page of a search needs it
 
-    n, sizes = len(ranks), np.bincount(groups)
-    sizes, sums = sizes[sizes > 0], np.bincount(groups, ranks)[sizes > 0]
+    jobs, n = [job for job, _ in runs], len(runs)
+    _, indices, times = np.unique([number for _, number in runs], return_inverse=True, return_counts=True)
+    ranks = np.asarray((np.cumsum(times) - (times - 1) / 2)[indices])  # from 1; equal numbers share their mean
     total = float(((ranks - ranks.mean()) ** 2).sum())
-    count = len(sizes)
-    if not 1 < count < n or not total:
-        return None
-    between = float((sums**2 / sizes).sum()) - n * float(ranks.mean()) ** 2
-    fraction = 1 - (total - between) / (n - count) / (total / (n - 1))
-    return Importance(key, max(fraction, 0.0), float(chdtrc(count - 1, (n - 1) * between / total)))
+    known = []
+    for key in factors(jobs):
+        groups = _groups(jobs, key)
+        sizes, sums = np.bincount(groups), np.bincount(groups, ranks)
+        sizes, sums = sizes[sizes > 0], sums[sizes > 0]
+        count = len(sizes)
+        if 1 < count < n and total:  # else the runs do not tell the setting from every other one
+            between = float((sums**2 / sizes).sum()) - n * float(ranks.mean()) ** 2
+            fraction = 1 - (total - between) / (n - count) / (total / (n - 1))
+            p_value = float(chdtrc(count - 1, (n - 1) * between / total))
+            known.append(Importance(key, max(fraction, 0.0), p_value))
+    return sorted(known, key=lambda one: -one.fraction)
 
 
 def _groups(jobs: Sequence[Job], key: str) -> NDArray[np.int64]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from mnist_mlp.compare.collect import Job, compare
-from mnist_mlp.compare.statistics import Interval
 from mnist_mlp.compare.tables import interval_text
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.runs.result import is_at_chance
@@ -53,16 +52,14 @@ def _better(claim: Claim, runs: Runs) -> str | None:
     if better not in runs or worse not in runs or (comparison := compare(runs[better], runs[worse])) is None:
         return None
     gap = comparison.decisive
-    return f"{claim['claim']}: {_verdict(gap)} ({better} against {worse}: {interval_text(gap)} points, n={gap.n})."
-
-
-def _verdict(gap: Interval) -> str:
     if gap.low is None or gap.high is None:
         direction = "but it points that way" if gap.mean > 0 else "and it points the other way"
-        return f"one seed cannot tell, {direction}"
-    if gap.low <= 0 <= gap.high:
-        return "not confirmed, the interval covers zero"
-    return "confirmed" if gap.mean > 0 else "contradicted"
+        verdict = f"one seed cannot tell, {direction}"
+    elif gap.low <= 0 <= gap.high:
+        verdict = "not confirmed, the interval covers zero"
+    else:
+        verdict = "confirmed" if gap.mean > 0 else "contradicted"
+    return f"{claim['claim']}: {verdict} ({better} against {worse}: {interval_text(gap)} points, n={gap.n})."
 
 
 def _learns_nothing(claim: Claim, runs: Runs) -> str | None:
@@ -79,8 +76,7 @@ def _slower_with(claim: Claim, runs: Runs) -> str | None:
     chosen = [jobs for name, jobs in runs.items() if fnmatchcase(name, claim["runs"])]
     if len(chosen) < 2:
         return None
-    seconds = {float(jobs[0].settings[key]): _epoch_seconds(jobs) for jobs in chosen}
-    seconds = {value: seconds[value] for value in sorted(seconds)}
+    seconds = dict(sorted((float(jobs[0].settings[key]), _epoch_seconds(jobs)) for jobs in chosen))
     ordered = list(seconds.values())
     verdict = "confirmed" if ordered == sorted(ordered) else "not confirmed: the times do not rise steadily"
     shown = ", ".join(f"{short_names([key])[key]} {value:g}: {took:.2f} s" for value, took in seconds.items())

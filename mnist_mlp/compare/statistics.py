@@ -6,10 +6,12 @@ tests/simulations.py.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +52,12 @@ class Interval:
     @property
     def low(self) -> float | None:
         """Lower end of the interval."""
-        return None if self.error is None else self.mean - self._half(self.error)
+        return self._end(-1)
 
     @property
     def high(self) -> float | None:
         """Upper end of the interval."""
-        return None if self.error is None else self.mean + self._half(self.error)
+        return self._end(1)
 
     @property
     def p_value(self) -> float | None:
@@ -66,10 +68,12 @@ class Interval:
 
         return 2 * float(stdtr(self.degrees, -abs(self.mean) / self.error))
 
-    def _half(self, error: float) -> float:
+    def _end(self, sign: int) -> float | None:
+        if self.error is None:
+            return None
         from scipy.special import stdtrit
 
-        return error * float(stdtrit(self.degrees, (1 + CONFIDENCE) / 2))
+        return self.mean + sign * (self.error * float(stdtrit(self.degrees, (1 + CONFIDENCE) / 2)))
 
 
 @dataclass(frozen=True)
@@ -190,9 +194,11 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> P
     of_seeds = {name: max(by_seed, rest * _ms_floor(n, name)) for name in MS_FLOOR_QUANTILE}
     both = of_seeds["images"] + of_images
     degrees = (both / of_seeds["images"]) ** 2 * (n - 1) if of_seeds["images"] else math.inf
+    # without an error if all nets were correct on the very same images: nothing tells how far that is chance
+    errors = [math.sqrt(mean_square / size) or None for mean_square in (of_seeds["seeds"], both)]
     return PairedComparison(
-        Interval(mean, _error(of_seeds["seeds"], size), n - 1, n),
-        Interval(mean, _error(both, size), min(degrees, images - 1), n, images),
+        Interval(mean, errors[0], n - 1, n),
+        Interval(mean, errors[1], min(degrees, images - 1), n, images),
         Variance(max(by_seed - rest, 0.0) / images, of_images / n, rest),
     )
 
@@ -202,20 +208,6 @@ def _ms_floor(seeds: int, name: str) -> float:
     from scipy.special import chdtri  # deferred: needed by comparisons only
 
     return float(chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE[name])) / (seeds - 1)
-
-
-def _error(mean_square: float, size: int) -> float | None:
-    """None if all nets were correct on the very same images: nothing tells how far that is chance."""
-    return math.sqrt(mean_square / size) if mean_square > 0 else None
-
-
-def pairs(settings: int) -> int:
-    """How many comparisons to correct for if one of so many settings, chosen by data, is compared with each other one.
-
-    All pairs, not settings - 1: the best of a sweep shares its luck with the figures it was chosen by (a net that
-    does well on validation images does well on test images), so that any pair could have been the one at hand.
-    """
-    return math.comb(settings, 2)
 
 
 def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
@@ -231,15 +223,17 @@ def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
 
 
 def correct_for_all_pairs(comparisons: Sequence[PairedComparison | None]) -> list[PairedComparison | None]:
-    """Correct the comparisons of all settings with one that data have chosen, for how many they are."""
+    """Correct the comparisons of all settings with one that data have chosen, as if all pairs had been compared.
+
+    All pairs, not settings - 1: the best of a sweep shares its luck with the figures it was chosen by (a net that
+    does well on validation images does well on test images), so that any pair could have been the one at hand.
+    """
     p_values = [one.decisive.p_value for one in comparisons if one is not None]
     known = [p_value for p_value in p_values if p_value is not None]
-    family = pairs(len(known) + 1)
+    family = math.comb(len(known) + 1, 2)
     corrected = iter(holm(known, family))
     return [
-        one
-        if one is None or one.decisive.p_value is None
-        else replace(one, comparisons=family, corrected=next(corrected))
+        replace(one, comparisons=family, corrected=next(corrected)) if one and one.decisive.p_value is not None else one
         for one in comparisons
     ]
 
@@ -251,28 +245,24 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
     alone; variance.seed is then that of a seed's difference over all images at hand, and the other two are zero. The
     critical values of `crossed_difference` are averaged over the distribution of the seeds' mean square, a chi-square.
     """
-    return _power(gap, *_thresholds(variance, images, seeds, comparisons))
+    from scipy.special import ndtr
+
+    thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
+    detected = ndtr((gap - thresholds) / deviation) if deviation else gap > thresholds
+    return float(detected.mean())
 
 
 @lru_cache(maxsize=4096)  # shown in a table, a verdict and a file, after every job of a sweep
 def detectable_difference(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
     """The smallest true difference that is detected with power 0.8; see `power`. Never above 1."""
-    thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
     low, high = 0.0, MAX_GAP
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if _power(middle, thresholds, deviation) >= POWER else (middle, high)
+        low, high = (low, middle) if power(middle, variance, images, seeds, comparisons) >= POWER else (middle, high)
     return high
 
 
-def _power(gap: float, thresholds: NDArray[np.float64], deviation: float) -> float:
-    from scipy.special import ndtr
-
-    if not deviation:
-        return float((gap > thresholds).mean())
-    return float(ndtr((gap - thresholds) / deviation).mean())
-
-
+@lru_cache
 def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -> tuple[NDArray[np.float64], float]:
     """What an observed difference has to exceed, at each of POINTS, and the standard deviation of what is observed."""
     from scipy.special import chdtri, stdtrit
@@ -284,8 +274,8 @@ def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -
     if expected + of_images == 0:
         return np.zeros(1), 0.0
     quantiles = chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
-    floor = variance.rest * float(chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE["images"])) / (seeds - 1)
-    of_seeds = np.maximum(expected * quantiles, max(floor, 1e-9 * (expected + of_images)))
+    floor = max(variance.rest * _ms_floor(seeds, "images"), 1e-9 * (expected + of_images))
+    of_seeds = np.maximum(expected * quantiles, floor)
     both = of_seeds + of_images
     degrees = (both / of_seeds) ** 2 * (seeds - 1)
     if images:
@@ -329,8 +319,7 @@ def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
     return Plan(high, limit, enough)
 
 
-@dataclass(frozen=True)
-class McNemar:
+class McNemar(NamedTuple):
     """Images on which only one of two models is correct, and the exact two-sided p-value of so uneven a split."""
 
     only_first: int
@@ -340,11 +329,10 @@ class McNemar:
 
 def mcnemar(first_correct: Sequence[bool], second_correct: Sequence[bool]) -> McNemar:
     """McNemar's exact test (1947) of two models over the same images."""
-    both = list(zip(first_correct, second_correct, strict=True))
-    only_first = sum(bool(a) and not b for a, b in both)
-    only_second = sum(bool(b) and not a for a, b in both)
-    total, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(total, k) for k in range(fewer + 1)) / 2**total
+    times = Counter(zip(map(bool, first_correct), map(bool, second_correct), strict=True))
+    only_first, only_second = times[True, False], times[False, True]
+    total = only_first + only_second
+    tail = sum(math.comb(total, k) for k in range(min(only_first, only_second) + 1)) / 2**total
     return McNemar(only_first, only_second, min(1.0, 2 * tail))
 
 

@@ -4,23 +4,17 @@ import re
 import statistics
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.compare.collect import VALUES, Job, JobReader, Summary, display_names, row_label, summarize
+from mnist_mlp.compare.collect import VALUES, Job, Summary, display_names, find_jobs, row_label, summarize
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
 from mnist_mlp.console import cells, columns, mark, shortened
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import to_csv, write_text
+from mnist_mlp.runs.files import JSON, to_csv, write_text
 from mnist_mlp.runs.settings import short_names, value_text
 
 OVER_SEEDS, OVER_IMAGES = "to best (seeds)", "to best (seeds, images)"
-COMPARISON = (
-    "n", "difference", "seeds_low", "seeds_high", "images_low", "images_high", "p_value", "p_corrected", "comparisons",
-    "resolvable", "verdict",
-)  # fmt: skip
-"""Columns of summary.csv on the comparison with the best; differences are fractions of one."""
 FIRST = ("row", "best_row", "run", "display_name", "status", "reason", "fingerprint")
 RUN_FIGURES = ("parameters", "epochs", "best_epoch")
 BRIEF = "verdict"
@@ -36,17 +30,12 @@ FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
 FURTHER_WORDS = re.compile(r" \(.*\)| (from|than) the best")
 
 
-def write_summary(sweep: Path, reader: JobReader | None = None) -> Summary | None:
-    """Rewrite the tables of a sweep from its run folders; None if there are none yet.
-
-    reader: one that has read most of the runs before, for a sweep that writes its tables again and again.
-    """
-    jobs = (reader or JobReader()).find([sweep])
-    if not jobs:
-        return None
-    summary = summarize(jobs)
-    write_tables(sweep, summary)
-    return summary
+def write_summary(sweep: Path) -> Summary | None:
+    """Rewrite the tables of a sweep from its run folders; None if there are none yet."""
+    if jobs := find_jobs([sweep]):
+        write_tables(sweep, summary := summarize(jobs))
+        return summary
+    return None
 
 
 def write_tables(sweep: Path, summary: Summary) -> list[Path]:
@@ -58,23 +47,29 @@ def write_tables(sweep: Path, summary: Summary) -> list[Path]:
 
 
 def _csv(summary: Summary) -> str:
-    spread = [f"{column}_std" for column in VALUES] if summary.over_seeds else []
-    comparison = COMPARISON if summary.over_seeds else ()
-    header = [*summary.keys, *VALUES, *spread, *comparison, "best", "status", "reason"]
-    rows = []
+    """A line per row; differences to the best are fractions of one."""
+    lines = []
     for row in summary.rows:
-        line: list[Any] = [value_text(row.settings[key]) for key in summary.keys]
-        line += [row.mean(column) for column in VALUES]
+        line: JSON = {key: value_text(row.settings[key]) for key in summary.keys}
+        line |= {column: row.mean(column) for column in VALUES}
         if summary.over_seeds:
-            line += [*(row.deviation(column) for column in VALUES), len(row.values["test_accuracy"])]
-            compared: list[float | int | None] = [None] * (len(COMPARISON) - 2)
-            if (one := row.comparison) is not None:
-                images = (one.images.low, one.images.high) if one.images else (None, None)
-                compared = [one.decisive.mean, one.seeds.low, one.seeds.high, *images, one.decisive.p_value]
-                compared += [one.p_value, one.comparisons, one.detectable_difference]
-            line += [*compared, row.verdict]
-        rows.append([*line, row.best, row.status, row.reasons])
-    return to_csv(header, rows)
+            one = row.comparison
+            line |= {f"{column}_std": row.deviation(column) for column in VALUES}
+            line |= {
+                "n": len(row.values["test_accuracy"]),
+                "difference": one and one.decisive.mean,
+                "seeds_low": one and one.seeds.low,
+                "seeds_high": one and one.seeds.high,
+                "images_low": one and one.images and one.images.low,
+                "images_high": one and one.images and one.images.high,
+                "p_value": one and one.decisive.p_value,
+                "p_corrected": one and one.p_value,
+                "comparisons": one and one.comparisons,
+                "resolvable": one and one.detectable_difference,
+                "verdict": row.verdict,
+            }
+        lines.append({**line, "best": row.best, "status": row.status, "reason": row.reasons})
+    return to_csv(list(lines[0]), [list(line.values()) for line in lines])
 
 
 def runs_csv(summary: Summary, base: Path | None = None) -> str:
@@ -162,57 +157,40 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
             notes.append("So the best is chosen on what it is judged by, and its own figure is flattered by that.")
     if summary.over_seeds:
         notes.append("Over seeds: mean ± standard deviation.")
-        notes += _on_intervals(summary, intervals)
-    return " ".join([*notes, *summary.notes])
-
-
-def _on_intervals(summary: Summary, shown: bool) -> list[str]:
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
-    if not compared:
-        return []
     by_images = sum(one.images is not None for one in compared)
-    family = max(one.comparisons for one in compared)
-    if not shown:
+    family = max((one.comparisons for one in compared), default=1)
+    if compared and not intervals:
         chance = "seeds and test images" if by_images else "seeds"
         corrected = f", corrected (Holm) for {family} comparisons" if family > 1 else ""
-        return [f"The verdict compares with the best, over {chance}{corrected}; summary.md has the intervals."]
-    used = "the first" if not by_images else "the second" + (" where there is one" if by_images < len(compared) else "")
-    notes = [
-        "Differences to the best are in points of test accuracy, paired by seed, with single 95 % intervals:"
-        f" '{OVER_SEEDS}' holds for other seeds on these very test images, '{OVER_IMAGES}' for other seeds and other"
-        f" images like these. The verdict uses {used}."
-    ]
-    if family > 1:
+        notes.append(f"The verdict compares with the best, over {chance}{corrected}; summary.md has the intervals.")
+    elif compared:
+        used = "the second" if by_images else "the first"
+        used += " where there is one" if 0 < by_images < len(compared) else ""
         notes.append(
-            f"It is corrected (Holm) for {family} comparisons, all pairs, since any setting could have come out best;"
-            " so an interval without zero is not yet a claim."
+            "Differences to the best are in points of test accuracy, paired by seed, with single 95 % intervals:"
+            f" '{OVER_SEEDS}' holds for other seeds on these very test images, '{OVER_IMAGES}' for other seeds and"
+            f" other images like these. The verdict uses {used}."
         )
-    if any(one.is_inconclusive for one in compared):
-        notes.append("In brackets: the smallest difference that this comparison resolves with power 0.8.")
-    return notes
-
-
-@dataclass
-class _Column:
-    name: str
-    texts: list[str]
-
-    @property
-    def width(self) -> int:
-        return max(map(cells, (self.name, *self.texts)))
-
-    def padded(self) -> list[str]:
-        return [text + " " * (self.width - cells(text)) for text in (self.name, *self.texts)]
+        if family > 1:
+            notes.append(
+                f"It is corrected (Holm) for {family} comparisons, all pairs, since any setting could have come out"
+                " best; so an interval without zero is not yet a claim."
+            )
+        if any(one.is_inconclusive for one in compared):
+            notes.append("In brackets: the smallest difference that this comparison resolves with power 0.8.")
+    return " ".join([*notes, *summary.notes])
 
 
 def as_text(summary: Summary, width: int | None = None) -> str:
     """Table, reasons of failures and how to read it, in lines shorter than `width`, by default the terminal's."""
     room = (columns() if width is None else width) - 1
     shown, left_out = _fitting(summary, room)
-    lines = ["  ".join(line).rstrip() for line in zip(*(column.padded() for column in shown), strict=True)]
+    padded = [[text + " " * (_width(column) - cells(text)) for text in column] for column in shown]
+    lines = ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
     if len(summary.rows) > MAX_ROWS:
         lines.append(f"... and {len(summary.rows) - MAX_ROWS} more rows, in summary.csv")
-    note = reading_note(summary, intervals=any(column.name in (OVER_SEEDS, OVER_IMAGES) for column in shown))
+    note = reading_note(summary, intervals=any(column[0] in (OVER_SEEDS, OVER_IMAGES) for column in shown))
     if left_out:
         note += f" Left out here, but in summary.csv: {', '.join(left_out)}."
     for paragraph in (*_reasons(summary), note):
@@ -220,33 +198,36 @@ def as_text(summary: Summary, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def _fitting(summary: Summary, room: int) -> tuple[list[_Column], list[str]]:
-    """The columns to show, and the names of those that do not fit."""
+def _fitting(summary: Summary, room: int) -> tuple[list[list[str]], list[str]]:
+    """The columns to show, each with its header first, and the headers of those that do not fit."""
     header, rows = shown_cells(summary)
-    shown = [_Column(name, [row[index] for row in rows[:MAX_ROWS]]) for index, name in enumerate(header)]
-    for column in shown:
-        if column.name == "status":  # reasons are below the table, and that runs are finished goes without saying
-            column.texts = [FINISHED.sub("", row.status) for row in summary.rows[:MAX_ROWS]]
-    shown = [column for column in shown if column.name == "" or not set(column.texts) <= {"", "-"}]
+    # reasons are below the table, and that runs are finished goes without saying
+    status = ["status", *(FINISHED.sub("", row.status) for row in summary.rows[:MAX_ROWS])]
+    whole = [status if column[0] == "status" else list(column) for column in zip(header, *rows[:MAX_ROWS], strict=True)]
+    shown = [column for column in whole if column[0] == "" or not set(column[1:]) <= {"", "-"}]
     left_out = []
     for name in STEPS:
-        for column in [column for column in shown if column.name == name and _width(shown) > room]:
+        for column in [column for column in shown if column[0] == name and _total(shown) > room]:
             if name == BRIEF:
-                column.texts = [FURTHER_WORDS.sub("", text) for text in column.texts]
+                column[1:] = [FURTHER_WORDS.sub("", text) for text in column[1:]]
             else:
                 shown.remove(column)
                 left_out.append(name)
-    while _width(shown) > room:
-        widest = max((column for column in shown if column.name not in CONSOLE_FIGURES), key=lambda one: one.width)
-        smaller = widest.width - 1
+    while _total(shown) > room:
+        widest = max((column for column in shown if column[0] not in CONSOLE_FIGURES), key=_width)
+        smaller = _width(widest) - 1
         if smaller < MIN_TEXT_WIDTH:
             break
-        widest.name, *widest.texts = (shortened(text, smaller, mark()) for text in (widest.name, *widest.texts))
+        widest[:] = [shortened(text, smaller, mark()) for text in widest]
     return shown, left_out
 
 
-def _width(shown: Sequence[_Column]) -> int:
-    return sum(column.width for column in shown) + 2 * (len(shown) - 1)
+def _width(column: Sequence[str]) -> int:
+    return max(map(cells, column))
+
+
+def _total(shown: Sequence[Sequence[str]]) -> int:
+    return sum(map(_width, shown)) + 2 * (len(shown) - 1)
 
 
 def _reasons(summary: Summary) -> Iterator[str]:
@@ -255,9 +236,9 @@ def _reasons(summary: Summary) -> Iterator[str]:
     for row in summary.rows:
         if row.reasons:
             names.setdefault(row.reasons, []).append(row_label(summary, row) or row.status)
-    for reason, rows in list(names.items())[:MAX_REASONS]:
-        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        yield f"{rows[0]}{more}: {textwrap.shorten(reason, 300, placeholder=' ...')}"
+    for reason, (first, *others) in list(names.items())[:MAX_REASONS]:
+        more = f" and {len(others)} more" if others else ""
+        yield f"{first}{more}: {textwrap.shorten(reason, 300, placeholder=' ...')}"
     if len(names) > MAX_REASONS:
         yield f"... and {len(names) - MAX_REASONS} more reasons, in summary.csv"
 
@@ -287,21 +268,22 @@ def planned(summary: Summary, points: float) -> Iterator[str]:
         spread = f"standard deviation of the difference over seeds {100 * one.variance.seed**0.5:.2f} points"
         seeds = f"{needed.seeds} seeds" if needed.seeds else f"images are the limit, at {100 * needed.limit:.2f} points"
         yield f"  {row_label(summary, row)}: {seeds} ({state}; {spread})"
-    yield _conclusion([pair for pair in plans if not pair[0].is_significant] or plans, points, family)
+    undecided = [pair for pair in plans if not pair[0].is_significant] or plans
+    if limited := [pair for pair in undecided if pair[1].seeds is None]:
+        one, needed = max(limited, key=lambda pair: pair[1].limit)
+        yield _limit(one, needed, points, family)
+    else:
+        yield f"Take {max(needed.seeds or 0 for _, needed in undecided)} seeds per setting."
     fewest = min(one.decisive.n for _, one in known)
     if fewest < 10:
         yield f"The spread comes from {fewest} seeds, so it is only roughly known: plan again when there are more."
 
 
-def _conclusion(plans: Sequence[tuple[PairedComparison, Plan]], points: float, family: int) -> str:
-    limited = [pair for pair in plans if pair[1].seeds is None]
-    if not limited:
-        return f"Take {max(needed.seeds or 0 for _, needed in plans)} seeds per setting."
-    one, needed = max(limited, key=lambda pair: pair[1].limit)
-    images = one.decisive.images
+def _limit(one: PairedComparison, needed: Plan, points: float, family: int) -> str:
+    images, variance = one.decisive.images, one.variance
     if not images or needed.limit < points / 100:
         return f"More than 10,000 seeds per setting: a difference of {points:g} points is out of reach."
-    here = plan(points / 100, Variance(one.variance.seed + one.variance.rest / images, 0.0, 0.0), 0, family).seeds
+    here = plan(points / 100, Variance(variance.seed + variance.rest / images, 0.0, 0.0), 0, family).seeds
     text = (
         f"Images, not seeds, are the limit: with any number of seeds, {images:,} test images resolve no less than "
         f"{100 * needed.limit:.2f} points; {points:g} points take at least {needed.images:,} images."

@@ -12,11 +12,12 @@ import re
 import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mnist_mlp.compare.collect import Job, Row, Summary, display_names, row_label, summarize
 from mnist_mlp.console import ignore_tensorboard_thread_errors
-from mnist_mlp.runs.files import read_json, write_json
+from mnist_mlp.runs.files import UnreadableFileError, read_object, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_curves
 from mnist_mlp.runs.result import tag_of
@@ -82,8 +83,9 @@ def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
     """Write one event file, and a mark of what is in it: the same is never written twice."""
     mark = folder / MARK
     digest = hashlib.sha256(json.dumps([bands, seeds], sort_keys=True).encode()).hexdigest()
-    if (read_json(mark) or {}).get("digest") == digest and any(folder.glob("events.out.tfevents.*")):
-        return
+    with suppress(UnreadableFileError):
+        if (read_object(mark) or {}).get("digest") == digest and any(folder.glob("events.out.tfevents.*")):
+            return
     _clear(folder)
     from torch.utils.tensorboard import SummaryWriter  # deferred: torch
 

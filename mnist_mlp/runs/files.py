@@ -27,15 +27,6 @@ def cache_folder() -> Path | None:
 JSON = dict[str, Any]
 
 
-def read_json(path: Path) -> JSON | None:
-    """The object in a JSON file; None if there is no such file or it does not hold an object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
 def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:
     """Write atomically. Numbers that are not finite become null, since JSON has none. durable: see `write_bytes`."""
     write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n", durable=durable)
@@ -49,8 +40,7 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
     """Write atomically: the file has its old content or the new, never half of it.
 
-    Args:
-        durable: the file and its name survive a power cut from the moment this returns (fsync).
+    durable: the file and its name survive a power cut from the moment this returns (fsync).
     """
     scratch = scratch_file(path)
     try:
@@ -77,21 +67,17 @@ def is_scratch_file(path: Path) -> bool:
 def remove_scratch_files(*folders: Path) -> None:
     """Remove the scratch files that killed processes left in these folders."""
     for folder in folders:
-        for path in filter(is_scratch_file, list(folder.iterdir()) if folder.is_dir() else ()):
+        for path in filter(is_scratch_file, list(folder.glob("*"))):
             path.unlink(missing_ok=True)
 
 
 def write_new(path: Path, content: bytes | memoryview, *, durable: bool) -> None:
     """Write a file that must not exist yet."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
         if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            os.fsync(file.fileno())
 
 
 def sync_file(path: Path) -> None:
@@ -111,18 +97,15 @@ def sync_folder(path: Path) -> None:
 
 def refuse_unwritable(path: Path | None) -> None:
     """Raise a UserError if no file can be written to `path`: before the work rather than after it."""
-    if path is not None and path.is_dir():
-        raise UserError(f"{path} cannot be written: it is a folder")
-    if path is not None and not path.parent.is_dir():
-        raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise UserError(f"{path} cannot be written: {reason}")
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """CSV text with Unix line ends; None becomes an empty cell."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
 
 
@@ -154,20 +137,15 @@ def read_content(path: Path) -> bytes | None:
     It never waits, as opening a named pipe would.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        status = os.fstat(descriptor)
+        status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise UnreadableFileError(path, "not a regular file")
-        with open(descriptor, "rb") as file:
-            if status.st_size > MAX_BYTES:
-                raise UnreadableFileError(path, f"{status.st_size:,} bytes are more than any run writes")
-            return file.read()
+            raise ValueError("not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise ValueError(f"{status.st_size:,} bytes are more than any run writes")
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        if isinstance(error, UnreadableFileError):
-            raise
         raise UnreadableFileError(path, getattr(error, "strerror", None) or error) from error
 
 
@@ -182,21 +160,20 @@ def read_text(path: Path) -> str | None:
 
 def read_object(path: Path) -> JSON | None:
     """The object in a JSON file; None if there is no such file. Raises UnreadableFileError for anything else."""
-    text = read_text(path)
-    if text is None:
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not JSON")
+
+    if (text := read_text(path)) is None:
         return None
     try:
-        content = _plain(json.loads(text, parse_constant=_refuse_constant), MAX_NESTING)
+        content = _plain(json.loads(text, parse_constant=refuse), MAX_NESTING)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise UnreadableFileError(path, reason if text.strip() else "empty") from error
     if not isinstance(content, dict):
         raise UnreadableFileError(path, "not a JSON object")
     return content
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _plain(value: Any, levels: int) -> Any:

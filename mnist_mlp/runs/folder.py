@@ -7,10 +7,10 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 from mnist_mlp.console import shown_path
@@ -26,7 +26,7 @@ from mnist_mlp.runs.files import (
     write_json,
     write_text,
 )
-from mnist_mlp.runs.result import RunResult, StoredRun, parse_failure, parse_result, parse_run
+from mnist_mlp.runs.result import FAILURE, RUN, RunResult, StoredRun, check
 from mnist_mlp.runs.settings import identity
 
 try:
@@ -92,11 +92,11 @@ class RunFolder:
 
     def run(self) -> JSON | None:
         """Read run.json; None if no run has started here. Raises UnreadableFileError if it is not a run's."""
-        return _read(self.run_file, parse_run)
+        return _read(self.run_file, partial(check, schema=RUN))
 
     def failure(self) -> JSON | None:
         """Read failure.json; None if nothing failed. Raises UnreadableFileError if it is something else."""
-        return _read(self.failure_file, parse_failure)
+        return _read(self.failure_file, partial(check, schema=FAILURE))
 
     def result(self) -> RunResult | None:
         """Read result.json; None if the run did not finish. Raises UnreadableFileError if it is not a result."""
@@ -104,18 +104,7 @@ class RunFolder:
 
     def stored(self) -> StoredRun:
         """Read run.json and result.json. Raises UnreadableFileError if a file is not a run's."""
-        return StoredRun(self.run() or {}, _read(self.result_file, parse_result) or {})
-
-    def lock(self) -> "FolderLock":
-        """The right to write here; to be acquired."""
-        return FolderLock(self.path)
-
-    def changes(self, run: JSON) -> list[str]:
-        """Return what decides the result and differs between the stored run and `run`, as "key: old -> new"."""
-        try:
-            return self.stored().changes(run)
-        except UnreadableFileError as error:
-            return [error.reason]
+        return StoredRun(self.run(), self.result())
 
     def finished(self, run: JSON) -> RunResult | None:
         """Return the stored result if it is of the same run as `run`, the content of a run.json."""
@@ -126,7 +115,11 @@ class RunFolder:
 
     def refuse_other_settings(self, run: JSON) -> None:
         """Raise a UserError that names the keys that differ, if a run of other settings has started here."""
-        if different := self.changes(run):
+        try:
+            different = self.stored().changes(run)
+        except UnreadableFileError as error:
+            different = [error.reason]
+        if different:
             raise UserError(
                 f"{self.path} holds a run with other settings ({'; '.join(different)}): "
                 "choose another folder, or start over with resume=never"
@@ -143,20 +136,15 @@ class RunFolder:
     def refuse_foreign(self) -> None:
         """Raise a UserError if the folder, which does not hold a run, is not empty."""
         expected = (LOCK_FILE, *HYDRA_FILES)
-        names = [path.name for path in _content(self.path) if path.name not in expected and not is_scratch_file(path)]
+        names = [path.name for path in self.path.glob("*") if path.name not in expected and not is_scratch_file(path)]
         if names:
             shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
             raise UserError(f"{self.path} is not empty and holds no run ({shown}): choose another folder")
 
     def start(self, run: JSON, records: Mapping[str, str]) -> JSON:
-        """Write run.json and the records, unless they exist.
+        """Write run.json and the records, unless they exist; return `run` with what an existing run.json says instead.
 
-        Args:
-            run: the content of run.json.
-            records: further files, text by relative path.
-
-        Returns:
-            `run` with what an existing run.json says instead.
+        records: further files, text by relative path.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         remove_scratch_files(self.path, self.checkpoints, self.figures, self.path / ".hydra")
@@ -178,10 +166,10 @@ class RunFolder:
 
     def archive(self) -> Path:
         """Move the whole folder to .set_aside/<name>-<n> next to it, which no comparison reads; return the new path."""
-        attic = self.path.parent / ".set_aside"
-        attic.mkdir(exist_ok=True)
-        number = next(n for n in itertools.count(1) if not (attic / f"{self.path.name}-{n}").exists())
-        return self.path.rename(attic / f"{self.path.name}-{number}")
+        names = (self.path.parent / ".set_aside" / f"{self.path.name}-{n}" for n in itertools.count(1))
+        target = next(name for name in names if not name.exists())
+        target.parent.mkdir(exist_ok=True)
+        return self.path.rename(target)
 
     def clear(self) -> None:
         """Remove what an earlier run wrote here, and nothing else. Raises UserError if something cannot be removed."""
@@ -204,23 +192,17 @@ class RunFolder:
 
     def sync(self) -> None:
         """Bring all that the run wrote onto the disk."""
-        for path in self._written():
-            if path.is_file():
-                sync_file(path)
-        for folder in (self.tensorboard, self.figures, self.path):
-            if folder.is_dir():
-                sync_folder(folder)
+        for path in filter(Path.is_file, self._written()):
+            sync_file(path)
+        for folder in filter(Path.is_dir, (self.tensorboard, self.figures, self.path)):
+            sync_folder(folder)
 
     def event_files(self) -> list[Path]:
         """TensorBoard's files."""
         return sorted(self.tensorboard.glob("events.out.tfevents.*"))
 
     def next_steps(self, python: str) -> str:
-        """The commands for a finished run: its page (the file itself if it exists), its curves, a page to draw on.
-
-        Args:
-            python: the command that starts the interpreter.
-        """
+        """The commands for a finished run: its page (the file itself if it exists), its curves, a page to draw on."""
         run = shlex.quote(shown_path(self.path))
         page = shown_path(self.page_file) if self.page_file.is_file() else f"{python} -m mnist_mlp.report {run}"
         return (
@@ -238,15 +220,9 @@ class RunFolder:
         yield from (self.failure_file, self.error_log)
         yield from (path for kind in ("fit", "test") for path in self.path.glob(f"{kind}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
-        for folder in (self.path, self.checkpoints, self.figures):
-            yield from filter(is_scratch_file, _content(folder))
 
     def _checkpoint_files(self) -> list[Path]:
         return [file for path in (self.last_checkpoint, self.best_checkpoint) for file in (path, previous(path))]
-
-
-def _content(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _read(path: Path, parse: Callable[[JSON], Parsed]) -> Parsed | None:
@@ -267,6 +243,7 @@ class FolderLock:
     """
 
     folder: Path
+    """To be set anew if the folder is renamed while the lock is held."""
     _descriptor: int | None = field(default=None, init=False)
     _made_folder: bool = field(default=False, init=False)
 
@@ -283,21 +260,16 @@ class FolderLock:
         Raises:
             UserError: another process has the lock, and there is no `on_wait`.
         """
-        waiting = False
-        while (holder := self._try()) is not None:
-            if on_wait is None:
-                raise UserError(
-                    f"{self.folder} is being written by {holder}: wait until that has ended, or choose another name="
-                )
-            if not waiting:
-                on_wait(holder)
-                waiting = True
+        if (holder := self._try()) is None:
+            return self
+        if on_wait is None:
+            raise UserError(
+                f"{self.folder} is being written by {holder}: wait until that has ended, or choose another name="
+            )
+        on_wait(holder)
+        while self._try() is not None:
             time.sleep(POLL_SECONDS)
         return self
-
-    def moved(self, folder: Path) -> None:
-        """Tell the lock that its folder was renamed while it was held."""
-        self.folder = folder
 
     def release(self) -> None:
         """Release the lock, if it is held, and remove its file, and the folder if the lock created it and is alone."""
@@ -315,53 +287,47 @@ class FolderLock:
     def __enter__(self) -> "FolderLock":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def _try(self) -> str | None:
         """Take the lock, or return its holder in words."""
-        while True:
-            self._made_folder |= not self.folder.exists()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                is_free, holder = _flock(descriptor), _parse_holder(os.read(descriptor, 4096))
-                if is_free is False or (is_free is None and _is_alive(holder)):
-                    os.close(descriptor)
-                    known = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
-                    return known if holder else "another process"
-                if _is_same_file(descriptor, self.path):  # else its holder has removed it or moved the folder meanwhile
-                    since = time.strftime("%Y-%m-%d %H:%M:%S")
-                    content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": since})
-                    os.ftruncate(descriptor, 0)
-                    os.lseek(descriptor, 0, os.SEEK_SET)
-                    os.write(descriptor, content.encode())
-                    self._descriptor = descriptor
-                    return None
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
+        self._made_folder |= not self.folder.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        with ExitStack() as on_exit:
+            on_exit.callback(os.close, descriptor)
+            holder = _parse_holder(os.read(descriptor, 4096))
+            if not _flock(descriptor, holder):
+                known = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+                return known if holder else "another process"
+            if _is_same_file(descriptor, self.path):
+                since = time.strftime("%Y-%m-%d %H:%M:%S")
+                content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": since})
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, content.encode())
+                on_exit.pop_all()
+                self._descriptor = descriptor
+                return None
+        return self._try()  # its holder has removed the file or moved the folder meanwhile
 
 
 def is_held(folder: Path) -> bool:
     """Whether a living process has the lock of this folder, by what it wrote there. Leaves the lock alone."""
-    try:
+    with suppress(OSError):
         return _is_alive(_parse_holder((folder / LOCK_FILE).read_bytes()[:4096]))
-    except OSError:
-        return False
+    return False
 
 
-def _flock(descriptor: int) -> bool | None:
-    """Take the lock if it is free; return whether it was, None if the file system has no such locks."""
-    if fcntl is None:
-        return None
+def _flock(descriptor: int, holder: JSON) -> bool:
+    """Take the lock if it is free; return whether it was. holder: decides if the file system has no such locks."""
     try:
+        if fcntl is None:
+            return not _is_alive(holder)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
+    except OSError as error:
+        return not (isinstance(error, BlockingIOError) or _is_alive(holder))
     return True
 
 
@@ -373,11 +339,10 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def _parse_holder(content: bytes) -> JSON:
-    try:
-        holder = json.loads(content)
-    except ValueError:
-        return {}
-    return holder if isinstance(holder, dict) else {}
+    with suppress(ValueError):
+        if isinstance(holder := json.loads(content), dict):
+            return holder
+    return {}
 
 
 def _is_alive(holder: JSON) -> bool:
@@ -400,44 +365,37 @@ EPOCHS = "trainer.max_epochs"
 
 
 def is_continuation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the second run is the first one with more epochs, at a constant learning rate.
-
-    Args:
-        before, now: the contents of their run.json.
-    """
+    """Whether the second run (the content of a run.json) is the first one with more epochs, at a constant rate."""
     old, new = identity(before), identity(now)
-    return _epochs_alone_differ(old, new) and new["optim.schedule"] == "constant" and old[EPOCHS] < new[EPOCHS]
-
-
-def _epochs_alone_differ(old: JSON, new: JSON) -> bool:
-    return old[EPOCHS] != new[EPOCHS] and {**old, EPOCHS: 0} == {**new, EPOCHS: 0}
+    return {**old, EPOCHS: new[EPOCHS]} == new and old[EPOCHS] < new[EPOCHS] and new["optim.schedule"] == "constant"
 
 
 def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
-    """Make the stored run unfinished again if `run` is the same one with more epochs.
-
-    Returns:
-        Whether it was reopened.
+    """Make the stored run unfinished again if `run` is the same one with more epochs; return whether it was.
 
     Raises:
         UserError: resuming would not give what the longer run gives, since the learning rate depends on the number of
             epochs, fewer epochs are asked for, or the last checkpoint is gone.
     """
-    before = folder.run()
-    if before is None or not _epochs_alone_differ(identity(before), now := identity(run)):
+    if (before := folder.run()) is None:
         return False
-    old, new, schedule = identity(before)[EPOCHS], now[EPOCHS], now["optim.schedule"]
-    asked = f"{folder.path} holds this run with {EPOCHS}={old}, and {new} are asked for"
-    remedy = "choose another folder, or start over with resume=never"
-    if new < old:
-        raise UserError(f"{asked}: a run can be continued, not shortened; {remedy}")
-    if schedule != "constant":
-        raise UserError(
-            f"{asked}: optim.schedule={schedule} spreads the learning rates over all epochs, so that the first {old} "
-            f"would have gone differently; {remedy}"
+    old, new = identity(before), identity(run)
+    if old == new or {**old, EPOCHS: new[EPOCHS]} != new:
+        return False
+    schedule, asked = new["optim.schedule"], f"{folder.path} holds this run with {EPOCHS}={old[EPOCHS]}"
+    if new[EPOCHS] < old[EPOCHS]:
+        reason = "a run can be continued, not shortened"
+    elif schedule != "constant":
+        reason = (
+            f"optim.schedule={schedule} spreads the learning rates over all epochs, so that the first {old[EPOCHS]} "
+            "would have gone differently"
         )
-    if not folder.last_checkpoint.is_file():
-        raise UserError(f"{asked}: {folder.last_checkpoint} is gone, from which it would go on; {remedy}")
-    folder.result_file.unlink(missing_ok=True)
-    write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
-    return True
+    elif not folder.last_checkpoint.is_file():
+        reason = f"{folder.last_checkpoint} is gone, from which it would go on"
+    else:
+        folder.result_file.unlink(missing_ok=True)
+        write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
+        return True
+    raise UserError(
+        f"{asked}, and {new[EPOCHS]} are asked for: {reason}; choose another folder, or start over with resume=never"
+    )

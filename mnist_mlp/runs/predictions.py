@@ -65,9 +65,8 @@ def read_predictions(folder: RunFolder) -> Predictions | None:
     """The content of predictions.npz; None if it is missing or cannot be read. Nothing in it is ever unpickled."""
     if (arrays := _read(folder, "truth", "prediction", "probabilities")) is None:
         return None
-    truth, predicted, probabilities = arrays
-    finite = np.clip(np.nan_to_num(probabilities), 0, 1).astype(np.float32)
-    return Predictions(truth.astype(np.int64), predicted.astype(np.int64), finite)
+    probabilities = np.clip(np.nan_to_num(arrays[2]), 0, 1).astype(np.float32)
+    return Predictions(arrays[0].astype(np.int64), arrays[1].astype(np.int64), probabilities)
 
 
 def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
@@ -78,10 +77,10 @@ def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
 
 def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
     try:
-        content = read_content(folder.predictions_file)
-        if content is None or sum(i.file_size for i in zipfile.ZipFile(io.BytesIO(content)).infolist()) > MAX_BYTES:
+        content = io.BytesIO(read_content(folder.predictions_file) or b"")
+        if sum(item.file_size for item in zipfile.ZipFile(content).infolist()) > MAX_BYTES:
             return None
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names}
         n = len(arrays["truth"])
     except Exception:  # zipfile, zlib and numpy raise a dozen kinds for damaged files
@@ -100,11 +99,7 @@ def write_predictions(
 ) -> None:
     """Write index, truth, prediction (n,) and probabilities (n, 10) of the test images in file order.
 
-    Args:
-        folder: of the run.
-        truth: labels.
-        predicted: digits by the logits; float32 probabilities can tie when logits do not.
-        probabilities: in [0, 1].
+    predicted: the digits by the logits; float32 probabilities can tie when logits do not.
     """
     content = io.BytesIO()
     np.savez_compressed(

@@ -1,27 +1,30 @@
 """The result of a run: what its JSON files must hold, the typed result, and the result as text. Imports no torch."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from enum import Enum
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, get_args, get_origin
 
 from mnist_mlp.config import Config
 from mnist_mlp.console import shown_path
-from mnist_mlp.options import options
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import changes
 
-Check = Callable[[str, Any], None]
-"""A check of the value under a key."""
 CLASSES = 10
 SCHEMA_VERSION = 1
 CHANCE_LEVEL = 0.2
 """A run whose accuracy is below it is at chance level; guessing has 0.1."""
 MAX_NUMBER = 1e100
 """A larger number is not a measurement, and sums of squares would overflow."""
+Leaf = tuple[str, Callable[[Any], bool]]
+"""What a value should be, in words, and whether it is that."""
+Schema: TypeAlias = "Leaf | list[Schema] | dict[str, Schema]"
+"""The shape of a JSON value.
+
+An object has a schema per key: "key?" may be missing, and a key with "*" is a pattern for others; keys without a schema
+are ignored. A list has a schema per item; a single one is that of any number of items."""
 
 
 def is_at_chance(accuracy: float) -> bool:
@@ -29,141 +32,34 @@ def is_at_chance(accuracy: float) -> bool:
     return accuracy < CHANCE_LEVEL
 
 
-def parse_run(content: JSON) -> JSON:
-    """Check run.json: overrides, config, fingerprint; optionally the digest of the data, callbacks, environment."""
-    _require(content, RUN)
-    _require(content, {key: check for key, check in OPTIONAL.items() if key in content})
-    return content
-
-
-def parse_failure(content: JSON) -> JSON:
-    """Check failure.json: reason, overrides, and the config as the user typed it, which may be what failed."""
-    _require(content, FAILURE)
-    return content
-
-
-def parse_result(content: JSON) -> JSON:
-    """Check result.json of schema version 1: its keys and their types are those of `RunResult`."""
-    version = content.get("schema_version", SCHEMA_VERSION)
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise ValueError(f"'schema_version' is {_shown(version)}, but this version of mnist_mlp reads {SCHEMA_VERSION}")
-    _require(content, RESULT)
-    OPTIONAL["callbacks"]("callbacks", content.get("callbacks", []))
-    tested = sum(map(sum, content["confusion_matrix"]))
-    if tested != content["data"]["test"]:
-        raise ValueError(f"'confusion_matrix' has {tested} images, but 'data' says {content['data']['test']}")
-    return content
-
-
-def number(low: float = -MAX_NUMBER, high: float = MAX_NUMBER, nullable: bool = False) -> Check:
-    """A finite number in [low, high]; null too, if `nullable`."""
-    span = "a number" if high == MAX_NUMBER and low < 0 else f"a number from {low:g} to {high:g}"
-
-    def is_valid(value: Any) -> bool:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return (nullable and value is None) or (is_number and low <= value <= high and math.isfinite(value))
-
-    return _check(f"{span} or null" if nullable else span, is_valid)
-
-
-def whole(low: int = 0, high: int = 2**63) -> Check:
-    """An integer in [low, high]."""
-    return _check(
-        f"a whole number from {low}",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
-    )
-
-
-def text(*choices: str, nullable: bool = False) -> Check:
-    """A string, one of these choices if there are any; null too, if `nullable`."""
-
-    def is_valid(value: Any) -> bool:
-        return (nullable and value is None) or (isinstance(value, str) and (not choices or value in choices))
-
-    return _check(" or ".join(map(repr, choices)) or "a text", is_valid)
-
-
-def items(check: Check, *lengths: int) -> Check:
-    """A list of such items, of one of these lengths if there are any."""
-    check_list = _check(
-        f"a list of {lengths[-1]}" if lengths else "a list",
-        lambda value: isinstance(value, list) and (not lengths or len(value) in lengths),
-    )
-
-    def check_all(key: str, value: Any) -> None:
-        check_list(key, value)
+def check(value: Any, schema: Schema, key: str = "") -> Any:
+    """Return the value; raise a ValueError that names the first key whose value does not fit its schema."""
+    if isinstance(schema, dict):
+        _refuse_unless(isinstance(value, dict), key, value, "an object")
+        prefix = f"{key}." if key else ""
+        for name, inner in schema.items():
+            if name in value:
+                check(value[name], inner, prefix + name)
+            elif "?" not in name and "*" not in name:
+                raise ValueError(f"{prefix + name!r} is missing")
+        for name in sorted(value.keys() - schema.keys()):
+            patterns = (pattern for pattern in schema if "*" in pattern and fnmatchcase(name, pattern))
+            if (pattern := f"{name}?" if f"{name}?" in schema else next(patterns, None)) is not None:
+                check(value[name], schema[pattern], prefix + name)
+    elif isinstance(schema, list):
+        is_long_enough = isinstance(value, list) and len(schema) in (1, len(value))
+        _refuse_unless(is_long_enough, key, value, f"a list of {len(schema)}" if len(schema) > 1 else "a list")
         for item in value:
-            check(key, item)
-
-    return check_all
-
-
-def mapping(required: Mapping[str, Check], others: Check | None = None) -> Check:
-    """An object with the required keys; every other value must pass `others`."""
-
-    def check(key: str, value: Any) -> None:
-        _object(key, value)
-        _require(value, required, f"{key}.")
-        if others is not None:
-            for name in sorted(value.keys() - required.keys()):
-                others(f"{key}.{name}", value[name])
-
-    return check
+            check(item, schema[0], key)
+    else:
+        expected, is_valid = schema
+        _refuse_unless(is_valid(value), key, value, expected)
+    return value
 
 
-def _check(expected: str, is_valid: Callable[[Any], bool]) -> Check:
-    def check(key: str, value: Any) -> None:
-        if not is_valid(value):
-            raise ValueError(f"{key!r} is {_shown(value)}, but should be {expected}")
-
-    return check
-
-
-_boolean = _check("true or false", lambda value: isinstance(value, bool))
-_object = _check("an object", lambda value: isinstance(value, dict))
-
-
-def typed_config(key: str, value: Any) -> None:
-    """A config whose options have their types. It may lack options, which then have their defaults."""
-    _object(key, value)
-    for section, checks in _option_checks().items():
-        section_key, settings = (f"{key}.{section}", value.get(section, {})) if section else (key, value)
-        _object(section_key, settings)
-        for name, check in checks.items():
-            if name in settings:
-                check(f"{section_key}.{name}", settings[name])
-
-
-@cache
-def _option_checks() -> dict[str, dict[str, Check]]:
-    """The checks of all options, by section."""
-    sections: dict[str, dict[str, Check]] = {}
-    for key, default, _ in options(Config()):
-        section, _, name = key.rpartition(".")
-        sections.setdefault(section, {})[name] = OPTIONS.get(key) or _of_type(default)
-    return sections
-
-
-def _of_type(default: Any) -> Check:
-    if isinstance(default, bool):
-        return _boolean
-    if isinstance(default, int):
-        return whole()
-    if isinstance(default, float):
-        return number()
-    return text(nullable=default is None) if isinstance(default, (str, Enum, type(None))) else items(number())
-
-
-def _metric(key: str, value: Any) -> None:
-    is_fraction = not key.endswith(("/loss", "lr"))
-    number(0.0 if is_fraction else -MAX_NUMBER, 1.0 + 1e-6 if is_fraction else MAX_NUMBER, nullable=True)(key, value)
-
-
-def _require(content: Mapping[str, Any], checks: Mapping[str, Check], prefix: str = "") -> None:
-    for key, check in checks.items():
-        if key not in content:
-            raise ValueError(f"{prefix + key!r} is missing")
-        check(prefix + key, content[key])
+def _refuse_unless(is_valid: bool, key: str, value: Any, expected: str) -> None:
+    if not is_valid:
+        raise ValueError(f"{key!r} is {_shown(value)}, but should be {expected}")
 
 
 def _shown(value: Any) -> str:
@@ -171,35 +67,87 @@ def _shown(value: Any) -> str:
     return shown if len(shown) <= 40 else f"{shown[:39]}…"
 
 
-OPTIONS: dict[str, Check] = {
-    "model.hidden_units": items(whole(1)),
-    "reference.test_accuracy": number(nullable=True),
-    "reference.inferred": items(text()),
-    "reference.claims": items(mapping({}, text())),
-    **{f"reference.{score}_per_class": items(number(), 0, CLASSES) for score in ("f1", "precision", "recall")},
+def _number(low: float = -MAX_NUMBER, high: float = MAX_NUMBER, nullable: bool = False) -> Leaf:
+    """A finite number in [low, high]; null too, if `nullable`."""
+
+    def is_valid(value: Any) -> bool:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return (nullable and value is None) or (is_number and low <= value <= high and math.isfinite(value))
+
+    span = "a number" if high == MAX_NUMBER and low < 0 else f"a number from {low:g} to {high:g}"
+    return f"{span} or null" if nullable else span, is_valid
+
+
+def _whole(low: int = 0, high: int = 2**63) -> Leaf:
+    """An integer in [low, high]."""
+    return f"a whole number from {low}", lambda value: type(value) is int and low <= value <= high
+
+
+def _text(*choices: str, nullable: bool = False) -> Leaf:
+    """A string, one of these choices if there are any; null too, if `nullable`."""
+
+    def is_valid(value: Any) -> bool:
+        return (nullable and value is None) or (isinstance(value, str) and (not choices or value in choices))
+
+    return " or ".join(map(repr, choices)) or "a text", is_valid
+
+
+def _is_per_digit(value: Any) -> bool:
+    return isinstance(value, list) and len(value) in (0, CLASSES) and all(map(_number()[1], value))
+
+
+def _of_type(kind: Any) -> Schema:
+    """The schema of an option of this type, or of a group, which may lack options, as earlier versions had fewer."""
+    if is_dataclass(kind):
+        return {f"{item.name}?": _of_type(item.type) for item in fields(kind)}
+    inner = get_args(kind)
+    if kind == list[float]:
+        return f"a list of {CLASSES} numbers", _is_per_digit
+    if get_origin(kind) is list:
+        return [_whole(1) if inner[0] is int else _of_type(inner[0])]
+    if get_origin(kind) is dict:
+        return {"*": _of_type(inner[1])}
+    if kind is bool:
+        return "true or false", lambda value: isinstance(value, bool)
+    if kind is int:
+        return _whole()
+    return _number(nullable=bool(inner)) if float in (kind, *inner) else _text(nullable=bool(inner))
+
+
+ENVIRONMENT: Schema = {"device": _text(), "threads": _whole(), "torch": _text(), "commit": _text(nullable=True)}
+_DESCRIPTION: dict[str, Schema] = {
+    "overrides": [_text()],
+    "config": _of_type(Config),
+    "fingerprint": _text(),
+    "callbacks?": [_text()],
 }
-"""Options whose default does not tell their type."""
-RUN: dict[str, Check] = {"overrides": items(text()), "config": typed_config, "fingerprint": text()}
-ENVIRONMENT = mapping({"device": text(), "threads": whole(), "torch": text(), "commit": text(nullable=True)})
-OPTIONAL = {"data": mapping({"digest": text()}), "callbacks": items(text()), "environment": ENVIRONMENT}
-"""Of run.json."""
-FAILURE: dict[str, Check] = {"reason": text(), "overrides": items(text()), "config": mapping({})}
-_fractions = items(number(0.0, 1.0 + 1e-6), CLASSES)
-RESULT: dict[str, Check] = {
-    "status": text("finished", "diverged"),
-    **RUN,
-    "data": mapping({"source": text(), **{split: whole() for split in ("train", "val", "test")}}),
-    "parameters": whole(),
-    "epochs": whole(1),
-    "best_epoch": whole(1),
-    "metrics": mapping(dict.fromkeys(("test/accuracy", "test/f1_macro", "test/loss"), _metric), _metric),
-    "per_class": mapping(
-        {**dict.fromkeys(("precision", "recall", "f1"), _fractions), "support": items(whole(), CLASSES)}
-    ),
-    "confusion_matrix": items(items(whole(0, 10**9), CLASSES), CLASSES),
-    "timing": mapping({"fit_seconds": number(0.0), "epoch_seconds": number(0.0)}, number(0.0)),
+RUN: Schema = {**_DESCRIPTION, "data?": {"digest": _text()}, "environment?": ENVIRONMENT}
+"""run.json."""
+FAILURE: Schema = {"reason": _text(), "overrides": [_text()], "config": {}}
+"""failure.json; its config is as the user typed it, which may be what failed."""
+_fraction, _loss = _number(0.0, 1.0 + 1e-6, nullable=True), _number(nullable=True)
+_fractions: Schema = [_number(0.0, 1.0 + 1e-6)] * CLASSES
+RESULT: Schema = {
+    "status": _text("finished", "diverged"),
+    **_DESCRIPTION,
+    "data": {"source": _text(), "train": _whole(), "val": _whole(), "test": _whole()},
+    "parameters": _whole(),
+    "epochs": _whole(1),
+    "best_epoch": _whole(1),
+    "metrics": {
+        "test/accuracy": _fraction,
+        "test/f1_macro": _fraction,
+        "test/loss": _loss,
+        "*/loss": _loss,
+        "*lr": _loss,
+        "*": _fraction,
+    },
+    "per_class": {**dict.fromkeys(("precision", "recall", "f1"), _fractions), "support": [_whole()] * CLASSES},
+    "confusion_matrix": [[_whole(0, 10**9)] * CLASSES] * CLASSES,
+    "timing": dict.fromkeys(("fit_seconds", "epoch_seconds", "*"), _number(0.0)),
     "environment": ENVIRONMENT,
 }
+"""result.json."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +184,15 @@ class RunResult:
         Raises:
             ValueError: a key is missing or holds a value of the wrong type; the message names it.
         """
-        parse_result(content)
+        version = content.get("schema_version", SCHEMA_VERSION)
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise ValueError(
+                f"'schema_version' is {_shown(version)}, but this version of mnist_mlp reads {SCHEMA_VERSION}"
+            )
+        check(content, RESULT)
+        tested = sum(map(sum, content["confusion_matrix"]))
+        if tested != content["data"]["test"]:
+            raise ValueError(f"'confusion_matrix' has {tested} images, but 'data' says {content['data']['test']}")
         return cls(**{item.name: content[item.name] for item in fields(cls) if item.name in content})
 
     def to_json(self) -> JSON:
@@ -258,24 +214,23 @@ class RunResult:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """The contents of run.json and result.json in a folder, read once; empty if a file does not exist."""
+    """The contents of run.json and result.json in a folder, read once; None if a file does not exist."""
 
-    run: JSON
-    result: JSON
+    run: JSON | None
+    result: RunResult | None
 
     def changes(self, run: JSON) -> list[str]:
-        """Return what decides the result and differs from `run`, the content of a run.json.
+        """Return what decides the result and differs from `run`, the content of a run.json, as "key: old -> new".
 
         Both stored files count, since either may have been copied from elsewhere.
         """
-        return next(filter(None, (changes(stored, run) for stored in (self.run, self.result) if stored)), [])
+        stored = [self.run] if self.run else []
+        stored += [vars(self.result)] if self.result else []
+        return next(filter(None, (changes(one, run) for one in stored)), [])
 
     def result_of(self, run: JSON) -> RunResult | None:
-        """Return the result if it is of the same run as `run`, and was neither cut off nor changed by hand."""
-        try:
-            return RunResult.from_json(self.result) if self.result and not self.changes(run) else None
-        except ValueError:
-            return None
+        """Return the result if it is of the same run as `run`."""
+        return None if self.result is None or self.changes(run) else self.result
 
 
 def percent(value: float | None) -> str:
@@ -310,7 +265,7 @@ def closing_table(result: RunResult, folder: Path) -> str:
 def _worst_digit_text(result: RunResult) -> str:
     """The worst digit, and the other one with which it is confused most often, in whichever direction."""
     matrix, digit = result.confusion_matrix, result.worst_digit
-    others = [other for other in range(len(matrix)) if other != digit]
+    others = [other for other in range(CLASSES) if other != digit]
     missed = max(others, key=lambda other: matrix[digit][other])
     mistaken = max(others, key=lambda other: matrix[other][digit])
     text = f"{digit}, F1 {result.per_class['f1'][digit] or 0.0:.3f}"
@@ -324,30 +279,22 @@ def classification_report(confusion_matrix: Sequence[Sequence[int]]) -> str:
 
     confusion_matrix: 10 x 10, rows truth. A ratio without a denominator counts as 0.
     """
-    size = len(confusion_matrix)
-    hits = [confusion_matrix[digit][digit] for digit in range(size)]
-    support = [sum(row) for row in confusion_matrix]
-    predicted = [sum(row[digit] for row in confusion_matrix) for digit in range(size)]
-    rows = []
-    for digit in range(size):
-        precision, recall = _ratio(hits[digit], predicted[digit]), _ratio(hits[digit], support[digit])
-        rows.append((precision, recall, _ratio(2 * hits[digit], predicted[digit] + support[digit])))
-    total = sum(support)
+    import numpy as np  # deferred: the help of a command needs no arrays
+
+    matrix = np.asarray(confusion_matrix)
+    hits, predicted, support = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+    parts, wholes = np.stack([hits, hits, 2 * hits]), np.stack([predicted, support, predicted + support])
+    scores = np.divide(parts, wholes, out=np.zeros(parts.shape), where=wholes > 0)
+    total = int(support.sum())
+
+    def row(name: str, values: Any, images: int) -> str:
+        return f"{name:>12}  {' '.join(f'{value:>9.4f}' for value in values)} {images:>9}"
+
+    accuracy = f"{'accuracy':>12}  {'':>9} {'':>9} {hits.sum() / max(total, 1):>9.4f} {total:>9}"
     lines = [f"{'':>12}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}", ""]
-    lines += [_report_row(str(digit), rows[digit], support[digit]) for digit in range(size)]
-    lines += ["", f"{'accuracy':>12}  {'':>9} {'':>9} {_ratio(sum(hits), total):>9.4f} {total:>9}"]
-    for name, weights in (("macro avg", [1] * size), ("weighted avg", support)):
-        sums = [sum(row[column] * weight for row, weight in zip(rows, weights, strict=True)) for column in range(3)]
-        lines.append(_report_row(name, [_ratio(value, sum(weights)) for value in sums], total))
-    return "\n".join(lines) + "\n"
-
-
-def _report_row(name: str, values: Sequence[float], support: int) -> str:
-    return f"{name:>12}  {' '.join(f'{value:>9.4f}' for value in values)} {support:>9}"
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+    lines += [row(str(digit), scores[:, digit], images) for digit, images in enumerate(support)]
+    lines += ["", accuracy, row("macro avg", scores.mean(1), total)]
+    return "\n".join([*lines, row("weighted avg", scores @ support / max(total, 1), total)]) + "\n"
 
 
 TAGS = {

@@ -26,17 +26,13 @@ def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
     """A nested config with dotted keys."""
     rows: JSON = {}
     for key, value in config.items():
-        if isinstance(value, dict):
-            rows |= flatten(value, f"{prefix}{key}.")
-        else:
-            rows[prefix + key] = value
+        rows |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return rows
 
 
 def settings(config: Mapping[str, Any]) -> JSON:
     """The part of a nested config that affects the result, with dotted keys."""
-    left_out = non_result_keys()
-    return {key: value for key, value in sorted(flatten(config).items()) if key not in left_out}
+    return {key: value for key, value in sorted(flatten(config).items()) if key not in non_result_keys()}
 
 
 def with_defaults(flat: Mapping[str, Any]) -> JSON:
@@ -53,34 +49,26 @@ def _defaults() -> JSON:
 
 
 def describe(config: JSON, overrides: Iterable[str], digest: str | None = None, callbacks: Sequence[str] = ()) -> JSON:
-    """Describe a run as run.json does.
+    """Describe a run as run.json does, with the fingerprint, the hash of all that decides the result.
 
     Args:
         config: nested, with every `auto` resolved.
         overrides: as the user typed them.
         digest: of the images and labels.
         callbacks: state keys of the user's own Lightning callbacks that can change the result.
-
-    Returns:
-        `overrides`, `config` and `fingerprint`, the hash of all that decides the result; `data` with the digest and
-        `callbacks` unless there are none.
     """
     run: JSON = {"overrides": list(overrides), "config": config}
-    if digest is not None:
-        run["data"] = {"digest": digest}
-    if callbacks:
-        run["callbacks"] = list(callbacks)
+    run |= {"data": {"digest": digest}} if digest is not None else {}
+    run |= {"callbacks": list(callbacks)} if callbacks else {}
     hashed = {key: value for key, value in settings(config).items() if NEWER_OPTIONS.get(key) != value}
     content = json.dumps({**hashed, **_beside_settings(run)}, sort_keys=True)
     return {**run, "fingerprint": hashlib.sha256(content.encode()).hexdigest()[:16]}
 
 
 def identity(run: Mapping[str, Any]) -> JSON:
-    """All that decides the result of a run, by dotted key.
+    """All that decides the result of a run, by dotted key; settings that it lacks take their defaults.
 
-    Args:
-        run: the content of a run.json or result.json, or the same part of a checkpoint. Settings that it lacks take
-            their defaults.
+    run: the content of a run.json or result.json, or the same part of a checkpoint.
     """
     return {**with_defaults(settings(run["config"])), **_beside_settings(run)}
 
@@ -153,17 +141,16 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from, with "+" where files differ; None when installed."""
+    """The commit of the checkout this package runs from, with "+" if files differ; None when installed."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
-    commit = _git(here, "rev-parse", "HEAD")
-    return commit and commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
 
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
 
-def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()

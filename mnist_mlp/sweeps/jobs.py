@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_mlp.compare.collect import JobReader, Summary, summarize
+from mnist_mlp.compare.collect import Summary, find_jobs, summarize
 from mnist_mlp.compare.digits import write_digits
 from mnist_mlp.compare.tables import as_text, write_summary
 from mnist_mlp.config import Config
@@ -22,7 +22,6 @@ from mnist_mlp.startup import quick_start
 
 TABLE_SECONDS = 5.0
 """Minimum time between two updates of the table, so that jobs do not wait for it."""
-_reader = JobReader()
 unrecorded: list[str] = []
 """Failed jobs of this process whose folders do not say so."""
 
@@ -151,11 +150,6 @@ def print_interrupted(stop: BaseException) -> None:
     print(f"\n{line}", file=sys.stderr)
 
 
-def read_jobs(sweep: Path) -> None:
-    """Read the runs of a sweep, so that tables have to read only what changes from now on."""
-    _reader.find([sweep])
-
-
 def write_run_page(folder: Path) -> None:
     """Write the page of a finished run into its folder, unless it is up to date. A failure is only reported."""
     page = RunFolder(folder).page_file
@@ -176,7 +170,7 @@ def update_table(sweep: Path) -> None:
 def _write_table(sweep: Path) -> bool:
     """Write the table. A failure is only reported: no run is lost, and the next job tries again."""
     try:
-        write_summary(sweep, _reader)
+        write_summary(sweep)
     except Exception as error:
         print(f"error: the table could not be written: {error_summary(error)}", file=sys.stderr)
         return False
@@ -185,7 +179,7 @@ def _write_table(sweep: Path) -> bool:
 
 def finish_sweep(sweep: Path) -> int:
     """Print the closing table of a sweep and write its page; the exit code, 1 if a job failed."""
-    jobs = _reader.find([sweep])
+    jobs = find_jobs([sweep])
     if not jobs and not unrecorded:
         return 1
     from mnist_mlp.reporting.tensorboard import MEANS_FOLDER  # deferred: only the end of a sweep needs it

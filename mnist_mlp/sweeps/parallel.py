@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from mnist_mlp.compare.collect import find_jobs
 from mnist_mlp.config import Accelerator, Config
 from mnist_mlp.console import error_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.result import RunResult, StoredRun
-from mnist_mlp.sweeps.jobs import Job, JobEnd, job_failed, job_finished, read_jobs, run_job, unrecorded, update_table
+from mnist_mlp.sweeps.jobs import Job, JobEnd, job_failed, job_finished, run_job, unrecorded, update_table
 from mnist_mlp.sweeps.live import SweepProgress
 from mnist_mlp.sweeps.processes import Crashed, Event, Finished, Task, WorkerPool
 from mnist_mlp.training.processes import cores_of_job
@@ -217,7 +218,7 @@ class _Run:
                     self.stored[index] = job.folder.stored()
             self._tick()
         if self.stored:
-            read_jobs(self.jobs[0].sweep)
+            find_jobs([self.jobs[0].sweep])  # so that tables have to read only what changes from now on
 
     def probe(self) -> Survey:
         """Let a first worker survey the machine."""

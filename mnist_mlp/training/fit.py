@@ -23,7 +23,7 @@ from mnist_mlp.data.module import DigitData
 from mnist_mlp.errors import Interrupted, UserError
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, finite, write_json
-from mnist_mlp.runs.folder import RunFolder, reopen_for_more_epochs
+from mnist_mlp.runs.folder import FolderLock, RunFolder, reopen_for_more_epochs
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import describe, environment
 from mnist_mlp.training.callbacks import EpochLog, FinishChunk, StopOnDivergence, TensorBoardLog, TestSetMonitor
@@ -207,7 +207,7 @@ def _claim(request: _Request, held: ExitStack) -> RunResult | None:
     """
     folder, run, place = request.folder, request.run, request.sweep_place
     while True:
-        lock = folder.lock().acquire(partial(_print_waiting, place) if place else None)
+        lock = FolderLock(folder.path).acquire(partial(_print_waiting, place) if place else None)
         held.callback(lock.release)
         if (earlier := _finished(request)) is not None:
             return earlier
@@ -223,7 +223,7 @@ def _claim(request: _Request, held: ExitStack) -> RunResult | None:
             if not place:
                 raise
             archived = folder.archive()
-            lock.moved(archived)
+            lock.folder = archived
             lock.release()
             print(f"{place}: other settings were here; they are now in {archived}", flush=True)
 

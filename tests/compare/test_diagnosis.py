@@ -9,6 +9,7 @@ from made_up_runs import write_failure, write_run
 from mnist_mlp.compare.collect import Job, find_jobs, summarize
 from mnist_mlp.compare.diagnosis import Verdict, diagnose, judge, mean_curves, verdicts
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.predictions import read_curves
 
 
 def of(
@@ -139,7 +140,8 @@ def run(folder: Path, curves: Losses, seed: int, lr: float, wrong: Sequence[int]
 
 
 def verdicts_of(folder: Path) -> list[Verdict]:
-    return verdicts(summarize(find_jobs([folder])))
+    jobs = find_jobs([folder])
+    return verdicts(summarize(jobs), {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in jobs})
 
 
 def test_seeds_of_one_setting_get_one_verdict_by_their_mean(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.compare import collect
-from mnist_mlp.compare.collect import JobReader, find_jobs, summarize, varying_keys
+from mnist_mlp.compare.collect import find_jobs, summarize, varying_keys
 from mnist_mlp.runs.folder import RunFolder
 
 
@@ -17,46 +16,42 @@ from mnist_mlp.runs.folder import RunFolder
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the folders that were read, in order."""
     seen: list[str] = []
-    load = collect.load_job
+    failure = RunFolder.failure
 
-    def counted(path: Path) -> Any:
-        seen.append(path.name)
-        return load(path)
+    def counted(folder: RunFolder) -> Any:
+        seen.append(folder.path.name)
+        return failure(folder)
 
-    monkeypatch.setattr(collect, "load_job", counted)
+    monkeypatch.setattr(RunFolder, "failure", counted)
     return seen
 
 
-def test_a_reader_reads_again_only_what_has_changed(tmp_path: Path, reads: list[str]) -> None:
+def test_only_what_has_changed_is_read_again(tmp_path: Path, reads: list[str]) -> None:
     write_run(tmp_path / "a", seed=0)
     write_unfinished(tmp_path / "b", seed=1)
-    reader = JobReader()
-    assert [job.status for job in reader.find([tmp_path])] == ["finished", "unfinished"]
-    assert [job.status for job in reader.find([tmp_path])] == ["finished", "unfinished"]
+    assert [job.status for job in find_jobs([tmp_path])] == ["finished", "unfinished"]
+    assert [job.status for job in find_jobs([tmp_path])] == ["finished", "unfinished"]
     assert reads == ["a", "b"]
     write_failure(tmp_path / "c", "no memory", seed=2)
     (tmp_path / "b" / "result.json").write_bytes((tmp_path / "a" / "result.json").read_bytes())
-    found = reader.find([tmp_path])
-    assert [job.status for job in found] == ["finished", "finished", "failed"]
+    assert [job.status for job in find_jobs([tmp_path])] == ["finished", "finished", "failed"]
     assert reads == ["a", "b", "b", "c"]
-    assert found == find_jobs([tmp_path])
 
 
 def test_a_run_that_is_gone_is_not_remembered(tmp_path: Path) -> None:
     write_run(tmp_path / "a", seed=0)
     write_run(tmp_path / "b", seed=1)
-    reader = JobReader()
-    reader.find([tmp_path])
+    assert len(find_jobs([tmp_path])) == 2
     RunFolder(tmp_path / "b").archive()
-    assert [job.folder.name for job in reader.find([tmp_path])] == ["a"]
+    assert [job.folder.name for job in find_jobs([tmp_path])] == ["a"]
 
 
-def test_a_file_that_could_not_be_read_is_tried_again(tmp_path: Path, reads: list[str]) -> None:
+def test_a_file_that_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path / "a")
-    (tmp_path / "a" / "result.json").write_text("{")
-    reader = JobReader()
-    assert [job.status for job in reader.find([tmp_path]) + reader.find([tmp_path])] == ["unreadable", "unreadable"]
-    assert reads == ["a", "a"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: b"{")
+        assert [job.status for job in find_jobs([tmp_path])] == ["unreadable"]
+    assert [job.status for job in find_jobs([tmp_path])] == ["finished"]
 
 
 def test_runs_are_looked_for_below_a_run_but_not_among_its_own_parts(tmp_path: Path) -> None:

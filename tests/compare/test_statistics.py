@@ -1,7 +1,5 @@
 """Intervals, tests and power against scipy, textbooks and published tables."""
 
-import itertools
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +13,6 @@ from mnist_mlp.compare.statistics import (
     holm,
     mcnemar,
     paired_difference,
-    pairs,
     plan,
     power,
     wilson,
@@ -138,10 +135,6 @@ def test_comparisons_that_are_not_given_count_as_the_largest() -> None:
     assert holm([0.01, 0.002], 6) == pytest.approx([0.05, 0.012])
     rest = np.random.default_rng(0).uniform(0.5, 1, 4).tolist()
     assert holm([0.01, 0.002], 6) == pytest.approx(holm([0.01, 0.002, *rest], 6)[:2])
-
-
-def test_pairs_are_all_pairs() -> None:
-    assert [pairs(settings) for settings in (1, 2, 5)] == [0, 1, len(list(itertools.combinations(range(5), 2)))]
 
 
 @pytest.mark.parametrize(("seeds", "comparisons"), [(3, 1), (5, 1), (5, 6), (10, 66)])

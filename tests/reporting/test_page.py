@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.page import write_page
-from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.folder import FolderLock
 
 EVIL = "<script>alert('x')</script> & \"more\""
 
@@ -204,7 +204,7 @@ def test_a_run_that_goes_on_is_running_and_the_page_says_when_it_was_made(tmp_pa
     going = write_unfinished(tmp_path / "s" / "1", optim__lr=0.3)
     stopped = write_unfinished(tmp_path / "s" / "2", optim__lr=0.5)
     (stopped / ".lock").write_text(json.dumps({"host": platform.node(), "pid": 2**30, "started": "1"}))
-    with RunFolder(going).lock().acquire():
+    with FolderLock(going).acquire():
         page = read(tmp_path / "s")
     assert "3: 1 finished, 1 running, 1 unfinished" in page.text
     assert "Running: 2 of 10 epochs are done." in page.cells

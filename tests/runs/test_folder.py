@@ -11,7 +11,7 @@ from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import to_dict
-from mnist_mlp.runs.files import read_json, remove_scratch_files, scratch_file, write_json
+from mnist_mlp.runs.files import read_object, remove_scratch_files, scratch_file, write_json
 from mnist_mlp.runs.folder import RunFolder, is_continuation
 from mnist_mlp.runs.settings import describe, differences, flatten, settings
 
@@ -69,7 +69,7 @@ def test_differences_name_the_key_and_both_values() -> None:
 
 def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"a": math.nan, "b": [math.inf, 1.5], "c": {"d": (-math.inf, 2)}})
-    assert read_json(tmp_path / "x.json") == {"a": None, "b": [None, 1.5], "c": {"d": [None, 2]}}
+    assert read_object(tmp_path / "x.json") == {"a": None, "b": [None, 1.5], "c": {"d": [None, 2]}}
 
 
 def test_what_cannot_be_written_as_json_leaves_the_old_file(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_what_cannot_be_written_as_json_leaves_the_old_file(tmp_path: Path) -> N
     write_json(target, {"a": 1})
     with pytest.raises(TypeError, match="not JSON serializable"):
         write_json(target, {"a": 2, "b": object()})
-    assert read_json(target) == {"a": 1}
+    assert read_object(target) == {"a": 1}
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -90,14 +90,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("os.replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_json(target, {"a": 2})
-    assert read_json(target) == {"a": 1}
-
-
-@pytest.mark.parametrize("text", [None, "", '{"a": 1', "[1]"])
-def test_what_is_no_json_object_reads_as_none(tmp_path: Path, text: str | None) -> None:
-    if text is not None:
-        (tmp_path / "x.json").write_text(text)
-    assert read_json(tmp_path / "x.json") is None
+    assert read_object(target) == {"a": 1}
 
 
 def test_start_says_what_runs_and_writes_the_records(tmp_path: Path) -> None:
@@ -112,7 +105,6 @@ def test_a_run_of_the_same_settings_is_not_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.refuse_other_settings(run())
     folder.start(run(), {})
-    assert folder.changes(run(name="other")) == []
     folder.refuse_other_settings(run(name="other"))
 
 
@@ -132,7 +124,6 @@ def test_a_run_from_before_an_option_was_added_is_the_same_run(tmp_path: Path) -
     del older["trainer"]["compile"], older["augment"]
     folder.start(describe(older, []), {})
     assert folder.run() != now
-    assert folder.changes(now) == []
     folder.refuse_other_settings(now)
     compiled = describe({**now["config"], "trainer": {**now["config"]["trainer"], "compile": True}}, [])
     with pytest.raises(UserError, match=r"\(trainer\.compile: False -> True\)"):
@@ -189,16 +180,6 @@ def test_a_result_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).result() is None
 
 
-@pytest.mark.parametrize(("key", "value"), [("metrics", None), ("epochs", "three"), ("confusion_matrix", {})])
-def test_a_result_with_a_missing_or_ill_typed_key_says_which(tmp_path: Path, key: str, value: object) -> None:
-    folder = RunFolder(write_run(tmp_path / "run"))
-    content = json.loads(folder.result_file.read_text())
-    content = {**content, key: value} if value is not None else {name: content[name] for name in content.keys() - {key}}
-    write_json(folder.result_file, {**content, "unknown": 1})
-    with pytest.raises(ValueError, match=key):
-        folder.result()
-
-
 def test_clear_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.start(run(), {})
@@ -220,12 +201,6 @@ def test_clear_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None
 def test_an_empty_folder_can_be_cleared(tmp_path: Path) -> None:
     RunFolder(tmp_path / "new").clear()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_run_files_are_json_that_others_can_read(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.start(run(), {})
-    assert set(json.loads(folder.run_file.read_text())) == {"overrides", "config", "fingerprint"}
 
 
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:

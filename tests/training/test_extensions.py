@@ -17,7 +17,7 @@ import mnist_mlp
 from mnist_mlp.config import Config
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import read_json
+from mnist_mlp.runs.files import read_object
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.extensions import named_loggers, network_name
@@ -175,7 +175,7 @@ def test_loggers_get_configuration_metrics_and_the_test(settings: dict[str, Any]
         steps = [int(row["step"]) for row in rows if row["val/accuracy"]]
         assert steps == [14, 29]  # optimiser steps, from 0, whatever the steps per execution
         assert "batch_size: 16" in (folder / "csv" / "version_0" / "hparams.yaml").read_text()
-        assert read_json(folder / "run.json")["fingerprint"] == result.fingerprint
+        assert read_object(folder / "run.json")["fingerprint"] == result.fingerprint
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

@@ -254,7 +254,7 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
 def test_without_flock_the_holder_that_was_written_down_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_mlp.runs.folder._flock", lambda descriptor: None)
+    monkeypatch.setattr("mnist_mlp.runs.folder.fcntl", None)
     lock = FolderLock(tmp_path).acquire()
     with pytest.raises(UserError, match="is being written by process"):
         FolderLock(tmp_path).acquire()

@@ -1,16 +1,19 @@
 """Trained nets: where they are, their checkpoints, their layers as plain arrays, and what is known of them."""
 
+import copy
 import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from mnist_mlp import __version__
 from mnist_mlp.config import layer_sizes
@@ -158,8 +161,7 @@ def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Dense:
+class Dense(NamedTuple):
     """weights: (units, inputs); biases: (units,)."""
 
     weights: Matrix
@@ -195,27 +197,20 @@ def dense_net(model: DigitClassifier) -> DenseNet:
     """
     if not isinstance(model.mlp, MLP):
         raise UserError(f"a {type(model.mlp).__name__} of your own cannot be exported: only plain MLPs can")
-    layers: list[Dense] = []
+    layers: list[nn.Linear] = []
     names = {kind: name for name, kind in ACTIVATIONS.items()}
     activation = "relu"
-    for layer in model.mlp.layers:
+    for layer in copy.deepcopy(model.mlp).double().cpu().eval().layers:
         if isinstance(layer, nn.Linear):
-            layers.append(Dense(_array(layer.weight), _array(layer.bias)))
-        elif isinstance(layer, nn.BatchNorm1d):  # becomes a part of the linear layer before it
-            factor = _array(layer.weight) / np.sqrt(_array(layer.running_var) + layer.eps)
-            shift = _array(layer.bias) - _array(layer.running_mean) * factor
-            weights, biases = layers[-1].weights, layers[-1].biases
-            layers[-1] = Dense(weights * factor[:, None], biases * factor + shift)
+            layers.append(layer)
+        elif isinstance(layer, nn.BatchNorm1d):
+            layers[-1] = fuse_linear_bn_eval(layers[-1], layer)
         elif type(layer) in names:
             activation = names[type(layer)]
         elif not isinstance(layer, (nn.Dropout, GaussianNoise)):
             raise UserError(f"a net with a layer {type(layer).__name__} cannot be exported: only plain MLPs can")
-    return DenseNet(float(model.scale), float(model.shift), activation, tuple(layers))
-
-
-def _array(values: Tensor | None) -> Matrix:
-    assert values is not None
-    return values.detach().double().cpu().numpy()
+    dense = (Dense(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers)
+    return DenseNet(float(model.scale), float(model.shift), activation, tuple(dense))
 
 
 INPUT = "uint8 (n, 28, 28): handwritten digits, 0 background to 255 ink, framed as MNIST's (mnist_mlp.prepare)"

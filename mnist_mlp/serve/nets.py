@@ -242,6 +242,10 @@ def model_card(net: TrainedNet, model: DigitClassifier, dense: DenseNet) -> dict
 
 STRENGTH = 0.5
 """The fraction of the strengths in training by which views are distorted."""
+VIEWS_MEANING = (
+    "Mean of the log-probabilities of each image and of {} distorted views of it "
+    f"({100 * STRENGTH:.0f} % of the strength in training):"
+)
 MAX_VIEWS = 1_000
 
 

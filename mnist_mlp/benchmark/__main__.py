@@ -58,37 +58,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(options.output)
 
 
-class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Does not print a default of None."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mnist_mlp.benchmark",
         description="Time an epoch of several ways to train one MLP, side by side: in turn, round after round, in one"
         " process. Figures are medians over the rounds; ratios are taken within a round, to the bare loop.",
-        formatter_class=_Defaults,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    positive, output = at_least(1), Path("outputs/benchmark") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
+    count, output = at_least(0), Path("outputs/benchmark") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
     root = os.environ.get("MNIST_MLP_DATA", "./data")
     add("--net", type=widths, default="256-128-64", metavar="N-N-...", help="widths of the hidden layers")
-    add("--batch-size", type=positive, default=64, metavar="N", help="images per optimiser step")
+    add("--batch-size", type=at_least(1), default=64, metavar="N", help="images per optimiser step")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to train")
     add("--threads", type=int, default=0, metavar="N", help="as trainer.threads")
     add(
-        "--sweep", type=positive, metavar="N",
-        help="time N jobs of train -m, whole, next to N programs with a bare loop; --only of bare, sweep, compiled",
+        "--sweep", type=count, default=0, metavar="N",
+        help="time N jobs of train -m, whole, next to N programs with a bare loop; 0: an epoch of each way",
     )  # fmt: skip
-    add("--rounds", type=positive, metavar="N", help="how often each one's turn comes; 5, with --sweep 3")
-    add("--epochs", type=positive, metavar="N", help="epochs per turn: 3, with --sweep 10 per job")
+    add("--rounds", type=count, default=0, metavar="N", help="how often each one's turn comes; 0: 5, with --sweep 3")
+    add("--epochs", type=count, default=0, metavar="N", help="epochs per turn; 0: 3, with --sweep 10 per job")
     starts_help = "programs of bare, ours and compiled with one epoch each, for start-up and memory; 0: none"
-    add("--starts", type=at_least(0), default=3, metavar="N", help=starts_help)
-    add("--only", metavar="NAME,...", help="of bare, conventional, ours, compiled, floor")
+    add("--starts", type=count, default=3, metavar="N", help=starts_help)
+    only_help = "of bare, conventional, ours, compiled, floor; with --sweep of bare, sweep, compiled"
+    add("--only", default="all", metavar="NAME,...", help=only_help)
     add("--data", default=root, help="as data.root")
     add("--source", choices=("auto", "mnist", "sample"), default="auto", help="as data.source")
     add("--val-size", type=int, default=5000, metavar="N", help="as data.val_size")
@@ -113,10 +107,10 @@ def at_least(least: int) -> Callable[[str], int]:
     return integer
 
 
-def chosen(only: str | None, names: Iterable[str]) -> list[str]:
+def chosen(only: str, names: Iterable[str]) -> list[str]:
     """The names that `--only` lists, the bare loop in any case; UserError for another name."""
     known = list(names)
-    requested = only.split(",") if only else known
+    requested = known if only == "all" else only.split(",")
     if unknown := [name for name in requested if name not in known]:
         raise UserError(f"--only {only}: no {', '.join(unknown)}; there are {', '.join(known)}")
     return [name for name in known if name in requested or name == "bare"]

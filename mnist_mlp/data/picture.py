@@ -193,9 +193,8 @@ def _is_prepared(pixels: NDArray[np.uint8]) -> bool:
     grey = pixels[..., 0]
     if grey.shape != (FIELD, FIELD) or (grey[..., None] != pixels).any() or not grey.any():
         return False
-    mass = grey.astype(float)
-    centre = [(mass.sum(1 - axis) * np.arange(FIELD)).sum() / mass.sum() for axis in (0, 1)]
-    return max(crop(grey).shape) in (BOX - 1, BOX) and max(abs(middle - CENTRE) for middle in centre) < 0.6
+    is_centred = max(abs(middle - CENTRE) for middle in ndimage.center_of_mass(grey)) < 0.6
+    return max(crop(grey).shape) in (BOX - 1, BOX) and is_centred
 
 
 FAINT = 32

@@ -22,7 +22,6 @@ from mnist_mlp.data.mnist import has_official_files, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS
 from mnist_mlp.runs.files import JSON
-from mnist_mlp.serve.evaluate import digits_of
 from mnist_mlp.serve.nets import (
     INPUT,
     OUTPUT,
@@ -317,8 +316,6 @@ def real_images(net: TrainedNet, data_root: str | None = None) -> tuple[str, NDA
     source = config["data"]["source"] if config else "mnist"
     roots = [data_root, config["data"]["root"] if config else None, os.environ.get("MNIST_MLP_DATA"), "./data"]
     root = next((root for root in roots if root and has_official_files(root)), None)
-    if root is None or source == "arrays" or (source == "sample" and data_root is None):
-        digits = load_digits("sample")
-    else:
-        digits = digits_of(net, root)
+    is_sample = root is None or source == "arrays" or (source == "sample" and data_root is None)
+    digits = load_digits("sample" if is_sample else "mnist", root)
     return digits.source, digits.test_images[:CHECKED_IMAGES].numpy()

@@ -74,30 +74,26 @@ def locate(run: str | Path, outputs: Path = OUTPUTS) -> TrainedNet:
                 return TrainedNet(_short_name(folder.path), path, folder)
             return TrainedNet(path.name, path, None)
         if path.is_dir():
-            return _in_folder(path)
-    runs = _runs_in(outputs, "**/")
-    known = f"; there is {_listed(runs)}" if runs else ""
+            folder = RunFolder(path)
+            if folder.best_checkpoint.is_file():
+                return TrainedNet(_short_name(path), folder.best_checkpoint, folder)
+            best = folder.best_checkpoint.relative_to(path)
+            if any((path / mark).is_file() for mark in RunFolder.MARKER_FILES):
+                raise UserError(f"{path} has no {best}: that run has not finished an epoch")
+            count, names = _runs_in(path, "*/")
+            if count:
+                raise UserError(f"{path} holds {count} runs: name one of them {names}, or several for an ensemble")
+            raise UserError(f"{path} is not a run folder: there is no {best} in it")
+    count, names = _runs_in(outputs, "**/")
+    known = f"; there is {names}" if count else ""
     raise UserError(f"no run {str(run)!r}: give a run folder, a checkpoint, a name under {outputs}/, or latest{known}")
 
 
-def _in_folder(path: Path) -> TrainedNet:
-    folder = RunFolder(path)
-    if folder.best_checkpoint.is_file():
-        return TrainedNet(_short_name(path), folder.best_checkpoint, folder)
-    if any((path / mark).is_file() for mark in RunFolder.MARKER_FILES):
-        raise UserError(f"{path} has no {folder.best_checkpoint.relative_to(path)}: that run has not finished an epoch")
-    if runs := _runs_in(path, "*/"):
-        raise UserError(f"{path} holds {len(runs)} runs: name one of them {_listed(runs)}, or several for an ensemble")
-    raise UserError(f"{path} is not a run folder: there is no checkpoints/best.ckpt in it")
-
-
-def _runs_in(folder: Path, pattern: str) -> list[Path]:
-    return sorted({path.parent.parent for path in folder.glob(f"{pattern}checkpoints/best.ckpt")})
-
-
-def _listed(runs: list[Path]) -> str:
+def _runs_in(folder: Path, pattern: str) -> tuple[int, str]:
+    """Their number, and the first of them in words."""
+    runs = sorted({str(path.parent.parent) for path in folder.glob(f"{pattern}checkpoints/best.ckpt")})
     more = f" and {len(runs) - MAX_LISTED} more" if len(runs) > MAX_LISTED else ""
-    return f"{', '.join(map(str, runs[:MAX_LISTED]))}{more}"
+    return len(runs), f"{', '.join(runs[:MAX_LISTED])}{more}"
 
 
 def _short_name(folder: Path) -> str:
@@ -133,11 +129,9 @@ def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
             ) from None
         raise refusal(error.__cause__ or error, "is broken or not a checkpoint") from None
     saved = checkpoint.get("hyper_parameters")
-    if not isinstance(saved, Mapping) or not isinstance(checkpoint["state_dict"], Mapping):
-        raise refusal("it has no hyper_parameters")
-    options = saved.get("model")
-    if not isinstance(options, Mapping):
-        raise refusal("its hyper_parameters have no model")
+    options = saved.get("model") if isinstance(saved, Mapping) else None
+    if not isinstance(options, Mapping) or not isinstance(checkpoint["state_dict"], Mapping):
+        raise refusal("it has no hyper_parameters of a model")
     if network := options.get("network"):
         raise UserError(
             f"{path} holds a network of your own, {network}, which only Python can rebuild: "

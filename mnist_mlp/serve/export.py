@@ -114,28 +114,11 @@ METADATA = "metadata.json"
 """What `torch.export.load(path, extra_files={"metadata.json": ""})` fills in."""
 
 
-class Probabilities(nn.Module):
-    """images: (n, 28, 28) uint8 -> probabilities: (n, 10) float32."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, model: DigitClassifier) -> None:
-        super().__init__()
-        self.mlp = model.mlp
-        self.register_buffer("scale", model.scale)
-        self.register_buffer("shift", model.shift)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
-        return logits.float().softmax(1)
-
-
 def write_program(model: DigitClassifier, facts: dict[str, str], path: Path) -> None:
     """For any n from 1 on; the facts are the program's extra file `metadata.json`."""
-    example, shapes = torch.zeros(2, 28, 28, dtype=torch.uint8), {"images": {0: torch.export.Dim("n", min=1)}}
+    example, shapes = torch.zeros(2, 28, 28, dtype=torch.uint8), ({0: torch.export.Dim("n", min=1)},)
     with warnings.catch_warnings(action="ignore"):  # torch's remarks on its own internals
-        program = torch.export.export(Probabilities(model).eval(), (example,), dynamic_shapes=shapes)
+        program = torch.export.export(nn.Sequential(model, nn.Softmax(1)), (example,), dynamic_shapes=shapes)
         torch.export.save(program, path, extra_files={METADATA: json.dumps(facts, indent=2)})
 
 

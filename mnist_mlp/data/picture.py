@@ -28,12 +28,11 @@ def as_pixels(images: NDArray[Any] | Tensor) -> Tensor:
         UserError: the images are ambiguous: integers of other types, floats outside [0, 1], uint8 that are only 0 and
             1, several channels.
     """
-    if isinstance(images, (list, tuple)):
-        raise UserError(f"images is a {type(images).__name__}: give one array, by torch.stack or numpy.stack")
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images))
     if not isinstance(images, Tensor):
-        raise UserError(f"images is a {type(images).__name__}: give a torch tensor or a numpy array")
+        remedy = "a torch tensor or a numpy array (of a list by torch.stack or numpy.stack)"
+        raise UserError(f"images is a {type(images).__name__}: give {remedy}")
     shape = tuple(images.shape)
     if shape[-1:] == (1,):
         images = images[..., 0]

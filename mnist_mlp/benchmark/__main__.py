@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -67,10 +67,10 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    count, output = at_least(0), Path("outputs/benchmark") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
+    output = Path("outputs/benchmark") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
     root = os.environ.get("MNIST_MLP_DATA", "./data")
     add("--net", type=widths, default="256-128-64", metavar="N-N-...", help="widths of the hidden layers")
-    add("--batch-size", type=at_least(1), default=64, metavar="N", help="images per optimiser step")
+    add("--batch-size", type=int, default=64, metavar="N", help="images per optimiser step")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to train")
     add("--threads", type=int, default=0, metavar="N", help="as trainer.threads")
     add(
@@ -96,15 +96,11 @@ def widths(text: str) -> list[int]:
     return [] if numbers == [0] else numbers
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A type for argparse: an integer from `least`."""
-
-    def integer(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is out of range: at least {least}")
-        return int(text)
-
-    return integer
+def count(text: str) -> int:
+    """A number from 0."""
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: at least 0")
+    return int(text)
 
 
 def chosen(only: str, names: Iterable[str]) -> list[str]:

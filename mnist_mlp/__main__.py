@@ -24,10 +24,10 @@ First steps: python -m mnist_mlp train experiment=debug
 def commands() -> dict[str, str]:
     """Every command of the package and what it does, from its docstring's "Command: ..."."""
     summaries = {}
-    for path in sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("*/command.py")]):
+    for path in sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__main__.py")]):
         first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
         if first.startswith("Command: "):
-            name = path.parent.name if path.name == "command.py" else path.stem
+            name = path.parent.name if path.name == "__main__.py" else path.stem
             summaries[name] = shorten(first.removeprefix("Command: "), SUMMARY_LENGTH, placeholder=" ...")
     return summaries
 

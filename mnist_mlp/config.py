@@ -331,8 +331,7 @@ def non_result_keys() -> frozenset[str]:
 
 def subset_fraction(subset: str) -> float:
     """The fraction of the training images that `data.subset` keeps. ValueError if it is not a number."""
-    fraction = {"full": 1.0, "half": 0.5}.get(subset)
-    return float(subset) if fraction is None else fraction
+    return {"full": 1.0, "half": 0.5}.get(subset) or float(subset)
 
 
 def subset_name(subset: str) -> str:
@@ -391,9 +390,7 @@ def _relation_faults(config: Config) -> Iterator[str]:
 
 def layer_sizes(hidden_layers: int, hidden_units: Sequence[int]) -> list[int]:
     """Sizes from input to output; one width serves every hidden layer."""
-    widths = list(hidden_units) * hidden_layers if len(hidden_units) == 1 else list(hidden_units)
-    if hidden_layers == 0:
-        widths = []
+    widths = list(hidden_units) * (hidden_layers if len(hidden_units) == 1 else min(hidden_layers, 1))
     if len(widths) != hidden_layers:
         raise ValueError(f"Expected 1 or {hidden_layers} hidden_units, but got {len(hidden_units)}")
     return [PIXELS, *widths, CLASSES]

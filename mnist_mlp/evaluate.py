@@ -59,7 +59,7 @@ def _single(options: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
         from mnist_mlp.compare.statistics import mcnemar
         from mnist_mlp.serve.evaluate import disagreements_with, evaluate_run
-        from mnist_mlp.serve.nets import locate
+        from mnist_mlp.serve.nets import VIEWS_MEANING, locate
     net = locate(options.runs[0])
     plain = evaluate_run(net, options.split, options.data_root)
     print(f"{net.checkpoint}: {len(plain.truth):,} {plain.split} images ({plain.source})\n")
@@ -70,29 +70,26 @@ def _single(options: argparse.Namespace) -> tuple[JSON, bool]:
     differences = disagreements_with(result, plain) if result else []
     if result:
         content["same_as_result"] = not differences
-        print(
-            f"\n  DIFFERS from its result.json: {'; '.join(differences)}"
-            if differences
-            else "\n  Equal to its result.json."
-        )
+        differs = f"DIFFERS from its result.json: {'; '.join(differences)}"
+        print(f"\n  {differs if differences else 'Equal to its result.json.'}")
     if options.augment:
         viewed = evaluate_run(net, options.split, options.data_root, options.augment, options.seed)
         content["augmented"] = {"seed": options.seed, **viewed.to_json()}
         test = mcnemar(plain.correct.tolist(), viewed.correct.tolist())
         print(
-            f"\n{_describe_views(options.augment)}\n"
+            f"\n{VIEWS_MEANING.format(options.augment)}\n"
             f"  accuracy           {percent(viewed.metrics['accuracy'])}, {(~viewed.correct).sum()} incorrect "
             f"({test.only_second} correct only with the views, {test.only_first} only without; p = {test.p_value:.2g})"
         )
     if not options.no_figures:
-        folder = options.output or net.home / "evaluation" / plain.split
-        print("\n".join(f"  {path}" for path in write_figures(plain, folder)))
+        write_figures(plain, options.output or net.home / "evaluation" / plain.split, "  ")
     return content, not differences
 
 
 def _ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
         from mnist_mlp.serve.evaluate import evaluate_ensemble
+        from mnist_mlp.serve.nets import VIEWS_MEANING
     evaluation = evaluate_ensemble(options.runs, options.split, options.data_root)
     ensemble, test = evaluation.ensemble, evaluation.against_best
     print(f"{len(ensemble.truth):,} {ensemble.split} images ({ensemble.source})\n")
@@ -105,19 +102,10 @@ def _ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
     if options.augment:
         viewed = evaluate_ensemble(options.runs, options.split, options.data_root, options.augment, options.seed)
         content["augmented"] = {"views": options.augment, "seed": options.seed, **viewed.to_json()}
-        print(f"\n{_describe_views(options.augment)}\n{ensemble_table(viewed)}")
+        print(f"\n{VIEWS_MEANING.format(options.augment)}\n{ensemble_table(viewed)}")
     if options.output and not options.no_figures:
-        print("\n".join(map(str, write_figures(ensemble, options.output))))
+        write_figures(ensemble, options.output)
     return content, True
-
-
-def _describe_views(count: int) -> str:
-    from mnist_mlp.serve.nets import STRENGTH
-
-    return (
-        f"Mean of the log-probabilities of each image and of {count} distorted views of it "
-        f"({100 * STRENGTH:.0f} % of the strength in training):"
-    )
 
 
 def ensemble_table(evaluation: "EnsembleEvaluation") -> str:
@@ -134,8 +122,8 @@ def ensemble_table(evaluation: "EnsembleEvaluation") -> str:
     return "\n".join([*lines[:-1], "", lines[-1]])
 
 
-def write_figures(evaluation: "Evaluation", folder: Path) -> list[Path]:
-    """Write confusion_matrix.png, f1_per_class.png, calibration.png and mistakes.png; returns their paths."""
+def write_figures(evaluation: "Evaluation", folder: Path, indent: str = "") -> None:
+    """Write confusion_matrix.png, f1_per_class.png, calibration.png and mistakes.png, and print their paths."""
     import numpy as np
 
     from mnist_mlp.plots import run as plots
@@ -155,7 +143,7 @@ def write_figures(evaluation: "Evaluation", folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         write_bytes(folder / f"{name}.png", plots.png(figure))
-    return [folder / f"{name}.png" for name in figures]
+        print(f"{indent}{folder / name}.png")
 
 
 if __name__ == "__main__":

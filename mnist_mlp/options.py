@@ -1,10 +1,11 @@
 """Options as dataclass fields: declared once with default, bounds and meaning, and checked as they enter."""
 
 import difflib
+import operator
 import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
@@ -13,6 +14,10 @@ from mnist_mlp.errors import UserError
 Group = TypeVar("Group")
 Value = TypeVar("Value")
 Accepted = TypeVar("Accepted")
+
+
+BOUNDS = {"gt": (">", operator.gt), "ge": (">=", operator.ge), "lt": ("<", operator.lt), "le": ("<=", operator.le)}
+"""Signs and comparisons of the bounds of a number."""
 
 
 class Choice(str, Enum):
@@ -82,8 +87,13 @@ class OptionGroup:
             try:
                 setattr(self, item.name, as_type(value, item.type))
             except TypeError:
-                group = type(self).__name__.removesuffix("Config").lower()
-                faults.append(_wrong_type(f"{group}.{item.name}".lstrip("."), value, item))
+                key = f"{type(self).__name__.removesuffix('Config').lower()}.{item.name}".lstrip(".")
+                if is_dataclass(item.type):
+                    allowed = f"{getattr(item.type, '__name__', '')}(...)"
+                    faults.append(f"{key}={value!r} has the wrong type: allowed is {allowed}")
+                else:
+                    default = item.default if item.default_factory is MISSING else item.default_factory()
+                    faults.append(wrong_value(key, repr(value), default, dict(item.metadata)))
         if faults:
             raise UserError("; ".join(faults))
 
@@ -127,26 +137,27 @@ def as_type(value: Any, kind: Any) -> Any:
     Raises:
         TypeError: the value cannot be converted.
     """
-    if getattr(value, "ndim", None) == 0:
-        value = value.item()
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if get_origin(kind) is types.UnionType:
-        return None if value is None else as_type(value, get_args(kind)[0])
-    if get_origin(kind) is list:
+    origin, (inner, *_) = get_origin(kind), get_args(kind) or (None,)
+    if origin is types.UnionType:
+        return None if value is None else as_type(value, inner)
+    if origin is list:
         items = value.tolist() if hasattr(value, "tolist") else value
-        items = [items] if get_args(kind)[0] is int and isinstance(items, int) else items
+        items = [items] if inner is int and isinstance(items, int) else items
         if isinstance(items, str) or not isinstance(items, Sequence):
             raise TypeError
-        return [as_type(item, get_args(kind)[0]) for item in items]
-    if get_origin(kind) is dict:
+        return [as_type(item, inner) for item in items]
+    if origin is dict:
         return dict(value)
-    if kind is str and (number or isinstance(value, (str, os.PathLike))):
-        return str(os.fspath(value) if isinstance(value, os.PathLike) else value)
-    if kind is float and number:
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is str and (is_number or isinstance(value, (str, os.PathLike))):
+        return str(value) if is_number else str(os.fspath(value))
+    if kind is float and is_number:
         return float(value)
-    if issubclass(kind, Choice) and isinstance(value, str) and value in kind.__members__:
+    if issubclass(kind, Choice) and value in kind.__members__:
         return kind[value]
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    if not isinstance(value, kind) or (kind is int and not is_number):
         raise TypeError
     return value
 
@@ -161,8 +172,7 @@ def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
         return ", ".join(metadata["choices"])
     if isinstance(value, bool):
         return "true, false"
-    bounds = (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
-    limits = [f"{sign} {metadata[name]}" for name, sign in bounds if metadata[name] is not None]
+    limits = [f"{sign} {metadata[name]}" for name, (sign, _) in BOUNDS.items() if metadata[name] is not None]
     return f"{type(value).__name__} {' and '.join(limits)}".strip()
 
 
@@ -176,24 +186,13 @@ def wrong_value(key: str, text: str | None, default: Any, metadata: dict[str, An
     return f"{shown} is not a valid choice: {f'did you mean {near[0]}? ' if near else ''}allowed is {allowed}"
 
 
-def _wrong_type(key: str, value: Any, item: "Field[Any]") -> str:
-    if is_dataclass(item.type):
-        return f"{key}={value!r} has the wrong type: allowed is {getattr(item.type, '__name__', '')}(...)"
-    default = item.default if item.default_factory is MISSING else item.default_factory()
-    return wrong_value(key, repr(value), default, dict(item.metadata))
-
-
 def range_faults(config: OptionGroup) -> Iterator[str]:
     """A message for each option outside its bounds or its choices."""
     for key, value, metadata in options(config):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            is_legal = (
-                (metadata["gt"] is None or value > metadata["gt"])
-                and (metadata["ge"] is None or value >= metadata["ge"])
-                and (metadata["lt"] is None or value < metadata["lt"])
-                and (metadata["le"] is None or value <= metadata["le"])
-                and abs(value) != float("inf")
-            )
+            limits = [(is_within, metadata[name]) for name, (_, is_within) in BOUNDS.items()]
+            is_legal = all(limit is None or is_within(value, limit) for is_within, limit in limits)
+            is_legal = is_legal and abs(value) != float("inf")
         else:
             is_legal = not metadata["choices"] or value in metadata["choices"]
         if not is_legal:

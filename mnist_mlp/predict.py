@@ -93,12 +93,12 @@ def table(predictions: Sequence["Prediction"]) -> str:
 def csv_text(predictions: Sequence["Prediction"]) -> str:
     """One row per picture: file, digit, probability, runner_up, p0 to p9, error."""
     header = ["file", "digit", "probability", "runner_up", *(f"p{digit}" for digit in range(10)), "error"]
-    rows = [
-        [item.file, None, None, None, *[None] * 10, item.error]
-        if item.error is not None
-        else [item.file, item.digit, item.probability, item.runner_up, *item.probabilities, None]
-        for item in predictions
-    ]
+    rows = []
+    for item in predictions:
+        values = (
+            [item.digit, item.probability, item.runner_up, *item.probabilities] if item.probabilities else [None] * 13
+        )
+        rows.append([item.file, *values, item.error])
     return to_csv(header, rows)
 
 

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 
 import mnist_mlp
-from mnist_mlp.benchmark import command as benchmark
+from mnist_mlp.benchmark import __main__ as benchmark
 from mnist_mlp.cli.application import register, sweep_faults
 from mnist_mlp.cli.compose import to_config
 from mnist_mlp.cli.help import reference

@@ -1,5 +1,319 @@
-"""python -m mnist_mlp.benchmark."""
+"""Command: measure mnist_mlp's training next to a bare loop, the usual Lightning example and the matrix products."""
 
-from mnist_mlp.benchmark.command import main
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-main()
+from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
+from mnist_mlp.console import command
+from mnist_mlp.errors import UserError, stopping_on_signals
+from mnist_mlp.options import to_dict
+from mnist_mlp.runs.files import JSON, refuse_unwritable, write_json
+from mnist_mlp.runs.settings import environment, flatten
+from mnist_mlp.startup import quick_start
+
+if TYPE_CHECKING:
+    from mnist_mlp.benchmark.loops import Epoch
+
+LR, MOMENTUM = 0.005, 0.9
+SWEEPS = {
+    "bare": "N programs that train by a bare loop, one after the other, on as many threads as torch takes",
+    "sweep": "mnist_mlp.train -m with N seeds, everything logged, as many at once as it chooses",
+    "compiled": "the same with trainer.compile=true, its code compiled before",
+}
+"""What `--sweep` times, by name. Ratios are to the first."""
+WATCH = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+code = subprocess.run([sys.executable, "-m", *sys.argv[1:]]).returncode
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+"""Runs a module and prints its seconds and peak memory. A small process of its own: on Linux the memory of a program
+starts with that of the process that starts it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `python -m mnist_mlp.benchmark` and of the script `mnist-mlp-benchmark`."""
+    options = build_parser().parse_args(arguments)
+    options.rounds = options.rounds or (3 if options.sweep else 5)
+    options.epochs = options.epochs or (10 if options.sweep else 3)
+    with command(), stopping_on_signals():
+        config = config_of(options)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        refuse_unwritable(options.output)  # fail now, not after minutes of measuring
+        report = (measure_sweep if options.sweep else measure)(options, config)
+        print((sweep_table if options.sweep else table)(report))
+        write_json(options.output, report)
+        print(options.output)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mnist_mlp.benchmark",
+        description="Time an epoch of several ways to train one MLP, side by side: in turn, round after round, in one"
+        " process. Figures are medians over the rounds; ratios are taken within a round, to the bare loop.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    output = Path("outputs/benchmark") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
+    root = os.environ.get("MNIST_MLP_DATA", "./data")
+    add("--net", type=widths, default="256-128-64", metavar="N-N-...", help="widths of the hidden layers")
+    add("--batch-size", type=int, default=64, metavar="N", help="images per optimiser step")
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to train")
+    add("--threads", type=int, default=0, metavar="N", help="as trainer.threads")
+    add(
+        "--sweep", type=count, default=0, metavar="N",
+        help="time N jobs of train -m, whole, next to N programs with a bare loop; 0: an epoch of each way",
+    )  # fmt: skip
+    add("--rounds", type=count, default=0, metavar="N", help="how often each one's turn comes; 0: 5, with --sweep 3")
+    add("--epochs", type=count, default=0, metavar="N", help="epochs per turn; 0: 3, with --sweep 10 per job")
+    starts_help = "programs of bare, ours and compiled with one epoch each, for start-up and memory; 0: none"
+    add("--starts", type=count, default=3, metavar="N", help=starts_help)
+    only_help = "of bare, conventional, ours, compiled, floor; with --sweep of bare, sweep, compiled"
+    add("--only", default="all", metavar="NAME,...", help=only_help)
+    add("--data", default=root, help="as data.root")
+    add("--source", choices=("auto", "mnist", "sample"), default="auto", help="as data.source")
+    add("--val-size", type=int, default=5000, metavar="N", help="as data.val_size")
+    add("--output", type=Path, default=output, metavar="FILE", help="where the figures go as JSON")
+    return parser
+
+
+def widths(text: str) -> list[int]:
+    """Widths of hidden layers from "256-128-64"; "0" is the linear classifier."""
+    numbers = [int(number) for number in text.split("-")]
+    return [] if numbers == [0] else numbers
+
+
+def count(text: str) -> int:
+    """A number from 0."""
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: at least 0")
+    return int(text)
+
+
+def chosen(only: str, names: Iterable[str]) -> list[str]:
+    """The names that `--only` lists, the bare loop in any case; UserError for another name."""
+    known = list(names)
+    requested = known if only == "all" else only.split(",")
+    if unknown := [name for name in requested if name not in known]:
+        raise UserError(f"--only {only}: no {', '.join(unknown)}; there are {', '.join(known)}")
+    return [name for name in known if name in requested or name == "bare"]
+
+
+def config_of(options: argparse.Namespace) -> Config:
+    """What all ways train, with every `auto` resolved; UserError for what `mnist_mlp.train` would refuse."""
+    config = Config(
+        data=DataConfig(options.data, options.source, val_size=options.val_size, batch_size=options.batch_size),
+        model=ModelConfig(hidden_layers=len(options.net), hidden_units=options.net or [1]),
+        optim=OptimConfig(lr=LR, momentum=MOMENTUM),
+        trainer=TrainerConfig(max_epochs=options.epochs, accelerator=options.device, threads=options.threads),
+    )
+    # the bare programs of a sweep must not inherit the wait policy of OpenMP that a quick start sets
+    with nullcontext() if options.sweep else quick_start():
+        from mnist_mlp.data.mnist import load_digits
+        from mnist_mlp.data.module import DigitData
+        from mnist_mlp.training.trainer import choose_accelerator, threads_of
+    digits = load_digits(config.data.source, config.data.root)
+    val_size = len(DigitData.from_config(config, digits).split.val)
+    data = replace(config.data, root=Path(options.data).absolute(), source=digits.source, val_size=val_size)
+    trainer = config.trainer
+    if options.sweep:
+        trainer = replace(trainer, accelerator="cpu")
+    else:
+        threads = trainer.threads or threads_of(config)
+        trainer = replace(trainer, accelerator=choose_accelerator(config), threads=threads)
+    return replace(config, data=data, trainer=trainer)
+
+
+def measure(options: argparse.Namespace, config: Config) -> JSON:
+    """The figures of the table, and the single measurements behind them."""
+    import torch
+
+    from mnist_mlp.benchmark.loops import LOOPS, images_of
+
+    names, images = chosen(options.only, LOOPS), images_of(config)
+    torch.set_num_threads(config.trainer.threads)
+    rounds: dict[str, list[list[Epoch]]] = {name: [] for name in names}
+    one_epoch = replace(config, trainer=replace(config.trainer, max_epochs=1))
+    for number in range(1 + options.rounds):
+        for name in names:
+            _show_progress(f"round {number} of {options.rounds}: {name}" if number else f"warming up: {name}")
+            epochs = LOOPS[name][0](config if number else one_epoch, images)
+            if number:
+                rounds[name].append(epochs)
+    starts: dict[str, list[tuple[float, int]]] = {name: [] for name in names if name in ("bare", "ours", "compiled")}
+    for _ in range(options.starts):
+        for name, runs in starts.items():
+            _show_progress(f"start-up and memory: {name}")
+            runs.append(run_program(bare_program(one_epoch) if name == "bare" else train_program(one_epoch, name)))
+    _show_progress("")
+    device = torch.cuda.get_device_name() if config.trainer.accelerator == "gpu" else "cpu"
+    return {
+        "net": [784, *options.net, 10],
+        "batch_size": options.batch_size,
+        "optimizer": f"SGD lr {LR} momentum {MOMENTUM}",
+        "images": {"train": len(images.train), "val": len(images.val)},
+        "rounds": options.rounds,
+        "epochs": options.epochs,
+        "baselines": {
+            name: {"description": LOOPS[name][1], **summary(rounds[name], rounds["bare"], starts.get(name, []))}
+            for name in names
+        },
+        "environment": environment(device, config.trainer.threads),
+    }
+
+
+def summary(
+    rounds: list[list["Epoch"]], bare: list[list["Epoch"]], starts: Sequence[tuple[float, int]] = ()
+) -> dict[str, Any]:
+    """Medians over the rounds, and each round's ratio to the bare loop."""
+
+    def seconds(epochs: list["Epoch"]) -> float:
+        return float(statistics.median(epoch.train for epoch in epochs))
+
+    wholes = [epoch.whole for epochs in rounds for epoch in epochs if epoch.whole is not None]
+    ratios = [seconds(epochs) / seconds(others) for epochs, others in zip(rounds, bare, strict=True)]
+    return {
+        "train_seconds": statistics.median(map(seconds, rounds)),
+        "whole_seconds": statistics.median(wholes) if wholes else None,
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "program_seconds": statistics.median(start[0] for start in starts) if starts else None,
+        "peak_bytes": statistics.median(start[1] for start in starts) if starts else None,
+        "rounds": rounds,
+    }
+
+
+def table(report: JSON) -> str:
+    """The figures as text."""
+    machine, rows = report["environment"], []
+    for name, row in report["baselines"].items():
+        whole, bare = row["whole_seconds"], report["baselines"]["bare"]["whole_seconds"]
+        validated = [f"{whole:.3f}", f"{whole / bare:.2f}"] if whole else ["-", "-"]
+        program, peak = row["program_seconds"], row["peak_bytes"]
+        started = [f"{program:.1f}", f"{peak / 2**20:.0f} MiB"] if program else ["-", "-"]
+        rows.append([name, f"{row['train_seconds']:.3f}", *_ratio_cells(row["ratios"]), *validated, *started])
+    header = ["", "s to train", "to bare", "lowest-highest", "s with", "to bare", "s of a program", "peak"]
+    second = ["", "an epoch", "", "of a round", "validation", "", "of one epoch", "memory"]
+    title = (
+        f"{'-'.join(map(str, report['net']))}, batch {report['batch_size']}, {report['optimizer']}, "
+        f"{report['images']['train']:,} images; {machine['device']}, {machine['threads']} threads, torch "
+        f"{machine['torch']}; {report['rounds']} rounds of {report['epochs']} epochs"
+    )
+    meanings = [f"{name}: {row['description']}" for name, row in report["baselines"].items()]
+    return "\n".join([title, "", *_aligned([header, second, *rows]), "", *meanings])
+
+
+def measure_sweep(options: argparse.Namespace, config: Config) -> JSON:
+    """The figures of the table: seconds of whole programs by name, round by round."""
+    names = chosen(options.only, SWEEPS)
+    jobs = replace(config, trainer=replace(config.trainer, threads=0))
+    programs = {name: [train_program(jobs, name, options.sweep)] for name in names}
+    programs["bare"] = [bare_program(config)] * options.sweep
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    if "compiled" in names:  # compiled code is kept for later runs
+        run_program(train_program(replace(jobs, trainer=replace(jobs.trainer, max_epochs=1)), "compiled", 1))
+    for number in range(1, options.rounds + 1):
+        for name in names:
+            seconds[name].append(sum(run_program(program)[0] for program in programs[name]))
+            _show_progress(f"round {number} of {options.rounds}: {name} {seconds[name][-1]:.1f} s")
+    return {
+        "jobs": options.sweep,
+        "epochs": options.epochs,
+        "net": [784, *options.net, 10],
+        "batch_size": options.batch_size,
+        "bare_threads": options.threads or None,
+        "seconds": seconds,
+        "ratios": {
+            name: [whole / bare for whole, bare in zip(times, seconds["bare"], strict=True)]
+            for name, times in seconds.items()
+        },
+    }
+
+
+def sweep_table(report: JSON) -> str:
+    """The figures as text."""
+    threads = report["bare_threads"] or "torch's own number of"
+    rows = [["", "seconds", "jobs a minute", "to bare", "lowest-highest"]]
+    for name, times in report["seconds"].items():
+        middle = statistics.median(times)
+        rows.append(
+            [name, f"{middle:.1f}", f"{60 * report['jobs'] / middle:.1f}", *_ratio_cells(report["ratios"][name])]
+        )
+    title = (
+        f"{report['jobs']} jobs of {report['epochs']} epochs, {'-'.join(map(str, report['net']))}, "
+        f"batch {report['batch_size']}; whole programs, {len(report['seconds']['bare'])} rounds in turn; "
+        f"the bare loops on {threads} threads"
+    )
+    return "\n".join([title, "", *_aligned(rows), "", *(f"{name}: {SWEEPS[name]}" for name in report["seconds"])])
+
+
+def _ratio_cells(ratios: Sequence[float]) -> tuple[str, str]:
+    """Median, and lowest to highest."""
+    return f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}-{max(ratios):.2f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines: the first column to the left, the others to the right."""
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return [
+        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
+        for row in rows
+    ]
+
+
+def bare_program(config: Config) -> list[str]:
+    """Trains one net by the bare loop; trainer.threads=0 is torch's own number."""
+    return ["mnist_mlp.benchmark.loops", json.dumps(to_dict(config))]
+
+
+def train_program(config: Config, name: str, jobs: int = 0) -> list[str]:
+    """`mnist_mlp.train`, or with jobs `mnist_mlp.train -m` with so many seeds; compiled if that is the name."""
+    config = replace(config, trainer=replace(config.trainer, compile=name == "compiled"))
+    defaults = flatten(to_dict(Config()))
+    overrides = [f"{key}={value}" for key, value in flatten(to_dict(config)).items() if value != defaults[key]]
+    seeds = ["-m", f"seed=range({jobs})"] if jobs else []
+    return ["mnist_mlp.train", *seeds, "name=benchmark", *overrides]
+
+
+def run_program(arguments: Sequence[str]) -> tuple[float, int]:
+    """Run `python -m` with these arguments in an empty folder; returns seconds and peak memory in bytes."""
+    paths = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.run(
+            [sys.executable, "-c", WATCH, *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+    lines = process.stdout.splitlines()
+    if process.returncode:
+        failures = [line for line in lines if "FAILED" in line]
+        reasons = failures or process.stderr.strip().splitlines() or ["no reason"]
+        raise UserError(f"-m {arguments[0]} failed: {reasons[-1]}")
+    seconds, peak = lines[-1].split()
+    return float(seconds), int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+def _show_progress(line: str) -> None:
+    """Replace the last such line, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -28,12 +28,11 @@ def as_pixels(images: NDArray[Any] | Tensor) -> Tensor:
         UserError: the images are ambiguous: integers of other types, floats outside [0, 1], uint8 that are only 0 and
             1, several channels.
     """
-    if isinstance(images, (list, tuple)):
-        raise UserError(f"images is a {type(images).__name__}: give one array, by torch.stack or numpy.stack")
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images))
     if not isinstance(images, Tensor):
-        raise UserError(f"images is a {type(images).__name__}: give a torch tensor or a numpy array")
+        remedy = "a torch tensor or a numpy array (of a list by torch.stack or numpy.stack)"
+        raise UserError(f"images is a {type(images).__name__}: give {remedy}")
     shape = tuple(images.shape)
     if shape[-1:] == (1,):
         images = images[..., 0]
@@ -193,9 +192,8 @@ def _is_prepared(pixels: NDArray[np.uint8]) -> bool:
     grey = pixels[..., 0]
     if grey.shape != (FIELD, FIELD) or (grey[..., None] != pixels).any() or not grey.any():
         return False
-    mass = grey.astype(float)
-    centre = [(mass.sum(1 - axis) * np.arange(FIELD)).sum() / mass.sum() for axis in (0, 1)]
-    return max(crop(grey).shape) in (BOX - 1, BOX) and max(abs(middle - CENTRE) for middle in centre) < 0.6
+    is_centred = max(abs(middle - CENTRE) for middle in ndimage.center_of_mass(grey)) < 0.6
+    return max(crop(grey).shape) in (BOX - 1, BOX) and is_centred
 
 
 FAINT = 32
@@ -227,13 +225,7 @@ def find_ink(colours: NDArray[np.uint8]) -> Ink | None:
 
 def without_specks(ink: Ink) -> Ink:
     """Without pieces that are tiny next to the largest. `prepare.js` does the same."""
-    labels, count = ndimage.label(ink, EIGHT)
-    if count < 2:
-        return ink
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    kept = sizes * SPECK >= sizes.max()
-    return np.where(kept[labels], ink, 0).astype(np.uint8)
+    return np.where(_pieces(ndimage.label(ink, EIGHT)[0]), ink, 0).astype(np.uint8)
 
 
 def _flat_background(colours: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -277,7 +269,7 @@ def _photographed(colours: NDArray[np.uint8]) -> Ink | None:
         return None
     contrast = float(np.median(strong))
     labels, _ = ndimage.label(along > contrast / 2, EIGHT)
-    chosen = ndimage.binary_dilation(_pieces(labels), EIGHT, iterations=2)
+    chosen = ndimage.binary_dilation(_pieces(labels, whole=True), EIGHT, iterations=2)
     # from a quarter to three quarters of the contrast: paper keeps its grain below, ink above
     ink = np.clip(510 * (along / contrast - 0.25), 0, 255)
     return np.where(chosen, ink, 0).astype(np.uint8)
@@ -306,21 +298,16 @@ def _surface_of_light(colours: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.moveaxis(light, 0, 2)
 
 
-def _pieces(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """The pieces that belong to the digit: no specks, and nothing that runs off the picture if there is more."""
-    count = int(labels.max())
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+def _pieces(labels: NDArray[np.int32], whole: bool = False) -> NDArray[np.bool_]:
+    """The pieces that are no specks; with `whole`, without those that run off the picture if there is more."""
+    sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    off = np.zeros(count + 1, bool)
-    off[border] = True
-    inner = np.where(off, 0, sizes)
-    if inner.max() * 20 >= sizes.max():
-        sizes = inner
+    if whole:
+        inner = sizes.copy()
+        inner[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = 0
+        sizes = inner if inner.max() * 20 >= sizes.max() else sizes
     kept: NDArray[np.bool_] = sizes * SPECK >= max(sizes.max(), 1)
-    kept[0] = False
-    mask: NDArray[np.bool_] = kept[labels]
-    return mask
+    return kept[labels]
 
 
 WORK = 120
@@ -338,12 +325,21 @@ as they are, and makes thin and thick pens more alike: `tests/data/test_picture_
 def frame(ink: Ink) -> NDArray[np.uint8]:
     """The digit as MNIST would hold it: (28, 28) uint8. ink: any size, with at least one pixel above 0."""
     ink = crop(ink)
-    ink = crop(_reduced(ink, max(1, max(ink.shape) // WORK)))
+    if (factor := max(ink.shape) // WORK) > 1:  # means over whole blocks; the last ones are filled with background
+        ink = np.pad(ink, [(0, -side % factor) for side in ink.shape])
+        ink = crop(_resampled(ink, ink.shape[0] // factor, ink.shape[1] // factor))
     ink = crop(_normalize_stroke_width(ink))
-    height, width = ink.shape
-    longer = max(height, width)
-    rows, columns = ((2 * BOX * side + longer) // (2 * longer) for side in (height, width))
-    return _centred(_resampled(ink, max(1, rows), max(1, columns)))
+    longer = max(ink.shape)
+    rows, columns = (max(1, (2 * BOX * side + longer) // (2 * longer)) for side in ink.shape)
+    ink = _resampled(ink, rows, columns)
+    # the centre of mass goes to pixel (14, 14), as far as there is room
+    mass = ink.astype(np.int64)
+    total = max(int(mass.sum()), 1)
+    corner = []
+    for axis, side in enumerate(ink.shape):
+        moment = int((mass.sum(1 - axis) * np.arange(side)).sum())
+        corner.append(min(max(CENTRE - (2 * moment + total) // (2 * total), 0), FIELD - side))
+    return np.pad(ink, [(start, FIELD - side - start) for start, side in zip(corner, ink.shape, strict=True)])
 
 
 def crop(ink: Ink) -> Ink:
@@ -376,54 +372,27 @@ def _normalize_stroke_width(ink: Ink) -> Ink:
     steps = int(np.floor(abs(radius) + 0.5))
     if steps == 0 or width == 0:
         return ink
+    stroke = np.pad(ink >= INKED, steps)
     if radius > 0:
-        room = np.pad(ink >= INKED, steps)
-        return np.where(ndimage.distance_transform_edt(~room) <= steps, 255, 0).astype(np.uint8)
-    room = np.pad(ink >= INKED, 1)
-    thin = ndimage.distance_transform_edt(room) > steps
-    return np.where(thin if thin.any() else room, 255, 0).astype(np.uint8)
-
-
-def _reduced(ink: Ink, factor: int) -> Ink:
-    """Means over blocks of factor x factor pixels, rounded; the last blocks are filled up with background."""
-    if factor == 1:
-        return ink
-    height, width = (-(-side // factor) for side in ink.shape)
-    room = np.zeros((height * factor, width * factor), np.int64)
-    room[: ink.shape[0], : ink.shape[1]] = ink
-    total = room.reshape(height, factor, width, factor).sum((1, 3))
-    return _rounded(total, factor**2)
+        stroke = ndimage.distance_transform_edt(~stroke) <= steps
+    else:
+        thin = ndimage.distance_transform_edt(stroke) > steps
+        stroke = thin if thin.any() else stroke
+    return np.where(stroke, 255, 0).astype(np.uint8)
 
 
 def _resampled(ink: Ink, rows: int, columns: int) -> Ink:
     """Means over equal areas, (rows, columns), rounded; a pixel on a border counts by the fraction inside."""
-    height, width = ink.shape
-    total = _overlaps(height, rows) @ ink.astype(np.int64) @ _overlaps(width, columns).T
-    area = height * width
-    return _rounded(total, area)
-
-
-def _rounded(total: NDArray[np.int64], count: int) -> Ink:
-    mean: Ink = ((2 * total + count) // (2 * count)).astype(np.uint8)
+    total = _overlaps(ink.shape[0], rows) @ ink.astype(np.float64) @ _overlaps(ink.shape[1], columns).T
+    mean: Ink = ((2 * total + ink.size) // (2 * ink.size)).astype(np.uint8)
     return mean
 
 
-def _overlaps(size: int, parts: int) -> NDArray[np.int64]:
-    """(parts, size): how much of each pixel lies in each of `parts` equal stretches, in units of 1 / parts pixel."""
+def _overlaps(size: int, parts: int) -> NDArray[np.float64]:
+    """(parts, size): how much of each pixel lies in each of `parts` equal stretches, in units of 1 / parts pixel.
+
+    Whole numbers: their products and sums are exact.
+    """
     pixel, part = np.arange(size)[None] * parts, np.arange(parts)[:, None] * size
-    overlaps: NDArray[np.int64] = np.maximum(np.minimum(pixel + parts, part + size) - np.maximum(pixel, part), 0)
-    return overlaps
-
-
-def _centred(ink: Ink) -> NDArray[np.uint8]:
-    """In a field of 28 x 28 with the centre of mass at pixel (14, 14), as far as there is room."""
-    mass = ink.astype(np.int64)
-    total = max(int(mass.sum()), 1)
-    corner = []
-    for axis, side in enumerate(ink.shape):
-        moment = int((mass.sum(1 - axis) * np.arange(side)).sum())
-        middle = (2 * moment + total) // (2 * total)
-        corner.append(min(max(CENTRE - middle, 0), FIELD - side))
-    field = np.zeros((FIELD, FIELD), np.uint8)
-    field[corner[0] : corner[0] + ink.shape[0], corner[1] : corner[1] + ink.shape[1]] = ink
-    return field
+    overlaps = np.maximum(np.minimum(pixel + parts, part + size) - np.maximum(pixel, part), 0)
+    return np.asarray(overlaps, np.float64)

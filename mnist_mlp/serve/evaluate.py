@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,23 +29,23 @@ SPLITS = ("test", "val", "train")
 class Evaluation:
     """One net, or an ensemble, on one split.
 
-    metrics: scalars by name, without the split; per_class: ten numbers each of precision, recall, f1 and support;
-    confusion_matrix: 10 x 10 counts, rows are truth; truth: (n,); log_probabilities: (n, 10), of the images in
-    `indices` (positions in the split's file); images: (n, 28, 28); views: how many distorted views of each image are in
-    the mean (`log_probabilities_of_views`).
+    images: (n, 28, 28); truth: (n,); indices: (n,), positions in the split's file; logits: (n, 10); views: how many
+    distorted views of each image are in the mean (`log_probabilities_of_views`).
     """
 
     name: str
     split: str
     source: str
-    metrics: dict[str, float]
-    per_class: dict[str, list[float]]
-    confusion_matrix: list[list[int]]
-    truth: NDArray[np.int64]
-    log_probabilities: NDArray[np.float32]
-    indices: NDArray[np.int64]
     images: NDArray[np.uint8]
+    truth: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    logits: NDArray[np.float32]
     views: int = 0
+
+    @cached_property
+    def log_probabilities(self) -> NDArray[np.float32]:
+        """(n, 10)."""
+        return torch.from_numpy(self.logits).log_softmax(1).numpy()
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -55,6 +55,34 @@ class Evaluation:
     def correct(self) -> NDArray[np.bool_]:
         correct: NDArray[np.bool_] = np.equal(self.log_probabilities.argmax(1), self.truth)
         return correct
+
+    @cached_property
+    def _scores(self) -> dict[str, Tensor]:
+        metrics, by_class, loss = evaluation_metrics("test"), class_metrics(), MeanLoss()
+        logits, truth = (torch.from_numpy(values).split(EVAL_BATCH) for values in (self.logits, self.truth))
+        for batch, labels in zip(logits, truth, strict=True):
+            metrics.update(batch, labels)
+            by_class.update(batch, labels)
+            loss.update(cross_entropy(batch, labels)[None], torch.tensor([len(labels)]))
+        scalars = {key.removeprefix("test/"): value for key, value in metrics.compute().items()}
+        return {"loss": loss.compute(), **scalars, **by_class.compute()}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Scalars by name, without the split."""
+        return {name: to_float(value) for name, value in self._scores.items() if value.ndim == 0}
+
+    @property
+    def confusion_matrix(self) -> list[list[int]]:
+        """10 x 10 counts, rows are truth."""
+        matrix: list[list[int]] = self._scores["confusion_matrix"].tolist()
+        return matrix
+
+    @property
+    def per_class(self) -> dict[str, list[float]]:
+        """Ten numbers each of precision, recall, f1 and support."""
+        scores = {name: [to_float(value) for value in self._scores[name]] for name in ("precision", "recall", "f1")}
+        return {**scores, "support": self._scores["confusion_matrix"].sum(1).tolist()}
 
     def to_json(self) -> JSON:
         """Name, split, counts, metrics as `split/name`, and per_class and confusion_matrix as in result.json."""
@@ -115,16 +143,18 @@ def evaluate_run(
     if split not in SPLITS:
         raise UserError(f"split={split!r} is none of {', '.join(SPLITS)}")
     net = run if isinstance(run, TrainedNet) else locate(run)
-    model = load_classifier(net.checkpoint)
-    subset = _images(net, digits_of(net, data_root), split)
-    config = net.config()
+    model, digits, config = load_classifier(net.checkpoint), digits_of(net, data_root), net.config()
+    indices = _indices(net, digits, split)
+    name = "test" if split == "test" else "train"
+    images, labels = getattr(digits, f"{name}_images")[indices], getattr(digits, f"{name}_labels")[indices]
     mixed = config is not None and config["trainer"].get("precision") == "bf16-mixed"
     with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext(), torch.no_grad():
         if views:
-            logits = log_probabilities_of_views(model, subset.images, views, seed)
+            logits = log_probabilities_of_views(model, images, views, seed)
         else:  # in batches of the same size as a test, which gives the same numbers
-            logits = torch.cat([model(batch).float() for batch in subset.images.split(EVAL_BATCH)])
-    return _evaluation(net.name, subset, logits, views)
+            logits = torch.cat([model(batch).float() for batch in images.split(EVAL_BATCH)])
+    known = images.numpy(), labels.numpy(), indices.numpy()
+    return Evaluation(net.name, split, digits.source, *known, logits.numpy(), views)
 
 
 def evaluate_ensemble(
@@ -147,9 +177,8 @@ def evaluate_ensemble(
                 f"{first.name} and {member.name} have different {split} images (data.source, data.subset, "
                 "data.val_size and data.split_seed decide them): an ensemble needs the same; use --split test"
             )
-    mean = torch.from_numpy(np.mean([member.log_probabilities for member in members], axis=0))
-    subset = _Subset(split, first.source, *map(torch.from_numpy, (first.images, first.truth, first.indices)))
-    ensemble = _evaluation(f"ensemble of {len(runs)}", subset, mean, views)
+    mean = np.mean([member.log_probabilities for member in members], axis=0)
+    ensemble = replace(first, name=f"ensemble of {len(runs)}", logits=mean)
     best = max(members, key=lambda member: member.metrics["accuracy"])
     return EnsembleEvaluation(members, ensemble, best, mcnemar(best.correct.tolist(), ensemble.correct.tolist()))
 
@@ -190,52 +219,16 @@ def disagreements_with(result: RunResult, evaluation: Evaluation) -> list[str]:
     return differences
 
 
-class _Subset(NamedTuple):
-    """images: (n, 28, 28) uint8; labels, and positions in the file of the split: (n,)."""
-
-    split: str
-    source: str
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-
-
-def _images(net: TrainedNet, digits: Digits, split: str) -> _Subset:
+def _indices(net: TrainedNet, digits: Digits, split: str) -> Tensor:
+    """The positions of the split's images in their file."""
     if split == "test":
-        indices = torch.arange(len(digits.test_labels))
-        return _Subset(split, digits.source, digits.test_images, digits.test_labels, indices)
-    config = net.config()
+        return torch.arange(len(digits.test_labels))
+    config, result = net.config(), net.result()
     if config is None:
         raise UserError(f"split={split}: a checkpoint alone does not say which images these were; give its run folder")
-    data, result = config["data"], net.result()
+    data = config["data"]
     val_size = int(result.data["val"]) if result else int(data["val_size"])  # the sample may have reduced it
     chosen = split_digits(digits.train_labels, val_size, subset_fraction(data["subset"]), data["split_seed"])
-    indices = chosen.val if split == "val" else chosen.train
-    if not len(indices):
+    if split == "val" and not len(chosen.val):
         raise UserError("split=val: this run has no validation images (data.val_size=0)")
-    return _Subset(split, digits.source, digits.train_images[indices], digits.train_labels[indices], indices)
-
-
-def _evaluation(name: str, subset: _Subset, logits: Tensor, views: int) -> Evaluation:
-    metrics, by_class, loss = evaluation_metrics("test"), class_metrics(), MeanLoss()
-    for batch, truth in zip(logits.split(EVAL_BATCH), subset.labels.split(EVAL_BATCH), strict=True):
-        metrics.update(batch, truth)
-        by_class.update(batch, truth)
-        loss.update(cross_entropy(batch, truth)[None], torch.tensor([len(truth)]))
-    scalars = {key.removeprefix("test/"): value for key, value in metrics.compute().items()}
-    values = {"loss": loss.compute(), **scalars, **by_class.compute()}
-    matrix = values["confusion_matrix"]
-    per_class = {item: [to_float(value) for value in values[item]] for item in ("precision", "recall", "f1")}
-    return Evaluation(
-        name,
-        subset.split,
-        subset.source,
-        {item: to_float(value) for item, value in values.items() if value.ndim == 0},
-        {**per_class, "support": matrix.sum(1).tolist()},
-        matrix.tolist(),
-        subset.labels.numpy(),
-        logits.log_softmax(1).numpy(),
-        subset.indices.numpy(),
-        subset.images.numpy(),
-        views,
-    )
+    return chosen.val if split == "val" else chosen.train

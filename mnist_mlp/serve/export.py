@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from markupsafe import Markup
 from numpy.typing import NDArray
-from scipy.special import erf, expit
 from torch import Tensor, nn
 
 from mnist_mlp.data import picture
 from mnist_mlp.data.mnist import has_official_files, load_digits
 from mnist_mlp.errors import UserError
+from mnist_mlp.model import ACTIVATIONS
 from mnist_mlp.runs.files import JSON
-from mnist_mlp.serve.evaluate import digits_of
 from mnist_mlp.serve.nets import (
     INPUT,
     OUTPUT,
@@ -53,8 +52,6 @@ ONNX_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
     """From `images`, uint8 (n, 28, 28), to `probabilities`, float32 (n, 10), for any n; the facts become metadata."""
     onnx = _onnx()
-    if net.activation not in (*ONNX_ACTIVATIONS, "silu"):
-        raise UserError(f"activation {net.activation} has no ONNX operator here: export as torch")
     helper, numbers = onnx.helper, onnx.TensorProto
     node = helper.make_node
     weights = {"scale": np.array(net.scale), "shift": np.array(net.shift)}
@@ -117,28 +114,11 @@ METADATA = "metadata.json"
 """What `torch.export.load(path, extra_files={"metadata.json": ""})` fills in."""
 
 
-class Probabilities(nn.Module):
-    """images: (n, 28, 28) uint8 -> probabilities: (n, 10) float32."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, model: DigitClassifier) -> None:
-        super().__init__()
-        self.mlp = model.mlp
-        self.register_buffer("scale", model.scale)
-        self.register_buffer("shift", model.shift)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
-        return logits.float().softmax(1)
-
-
 def write_program(model: DigitClassifier, facts: dict[str, str], path: Path) -> None:
     """For any n from 1 on; the facts are the program's extra file `metadata.json`."""
-    example, shapes = torch.zeros(2, 28, 28, dtype=torch.uint8), {"images": {0: torch.export.Dim("n", min=1)}}
+    example, shapes = torch.zeros(2, 28, 28, dtype=torch.uint8), ({0: torch.export.Dim("n", min=1)},)
     with warnings.catch_warnings(action="ignore"):  # torch's remarks on its own internals
-        program = torch.export.export(Probabilities(model).eval(), (example,), dynamic_shapes=shapes)
+        program = torch.export.export(nn.Sequential(model, nn.Softmax(1)), (example,), dynamic_shapes=shapes)
         torch.export.save(program, path, extra_files={METADATA: json.dumps(facts, indent=2)})
 
 
@@ -156,16 +136,6 @@ MAX_PAGE_BYTES = 1_000_000
 SHARED_CONSTANTS = ("FIELD", "BOX", "CENTRE", "WORK", "INKED", "THINNEST", "THICKEST", "FAINT", "SPECK")
 """What the page's preparation of a drawing shares with `mnist_mlp.prepare`."""
 STORED_NET = re.compile(r'<script type="application/json" id="net">(.*?)</script>', re.DOTALL)
-PAGE_ACTIVATIONS: dict[str, Any] = {
-    "relu": lambda x: np.maximum(x, 0),
-    "leaky_relu": lambda x: np.where(x > 0, x, np.float32(0.01) * x),
-    "gelu": lambda x: (x * (1 + erf(x / np.sqrt(2))) / 2).astype(np.float32),
-    "silu": lambda x: x * expit(x),
-    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-    "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
-    "tanh": np.tanh,
-    "sigmoid": expit,
-}
 
 
 def draw_page(net: DenseNet, facts: dict[str, str], weight_type: str = "auto") -> str:
@@ -176,8 +146,6 @@ def draw_page(net: DenseNet, facts: dict[str, str], weight_type: str = "auto") -
     """
     if weight_type not in WEIGHT_TYPES:
         raise UserError(f"weights={weight_type!r} is none of {', '.join(WEIGHT_TYPES)}")
-    if net.activation not in PAGE_ACTIVATIONS:
-        raise UserError(f"activation {net.activation} is not on the page: export as torch")
     if weight_type == "auto":
         page = draw_page(net, facts, "float16")
         return page if len(page.encode()) <= MAX_PAGE_BYTES else draw_page(net, facts, "int8")
@@ -210,15 +178,11 @@ def run_page(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     if match is None:
         raise UserError(f"{path} holds no net")
     stored = json.loads(match.group(1))
-    activate = PAGE_ACTIVATIONS[stored["activation"]]
-    values = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
-    for number, layer in enumerate(stored["layers"], start=1):
-        values = values @ _decoded(layer).T + _floats(layer["biases"])
-        if number < len(stored["layers"]):
-            values = activate(values)
-    exponentials = np.exp(values - values.max(1, keepdims=True))
-    probabilities: NDArray[np.float32] = exponentials / exponentials.sum(1, keepdims=True)
-    return probabilities
+    values = torch.from_numpy(images).flatten(1).float() / 255
+    for number, layer in enumerate(stored["layers"]):
+        values = ACTIVATIONS[stored["activation"]]()(values) if number else values
+        values = values @ _decoded(layer).T + torch.from_numpy(_array(layer["biases"], "<f4"))
+    return values.softmax(1).numpy()
 
 
 def _encoded(layer: Dense, weight_type: str) -> dict[str, Any]:
@@ -234,35 +198,31 @@ def _encoded(layer: Dense, weight_type: str) -> dict[str, Any]:
     return {**stored, "weights": _base64(layer.weights.astype("<f2"))}
 
 
-def _decoded(layer: dict[str, Any]) -> NDArray[np.float32]:
-    content, shape = base64.b64decode(layer["weights"]), (layer["units"], layer["inputs"])
-    if "scales" not in layer:
-        return np.frombuffer(content, "<f2").reshape(shape).astype(np.float32)
-    weights: NDArray[np.float32] = np.frombuffer(content, np.int8).reshape(shape) * _floats(layer["scales"])[:, None]
-    return weights
+def _decoded(layer: dict[str, Any]) -> Tensor:
+    weights = _array(layer["weights"], "i1" if "scales" in layer else "<f2").reshape(layer["units"], layer["inputs"])
+    scales = _array(layer["scales"], "<f4")[:, None] if "scales" in layer else np.float32(1)
+    return torch.from_numpy(weights.astype(np.float32) * scales)
 
 
-def _floats(text: str) -> NDArray[np.float32]:
-    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+def _array(text: str, dtype: str) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(text), dtype).copy()
 
 
 def _base64(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
 
 
-FILES = {"onnx": "model.onnx", "torch": "model.pt2", "html": "draw.html"}
-"""Formats, and the file that each is written to by default, in the run folder."""
+FORMATS: dict[str, tuple[str, float, Callable[[Path, NDArray[np.uint8]], NDArray[np.float32]]]] = {
+    "onnx": ("model.onnx", 1e-4, run_onnx),
+    "torch": ("model.pt2", 1e-4, run_program),
+    "html": ("draw.html", 0.1, run_page),
+}
+"""By name: the file in the run folder; the largest permitted difference of any probability (the page's weights are
+rounded to 16 or 8 bits); and what computes the probabilities (n, 10) of images (n, 28, 28) by such a file."""
 CHECKED_IMAGES = 1_000
 """Real images on which a file has to agree with the checkpoint."""
-TOLERANCES = {"onnx": 1e-4, "torch": 1e-4, "html": 0.1}
-"""Largest permitted difference of any probability; the page's weights are rounded to 16 or 8 bits."""
 SAME_DIGITS = 0.99
 """The fraction of the images for which the file's digit has to be the checkpoint's."""
-RUNNERS: dict[str, Callable[[Path, NDArray[np.uint8]], NDArray[np.float32]]] = {
-    "onnx": run_onnx,
-    "torch": run_program,
-    "html": run_page,
-}
 
 
 @dataclass(frozen=True)
@@ -296,14 +256,15 @@ def export_run(
     Raises:
         UserError: the file cannot be written, or disagrees with the checkpoint; an earlier file stays as it was.
     """
-    if format not in FILES:
-        raise UserError(f"format={format!r} is none of {', '.join(FILES)}")
+    if format not in FORMATS:
+        raise UserError(f"format={format!r} is none of {', '.join(FORMATS)}")
     net = locate(run)
     model = load_classifier(net.checkpoint)
     dense = dense_net(model)
     facts = model_card(net, model, dense)
     source, images = real_images(net, data_root)
-    target = path or net.home / FILES[format]
+    name, tolerance, compute = FORMATS[format]
+    target = path or net.home / name
     expected = model.probabilities(torch.from_numpy(images)).numpy()
     if not np.isfinite(expected).all():
         raise UserError(f"{net.checkpoint} diverged: its probabilities are not finite, so there is nothing to export")
@@ -315,13 +276,13 @@ def export_run(
             write_program(model, facts, scratch)
         else:
             scratch.write_text(draw_page(dense, facts, weights), encoding="utf-8")
-        probabilities = RUNNERS[format](scratch, images)
+        probabilities = compute(scratch, images)
         difference = float(np.abs(probabilities - expected).max())
         others = int((probabilities.argmax(1) != expected.argmax(1)).sum())
-        if not difference <= TOLERANCES[format] or others > (1 - SAME_DIGITS) * len(images):
+        if not difference <= tolerance or others > (1 - SAME_DIGITS) * len(images):
             raise UserError(
                 f"the {format} file was refused: on {len(images):,} images its probabilities differ from the "
-                f"checkpoint's by up to {difference:.2g} (at most {TOLERANCES[format]:g} is permitted) and {others} "
+                f"checkpoint's by up to {difference:.2g} (at most {tolerance:g} is permitted) and {others} "
                 "digits differ" + ("; try --weights float16" if format == "html" else "")
             )
         os.replace(scratch, target)
@@ -338,8 +299,6 @@ def real_images(net: TrainedNet, data_root: str | None = None) -> tuple[str, NDA
     source = config["data"]["source"] if config else "mnist"
     roots = [data_root, config["data"]["root"] if config else None, os.environ.get("MNIST_MLP_DATA"), "./data"]
     root = next((root for root in roots if root and has_official_files(root)), None)
-    if root is None or source == "arrays" or (source == "sample" and data_root is None):
-        digits = load_digits("sample")
-    else:
-        digits = digits_of(net, root)
+    is_sample = root is None or source == "arrays" or (source == "sample" and data_root is None)
+    digits = load_digits("sample" if is_sample else "mnist", root)
     return digits.source, digits.test_images[:CHECKED_IMAGES].numpy()

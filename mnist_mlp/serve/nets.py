@@ -1,16 +1,19 @@
 """Trained nets: where they are, their checkpoints, their layers as plain arrays, and what is known of them."""
 
+import copy
 import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from mnist_mlp import __version__
 from mnist_mlp.config import layer_sizes
@@ -71,30 +74,26 @@ def locate(run: str | Path, outputs: Path = OUTPUTS) -> TrainedNet:
                 return TrainedNet(_short_name(folder.path), path, folder)
             return TrainedNet(path.name, path, None)
         if path.is_dir():
-            return _in_folder(path)
-    runs = _runs_in(outputs, "**/")
-    known = f"; there is {_listed(runs)}" if runs else ""
+            folder = RunFolder(path)
+            if folder.best_checkpoint.is_file():
+                return TrainedNet(_short_name(path), folder.best_checkpoint, folder)
+            best = folder.best_checkpoint.relative_to(path)
+            if any((path / mark).is_file() for mark in RunFolder.MARKER_FILES):
+                raise UserError(f"{path} has no {best}: that run has not finished an epoch")
+            count, names = _runs_in(path, "*/")
+            if count:
+                raise UserError(f"{path} holds {count} runs: name one of them {names}, or several for an ensemble")
+            raise UserError(f"{path} is not a run folder: there is no {best} in it")
+    count, names = _runs_in(outputs, "**/")
+    known = f"; there is {names}" if count else ""
     raise UserError(f"no run {str(run)!r}: give a run folder, a checkpoint, a name under {outputs}/, or latest{known}")
 
 
-def _in_folder(path: Path) -> TrainedNet:
-    folder = RunFolder(path)
-    if folder.best_checkpoint.is_file():
-        return TrainedNet(_short_name(path), folder.best_checkpoint, folder)
-    if any((path / mark).is_file() for mark in RunFolder.MARKER_FILES):
-        raise UserError(f"{path} has no {folder.best_checkpoint.relative_to(path)}: that run has not finished an epoch")
-    if runs := _runs_in(path, "*/"):
-        raise UserError(f"{path} holds {len(runs)} runs: name one of them {_listed(runs)}, or several for an ensemble")
-    raise UserError(f"{path} is not a run folder: there is no checkpoints/best.ckpt in it")
-
-
-def _runs_in(folder: Path, pattern: str) -> list[Path]:
-    return sorted({path.parent.parent for path in folder.glob(f"{pattern}checkpoints/best.ckpt")})
-
-
-def _listed(runs: list[Path]) -> str:
+def _runs_in(folder: Path, pattern: str) -> tuple[int, str]:
+    """Their number, and the first of them in words."""
+    runs = sorted({str(path.parent.parent) for path in folder.glob(f"{pattern}checkpoints/best.ckpt")})
     more = f" and {len(runs) - MAX_LISTED} more" if len(runs) > MAX_LISTED else ""
-    return f"{', '.join(map(str, runs[:MAX_LISTED]))}{more}"
+    return len(runs), f"{', '.join(runs[:MAX_LISTED])}{more}"
 
 
 def _short_name(folder: Path) -> str:
@@ -130,11 +129,9 @@ def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
             ) from None
         raise refusal(error.__cause__ or error, "is broken or not a checkpoint") from None
     saved = checkpoint.get("hyper_parameters")
-    if not isinstance(saved, Mapping) or not isinstance(checkpoint["state_dict"], Mapping):
-        raise refusal("it has no hyper_parameters")
-    options = saved.get("model")
-    if not isinstance(options, Mapping):
-        raise refusal("its hyper_parameters have no model")
+    options = saved.get("model") if isinstance(saved, Mapping) else None
+    if not isinstance(options, Mapping) or not isinstance(checkpoint["state_dict"], Mapping):
+        raise refusal("it has no hyper_parameters of a model")
     if network := options.get("network"):
         raise UserError(
             f"{path} holds a network of your own, {network}, which only Python can rebuild: "
@@ -158,8 +155,7 @@ def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Dense:
+class Dense(NamedTuple):
     """weights: (units, inputs); biases: (units,)."""
 
     weights: Matrix
@@ -195,27 +191,20 @@ def dense_net(model: DigitClassifier) -> DenseNet:
     """
     if not isinstance(model.mlp, MLP):
         raise UserError(f"a {type(model.mlp).__name__} of your own cannot be exported: only plain MLPs can")
-    layers: list[Dense] = []
+    layers: list[nn.Linear] = []
     names = {kind: name for name, kind in ACTIVATIONS.items()}
     activation = "relu"
-    for layer in model.mlp.layers:
+    for layer in copy.deepcopy(model.mlp).double().cpu().eval().layers:
         if isinstance(layer, nn.Linear):
-            layers.append(Dense(_array(layer.weight), _array(layer.bias)))
-        elif isinstance(layer, nn.BatchNorm1d):  # becomes a part of the linear layer before it
-            factor = _array(layer.weight) / np.sqrt(_array(layer.running_var) + layer.eps)
-            shift = _array(layer.bias) - _array(layer.running_mean) * factor
-            weights, biases = layers[-1].weights, layers[-1].biases
-            layers[-1] = Dense(weights * factor[:, None], biases * factor + shift)
+            layers.append(layer)
+        elif isinstance(layer, nn.BatchNorm1d):
+            layers[-1] = fuse_linear_bn_eval(layers[-1], layer)
         elif type(layer) in names:
             activation = names[type(layer)]
         elif not isinstance(layer, (nn.Dropout, GaussianNoise)):
             raise UserError(f"a net with a layer {type(layer).__name__} cannot be exported: only plain MLPs can")
-    return DenseNet(float(model.scale), float(model.shift), activation, tuple(layers))
-
-
-def _array(values: Tensor | None) -> Matrix:
-    assert values is not None
-    return values.detach().double().cpu().numpy()
+    dense = (Dense(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in layers)
+    return DenseNet(float(model.scale), float(model.shift), activation, tuple(dense))
 
 
 INPUT = "uint8 (n, 28, 28): handwritten digits, 0 background to 255 ink, framed as MNIST's (mnist_mlp.prepare)"
@@ -247,6 +236,10 @@ def model_card(net: TrainedNet, model: DigitClassifier, dense: DenseNet) -> dict
 
 STRENGTH = 0.5
 """The fraction of the strengths in training by which views are distorted."""
+VIEWS_MEANING = (
+    "Mean of the log-probabilities of each image and of {} distorted views of it "
+    f"({100 * STRENGTH:.0f} % of the strength in training):"
+)
 MAX_VIEWS = 1_000
 
 

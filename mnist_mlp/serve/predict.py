@@ -52,15 +52,8 @@ class Prediction:
 
     def to_json(self) -> JSON:
         """`file` and `error`, or `file`, `digit`, `probability`, `runner_up` and `probabilities`."""
-        if self.error is not None:
-            return {"file": self.file, "error": self.error}
-        return {
-            "file": self.file,
-            "digit": self.digit,
-            "probability": self.probability,
-            "runner_up": self.runner_up,
-            "probabilities": list(self.probabilities),
-        }
+        keys = ("file", "digit", "probability", "runner_up", "probabilities")
+        return {key: getattr(self, key) for key in (keys if self.error is None else ("file", "error"))}
 
 
 def predict_pictures(
@@ -74,26 +67,26 @@ def predict_pictures(
         names: of the pictures; default is the file's, else "picture 1".
         thumbnails: keep a small copy of each picture.
     """
-    prepared: list[Prediction] = []
+    predictions: list[Prediction] = []
     for number, picture in enumerate(pictures):
         name = names[number] if names is not None else _name(picture, number)
         try:
             colours = read_picture(picture)
             pixels = prepare(colours)
         except UserError as error:
-            prepared.append(Prediction(name, error=str(error)))
+            predictions.append(Prediction(name, error=str(error)))
         except OSError as error:
-            prepared.append(Prediction(name, error=f"cannot be read ({error.strerror or error})"))
+            predictions.append(Prediction(name, error=f"cannot be read ({error.strerror or error})"))
         else:
             thumbnail = Image.fromarray(colours) if thumbnails else None
             if thumbnail:
                 thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
-            prepared.append(Prediction(name, (), pixels, np.asarray(thumbnail) if thumbnail else None))
-    images = [item.pixels for item in prepared if item.pixels is not None]
+            predictions.append(Prediction(name, (), pixels, np.asarray(thumbnail) if thumbnail else None))
+    images = [item.pixels for item in predictions if item.pixels is not None]
     if not images:
-        return prepared
+        return predictions
     rows = iter(model.probabilities(torch.from_numpy(np.stack(images))).double().tolist())
-    return [item if item.pixels is None else replace(item, probabilities=tuple(next(rows))) for item in prepared]
+    return [item if item.error else replace(item, probabilities=tuple(next(rows))) for item in predictions]
 
 
 def predict_run(run: str | Path, pictures: Iterable[Picture], names: Sequence[str] | None = None) -> list[Prediction]:

@@ -3,37 +3,30 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mnist_mlp.benchmark.command import (
-    build_parser,
-    main,
-    measure_start,
-    start_arguments,
-    summary,
-    sweep_table,
-    table,
-    widths,
-)
+from mnist_mlp.benchmark.__main__ import build_parser, config_of, main, run_program, summary, sweep_table, widths
 from mnist_mlp.benchmark.loops import DEVIATION, MEAN, Epoch
 from mnist_mlp.training.classifier import NORMALIZATIONS
 
 
-def test_all_contenders_are_measured_and_written(
-    idx_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "name", ["conventional", "ours", "floor", pytest.param("compiled", marks=pytest.mark.integration)]
+)
+def test_each_contender_is_measured_next_to_the_bare_loop(
+    name: str, idx_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "made" / "figures.json"
+    output = tmp_path / "new" / "figures.json"
     threads = torch.get_num_threads()
     try:
         main(
             [
                 *("--net=12-8", "--batch-size=16", "--val-size=60", f"--data={idx_root}", f"--output={output}"),
-                *("--rounds=1", "--epochs=2", "--starts=0", "--threads=1", "--only=conventional,ours,floor"),
+                *("--rounds=1", "--epochs=2", "--starts=0", "--threads=1", f"--only={name}"),
             ]
         )
     finally:
@@ -41,50 +34,44 @@ def test_all_contenders_are_measured_and_written(
     report = json.loads(output.read_text())
     assert report["net"] == [784, 12, 8, 10]
     assert report["images"] == {"train": 240, "val": 60}
-    assert list(report["baselines"]) == ["bare", "conventional", "ours", "floor"]
-    for name, row in report["baselines"].items():
-        assert [len(turn) for turn in row["rounds"]] == [2]
-        for train, whole in (epoch for turn in row["rounds"] for epoch in turn):
-            assert train > 0
-            assert whole is None if name == "floor" else whole > train
+    assert list(report["baselines"]) == ["bare", name]
     assert report["baselines"]["bare"]["ratios"] == [1]
-    told = capsys.readouterr().out
-    assert told == f"{table(report)}\n{output}\n"
-    assert "784-12-8-10, batch 16" in told
+    ((epochs,), (bare,)) = (report["baselines"][each]["rounds"] for each in (name, "bare"))
+    assert len(epochs) == len(bare) == 2
+    for train, whole in [*epochs, *bare]:
+        assert train > 0
+        assert whole is None or whole > train
+    assert (epochs[0][1] is None) == (name == "floor")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[4:6]] == ["bare", name]
 
 
 def test_ratios_are_taken_within_a_round() -> None:
     bare = [[Epoch(1.0, 1.5), Epoch(3.0, 3.5)], [Epoch(10.0, 12.0), Epoch(10.0, 12.0)], [Epoch(4.0, 5.0)] * 2]
     ours = [[Epoch(1.0, 2.0), Epoch(1.0, 2.0)], [Epoch(8.0, 9.0), Epoch(6.0, 9.0)], [Epoch(5.0, 5.0)] * 2]
-    row = summary(ours, bare, [{"imports": 3.0}, {"imports": 1.0}, {"imports": 2.0}])
+    row = summary(ours, bare, [(3.0, 7), (1.0, 8), (2.0, 9)])
     assert row["ratios"] == [0.5, 0.7, 1.25]
     assert (row["ratio"], row["train_seconds"], row["whole_seconds"]) == (0.7, 5.0, 5.0)
-    assert row["start"] == {"imports": 2.0}
-    assert summary([[Epoch(1.0, None)]], [[Epoch(2.0, 3.0)]], [])["whole_seconds"] is None
+    assert (row["program_seconds"], row["peak_bytes"]) == (2.0, 8)
+    assert summary([[Epoch(1.0, None)]], [[Epoch(2.0, 3.0)]])["whole_seconds"] is None
 
 
-def test_a_process_of_its_own_tells_its_start_up_and_memory(idx_root: Path) -> None:
-    began = time.time()
-    given = build_parser().parse_args(["--net=12", "--val-size=60", f"--data={idx_root}", "--threads=1", "--starts=1"])
-    start = measure_start(build_parser().parse_args([*start_arguments(given, "bare"), f"--since={began}"]), 0.0)
-    assert set(start) == {"imports", "data", "first_step", "peak_bytes"}
-    assert all(value > 0 for value in start.values())
-    assert start["imports"] + start["data"] + start["first_step"] < time.time() - began
-    assert 2**27 < start["peak_bytes"] < 2**36
+@pytest.mark.integration
+def test_programs_are_timed_with_their_memory(
+    idx_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "figures.json"
+    options = ("--net=0", "--val-size=60", "--rounds=1", "--epochs=1", "--starts=1", "--threads=1", "--only=ours")
+    main([*options, f"--data={idx_root}", f"--output={output}"])
+    for row in json.loads(output.read_text())["baselines"].values():
+        assert row["program_seconds"] > row["train_seconds"]
+        assert 2**27 < row["peak_bytes"] < 2**36
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-def test_the_peak_memory_is_that_of_the_process_alone() -> None:
+def test_the_peak_memory_is_that_of_the_program_alone() -> None:
     ballast = np.ones(2**27)  # 1 GiB
-    code = "from mnist_mlp.benchmark.command import _peak_resident_bytes as peak; print(peak())"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert int(process.stdout) < ballast.nbytes
-
-
-def test_the_command_line_of_such_a_process_says_the_same() -> None:
-    given = build_parser().parse_args(["--net=0", "--device=cpu", "--only=ours", "--data=there", "--source=mnist"])
-    alone_given = build_parser().parse_args(start_arguments(given, "ours"))
-    assert vars(alone_given) == {**vars(given), "alone": "ours"}
+    seconds, peak = run_program(["this"])
+    assert 0 < seconds < 60
+    assert 2**20 < peak < ballast.nbytes
 
 
 @pytest.mark.parametrize(
@@ -98,18 +85,25 @@ def test_the_command_line_of_such_a_process_says_the_same() -> None:
 )
 def test_a_mistake_is_one_line(idx_root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(SystemExit, match=f"^{message.replace('[', r'.')[:60]}"):
-        main([f"--data={idx_root}", f"--output={tmp_path / 'x.json'}", *arguments])
+        main([f"--data={idx_root}", "--val-size=60", f"--output={tmp_path / 'x.json'}", *arguments])
     assert not (tmp_path / "x.json").exists()
 
 
 def test_a_folder_as_output_is_refused_before_anything_is_measured(idx_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="is a folder: give a file"):
+    with pytest.raises(SystemExit, match="is a folder"):
         main([f"--data={idx_root}", "--val-size=60", f"--output={tmp_path}"])
 
 
+def test_every_auto_is_resolved_before_anything_is_measured(tmp_path: Path) -> None:
+    options = build_parser().parse_args(["--source=sample", "--epochs=1", f"--data={tmp_path}"])
+    config = config_of(options)
+    assert (config.data.source, config.data.val_size, config.trainer.threads) == ("sample", 500, 1)
+    assert config.trainer.accelerator in ("cpu", "gpu")
+
+
 def test_nets_are_written_by_their_hidden_widths() -> None:
-    assert widths("256-128-64") == (256, 128, 64)
-    assert widths("0") == ()
+    assert widths("256-128-64") == [256, 128, 64]
+    assert widths("0") == []
 
 
 def test_the_bare_loop_standardises_as_training_does() -> None:
@@ -117,14 +111,13 @@ def test_the_bare_loop_standardises_as_training_does() -> None:
 
 
 def test_the_table_of_a_sweep_has_medians_and_jobs_a_minute() -> None:
-    seconds = {"bare": [10.0, 40.0, 20.0], "sweep": [6.0, 20.0, 16.0]}
     report = {
         "jobs": 8,
         "epochs": 2,
         "net": [784, 16, 10],
         "batch_size": 64,
         "bare_threads": None,
-        "seconds": seconds,
+        "seconds": {"bare": [10.0, 40.0, 20.0], "sweep": [6.0, 20.0, 16.0]},
         "ratios": {"bare": [1.0, 1.0, 1.0], "sweep": [0.6, 0.5, 0.8]},
     }
     rows = [line.split() for line in sweep_table(report).splitlines()]
@@ -133,13 +126,13 @@ def test_the_table_of_a_sweep_has_medians_and_jobs_a_minute() -> None:
 
 
 def test_neither_help_nor_the_bare_program_imports_more_than_it_needs() -> None:
-    for module, heavy in (("command", "torch"), ("loops", "pytorch_lightning")):
+    for module, heavy in (("__main__", "torch"), ("loops", "pytorch_lightning")):
         code = f"import sys; import mnist_mlp.benchmark.{module}; sys.exit({heavy!r} in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.integration
-def test_whole_sweeps_are_timed_beside_whole_bare_loops(idx_root: Path, tmp_path: Path) -> None:
+def test_whole_sweeps_are_timed_next_to_whole_bare_loops(idx_root: Path, tmp_path: Path) -> None:
     output = tmp_path / "sweep.json"
     options = ("--sweep=2", "--rounds=1", "--epochs=1", "--net=8", "--val-size=60", "--threads=1", "--only=sweep")
     main([*options, f"--data={idx_root}", f"--output={output}"])

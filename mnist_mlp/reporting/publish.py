@@ -28,7 +28,7 @@ from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.runs.settings import short_names, value_text
 
-PACKAGE = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]
 MARK = "table.tex"
 """A folder with it holds a publication."""
 MAX_KEYS = 3
@@ -318,7 +318,13 @@ def methods(study: Study) -> str:
         "Selection and statistics": _statistics(study),
         "Results": [
             f"The best is '{study.label(best)}', with a test accuracy of {mean_and_deviation(numbers)} %"
-            f" (n = {len(numbers)}); the table has the others, `runs.csv` every run.",
+            f" (n = {len(numbers)}).",
+            *(
+                f"'{study.label(row)}' is {row.verdict}: {interval_text(one.decisive)} points with its 95 % interval,"
+                f" corrected {_p(one.p_value)}; row {number} of `runs.csv`."
+                for number, row in enumerate(study.summary.rows, 1)
+                if (one := row.comparison) is not None and one.p_value is not None
+            ),
             *(f"{count} {what}." for count, what in counts if count),
         ],
         "Machine and software": [

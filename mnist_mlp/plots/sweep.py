@@ -4,13 +4,11 @@ import io
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -19,7 +17,6 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from mnist_mlp.plots.run import BLUE, GREEN, GREY, ORANGE, sized_figure
 from mnist_mlp.runs.predictions import Curves, band
-from mnist_mlp.runs.result import is_at_chance
 
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D00")
 FIRST, LAST = 5, 2
@@ -27,33 +24,9 @@ FIRST, LAST = 5, 2
 PALE = "#C8C8C8"
 MAX_SINGLE_LINES = 5
 """A larger group is drawn as mean and band, as are all groups if there are more of them than colors."""
-MAX_TICKS = 12
 MAX_LOSS = 10.0
 WIDTH = 10.9
 """Inches; a little less than the width of the page."""
-WIDE_RATIO = 30
-"""Numbers that span more than this factor are drawn on a logarithmic axis."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ only in their seed. accuracies in percent, seconds and parameters: one per finished run."""
-
-    label: str
-    curves: list[Curves] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    parameters: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """One level of a factor: its accuracies in percent, and their mean if it can be compared with other levels'."""
-
-    value: str
-    amount: float | None
-    accuracies: list[float]
-    mean: float | None = None
 
 
 def colors_of(count: int) -> list[str | None]:
@@ -63,18 +36,22 @@ def colors_of(count: int) -> list[str | None]:
     return [*PALETTE[:FIRST], *[None] * (count - FIRST - LAST), *PALETTE[FIRST : FIRST + LAST]]
 
 
-def learning_curves(groups: Sequence[Group]) -> Figure:
-    """Draw accuracy and loss per epoch, best group first: training dashed, validation (without any, test) solid."""
+def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
+    """Draw accuracy and loss per epoch: training dashed, validation (without any, test) solid.
+
+    Args:
+        groups: Name and curves of runs that differ only in their seed, best group first.
+    """
     figure = sized_figure(WIDTH, 4.6, layout="constrained")
     left, right = figure.subplots(1, 2)
     colors = colors_of(len(groups))
-    held_out = ["val" if any("val/loss" in one for one in group.curves) else "test" for group in groups]
-    few = len(groups) <= len(PALETTE) and all(len(group.curves) <= MAX_SINGLE_LINES for group in groups)
+    held_out = ["val" if any("val/loss" in one for one in curves) else "test" for _, curves in groups]
+    few = len(groups) <= len(PALETTE) and all(len(curves) <= MAX_SINGLE_LINES for _, curves in groups)
     in_front = sorted(zip(groups, colors, held_out, strict=True), key=lambda drawn: drawn[1] is not None)
-    for group, color, second in in_front:
+    for (_, runs), color, second in in_front:
         for axes, name, scale in ((left, "accuracy", 100.0), (right, "loss", 1.0)):
             for split, style in (("train", "--"), (second, "-")):
-                curves = [[scale * value for value in one.get(f"{split}/{name}", ())] for one in group.curves]
+                curves = [[scale * value for value in one.get(f"{split}/{name}", ())] for one in runs]
                 _draw_curves(axes, [curve for curve in curves if any(map(math.isfinite, curve))], style, color, few)
     left.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
     right.set(xlabel="epoch", ylabel="cross-entropy loss (nats per image)", title="Loss")
@@ -82,7 +59,7 @@ def learning_curves(groups: Sequence[Group]) -> Figure:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    names = [(color, 3.0, "-", _plain(group.label, 64)) for group, color in zip(groups, colors, strict=True) if color]
+    names = [(color, 3.0, "-", _plain(label, 64)) for (label, _), color in zip(groups, colors, strict=True) if color]
     names = [one for one in names if one[3]]
     if hidden := colors.count(None):
         names.append((PALE, 3.0, "-", f"{hidden} groups in between"))
@@ -124,106 +101,13 @@ def _fit_loss_axis(axes: Axes) -> None:
         axes.set_title("Loss (exploded losses are cut off)")
     top = min(drawn.max() * 1.1, MAX_LOSS)
     if top > 20 * drawn.min():
-        _make_logarithmic(axes, axes.yaxis)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(drawn.min() * 0.8, top)
     else:
         axes.set_ylim(0, top)
-
-
-def _make_logarithmic(axes: Axes, axis: Axis) -> None:
-    """Scale an axis by logarithms, with ticks at 1, 2 and 5 times powers of ten as plain numbers."""
-    axes.set(**{"xscale" if axis is axes.xaxis else "yscale": "log"})
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter("{x:,g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
-def main_effects(factors: Sequence[tuple[str, Sequence[Spread]]], quantity: str) -> Figure:
-    """Draw a panel per factor, on one scale: runs as dots, with mean and standard deviation of each level.
-
-    Runs at chance level are marked at the lower edge: they would flatten the scale of the others.
-
-    Args:
-        factors: Name and levels of each.
-        quantity: What the accuracies are.
-    """
-    columns = min(3, len(factors))
-    rows = -(-len(factors) // columns)
-    figure = sized_figure(WIDTH if columns > 1 else WIDTH * 0.6, 3.3 * rows + 0.2, layout="constrained")
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    accuracies = [number for _, levels in factors for level in levels for number in level.accuracies]
-    learned = [number for number in accuracies if not is_at_chance(number / 100)]
-    floor = None
-    if learned and len(learned) < len(accuracies):
-        floor = min(learned) - 0.12 * max(max(learned) - min(learned), 1.0)
-        panels[0].set_ylim(bottom=floor)
-    for panel, (name, levels) in zip(panels, factors, strict=False):
-        is_scale = len(levels) > MAX_TICKS and all(level.amount is not None for level in levels)
-        dots: list[tuple[float, float]] = []
-        collapsed = []
-        for index, level in enumerate(levels):
-            numbers = [number for number in level.accuracies if floor is None or not is_at_chance(number / 100)]
-            x = level.amount if is_scale and level.amount is not None else float(index)
-            spread = 0.1 if len(numbers) > 1 else 0.0
-            across = [x] * len(numbers) if is_scale else x - 0.12 + np.linspace(-spread, spread, len(numbers))
-            dots += zip(across, numbers, strict=True)
-            if len(numbers) < len(level.accuracies):
-                collapsed.append(x)
-            if level.mean is not None and not is_scale:
-                deviation = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
-                look: dict[str, Any] = {"color": "#222", "marker": "D", "markersize": 5, "capsize": 4, "linewidth": 1.3}
-                panel.errorbar(x + 0.14, level.mean, deviation, **look)
-        panel.plot(*np.reshape(dots, (-1, 2)).T, "o", color=BLUE, alpha=0.6, markersize=4.5, markeredgewidth=0)
-        if collapsed:
-            edge = np.full(len(collapsed), floor)
-            panel.plot(collapsed, edge, "v", color=ORANGE, markersize=8, clip_on=False, zorder=5)
-        _label_levels(panel, levels, is_scale)
-        panel.grid(axis="y", alpha=0.3)
-        panel.set(xlabel=_plain(name))
-    for index, panel in enumerate(panels):
-        panel.set_visible(index < len(factors))
-        if index % columns == 0:
-            panel.set_ylabel(f"{quantity} (%)")
-    return figure
-
-
-def _label_levels(axes: Axes, levels: Sequence[Spread], is_scale: bool) -> None:
-    """Name the levels below their runs, and join the means of numbers by a line."""
-    amounts = [level.amount for level in levels if level.amount is not None]
-    if is_scale:
-        if min(amounts) > 0 and max(amounts) > WIDE_RATIO * min(amounts):
-            _make_logarithmic(axes, axes.xaxis)
-        return
-    means = [(index + 0.14, level.mean) for index, level in enumerate(levels) if level.mean is not None]
-    if means and len(amounts) == len(levels):
-        axes.plot(*zip(*means, strict=True), color=GREY, linewidth=1, zorder=0)
-    names, step = [_plain(level.value, 14) for level in levels], -(-len(levels) // MAX_TICKS)
-    crowded = sum(map(len, names)) > 30 or len(names) > 7
-    axes.set_xticks(
-        range(0, len(levels), step), names[::step], rotation=40 * crowded, ha="right" if crowded else "center"
-    )
-    axes.set_xlim(-0.5, len(levels) - 0.5)
-
-
-def costs(groups: Sequence[Group], quantity: str) -> Figure:
-    """Draw accuracy over time and over parameters: a dot per run in the curves' colors, the best group as stars."""
-    names = ["seconds"]
-    if len({number for group in groups for number in group.parameters}) > 1:
-        names.append("parameters")
-    figure = sized_figure(WIDTH if len(names) > 1 else WIDTH * 0.62, 4.3, layout="constrained")
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for panel, name in zip(panels, names, strict=True):
-        numbers = [number for group in groups for number in getattr(group, name)]
-        for rank, (group, color) in enumerate(zip(groups, colors_of(len(groups)), strict=True)):
-            marker, size = ("*", 13) if rank == 0 else ("o", 6)
-            style = {"color": color or PALE, "markersize": size, "zorder": 4 - min(rank, 2) if color else 1}
-            panel.plot(getattr(group, name), group.accuracies, marker, alpha=0.85, markeredgecolor="white", **style)
-        if numbers and min(numbers) > 0 and max(numbers) > 10 * min(numbers):
-            _make_logarithmic(panel, panel.xaxis)
-        panel.grid(alpha=0.3)
-        panel.set(xlabel="fit time (s)" if name == "seconds" else "parameters (trained numbers)")
-    panels[0].set(ylabel=f"{quantity} (%)")
-    return figure
 
 
 Interval = tuple[float, float] | None

@@ -22,7 +22,6 @@ from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
 from mnist_mlp.reporting.data import Compared, best_job
 from mnist_mlp.reporting.elements import decisive
-from mnist_mlp.reporting.sections_charts import groups_of
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult, percent
@@ -126,8 +125,8 @@ def either(values: Iterable[str]) -> str:
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     """By name: learning curves, differences to the best, confusion matrix of the best run."""
-    groups = groups_of(Compared(study.summary), [study.label(row) for row in study.summary.rows])
-    if drawn := [group for group in groups if group.curves]:
+    labels = [study.label(row) for row in study.summary.rows]
+    if drawn := [group for group in zip(labels, Compared(study.summary).group_curves, strict=True) if group[1]]:
         yield "learning_curves", learning_curves(drawn)
 
     def ends(interval: Interval | None) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Images of a page: test digits in rows with captions, the data of the digit browser, the weights of a first layer."""
+"""Images of a page: test digits in rows with captions, the data of the digit browser."""
 
 import base64
 import io
@@ -159,22 +159,6 @@ def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
             # a page that is shared names no folder
             reason = UserError(str(error).replace(str(Path(root)), "data.root"))
     raise reason
-
-
-def first_layer(folder: RunFolder) -> bytes | None:
-    """The weights of the first layer of the chosen checkpoint as PNG; None without a checkpoint that can be read."""
-    import torch  # deferred: a page of several runs needs none
-
-    from mnist_mlp.plots import run as plots
-
-    try:
-        state = torch.load(folder.best_checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        weights = next(one for one in state.values() if one.ndim == 2 and one.shape[1] == TILE * TILE)
-    except Exception:  # torch raises a dozen kinds for damaged files
-        return None
-    figure = plots.first_layer(np.nan_to_num(weights.float().numpy()))
-    figure.set_dpi(200)  # as wide as the page
-    return plots.png(figure)
 
 
 GALLERY_STYLES = ("gallery.css",)

@@ -1,7 +1,5 @@
 """The sections on test digits: the confusion matrix with the digits behind it, and what all runs say of them."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
@@ -11,7 +9,7 @@ from mnist_mlp.compare.digits import NEARLY_ALL, Votes, votes
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.data import Compared, as_block, best_job
 from mnist_mlp.reporting.elements import Section, Table
-from mnist_mlp.reporting.images import GALLERY_STYLES, Labelled, digits_data, gallery, images_of, labelled, shown_digits
+from mnist_mlp.reporting.images import GALLERY_STYLES, digits_data, gallery, images_of, labelled, shown_digits
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
 
@@ -36,8 +34,7 @@ def digits_section(summary: Summary) -> Section | None:
         sentences.append(f"Left out are {found.left_out} runs without predictions of these images.")
     shown, notes, table = Markup(), [], None
     try:
-        images = images_of(summary.jobs, found.truth)
-        shown = Markup().join(gallery(images[indices], captions, title) for indices, captions, title in _kinds(found))
+        shown = _galleries(found, images_of(summary.jobs, found.truth))
     except UserError as error:
         notes.append(f"The digits are not shown: {error}.")
     if doubtful:
@@ -55,35 +52,30 @@ def digits_section(summary: Summary) -> Section | None:
     return Section("Test digits over all runs", sentences, table, notes=notes, markup=shown, styles=GALLERY_STYLES)
 
 
-def _kinds(found: Votes) -> Iterator[tuple[NDArray[np.int64], list[tuple[str, str]], str]]:
-    """Indices of digits worth a look, with their captions and what they have in common."""
+def _galleries(found: Votes, images: NDArray[np.uint8]) -> Markup:
+    """Digits worth a look; images: (n, 28, 28), of all."""
+    missed = 100 * found.missed_fraction
 
-    def some(indices: NDArray[np.int64]) -> str:
-        return f"{MAX_SHOWN} of {len(indices)}" if len(indices) > MAX_SHOWN else str(len(indices))
+    def agreement(n: int) -> tuple[str, str]:
+        return f"{found.truth[n]} → {found.favourite[n]}", f"{found.favoured[n]} of {found.runs}"
 
-    def agreement(indices: NDArray[np.int64]) -> list[tuple[str, str]]:
-        return [
-            (f"{found.truth[n]} → {found.favourite[n]}", f"{found.favoured[n]} of {found.runs}")
-            for n in indices[:MAX_SHOWN]
-        ]
+    def spread(n: int) -> tuple[str, str]:
+        return f"a {found.truth[n]}", f"{missed[:, n].min():.0f} to {missed[:, n].max():.0f} %"
 
     agreed = np.flatnonzero(found.doubtful)
     agreed = agreed[np.argsort(-found.favoured[agreed], kind="stable")]
-    if len(agreed):
-        title = f"Doubtful labels: {some(agreed)}. Given → predicted, by so many runs"
-        yield agreed[:MAX_SHOWN], agreement(agreed), title
     scattered = found.missed_by_all[~found.doubtful[found.missed_by_all]]
-    if len(scattered):
-        title = f"Missed by every run, without agreement: {some(scattered)}. Given → most frequent, runs"
-        yield scattered[:MAX_SHOWN], agreement(scattered), title
-    telling, missed = found.most_telling, 100 * found.missed_fraction
-    if len(found.names) > 1 and len(telling):
-        title = f"Where settings differ most: {some(telling)}. Label, and how many of a setting's runs miss it"
-        captions = [
-            (f"a {found.truth[n]}", f"{missed[:, n].min():.0f} to {missed[:, n].max():.0f} %")
-            for n in telling[:MAX_SHOWN]
-        ]
-        yield telling[:MAX_SHOWN], captions, title
+    markup = Markup()
+    for title, indices, caption in (
+        ("Doubtful labels: {}. Given → predicted, by so many runs", agreed, agreement),
+        ("Missed by every run, without agreement: {}. Given → most frequent, runs", scattered, agreement),
+        ("Where settings differ most: {}. Label, and how many of a setting's runs miss it", found.most_telling, spread),
+    ):
+        shown = indices[:MAX_SHOWN]
+        if len(shown):
+            title = title.format(f"{MAX_SHOWN} of {len(indices)}" if len(indices) > MAX_SHOWN else len(indices))
+            markup += gallery(images[shown], [caption(n) for n in shown], title)
+    return markup
 
 
 def digit_browser(compared: Compared, first: Job | None = None) -> Section | None:
@@ -107,7 +99,7 @@ def digit_browser(compared: Compared, first: Job | None = None) -> Section | Non
     table = confusion_table(
         np.array(best.result.confusion_matrix), ids[best.folder], compared.run_names[ids[best.folder]]
     )
-    data = Markup()
+    data, notes = Markup(), []
     try:
         if runs is None:
             raise UserError("there is no predictions.npz that can be read")
@@ -116,7 +108,19 @@ def digit_browser(compared: Compared, first: Job | None = None) -> Section | Non
         confidence = np.zeros(len(runs.truth)) if predictions is None else predictions.probabilities.max(1)
         shown = shown_digits(runs, confidence.astype(np.float32))
         content = digits_data(runs, shown, images, ids)
-        data, notes = as_block("digits-data", content), _limits(runs, shown, len(content["certain"]), len(jobs))
+        data = as_block("digits-data", content)
+        missed, held, certain = int(runs.missed.sum()), int(runs.missed[shown].sum()), len(content["certain"])
+        if held < missed:
+            notes.append(
+                f"Of {missed:,} test digits that a run misses, the page holds {held:,}: the best runs' first, "
+                "of the others some in each cell."
+            )
+        if certain < len(runs.jobs):
+            notes.append(
+                f"Probabilities are held for the best {certain} of {len(runs.jobs)} runs; for the others, votes."
+            )
+        if len(runs.jobs) < len(jobs):
+            notes.append(f"Left out are {len(jobs) - len(runs.jobs)} runs without predictions of these images.")
     except UserError as error:
         notes = [f"No digits are shown: {error}."]
     sentence = (
@@ -152,19 +156,3 @@ def confusion_table(matrix: NDArray[np.int64], run: int, name: str) -> Markup:
         '<tr><td></td><th scope="colgroup" colspan="10">predicted digit</th></tr>'
         '<tr><th scope="col">true</th>{}</tr></thead><tbody>{}</tbody></table>'
     ).format(run, name, head, Markup().join(rows))
-
-
-def _limits(runs: Labelled, shown: NDArray[np.int64], certain: int, finished: int) -> list[str]:
-    """What the page leaves out."""
-    missed, held = int(runs.missed.sum()), int(runs.missed[shown].sum())
-    notes = []
-    if held < missed:
-        notes.append(
-            f"Of {missed:,} test digits that a run misses, the page holds {held:,}: the best runs' first, "
-            "of the others some in each cell."
-        )
-    if certain < len(runs.jobs):
-        notes.append(f"Probabilities are held for the best {certain} of {len(runs.jobs)} runs; for the others, votes.")
-    if len(runs.jobs) < finished:
-        notes.append(f"Left out are {finished - len(runs.jobs)} runs without predictions of these images.")
-    return notes

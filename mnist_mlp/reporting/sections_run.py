@@ -87,7 +87,7 @@ def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None
         images = images_of([job], predictions.truth)
     except UserError:  # the section with the confusion matrix says so
         return None
-    confidence = predictions.probabilities[np.arange(len(predictions.truth)), predictions.predicted]
+    confidence = np.take_along_axis(predictions.probabilities, predictions.predicted[:, None], 1)[:, 0]
     wrong = np.flatnonzero(~predictions.correct)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
     sentence = (

@@ -128,25 +128,25 @@ def differences(
     """
     figure = sized_figure(7.0, 1.3 + 0.42 * len(names), layout="constrained")
     axes = figure.subplots()
-    shown = [row for row in zip(means, seeds, images, strict=True) if row[0] >= lowest]
-    ends = [interval[0] for _, *intervals in shown for interval in intervals if interval]
-    edge = min([*(mean for mean, *_ in shown), *ends, 0.0])
-    far = edge - 0.04 * max(-edge, 0.1)
-    for row, (mean, inner, outer) in enumerate(zip(means, seeds, images, strict=True)):
-        if mean < lowest:
-            axes.plot(far, -row, "<", color=ORANGE, markersize=8, clip_on=False, zorder=3)
-            axes.annotate(f"{mean:.1f}", (far, -row), (8, 0), textcoords="offset points", va="center", fontsize=8)
-            continue
-        for interval, shift, color, width in ((inner, 0.1, GREY, 4.0), (outer, -0.1, BLUE, 1.6)):
-            if interval is not None:
-                axes.plot(interval, [-row + shift] * 2, color=color, linewidth=width, solid_capstyle="butt")
-        axes.plot(mean, -row, "o", color="black", markersize=5, zorder=3)
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    shown = [row for row, mean in enumerate(means) if mean >= lowest]
+    for intervals, shift, color, width, label in (
+        (seeds, 0.1, GREY, 4.0, "95 %, other seeds"),
+        (images, -0.1, BLUE, 1.6, "95 %, other seeds and images"),
+    ):
+        axes.plot([], [], color=color, linewidth=width, label=label)
+        for row in shown:
+            if (interval := intervals[row]) is not None:
+                axes.plot(interval, [shift - row] * 2, color=color, linewidth=width, solid_capstyle="butt")
+    axes.plot([means[row] for row in shown], [-row for row in shown], "o", color="black", markersize=5, zorder=3)
+    edge = axes.get_xlim()[0]
+    axes.set_xlim(left=edge)
+    for row in [row for row in range(len(names)) if row not in shown]:
+        axes.plot(edge, -row, "<", color=ORANGE, markersize=8, clip_on=False, zorder=3)
+        axes.annotate(f"{means[row]:.1f}", (edge, -row), (8, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks([-row for row in range(len(names))], [_plain(name) for name in names])
     axes.set_ylim(-len(names) + 0.4, 0.6)
     axes.set_xlabel("difference to the best, points of test accuracy")
-    axes.plot([], [], color=GREY, linewidth=4.0, label="95 %, other seeds")
-    axes.plot([], [], color=BLUE, linewidth=1.6, label="95 %, other seeds and images")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9, frameon=False)
     axes.grid(axis="x", alpha=0.3)
     return figure

@@ -110,13 +110,13 @@ def scores(job: Job) -> Section:
         rows.append([name, *map(decimal, means), f"{total:,}"])
     marks = ["bad" if digit == worst else "" for digit in range(10)] + ["", ""]
     table = Table(["digit", "precision", "recall", "F1", "images"], rows, marks, frozenset({1, 2, 3, 4}))
-    pictures = []
+    picture = None
     if (predictions := read_predictions(RunFolder(job.folder))) is not None:
         figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test")
-        pictures.append(Picture(svg(figure), "Fraction correct over the probability of the answer", half=True))
+        picture = Picture(svg(figure), "Fraction correct over the probability of the answer")
     notes = [f"Marked is the digit with the lowest F1: {worst}."]
     title = "Classification report and calibration"
-    return Section(title, table=table, pictures=pictures, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
+    return Section(title, table=table, picture=picture, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 
 
 def origin(job: Job) -> Section:

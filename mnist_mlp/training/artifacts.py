@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.plots import run as plots
+from mnist_mlp.plots.run import Array
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, write_predictions
@@ -76,9 +76,8 @@ def write_hparams(writer: SummaryWriter, result: RunResult, swept: Sequence[str]
 
 
 def _draw_figures(
-    result: RunResult, curves: Curves, images: NDArray[np.uint8], truth: NDArray[np.int64],
-    predicted: NDArray[np.int64], probabilities: NDArray[np.float32],
-) -> Iterator[tuple[str, plots.Figure]]:  # fmt: skip
+    result: RunResult, curves: Curves, images: Array, truth: Array, predicted: Array, probabilities: Array
+) -> Iterator[tuple[str, plots.Figure]]:
     """Draw the figures of a run, one at a time: the name of its file and of TensorBoard's tag, and the figure."""
     probabilities = np.nan_to_num(probabilities)  # of a diverged run
     title = f"Confusion matrix, test accuracy {percent(result.metric('test/accuracy'))}"

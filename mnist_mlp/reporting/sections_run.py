@@ -13,7 +13,7 @@ from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import changed
 from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command
-from mnist_mlp.reporting.images import GALLERY_STYLES, gallery, images_of
+from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, images_of
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_predictions
 from mnist_mlp.runs.result import RunResult, decimal, percent

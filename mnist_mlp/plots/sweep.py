@@ -1,6 +1,7 @@
 """Figures that compare runs, for a page without scripts and for a publication: arrays in, matplotlib Figure out."""
 
 import io
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -39,6 +39,8 @@ def colors_of(count: int) -> list[str | None]:
 def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     """Draw accuracy and loss per epoch: training dashed, validation (without any, test) solid.
 
+    The axis of losses is logarithmic if they span more than a factor of 20; exploded losses leave it at the top.
+
     Args:
         groups: Name and curves of runs that differ only in their seed, best group first.
     """
@@ -46,16 +48,42 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     left, right = figure.subplots(1, 2)
     colors = colors_of(len(groups))
     held_out = ["val" if any("val/loss" in one for one in curves) else "test" for _, curves in groups]
-    few = len(groups) <= len(PALETTE) and all(len(curves) <= MAX_SINGLE_LINES for _, curves in groups)
+    are_few = len(groups) <= len(PALETTE) and all(len(curves) <= MAX_SINGLE_LINES for _, curves in groups)
     in_front = sorted(zip(groups, colors, held_out, strict=True), key=lambda drawn: drawn[1] is not None)
-    for (_, runs), color, second in in_front:
-        for axes, name, scale in ((left, "accuracy", 100.0), (right, "loss", 1.0)):
-            for split, style in (("train", "--"), (second, "-")):
-                curves = [[scale * value for value in one.get(f"{split}/{name}", ())] for one in runs]
-                _draw_curves(axes, [curve for curve in curves if any(map(math.isfinite, curve))], style, color, few)
+    panels = ((left, "accuracy", 100.0), (right, "loss", 1.0))
+    for group, (axes, name, scale), is_training in itertools.product(in_front, panels, (True, False)):
+        (_, runs), color, second = group
+        split = "train" if is_training else second
+        curves = [[scale * value for value in one.get(f"{split}/{name}", ())] for one in runs]
+        curves = [curve for curve in curves if any(map(math.isfinite, curve))]
+        if not curves:
+            continue
+        points = np.array(band(curves))
+        epochs = np.arange(1, len(points) + 1)
+        style: dict[str, Any] = {"ls": "--" if is_training else "-", "color": color or PALE, "lw": 0.9, "zorder": 1}
+        if color is not None:
+            style |= {"marker": "." if len(points) <= 15 else "", "lw": 1.0 if is_training else 1.6, "zorder": 3}
+        if color is not None and are_few:
+            for curve in curves:
+                axes.plot(np.arange(1, len(curve) + 1), curve, **style)
+            continue
+        axes.plot(epochs, points[:, 0], **style)
+        if color is not None and not is_training:
+            axes.fill_between(epochs, points[:, 1], points[:, 2], color=color, alpha=0.13, linewidth=0)
     left.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
     right.set(xlabel="epoch", ylabel="cross-entropy loss (nats per image)", title="Loss")
-    _fit_loss_axis(right)
+    losses = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in right.lines] or [np.zeros(0)])
+    losses = losses[np.isfinite(losses) & (losses > 0)]
+    if len(losses):
+        if losses.max() > MAX_LOSS:
+            right.set_title("Loss (exploded losses are cut off)")
+        low, top = losses.min(), min(losses.max() * 1.1, MAX_LOSS)
+        if top > 20 * low:
+            right.set_yscale("log")
+            right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            right.yaxis.set_major_formatter("{x:,g}")
+            right.yaxis.set_minor_formatter(NullFormatter())
+        right.set_ylim(0.8 * low if top > 20 * low else 0, top)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -64,50 +92,12 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     if hidden := colors.count(None):
         names.append((PALE, 3.0, "-", f"{hidden} groups in between"))
     splits = {"val": "validation", "test": "test (plotted, never chosen by)"}
-    names += [("#333", 1.5, "-", splits[split]) for split in dict.fromkeys(held_out)] + [
-        ("#333", 1.5, "--", "training")
-    ]
-    handles = [Line2D([], [], color=color, lw=width, ls=style, label=label) for color, width, style, label in names]
+    names += [("#333", 1.5, "-", splits[split]) for split in dict.fromkeys(held_out)]
+    names.append(("#333", 1.5, "--", "training"))
+    handles = [Line2D([], [], color=color, lw=width, ls=line, label=label) for color, width, line, label in names]
     columns = max(1, min(len(names), 130 // (max(len(label) for *_, label in names) + 8)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
     return figure
-
-
-def _draw_curves(axes: Axes, curves: Sequence[Sequence[float]], style: str, color: str | None, single: bool) -> None:
-    """Draw the curves of a group: each, or their mean and band."""
-    if not curves:
-        return
-    points = np.array(band(curves))
-    epochs = np.arange(1, len(points) + 1)
-    look: dict[str, Any] = {"marker": "." if len(points) <= 15 else "", "lw": 1.6 if style == "-" else 1.0, "zorder": 3}
-    if color is None:
-        axes.plot(epochs, points[:, 0], style, color=PALE, lw=0.9, zorder=1)
-    elif single:
-        for curve in curves:
-            axes.plot(np.arange(1, len(curve) + 1), curve, style, color=color, **look)
-    else:
-        axes.plot(epochs, points[:, 0], style, color=color, **look)
-        if style == "-":
-            axes.fill_between(epochs, points[:, 1], points[:, 2], color=color, alpha=0.13, linewidth=0)
-
-
-def _fit_loss_axis(axes: Axes) -> None:
-    """Make it logarithmic if the losses span more than a factor of 20; exploded losses leave the axes at the top."""
-    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines] or [np.zeros(0)])
-    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
-    if not len(drawn):
-        return
-    if drawn.max() > MAX_LOSS:
-        axes.set_title("Loss (exploded losses are cut off)")
-    top = min(drawn.max() * 1.1, MAX_LOSS)
-    if top > 20 * drawn.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:,g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(drawn.min() * 0.8, top)
-    else:
-        axes.set_ylim(0, top)
 
 
 Interval = tuple[float, float] | None

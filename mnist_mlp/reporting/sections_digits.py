@@ -248,12 +248,7 @@ def _galleries(found: Votes, images: NDArray[np.uint8]) -> Markup:
 def digit_browser(compared: Compared, first: Job | None = None) -> Section | None:
     """The confusion matrix of one run, and with scripts of any run or group, with its digits.
 
-    Args:
-        compared: The runs of the page.
-        first: A finished run of these to begin with; the best by default.
-
-    Returns:
-        None if no run has finished.
+    None if no run has finished. first: a finished run to begin with; the best by default.
     """
     ids = {job.folder: run for run, job in enumerate(compared.jobs)}
     first = first or best_job(compared.summary)

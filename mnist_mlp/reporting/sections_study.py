@@ -114,8 +114,8 @@ def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | Non
     accuracy, other = (percent(float(one.correct.mean())) for one in (a, b))
     sentences = [
         f"A is {names[0]} ({accuracy} right), B is {names[1]} ({other}).",
-        f"Of {len(a.truth):,} test images, {test.only_first} are right in A and wrong in B, {test.only_second} the other"
-        f" way round; {both:,} are right and {neither} wrong in both.",
+        f"Of {len(a.truth):,} test images, {test.only_first} are right in A and wrong in B, {test.only_second} the"
+        f" other way round; {both:,} are right and {neither} wrong in both.",
         mcnemar_sentence(test),
     ]
     left_out = non_result_keys()

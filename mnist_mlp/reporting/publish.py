@@ -117,10 +117,8 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
 
     if study.compared:
         names, rows, found = zip(*study.compared, strict=True)
-        accuracies, gaps = (
-            [row.mean("test_accuracy") or 0.0 for row in rows],
-            [100 * one.decisive.mean for one in found],
-        )
+        accuracies = [row.mean("test_accuracy") or 0.0 for row in rows]
+        gaps = [100 * one.decisive.mean for one in found]
         low, _ = robust_range(accuracies) or (0.0, 1.0)
         lowest = min(gap for gap, accuracy in zip(gaps, accuracies, strict=True) if accuracy >= low)
         intervals = [ends(one.seeds) for one in found], [ends(one.images) for one in found]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mnist_mlp.compare.collect import Job, Row, Summary, display_names, row_label, summarize
 from mnist_mlp.console import ignore_tensorboard_thread_errors
+from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import read_json, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_curves
@@ -138,17 +139,26 @@ def _fit(name: str) -> str:
 
 
 def link_runs(runs: Mapping[str, Path], target: Path) -> None:
-    """Make `target` hold a link of that name to each of these folders, and no other. OSError if links are impossible.
+    """Make `target` hold a link of that name to each of these folders, and no other.
 
     Links that are right already stay: a TensorBoard that is looking on sees nothing but the changes.
+
+    Raises:
+        UserError: The file system has no links.
     """
     wanted = {target / name: path.resolve() for name, path in runs.items()}
     for link in [path for path in target.rglob("*") if path.is_symlink()]:
         if wanted.get(link) != link.resolve():
             link.unlink()
-    for link, path in wanted.items():
-        if not link.is_symlink():
-            if link.is_dir():  # of a sweep that had another name for a folder of runs
-                shutil.rmtree(link)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path, target_is_directory=True)
+    try:
+        for link, path in wanted.items():
+            if not link.is_symlink():
+                if link.is_dir():  # of a sweep that had another name for a folder of runs
+                    shutil.rmtree(link)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path, target_is_directory=True)
+    except OSError as error:
+        raise UserError(
+            f"links cannot be made here ({error.strerror}): python -m tensorboard.main --logdir FOLDER shows the same "
+            "runs under longer names"
+        ) from error

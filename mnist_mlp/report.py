@@ -16,31 +16,26 @@ from mnist_mlp.runs.folder import RunFolder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `python -m mnist_mlp.report` and of the script `mnist-mlp-report`."""
+    """Write the page, and for one sweep its tables; or the publication, or print the plan."""
     options = build_parser().parse_args(arguments)
     with command():
-        write_report(options)
-
-
-def write_report(options: argparse.Namespace) -> None:
-    """Write the page, and for one sweep its tables; or the publication, or print the plan."""
-    sweep = options.paths[0] if len(options.paths) == 1 else None
-    jobs = find_runs(options.paths)
-    if options.publish is not None:
-        print(*publish(jobs, options.publish), sep="\n")
-        return
-    summary = summarize(jobs)
-    if options.plan is not None:
-        print(*planned(summary, options.plan), sep="\n")
-        return
-    target = options.output or (sweep or Path()) / "report.html"
-    print(write_page(options.paths, target, jobs, summary))
-    if sweep is not None and not any((sweep / mark).is_file() for mark in RunFolder.MARKER_FILES):
-        print(*write_tables(sweep, summary), sep="\n")
-        if digits := write_digits(sweep, summary):
-            print(digits)
-        if write_means(sweep, summary):
-            print(sweep / MEANS_FOLDER)
+        sweep = options.paths[0] if len(options.paths) == 1 else None
+        jobs = find_runs(options.paths)
+        if options.publish is not None:
+            print(*publish(jobs, options.publish), sep="\n")
+            return
+        summary = summarize(jobs)
+        if options.plan is not None:
+            print(*planned(summary, options.plan), sep="\n")
+            return
+        target = options.output or (sweep or Path()) / "report.html"
+        print(write_page(options.paths, target, jobs, summary))
+        if sweep is not None and not any((sweep / mark).is_file() for mark in RunFolder.MARKER_FILES):
+            print(*write_tables(sweep, summary), sep="\n")
+            if digits := write_digits(sweep, summary):
+                print(digits)
+            if write_means(sweep, summary):
+                print(sweep / MEANS_FOLDER)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -40,7 +40,7 @@ def serve(options: argparse.Namespace, links: Path) -> None:
         raise UserError(
             f"no runs with TensorBoard's files in {', '.join(map(str, options.paths))}: train some, or name others"
         )
-    _link(runs, links)
+    link_runs(runs, links)
     address = _start(options, links).rstrip("/")
     colors = quote(SAME_COLOR, safe=":(),")
     print(f"{_counts(runs, board_runs(jobs, None))}\n")
@@ -49,7 +49,7 @@ def serve(options: argparse.Namespace, links: Path) -> None:
     print("Ctrl-C ends it.", flush=True)
     while True:
         time.sleep(LOOK_SECONDS)
-        _link(board_runs(find_jobs(options.paths), most), links)
+        link_runs(board_runs(find_jobs(options.paths), most), links)
 
 
 def _counts(shown: dict[str, Path], found: dict[str, Path]) -> str:
@@ -61,16 +61,6 @@ def _counts(shown: dict[str, Path], found: dict[str, Path]) -> str:
         return f"{runs} runs{over_seeds}"
     reason = "since of more TensorBoard shows none at first; --all takes all"
     return f"the best {runs} of {every_run} runs{over_seeds}, {reason}"
-
-
-def _link(runs: dict[str, Path], links: Path) -> None:
-    try:
-        link_runs(runs, links)
-    except OSError as error:
-        raise UserError(
-            f"links cannot be made here ({error.strerror}): python -m tensorboard.main --logdir FOLDER shows the same "
-            "runs under longer names"
-        ) from error
 
 
 def _start(options: argparse.Namespace, links: Path) -> str:

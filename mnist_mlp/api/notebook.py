@@ -71,35 +71,33 @@ class NotebookProgress(pl.Callback):
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
+        self._ipython: Any = None
         self._display: Any = None
         self._drawn = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        ipython: Any = import_module("IPython.display")  # installed, since this runs in a notebook
-        self._display = ipython.display(ipython.HTML(f"epoch 0 of {trainer.max_epochs}"), display_id=True)
+        self._ipython = import_module("IPython.display")  # installed, since this runs in a notebook
+        html = self._ipython.HTML(f"epoch 0 of {trainer.max_epochs}")
+        self._display = self._ipython.display(html, display_id=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if time.monotonic() - self._drawn >= REDRAW_SECONDS:
-            self._update(progress_html(self._folder, trainer.current_epoch + 1, trainer.max_epochs or 0))
-            self._drawn = time.monotonic()
+        if time.monotonic() - self._drawn < REDRAW_SECONDS:
+            return
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        curves, seconds = self._read()
+        left = f", about {seconds / epoch * (epochs - epoch):.0f} s left" if epoch < epochs else ""
+        bar = f'<progress value="{epoch}" max="{epochs}" style="width:300px"></progress>'
+        self._update(card(f"epoch {epoch} of {epochs}, {seconds:.0f} s{left}", [bar, curves_picture(curves)]))
+        self._drawn = time.monotonic()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._update(f"{trainer.current_epoch} epochs in {_seconds(read_curves(self._folder.metrics_file)):.1f} s")
+        self._update(f"{trainer.current_epoch} epochs in {self._read()[1]:.1f} s")
+
+    def _read(self) -> tuple[Curves, float]:
+        """The curves so far, and the seconds they took."""
+        curves = read_curves(self._folder.metrics_file)
+        return curves, [0.0, *curves.get("elapsed_seconds", ())][-1]
 
     def _update(self, content: str) -> None:
-        ipython: Any = import_module("IPython.display")
         if self._display is not None:
-            self._display.update(ipython.HTML(content))
-
-
-def progress_html(folder: RunFolder, epoch: int, epochs: int) -> str:
-    """The curves of a run that is under way, with the time that it may still take."""
-    curves = read_curves(folder.metrics_file)
-    seconds = _seconds(curves)
-    left = f", about {seconds / epoch * (epochs - epoch):.0f} s left" if epoch < epochs else ""
-    bar = f'<progress value="{epoch}" max="{epochs}" style="width:300px"></progress>'
-    return card(f"epoch {epoch} of {epochs}, {seconds:.0f} s{left}", [bar, curves_picture(curves)])
-
-
-def _seconds(curves: Curves) -> float:
-    return [0.0, *curves.get("elapsed_seconds", ())][-1]
+            self._display.update(self._ipython.HTML(content))

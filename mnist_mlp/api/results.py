@@ -274,11 +274,10 @@ class Sweep:
         """The learning curves of the best rows as a picture, if there are any."""
         from mnist_mlp.plots.sweep import learning_curves  # deferred: matplotlib
         from mnist_mlp.reporting.data import Compared
-        from mnist_mlp.reporting.sections_charts import groups_of
 
         names = [row_label(self.summary, row) or "all" for row in self.summary.rows]
-        groups = groups_of(Compared(self.summary), names)
-        shown = [group for group in groups[:MAX_CURVES] if group.curves]
+        groups = list(zip(names, Compared(self.summary).group_curves, strict=True))[:MAX_CURVES]
+        shown = [group for group in groups if group[1]]
         return [html.picture(learning_curves(shown), "learning curves of the best settings")] if shown else []
 
     def _chosen(self, which: Mapping[str, Any] | str) -> list[Job]:

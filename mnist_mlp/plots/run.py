@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mnist_mlp.runs.predictions import Curves
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 SIZE, DPI = (8.0, 4.5), 100
 """Inches, and pixels per inch: the proportions of a slide."""
@@ -31,7 +31,6 @@ MIN_IMAGES = 10
 SIDE = 28
 """Pixels of a digit."""
 GRID_COLUMNS, GRID_ROWS = 5, 4
-MAX_UNITS = 66
 MISTAKE_COLUMNS = 8
 MAX_MISTAKES = 96
 """Of more mistakes the most confident are shown, and the title says so."""
@@ -64,23 +63,18 @@ def _label(axes: Axes, title: str, x: str, y: str = "", left: float = 0.06, belo
 def learning_curves(curves: Curves, best_epoch: int | None) -> Figure:
     """Draw accuracy and loss over the epochs, per split, and mark the epoch of the chosen checkpoint.
 
-    The scales cover the second epoch and later ones; the first may lie outside.
-
-    Args:
-        curves: Columns of metrics.csv by name.
-        best_epoch: Epoch of the chosen checkpoint, from 1.
+    The scales cover the second epoch and later ones; the first may lie outside. best_epoch: from 1.
     """
     figure = sized_figure()
     panels = figure.subplots(1, 2, gridspec_kw={"left": 0.08, "right": 0.98, "top": 0.84, "bottom": 0.12})
     epochs = np.asarray(curves.get("epoch", ()), dtype=float)
+    marker = "." if len(epochs) <= MAX_MARKED_EPOCHS else ""
     for axes, name, scale in zip(panels, ("accuracy", "loss"), (100, 1), strict=True):
         shown = [np.zeros(0)]
         for split, label, color in SPLITS:
             values = scale * np.asarray(curves.get(f"{split}/{name}", ()), dtype=float)
             if np.isfinite(values).any():
-                axes.plot(
-                    epochs, values, "." if len(epochs) <= MAX_MARKED_EPOCHS else "", ls="-", color=color, label=label
-                )
+                axes.plot(epochs, values, marker, ls="-", color=color, label=label)
                 shown.append(values[1:] if len(values) > 2 else values)
         known = np.concatenate(shown)
         known = known[np.isfinite(known)]
@@ -103,10 +97,7 @@ def confusion(matrix: Array, title: str, min_fraction: float = 0.0) -> Figure:
     The color of a cell grows with the fourth root of its fraction of the row: otherwise a few mistakes would be
     invisible next to a thousand hits.
 
-    Args:
-        matrix: (10, 10).
-        title: What was tested.
-        min_fraction: Cells with a smaller fraction of their row have a color but no count.
+    min_fraction: cells with a smaller fraction of their row have a color but no count.
     """
     counts = np.asarray(matrix, dtype=float)
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -141,17 +132,13 @@ def class_bars(f1: Sequence[float], title: str) -> Figure:
     return figure
 
 
-def calibration(truth: Array, probabilities: Array, title: str, bins: int = 15) -> Figure:
+def calibration(truth: Array, probabilities: Array, title: str) -> Figure:
     """Draw accuracy over the confidence of the predicted digit in equal bins, and the images in each bin.
 
     The gap between both, weighted by images, is the expected calibration error (Guo et al., 2017).
-
-    Args:
-        truth: (n,) digits.
-        probabilities: (n, 10).
-        title: What was tested.
-        bins: Number of bins between 0 and 1.
+    truth: (n,) digits; probabilities: (n, 10).
     """
+    bins = 15
     confidence = np.asarray(probabilities, dtype=float).max(1)
     correct = np.asarray(probabilities).argmax(1) == np.asarray(truth)
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
@@ -170,28 +157,18 @@ def calibration(truth: Array, probabilities: Array, title: str, bins: int = 15) 
     _label(upper, f"{title}: expected calibration error {100 * error:.2f} %", "", "fraction correct", left=0.075)
     upper.legend(loc="upper left", frameon=False)
     lower.bar((np.arange(bins) + 0.5) / bins, count, 0.9 / bins, color=BLUE)
-    lower.set(
-        xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], ylim=(0.7, 2 * max(int(count.max(initial=0)), 5)), yscale="log"
-    )
+    top = 2 * max(int(count.max(initial=0)), 5)
+    lower.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], ylim=(0.7, top), yscale="log")
     _label(lower, "", "probability of the predicted digit", "images", left=0.075)
     lower.minorticks_off()
     lower.yaxis.set_major_formatter("{x:,.0f}")
     return figure
 
 
-def digit_grids(
-    images: NDArray[np.uint8],
-    truth: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-) -> Figure:
+def digit_grids(images: Array, truth: Array, predicted: Array, probabilities: Array) -> Figure:
     """Draw the most confident mistakes next to correct predictions, from the most to the least confident.
 
-    Args:
-        images: (n, 28, 28).
-        truth: (n,) digits.
-        predicted: (n,) digits.
-        probabilities: (n, 10).
+    images: (n, 28, 28) uint8; truth, predicted: (n,) digits; probabilities: (n, 10).
     """
     confidence = probabilities.max(1)
     order = np.argsort(-confidence, kind="stable")
@@ -200,9 +177,8 @@ def digit_grids(
     size = GRID_COLUMNS * GRID_ROWS
     spread = correct[np.linspace(0, len(correct) - 1, min(size, len(correct))).astype(int)]
     figure = sized_figure()
-    panels = figure.subplots(
-        1, 2, gridspec_kw={"left": 0.01, "right": 0.99, "top": 0.87, "bottom": 0.02, "wspace": 0.04}
-    )
+    margins = {"left": 0.01, "right": 0.99, "top": 0.87, "bottom": 0.02, "wspace": 0.04}
+    panels = figure.subplots(1, 2, gridspec_kw=margins)
     titles = (
         f"Most confident mistakes ({len(incorrect):,} of {len(truth):,})\ntrue → predicted, probability",
         "Correct predictions, from most to least confident\ndigit, probability",
@@ -217,18 +193,10 @@ def digit_grids(
     return figure
 
 
-def mistakes(
-    images: NDArray[np.uint8], truth: NDArray[np.int64], probabilities: NDArray[np.float32],
-    indices: NDArray[np.int64], title: str,
-) -> Figure:  # fmt: skip
+def mistakes(images: Array, truth: Array, probabilities: Array, indices: Array, title: str) -> Figure:
     """Draw the misclassified images, the most confident first, each with the probabilities of the ten digits.
 
-    Args:
-        images: (n, 28, 28).
-        truth: (n,) digits.
-        probabilities: (n, 10).
-        indices: (n,) of the images in the file of their split.
-        title: What was evaluated.
+    images: (n, 28, 28) uint8; truth: (n,) digits; probabilities: (n, 10); indices: (n,) in the file of their split.
     """
     answers = probabilities.argmax(1)
     incorrect = np.flatnonzero(answers != truth)
@@ -282,36 +250,12 @@ def _draw_grid(
     return corners
 
 
-def first_layer(weights: Array) -> Figure:
-    """Draw the units of a first layer with the largest norms as 28 x 28 images on one scale; weights: (units, 784)."""
-    values = np.asarray(weights, dtype=float)
-    chosen = np.sort(np.argsort(-np.linalg.norm(values, axis=1), kind="stable")[:MAX_UNITS])
-    columns = max(range(1, len(chosen) + 1), key=lambda n: min(1.7 / n, 1 / -(-len(chosen) // n)))
-    rows = -(-len(chosen) // columns)
-    sheet = np.full((rows * columns, SIDE + 2, SIDE + 2), np.nan)
-    sheet[: len(chosen), 1:-1, 1:-1] = values[chosen].reshape(-1, SIDE, SIDE)
-    joined = sheet.reshape(rows, columns, SIDE + 2, -1).swapaxes(1, 2).reshape(rows * (SIDE + 2), -1)
-    limit = float(np.abs(values[chosen]).max()) or 1.0
-    figure = sized_figure()
-    axes = figure.add_axes((0.01, 0.02, 0.88, 0.88))
-    image = axes.imshow(joined, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
-    axes.set_axis_off()
-    shown = f"the {len(chosen)} strongest of {len(values)} units" if len(values) > MAX_UNITS else f"{len(values)} units"
-    axes.set_title(f"Weights of the first layer: {shown}")
-    figure.colorbar(image, cax=figure.add_axes((0.91, 0.1, 0.015, 0.74)))
-    return figure
-
-
 def predictions_figure(
     titles: Sequence[str], pictures: Sequence[Array], pixels: Sequence[Array], probabilities: Array
 ) -> Figure:
-    """Draw pictures, what the network saw of each, and the probability of each digit, two to a line.
+    """Draw the first MAX_PREDICTIONS pictures, what the network saw of each, and the probability of each digit.
 
-    Args:
-        titles: File and answer of each picture; only the first MAX_PREDICTIONS are drawn.
-        pictures: Each (height, width, 3) uint8.
-        pixels: Each (28, 28) uint8.
-        probabilities: (n, 10).
+    pictures: each (height, width, 3) uint8; pixels: each (28, 28) uint8; probabilities: (n, 10).
     """
     count = min(len(titles), MAX_PREDICTIONS)
     columns = min(2, count)

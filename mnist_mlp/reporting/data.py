@@ -73,6 +73,11 @@ class Compared:
         return {job.folder: read_curves(RunFolder(job.folder).metrics_file) for job in self.jobs}
 
     @cached_property
+    def group_curves(self) -> list[list[Curves]]:
+        """For each row of the summary the curves of its runs that have any."""
+        return [[self.curves[job.folder] for job in row.jobs if self.curves[job.folder]] for row in self.summary.rows]
+
+    @cached_property
     def run_ids(self) -> list[list[int]]:
         """For each row of the summary the ids of its runs."""
         ids = iter(range(len(self.jobs)))

@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 from markupsafe import Markup
 
@@ -51,17 +50,15 @@ def decisive(overrides: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image embedded in the page. alt: what it shows; half: at half width, two side by side."""
+    """An SVG image embedded in the page. alt: what it shows."""
 
     content: bytes
     alt: str
-    half: bool = False
-    kind: Literal["png", "svg+xml"] = "svg+xml"
 
     @property
     def source(self) -> str:
         """A data: URL."""
-        return f"data:image/{self.kind};base64,{base64.b64encode(self.content).decode()}"
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.content).decode()}"
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what follows it, in this order: sentences, markup, chart, table, folded tables, pictures, notes.
+    """A heading and what follows it, in this order: sentences, markup, chart, table, folded tables, picture, notes.
 
     folded: tables that open with a click, by their captions; markup: HTML of our own making, with text of a run folder
     escaped (`Markup.format` does that); styles, scripts: files of templates/ that the page needs for this section,
@@ -156,7 +153,7 @@ class Section:
     title: str
     sentences: Sequence[str] = ()
     table: Table | None = None
-    pictures: Sequence[Picture] = ()
+    picture: Picture | None = None
     notes: Sequence[str] = ()
     folded: dict[str, Table] = field(default_factory=dict)
     chart: Chart | None = None

@@ -6,7 +6,6 @@ import re
 import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,13 +21,12 @@ from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
 from mnist_mlp.reporting.data import Compared, best_job
 from mnist_mlp.reporting.elements import decisive
-from mnist_mlp.reporting.sections_charts import groups_of
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.result import RunResult, percent
-from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.result import percent
+from mnist_mlp.runs.settings import short_names
 
-PACKAGE = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]
 MARK = "table.tex"
 """A folder with it holds a publication."""
 MAX_KEYS = 3
@@ -60,7 +58,7 @@ def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
         raise UserError(f"--publish {folder} is a file: give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
         raise UserError(f"--publish {folder} holds something else than a publication: give a new folder")
-    study = Study.of(summarize(jobs))
+    study = Study(summarize(jobs))
     texts = {
         MARK: as_latex(study), "preview.tex": PREVIEW, "table.md": as_markdown(study), "methods.md": methods(study),
         "reproduce.sh": script(study), "runs.csv": runs_csv(study.summary), "hashes.sha256": hashes(study),
@@ -77,45 +75,28 @@ def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
     return written
 
 
-@dataclass(frozen=True)
 class Study:
     """The finished runs of a comparison with their results. best: the run that the page shows in detail."""
 
-    summary: Summary
-    jobs: list[Job]
-    results: list[RunResult]
-    best: Job
-
-    @classmethod
-    def of(cls, summary: Summary) -> "Study":
-        """UserError if no run has finished."""
+    def __init__(self, summary: Summary) -> None:
         best = best_job(summary)
         if best is None:
             raise UserError("there is nothing to publish: no run has finished")
-        pairs = [(job, job.result) for job in summary.jobs if job.result is not None]
-        return cls(summary, [job for job, _ in pairs], [result for _, result in pairs], best)
+        self.summary, self.best = summary, best
+        self.jobs = [job for job in summary.jobs if job.result is not None]
+        self.results = [job.result for job in summary.jobs if job.result is not None]
+        self.labels = [row_label(summary, row) or "the setting" for row in summary.rows]
+        pairs = zip(self.labels, summary.rows, strict=True)  # best first
+        self.compared = [(label, row, row.comparison) for label, row in pairs if row.comparison is not None]
+        self.family = max((one.comparisons for *_, one in self.compared), default=0)
 
     def setting(self, key: str) -> str:
         """The value of a setting, or all its values if it varies: "0.01, 0.02 or 0.04"."""
-        return either(in_order({value_text(job.settings.get(key)) for job in self.jobs}))
+        return either(in_order({job.text(key) for job in self.jobs}))
 
     def environment(self, key: str) -> str:
-        """The value of a part of `environment` of result.json, or all its values."""
+        """The value of a key of `environment` of result.json, or all its values."""
         return either(str(result.environment.get(key) or "unknown") for result in self.results)
-
-    def label(self, row: Row) -> str:
-        """The name of a row, "the setting" if nothing varies."""
-        return row_label(self.summary, row) or "the setting"
-
-    @property
-    def compared(self) -> list[Row]:
-        """The rows with a comparison to the best."""
-        return [row for row in self.summary.rows if row.comparison is not None]
-
-    @property
-    def family(self) -> int:
-        """How many comparisons the verdicts are corrected for."""
-        return max((row.comparison.comparisons for row in self.compared if row.comparison), default=0)
 
 
 def either(values: Iterable[str]) -> str:
@@ -126,8 +107,7 @@ def either(values: Iterable[str]) -> str:
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     """By name: learning curves, differences to the best, confusion matrix of the best run."""
-    groups = groups_of(Compared(study.summary), [study.label(row) for row in study.summary.rows])
-    if drawn := [group for group in groups if group.curves]:
+    if drawn := [group for group in zip(study.labels, Compared(study.summary).group_curves, strict=True) if group[1]]:
         yield "learning_curves", learning_curves(drawn)
 
     def ends(interval: Interval | None) -> tuple[float, float] | None:
@@ -135,17 +115,17 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
             return None
         return 100 * interval.low, 100 * interval.high
 
-    if rows := study.compared:
-        found = [row.comparison for row in rows if row.comparison is not None]
-        accuracies, names = [row.mean("test_accuracy") or 0.0 for row in rows], [study.label(row) for row in rows]
-        low, _ = robust_range(accuracies) or (0.0, 1.0)
+    if study.compared:
+        names, rows, found = zip(*study.compared, strict=True)
+        accuracies = [row.mean("test_accuracy") or 0.0 for row in rows]
         gaps = [100 * one.decisive.mean for one in found]
+        low, _ = robust_range(accuracies) or (0.0, 1.0)
         lowest = min(gap for gap, accuracy in zip(gaps, accuracies, strict=True) if accuracy >= low)
         intervals = [ends(one.seeds) for one in found], [ends(one.images) for one in found]
         yield "differences", differences(names, gaps, *intervals, lowest)
-    if (result := study.best.result) is not None:
-        title = f"Best run, test accuracy {percent(result.metric('test/accuracy'))}"
-        yield "confusion_matrix", confusion(np.array(result.confusion_matrix), title)
+    assert study.best.result is not None
+    title = f"Best run, test accuracy {percent(study.best.result.metric('test/accuracy'))}"
+    yield "confusion_matrix", confusion(np.array(study.best.result.confusion_matrix), title)
 
 
 def script(study: Study) -> str:
@@ -208,10 +188,10 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
     validation = ["validation %"] if any(row.values["val_accuracy"] for row in summary.rows) else []
     header = [*settings.values(), "n", *validation, "test %", "seeds", "seeds and images", "verdict"]
     rows = []
-    for row in summary.rows:
+    for label, row in zip(study.labels, summary.rows, strict=True):
         found = row.comparison
         rows.append([
-            *(summary.shown_value(row, key) if key else study.label(row) for key in settings),
+            *(summary.shown_value(row, key) if key else label for key in settings),
             str(len(row.values["test_accuracy"])),
             *(mean_and_deviation(row.values["val_accuracy"]) for _ in validation),
             mean_and_deviation(row.values["test_accuracy"]),
@@ -237,20 +217,17 @@ def _p(value: float) -> str:
 
 def caption(study: Study) -> str:
     """What the table shows, and how to read it."""
-    seeds = len(_best_row(study).values["test_accuracy"])
+    seeds = len(study.summary.rows[0].values["test_accuracy"])
     chosen = "validation" if study.summary.ranked_by == "val_accuracy" else "test"
     text = f"Accuracy in percent, mean ± standard deviation over n seeds; best (n = {seeds}) by {chosen} accuracy."
     if not study.compared:
         return text
     return (
         f"{text} Differences to the best in points of test accuracy with single 95 % intervals over seeds, and over"
-        f" seeds and images. Verdicts at the 5 % level, corrected by Holm's method for {study.family} comparisons; in"
+        f" seeds and images. Verdicts at the 5 % level, corrected by Holm's method for"
+        f" {study.family} comparisons; in"
         " brackets the corrected p-value, or the smallest difference that is resolved with power 0.8, in points."
     )
-
-
-def _best_row(study: Study) -> Row:
-    return next(row for row in study.summary.rows if row.best)
 
 
 def escape(text: str) -> str:
@@ -264,7 +241,7 @@ def as_latex(study: Study) -> str:
     header, rows = table(study)
     settings = header.index("n")
     before = header.index("seeds")
-    longest = max(len(study.label(row)) for row in study.summary.rows)
+    longest = max(map(len, study.labels))
     first = "p{3.6cm}" if header[0] == "setting" and longest >= 24 else "l" * settings
     lines = [
         "% needs \\usepackage{booktabs}", "\\begin{table}[htbp]",
@@ -295,13 +272,13 @@ def as_markdown(study: Study) -> str:
 
 def methods(study: Study) -> str:
     """What was done, in Markdown with the real values of the runs, a paragraph for each subject."""
-    best, results = _best_row(study), study.results
+    results = study.results
     seeds = sorted({job.seed for job in study.jobs})
     consecutive = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
     listed = f"{seeds[0]} to {seeds[-1]}" if consecutive else ", ".join(map(str, seeds))
     named = short_names([key for key in study.summary.keys if key != "reference.id"])
     varying = ", ".join(f"{name} ({study.setting(key)})" for key, name in named.items())
-    numbers = best.values["test_accuracy"]
+    numbers = study.summary.rows[0].values["test_accuracy"]
     counts = [(len(study.summary.jobs) - len(study.jobs), "further runs did not finish and are left out")]
     counts.append((sum(result.status == "diverged" for result in results), "runs diverged and are included"))
     software = ", ".join(f"{key} {study.environment(key)}" for key in SOFTWARE)
@@ -317,8 +294,14 @@ def methods(study: Study) -> str:
         ],
         "Selection and statistics": _statistics(study),
         "Results": [
-            f"The best is '{study.label(best)}', with a test accuracy of {mean_and_deviation(numbers)} %"
-            f" (n = {len(numbers)}); the table has the others, `runs.csv` every run.",
+            f"The best is '{study.labels[0]}', with a test accuracy of {mean_and_deviation(numbers)} %"
+            f" (n = {len(numbers)}).",
+            *(
+                f"'{label}' is {row.verdict}: {interval_text(one.decisive)} points with its 95 % interval, corrected"
+                f" {_p(one.p_value)}; row {1 + study.summary.rows.index(row)} of `runs.csv`."
+                for label, row, one in study.compared
+                if one.p_value is not None
+            ),
             *(f"{count} {what}." for count, what in counts if count),
         ],
         "Machine and software": [
@@ -384,7 +367,7 @@ def _statistics(study: Study) -> Iterator[str]:
         "Each setting is compared with the best one, paired by seed. The interval over seeds is Student's t on the"
         " paired differences and holds for these very test images."
     )
-    if any(row.comparison is not None and row.comparison.images is not None for row in study.compared):
+    if any(one.images is not None for *_, one in study.compared):
         yield (
             "The interval over seeds and images takes both as random and crossed (two-way random-effects analysis of"
             " variance of correct and incorrect, degrees of freedom of Hillis, 2007, as in multi-reader multi-case"

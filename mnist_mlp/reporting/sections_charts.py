@@ -6,18 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.compare.effects import (
-    amount,
     best_so_far,
     grid,
     importances,
-    in_order,
     is_quantity,
     main_effect,
     measured,
     robust_range,
 )
 from mnist_mlp.plots import sweep as plots
-from mnist_mlp.plots.sweep import Group, Spread, svg
+from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import Compared, as_block, plain_value
 from mnist_mlp.reporting.elements import Cell, Chart, Picture, Section, Table
 from mnist_mlp.runs.settings import short_names, value_text
@@ -36,10 +34,11 @@ DIGITS_OF_SCORES = 3
 
 def learning_curves(compared: Compared) -> Section | None:
     """Every column of metrics.csv over the epochs; None if no run has curves."""
-    groups = [group for group in groups_of(compared, compared.group_names) if group.curves]
+    groups = [group for group in zip(compared.group_names, compared.group_curves, strict=True) if group[1]]
     if not groups:
         return None
-    shown = _best_and_worst(groups)
+    worst = MAX_DRAWN // 4
+    shown = groups if len(groups) <= MAX_DRAWN else [*groups[: MAX_DRAWN - worst], *groups[-worst:]]
     notes = []
     if len(compared.jobs) > len(groups):
         notes.append("One colour per group of seeds; bands reach one standard deviation to both sides of the mean.")
@@ -52,15 +51,12 @@ def learning_curves(compared: Compared) -> Section | None:
 
 def explorer(compared: Compared) -> Section | None:
     """A dot per run, axes to be chosen; None for fewer than three runs."""
-    summary = compared.summary
-    if len(measured(compared.jobs, summary.ranked_by)) < MIN_RUNS:
+    runs = [job for job, _ in measured(compared.jobs, compared.summary.ranked_by)]
+    if len(runs) < MIN_RUNS:
         return None
-    groups = [group for group in groups_of(compared, compared.group_names) if group.accuracies]
-    sizes = {number for group in groups for number in group.parameters}
-    notes = [f"All runs have {sizes.pop():,.0f} parameters."] if len(sizes) == 1 else []
-    figure = plots.costs(_best_and_worst(groups), QUANTITY[summary.ranked_by])
-    picture = Picture(svg(figure), "Accuracy against time and size")
-    chart = Chart("scatter", "A dot for each run, one measure or setting against another", picture)
+    sizes = {job.result.parameters for job in runs if job.result is not None}
+    notes = [f"All runs have {sizes.pop():,} parameters."] if len(sizes) == 1 else []
+    chart = Chart("scatter", "A dot for each run, one measure or setting against another")
     return Section("What accuracy costs, or depends on", chart=chart, notes=notes)
 
 
@@ -108,43 +104,18 @@ def search(compared: Compared) -> Section | None:
     )  # fmt: skip
 
 
-def groups_of(compared: Compared, names: Sequence[str]) -> list[Group]:
-    """The rows of the summary as figures take them. names: one for each row."""
-    groups = []
-    for name, row in zip(names, compared.summary.rows, strict=True):
-        pairs = measured(row.jobs, compared.summary.ranked_by)
-        results = [job.result for job, _ in pairs if job.result is not None]
-        groups.append(
-            Group(
-                name,
-                [curves for job in row.jobs if (curves := compared.curves[job.folder])],
-                [100 * number for _, number in pairs],
-                [result.timing["fit_seconds"] for result in results],
-                [result.parameters for result in results],
-            )
-        )
-    return groups
-
-
-def _best_and_worst(groups: Sequence[Group]) -> list[Group]:
-    """The best groups and some of the worst, if there are more than can be distinguished."""
-    worst = MAX_DRAWN // 4
-    return list(groups) if len(groups) <= MAX_DRAWN else [*groups[: MAX_DRAWN - worst], *groups[-worst:]]
-
-
 def effects(compared: Compared) -> Section | None:
     """A panel per factor; None for fewer than three runs or no factor."""
     summary, jobs = compared.summary, compared.jobs
-    if len(measured(jobs, summary.ranked_by)) < MIN_RUNS:
+    runs = [job for job, _ in measured(jobs, summary.ranked_by)]
+    keys = [key for key in summary.keys if len({job.text(key) for job in runs}) > 1]
+    if len(runs) < MIN_RUNS or not keys:
         return None
-    spreads = {key: levels for key in summary.keys if len(levels := _spreads(compared, key)) > 1}
-    if not spreads:
-        return None
-    shown, named = dict(list(spreads.items())[:MAX_PANELS]), short_names(summary.keys)
     means = {}
-    for key, levels in shown.items():
-        plain = {value_text(job.settings.get(key)): plain_value(job.settings.get(key)) for job in jobs}
-        means[key] = [(plain[level.value], level.mean) for level in levels if level.mean is not None]
+    for key in keys[:MAX_PANELS]:
+        plain = {job.text(key): plain_value(job.settings.get(key)) for job in jobs}
+        levels = main_effect(jobs, key, summary.ranked_by)
+        means[key] = [(plain[level.value], 100 * level.mean) for level in levels if level.mean is not None]
     notes = ["Dots are runs; what has collapsed or lies far out is a triangle at the edge."]
     if any(means.values()):
         notes.append(
@@ -152,25 +123,11 @@ def effects(compared: Compared) -> Section | None:
         )
     else:
         notes.append("No two runs differ in one factor alone, so no means are shown.")
-    if len(shown) < len(spreads):
-        notes.append(f"The first {len(shown)} of {len(spreads)} factors.")
-    figure = plots.main_effects([(named[key], levels) for key, levels in shown.items()], QUANTITY[summary.ranked_by])
-    chart = Chart(
-        "effects", "Accuracy of the runs at each level of each factor", Picture(svg(figure), "Runs by each setting")
-    )
+    if len(means) < len(keys):
+        notes.append(f"The first {len(means)} of {len(keys)} factors.")
+    chart = Chart("effects", "Accuracy of the runs at each level of each factor")
     block = as_block("effects-data", {"means": means})
     return Section("What each factor does", chart=chart, notes=notes, markup=block)
-
-
-def _spreads(compared: Compared, key: str) -> list[Spread]:
-    """The accuracies of all runs at each level of a factor, in percent, and their mean like for like, if any."""
-    column = compared.summary.ranked_by
-    accuracies: dict[str, list[float]] = {}
-    for job, number in measured(compared.jobs, column):
-        accuracies.setdefault(value_text(job.settings.get(key)), []).append(100 * number)
-    effect = main_effect(compared.jobs, key, column)
-    means = {level.value: 100 * level.mean for level in effect if level.mean is not None}
-    return [Spread(value, amount(value), accuracies[value], means.get(value)) for value in in_order(accuracies)]
 
 
 def two_factors(compared: Compared) -> Section | None:

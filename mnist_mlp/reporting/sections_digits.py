@@ -1,24 +1,189 @@
-"""The sections on test digits: the confusion matrix with the digits behind it, and what all runs say of them."""
+"""Test digits on the page: galleries, the confusion matrix with the digits behind it, and what all runs say of them."""
 
-from collections.abc import Iterator
+import base64
+import io
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 
 from mnist_mlp.compare.collect import Job, Summary
 from mnist_mlp.compare.digits import NEARLY_ALL, Votes, votes
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.data import Compared, as_block, best_job
 from mnist_mlp.reporting.elements import Section, Table
-from mnist_mlp.reporting.images import GALLERY_STYLES, Labelled, digits_data, gallery, images_of, labelled, shown_digits
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import read_predictions
+from mnist_mlp.runs.predictions import read_labels, read_predictions
 
+MAX_DIGITS = 2000
+"""In the sprite; at about 100 bytes each."""
+CORRECT_OF_EACH = 12
+"""Of each class, so many digits that the best run classifies correctly, whether or not another run misses them."""
+MAX_PROBABILITY_BYTES = 380_000
+"""Compressed; the best runs get theirs until they fill it."""
+TILE, COLUMNS, GREYS = 28, 50, 16
+GALLERY_STYLES = ("gallery.css",)
+"""What a section with a gallery needs."""
 MAX_SHOWN = 24
 STYLES, SCRIPTS = ("gallery.css", "digits.css"), ("digit_model.js", "digits.js")
 CONTRAST = 0.5
 """The color of a cell grows with this power of its count, or single mistakes would look like none."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Runs, best first, that predicted the same n test images. truth: (n,); predicted: (runs, n)."""
+
+    jobs: Sequence[Job]
+    truth: NDArray[np.uint8]
+    predicted: NDArray[np.uint8]
+
+    @property
+    def missed(self) -> NDArray[np.bool_]:
+        """(n,) whether a run is wrong."""
+        return np.asarray((self.predicted != self.truth).any(0))
+
+    def matrices(self) -> NDArray[np.int64]:
+        """(runs, 10, 10) confusion matrices, rows are truth."""
+        cells = self.truth.astype(np.int64) * 10 + self.predicted
+        return np.stack([np.bincount(row, minlength=100) for row in cells]).reshape(-1, 10, 10)
+
+
+def labelled(jobs: Sequence[Job]) -> Labelled | None:
+    """Of these runs, best first, the finished ones with predictions of the images that most have; None without any."""
+    groups: dict[tuple[str, bytes], list[tuple[Job, NDArray[np.uint8], NDArray[np.uint8]]]] = {}
+    for job in jobs:
+        if job.result is not None and (labels := read_labels(RunFolder(job.folder))) is not None:
+            groups.setdefault((job.result.data["source"], labels[0].tobytes()), []).append((job, *labels))
+    if not groups:
+        return None
+    largest = max(groups.values(), key=len)
+    return Labelled([job for job, *_ in largest], largest[0][1], np.stack([predicted for *_, predicted in largest]))
+
+
+def shown_digits(runs: Labelled, confidence: NDArray[np.float32], most: int = MAX_DIGITS) -> NDArray[np.int64]:
+    """Indices of the digits to show, ascending: a few correct ones of each class, and every one that a run misses.
+
+    If those are more than `most`, the best runs come first, and a run with more mistakes than half of what is left
+    gives some of each cell of its confusion matrix. confidence: (n,) of the best run.
+    """
+    truth = runs.truth
+    chosen = np.zeros(len(truth), dtype=bool)
+    for digit in range(10):
+        correct = np.flatnonzero((truth == digit) & (runs.predicted[0] == digit))
+        correct = correct[np.argsort(-confidence[correct], kind="stable")]
+        chosen[evenly(correct, CORRECT_OF_EACH)] = True
+    if (chosen | runs.missed).sum() <= most:
+        return np.flatnonzero(chosen | runs.missed)
+    for predicted in runs.predicted:
+        wrong = np.flatnonzero((predicted != truth) & ~chosen)
+        room = (most - int(chosen.sum())) // 2
+        if len(wrong) > room:  # as many from each cell as it has, or as the others leave
+            cells = truth[wrong].astype(np.int64) * 10 + predicted[wrong]
+            order = np.argsort(cells, kind="stable")
+            _, first, count = np.unique(cells[order], return_index=True, return_counts=True)
+            rank = np.empty(len(wrong), dtype=np.int64)
+            rank[order] = np.arange(len(wrong)) - np.repeat(first, count)
+            wrong = wrong[np.argsort(rank, kind="stable")[:room]]
+        chosen[wrong] = True
+    return np.flatnonzero(chosen)
+
+
+def evenly(items: NDArray[Any], most: int) -> NDArray[Any]:
+    """At most `most` of these, evenly spaced, first and last among them."""
+    return np.asarray(items[np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)])
+
+
+def digits_data(
+    runs: Labelled, shown: NDArray[np.int64], images: NDArray[np.uint8], ids: Mapping[Path, int]
+) -> dict[str, Any]:
+    """The content of the block digits-data. images: (n, 28, 28), of all; ids: of the runs, by folder.
+
+    complete: every digit that a run misses is shown. Arrays are compressed by zlib, little-endian, in base64.
+    predicted: (runs, shown) bytes; matrices: (runs, 10, 10) of two bytes; probabilities: (runs of "certain", shown,
+    10) bytes, where 255 is 1.
+    """
+    certain: list[int] = []
+    kept, room = np.zeros((0, len(shown), 10), dtype=np.uint8), MAX_PROBABILITY_BYTES
+    for number, job in enumerate(runs.jobs):
+        if (predictions := read_predictions(RunFolder(job.folder))) is None:
+            continue
+        values = np.round(255 * predictions.probabilities[None, shown]).astype(np.uint8)
+        room -= len(zlib.compress(values.tobytes(), 6))
+        if room < 0:
+            break
+        certain.append(number)
+        kept = np.concatenate((kept, values))
+    return {
+        "total": len(runs.truth),
+        "complete": bool(runs.missed[shown].sum() == runs.missed.sum()),
+        "columns": COLUMNS,
+        "sprite": base64.b64encode(sprite(images[shown])).decode(),
+        "places": shown.tolist(),
+        "truth": "".join(map(str, runs.truth[shown])),
+        "runs": [ids[job.folder] for job in runs.jobs],
+        "predicted": _packed(runs.predicted[:, shown]),
+        "matrices": _packed(runs.matrices().astype("<u2")),
+        "certain": certain,
+        "probabilities": _packed(kept),
+    }
+
+
+def sprite(images: NDArray[np.uint8]) -> bytes:
+    """A PNG of the images (n, 28, 28) in rows of COLUMNS, ink dark on white, in GREYS shades: four bits a pixel."""
+    rows = max(1, -(-len(images) // COLUMNS))
+    tiles = np.zeros((rows * COLUMNS, TILE, TILE), dtype=np.uint8)
+    tiles[: len(images)] = images
+    sheet = tiles.reshape(rows, COLUMNS, TILE, TILE).swapaxes(1, 2).reshape(rows * TILE, COLUMNS * TILE)
+    step = 255 // (GREYS - 1)
+    picture = Image.fromarray(GREYS - 1 - ((sheet.astype(np.int64) + step // 2) // step).astype(np.uint8))
+    picture.putpalette([shade * step for shade in range(GREYS) for _ in range(3)])
+    content = io.BytesIO()
+    picture.save(content, "png", bits=4, optimize=True)
+    return content.getvalue()
+
+
+def _packed(values: NDArray[Any]) -> str:
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), 9)).decode()
+
+
+def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
+    """The test images (n, 28, 28) with these labels, from where one of the runs had them; UserError without any."""
+    from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
+
+    sources = [
+        (job.result.data["source"], str(job.settings.get("data.root", ""))) for job in jobs if job.result is not None
+    ]
+    reason = UserError("no run says where its digits are")
+    for source, root in dict.fromkeys(sources):
+        try:
+            return read_test_images(source, root, truth.astype(np.int64))
+        except UserError as error:
+            # a page that is shared names no folder
+            reason = UserError(str(error).replace(str(Path(root)), "data.root"))
+    raise reason
+
+
+def gallery(images: NDArray[np.uint8], captions: Sequence[tuple[str, str]], title: str = "") -> Markup:
+    """The images (n, 28, 28), each with two captions: what it is taken for, and how surely or how often."""
+    tiles = Markup().join(
+        Markup(
+            '<li><span class="digit" role="img" aria-label="Digit {}" style="--x: {}; --y: {}"></span>'
+            "<b>{}</b><span>{}</span></li>"
+        ).format(number + 1, number % COLUMNS, number // COLUMNS, *caption)
+        for number, caption in enumerate(captions)
+    )
+    heading = Markup("<h3>{}</h3>").format(title) if title else Markup()
+    source = base64.b64encode(sprite(images)).decode()
+    return heading + Markup(
+        '<ul class="gallery" style="--sprite: url(data:image/png;base64,{}); --columns: {}">{}</ul>'
+    ).format(source, COLUMNS, tiles)
 
 
 def digits_section(summary: Summary) -> Section | None:
@@ -36,8 +201,7 @@ def digits_section(summary: Summary) -> Section | None:
         sentences.append(f"Left out are {found.left_out} runs without predictions of these images.")
     shown, notes, table = Markup(), [], None
     try:
-        images = images_of(summary.jobs, found.truth)
-        shown = Markup().join(gallery(images[indices], captions, title) for indices, captions, title in _kinds(found))
+        shown = _galleries(found, images_of(summary.jobs, found.truth))
     except UserError as error:
         notes.append(f"The digits are not shown: {error}.")
     if doubtful:
@@ -55,46 +219,36 @@ def digits_section(summary: Summary) -> Section | None:
     return Section("Test digits over all runs", sentences, table, notes=notes, markup=shown, styles=GALLERY_STYLES)
 
 
-def _kinds(found: Votes) -> Iterator[tuple[NDArray[np.int64], list[tuple[str, str]], str]]:
-    """Indices of digits worth a look, with their captions and what they have in common."""
+def _galleries(found: Votes, images: NDArray[np.uint8]) -> Markup:
+    """Digits worth a look; images: (n, 28, 28), of all."""
+    missed = 100 * found.missed_fraction
 
-    def some(indices: NDArray[np.int64]) -> str:
-        return f"{MAX_SHOWN} of {len(indices)}" if len(indices) > MAX_SHOWN else str(len(indices))
+    def agreement(n: int) -> tuple[str, str]:
+        return f"{found.truth[n]} → {found.favourite[n]}", f"{found.favoured[n]} of {found.runs}"
 
-    def agreement(indices: NDArray[np.int64]) -> list[tuple[str, str]]:
-        return [
-            (f"{found.truth[n]} → {found.favourite[n]}", f"{found.favoured[n]} of {found.runs}")
-            for n in indices[:MAX_SHOWN]
-        ]
+    def spread(n: int) -> tuple[str, str]:
+        return f"a {found.truth[n]}", f"{missed[:, n].min():.0f} to {missed[:, n].max():.0f} %"
 
     agreed = np.flatnonzero(found.doubtful)
     agreed = agreed[np.argsort(-found.favoured[agreed], kind="stable")]
-    if len(agreed):
-        title = f"Doubtful labels: {some(agreed)}. Given → predicted, by so many runs"
-        yield agreed[:MAX_SHOWN], agreement(agreed), title
     scattered = found.missed_by_all[~found.doubtful[found.missed_by_all]]
-    if len(scattered):
-        title = f"Missed by every run, without agreement: {some(scattered)}. Given → most frequent, runs"
-        yield scattered[:MAX_SHOWN], agreement(scattered), title
-    telling, missed = found.most_telling, 100 * found.missed_fraction
-    if len(found.names) > 1 and len(telling):
-        title = f"Where settings differ most: {some(telling)}. Label, and how many of a setting's runs miss it"
-        captions = [
-            (f"a {found.truth[n]}", f"{missed[:, n].min():.0f} to {missed[:, n].max():.0f} %")
-            for n in telling[:MAX_SHOWN]
-        ]
-        yield telling[:MAX_SHOWN], captions, title
+    markup = Markup()
+    for title, indices, caption in (
+        ("Doubtful labels: {}. Given → predicted, by so many runs", agreed, agreement),
+        ("Missed by every run, without agreement: {}. Given → most frequent, runs", scattered, agreement),
+        ("Where settings differ most: {}. Label, and how many of a setting's runs miss it", found.most_telling, spread),
+    ):
+        shown = indices[:MAX_SHOWN]
+        if len(shown):
+            title = title.format(f"{MAX_SHOWN} of {len(indices)}" if len(indices) > MAX_SHOWN else len(indices))
+            markup += gallery(images[shown], [caption(n) for n in shown], title)
+    return markup
 
 
 def digit_browser(compared: Compared, first: Job | None = None) -> Section | None:
     """The confusion matrix of one run, and with scripts of any run or group, with its digits.
 
-    Args:
-        compared: The runs of the page.
-        first: A finished run of these to begin with; the best by default.
-
-    Returns:
-        None if no run has finished.
+    None if no run has finished. first: a finished run to begin with; the best by default.
     """
     ids = {job.folder: run for run, job in enumerate(compared.jobs)}
     first = first or best_job(compared.summary)
@@ -107,7 +261,7 @@ def digit_browser(compared: Compared, first: Job | None = None) -> Section | Non
     table = confusion_table(
         np.array(best.result.confusion_matrix), ids[best.folder], compared.run_names[ids[best.folder]]
     )
-    data = Markup()
+    data, notes = Markup(), []
     try:
         if runs is None:
             raise UserError("there is no predictions.npz that can be read")
@@ -116,7 +270,19 @@ def digit_browser(compared: Compared, first: Job | None = None) -> Section | Non
         confidence = np.zeros(len(runs.truth)) if predictions is None else predictions.probabilities.max(1)
         shown = shown_digits(runs, confidence.astype(np.float32))
         content = digits_data(runs, shown, images, ids)
-        data, notes = as_block("digits-data", content), _limits(runs, shown, len(content["certain"]), len(jobs))
+        data = as_block("digits-data", content)
+        missed, held, certain = int(runs.missed.sum()), int(runs.missed[shown].sum()), len(content["certain"])
+        if held < missed:
+            notes.append(
+                f"Of {missed:,} test digits that a run misses, the page holds {held:,}: the best runs' first, "
+                "of the others some in each cell."
+            )
+        if certain < len(runs.jobs):
+            notes.append(
+                f"Probabilities are held for the best {certain} of {len(runs.jobs)} runs; for the others, votes."
+            )
+        if len(runs.jobs) < len(jobs):
+            notes.append(f"Left out are {len(jobs) - len(runs.jobs)} runs without predictions of these images.")
     except UserError as error:
         notes = [f"No digits are shown: {error}."]
     sentence = (
@@ -152,19 +318,3 @@ def confusion_table(matrix: NDArray[np.int64], run: int, name: str) -> Markup:
         '<tr><td></td><th scope="colgroup" colspan="10">predicted digit</th></tr>'
         '<tr><th scope="col">true</th>{}</tr></thead><tbody>{}</tbody></table>'
     ).format(run, name, head, Markup().join(rows))
-
-
-def _limits(runs: Labelled, shown: NDArray[np.int64], certain: int, finished: int) -> list[str]:
-    """What the page leaves out."""
-    missed, held = int(runs.missed.sum()), int(runs.missed[shown].sum())
-    notes = []
-    if held < missed:
-        notes.append(
-            f"Of {missed:,} test digits that a run misses, the page holds {held:,}: the best runs' first, "
-            "of the others some in each cell."
-        )
-    if certain < len(runs.jobs):
-        notes.append(f"Probabilities are held for the best {certain} of {len(runs.jobs)} runs; for the others, votes.")
-    if len(runs.jobs) < finished:
-        notes.append(f"Left out are {finished - len(runs.jobs)} runs without predictions of these images.")
-    return notes

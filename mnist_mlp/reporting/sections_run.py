@@ -1,8 +1,6 @@
-"""The sections on one finished run: its figures, its mistakes, its network, and how to make it again."""
+"""The sections on one finished run: its figures, its mistakes, and how to make it again."""
 
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from markupsafe import Markup
@@ -10,13 +8,12 @@ from markupsafe import Markup
 from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.diagnosis import diagnose
 from mnist_mlp.compare.statistics import wilson
-from mnist_mlp.config import layer_sizes
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import changed
 from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command
-from mnist_mlp.reporting.images import GALLERY_STYLES, first_layer, gallery, images_of
+from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, images_of
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_predictions
 from mnist_mlp.runs.result import RunResult, decimal, percent
@@ -90,7 +87,7 @@ def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None
         images = images_of([job], predictions.truth)
     except UserError:  # the section with the confusion matrix says so
         return None
-    confidence = predictions.probabilities[np.arange(len(predictions.truth)), predictions.predicted]
+    confidence = np.take_along_axis(predictions.probabilities, predictions.predicted[:, None], 1)[:, 0]
     wrong = np.flatnonzero(~predictions.correct)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
     sentence = (
@@ -113,53 +110,13 @@ def scores(job: Job) -> Section:
         rows.append([name, *map(decimal, means), f"{total:,}"])
     marks = ["bad" if digit == worst else "" for digit in range(10)] + ["", ""]
     table = Table(["digit", "precision", "recall", "F1", "images"], rows, marks, frozenset({1, 2, 3, 4}))
-    pictures = []
+    picture = None
     if (predictions := read_predictions(RunFolder(job.folder))) is not None:
         figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test")
-        pictures.append(Picture(svg(figure), "Fraction correct over the probability of the answer", half=True))
+        picture = Picture(svg(figure), "Fraction correct over the probability of the answer")
     notes = [f"Marked is the digit with the lowest F1: {worst}."]
     title = "Classification report and calibration"
-    return Section(title, table=table, pictures=pictures, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
-
-
-def network(job: Job) -> Section | None:
-    """Its layers and the weights of the first, or the name of the user's own network; None if neither is known."""
-    if name := job.settings.get("model.network"):
-        parameters = f"{job.result.parameters:,} parameters" if job.result else "unknown size"
-        return Section("Network", [f"{name}, a network of the user's own: {parameters}."])
-    table = layer_table(job.settings)
-    if table is None:
-        return None
-    content = first_layer(RunFolder(job.folder))
-    pictures = [Picture(content, "Weights of the first layer", kind="png")] if content else []
-    return Section("Network", table=table, pictures=pictures)
-
-
-def layer_table(settings: Mapping[str, Any]) -> Table | None:
-    """A row for each layer of an MLP with its share of the parameters, and their sum; None without layer sizes.
-
-    A linear layer counts its weights and biases, and the scale and shift of the batch norm behind it.
-    """
-    try:
-        sizes = layer_sizes(settings["model.hidden_layers"], settings["model.hidden_units"])
-        norm, dropout, activation = (settings[f"model.{name}"] for name in ("batch_norm", "dropout", "activation"))
-    except (KeyError, TypeError, ValueError):  # written by hand, or by another version
-        return None
-    noise = [f"noise {settings['model.noise']:g}"] if settings.get("model.noise") else []
-    after = [*(["batch norm"] if norm else []), *noise, activation, *([f"dropout {dropout:g}"] if dropout else [])]
-    inputs = ", ".join(["28 x 28 pixels", settings.get("data.normalization", "-"), *noise])
-    layers = list(enumerate(pairwise(sizes), 1))
-    counts = [ins * outs + outs * (3 if norm and number < len(layers) else 1) for number, (ins, outs) in layers]
-    rows = [["input", "", str(sizes[0]), inputs, "0", ""]]
-    for (number, (features, outputs)), count in zip(layers, counts, strict=True):
-        is_hidden = number < len(layers)
-        rows.append([
-            f"hidden {number}" if is_hidden else "output", f"linear {features} → {outputs}", str(outputs),
-            ", ".join(after) if is_hidden else "logits of the ten digits", f"{count:,}",
-            f"{100 * count / sum(counts):.1f} %",
-        ])  # fmt: skip
-    rows.append(["all", "", "", "", f"{sum(counts):,}", ""])
-    return Table(["layer", "kind", "outputs", "then", "parameters", "share"], rows, numeric=frozenset({2, 4, 5}))
+    return Section(title, table=table, picture=picture, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 
 
 def origin(job: Job) -> Section:

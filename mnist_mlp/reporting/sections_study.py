@@ -5,23 +5,19 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from markupsafe import Markup
 
 from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation
 from mnist_mlp.config import non_result_keys
-from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.elements import Section, Table
-from mnist_mlp.reporting.images import GALLERY_STYLES, evenly, gallery, images_of
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
 from mnist_mlp.runs.result import percent
 from mnist_mlp.runs.settings import differences, value_text
 
 POINT = 0.01
-MAX_SHOWN = 24
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 
@@ -113,26 +109,15 @@ def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | Non
     sources = {value_text(job.settings.get("data.source")) for job in (first, second)}
     if a is None or b is None or len(sources) > 1 or not np.array_equal(a.truth, b.truth):
         return None
-    lost, gained = np.flatnonzero(a.correct & ~b.correct), np.flatnonzero(b.correct & ~a.correct)
-    both, neither = int((a.correct & b.correct).sum()), int((~a.correct & ~b.correct).sum())
+    test, both = mcnemar(a.correct.tolist(), b.correct.tolist()), int((a.correct & b.correct).sum())
+    neither = len(a.truth) - both - test.only_first - test.only_second
     accuracy, other = (percent(float(one.correct.mean())) for one in (a, b))
     sentences = [
         f"A is {names[0]} ({accuracy} right), B is {names[1]} ({other}).",
-        f"Of {len(a.truth):,} test images, {len(lost)} are right in A and wrong in B, {len(gained)} the other way "
-        f"round; {both:,} are right and {neither} wrong in both.",
-        mcnemar_sentence(mcnemar(a.correct.tolist(), b.correct.tolist())),
+        f"Of {len(a.truth):,} test images, {test.only_first} are right in A and wrong in B, {test.only_second} the"
+        f" other way round; {both:,} are right and {neither} wrong in both.",
+        mcnemar_sentence(test),
     ]
-    markup, notes = Markup(), []
-    try:
-        images = images_of((first, second), a.truth)
-        for chosen, what in ((lost, "Right in A, wrong in B"), (gained, "Wrong in A, right in B")):
-            some = evenly(chosen, MAX_SHOWN)
-            count = f"{len(some)} of {len(chosen)}" if len(some) < len(chosen) else str(len(chosen))
-            captions = [(f"a {a.truth[n]}", f"A {a.predicted[n]}, B {b.predicted[n]}") for n in some]
-            markup += gallery(images[some], captions, f"{what}: {count}")
-        markup = Markup("<noscript>{}</noscript>").format(markup)  # with scripts, the digit browser shows them all
-    except UserError as error:
-        notes.append(f"The digits that flipped are not shown: {error}.")
     left_out = non_result_keys()
     kept = [{key: value for key, value in job.settings.items() if key not in left_out} for job in (first, second)]
     keys = [line.partition(": ")[0] for line in differences(*kept)]
@@ -140,7 +125,7 @@ def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | Non
     if not rows:
         sentences.append("Their settings do not differ.")
     table = Table(["setting", "A", "B"], rows) if rows else None
-    return Section("A against B", sentences, table, notes=notes, markup=markup, styles=GALLERY_STYLES)
+    return Section("A against B", sentences, table)
 
 
 def mcnemar_sentence(test: McNemar) -> str:

@@ -7,6 +7,7 @@ from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.reporting.data import MANY_KEYS, Compared
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
+from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import short_names, value_text
 
 EMPTY = {"", "-"}
@@ -68,9 +69,8 @@ def diagnoses(compared: Compared) -> Section:
 
 
 def _mark(jobs: Sequence[Job], best: bool = False) -> str:
-    if any(job.status not in ("finished", "running") for job in jobs):
-        return "bad"
-    return "best" if best else ""
+    broken = any(job.status not in ("finished", "running") for job in jobs)
+    return "bad" if broken else "best" if best else ""
 
 
 def _answers_first(summary: Summary) -> bool:
@@ -85,23 +85,16 @@ def _groups_table(compared: Compared) -> Table:
     answer = ["test acc %", "verdict"]
     order = [*answer, *named, "n"] if _answers_first(summary) else [*named, "n", *answer]
     order += ["val acc %", OVER_IMAGES, OVER_SEEDS, *header]
-    star = [f"{'★ ' if row.best else ''}" for row in summary.rows]
-    columns: Columns = {
-        "setting": [mark + (name or "all runs") for mark, name in zip(star, compared.group_names, strict=True)]
-    }
+    pairs = zip(compared.group_names, summary.rows, strict=True)
+    columns: Columns = {"setting": [f"{'★ ' if row.best else ''}{name or 'all runs'}" for name, row in pairs]}
     for name in dict.fromkeys(name for name in order if name in header and name):
+        texts = [line[header.index(name)] for line in cells]
         if key := named.get(name):
-            shown = [(summary.shown_value(row, key), value_text(row.settings[key])) for row in summary.rows]
-            columns[name] = [Cell(text, full) if text != full else text for text, full in shown]
-        elif name == "status":
-            columns[name] = [row.status for row in summary.rows]
-        else:
-            texts = [line[header.index(name)] for line in cells]
-            # a figure is broken nowhere but between a difference and its interval
-            columns[name] = [
-                text if name == "verdict" else text.replace(" ± ", "\u00a0±\u00a0").replace(", ", ",\u00a0")
-                for text in texts
-            ]
+            columns[name] = [_setting(summary, row.settings, key) for row in summary.rows]
+        elif name in ("status", "verdict"):  # reasons have a table of their own
+            columns[name] = [row.status for row in summary.rows] if name == "status" else list(texts)
+        else:  # a figure is broken nowhere but between a difference and its interval
+            columns[name] = [text.replace(" ± ", "\u00a0±\u00a0").replace(", ", ",\u00a0") for text in texts]
     marks = [_mark(row.jobs, row.best) for row in summary.rows]
     caption = "Groups of runs that differ in their seed alone"
     return _table(columns, marks, compared.run_ids, {"verdict"}, named, caption)
@@ -119,7 +112,7 @@ def _runs_table(compared: Compared) -> Table:
             for is_best, name, job in zip(best, compared.run_names, jobs, strict=True)
         ]
     }
-    settings: Columns = {name: [_setting(compared, job, key) for job in jobs] for name, key in named.items()}
+    settings: Columns = {name: [_setting(summary, job.settings, key) for job in jobs] for name, key in named.items()}
     results = [job.result for job in jobs]
     figures: Columns = {}
     for name, metric, factor, decimals in FIGURES:
@@ -144,10 +137,10 @@ def _runs_table(compared: Compared) -> Table:
     return _table(columns, marks, [[run] for run in range(len(jobs))], {"folder", "command"}, named, "Runs")
 
 
-def _setting(compared: Compared, job: Job, key: str) -> str | Cell:
-    value = job.settings.get(key)
+def _setting(summary: Summary, settings: JSON, key: str) -> str | Cell:
+    value = settings.get(key)
     full = value_text(value)
-    text = compared.summary.shown_values.get(key, {}).get(full, full)
+    text = summary.shown_values.get(key, {}).get(full, full)
     order = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
     return text if text == full else Cell(text, full, order=order)
 

@@ -13,10 +13,12 @@ import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 
 from mnist_mlp.compare.collect import Job, Row, Summary, display_names, row_label, summarize
 from mnist_mlp.console import ignore_tensorboard_thread_errors
+from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import UnreadableFileError, read_object, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_curves
@@ -41,8 +43,8 @@ def write_means(sweep: Path, summary: Summary) -> list[Path]:
         if old.name not in named:
             _clear(old)
     for name, row in named.items():
-        found = [read_curves(RunFolder(job.folder).metrics_file) for job in row.jobs if job.status == "finished"]
-        curves = [one for one in found if one]
+        finished = [RunFolder(job.folder) for job in row.jobs if job.status == "finished"]
+        curves = list(filter(None, (read_curves(folder.metrics_file) for folder in finished)))
         if len(curves) < 2:
             _clear(target / name)
             continue
@@ -72,9 +74,8 @@ def _clear(folder: Path) -> None:
 
 def _band(curves: Sequence[Curves], column: str) -> Iterator[tuple[float, float | None]]:
     """Mean and deviation over the runs that have a finite number at an epoch; NaN if none has."""
-    values = [one[column] for one in curves if column in one]
-    for epoch in range(max(map(len, values), default=0)):
-        numbers = [run[epoch] for run in values if epoch < len(run) and math.isfinite(run[epoch])]
+    for epoch in zip_longest(*(one[column] for one in curves if column in one), fillvalue=math.nan):
+        numbers = list(filter(math.isfinite, epoch))
         spread = statistics.stdev(numbers) if len(numbers) > 1 else None
         yield (statistics.fmean(numbers) if numbers else math.nan, spread)
 
@@ -92,9 +93,7 @@ def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
     # behind the curves, since TensorBoard shows each edge as a chart of its own, too
     edges = {tag: (f"variation/{tag} mean - std", f"variation/{tag} mean + std") for tag in bands}
     tags = sorted(bands, key=lambda tag: not tag.endswith(("/accuracy", "/loss")))
-    charts: dict[str, list[object]] = {
-        tag: ["Margin", [tag, *edges[tag]]] for tag in tags if tag != tag_of("lr")
-    }  # the mean as a line, the deviation as a band
+    charts = {tag: ["Margin", [tag, *edges[tag]]] for tag in tags if tag != tag_of("lr")}  # a line and a band
     folder.mkdir(parents=True, exist_ok=True)
     write_json(mark, {"digest": ""})  # before the events: what is cut off here is written afresh, not doubled
     # what a TensorBoard that is running has read of an earlier file is struck out from step 1 on
@@ -142,17 +141,26 @@ def _fit(name: str) -> str:
 
 
 def link_runs(runs: Mapping[str, Path], target: Path) -> None:
-    """Make `target` hold a link of that name to each of these folders, and no other. OSError if links are impossible.
+    """Make `target` hold a link of that name to each of these folders, and no other.
 
     Links that are right already stay: a TensorBoard that is looking on sees nothing but the changes.
+
+    Raises:
+        UserError: The file system has no links.
     """
     wanted = {target / name: path.resolve() for name, path in runs.items()}
     for link in [path for path in target.rglob("*") if path.is_symlink()]:
         if wanted.get(link) != link.resolve():
             link.unlink()
-    for link, path in wanted.items():
-        if not link.is_symlink():
-            if link.is_dir():  # of a sweep that had another name for a folder of runs
-                shutil.rmtree(link)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path, target_is_directory=True)
+    try:
+        for link, path in wanted.items():
+            if not link.is_symlink():
+                if link.is_dir():  # of a sweep that had another name for a folder of runs
+                    shutil.rmtree(link)
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(path, target_is_directory=True)
+    except OSError as error:
+        raise UserError(
+            f"links cannot be made here ({error.strerror}): python -m tensorboard.main --logdir FOLDER shows the same "
+            "runs under longer names"
+        ) from error

@@ -1,17 +1,17 @@
 """The artifacts of a tested run: figures and files on disk, and the same in TensorBoard."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.plots import run as plots
+from mnist_mlp.plots.run import Array
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, write_predictions
@@ -32,92 +32,54 @@ OF_GROUP = {
 }
 """What tells the presets of a group apart."""
 METRICS = ("val/accuracy", "test/accuracy", "test/f1_macro", "test/loss")
-
-
-def write_hparams(writer: SummaryWriter, result: RunResult, swept: Sequence[str] = ()) -> None:
-    """Settings (numbers, booleans, texts) and final metrics. swept: keys that the sweep varies, which come first."""
-    row, first = hparams(result), set(first_keys(result, swept))
-    metrics = {name: result.metric(name) for name in METRICS if name in result.metrics}
-    metrics["fit_seconds"] = result.timing["fit_seconds"]
-    tags = {name: f"{FINAL}/{name.replace('/', '_')}" for name in metrics}
-    session = plugin_data_pb2.SessionStartInfo()
-    for key, value in row.items():
-        setattr(session.hparams[key], _field(value), value)
-    experiment = api_pb2.Experiment(
-        hparam_infos=[
-            api_pb2.HParamInfo(name=key, type=_type(value), differs=key in first) for key, value in row.items()
-        ],
-        metric_infos=[
-            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name.replace("_", " "))
-            for name, tag in tags.items()
-        ],
-    )
-    end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
-    _write(writer, metadata.EXPERIMENT_TAG, experiment=experiment)
-    _write(writer, metadata.SESSION_START_INFO_TAG, session_start_info=session)
-    _write(writer, metadata.SESSION_END_INFO_TAG, session_end_info=end)
-    for name, tag in tags.items():
-        writer.add_scalar(tag, metrics[name], result.epochs)
+TYPES = {"bool": api_pb2.DATA_TYPE_BOOL, "number": api_pb2.DATA_TYPE_FLOAT64, "string": api_pb2.DATA_TYPE_STRING}
 
 
 def first_keys(result: RunResult, swept: Sequence[str] = ()) -> list[str]:
-    """What the sweep varies, without a sweep what was given for this run; of that what decides the result."""
-    given = swept or [override.lstrip("+~").partition("=")[0] for override in result.overrides]
+    """Keys that the sweep varies, or without a sweep those of the overrides; only keys that affect the result."""
+    keys = swept or [override.lstrip("+~").partition("=")[0] for override in result.overrides]
     known = settings(result.config)
-    return [key for one in given for key in OF_GROUP.get(one, (one,)) if key in known]
+    return [key for name in keys for key in OF_GROUP.get(name, (name,)) if key in known]
 
 
-def hparams(result: RunResult) -> dict[str, Any]:
-    """The columns: those of every run, and what else was given for this one."""
-    config = flatten(result.config)
-    row = {key: _plain(config[key]) for key in (*HPARAMS, *first_keys(result))}
-    return {**row, "data.source": result.data["source"], "parameters": result.parameters}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return "-".join(map(str, value))
-    return "null" if value is None else value
-
-
-def _field(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool_value"
-    return "number_value" if isinstance(value, (int, float)) else "string_value"
-
-
-def _type(value: Any) -> Any:
-    names = {
-        "bool_value": api_pb2.DATA_TYPE_BOOL,
-        "number_value": api_pb2.DATA_TYPE_FLOAT64,
-        "string_value": api_pb2.DATA_TYPE_STRING,
+def write_hparams(writer: SummaryWriter, result: RunResult, swept: Sequence[str] = ()) -> None:
+    """Write settings and final metrics for TensorBoard's HPARAMS. swept: keys that the sweep varies, shown first."""
+    config, first = flatten(result.config), set(first_keys(result, swept))
+    row = {key: config[key] for key in (*HPARAMS, *first_keys(result))}
+    row |= {"data.source": result.data["source"], "parameters": result.parameters}
+    session, columns = plugin_data_pb2.SessionStartInfo(), []
+    for key, value in row.items():
+        if isinstance(value, list):
+            value = "-".join(map(str, value))
+        elif value is None:
+            value = "null"
+        kind = "bool" if isinstance(value, bool) else "number" if isinstance(value, (int, float)) else "string"
+        setattr(session.hparams[key], f"{kind}_value", value)
+        columns.append(api_pb2.HParamInfo(name=key, type=TYPES[kind], differs=key in first))
+    metrics = {name: result.metric(name) for name in METRICS if name in result.metrics}
+    metrics["fit_seconds"] = result.timing["fit_seconds"]
+    shown = []
+    for name, number in metrics.items():
+        tag = f"{FINAL}/{name.replace('/', '_')}"
+        shown.append(api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name.replace("_", " ")))
+        writer.add_scalar(tag, number, result.epochs)
+    experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=shown)
+    end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
+    contents: dict[str, dict[str, Any]] = {
+        metadata.EXPERIMENT_TAG: {"experiment": experiment},
+        metadata.SESSION_START_INFO_TAG: {"session_start_info": session},
+        metadata.SESSION_END_INFO_TAG: {"session_end_info": end},
     }
-    return names[_field(value)]
+    for tag, content in contents.items():
+        data = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
+        writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, metadata=data)]))
 
 
-def _write(writer: SummaryWriter, tag: str, **content: Any) -> None:
-    data = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
-    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, metadata=data)]))
-
-
-def plot_run(
-    result: RunResult, curves: Curves, images: NDArray[np.uint8], truth: NDArray[np.int64],
-    predicted: NDArray[np.int64], probabilities: NDArray[np.float32],
-) -> Iterator[tuple[str, plots.Figure]]:  # fmt: skip
-    """Draw the figures of a run, one at a time.
-
-    Args:
-        result: Its test.
-        curves: Columns of metrics.csv by name.
-        images: Test images, (n, 28, 28).
-        truth: (n,) digits.
-        predicted: (n,) digits.
-        probabilities: (n, 10); NaN in a diverged run.
-
-    Yields:
-        The name of the figure, which is that of its file and of TensorBoard's tag, and the figure.
-    """
-    probabilities = np.nan_to_num(probabilities)
+def _draw_figures(
+    result: RunResult, curves: Curves, images: Array, truth: Array, predicted: Array, probabilities: Array
+) -> Iterator[tuple[str, plots.Figure]]:
+    """Draw the figures of a run, one at a time: the name of its file and of TensorBoard's tag, and the figure."""
+    probabilities = np.nan_to_num(probabilities)  # of a diverged run
     title = f"Confusion matrix, test accuracy {percent(result.metric('test/accuracy'))}"
     yield "learning_curves", plots.learning_curves(curves, result.best_epoch)
     yield "confusion_matrix", plots.confusion(np.array(result.confusion_matrix), title)
@@ -135,12 +97,6 @@ def add_figure(writer: SummaryWriter, tag: str, figure: plots.Figure, epoch: int
     events.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), epoch)
     figure.clear()  # its cycles would bring on a full garbage collection, which takes 0.3 s with torch's objects
     return content
-
-
-def write_texts(writer: SummaryWriter, config: Mapping[str, Any], report: str) -> None:
-    """The resolved configuration and the classification report under TensorBoard's TEXT."""
-    for tag, text in (("configuration", json.dumps(config, indent=2)), ("classification_report", report)):
-        writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))  # indented: code in Markdown
 
 
 def write_artifacts(
@@ -166,10 +122,11 @@ def write_artifacts(
     write_predictions(folder, truth, predicted, probabilities)
     report = classification_report(result.confusion_matrix)
     write_text(folder.report_file, report)
-    write_texts(writer, result.config, report)
+    for tag, text in (("configuration", json.dumps(result.config, indent=2)), ("classification_report", report)):
+        writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))  # indented: code in Markdown
     write_hparams(writer, result, swept)
     if curves is not None:
         folder.figures.mkdir(exist_ok=True)
-        figures = plot_run(result, curves, digits.test_images.numpy(), truth, predicted, probabilities)
+        figures = _draw_figures(result, curves, digits.test_images.numpy(), truth, predicted, probabilities)
         for name, figure in figures:
             write_bytes(folder.figures / f"{name}.png", add_figure(writer, f"{FIGURES}/{name}", figure, result.epochs))

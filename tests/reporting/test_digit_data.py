@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_mlp.compare.collect import find_jobs
-from mnist_mlp.reporting import images as digit_data
-from mnist_mlp.reporting.images import Labelled, digits_data, labelled, shown_digits, sprite
+from mnist_mlp.reporting import sections_digits as digit_data
+from mnist_mlp.reporting.sections_digits import Labelled, digits_data, labelled, shown_digits, sprite
 from mnist_mlp.runs.folder import RunFolder
 
 IMAGES = made_up_digits(100, 1)[0]

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_run
 
+import mnist_mlp
 from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.compare.tables import write_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.sweep import differences
 from mnist_mlp.reporting.publish import escape, publish
 
+PACKAGE = Path(mnist_mlp.__file__).parent.resolve()
 WRONG = {
     0.1: ((1, 2), (1, 3), (2, 4)),
     0.2: ((5, 6, 7), (5, 6, 8, 9), (5, 7, 8)),
@@ -84,6 +87,11 @@ def test_methods_have_the_real_values_of_every_setting(published: Path) -> None:
     settings = ("lr 0.1, 0.2 or 0.3", "momentum 0.9", "hidden_layers 3", "batch_size 64", "max_epochs 10")
     outcome = ("Seeds are 0 to 2", "Holm's method for 3 comparisons", "lr=0.1", "98.00 ± 0.00 %", "0123456789abcdef")
     assert all(words in text for words in (*counts, *settings, *outcome))
+    compared = r"'lr=0.3' is worse than the best: -30.00 \[-38.84, -21.16\] points .*corrected p < 0.0001; row 3"
+    assert re.search(compared, text)
+    assert re.search(
+        r"'lr=0.2' is not distinguishable from the best \(6.65 points would be\): -1.33 .*p = 0.9022", text
+    )
     assert "None" not in text
 
 
@@ -92,7 +100,7 @@ def test_hashes_are_those_of_the_files(published: Path, sweep: Path) -> None:
     sums = {Path(path): digest for digest, path in lines}
     result = sweep / "lr_0.1_0" / "result.json"
     assert sums[result] == hashlib.sha256(result.read_bytes()).hexdigest()
-    assert any(path.name == "statistics.py" for path in sums)
+    assert {path.resolve() for path in sums if path.suffix == ".py"} == {*PACKAGE.rglob("*.py")}
 
 
 def test_a_full_grid_is_repeated_by_one_sweep(published: Path) -> None:

@@ -16,7 +16,7 @@ from mnist_mlp.api.results import Run, Sweep, load_sweep
 from mnist_mlp.cli.compose import (
     composed_settings,
     config_records,
-    job_folder,
+    job_name,
     override_text,
     plain_settings,
     run_folder,
@@ -190,7 +190,7 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
         jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]
-            job = RunFolder(path / job_folder(texts, path))
+            job = RunFolder(path / job_name(texts, swept))
             jobs.append(Job(job, path, number, str(len(points)), texts, to_dict(config), config, swept=swept))
         run_jobs(jobs, _records, sweep_progress(jobs, began), limits)
         finish_sweep(path)

@@ -29,10 +29,9 @@ from mnist_mlp.cli.compose import (
     prepare_storage,
     preset_flags,
     register_schema,
-    set_swept_keys,
     to_config,
 )
-from mnist_mlp.cli.help import explain, help_text, value_offers
+from mnist_mlp.cli.help import explain, help_text
 from mnist_mlp.cli.launcher import close_pool, register_plugins
 from mnist_mlp.config import Config, choices, conf_folder, non_result_keys
 from mnist_mlp.console import error_line, guarded_output
@@ -65,16 +64,13 @@ def register() -> None:
 def run() -> None:
     """Do what the command line asks for: a run, a sweep, or help. A mistake ends in one line and exit code 1.
 
-    --help and --version are answered here because Hydra would first compose the configuration, and so are the values
-    that bash may complete, because Hydra offers only the default of an Enum.
+    --help and --version are answered here because Hydra would first compose the configuration.
     """
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         print(help_text(), end="")
     elif arguments == ["--version"]:
         print(f"mnist_mlp {__version__}")
-    elif "query=bash" in arguments and (offers := value_offers(os.environ.get("COMP_LINE", ""))) is not None:
-        print(" ".join(offers))
     else:
         _run_application()
 
@@ -145,7 +141,7 @@ class Task:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        register_schema()  # before this process composes the job
+        register_schema(self.swept)  # before this process composes the job
 
     def __call__(self, cfg: DictConfig) -> float | None:
         """Run what is composed; returns a sweeper's objective."""
@@ -285,7 +281,7 @@ class PreflightCallback(Callback):
         task = self.task
         task.total, task.began = count_jobs(config, overrides), time.time()
         task.swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
-        set_swept_keys(task.swept)
+        register_schema(task.swept)
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
         try:
             PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder, for optuna's database
@@ -294,7 +290,6 @@ class PreflightCallback(Callback):
             sys.exit(f"error: {error}")
         except OSError as error:
             sys.exit(f"error: {error_line(error)}")
-        OmegaConf.create({"keys": "${swept_keys:}"}, parent=config)["keys"]  # now Hydra passes them on to the jobs
         PreflightCallback.sweep = sweep
 
 

@@ -8,14 +8,13 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_mlp.console import bar, cells, mark, plain, redraws, shortened
 from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.result import percent
 from mnist_mlp.runs.settings import short_names
-from mnist_mlp.sweeps.jobs import Job, JobEnd
+from mnist_mlp.sweeps.jobs import Job, JobEnd, modified
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -140,14 +139,6 @@ class RunningJob:
             return None
         since_epoch = max(0.0, time.time() - self.stamp / 1e9)
         return max(0.0, self.epoch_seconds * (self.max_epochs - self.epochs) - since_epoch)
-
-
-def modified(path: Path) -> int | None:
-    """When a file was written, in nanoseconds; None if there is none."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
 
 
 class SweepProgress:

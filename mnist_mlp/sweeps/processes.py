@@ -42,7 +42,13 @@ def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) 
     """
     os.environ.clear()
     os.environ.update(environment)
-    _print_into(output)
+    for descriptor in (1, 2):
+        os.dup2(output.fileno(), descriptor)
+    output.close()
+    sys.stdout, sys.stderr = (
+        os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+        for descriptor in (1, 2)
+    )
     faulthandler.enable()
     with stopping_on_signals(patient=True):
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -60,14 +66,6 @@ def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) 
                 sys.stdout.flush()
 
 
-def _print_into(output: Connection) -> None:
-    for descriptor in (1, 2):
-        os.dup2(output.fileno(), descriptor)
-    output.close()
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-
-
 def _end_with_parent() -> None:
     """Stop as by SIGTERM when the parent is gone, `kill -9` included; a worker that does not is ended."""
     parent = parent_process()
@@ -79,23 +77,11 @@ def _end_with_parent() -> None:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A task has returned."""
-
-    task: int
-    outcome: Any
-
-
-@dataclass(frozen=True)
 class Crashed:
-    """The process of a task is gone. why: in words; printed: what it said last."""
+    """The outcome of a task whose process is gone. why: in words; printed: its last output."""
 
-    task: int
     why: str
     printed: str
-
-
-Event = Finished | Crashed
 
 
 @dataclass
@@ -173,11 +159,21 @@ class WorkerPool:
             self._starter = threading.Thread(target=self._start, args=(missing,), daemon=True)
             self._starter.start()
 
-    def events(self, timeout: float) -> Iterator[Event]:
-        """What has happened, at the latest after the timeout, in seconds. Whole lines of the workers are printed."""
-        starting = self._starter is not None and self._starter.is_alive()
-        self._take_started()
-        timeout = min(timeout, STARTING_SECONDS) if starting else timeout
+    def events(self, timeout: float) -> Iterator[tuple[int, Any]]:
+        """Wait, at most `timeout` seconds, and print whole lines of the workers.
+
+        Yields:
+            The number of each task that has ended, with what it returned or how it `Crashed`.
+        """
+        if self._starter is not None and self._starter.is_alive():
+            timeout = min(timeout, STARTING_SECONDS)
+        while self._started.qsize():
+            started = self._started.get()
+            if isinstance(started, BaseException):
+                raise started
+            self._workers[started.slot] = started
+            if not self._wanted(started):
+                self._remove(started)
         sources = [one for worker in self._workers.values() for one in worker.sources]
         if not sources:
             time.sleep(timeout)
@@ -210,7 +206,7 @@ class WorkerPool:
                 output, printed = self._context.Pipe(duplex=False)
                 arguments = (theirs, printed, {**os.environ, **environment})
                 process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
-                with _signals_blocked(), _without_main():
+                with _prepared_start():
                     process.start()
                 theirs.close()
                 printed.close()
@@ -219,32 +215,23 @@ class WorkerPool:
             except BaseException as error:
                 self._started.put(error)
 
-    def _take_started(self) -> None:
-        while self._started.qsize():
-            started = self._started.get()
-            if isinstance(started, BaseException):
-                raise started
-            self._workers[started.slot] = started
-            if not self._wanted(started):
-                self._remove(started)
-
     def _wanted(self, worker: _Worker) -> bool:
         return worker.environment in self._environments[worker.slot : worker.slot + 1]
 
-    def _events_of(self, worker: _Worker, ready: set[Any]) -> Iterator[Event]:
-        self._print(worker, quiet=worker.process.sentinel in ready)
-        if worker.tasks in ready:
+    def _events_of(self, worker: _Worker, ready: set[Any]) -> Iterator[tuple[int, Any]]:
+        dying = worker.process.sentinel in ready
+        self._print(worker, quiet=dying)
+        if worker.tasks in ready and worker.task is not None:
             with suppress(EOFError, OSError):
                 outcome = worker.tasks.recv()
                 task, worker.task = worker.task, None
-                assert task is not None
-                yield Finished(task, outcome)
-        if worker.process.sentinel in ready:
+                yield task, outcome
+        if dying:
             worker.process.join()
             self._print(worker, quiet=True)
             self._remove(worker)
             if worker.task is not None:
-                yield Crashed(worker.task, _cause(worker.process.exitcode), worker.recent)
+                yield worker.task, Crashed(_cause(worker.process.exitcode), worker.recent)
 
     def _print(self, worker: _Worker, quiet: bool) -> None:
         """Pass on what a worker printed. quiet: it is dying, and its last words are for the log of its task."""
@@ -271,18 +258,13 @@ def _cause(code: int | None) -> str:
 
 
 @contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """While this lasts this thread takes no signals; nor does ever the fork server, if it is started by this thread."""
+def _prepared_start() -> Iterator[None]:
+    """Block this thread's signals, and hide the main module.
+
+    The fork server, if this thread starts it, inherits the block and never takes a signal. multiprocessing would run
+    the main module once more in each worker, and it may be a user's script.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide the main module, which multiprocessing would run once more in each worker: it may be a user's script."""
     with _hiding:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
@@ -290,3 +272,4 @@ def _without_main() -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = main
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

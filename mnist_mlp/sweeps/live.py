@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-MIN_KEY = 3
 BAR = 16
 """Cells of a job's bar; the sweep's is three times as wide."""
 MAX_FAILURES = 3
@@ -43,24 +42,9 @@ def varying(overrides: Mapping[str, Sequence[str]]) -> dict[str, Settings]:
     }
 
 
-def label(name: str, settings: Settings, width: int = 1000) -> str:
-    """The settings in words, "lr 0.05, seed 0"; the folder's name if there are none.
-
-    If they are longer than `width` characters, the keys lose their ends, the longest first; values stay whole.
-    """
-    keys = {key: key for key in settings}
-    while (excess := len(_words(keys, settings)) - width) > 0:
-        longest = max(keys, key=lambda key: len(keys[key]))
-        others = max((len(short) for key, short in keys.items() if key != longest), default=0)
-        length = max(MIN_KEY, others - 1, len(keys[longest]) - excess)
-        if length >= len(keys[longest]):
-            break
-        keys[longest] = keys[longest][:length].rstrip("_.")
-    return _words(keys, settings) or name
-
-
-def _words(keys: Mapping[str, str], settings: Settings) -> str:
-    return ", ".join(f"{short} {settings[key]}" for key, short in keys.items())
+def label(name: str, settings: Settings) -> str:
+    """The settings in words, "lr 0.05, seed 0"; the folder's name if there are none."""
+    return ", ".join(f"{key} {value}" for key, value in settings.items()) or name
 
 
 def clock(seconds: float) -> str:
@@ -109,9 +93,12 @@ class RunningJob:
     began: float
     stamp: int | None
     epochs: int = 0
-    epoch_seconds: float | None = None
+    epoch_seconds: float = 0.0
     accuracy: float | None = None
-    max_epochs: int = 0
+
+    @property
+    def max_epochs(self) -> int:
+        return self.job.config.trainer.max_epochs if self.job.config else 0
 
     @property
     def fraction(self) -> float:
@@ -130,12 +117,10 @@ class RunningJob:
             self.epochs, self.epoch_seconds = len(elapsed), elapsed[-1] / len(elapsed)
         self.accuracy = accuracy[-1] if accuracy and math.isfinite(accuracy[-1]) else None
         self.stamp = stamp
-        if self.job.config:
-            self.max_epochs = self.job.config.trainer.max_epochs
 
     def seconds_left(self) -> float | None:
         """Until the last epoch; None before the first one has ended."""
-        if self.epoch_seconds is None or self.stamp is None:
+        if not self.epochs or self.stamp is None:
             return None
         since_epoch = max(0.0, time.time() - self.stamp / 1e9)
         return max(0.0, self.epoch_seconds * (self.max_epochs - self.epochs) - since_epoch)
@@ -210,7 +195,7 @@ class LiveProgress(SweepProgress):
 
         super().__init__(jobs, began)
         self._console, self._width, self._looked = console, console.width, 0.0
-        self._objectives: dict[tuple[tuple[str, str], ...], list[float]] = defaultdict(list)
+        self._objectives: dict[str, list[float]] = defaultdict(list)
         """Of finished jobs by their settings without the seed."""
         self._split = "val"
         self._lines: list[Text] = []
@@ -225,8 +210,8 @@ class LiveProgress(SweepProgress):
     def ended(self, job: Job, end: JobEnd) -> None:
         self._count(job, end)
         if end.objective is not None and math.isfinite(end.objective):
-            settings = tuple(item for item in self._settings.get(job.name, {}).items() if item[0] != "seed")
-            self._objectives[settings].append(end.objective)
+            settings = {key: value for key, value in self._settings.get(job.name, {}).items() if key != "seed"}
+            self._objectives[label("", settings)].append(end.objective)
             self._split = "val" if job.config is None or job.config.data.val_size else "train"
         line, width = plain(end.line), self._console.width
         named = line.replace(job.name, self._label(job.name, max(width // 3, width - cells(line) + cells(job.name))), 1)
@@ -267,7 +252,12 @@ class LiveProgress(SweepProgress):
         self._width = width
 
     def _label(self, name: str, width: int) -> str:
-        return label(name, self._settings.get(name, {}), width)
+        return shortened(label(name, self._settings.get(name, {})), width, mark(self._console.file))
+
+    def _bar(self, fraction: float, width: int) -> "Text":
+        from rich.text import Text
+
+        return Text.from_ansi(bar(fraction, width, self._console.file)).append("  ")
 
     def _view(self) -> "list[Text]":
         """Counts and time, the running jobs, the best setting so far, and the latest failures."""
@@ -281,10 +271,10 @@ class LiveProgress(SweepProgress):
         head = self._bar(fraction, room) if room >= BAR else Text()
         foot = []
         if self._objectives:
-            settings, values = max(self._objectives.items(), key=lambda item: statistics.fmean(item[1]))
+            name, values = max(self._objectives.items(), key=lambda item: statistics.fmean(item[1]))
             mean = f" (mean of {len(values)})" if len(values) > 1 else ""
             figure = f"{self._split} {percent(statistics.fmean(values))}{mean}"
-            name = label("", dict(settings), width - len(figure) - 10)
+            name = shortened(name, width - len(figure) - 10, mark(self._console.file))
             foot.append(Text(f"best    {name}{': ' if name else ''}{figure}", "green"))
         names_by_reason: dict[str, list[str]] = {}
         for name, reason in reversed(self.failures):
@@ -297,35 +287,24 @@ class LiveProgress(SweepProgress):
         if len(running) > rows:
             foot.insert(0, Text(f"  and {len(running) - rows + 1} more run", "dim"))
             running = running[: rows - 1]
-        return [
-            Text(),
-            head.append(counts, "bold red" if failed else "bold"),
-            Text(elapsed_text(self.began, self.seconds_left()), "dim"),
-            *self._table(running, width),
-            *foot,
-        ]
+        elapsed = Text(elapsed_text(self.began, self.seconds_left()), "dim")
+        return [Text(), head.append(counts, "bold red" if failed else "bold"), elapsed, *self._table(running), *foot]
 
-    def _table(self, jobs: Sequence[RunningJob], width: int) -> "list[Text]":
+    def _table(self, jobs: Sequence[RunningJob]) -> "list[Text]":
         """A line per job: its settings that vary, its epochs and its accuracy."""
         from rich.text import Text
 
-        epochs = [f"epoch {job.epochs}/{job.max_epochs}" if job.max_epochs else "starting" for job in jobs]
-        epochs_width, bar_width = max(map(len, epochs), default=0), BAR if width >= 60 else 0
-        names = [self._label(job.job.name, max(8, width - epochs_width - bar_width - 16)) for job in jobs]
-        names_width = min(max(map(cells, names), default=0), max(8, width - epochs_width - bar_width - 16))
+        epochs = [f"epoch {job.epochs}/{job.max_epochs}" if job.epochs else "starting" for job in jobs]
+        epochs_width, bar_width = max(map(len, epochs), default=0), BAR if self._console.width >= 60 else 0
+        names = [self._label(job.job.name, max(8, self._console.width - epochs_width - bar_width - 16)) for job in jobs]
+        names_width = max(map(cells, names), default=0)
         lines = []
         for job, name, epoch in zip(jobs, names, epochs, strict=True):
-            short = shortened(name, names_width, mark(self._console.file))
-            line = Text(f"  {short}{' ' * (names_width - cells(short))}  {epoch:<{epochs_width}}")
+            line = Text(f"  {name}{' ' * (names_width - cells(name))}  {epoch:<{epochs_width}}")
             if bar_width:
                 line.append("  ").append_text(self._bar(job.fraction, bar_width))
             lines.append(line if job.accuracy is None else line.append(f"  {percent(job.accuracy)}"))
         return lines
-
-    def _bar(self, fraction: float, width: int) -> "Text":
-        from rich.text import Text
-
-        return Text.from_ansi(bar(fraction, width, self._console.file)).append("  ")
 
 
 def sweep_progress(jobs: Sequence[Job], began: float) -> SweepProgress:

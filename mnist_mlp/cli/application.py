@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,7 +34,7 @@ from mnist_mlp.cli.compose import (
 from mnist_mlp.cli.help import explain, help_text
 from mnist_mlp.cli.launcher import close_pool, register_plugins
 from mnist_mlp.config import Config, choices, conf_folder, non_result_keys
-from mnist_mlp.console import error_line, guarded_output
+from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
@@ -53,6 +53,7 @@ from mnist_mlp.sweeps.jobs import (
     write_run_page,
 )
 from mnist_mlp.sweeps.live import elapsed_text, time_left
+from mnist_mlp.training.processes import lost_process, process_rank, say_process_lost
 
 
 def register() -> None:
@@ -69,16 +70,13 @@ def run() -> None:
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
         print(help_text(), end="")
-    elif arguments == ["--version"]:
+        return
+    if arguments == ["--version"]:
         print(f"mnist_mlp {__version__}")
-    else:
-        _run_application()
-
-
-def _run_application() -> None:
+        return
     register()
-    task = Task()
-    PreflightCallback.task, PreflightCallback.sweep, PreflightCallback.lock = task, None, None
+    task = PreflightCallback.task = Task()
+    PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
     try:
         code = _run_hydra(task)
@@ -96,33 +94,25 @@ def _run_application() -> None:
 def _run_hydra(task: "Task") -> int:
     """The exit code of Hydra's own work; exceptions of the run itself pass through."""
     application = hydra.main(version_base=VERSION_BASE, config_path=str(conf_folder()), config_name="config")(task)
-    with _full_errors() as asked_for_traceback:
-        try:
-            application()
-        except (Interrupted, KeyboardInterrupt) as stop:  # while jobs ran in other processes, which end with it
-            print_interrupted(stop)
-            return exit_code(stop)
-        except Exception as error:
-            outside = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
-            if asked_for_traceback or (task.called and not outside):
-                raise
-            sweep = PreflightCallback.sweep
-            if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
-                shutil.rmtree(sweep)  # nothing has started in it
-            sys.exit(f"error: {error_line(error) if outside else explain(error)}")
-    return 0
-
-
-@contextmanager
-def _full_errors() -> Iterator[bool]:
-    """Let exceptions through Hydra to the caller. Yields whether the user asked for tracebacks."""
-    asked = bool(os.environ.get("HYDRA_FULL_ERROR"))
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    asked_for_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets exceptions through
     try:
-        yield asked
+        application()
+    except (Interrupted, KeyboardInterrupt) as stop:  # while jobs ran in other processes, which end with it
+        print_interrupted(stop)
+        return exit_code(stop)
+    except Exception as error:
+        outside = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
+        if asked_for_traceback or (task.called and not outside):
+            raise
+        sweep = PreflightCallback.sweep
+        if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
+            shutil.rmtree(sweep)  # nothing has started in it
+        sys.exit(f"error: {error_line(error) if outside else explain(error)}")
     finally:
-        if not asked:
+        if not asked_for_traceback:
             os.environ.pop("HYDRA_FULL_ERROR", None)
+    return 0
 
 
 class Task:
@@ -173,7 +163,7 @@ class Task:
         job = self.job(folder, Path(app.sweep.dir), number, overrides, lambda: nested_settings(cfg))
         with guarded_output():
             try:
-                end = run_job(job, hydra_records(job.config, app) if job.config else {})
+                end = run_job(job, hydra_records(job.settings, app))
             except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
                 if PreflightCallback.sweep is None:  # in another process than the sweep, which reports it once
                     raise
@@ -198,29 +188,31 @@ def single_run(cfg: DictConfig) -> None:
         config = choose_config(cfg, folder)
         with quick_start():
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
-            from mnist_mlp.training.processes import lost_process, process_rank, say_process_lost
 
         rank = process_rank(config.trainer.devices)
         earlier = finished_before(folder)
-        result = fit(config, folder.path, [*preset_flags(app), *app.overrides.task], hydra_records(to_config(cfg), app))
-    except UserError as error:  # SystemExit: Hydra would add lines of its own
-        _remove_created()
-        raise SystemExit(f"error: {error}") from None
-    except (OSError, MemoryError) as error:
-        _remove_created()
-        go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
-        raise SystemExit(f"error: {error_line(error)}{go_on}") from None
-    except RuntimeError as error:
-        if not lost_process(error):
-            raise
-        say_process_lost(folder)
-        os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
-    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
-        _remove_created()
-        kept = folder.last_checkpoint.is_file()
-        if rank == 0:
-            print(f"\n{describe_signal(stop)}{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)
-        raise SystemExit(exit_code(stop)) from None
+        result = fit(
+            config, folder.path, [*preset_flags(app), *app.overrides.task], hydra_records(to_dict(to_config(cfg)), app)
+        )
+    except BaseException as error:  # below, SystemExit: Hydra would add lines of its own
+        for path in PreflightCallback.created:  # by Hydra, for a run that may have been refused
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+        go_on = f"go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
+        if isinstance(error, UserError):
+            raise SystemExit(f"error: {error}") from None
+        if isinstance(error, (OSError, MemoryError)):
+            raise SystemExit(f"error: {error_line(error)}{go_on and f'; {go_on}'}") from None
+        if isinstance(
+            error, (Interrupted, KeyboardInterrupt, SystemExit)
+        ):  # the last is how Lightning passes Ctrl-C on
+            if rank == 0:
+                print(f"\n{describe_signal(error)}{go_on and f': {go_on}'}", file=sys.stderr)
+            raise SystemExit(exit_code(error)) from None
+        if isinstance(error, RuntimeError) and lost_process(error):
+            say_process_lost(folder)
+            os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
+        raise
     if rank == 0:
         if result == earlier:
             print("This run was finished before; resume=never would start it over.")
@@ -241,15 +233,6 @@ def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
         )
     changed = {override.split("=")[0] for override in HydraConfig.get().overrides.task} - non_result_keys()
     return config if changed else config_from_run(run["config"], cfg)
-
-
-def _remove_created() -> None:
-    """Remove the folders that Hydra created for a run that was refused, if they are empty."""
-    for path in PreflightCallback.created:
-        try:
-            path.rmdir()
-        except OSError:
-            return
 
 
 class PreflightCallback(Callback):
@@ -286,10 +269,8 @@ class PreflightCallback(Callback):
         try:
             PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder, for optuna's database
             prepare_storage(config)
-        except UserError as error:
-            sys.exit(f"error: {error}")
-        except OSError as error:
-            sys.exit(f"error: {error_line(error)}")
+        except (UserError, OSError) as error:
+            sys.exit(f"error: {error_summary(error)}")
         PreflightCallback.sweep = sweep
 
 

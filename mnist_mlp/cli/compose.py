@@ -303,15 +303,15 @@ def preset_flags(app: Any) -> list[str]:
     return flags
 
 
-def hydra_records(config: Config, app: Any) -> dict[str, str]:
+def hydra_records(settings: JSON, app: Any) -> dict[str, str]:
     """The files that Hydra would write to .hydra/; `fit` writes them, because a refused run must not touch a folder."""
     hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": app}))
-    return {**config_records(config, app.overrides.task), ".hydra/hydra.yaml": hydra}
+    return {**config_records(settings, app.overrides.task), ".hydra/hydra.yaml": hydra}
 
 
-def config_records(config: Config, overrides: Iterable[str]) -> dict[str, str]:
+def config_records(settings: JSON, overrides: Iterable[str]) -> dict[str, str]:
     """The configuration as it runs, and the overrides, as the files that Hydra would call so."""
     return {
-        ".hydra/config.yaml": OmegaConf.to_yaml(OmegaConf.create(to_dict(config))),
+        ".hydra/config.yaml": OmegaConf.to_yaml(OmegaConf.create(settings)),
         ".hydra/overrides.yaml": OmegaConf.to_yaml(list(overrides)),
     }

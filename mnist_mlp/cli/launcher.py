@@ -153,7 +153,7 @@ class SideBySideLauncher(Launcher):
         with read_write(config.hydra.runtime):
             config.hydra.runtime.output_dir = str(job.folder.path.absolute())
         self._callbacks.on_job_start(config=config, task_function=self._task)
-        return hydra_records(job.config, config.hydra) if job.config else {}
+        return hydra_records(job.settings, config.hydra)
 
     def _ended(self, job: Job, end: JobEnd) -> None:
         """Tell Hydra's callbacks what a job returned."""

@@ -12,5 +12,3 @@ def test_only_what_differs_distinguishes_jobs() -> None:
     assert label("0.2 1", more["0.2 1"]) == "lr 0.2, seed 1, max_epochs 5, hidden_units 8-4"
     assert label("defaults", {}) == "defaults"
     assert varying({"one": ["seed=1"]}) == {"one": {}}
-
-

@@ -19,11 +19,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_mlp import __version__
 from mnist_mlp.cli.compose import (
     VERSION_BASE,
     check_settings,
-    config_from_run,
+    choose_config,
     hydra_records,
     nested_settings,
     prepare_storage,
@@ -31,9 +30,9 @@ from mnist_mlp.cli.compose import (
     register_schema,
     to_config,
 )
-from mnist_mlp.cli.help import explain, help_text
+from mnist_mlp.cli.help import explain
 from mnist_mlp.cli.launcher import close_pool, register_plugins
-from mnist_mlp.config import Config, choices, conf_folder, non_result_keys
+from mnist_mlp.config import choices, conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
 from mnist_mlp.options import to_dict
@@ -63,17 +62,7 @@ def register() -> None:
 
 
 def run() -> None:
-    """Do what the command line asks for: a run, a sweep, or help. A mistake ends in one line and exit code 1.
-
-    --help and --version are answered here because Hydra would first compose the configuration.
-    """
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(help_text(), end="")
-        return
-    if arguments == ["--version"]:
-        print(f"mnist_mlp {__version__}")
-        return
+    """Do what the command line asks for: a run or a sweep. A mistake ends in one line and exit code 1."""
     register()
     task = PreflightCallback.task = Task()
     PreflightCallback.sweep = PreflightCallback.lock = None
@@ -185,15 +174,14 @@ def single_run(cfg: DictConfig) -> None:
     folder = RunFolder(Path(app.runtime.output_dir))
     rank = 0
     try:
-        config = choose_config(cfg, folder)
+        config = choose_config(cfg, folder, HydraConfig.get().overrides.task)
         with quick_start():
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
 
         rank = process_rank(config.trainer.devices)
         earlier = finished_before(folder)
-        result = fit(
-            config, folder.path, [*preset_flags(app), *app.overrides.task], hydra_records(to_dict(to_config(cfg)), app)
-        )
+        records = hydra_records(to_dict(to_config(cfg)), app)
+        result = fit(config, folder.path, [*preset_flags(app), *app.overrides.task], records)
     except BaseException as error:  # below, SystemExit: Hydra would add lines of its own
         for path in PreflightCallback.created:  # by Hydra, for a run that may have been refused
             with suppress(OSError):  # it is not empty
@@ -203,9 +191,7 @@ def single_run(cfg: DictConfig) -> None:
             raise SystemExit(f"error: {error}") from None
         if isinstance(error, (OSError, MemoryError)):
             raise SystemExit(f"error: {error_line(error)}{go_on and f'; {go_on}'}") from None
-        if isinstance(
-            error, (Interrupted, KeyboardInterrupt, SystemExit)
-        ):  # the last is how Lightning passes Ctrl-C on
+        if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):  # Lightning passes Ctrl-C on as SystemExit
             if rank == 0:
                 print(f"\n{describe_signal(error)}{go_on and f': {go_on}'}", file=sys.stderr)
             raise SystemExit(exit_code(error)) from None
@@ -219,20 +205,6 @@ def single_run(cfg: DictConfig) -> None:
         write_run_page(folder.path)
         print(f"\n{closing_table(result, folder.path)}")
         print(f"\n{folder.next_steps(interpreter())}")
-
-
-def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
-    """The composed configuration; with resume=<run folder> and no other setting, that of the run."""
-    config = to_config(cfg)
-    if config.resume in ("auto", "never"):
-        return config
-    run = folder.run()
-    if run is None:
-        raise UserError(
-            f"resume={config.resume} is no run folder (no run.json in it): give auto, never or a run folder"
-        )
-    changed = {override.split("=")[0] for override in HydraConfig.get().overrides.task} - non_result_keys()
-    return config if changed else config_from_run(run["config"], cfg)
 
 
 class PreflightCallback(Callback):
@@ -306,9 +278,8 @@ def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
         yield f"{key} is given {keys.count(key)} times: give its values together, as {key}=A,B"
     for override, key in zip(overrides, keys, strict=True):
         count = count_values(override)
-        if count == 0 and isinstance(override.value(), Glob):
-            yield f"{override.input_line} matches nothing: there is {', '.join(choices(key)) or f'no group {key}'}"
-        elif count == 0:
-            yield f"{override.input_line} gives no value"
+        if count == 0:
+            there = f"matches nothing: there is {', '.join(choices(key)) or f'no group {key}'}"
+            yield f"{override.input_line} {there if isinstance(override.value(), Glob) else 'gives no value'}"
         elif override.is_sweep_override() and key == "name":
             yield f"{override.input_line} gives several names: a sweep has one"

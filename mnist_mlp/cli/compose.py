@@ -29,6 +29,7 @@ from mnist_mlp.console import error_line, shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict, options, to_dict
 from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import flatten, short_names
 
 VERSION_BASE = "1.3"
@@ -155,14 +156,14 @@ def prepare_storage(config: DictConfig) -> None:
         return
     from optuna.storages import get_storage  # deferred: an extra
 
-    for left in reversed(range(ATTEMPTS)):
+    for _ in range(ATTEMPTS):
         try:
             get_storage(storage)
             return
         except Exception as error:  # of sqlalchemy or of any of its databases
-            if not left:
-                raise UserError(f"hydra.sweeper.storage={storage} cannot be used: {error_line(error)}") from error
+            fault = error_line(error)
             time.sleep(PAUSE)
+    raise UserError(f"hydra.sweeper.storage={storage} cannot be used: {fault}")
 
 
 @dataclass
@@ -275,10 +276,18 @@ def plain_settings(cfg: DictConfig, resolve: bool = True) -> JSON:
     return dict(content)
 
 
-def config_from_run(config: dict[str, Any], cfg: DictConfig) -> Config:
-    """The configuration of an earlier run; options that do not affect the result come from the composed one."""
+def choose_config(cfg: DictConfig, folder: RunFolder, overrides: Iterable[str]) -> Config:
+    """The composed configuration; with resume=<run folder> and no other setting that affects the result, the run's."""
+    config = to_config(cfg)
+    if config.resume in ("auto", "never"):
+        return config
+    run = folder.run()
+    if run is None:
+        raise UserError(f"resume={config.resume} is not a run folder (no run.json): give auto, never or a run folder")
+    if {override.split("=")[0] for override in overrides} - non_result_keys():
+        return config
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Schema), config)
+        merged = OmegaConf.merge(OmegaConf.structured(Schema), run["config"])
     except OmegaConfBaseException as error:
         raise UserError(f"the run to resume was made by another version ({explain(error)})") from error
     for key in non_result_keys() - {"data.root"}:

@@ -24,12 +24,10 @@ BAR, SWEEP_BAR = 16, 48
 """Maximum width of a job's bar and of the sweep's, in cells."""
 MAX_FAILURES = 3
 REDRAW_SECONDS = 0.5
-Settings = Mapping[str, str]
-"""Value by short key."""
 
 
-def varying(overrides: Mapping[str, Sequence[str]]) -> dict[str, Settings]:
-    """The settings in which jobs differ, by the jobs' names."""
+def varying(overrides: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """The settings in which jobs differ, as values by short key, by the jobs' names."""
     jobs = {
         name: dict(text.lstrip("+~").split("=", 1) for text in texts if "=" in text)
         for name, texts in overrides.items()
@@ -42,7 +40,7 @@ def varying(overrides: Mapping[str, Sequence[str]]) -> dict[str, Settings]:
     }
 
 
-def label(name: str, settings: Settings) -> str:
+def label(name: str, settings: Mapping[str, str]) -> str:
     """The settings in words, "lr 0.05, seed 0"; the folder's name if there are none."""
     return ", ".join(f"{key} {value}" for key, value in settings.items()) or name
 

@@ -25,8 +25,8 @@ smaps_rollup, full MNIST)."""
 KEPT_FREE = 0.25
 """Fraction of the free memory that is left to other programs."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-POLL_SECONDS = 0.2
-"""Maximum time between two calls of `tick`."""
+POLL_SECONDS = 0.03
+"""Maximum time between two calls of `tick`, and until a worker that has started gets a task."""
 PROBE = -1
 """The number of the one task that is not a job."""
 Records = Callable[[Job], Mapping[str, str]]

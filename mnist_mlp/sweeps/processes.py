@@ -27,9 +27,6 @@ PATIENCE = 30.0
 """Seconds that a worker may go on for after its parent has died: time to finish a block of steps."""
 
 PRELOADED = "mnist_mlp.sweeps.preload"
-STARTING_SECONDS = 0.02
-"""Time between two looks for a worker that is being started."""
-READ_BYTES = 2**16
 Task = Callable[[], Any]
 """Something that can be pickled."""
 _hiding = threading.Lock()
@@ -106,7 +103,7 @@ class _Worker:
         """What it has printed since; None at the end."""
         parts = []
         with suppress(BlockingIOError):
-            while content := os.read(self.output.fileno(), READ_BYTES):
+            while content := os.read(self.output.fileno(), 2**16):
                 parts.append(content.decode(errors="replace"))
             return "".join(parts) or None
         return "".join(parts)
@@ -165,8 +162,6 @@ class WorkerPool:
         Yields:
             The number of each task that has ended, with what it returned or how it `Crashed`.
         """
-        if self._starter is not None and self._starter.is_alive():
-            timeout = min(timeout, STARTING_SECONDS)
         while self._started.qsize():
             started = self._started.get()
             if isinstance(started, BaseException):

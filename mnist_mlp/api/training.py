@@ -182,7 +182,7 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]
             job = RunFolder(path / job_name(texts, swept))
-            jobs.append(Job(job, path, number, str(len(points)), texts, to_dict(config), config, swept=swept))
+            jobs.append(Job(job, path, number, len(points), texts, to_dict(config), config, swept=swept))
         run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), sweep_progress(jobs, began), limits)
         finish_sweep(path)
     return load_sweep(path)

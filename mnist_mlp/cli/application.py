@@ -31,7 +31,7 @@ from mnist_mlp.cli.compose import (
     to_config,
 )
 from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import close_pool, register_plugins
+from mnist_mlp.cli.launcher import close_pool, register
 from mnist_mlp.config import choices, conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
@@ -53,12 +53,6 @@ from mnist_mlp.sweeps.jobs import (
 )
 from mnist_mlp.sweeps.live import elapsed_text, time_left
 from mnist_mlp.training.processes import lost_process, process_rank, say_process_lost
-
-
-def register() -> None:
-    """Register with Hydra what conf/config.yaml names."""
-    register_schema()
-    register_plugins()
 
 
 def run() -> None:
@@ -142,7 +136,7 @@ class Task:
             settings = to_dict(config)
         except UserError as error:  # the job itself reports it
             fault = str(error)
-        return Job(folder, sweep, number, str(self.total), overrides, settings, config, fault, self.swept)
+        return Job(folder, sweep, number, self.total, overrides, settings, config, fault, self.swept)
 
     def _run_job(self, cfg: DictConfig) -> float | None:
         """Run a job for one of Hydra's own launchers: it prints its line itself, and keeps the table up to date."""

@@ -26,6 +26,7 @@ from mnist_mlp.cli.compose import (
     nested_settings,
     option_value,
     preset_flags,
+    register_schema,
     without_hydra,
 )
 from mnist_mlp.errors import UserError
@@ -37,7 +38,7 @@ from mnist_mlp.sweeps.parallel import Limits, run_jobs, shared_faults
 from mnist_mlp.sweeps.processes import WorkerPool
 
 PACKAGE = "hydra_plugins.mnist_mlp"
-"""The package in which Hydra looks for these plugins; see `register_plugins`."""
+"""The package in which Hydra looks for these plugins; see `register`."""
 USUAL_SUBDIR = "${job_name:${hydra.overrides.task}}"
 """As in conf/config.yaml: the folder of a job follows from its overrides alone."""
 
@@ -182,8 +183,9 @@ class SideBySideConf:
     n_per_gpu: int = 1
 
 
-def register_plugins() -> None:
-    """Register the launcher with Hydra, which finds plugins only in the package hydra_plugins."""
+def register() -> None:
+    """Register with Hydra what conf/config.yaml names. Hydra finds plugins only in the package hydra_plugins."""
+    register_schema()
     try:
         plugins = import_module("hydra_plugins")
     except ModuleNotFoundError:  # no other plugin is installed

@@ -32,19 +32,17 @@ class Job:
     """A job of a sweep, however the sweep was started.
 
     Attributes:
-        number: Counts from 1.
-        total: Number of jobs; "?" if unknown.
+        number: Counts from 1 to `total`.
         overrides: The settings as the command line writes them.
-        settings: The nested settings before any check.
-        config: The same, checked; None if they are not legal.
-        fault: Why they are not legal.
+        settings: Nested; before any check if they are not legal.
+        config: The same, checked; None if they are not legal, for the reason `fault`.
         swept: Keys that the sweep varies.
     """
 
     folder: RunFolder
     sweep: Path
     number: int
-    total: str
+    total: int
     overrides: Sequence[str]
     settings: JSON
     config: Config | None

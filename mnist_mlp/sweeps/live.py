@@ -266,13 +266,9 @@ class LiveProgress(SweepProgress):
             figure = f"{self._split} {percent(statistics.fmean(values))}{mean}"
             name = shortened(name, width - len(figure) - 10, mark(self._console.file))
             foot.append(line(f"best    {name}{': ' if name else ''}{figure}", "green"))
-        names_by_reason: dict[str, list[str]] = {}
-        for name, reason in reversed(self.failures):
-            names_by_reason.setdefault(reason, []).append(name)
-        for reason, names in list(names_by_reason.items())[:MAX_FAILURES]:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            name = self._label(names[0], max(width // 3, width - cells(reason) - len(more) - 10))
-            foot.append(line(f"failed  {name}{more}: {reason}", "red"))
+        for name, reason in self.failures[: -1 - MAX_FAILURES : -1]:
+            name = self._label(name, max(width // 3, width - cells(reason) - 10))
+            foot.append(line(f"failed  {name}: {reason}", "red"))
         rows, running = max(1, self._console.height - 4 - len(foot)), list(self.running.values())
         if len(running) > rows:
             foot.insert(0, line(f"  and {len(running) - rows + 1} more run", "dim"))

@@ -131,11 +131,9 @@ class Limits:
 
 def devices(gpus: int, at_once: int) -> Sequence[Mapping[str, str]]:
     """The environment variables of so many workers: each sees one GPU, in turn; none if there is no GPU."""
-    if not gpus:
-        return [{}] * at_once
     visible = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
     names = visible[:gpus] or list(map(str, range(gpus)))
-    return [{VISIBLE: names[number % len(names)]} for number in range(at_once)]
+    return [{VISIBLE: names[number % len(names)]} if gpus else {} for number in range(at_once)]
 
 
 def shared_faults(jobs: Sequence[Job]) -> list[str]:

@@ -28,7 +28,7 @@ class Sweep:
         config = Config(trainer=TrainerConfig(max_epochs=4))
         self.jobs = [
             Job(
-                *(RunFolder(path / name), path, number, str(len(NAMES))),
+                *(RunFolder(path / name), path, number, len(NAMES)),
                 [f"model.hidden_layers={h}", f"optim.lr={lr}", "trainer.max_epochs=4", f"seed={seed}"],
                 *({}, config),
             )

@@ -87,7 +87,7 @@ class DoTask:
 
 def made_up_jobs(sweep: Path, count: int) -> list[Job]:
     return [
-        Job(RunFolder(sweep / f"job-{n}"), sweep, n, str(count), [f"seed={n}"], {"seed": n}, None)
+        Job(RunFolder(sweep / f"job-{n}"), sweep, n, count, [f"seed={n}"], {"seed": n}, None)
         for n in range(1, count + 1)
     ]
 

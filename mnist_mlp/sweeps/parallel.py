@@ -25,8 +25,8 @@ smaps_rollup, full MNIST)."""
 KEPT_FREE = 0.25
 """Fraction of the free memory that is left to other programs."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-POLL_SECONDS = 0.03
-"""Maximum time between two calls of `tick`, and until a worker that has started gets a task."""
+POLL_SECONDS = 0.2
+"""Maximum time between two calls of `tick`."""
 PROBE = -1
 """The number of the one task that is not a job."""
 Records = Callable[[Job], Mapping[str, str]]
@@ -185,9 +185,9 @@ class _Run:
     ends: dict[int, JobEnd] = field(default_factory=dict)
 
     def run(self, limits: Limits) -> None:
-        """Read the jobs' folders while a first worker starts, let it survey the machine, and run what is left."""
-        self.pool.resize([{}])
+        """Read the jobs' folders while the fork server starts, let a worker survey the machine, run what is left."""
         self.pool.start()
+        self.pool.resize([{}])
         stored: dict[int, StoredRun] = {}
         for index, job in enumerate(self.jobs):
             if job.config and job.config.resume == "auto" and not job.folder.failure_file.exists():

@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import parent_process, resource_tracker
+from multiprocessing import forkserver, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +28,6 @@ PATIENCE = 30.0
 PRELOADED = "mnist_mlp.sweeps.preload"
 Task = Callable[[], Any]
 """Something that can be pickled."""
-_hiding = threading.Lock()
 
 
 def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) -> None:
@@ -126,35 +124,35 @@ class WorkerPool:
         self._context.set_forkserver_preload([PRELOADED])
         self._environments: list[Mapping[str, str]] = [{}]
         self._workers: dict[int, _Worker] = {}
-        self._started: SimpleQueue[_Worker | BaseException] = SimpleQueue()
-        self._starter: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the fork server without waiting until it has imported everything, as the first worker has to."""
+        resource_tracker.ensure_running()  # first, for what starts it has SIGINT and SIGTERM unblocked afterwards
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the server inherits this: it never takes a signal
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def resize(self, environments: Sequence[Mapping[str, str]]) -> None:
         """Have workers in these environments from now on; the others, none of which may be at work, end."""
         self._environments = list(environments)
         for worker in list(self._workers.values()):
-            if not self._wanted(worker):
+            if worker.environment not in self._environments[worker.slot : worker.slot + 1]:
                 self._remove(worker)
 
     def submit(self, number: int, task: Task) -> bool:
-        """Let a worker do a task; False where none is free now. The task's events carry the number."""
-        for worker in list(self._workers.values()):
-            if worker.task is None:
-                try:
-                    worker.tasks.send(task)
-                except (BrokenPipeError, ConnectionResetError):  # it died meanwhile: `events` will find out
-                    continue
+        """Let a worker do a task; False if none is free now. The task's event carries the number."""
+        free = [worker for worker in self._workers.values() if worker.task is None]
+        missing = [slot for slot in range(len(self._environments)) if slot not in self._workers]
+        if not free and missing:
+            free.append(self._start_worker(missing[0]))
+        for worker in free:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile: `events` will notice
+                worker.tasks.send(task)
                 worker.task, worker.recent = number, ""
                 return True
-        self.start()
         return False
-
-    def start(self) -> None:
-        """Start the workers that do not run yet, without waiting for them."""
-        missing = [pair for pair in enumerate(self._environments) if pair[0] not in self._workers]
-        if missing and (self._starter is None or not (self._starter.is_alive() or self._started.qsize())):
-            self._starter = threading.Thread(target=self._start, args=(missing,), daemon=True)
-            self._starter.start()
 
     def events(self, timeout: float) -> Iterator[tuple[int, Any]]:
         """Wait, at most `timeout` seconds, and print whole lines of the workers.
@@ -162,13 +160,6 @@ class WorkerPool:
         Yields:
             The number of each task that has ended, with what it returned or how it `Crashed`.
         """
-        while self._started.qsize():
-            started = self._started.get()
-            if isinstance(started, BaseException):
-                raise started
-            self._workers[started.slot] = started
-            if not self._wanted(started):
-                self._remove(started)
         sources = [one for worker in self._workers.values() for one in worker.sources]
         if not sources:
             time.sleep(timeout)
@@ -192,26 +183,20 @@ class WorkerPool:
                 if worker.read() is None or not worker.process.is_alive():
                     self._remove(worker)
 
-    def _start(self, missing: Sequence[tuple[int, Mapping[str, str]]]) -> None:
-        """In a thread, since the first one waits for the fork server to have imported all."""
-        resource_tracker.ensure_running()  # first, for what starts it has SIGINT and SIGTERM unblocked afterwards
-        for slot, environment in missing:
-            try:
-                tasks, theirs = self._context.Pipe()
-                output, printed = self._context.Pipe(duplex=False)
-                arguments = (theirs, printed, {**os.environ, **environment})
-                process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
-                with _prepared_start():
-                    process.start()
-                theirs.close()
-                printed.close()
-                os.set_blocking(output.fileno(), False)
-                self._started.put(_Worker(process, tasks, output, slot, environment))
-            except BaseException as error:
-                self._started.put(error)
-
-    def _wanted(self, worker: _Worker) -> bool:
-        return worker.environment in self._environments[worker.slot : worker.slot + 1]
+    def _start_worker(self, slot: int) -> _Worker:
+        self.start()
+        tasks, theirs = self._context.Pipe()
+        output, printed = self._context.Pipe(duplex=False)
+        environment = self._environments[slot]
+        arguments = (theirs, printed, {**os.environ, **environment})
+        process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
+        with _without_main():
+            process.start()
+        worker = self._workers[slot] = _Worker(process, tasks, output, slot, environment)
+        theirs.close()
+        printed.close()
+        os.set_blocking(output.fileno(), False)
+        return worker
 
     def _events_of(self, worker: _Worker, ready: set[Any]) -> Iterator[tuple[int, Any]]:
         dying = worker.process.sentinel in ready
@@ -253,18 +238,11 @@ def _cause(code: int | None) -> str:
 
 
 @contextmanager
-def _prepared_start() -> Iterator[None]:
-    """Block this thread's signals, and hide the main module.
-
-    The fork server, if this thread starts it, inherits the block and never takes a signal. multiprocessing would run
-    the main module once more in each worker, and it may be a user's script.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    with _hiding:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _without_main() -> Iterator[None]:
+    """Hide the main module, which multiprocessing would run once more in each worker: it may be a user's script."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

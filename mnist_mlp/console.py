@@ -74,22 +74,17 @@ def cells(text: str) -> int:
     return cell_len(text)
 
 
-def cropped(text: str, width: int) -> str:
-    """The beginning of the text that fits into `width` cells."""
-    if cells(text) <= width:
-        return text
-    from rich.cells import set_cell_size
-
-    return set_cell_size(text, max(0, width)).rstrip()
-
-
 def shortened(text: str, width: int, left_out: str = "…") -> str:
     """The text in at most `width` cells, without its middle if it is too long."""
     if cells(text) <= width:
         return text
-    kept = max(0, width - cells(left_out))
-    tail = cropped(text[::-1], kept // 2)[::-1]
-    return f"{cropped(text, kept - kept // 2)}{left_out}{tail}" if width > 0 else ""
+    from rich.cells import set_cell_size
+
+    kept = width - cells(left_out)
+    if kept < 0:
+        return left_out[: max(0, width)]
+    start, end = (set_cell_size(text, kept - kept // 2), set_cell_size(text[::-1], kept // 2)[::-1])
+    return f"{start.rstrip()}{left_out}{end.lstrip()}"
 
 
 def bar(fraction: float, width: int, stream: Any = None) -> str:

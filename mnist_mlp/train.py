@@ -2,6 +2,7 @@
 
 import sys
 
+from mnist_mlp import __version__
 from mnist_mlp.console import command
 from mnist_mlp.errors import stopping_on_signals
 
@@ -9,14 +10,16 @@ from mnist_mlp.errors import stopping_on_signals
 def main() -> None:
     """Entry point of `python -m mnist_mlp.train` and of the script `mnist-mlp-train`."""
     with stopping_on_signals(), command():
-        if {"-h", "--help"} & set(sys.argv[1:]):
+        if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra would first compose the configuration
             from mnist_mlp.cli.help import help_text  # deferred: needs neither Hydra nor what compares runs
 
             print(help_text(), end="")
-            return
-        from mnist_mlp.cli.application import run  # deferred: Ctrl-C while it is imported ends in one line too
+        elif sys.argv[1:] == ["--version"]:
+            print(f"mnist_mlp {__version__}")
+        else:
+            from mnist_mlp.cli.application import run  # deferred: Ctrl-C while it is imported ends in one line too
 
-        run()
+            run()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from hydra.core.plugins import Plugins
 
 import mnist_mlp
 from mnist_mlp.benchmark import __main__ as benchmark
-from mnist_mlp.cli.application import register, sweep_faults
+from mnist_mlp.cli.application import sweep_faults
 from mnist_mlp.cli.compose import to_config
 from mnist_mlp.cli.help import reference
+from mnist_mlp.cli.launcher import register
 from mnist_mlp.config import conf_folder
 
 CHECKOUT = Path(__file__).resolve().parents[1]

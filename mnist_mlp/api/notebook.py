@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 REDRAW_SECONDS = 0.5
 """At least between two drawings: each takes a tenth of it."""
-CELL = "padding:2px 10px 2px 0;white-space:nowrap"
 
 
 def card(title: str, parts: Sequence[str]) -> str:
@@ -30,18 +29,9 @@ def card(title: str, parts: Sequence[str]) -> str:
     )
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; what looks like a number is aligned to the right. Without a header, rows are names and values."""
-    start = f'style="{CELL};text-align:'
-    head = "".join(f'<th {start}left;border-bottom:1px solid">{escape(cell) or "&nbsp;"}</th>' for cell in header)
-    body = ""
-    for row in rows:
-        body += "<tr>"
-        for cell in row:
-            numeric = bool(header) and any(cell[:n].lstrip("+-").isdigit() for n in (1, 2))
-            body += f'<td {start}{"right" if numeric else "left"}">{escape(cell)}</td>'
-        body += "</tr>"
-    return f'<table style="border-collapse:collapse;margin:0;font-size:13px"><tr>{head}</tr>{body}</table>'
+def preformatted(text: str) -> str:
+    """Text in a font of fixed width, for tables."""
+    return f'<pre style="margin:0;line-height:1.4">{escape(text)}</pre>'
 
 
 def picture(figure: "Figure", shows: str) -> str:

@@ -4,7 +4,6 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,13 @@ from numpy.typing import NDArray
 from mnist_mlp.api import notebook as html
 from mnist_mlp.compare.collect import VALUES, Job, Summary, compare, find_jobs, row_label, summarize
 from mnist_mlp.compare.statistics import SIGNIFICANCE, mcnemar
-from mnist_mlp.compare.tables import as_text, reading_note, shown_cells
+from mnist_mlp.compare.tables import as_text
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, Predictions, read_curves, read_predictions
-from mnist_mlp.runs.result import RunResult, classification_report, closing_table, decimal, percent
+from mnist_mlp.runs.result import RunResult, classification_report, closing_table
 from mnist_mlp.runs.settings import value_text
 
 if TYPE_CHECKING:
@@ -123,20 +122,8 @@ class Run:
         return f"Run({str(self.path)!r}, {self.status})\n{closing_table(self.result, self.path)}"
 
     def _repr_html_(self) -> str:
-        result, metrics = self.result, self.result.metrics
-        rows = [
-            ("diverged", f"in epoch {result.epochs}: try a lower optim.lr" if self.status == "diverged" else ""),
-            ("test accuracy", percent(metrics["test/accuracy"])),
-            ("test macro F1", decimal(metrics["test/f1_macro"])),
-            ("test loss", decimal(metrics["test/loss"])),
-            ("validation accuracy", percent(metrics["val/accuracy"]) if "val/accuracy" in metrics else ""),
-            ("chosen epoch", f"{result.best_epoch} of {result.epochs}"),
-            ("tested on", f"{result.data['test']:,} images ({result.data['source']})"),
-            ("parameters", f"{result.parameters:,}"),
-            ("fit time", f"{result.timing['fit_seconds']:.1f} s"),
-        ]
-        table = html.table((), [row for row in rows if row[1]])
-        return html.card(f"Run {self.path}", [table, html.curves_picture(self.curves, result.best_epoch)])
+        text = html.preformatted(closing_table(self.result, self.path))
+        return html.card(f"Run {self.path}", [text, html.curves_picture(self.curves, self.result.best_epoch)])
 
 
 def load_run(path: str | Path) -> Run:
@@ -157,9 +144,7 @@ def load_run(path: str | Path) -> Run:
     raise UserError(f"{path} holds no run (no result.json in it){hint}")
 
 
-MAX_ROWS, MAX_CURVES = 20, 6
-HIDDEN_COLUMNS = ("F1", "loss", "parameters")
-"""Columns that a notebook has no width for; `table()` has them all."""
+MAX_CURVES, NOTEBOOK_COLUMNS = 6, 120
 
 
 @dataclass(frozen=True)
@@ -241,19 +226,21 @@ class Sweep:
         """
         first, second = self._chosen(a), self._chosen(b)
         if len(first) == len(second) == 1:  # McNemar's test over the test images: seeds cannot tell
-            runs = [load_run(job.folder) for job in (*first, *second)]
-            accuracies = [run.result.metric("test/accuracy") for run in runs]
-            one, two = (run.predictions for run in runs)
+            one, two = (load_run(job.folder) for job in (*first, *second))
+            gap = one.result.metric("test/accuracy") - two.result.metric("test/accuracy")
             p_value, words = None, "one run of each: no verdict"
-            if one is not None and two is not None and len(one.truth) == len(two.truth):
-                p_value = mcnemar(one.correct.tolist(), two.correct.tolist()).p_value
+            left, right = one.predictions, two.predictions
+            if left is not None and right is not None and len(left.truth) == len(right.truth):
+                p_value = mcnemar(left.correct.tolist(), right.correct.tolist()).p_value
                 words = "distinguishable" if p_value < SIGNIFICANCE else "not distinguishable on these images"
-            return Difference(_words(a), _words(b), accuracies[0] - accuracies[1], None, None, 1, words, p_value)
+            return Difference(_words(a), _words(b), gap, None, None, 1, words, p_value)
         compared = compare(first, second)
         if compared is None:
             raise UserError(f"{_words(a)} and {_words(b)} have no seed in common: train both with the same seeds")
-        gap, words = compared.decisive, compared.verdict.replace("the best", "b")
-        return Difference(_words(a), _words(b), gap.mean, gap.low, gap.high, gap.n, words, compared.p_value)
+        paired, words = compared.decisive, compared.verdict.replace("the best", "b")
+        return Difference(
+            *(_words(a), _words(b), paired.mean, paired.low, paired.high, paired.n, words, compared.p_value)
+        )
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -262,33 +249,24 @@ class Sweep:
         return f"Sweep({str(self.path)!r}, {len(self.jobs)} jobs)\n{as_text(self.summary)}"
 
     def _repr_html_(self) -> str:
-        header, rows = shown_cells(self.summary)
-        kept = [index for index, name in enumerate(header) if name not in HIDDEN_COLUMNS]
-        shown = [[row[index] for index in kept] for row in (header, *rows[:MAX_ROWS])]
-        table = html.table(shown[0], shown[1:])
-        more = f"<div>and {len(rows) - MAX_ROWS} more rows</div>" if len(rows) > MAX_ROWS else ""
-        note = f'<div style="opacity:.7;margin-top:4px;max-width:60em">{escape(reading_note(self.summary))}</div>'
-        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", [table + more + note, *self._curves()])
-
-    def _curves(self) -> list[str]:
-        """The learning curves of the best rows as a picture, if there are any."""
         from mnist_mlp.plots.sweep import learning_curves  # deferred: matplotlib
         from mnist_mlp.reporting.data import Compared
 
+        parts = [html.preformatted(as_text(self.summary, NOTEBOOK_COLUMNS))]
         names = [row_label(self.summary, row) or "all" for row in self.summary.rows]
         groups = list(zip(names, Compared(self.summary).group_curves, strict=True))[:MAX_CURVES]
-        shown = [group for group in groups if group[1]]
-        return [html.picture(learning_curves(shown), "learning curves of the best settings")] if shown else []
+        if shown := [group for group in groups if group[1]]:
+            parts.append(html.picture(learning_curves(shown), "learning curves of the best settings"))
+        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", parts)
 
     def _chosen(self, which: Mapping[str, Any] | str) -> list[Job]:
         """The finished jobs with these settings, or in this folder."""
-
-        def matches(job: Job) -> bool:
-            if isinstance(which, str):
-                return job.folder.name == which
-            return all(value_text(job.settings.get(key)) == value_text(value) for key, value in which.items())
-
-        jobs = [job for job in self.jobs if job.result is not None and matches(job)]
+        if isinstance(which, str):
+            jobs = [job for job in self.jobs if job.folder.name == which]
+        else:
+            wanted = {key: value_text(value) for key, value in which.items()}
+            jobs = [job for job in self.jobs if wanted == {key: value_text(job.settings.get(key)) for key in wanted}]
+        jobs = [job for job in jobs if job.result is not None]
         if not jobs:
             varying = ", ".join(self.summary.keys) or "nothing but the seed"
             raise UserError(f"{_words(which)} is not a finished run of {self.path}: settings that vary: {varying}")

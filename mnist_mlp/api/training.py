@@ -14,9 +14,10 @@ from pytorch_lightning.loggers import Logger
 from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
 from mnist_mlp.cli.compose import (
+    check_settings,
     composed_settings,
     config_records,
-    job_folder,
+    job_name,
     override_text,
     plain_settings,
     run_folder,
@@ -77,17 +78,8 @@ def changed(config: Config) -> dict[str, Any]:
     return {key: value for key, value in flatten(to_dict(config)).items() if value != defaults[key]}
 
 
-def grid_points(grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every combination of the values, the last key varying fastest, as Hydra's sweeper orders its jobs.
-
-    A list, tuple, range or array gives several values; anything else is the one value of all jobs.
-    """
-    values = [_several(key, value) for key, value in grid.items()]
-    for combination in itertools.product(*values):
-        yield dict(zip(grid, combination, strict=True))
-
-
 def _several(key: str, value: Any) -> list[Any]:
+    """The values of a key of a grid: a list, tuple, range or array has several, anything else is one."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Iterator):
@@ -158,7 +150,7 @@ def fit(
     path = Path(folder if folder is not None else run_folder(chosen.name, chosen.resume))
     recorded = changed(chosen) if isinstance(config, (Config, DictConfig)) else settings
     texts = [override_text(key, value) for key, value in recorded.items()]
-    records = config_records(chosen, texts)
+    records = config_records(to_dict(chosen), texts)
     if chosen.trainer.progress and in_notebook():
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
@@ -177,26 +169,20 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
     on with what is not finished. All settings are checked before the first job starts. n_jobs: how many at once, each
     in a process of its own; 0 for as many as there are cores and memory for.
     """
-    name, limits = grid.get("name"), Limits(n_jobs)
-    path = Path(folder if folder is not None else sweep_folder(name))
-    points = list(grid_points(grid))
-    configs = [configuration(None, point) for point in points]
-    for key in grid.keys() & non_result_keys():
-        if len({repr(point[key]) for point in points}) > 1:
-            raise UserError(f"{key} changes no result, so that its jobs would be one and the same: give one value")
+    limits, path = Limits(n_jobs), Path(folder if folder is not None else sweep_folder(grid.get("name")))
+    values = {key: _several(key, value) for key, value in grid.items()}
+    swept = sorted(key for key in values if len(values[key]) > 1)
+    points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+    configs = [check_settings(to_dict(configuration(None, point))) for point in points]
+    for key in non_result_keys() & set(swept):
+        raise UserError(f"{key} changes no result, so that its jobs would be one and the same: give one value")
     began = time.time()
-    swept = sorted(key for key in grid if len(_several(key, grid[key])) > 1)
     with FolderLock(path).acquire():
         jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]
-            job = RunFolder(path / job_folder(texts, path))
-            jobs.append(Job(job, path, number, str(len(points)), texts, to_dict(config), config, swept=swept))
-        run_jobs(jobs, _records, sweep_progress(jobs, began), limits)
+            job = RunFolder(path / job_name(texts, swept))
+            jobs.append(Job(job, path, number, len(points), texts, to_dict(config), config, swept=swept))
+        run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), sweep_progress(jobs, began), limits)
         finish_sweep(path)
     return load_sweep(path)
-
-
-def _records(job: Job) -> Mapping[str, str]:
-    assert job.config is not None
-    return config_records(job.config, job.overrides)

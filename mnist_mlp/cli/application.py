@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,23 +19,21 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_mlp import __version__
 from mnist_mlp.cli.compose import (
     VERSION_BASE,
     check_settings,
-    config_from_run,
+    choose_config,
     hydra_records,
     nested_settings,
     prepare_storage,
     preset_flags,
     register_schema,
-    set_swept_keys,
     to_config,
 )
-from mnist_mlp.cli.help import explain, help_text, value_offers
-from mnist_mlp.cli.launcher import close_pool, register_plugins
-from mnist_mlp.config import Config, choices, conf_folder, non_result_keys
-from mnist_mlp.console import error_line, guarded_output
+from mnist_mlp.cli.help import explain
+from mnist_mlp.cli.launcher import close_pool, register
+from mnist_mlp.config import choices, conf_folder
+from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
@@ -54,35 +52,14 @@ from mnist_mlp.sweeps.jobs import (
     write_run_page,
 )
 from mnist_mlp.sweeps.live import elapsed_text, time_left
-
-
-def register() -> None:
-    """Register with Hydra what conf/config.yaml names."""
-    register_schema()
-    register_plugins()
+from mnist_mlp.training.processes import lost_process, process_rank, say_process_lost
 
 
 def run() -> None:
-    """Do what the command line asks for: a run, a sweep, or help. A mistake ends in one line and exit code 1.
-
-    --help and --version are answered here because Hydra would first compose the configuration, and so are the values
-    that bash may complete, because Hydra offers only the default of an Enum.
-    """
-    arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        print(help_text(), end="")
-    elif arguments == ["--version"]:
-        print(f"mnist_mlp {__version__}")
-    elif "query=bash" in arguments and (offers := value_offers(os.environ.get("COMP_LINE", ""))) is not None:
-        print(" ".join(offers))
-    else:
-        _run_application()
-
-
-def _run_application() -> None:
+    """Do what the command line asks for: a run or a sweep. A mistake ends in one line and exit code 1."""
     register()
-    task = Task()
-    PreflightCallback.task, PreflightCallback.sweep, PreflightCallback.lock = task, None, None
+    task = PreflightCallback.task = Task()
+    PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
     try:
         code = _run_hydra(task)
@@ -100,33 +77,25 @@ def _run_application() -> None:
 def _run_hydra(task: "Task") -> int:
     """The exit code of Hydra's own work; exceptions of the run itself pass through."""
     application = hydra.main(version_base=VERSION_BASE, config_path=str(conf_folder()), config_name="config")(task)
-    with _full_errors() as asked_for_traceback:
-        try:
-            application()
-        except (Interrupted, KeyboardInterrupt) as stop:  # while jobs ran in other processes, which end with it
-            print_interrupted(stop)
-            return exit_code(stop)
-        except Exception as error:
-            outside = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
-            if asked_for_traceback or (task.called and not outside):
-                raise
-            sweep = PreflightCallback.sweep
-            if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
-                shutil.rmtree(sweep)  # nothing has started in it
-            sys.exit(f"error: {error_line(error) if outside else explain(error)}")
-    return 0
-
-
-@contextmanager
-def _full_errors() -> Iterator[bool]:
-    """Let exceptions through Hydra to the caller. Yields whether the user asked for tracebacks."""
-    asked = bool(os.environ.get("HYDRA_FULL_ERROR"))
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    asked_for_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets exceptions through
     try:
-        yield asked
+        application()
+    except (Interrupted, KeyboardInterrupt) as stop:  # while jobs ran in other processes, which end with it
+        print_interrupted(stop)
+        return exit_code(stop)
+    except Exception as error:
+        outside = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
+        if asked_for_traceback or (task.called and not outside):
+            raise
+        sweep = PreflightCallback.sweep
+        if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
+            shutil.rmtree(sweep)  # nothing has started in it
+        sys.exit(f"error: {error_line(error) if outside else explain(error)}")
     finally:
-        if not asked:
+        if not asked_for_traceback:
             os.environ.pop("HYDRA_FULL_ERROR", None)
+    return 0
 
 
 class Task:
@@ -145,7 +114,7 @@ class Task:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        register_schema()  # before this process composes the job
+        register_schema(self.swept)  # before this process composes the job
 
     def __call__(self, cfg: DictConfig) -> float | None:
         """Run what is composed; returns a sweeper's objective."""
@@ -167,7 +136,7 @@ class Task:
             settings = to_dict(config)
         except UserError as error:  # the job itself reports it
             fault = str(error)
-        return Job(folder, sweep, number, str(self.total), overrides, settings, config, fault, self.swept)
+        return Job(folder, sweep, number, self.total, overrides, settings, config, fault, self.swept)
 
     def _run_job(self, cfg: DictConfig) -> float | None:
         """Run a job for one of Hydra's own launchers: it prints its line itself, and keeps the table up to date."""
@@ -177,7 +146,7 @@ class Task:
         job = self.job(folder, Path(app.sweep.dir), number, overrides, lambda: nested_settings(cfg))
         with guarded_output():
             try:
-                end = run_job(job, hydra_records(job.config, app) if job.config else {})
+                end = run_job(job, hydra_records(job.settings, app))
             except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
                 if PreflightCallback.sweep is None:  # in another process than the sweep, which reports it once
                     raise
@@ -199,61 +168,37 @@ def single_run(cfg: DictConfig) -> None:
     folder = RunFolder(Path(app.runtime.output_dir))
     rank = 0
     try:
-        config = choose_config(cfg, folder)
+        config = choose_config(cfg, folder, HydraConfig.get().overrides.task)
         with quick_start():
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
-            from mnist_mlp.training.processes import lost_process, process_rank, say_process_lost
 
         rank = process_rank(config.trainer.devices)
         earlier = finished_before(folder)
-        result = fit(config, folder.path, [*preset_flags(app), *app.overrides.task], hydra_records(to_config(cfg), app))
-    except UserError as error:  # SystemExit: Hydra would add lines of its own
-        _remove_created()
-        raise SystemExit(f"error: {error}") from None
-    except (OSError, MemoryError) as error:
-        _remove_created()
-        go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
-        raise SystemExit(f"error: {error_line(error)}{go_on}") from None
-    except RuntimeError as error:
-        if not lost_process(error):
-            raise
-        say_process_lost(folder)
-        os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
-    except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
-        _remove_created()
-        kept = folder.last_checkpoint.is_file()
-        if rank == 0:
-            print(f"\n{describe_signal(stop)}{f': go on with resume={folder.path}' if kept else ''}", file=sys.stderr)
-        raise SystemExit(exit_code(stop)) from None
+        records = hydra_records(to_dict(to_config(cfg)), app)
+        result = fit(config, folder.path, [*preset_flags(app), *app.overrides.task], records)
+    except BaseException as error:  # below, SystemExit: Hydra would add lines of its own
+        for path in PreflightCallback.created:  # by Hydra, for a run that may have been refused
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+        go_on = f"go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
+        if isinstance(error, UserError):
+            raise SystemExit(f"error: {error}") from None
+        if isinstance(error, (OSError, MemoryError)):
+            raise SystemExit(f"error: {error_line(error)}{go_on and f'; {go_on}'}") from None
+        if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):  # Lightning passes Ctrl-C on as SystemExit
+            if rank == 0:
+                print(f"\n{describe_signal(error)}{go_on and f': {go_on}'}", file=sys.stderr)
+            raise SystemExit(exit_code(error)) from None
+        if isinstance(error, RuntimeError) and lost_process(error):
+            say_process_lost(folder)
+            os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
+        raise
     if rank == 0:
         if result == earlier:
             print("This run was finished before; resume=never would start it over.")
         write_run_page(folder.path)
         print(f"\n{closing_table(result, folder.path)}")
         print(f"\n{folder.next_steps(interpreter())}")
-
-
-def choose_config(cfg: DictConfig, folder: RunFolder) -> Config:
-    """The composed configuration; with resume=<run folder> and no other setting, that of the run."""
-    config = to_config(cfg)
-    if config.resume in ("auto", "never"):
-        return config
-    run = folder.run()
-    if run is None:
-        raise UserError(
-            f"resume={config.resume} is no run folder (no run.json in it): give auto, never or a run folder"
-        )
-    changed = {override.split("=")[0] for override in HydraConfig.get().overrides.task} - non_result_keys()
-    return config if changed else config_from_run(run["config"], cfg)
-
-
-def _remove_created() -> None:
-    """Remove the folders that Hydra created for a run that was refused, if they are empty."""
-    for path in PreflightCallback.created:
-        try:
-            path.rmdir()
-        except OSError:
-            return
 
 
 class PreflightCallback(Callback):
@@ -285,16 +230,13 @@ class PreflightCallback(Callback):
         task = self.task
         task.total, task.began = count_jobs(config, overrides), time.time()
         task.swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
-        set_swept_keys(task.swept)
+        register_schema(task.swept)
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
         try:
             PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder, for optuna's database
             prepare_storage(config)
-        except UserError as error:
-            sys.exit(f"error: {error}")
-        except OSError as error:
-            sys.exit(f"error: {error_line(error)}")
-        OmegaConf.create({"keys": "${swept_keys:}"}, parent=config)["keys"]  # now Hydra passes them on to the jobs
+        except (UserError, OSError) as error:
+            sys.exit(f"error: {error_summary(error)}")
         PreflightCallback.sweep = sweep
 
 
@@ -330,9 +272,8 @@ def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
         yield f"{key} is given {keys.count(key)} times: give its values together, as {key}=A,B"
     for override, key in zip(overrides, keys, strict=True):
         count = count_values(override)
-        if count == 0 and isinstance(override.value(), Glob):
-            yield f"{override.input_line} matches nothing: there is {', '.join(choices(key)) or f'no group {key}'}"
-        elif count == 0:
-            yield f"{override.input_line} gives no value"
+        if count == 0:
+            there = f"matches nothing: there is {', '.join(choices(key)) or f'no group {key}'}"
+            yield f"{override.input_line} {there if isinstance(override.value(), Glob) else 'gives no value'}"
         elif override.is_sweep_override() and key == "name":
             yield f"{override.input_line} gives several names: a sweep has one"

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -28,7 +28,7 @@ from mnist_mlp.config import Config, ModelConfig, Source, conf_folder, non_resul
 from mnist_mlp.console import error_line, shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict, options, to_dict
-from mnist_mlp.runs.files import JSON, UnreadableFileError
+from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.settings import flatten, short_names
 
@@ -126,34 +126,6 @@ def job_name(overrides: Iterable[str], swept: Iterable[str] = ()) -> str:
     return name if name == simple else f"{name}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
 
 
-def job_folder(overrides: Iterable[str], sweep: str | Path, swept: str = "") -> str:
-    """The name of a job's folder in a sweep: `job_name`, unless an earlier version spelt the finished job differently.
-
-    Args:
-        overrides: The job's overrides.
-        sweep: The sweep's folder.
-        swept: Keys that the sweep varies, separated by commas.
-    """
-    name = job_name(overrides, swept.split(","))
-    if (Path(sweep) / name).exists():
-        return name
-    older = _older_names(str(sweep), swept).get(name, name)
-    return older if (Path(sweep) / older).exists() else name
-
-
-@lru_cache(1)
-def _older_names(sweep: str, swept: str) -> dict[str, str]:
-    """Names that earlier versions gave to the jobs of a sweep, by their `job_name`."""
-    names = {}
-    for path in Path(sweep).glob("*/*.json"):
-        if path.name in ("run.json", "failure.json"):
-            with suppress(UnreadableFileError):
-                folder = RunFolder(path.parent)
-                job = folder.run() or folder.failure() or {"overrides": []}
-                names[job_name(job["overrides"], swept.split(","))] = path.parent.name
-    return names
-
-
 def search_seed(sweep: str, storage: str) -> int:
     """The seed of a sampler; the next call, or another search in the same storage, draws other trials.
 
@@ -184,14 +156,14 @@ def prepare_storage(config: DictConfig) -> None:
         return
     from optuna.storages import get_storage  # deferred: an extra
 
-    for left in reversed(range(ATTEMPTS)):
+    for _ in range(ATTEMPTS):
         try:
             get_storage(storage)
             return
         except Exception as error:  # of sqlalchemy or of any of its databases
-            if not left:
-                raise UserError(f"hydra.sweeper.storage={storage} cannot be used: {error_line(error)}") from error
+            fault = error_line(error)
             time.sleep(PAUSE)
+    raise UserError(f"hydra.sweeper.storage={storage} cannot be used: {fault}")
 
 
 @dataclass
@@ -212,19 +184,13 @@ class Schema(Config):
     model: _ModelSchema = field(default_factory=_ModelSchema)
 
 
-def register_schema() -> None:
-    """Register the schema and the resolvers of conf/config.yaml."""
+def register_schema(swept: Iterable[str] = ()) -> None:
+    """Register the schema and the resolvers of conf/config.yaml. swept: Keys that a sweep varies."""
     ConfigStore.instance().store(name="schema", node=Schema)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
-    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+    OmegaConf.register_new_resolver("job_name", partial(job_name, swept=swept), replace=True)
     OmegaConf.register_new_resolver("search_seed", search_seed, replace=True, use_cache=True)
-    set_swept_keys(())
-
-
-def set_swept_keys(keys: Iterable[str]) -> None:
-    """Define what the configuration of a sweep resolves to as its swept keys; Hydra passes that on to its jobs."""
-    OmegaConf.register_new_resolver("swept_keys", lambda: ",".join(keys), replace=True, use_cache=True)
 
 
 def compose(overrides: Iterable[str] = (), config_dir: str | Path | None = None) -> Config:
@@ -310,10 +276,18 @@ def plain_settings(cfg: DictConfig, resolve: bool = True) -> JSON:
     return dict(content)
 
 
-def config_from_run(config: dict[str, Any], cfg: DictConfig) -> Config:
-    """The configuration of an earlier run; options that do not affect the result come from the composed one."""
+def choose_config(cfg: DictConfig, folder: RunFolder, overrides: Iterable[str]) -> Config:
+    """The composed configuration; with resume=<run folder> and no other setting that affects the result, the run's."""
+    config = to_config(cfg)
+    if config.resume in ("auto", "never"):
+        return config
+    run = folder.run()
+    if run is None:
+        raise UserError(f"resume={config.resume} is not a run folder (no run.json): give auto, never or a run folder")
+    if {override.split("=")[0] for override in overrides} - non_result_keys():
+        return config
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Schema), config)
+        merged = OmegaConf.merge(OmegaConf.structured(Schema), run["config"])
     except OmegaConfBaseException as error:
         raise UserError(f"the run to resume was made by another version ({explain(error)})") from error
     for key in non_result_keys() - {"data.root"}:
@@ -338,15 +312,15 @@ def preset_flags(app: Any) -> list[str]:
     return flags
 
 
-def hydra_records(config: Config, app: Any) -> dict[str, str]:
+def hydra_records(settings: JSON, app: Any) -> dict[str, str]:
     """The files that Hydra would write to .hydra/; `fit` writes them, because a refused run must not touch a folder."""
     hydra = OmegaConf.to_yaml(OmegaConf.create({"hydra": app}))
-    return {**config_records(config, app.overrides.task), ".hydra/hydra.yaml": hydra}
+    return {**config_records(settings, app.overrides.task), ".hydra/hydra.yaml": hydra}
 
 
-def config_records(config: Config, overrides: Iterable[str]) -> dict[str, str]:
+def config_records(settings: JSON, overrides: Iterable[str]) -> dict[str, str]:
     """The configuration as it runs, and the overrides, as the files that Hydra would call so."""
     return {
-        ".hydra/config.yaml": OmegaConf.to_yaml(OmegaConf.create(to_dict(config))),
+        ".hydra/config.yaml": OmegaConf.to_yaml(OmegaConf.create(settings)),
         ".hydra/overrides.yaml": OmegaConf.to_yaml(list(overrides)),
     }

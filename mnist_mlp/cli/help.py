@@ -1,4 +1,4 @@
-"""Texts of the command line: help, completion, the configuration reference, and mistakes in one line each.
+"""Texts of the command line: help, the configuration reference, and mistakes in one line each.
 
 docs/configuration.md is the output of `python -m mnist_mlp.cli.help`.
 """
@@ -6,11 +6,10 @@ docs/configuration.md is the output of `python -m mnist_mlp.cli.help`.
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import partial
 from itertools import groupby
-from textwrap import shorten, wrap
+from textwrap import fill, shorten
 from typing import Any
 
 from mnist_mlp.config import Config, choices, conf_folder, groups
@@ -34,7 +33,7 @@ Options, as KEY=VALUE; with their defaults, and in brackets the values that are 
 {options}
 
 --cfg job shows the composed configuration, --version the version; --hydra-help explains Hydra's own
-flags. Completion of keys and values in bash: eval "$(mnist-mlp-train -sc install=bash)"
+flags. Completion of keys in bash: eval "$(mnist-mlp-train -sc install=bash)"
 """
 
 
@@ -42,67 +41,40 @@ def help_text() -> str:
     """Every group and every option."""
     rows = list(options(Config()))
     indent = max(len(key) for key, _, _ in rows) + 4
-    lines: list[str] = []
-    for _, group in groupby(rows, lambda row: row[0].rpartition(".")[0]):
-        lines.append("")
-        for key, value, metadata in group:
-            lines += _option_lines(key, value, metadata, indent)
-    return HELP.format(
-        groups="\n".join(line for group in groups() for line in _group_lines(group)),
-        options="\n".join(lines),
-    )
-
-
-def _option_lines(key: str, value: Any, metadata: dict[str, Any], indent: int) -> Iterator[str]:
-    shown = _shown(value)
     margin = indent + DEFAULT_LENGTH + 2
-    words = wrap(
-        f"{metadata['meaning']} [{allowed_values(value, metadata)}]",
-        WIDTH - margin,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    start = f"  {key}".ljust(indent) + shown
-    if len(shown) > DEFAULT_LENGTH:
-        yield start
-        start = ""
-    for line in words:
-        yield start.ljust(margin) + line
-        start = ""
+    option_lines: list[str] = []
+    for _, group in groupby(rows, lambda row: row[0].rpartition(".")[0]):
+        option_lines.append("")
+        for key, value, metadata in group:
+            start = f"  {key}".ljust(indent) + _shown(value)
+            if len(_shown(value)) > DEFAULT_LENGTH:
+                option_lines.append(start)
+                start = ""
+            option_lines.append(
+                fill(
+                    f"{metadata['meaning']} [{allowed_values(value, metadata)}]",
+                    WIDTH,
+                    initial_indent=start.ljust(margin),
+                    subsequent_indent=" " * margin,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            )
+    group_lines: list[str] = []
+    for name in groups():
+        group_lines.append("")
+        for choice in choices(name):
+            summary = shorten(_first_comment(name, choice), SUMMARY_LENGTH, placeholder=" ...")
+            group_lines.append(f"  {f'{name}={choice}':<32} {summary}")
+    return HELP.format(groups="\n".join(group_lines), options="\n".join(option_lines))
 
 
-def _group_lines(group: str) -> Iterator[str]:
-    yield ""
-    for choice in choices(group):
-        summary = shorten(first_comment(group, choice), SUMMARY_LENGTH, placeholder=" ...")
-        yield f"  {f'{group}={choice}':<32} {summary}"
-
-
-def first_comment(group: str, choice: str) -> str:
+def _first_comment(group: str, choice: str) -> str:
     """What a choice does: the first line of its file, which is a comment on just that."""
     text = (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8")
     lines = [line.removeprefix("#").strip() for line in text.splitlines()]
     first = next(line for line in lines if line and not line.startswith("@package"))
     return first.removeprefix("What:").strip()
-
-
-def value_offers(line: str) -> list[str] | None:
-    """What the last word of a command line may become; None where it is not an option followed by "="."""
-    word = line.rpartition(" ")[2]
-    key, equals, begun = word.partition("=")
-    known = {name: (value, metadata) for name, value, metadata in options(Config())}
-    if not equals or key not in known:
-        return None
-    done, comma, part = begun.rpartition(",")
-    return [f"{key}={done}{comma}{value}" for value in _values(*known[key]) if value.startswith(part)]
-
-
-def _values(default: Any, metadata: dict[str, Any]) -> list[str]:
-    if isinstance(default, Enum):
-        return [choice.name for choice in type(default)]
-    if isinstance(default, bool):
-        return ["true", "false"]
-    return list(metadata["choices"]) or ([] if isinstance(default, list) or default is None else [str(default)])
 
 
 HEAD = """\
@@ -120,17 +92,16 @@ def reference() -> str:
     parts = [HEAD]
     for name, group in groupby(options(Config()), lambda row: row[0].rpartition(".")[0]):
         parts.append(f"\n## {name or 'General'}\n\n| key | default | allowed | meaning |\n|---|---|---|---|\n")
-        parts += [_row(*option) for option in group]
+        for key, value, metadata in group:
+            star = "" if metadata["affects_result"] else " *"
+            default = "$MNIST_MLP_DATA or ./data" if key == "data.root" else _shown(value)
+            cells = (f"`{key}`{star}", f"`{default}`", allowed_values(value, metadata), metadata["meaning"])
+            parts.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n")
     parts.append("\n## Presets\n\n| preset | what it is |\n|---|---|\n")
-    parts += [f"| `{group}={name}` | {first_comment(group, name)} |\n" for group in groups() for name in choices(group)]
+    parts += [
+        f"| `{group}={name}` | {_first_comment(group, name)} |\n" for group in groups() for name in choices(group)
+    ]
     return "".join(parts)
-
-
-def _row(key: str, value: Any, metadata: dict[str, Any]) -> str:
-    star = "" if metadata["affects_result"] else " *"
-    default = "$MNIST_MLP_DATA or ./data" if key == "data.root" else _shown(value)
-    cells = (f"`{key}`{star}", f"`{default}`", allowed_values(value, metadata), metadata["meaning"])
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
 
 
 def _shown(value: Any) -> str:
@@ -188,21 +159,18 @@ def suggest(key: str) -> str:
 
 
 def likely_key(key: str) -> str | None:
-    """The known key that was probably meant; None where nothing is near."""
+    """The known key that was probably meant; None if nothing is near."""
     known = [name for name, _, _ in options(Config())]
     last = key.rpartition(".")[2].lower()
-    if same := [name for name in known if name.rpartition(".")[2] == last]:
-        return same[0]
-    for ours, theirs in OTHER_NAMES.items():
-        if last in theirs:
-            return ours
-    if near := difflib.get_close_matches(key, known + groups(), n=1):
-        return near[0]
-    if near := difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known], n=1, cutoff=0.75):
-        return next(name for name in known if name.rpartition(".")[2] == near[0])
-    names = [name for theirs in OTHER_NAMES.values() for name in theirs]
-    near = difflib.get_close_matches(last, names, n=1, cutoff=0.85)
-    return next((ours for ours, theirs in OTHER_NAMES.items() if near and near[0] in theirs), None)
+    foreign = {theirs: ours for ours, names in OTHER_NAMES.items() for theirs in names}
+    short = {name.rpartition(".")[2]: name for name in reversed(known)}
+    if last in short or last in foreign:
+        return short.get(last) or foreign[last]
+    whole = {name: name for name in known + groups()}
+    for names, word, cutoff in ((whole, key, 0.6), (short, last, 0.75), (foreign, last, 0.85)):
+        if near := difflib.get_close_matches(word, names, n=1, cutoff=cutoff):
+            return names[near[0]]
+    return None
 
 
 def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str:
@@ -215,77 +183,65 @@ def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str
         if isinstance(link, UserError):
             return str(link)
         if type(link).__name__ == "OverrideParseException":  # Hydra's, which --help must not import
-            return f"{link.override!r} is not of the form KEY=VALUE; --help lists every key"
+            return _not_a_setting(link.override)
     text = "\n".join(str(link) for link in chain)
-    not_a_choice = partial(_not_a_choice, words=sys.argv[1:] if overrides is None else overrides)
-    for explanation in (_unknown_key, _wrong_value, _missing_choice, _several_values, not_a_choice, _not_an_option):
-        if line := explanation(text):
+    for pattern, explanation in MISTAKES:
+        found = re.search(pattern, text)
+        if found and (line := explanation(found)):
             return line
+    if "Config group override must be a string" in text:  # Hydra does not report which one
+        for word in sys.argv[1:] if overrides is None else overrides:
+            group, _, choice = word.partition("=")
+            if not group:
+                return _not_a_setting(word)
+            if group in groups() and choice not in choices(group):
+                return _missing_choice(group, choice)
     return " ".join(str(error).split())
 
 
-def _unknown_key(text: str) -> str | None:
-    in_a_file = re.search(r"(In '[\w/-]+': )(?s:.*?)Key '\S+' not in '\w+'\s+full_key: ([\w.]+)", text)
-    if in_a_file and in_a_file.group(2) in groups():
-        return f"{in_a_file.group(1)}# @package _global_ is missing in its first line"
-    if in_a_file:
-        return in_a_file.group(1) + suggest(in_a_file.group(2))
-    found = re.search(r"Could not (?:override|append|delete)\b.*?'([\w.@/]+)'", text)
-    bad = re.search(r"Key '(\S+)' (?:is )?not in|[Nn]o match in the defaults list", text)
-    if not found or not bad:
-        return None
-    return suggest(found.group(1))
+def _not_a_setting(word: str) -> str:
+    return f"{word!r} is not of the form KEY=VALUE; --help lists every key"
 
 
-def _wrong_value(text: str) -> str | None:
-    key = re.search(r"full_key: ([\w.]+)", text)
-    if not key:
-        return None
-    for name, default, metadata in options(Config()):
-        if key.group(1) == name or key.group(1).startswith(f"{name}["):
-            found = re.search(r"[Vv]alue '([^']*)'", text)
-            return wrong_value(name, found.group(1) if found else None, default, metadata)
+def _wrong_value(found: re.Match[str]) -> str | None:
+    for key, default, metadata in options(Config()):
+        if found[1] == key or found[1].startswith(f"{key}["):
+            value = re.search(r"[Vv]alue '([^']*)'", found.string)
+            return wrong_value(key, value and value[1], default, metadata)
     return None
 
 
-def _missing_choice(text: str) -> str | None:
-    found = re.search(r"Could not find '(\S+)'", text)
-    if not found:
-        return None
-    group, _, name = found.group(1).rpartition("/")
+def _missing_choice(group: str, name: str) -> str:
     known = choices(group)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f": did you mean {near[0]}?" if near else ":"
     return f"no {group}={name}{hint} there is {', '.join(known) or 'none'}"
 
 
-def _several_values(text: str) -> str | None:
-    found = re.search(r"Ambiguous value for argument '(\S+)'|Sweep parameters '(.+?)' requires --multirun", text)
-    if not found:
-        return None
-    if found.group(1):
-        return f"{found.group(1)} gives several values: add -m to sweep over them, or write a list as [a,b]"
-    return f"{found.group(2)} gives several values: add -m to sweep over them"
-
-
-def _not_a_choice(text: str, words: Sequence[str]) -> str | None:
-    """Hydra does not say which argument it could not parse."""
-    if "Config group override must be a string" not in text:
-        return None
-    for word in words:
-        group, _, choice = word.partition("=")
-        if not group:
-            return f"{word!r} is not of the form KEY=VALUE; --help lists every key"
-        if (conf_folder() / group).is_dir() and not (conf_folder() / group / f"{choice}.yaml").is_file():
-            return _missing_choice(f"Could not find '{group}/{choice}'")
-    return None
-
-
-def _not_an_option(text: str) -> str | None:
-    found = re.search(r"Error merging override (\w+)=", text)
-    return (
-        found and f"{found.group(1)} is a group, not an option: give {found.group(1)}.KEY=VALUE; --help lists every key"
-    )
+_SEVERAL = "gives several values: add -m to sweep over them"
+MISTAKES: tuple[tuple[str, Callable[[re.Match[str]], str | None]], ...] = (
+    (
+        r"(In '[\w/-]+': )(?s:.*?)Key '\S+' not in '\w+'\s+full_key: ([\w.]+)",
+        lambda found: (
+            found[1]
+            + ("# @package _global_ is missing in its first line" if found[2] in groups() else suggest(found[2]))
+        ),
+    ),
+    (
+        r"\A(?=(?s:.*?)(?:Key '\S+' (?:is )?not in|[Nn]o match in the defaults list))"
+        r"(?s:.*?)Could not (?:override|append|delete)\b.*?'([\w.@/]+)'",
+        lambda found: suggest(found[1]),
+    ),
+    (r"full_key: ([\w.]+)", _wrong_value),
+    (r"Could not find '(\S+)/(\S+)'", lambda found: _missing_choice(found[1], found[2])),
+    (r"Ambiguous value for argument '(\S+)'", lambda found: f"{found[1]} {_SEVERAL}, or write a list as [a,b]"),
+    (r"Sweep parameters '(.+?)' requires --multirun", lambda found: f"{found[1]} {_SEVERAL}"),
+    (
+        r"Error merging override (\w+)=",
+        lambda found: f"{found[1]} is a group, not an option: give {found[1]}.KEY=VALUE; --help lists every key",
+    ),
+)
+"""Messages of Hydra and OmegaConf, as regular expressions, and how to explain each."""
 
 
 if __name__ == "__main__":

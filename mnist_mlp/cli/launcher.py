@@ -17,16 +17,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import (
     hydra_records,
-    job_folder,
+    job_name,
     nested_settings,
     option_value,
     preset_flags,
+    register_schema,
     without_hydra,
 )
 from mnist_mlp.errors import UserError
@@ -38,8 +38,8 @@ from mnist_mlp.sweeps.parallel import Limits, run_jobs, shared_faults
 from mnist_mlp.sweeps.processes import WorkerPool
 
 PACKAGE = "hydra_plugins.mnist_mlp"
-"""The package in which Hydra looks for these plugins; see `register_plugins`."""
-USUAL_SUBDIR = "${job_folder:${hydra.overrides.task},${hydra.sweep.dir},${swept_keys:}}"
+"""The package in which Hydra looks for these plugins; see `register`."""
+USUAL_SUBDIR = "${job_name:${hydra.overrides.task}}"
 """As in conf/config.yaml: the folder of a job follows from its overrides alone."""
 
 
@@ -81,28 +81,12 @@ class GridComposer:
         return settings
 
 
-class GridSweeper(Sweeper):
-    """Hydra's own sweeper, which checks a large grid quickly."""
-
-    __module__ = PACKAGE
-
-    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None) -> None:
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # deferred: Hydra creates the class anew
-
-        self._basic: Any = BasicSweeper(max_batch_size, params)
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._basic.setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self._basic.validate_batch_is_legal = self._validate
-        self._composer = GridComposer(hydra_context.config_loader, config)
-
-    def sweep(self, arguments: list[str]) -> Any:
-        return self._basic.sweep(arguments)
-
-    def _validate(self, batch: Sequence[Sequence[str]]) -> None:
-        if not isinstance(self._basic.launcher, SideBySideLauncher):  # which composes them itself
-            for overrides in batch:
-                self._composer.settings(overrides)
+def _check_batch(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:
+    """Check the jobs of a grid, in place of the method of Hydra's sweeper that composes each of them."""
+    if not isinstance(sweeper.launcher, SideBySideLauncher):  # which composes them itself
+        composer = GridComposer(sweeper.hydra_context.config_loader, sweeper.config)
+        for overrides in batch:
+            composer.settings(overrides)
 
 
 class SideBySideLauncher(Launcher):
@@ -150,7 +134,7 @@ class SideBySideLauncher(Launcher):
         texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
         if raw["subdir"] == USUAL_SUBDIR:
-            subdir = job_folder(texts, sweep, ",".join(self._task.swept))
+            subdir = job_name(texts, self._task.swept)
         else:
             subdir = str(self._compose(number).hydra.sweep.subdir)
         compose = partial(self._composer.settings, overrides)
@@ -170,7 +154,7 @@ class SideBySideLauncher(Launcher):
         with read_write(config.hydra.runtime):
             config.hydra.runtime.output_dir = str(job.folder.path.absolute())
         self._callbacks.on_job_start(config=config, task_function=self._task)
-        return hydra_records(job.config, config.hydra) if job.config else {}
+        return hydra_records(job.settings, config.hydra)
 
     def _ended(self, job: Job, end: JobEnd) -> None:
         """Tell Hydra's callbacks what a job returned."""
@@ -199,17 +183,9 @@ class SideBySideConf:
     n_per_gpu: int = 1
 
 
-@dataclass
-class GridSweeperConf:
-    """The options of Hydra's own sweeper."""
-
-    _target_: str = f"{PACKAGE}.GridSweeper"
-    max_batch_size: int | None = None
-    params: dict[str, str] | None = None
-
-
-def register_plugins() -> None:
-    """Register launcher and sweeper with Hydra, which finds plugins only in the package hydra_plugins."""
+def register() -> None:
+    """Register with Hydra what conf/config.yaml names. Hydra finds plugins only in the package hydra_plugins."""
+    register_schema()
     try:
         plugins = import_module("hydra_plugins")
     except ModuleNotFoundError:  # no other plugin is installed
@@ -217,12 +193,12 @@ def register_plugins() -> None:
         plugins.__path__ = []
     setattr(plugins, PACKAGE.rpartition(".")[2], sys.modules[__name__])
     sys.modules[PACKAGE] = sys.modules[__name__]
-    known = Plugins.instance()  # first: it stores what Hydra itself offers under these names
-    store = partial(ConfigStore.instance().store, provider="mnist_mlp")
-    store(group="hydra/launcher", name="side_by_side", node=SideBySideConf)
-    store(group="hydra/sweeper", name="basic", node=GridSweeperConf)
-    for plugin in (SideBySideLauncher, GridSweeper):
-        known.register(plugin)
+    Plugins.instance().register(SideBySideLauncher)
+    ConfigStore.instance().store("side_by_side", SideBySideConf, group="hydra/launcher", provider="mnist_mlp")
+    from hydra._internal.core_plugins import basic_sweeper  # deferred: Plugins.instance() has created its class anew
+
+    sweeper: Any = basic_sweeper.BasicSweeper
+    sweeper.validate_batch_is_legal = _check_batch
 
 
 def close_pool() -> None:

@@ -31,19 +31,17 @@ class Job:
     """A job of a sweep, however the sweep was started.
 
     Attributes:
-        number: Counts from 1.
-        total: Number of jobs; "?" if unknown.
+        number: Counts from 1 to `total`.
         overrides: The settings as the command line writes them.
-        settings: The nested settings before any check.
-        config: The same, checked; None if they are not legal.
-        fault: Why they are not legal.
+        settings: Nested; before any check if they are not legal.
+        config: The same, checked; None if they are not legal, for the reason `fault`.
         swept: Keys that the sweep varies.
     """
 
     folder: RunFolder
     sweep: Path
     number: int
-    total: str
+    total: int
     overrides: Sequence[str]
     settings: JSON
     config: Config | None
@@ -90,26 +88,20 @@ def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
     earlier = finished_before(job.folder)
     resumed = job.folder.last_checkpoint.is_file() and earlier is None
     try:
-        result = _train(job, records)
+        config = job.config
+        if config is None:
+            raise UserError(job.fault)
+        if config.resume not in ("auto", "never"):
+            raise UserError(f"resume={config.resume} is for one run: in a sweep give auto or never")
+        if (number := config.trainer.devices) > 1:
+            raise UserError(f"trainer.devices={number} is for one run: the jobs of a sweep take one device each")
+        with quick_start():
+            from mnist_mlp.training.fit import fit  # deferred: a mistake in the settings is reported without torch
+
+        result = fit(config, job.folder.path, job.overrides, records, job.label, swept=job.swept)
     except Exception as error:
         return job_failed(job, error_summary(error), "".join(traceback.format_exception(error)))
     return job_finished(job, result, result == earlier, resumed)
-
-
-def _train(job: Job, records: Mapping[str, str]) -> RunResult:
-    config = job.config
-    if config is None:
-        raise UserError(job.fault)
-    if config.resume not in ("auto", "never"):
-        raise UserError(f"resume={config.resume} is for one run: in a sweep give auto or never")
-    if config.trainer.devices > 1:
-        raise UserError(
-            f"trainer.devices={config.trainer.devices} is for one run: the jobs of a sweep take one device each"
-        )
-    with quick_start():
-        from mnist_mlp.training.fit import fit  # deferred: a mistake in the settings is reported without torch
-
-    return fit(config, job.folder.path, job.overrides, records, job.label, swept=job.swept)
 
 
 def finished_before(folder: RunFolder) -> RunResult | None:
@@ -122,13 +114,12 @@ def finished_before(folder: RunFolder) -> RunResult | None:
 
 def job_finished(job: Job, result: RunResult, reused: bool, resumed: bool = False) -> JobEnd:
     """The end of a job with a result. resumed: it continued an earlier attempt."""
-    metrics = result.metrics
-    how = "already there" if reused else f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"
-    val = f"val {percent(metrics['val/accuracy'])}, " if "val/accuracy" in metrics else ""
-    diverged = "DIVERGED, " if result.status == "diverged" else ""
-    outcome = f"{diverged}{val}test {percent(metrics['test/accuracy'])} ({result.data['source']}), {how}"
-    objective = result.metric("val/accuracy" if "val/accuracy" in metrics else "train/accuracy")
-    return JobEnd(f"{job.label}: {outcome}", objective, reused)
+    metrics, validated = result.metrics, "val/accuracy" in result.metrics
+    outcome = "DIVERGED, " if result.status == "diverged" else ""
+    outcome += f"val {percent(metrics['val/accuracy'])}, " if validated else ""
+    outcome += f"test {percent(metrics['test/accuracy'])} ({result.data['source']}), "
+    outcome += "already there" if reused else f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"
+    return JobEnd(f"{job.label}: {outcome}", result.metric("val/accuracy" if validated else "train/accuracy"), reused)
 
 
 def job_failed(job: Job, why: str, log: str) -> JobEnd:
@@ -146,24 +137,20 @@ def job_failed(job: Job, why: str, log: str) -> JobEnd:
 
 def print_interrupted(stop: BaseException) -> None:
     """Report that a sweep was interrupted, and how to resume it."""
-    line = f"{describe_signal(stop)}: finished jobs stay; the same command and name= goes on"
-    print(f"\n{line}", file=sys.stderr)
+    print(f"\n{describe_signal(stop)}: finished jobs stay; the same command and name= goes on", file=sys.stderr)
 
 
-def write_run_page(folder: Path) -> None:
-    """Write the page of a finished run into its folder, unless it is up to date. A failure is only reported."""
-    page = RunFolder(folder).page_file
-    if RunFolder(folder).result_file.is_file() and not _is_newest(page, [folder]):
-        _write_page(folder, page)
+def modified(path: Path) -> int | None:
+    """When a file was written, in nanoseconds; None if there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def update_table(sweep: Path) -> None:
     """Write the table, unless this process or another did so within TABLE_SECONDS."""
-    try:
-        age = time.time() - (sweep / "summary.md").stat().st_mtime
-    except OSError:
-        age = TABLE_SECONDS
-    if age >= TABLE_SECONDS:
+    if time.time() - (modified(sweep / "summary.md") or 0) / 1e9 >= TABLE_SECONDS:
         _write_table(sweep)
 
 
@@ -191,15 +178,11 @@ def finish_sweep(sweep: Path) -> int:
     page, table = sweep / "report.html", sweep / "summary.csv"
     before = table.read_bytes() if table.is_file() else None
     complete = _write_table(sweep)
-    if not (complete and table.read_bytes() == before and _is_newest(page, [job.folder for job in jobs])):
-        complete = _write_page(sweep, page, summary) and complete
+    changed = not complete or table.read_bytes() != before
+    complete &= _write_page(sweep, page, [job.folder for job in jobs], summary, changed)
     if complete:
-        rows = {
-            "page": shown_path(page),
-            "tables": f"{shown_path(table)}, runs.csv, summary.md",
-            "TensorBoard": f"{interpreter()} -m mnist_mlp.tensorboard {shlex.quote(shown_path(sweep))}",
-        }
-        print("\n".join(f"  {name:<14} {value}" for name, value in rows.items()))
+        print(f"  page           {shown_path(page)}\n  tables         {shown_path(table)}, runs.csv, summary.md")
+        print(f"  TensorBoard    {interpreter()} -m mnist_mlp.tensorboard {shlex.quote(shown_path(sweep))}")
     faults = []
     for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
         names = [job.folder.name for row in summary.rows for job in row.jobs if job.status == status]
@@ -212,22 +195,24 @@ def finish_sweep(sweep: Path) -> int:
     return 0 if complete and not faults else 1
 
 
-def _is_newest(page: Path, folders: Iterable[Path]) -> bool:
-    """Whether a page was written after everything that these run folders report."""
-    try:
-        written = page.stat().st_mtime_ns
-    except OSError:
-        return False
-    for folder in folders:
-        for name in RunFolder.MARKER_FILES:
-            with suppress(OSError):
-                if (folder / name).stat().st_mtime_ns > written:
-                    return False
-    return True
+def write_run_page(folder: Path) -> None:
+    """Write the page of a finished run into its folder, unless it is up to date. A failure is only reported."""
+    if RunFolder(folder).result_file.is_file():
+        _write_page(folder, RunFolder(folder).page_file, [folder])
 
 
-def _write_page(folder: Path, page: Path, summary: Summary | None = None) -> bool:
-    """Write the page of a run, or of the sweep with this summary. A failure is only reported."""
+def _write_page(
+    folder: Path, page: Path, runs: Iterable[Path], summary: Summary | None = None, changed: bool = False
+) -> bool:
+    """Write the page of a run, or of the sweep with this summary, if its runs report anything newer, or if `changed`.
+
+    Returns:
+        Whether the page is there. A failure is only reported.
+    """
+    written = modified(page)
+    newest = max((modified(run / name) or 0 for run in runs for name in RunFolder.MARKER_FILES), default=0)
+    if written is not None and newest <= written and not changed:
+        return True
     from mnist_mlp.reporting.page import write_page  # deferred: draws figures
     from mnist_mlp.reporting.tensorboard import write_means
 

@@ -8,30 +8,26 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
-from mnist_mlp.console import bar, cells, mark, plain, redraws, shortened
+from mnist_mlp.console import cells, mark, plain, redraws, shortened
 from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.result import percent
 from mnist_mlp.runs.settings import short_names
-from mnist_mlp.sweeps.jobs import Job, JobEnd
+from mnist_mlp.sweeps.jobs import Job, JobEnd, modified
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
+    from rich.console import Console, Group
 
-MIN_KEY = 3
-BAR = 16
-"""Cells of a job's bar; the sweep's is three times as wide."""
+BAR, SWEEP_BAR = 16, 48
+"""Maximum width of a job's bar and of the sweep's, in cells."""
 MAX_FAILURES = 3
 REDRAW_SECONDS = 0.5
-Settings = Mapping[str, str]
-"""Value by short key."""
 
 
-def varying(overrides: Mapping[str, Sequence[str]]) -> dict[str, Settings]:
-    """The settings in which jobs differ, by the jobs' names."""
+def varying(overrides: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """The settings in which jobs differ, as values by short key, by the jobs' names."""
     jobs = {
         name: dict(text.lstrip("+~").split("=", 1) for text in texts if "=" in text)
         for name, texts in overrides.items()
@@ -44,24 +40,9 @@ def varying(overrides: Mapping[str, Sequence[str]]) -> dict[str, Settings]:
     }
 
 
-def label(name: str, settings: Settings, width: int = 1000) -> str:
-    """The settings in words, "lr 0.05, seed 0"; the folder's name if there are none.
-
-    If they are longer than `width` characters, the keys lose their ends, the longest first; values stay whole.
-    """
-    keys = {key: key for key in settings}
-    while (excess := len(_words(keys, settings)) - width) > 0:
-        longest = max(keys, key=lambda key: len(keys[key]))
-        others = max((len(short) for key, short in keys.items() if key != longest), default=0)
-        length = max(MIN_KEY, others - 1, len(keys[longest]) - excess)
-        if length >= len(keys[longest]):
-            break
-        keys[longest] = keys[longest][:length].rstrip("_.")
-    return _words(keys, settings) or name
-
-
-def _words(keys: Mapping[str, str], settings: Settings) -> str:
-    return ", ".join(f"{short} {settings[key]}" for key, short in keys.items())
+def label(name: str, settings: Mapping[str, str]) -> str:
+    """The settings in words, "lr 0.05, seed 0"; the folder's name if there are none."""
+    return ", ".join(f"{key} {value}" for key, value in settings.items()) or name
 
 
 def clock(seconds: float) -> str:
@@ -110,9 +91,12 @@ class RunningJob:
     began: float
     stamp: int | None
     epochs: int = 0
-    epoch_seconds: float | None = None
+    epoch_seconds: float = 0.0
     accuracy: float | None = None
-    max_epochs: int = 0
+
+    @property
+    def max_epochs(self) -> int:
+        return self.job.config.trainer.max_epochs if self.job.config else 0
 
     @property
     def fraction(self) -> float:
@@ -131,23 +115,13 @@ class RunningJob:
             self.epochs, self.epoch_seconds = len(elapsed), elapsed[-1] / len(elapsed)
         self.accuracy = accuracy[-1] if accuracy and math.isfinite(accuracy[-1]) else None
         self.stamp = stamp
-        if self.job.config:
-            self.max_epochs = self.job.config.trainer.max_epochs
 
     def seconds_left(self) -> float | None:
         """Until the last epoch; None before the first one has ended."""
-        if self.epoch_seconds is None or self.stamp is None:
+        if not self.epochs or self.stamp is None:
             return None
         since_epoch = max(0.0, time.time() - self.stamp / 1e9)
         return max(0.0, self.epoch_seconds * (self.max_epochs - self.epochs) - since_epoch)
-
-
-def modified(path: Path) -> int | None:
-    """When a file was written, in nanoseconds; None if there is none."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
 
 
 class SweepProgress:
@@ -218,11 +192,11 @@ class LiveProgress(SweepProgress):
         from rich.live import Live  # deferred: elsewhere it is not needed
 
         super().__init__(jobs, began)
-        self._console, self._width, self._looked = console, console.width, 0.0
-        self._objectives: dict[tuple[tuple[str, str], ...], list[float]] = defaultdict(list)
+        self._console, self._width, self._looked, self._split = console, console.width, 0.0, "val"
+        self._objectives: dict[str, list[float]] = defaultdict(list)
         """Of finished jobs by their settings without the seed."""
-        self._split = "val"
-        self._lines: list[Text] = []
+        self._drawn: list[int] = []
+        """The lengths of the lines of the view."""
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._live.start()
         self._draw()
@@ -234,8 +208,8 @@ class LiveProgress(SweepProgress):
     def ended(self, job: Job, end: JobEnd) -> None:
         self._count(job, end)
         if end.objective is not None and math.isfinite(end.objective):
-            settings = tuple(item for item in self._settings.get(job.name, {}).items() if item[0] != "seed")
-            self._objectives[settings].append(end.objective)
+            settings = {key: value for key, value in self._settings.get(job.name, {}).items() if key != "seed"}
+            self._objectives[label("", settings)].append(end.objective)
             self._split = "val" if job.config is None or job.config.data.val_size else "train"
         line, width = plain(end.line), self._console.width
         named = line.replace(job.name, self._label(job.name, max(width // 3, width - cells(line) + cells(job.name))), 1)
@@ -256,19 +230,17 @@ class LiveProgress(SweepProgress):
         self._live.stop()
 
     def _draw(self) -> None:
-        from rich.text import Text
-
         self._erase_if_narrowed()
-        self._lines = self._view()
-        for line in self._lines:
-            line.truncate(self._console.width, overflow="ellipsis")
-        self._live.update(Text("\n", no_wrap=True).join(self._lines), refresh=True)
+        view = self._view()
+        lines = self._console.render_lines(view, pad=False)[: self._console.height]
+        self._drawn = [sum(segment.cell_length for segment in line) for line in lines]
+        self._live.update(view, refresh=True)
 
     def _erase_if_narrowed(self) -> None:
         """Erase the view if a terminal made narrower has wrapped its lines, which Rich does not count."""
         width = self._console.width
         if width < self._width:
-            wrapped = sum(max(0, line.cell_len - 1) // width for line in self._lines[: self._console.height])
+            wrapped = sum(max(0, length - 1) // width for length in self._drawn)
             self._live.update("", refresh=True)
             self._live.stop()
             self._console.file.write(f"\x1b[{wrapped}A\x1b[J" if wrapped else "")
@@ -276,65 +248,46 @@ class LiveProgress(SweepProgress):
         self._width = width
 
     def _label(self, name: str, width: int) -> str:
-        return label(name, self._settings.get(name, {}), width)
+        return shortened(label(name, self._settings.get(name, {})), width, mark(self._console.file))
 
-    def _view(self) -> "list[Text]":
+    def _view(self) -> "Group":
         """Counts and time, the running jobs, the best setting so far, and the latest failures."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
+        line = partial(Text, no_wrap=True, overflow="ellipsis")
         width, failed, over = self._console.width, len(self.failures), self.done + len(self.failures)
+        foot = []
+        if self._objectives:
+            name, values = max(self._objectives.items(), key=lambda item: statistics.fmean(item[1]))
+            mean = f" (mean of {len(values)})" if len(values) > 1 else ""
+            figure = f"{self._split} {percent(statistics.fmean(values))}{mean}"
+            name = shortened(name, width - len(figure) - 10, mark(self._console.file))
+            foot.append(line(f"best    {name}{': ' if name else ''}{figure}", "green"))
+        for name, reason in self.failures[: -1 - MAX_FAILURES : -1]:
+            name = self._label(name, max(width // 3, width - cells(reason) - 10))
+            foot.append(line(f"failed  {name}: {reason}", "red"))
+        rows, running = max(1, self._console.height - 4 - len(foot)), list(self.running.values())
+        if len(running) > rows:
+            foot.insert(0, line(f"  and {len(running) - rows + 1} more run", "dim"))
+            running = running[: rows - 1]
+        jobs = Table.grid("", "", "", "", "", padding=(0, 2))
+        for job in running:
+            name = self._label(job.job.name, max(8, width - 45))
+            epoch = f"epoch {job.epochs}/{job.max_epochs}" if job.epochs else "starting"
+            accuracy = "" if job.accuracy is None else percent(job.accuracy)
+            bar = ProgressBar(1.0, job.fraction, BAR, complete_style="cyan")
+            jobs.add_row("", line(name), line(epoch), bar, line(accuracy))
         state = f"{len(self.running)} running" if self._at_once or over >= self.total else "starting"
         counts = f"{self.done} of {self.total} done, {state}{f', {failed} failed' if failed else ''}"
         fraction = (over + sum(job.fraction for job in self.running.values())) / max(1, self.total)
-        room = min(3 * BAR, width - len(counts) - 2)
-        head = self._bar(fraction, room) if room >= BAR else Text()
-        foot = []
-        if self._objectives:
-            settings, values = max(self._objectives.items(), key=lambda item: statistics.fmean(item[1]))
-            mean = f" (mean of {len(values)})" if len(values) > 1 else ""
-            figure = f"{self._split} {percent(statistics.fmean(values))}{mean}"
-            name = label("", dict(settings), width - len(figure) - 10)
-            foot.append(Text(f"best    {name}{': ' if name else ''}{figure}", "green"))
-        names_by_reason: dict[str, list[str]] = {}
-        for name, reason in reversed(self.failures):
-            names_by_reason.setdefault(reason, []).append(name)
-        for reason, names in list(names_by_reason.items())[:MAX_FAILURES]:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            name = self._label(names[0], max(width // 3, width - cells(reason) - len(more) - 10))
-            foot.append(Text(f"failed  {name}{more}: {reason}", "red"))
-        rows, running = max(1, self._console.height - 4 - len(foot)), list(self.running.values())
-        if len(running) > rows:
-            foot.insert(0, Text(f"  and {len(running) - rows + 1} more run", "dim"))
-            running = running[: rows - 1]
-        return [
-            Text(),
-            head.append(counts, "bold red" if failed else "bold"),
-            Text(elapsed_text(self.began, self.seconds_left()), "dim"),
-            *self._table(running, width),
-            *foot,
-        ]
-
-    def _table(self, jobs: Sequence[RunningJob], width: int) -> "list[Text]":
-        """A line per job: its settings that vary, its epochs and its accuracy."""
-        from rich.text import Text
-
-        epochs = [f"epoch {job.epochs}/{job.max_epochs}" if job.max_epochs else "starting" for job in jobs]
-        epochs_width, bar_width = max(map(len, epochs), default=0), BAR if width >= 60 else 0
-        names = [self._label(job.job.name, max(8, width - epochs_width - bar_width - 16)) for job in jobs]
-        names_width = min(max(map(cells, names), default=0), max(8, width - epochs_width - bar_width - 16))
-        lines = []
-        for job, name, epoch in zip(jobs, names, epochs, strict=True):
-            short = shortened(name, names_width, mark(self._console.file))
-            line = Text(f"  {short}{' ' * (names_width - cells(short))}  {epoch:<{epochs_width}}")
-            if bar_width:
-                line.append("  ").append_text(self._bar(job.fraction, bar_width))
-            lines.append(line if job.accuracy is None else line.append(f"  {percent(job.accuracy)}"))
-        return lines
-
-    def _bar(self, fraction: float, width: int) -> "Text":
-        from rich.text import Text
-
-        return Text.from_ansi(bar(fraction, width, self._console.file)).append("  ")
+        room = min(SWEEP_BAR, width - len(counts) - 2)
+        bars = [ProgressBar(1.0, fraction, room, complete_style="cyan")] if room >= BAR else []
+        head = Table.grid(padding=(0, 2))
+        head.add_row(*bars, line(counts, "bold red" if failed else "bold"))
+        return Group("", head, line(elapsed_text(self.began, self.seconds_left()), "dim"), jobs, *foot)
 
 
 def sweep_progress(jobs: Sequence[Job], began: float) -> SweepProgress:

@@ -1,13 +1,12 @@
 """The jobs of a sweep, run in parallel: workers take one after another, and the parent alone prints."""
 
 import os
-import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from mnist_mlp.compare.collect import find_jobs
 from mnist_mlp.config import Accelerator, Config
@@ -18,7 +17,7 @@ from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.result import RunResult, StoredRun
 from mnist_mlp.sweeps.jobs import Job, JobEnd, job_failed, job_finished, run_job, unrecorded, update_table
 from mnist_mlp.sweeps.live import SweepProgress
-from mnist_mlp.sweeps.processes import Crashed, Event, Finished, Task, WorkerPool
+from mnist_mlp.sweeps.processes import Crashed, WorkerPool
 from mnist_mlp.training.processes import cores_of_job
 
 WORKER_BYTES = 400 * 2**20
@@ -33,7 +32,6 @@ PROBE = -1
 """The number of the one task that is not a job."""
 Records = Callable[[Job], Mapping[str, str]]
 """Returns further files for a job's folder, text by relative path; called when a worker is about to take the job."""
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -67,48 +65,40 @@ class Survey:
 
 def probe_task(configs: Iterable[Config]) -> Callable[[], Survey]:
     """The task of surveying the machine for these jobs; it holds one configuration of each kind."""
-
-    def kind(config: Config) -> tuple[Any, ...]:
-        data, model, trainer = config.data, config.model, config.trainer
-        return (
-            *(data.source, data.root, data.batch_size, model.hidden_layers, tuple(model.hidden_units)),
-            *(config.optim.name, config.optim.momentum > 0, trainer.accelerator, trainer.precision),
-        )
-
-    return partial(_survey, tuple({kind(config): config for config in configs}.values()))
+    kinds = {
+        (
+            *(config.data.source, config.data.root, config.data.batch_size, config.model.hidden_layers),
+            *(tuple(config.model.hidden_units), config.optim.name, config.optim.momentum > 0),
+            *(config.trainer.accelerator, config.trainer.precision),
+        ): config
+        for config in configs
+    }
+    return partial(_survey, tuple(kinds.values()))
 
 
 def _survey(configs: Sequence[Config]) -> Survey:
-    """Survey the machine, in a worker."""
+    """Survey the machine, in a worker. What is not available is left out, because its job will report why."""
     import torch  # deferred, like the rest: only a worker needs it
 
     from mnist_mlp.data.mnist import load_digits
     from mnist_mlp.training.trainer import choose_accelerator, free_bytes, needed_bytes
 
-    def accelerator(name: Accelerator) -> str:
-        return choose_accelerator(replace(configs[0], trainer=replace(configs[0].trainer, accelerator=name, devices=1)))
-
-    def digits(key: tuple[str, str]) -> tuple[str, str]:
-        loaded = load_digits(*key)
-        return loaded.source, loaded.digest
-
-    accelerators = _available(accelerator, {config.trainer.accelerator for config in configs})
+    digits, accelerators = {}, {}
+    for key in {(config.data.source.value, config.data.root) for config in configs}:
+        with suppress(UserError, OSError):
+            loaded = load_digits(*key)
+            digits[key] = loaded.source, loaded.digest
+    for name in {config.trainer.accelerator for config in configs}:
+        trainer = replace(configs[0].trainer, accelerator=name, devices=1)
+        with suppress(UserError):
+            accelerators[name] = choose_accelerator(replace(configs[0], trainer=trainer))
     return Survey(
         bytes_per_job=max(map(needed_bytes, configs), default=0),
         free=free_bytes("cpu"),
         gpus=torch.cuda.device_count() if "gpu" in accelerators.values() else 0,
-        digits=_available(digits, {(config.data.source.value, config.data.root) for config in configs}),
+        digits=digits,
         accelerators=accelerators,
     )
-
-
-def _available(find: Callable[[Any], Value], keys: Iterable[Any]) -> dict[Any, Value]:
-    """What is found by key; a key whose search fails is left out, because its job will report why."""
-    values = {}
-    for key in keys:
-        with suppress(UserError, OSError):
-            values[key] = find(key)
-    return values
 
 
 @dataclass(frozen=True)
@@ -142,11 +132,9 @@ class Limits:
 
 def devices(gpus: int, at_once: int) -> Sequence[Mapping[str, str]]:
     """The environment variables of so many workers: each sees one GPU, in turn; none if there is no GPU."""
-    if not gpus:
-        return [{}] * at_once
     visible = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
     names = visible[:gpus] or list(map(str, range(gpus)))
-    return [{VISIBLE: names[number % len(names)]} for number in range(at_once)]
+    return [{VISIBLE: names[number % len(names)]} if gpus else {} for number in range(at_once)]
 
 
 def shared_faults(jobs: Sequence[Job]) -> list[str]:
@@ -176,22 +164,13 @@ def run_jobs(
     Returns:
         How each job ended, in the order of the jobs.
     """
-    workers = pool or WorkerPool()
-    run = _Run(jobs, records, progress, on_end, workers)
+    run = _Run(jobs, records, progress, on_end, pool or WorkerPool())
     try:
-        run.read_folders()
-        survey = run.probe()
-        waiting = run.reuse(survey)
-        threads = max([job.config.trainer.threads or 1 for job in jobs if job.config], default=1)
-        workers.resize(devices(survey.gpus, limits.at_once(len(waiting), threads, survey)))
-        run.train(waiting)
-    except BaseException:
-        workers.stop()
-        raise
+        run.run(limits)
     finally:
         progress.close()
-        if pool is None:
-            workers.stop()
+        if pool is None or len(run.ends) < len(jobs):
+            run.pool.stop()
     return [run.ends[index] for index in range(len(jobs))]
 
 
@@ -205,63 +184,57 @@ class _Run:
     on_end: Callable[[Job, JobEnd], None]
     pool: WorkerPool
     ends: dict[int, JobEnd] = field(default_factory=dict)
-    stored: dict[int, StoredRun] = field(default_factory=dict)
-    ticked: float = 0.0
 
-    def read_folders(self) -> None:
-        """Read the jobs' folders, for the closing table too, while the first worker starts."""
-        self.pool.resize([{}])
+    def run(self, limits: Limits) -> None:
+        """Read the jobs' folders while the fork server starts, let a worker survey the machine, run what is left."""
         self.pool.start()
+        self.pool.resize([{}])
+        stored: dict[int, StoredRun] = {}
         for index, job in enumerate(self.jobs):
             if job.config and job.config.resume == "auto" and not job.folder.failure_file.exists():
                 with suppress(UnreadableFileError):
-                    self.stored[index] = job.folder.stored()
-            self._tick()
-        if self.stored:
+                    stored[index] = job.folder.stored()
+            self.progress.tick()
+        if stored:
             find_jobs([self.jobs[0].sweep])  # so that tables have to read only what changes from now on
-
-    def probe(self) -> Survey:
-        """Let a first worker survey the machine."""
-        task = probe_task(job.config for job in self.jobs if job.config)
-        while not self.pool.submit(PROBE, task):
-            self._events()
-        while True:
-            for event in self._events():
-                if isinstance(event, Finished):
-                    survey: Survey = event.outcome
-                    return survey
-                if isinstance(event, Crashed):
-                    raise RuntimeError(f"no worker can run: {event.why}\n{event.printed}")
-
-    def reuse(self, survey: Survey) -> list[int]:
-        """End the jobs that were finished before; the indices of the others."""
-        waiting = []
+        survey, waiting = self._probe(), []
         for index, job in enumerate(self.jobs):
-            stored = self.stored.pop(index, None)
-            result = survey.finished(stored, job.config) if stored and job.config else None
+            result = survey.finished(stored[index], job.config) if index in stored and job.config else None
             if result is None:
                 waiting.append(index)
             else:
                 self._end(index, job_finished(job, result, reused=True))
-            self._tick()
-        return waiting
+            self.progress.tick()
+        threads = max([job.config.trainer.threads or 1 for job in self.jobs if job.config], default=1)
+        self.pool.resize(devices(survey.gpus, limits.at_once(len(waiting), threads, survey)))
+        self._train(waiting[::-1])
 
-    def train(self, indices: Sequence[int]) -> None:
-        """Let the workers do the jobs at these indices."""
-        waiting = list(indices)[::-1]
+    def _probe(self) -> Survey:
+        task = probe_task(job.config for job in self.jobs if job.config)
+        while not self.pool.submit(PROBE, task):
+            self._events()
+        while not (events := self._events()):
+            pass
+        ((_, outcome),) = events
+        if isinstance(outcome, Crashed):
+            raise RuntimeError(f"no worker can run: {outcome.why}\n{outcome.printed}")
+        survey: Survey = outcome
+        return survey
+
+    def _train(self, waiting: list[int]) -> None:
+        """Let the workers do the jobs at these indices, the last one first."""
         following = self._prepared(waiting)
         while len(self.ends) < len(self.jobs):
             while following is not None and self.pool.submit(*following):
                 self.progress.started(self.jobs[following[0]])
                 following = self._prepared(waiting)  # one ahead, so that no worker waits for it
-            for event in self._events():
-                if isinstance(event, Finished):
-                    self._end(event.task, event.outcome)
-                elif isinstance(event, Crashed):
-                    self._end(event.task, job_failed(self.jobs[event.task], event.why, f"{event.why}\n{event.printed}"))
+            for index, outcome in self._events():
+                if isinstance(outcome, Crashed):
+                    outcome = job_failed(self.jobs[index], outcome.why, f"{outcome.why}\n{outcome.printed}")
+                self._end(index, outcome)
                 update_table(self.jobs[0].sweep)
 
-    def _prepared(self, waiting: list[int]) -> tuple[int, Task] | None:
+    def _prepared(self, waiting: list[int]) -> tuple[int, Callable[[], JobEnd]] | None:
         """The next job's index and task; a job that cannot be prepared has failed."""
         while waiting:
             index = waiting.pop()
@@ -272,9 +245,9 @@ class _Run:
                 self._end(index, job_failed(job, error_summary(error), traceback.format_exc()))
         return None
 
-    def _events(self) -> list[Event]:
+    def _events(self) -> list[tuple[int, Any]]:
         events = list(self.pool.events(POLL_SECONDS))
-        self._tick()
+        self.progress.tick()
         return events
 
     def _end(self, index: int, end: JobEnd) -> None:
@@ -283,8 +256,3 @@ class _Run:
             unrecorded.append(self.jobs[index].name)
         self.progress.ended(self.jobs[index], end)
         self.on_end(self.jobs[index], end)
-
-    def _tick(self) -> None:
-        if time.monotonic() - self.ticked > POLL_SECONDS / 2:
-            self.progress.tick()
-            self.ticked = time.monotonic()

@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import parent_process, resource_tracker
+from multiprocessing import forkserver, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -27,12 +26,8 @@ PATIENCE = 30.0
 """Seconds that a worker may go on for after its parent has died: time to finish a block of steps."""
 
 PRELOADED = "mnist_mlp.sweeps.preload"
-STARTING_SECONDS = 0.02
-"""Time between two looks for a worker that is being started."""
-READ_BYTES = 2**16
 Task = Callable[[], Any]
 """Something that can be pickled."""
-_hiding = threading.Lock()
 
 
 def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) -> None:
@@ -42,7 +37,13 @@ def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) 
     """
     os.environ.clear()
     os.environ.update(environment)
-    _print_into(output)
+    for descriptor in (1, 2):
+        os.dup2(output.fileno(), descriptor)
+    output.close()
+    sys.stdout, sys.stderr = (
+        os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+        for descriptor in (1, 2)
+    )
     faulthandler.enable()
     with stopping_on_signals(patient=True):
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -60,14 +61,6 @@ def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) 
                 sys.stdout.flush()
 
 
-def _print_into(output: Connection) -> None:
-    for descriptor in (1, 2):
-        os.dup2(output.fileno(), descriptor)
-    output.close()
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-
-
 def _end_with_parent() -> None:
     """Stop as by SIGTERM when the parent is gone, `kill -9` included; a worker that does not is ended."""
     parent = parent_process()
@@ -79,23 +72,11 @@ def _end_with_parent() -> None:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A task has returned."""
-
-    task: int
-    outcome: Any
-
-
-@dataclass(frozen=True)
 class Crashed:
-    """The process of a task is gone. why: in words; printed: what it said last."""
+    """The outcome of a task whose process is gone. why: in words; printed: its last output."""
 
-    task: int
     why: str
     printed: str
-
-
-Event = Finished | Crashed
 
 
 @dataclass
@@ -120,7 +101,7 @@ class _Worker:
         """What it has printed since; None at the end."""
         parts = []
         with suppress(BlockingIOError):
-            while content := os.read(self.output.fileno(), READ_BYTES):
+            while content := os.read(self.output.fileno(), 2**16):
                 parts.append(content.decode(errors="replace"))
             return "".join(parts) or None
         return "".join(parts)
@@ -143,41 +124,42 @@ class WorkerPool:
         self._context.set_forkserver_preload([PRELOADED])
         self._environments: list[Mapping[str, str]] = [{}]
         self._workers: dict[int, _Worker] = {}
-        self._started: SimpleQueue[_Worker | BaseException] = SimpleQueue()
-        self._starter: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the fork server without waiting until it has imported everything, as the first worker has to."""
+        resource_tracker.ensure_running()  # first, for what starts it has SIGINT and SIGTERM unblocked afterwards
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the server inherits this: it never takes a signal
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def resize(self, environments: Sequence[Mapping[str, str]]) -> None:
         """Have workers in these environments from now on; the others, none of which may be at work, end."""
         self._environments = list(environments)
         for worker in list(self._workers.values()):
-            if not self._wanted(worker):
+            if worker.environment not in self._environments[worker.slot : worker.slot + 1]:
                 self._remove(worker)
 
     def submit(self, number: int, task: Task) -> bool:
-        """Let a worker do a task; False where none is free now. The task's events carry the number."""
-        for worker in list(self._workers.values()):
-            if worker.task is None:
-                try:
-                    worker.tasks.send(task)
-                except (BrokenPipeError, ConnectionResetError):  # it died meanwhile: `events` will find out
-                    continue
+        """Let a worker do a task; False if none is free now. The task's event carries the number."""
+        free = [worker for worker in self._workers.values() if worker.task is None]
+        missing = [slot for slot in range(len(self._environments)) if slot not in self._workers]
+        if not free and missing:
+            free.append(self._start_worker(missing[0]))
+        for worker in free:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile: `events` will notice
+                worker.tasks.send(task)
                 worker.task, worker.recent = number, ""
                 return True
-        self.start()
         return False
 
-    def start(self) -> None:
-        """Start the workers that do not run yet, without waiting for them."""
-        missing = [pair for pair in enumerate(self._environments) if pair[0] not in self._workers]
-        if missing and (self._starter is None or not (self._starter.is_alive() or self._started.qsize())):
-            self._starter = threading.Thread(target=self._start, args=(missing,), daemon=True)
-            self._starter.start()
+    def events(self, timeout: float) -> Iterator[tuple[int, Any]]:
+        """Wait, at most `timeout` seconds, and print whole lines of the workers.
 
-    def events(self, timeout: float) -> Iterator[Event]:
-        """What has happened, at the latest after the timeout, in seconds. Whole lines of the workers are printed."""
-        starting = self._starter is not None and self._starter.is_alive()
-        self._take_started()
-        timeout = min(timeout, STARTING_SECONDS) if starting else timeout
+        Yields:
+            The number of each task that has ended, with what it returned or how it `Crashed`.
+        """
         sources = [one for worker in self._workers.values() for one in worker.sources]
         if not sources:
             time.sleep(timeout)
@@ -201,50 +183,35 @@ class WorkerPool:
                 if worker.read() is None or not worker.process.is_alive():
                     self._remove(worker)
 
-    def _start(self, missing: Sequence[tuple[int, Mapping[str, str]]]) -> None:
-        """In a thread, since the first one waits for the fork server to have imported all."""
-        resource_tracker.ensure_running()  # first, for what starts it has SIGINT and SIGTERM unblocked afterwards
-        for slot, environment in missing:
-            try:
-                tasks, theirs = self._context.Pipe()
-                output, printed = self._context.Pipe(duplex=False)
-                arguments = (theirs, printed, {**os.environ, **environment})
-                process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
-                with _signals_blocked(), _without_main():
-                    process.start()
-                theirs.close()
-                printed.close()
-                os.set_blocking(output.fileno(), False)
-                self._started.put(_Worker(process, tasks, output, slot, environment))
-            except BaseException as error:
-                self._started.put(error)
+    def _start_worker(self, slot: int) -> _Worker:
+        self.start()
+        tasks, theirs = self._context.Pipe()
+        output, printed = self._context.Pipe(duplex=False)
+        environment = self._environments[slot]
+        arguments = (theirs, printed, {**os.environ, **environment})
+        process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
+        with _without_main():
+            process.start()
+        worker = self._workers[slot] = _Worker(process, tasks, output, slot, environment)
+        theirs.close()
+        printed.close()
+        os.set_blocking(output.fileno(), False)
+        return worker
 
-    def _take_started(self) -> None:
-        while self._started.qsize():
-            started = self._started.get()
-            if isinstance(started, BaseException):
-                raise started
-            self._workers[started.slot] = started
-            if not self._wanted(started):
-                self._remove(started)
-
-    def _wanted(self, worker: _Worker) -> bool:
-        return worker.environment in self._environments[worker.slot : worker.slot + 1]
-
-    def _events_of(self, worker: _Worker, ready: set[Any]) -> Iterator[Event]:
-        self._print(worker, quiet=worker.process.sentinel in ready)
-        if worker.tasks in ready:
+    def _events_of(self, worker: _Worker, ready: set[Any]) -> Iterator[tuple[int, Any]]:
+        dying = worker.process.sentinel in ready
+        self._print(worker, quiet=dying)
+        if worker.tasks in ready and worker.task is not None:
             with suppress(EOFError, OSError):
                 outcome = worker.tasks.recv()
                 task, worker.task = worker.task, None
-                assert task is not None
-                yield Finished(task, outcome)
-        if worker.process.sentinel in ready:
+                yield task, outcome
+        if dying:
             worker.process.join()
             self._print(worker, quiet=True)
             self._remove(worker)
             if worker.task is not None:
-                yield Crashed(worker.task, _cause(worker.process.exitcode), worker.recent)
+                yield worker.task, Crashed(_cause(worker.process.exitcode), worker.recent)
 
     def _print(self, worker: _Worker, quiet: bool) -> None:
         """Pass on what a worker printed. quiet: it is dying, and its last words are for the log of its task."""
@@ -271,22 +238,11 @@ def _cause(code: int | None) -> str:
 
 
 @contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """While this lasts this thread takes no signals; nor does ever the fork server, if it is started by this thread."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+def _without_main() -> Iterator[None]:
+    """Hide the main module, which multiprocessing would run once more in each worker: it may be a user's script."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide the main module, which multiprocessing would run once more in each worker: it may be a user's script."""
-    with _hiding:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
+        sys.modules["__main__"] = main

@@ -102,6 +102,7 @@ def test_a_config_is_taken_and_settings_on_top(small: dict[str, Any]) -> None:
         (lambda: mnist_mlp.sweep({"seed": []}), r"seed=\[\] gives no value"),
         (lambda: mnist_mlp.sweep({"optim.lr": [0.1, -1]}), r"optim\.lr=-1\.0 is out of range"),
         (lambda: mnist_mlp.sweep({"name": ["a", "b"]}), "name changes no result"),
+        (lambda: mnist_mlp.sweep({"data.source": "arrays", "seed": [0, 1]}), r"data\.source=arrays .* mnist_mlp\.fit"),
         (lambda: mnist_mlp.load_run("nowhere"), "nowhere holds no run"),
         (lambda: mnist_mlp.load_sweep("nowhere"), "nowhere holds no run: give the folder of a sweep"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from mnist_mlp.cli.compose import run_folder
-from mnist_mlp.cli.help import OTHER_NAMES, help_text, likely_key, value_offers
+from mnist_mlp.cli.help import OTHER_NAMES, help_text, likely_key
 from mnist_mlp.config import Config, conf_folder
 from mnist_mlp.options import options, to_dict
 from mnist_mlp.runs.settings import flatten
@@ -192,27 +192,6 @@ assert not heavy, heavy
     assert (done.returncode, done.stderr) == (0, "")
     assert shows in done.stdout
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("line", "offers"),
-    [
-        ("optim.schedule=", {"constant", "cosine", "linear", "one_cycle"}),
-        ("-m seed=1 optim.schedule=c", {"constant", "cosine"}),
-        ("-m optim.schedule=linear,c", {"linear,constant", "linear,cosine"}),
-        ("model.batch_norm=", {"true", "false"}),
-        ("trainer.precision=b", {"bf16-mixed"}),
-        ("optim.lr=", {"0.01"}),
-    ],
-)
-def test_bash_completes_the_values(line: str, offers: set[str]) -> None:
-    key = line.split()[-1].partition("=")[0]
-    assert set(value_offers(f"mnist-mlp-train {line}") or ()) == {f"{key}={offer}" for offer in offers}
-
-
-@pytest.mark.parametrize("line", ["optim.sch", "optim=", ""])
-def test_keys_and_groups_are_left_to_hydra(line: str) -> None:
-    assert value_offers(f"mnist-mlp-train {line}") is None
 
 
 def test_bash_completes_the_keys(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Sweep:
         config = Config(trainer=TrainerConfig(max_epochs=4))
         self.jobs = [
             Job(
-                *(RunFolder(path / name), path, number, str(len(NAMES))),
+                *(RunFolder(path / name), path, number, len(NAMES)),
                 [f"model.hidden_layers={h}", f"optim.lr={lr}", "trainer.max_epochs=4", f"seed={seed}"],
                 *({}, config),
             )
@@ -91,7 +91,7 @@ def test_it_shows_counts_running_jobs_the_best_failures_and_the_time_left(sweep:
     screen = sweep.words()
     assert screen[0].startswith("[1/8] hidden_")
     assert screen[0].endswith(" 1, lr 0.1, seed 0: val 96.00 %, test 97.10 % (mnist), 40.0 s")
-    assert "lr 0.5, seed 0: FAILED: ValueError: the pictures" in screen[2]
+    assert "0.5, seed 0: FAILED: ValueError: the pictures" in screen[2]
     assert screen[4].endswith("2 of 8 done, 0 running, 1 failed")
     assert screen[6] == "best hidden_layers 1, lr 0.1: val 97.00 % (mean of 2)"
     assert screen[7].startswith("failed hidden_")
@@ -146,7 +146,7 @@ def test_a_window_made_narrower_keeps_no_pieces(sweep: Sweep) -> None:
     screen = sweep.words()
     assert screen[:3] == [" ".join(wrapped[0].split()), " ".join(wrapped[1].split()), ""]
     assert "0 of 8 done, 1 running, 1 failed" in screen[3]
-    assert [line.split()[0] for line in screen[4:]] == ["0:00", "hidden_l", "failed"]
+    assert [line[:4] for line in screen[4:]] == ["0:00", "hidd", "fail"]
 
 
 def test_no_color_is_without_colours_but_not_without_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

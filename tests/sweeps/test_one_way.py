@@ -13,8 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 import mnist_mlp
-from mnist_mlp.cli.compose import job_folder, job_name
-from mnist_mlp.runs.files import write_json
+from mnist_mlp.cli.compose import job_name
 from mnist_mlp.train import main
 
 FIXED: dict[str, Any] = {
@@ -61,21 +60,6 @@ def test_a_fraction_has_one_fingerprint(subset: str) -> None:
     earlier = {**config, "data": {**config["data"], "subset": "0.50"}}
     assert config["data"]["subset"] == "half"
     assert changes({"config": earlier}, {"config": config}) == []
-
-
-def test_a_job_that_an_earlier_version_named_differently_is_found(tmp_path: Path) -> None:
-    overrides = ["trainer.compile=True", "data.subset=0.5", "--config-dir=presets", "name=mine"]
-    assert job_folder(overrides, tmp_path) == "subset-half_compile-true"
-    other = tmp_path / "subset-0.5_compile-True"
-    other.mkdir()
-    write_json(other / "run.json", {"overrides": overrides, "config": {}, "fingerprint": "f"})
-    again = tmp_path / "again"
-    again.mkdir()
-    other.rename(again / other.name)
-    assert job_folder(["data.subset=half", "trainer.compile=true"], again) == "subset-0.5_compile-True"
-    assert job_folder(["data.subset=half", "trainer.compile=false"], again) == "subset-half_compile-false"
-    (again / "subset-half_compile-true").mkdir()
-    assert job_folder(["data.subset=half", "trainer.compile=true"], again) == "subset-half_compile-true"
 
 
 @pytest.mark.integration

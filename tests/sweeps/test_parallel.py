@@ -87,7 +87,7 @@ class DoTask:
 
 def made_up_jobs(sweep: Path, count: int) -> list[Job]:
     return [
-        Job(RunFolder(sweep / f"job-{n}"), sweep, n, str(count), [f"seed={n}"], {"seed": n}, None)
+        Job(RunFolder(sweep / f"job-{n}"), sweep, n, count, [f"seed={n}"], {"seed": n}, None)
         for n in range(1, count + 1)
     ]
 
@@ -285,8 +285,9 @@ pool.start()
 while (server := multiprocessing.forkserver._forkserver._forkserver_pid) is None:
     time.sleep(0.001)
 print(pathlib.Path(f"/proc/{server}/status").read_text())
-while not pool._workers:
-    list(pool.events(0.1))
+pool.submit(0, time.time)
+while not list(pool.events(0.1)):
+    pass
 pool.stop()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -84,13 +84,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Open TensorBoard over runs, named by what varies, unsmoothed; new runs are taken up.",
     )
     parser.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
-    paths = [Path("outputs")]
-    parser.add_argument(
-        "paths", type=Path, nargs="*", metavar="PATH", default=paths, help="sweeps or runs; default: outputs"
-    )
-    parser.add_argument(
-        "--all", action="store_true", help=f"more than {MAX_TICKED} runs, of which none is ticked at first"
-    )
+    paths, every = "sweeps or runs; default: outputs", f"more than {MAX_TICKED} runs, of which none is ticked at first"
+    parser.add_argument("paths", type=Path, nargs="*", metavar="PATH", default=[Path("outputs")], help=paths)
+    parser.add_argument("--all", action="store_true", help=every)
     parser.add_argument("--host", default="localhost", help="default: localhost; 0.0.0.0 to be seen from elsewhere")
     parser.add_argument("--port", type=int, metavar="N", help="default: 6006, or the next one that is free")
     return parser

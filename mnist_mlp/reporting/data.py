@@ -165,9 +165,9 @@ def sample_warning(jobs: Sequence[Job]) -> str:
 def lead(compared: Compared) -> str:
     """The outcome in a sentence or two, and why the best run may have less than the mean of its group."""
     summary = compared.summary
-    name, best = next(((compared.group_names[n], row) for n, row in enumerate(summary.rows) if row.best), ("", None))
-    if best is None:
+    if not summary.rows or not summary.rows[0].best:
         return "No run has finished."
+    name, best = compared.group_names[0], summary.rows[0]
     mean = percent(best.mean("test_accuracy"))
     if len(summary.rows) == 1 and not summary.over_seeds:
         return f"Test accuracy {mean}."
@@ -193,11 +193,9 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
     yield "Runs", counts if len(set(statuses)) == 1 else f"{len(jobs)}: {counts}"
     varying = varying_keys(jobs)
+    levels = [f"{name}: {_levels(jobs, key)}" for key, name in short_names(varying).items()]
     if len(jobs) > 1:
-        yield (
-            "What varies",
-            "; ".join(f"{name}: {_levels(jobs, key)}" for key, name in short_names(varying).items()) or "nothing",
-        )
+        yield "What varies", "; ".join(levels) or "nothing"
     settings = next((job.settings for job in jobs if job.settings), {})
     shown = {*varying, "seed", "data.source"}
     fixed = [f"{key}={value}" for key, value in changed(settings) if key not in shown]
@@ -291,12 +289,12 @@ def _started(job: Job) -> float:
 
 
 def _measures(result: RunResult) -> JSON:
-    found: JSON = {name: result.metrics.get(name) for name in MEASURES if "/" in name}
-    for name, value in found.items():
+    measures: JSON = {name: result.metrics.get(name) for name in MEASURES if "/" in name}
+    for name, value in measures.items():
         if value is not None:
-            found[name] = round(100 * value, 4) if name.endswith("accuracy") else _rounded(value)
-    found |= {"parameters": result.parameters, "fit_seconds": _rounded(result.timing["fit_seconds"])}
-    return found | {"epochs": result.epochs, "best_epoch": result.best_epoch}
+            measures[name] = round(100 * value, 4) if name.endswith("accuracy") else _rounded(value)
+    measures |= {"parameters": result.parameters, "fit_seconds": _rounded(result.timing["fit_seconds"])}
+    return measures | {"epochs": result.epochs, "best_epoch": result.best_epoch}
 
 
 def points_per_curve(curves: Sequence[Curves]) -> int:

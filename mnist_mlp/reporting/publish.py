@@ -253,9 +253,8 @@ def as_latex(study: Study) -> str:
     ]  # fmt: skip
     for row, cells in zip(study.summary.rows, rows, strict=True):
         lines += [f"% {job.folder}" for job in row.jobs]
-        lines.append(
-            " & ".join(f"\\textbf{{{escape(cell)}}}" if row.best else escape(cell) for cell in cells) + " \\\\"
-        )
+        shown = [f"\\textbf{{{escape(cell)}}}" if row.best else escape(cell) for cell in cells]
+        lines.append(" & ".join(shown) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
 
 

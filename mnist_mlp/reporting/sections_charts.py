@@ -83,14 +83,11 @@ def search(compared: Compared) -> Section | None:
     ids = {job.folder: run for run, job in enumerate(compared.jobs)}
     order = [ids[step.job.folder] for step in steps]
     named = short_names(summary.keys)
-    rows: list[list[str | Cell]] = [
-        [
-            named.get(one.key, one.key),
-            Cell(f"{100 * one.fraction:.0f} %", heat=round(one.fraction, 2)),
-            "< 0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}",
-        ]
-        for one in importances(compared.jobs, summary.ranked_by)
-    ]
+    rows: list[list[str | Cell]] = []
+    for one in importances(compared.jobs, summary.ranked_by):
+        fraction = Cell(f"{100 * one.fraction:.0f} %", heat=round(one.fraction, 2))
+        p_value = "< 0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}"
+        rows.append([named.get(one.key, one.key), fraction, p_value])
     caption = "Importance of each setting"
     table = Table(["setting", "importance", "p"], rows, numeric=frozenset({1, 2}), caption=caption) if rows else None
     notes = [
@@ -117,12 +114,8 @@ def effects(compared: Compared) -> Section | None:
         levels = main_effect(jobs, key, summary.ranked_by)
         means[key] = [(plain[level.value], 100 * level.mean) for level in levels if level.mean is not None]
     notes = ["Dots are runs; what has collapsed or lies far out is a triangle at the edge."]
-    if any(means.values()):
-        notes.append(
-            "The diamond compares only like with like: runs that differ from others in this factor (and seed) alone."
-        )
-    else:
-        notes.append("No two runs differ in one factor alone, so no means are shown.")
+    alike = "The diamond compares only like with like: runs that differ from others in this factor (and seed) alone."
+    notes.append(alike if any(means.values()) else "No two runs differ in one factor alone, so no means are shown.")
     if len(means) < len(keys):
         notes.append(f"The first {len(means)} of {len(keys)} factors.")
     chart = Chart("effects", "Accuracy of the runs at each level of each factor")
@@ -138,9 +131,7 @@ def two_factors(compared: Compared) -> Section | None:
         return None
     found = grid(jobs, (keys[0], keys[1]), summary.ranked_by)
     known = sum(cell is not None for row in found.cells for cell in row)
-    if not found.rows or max(len(found.rows), len(found.columns)) > MAX_LEVELS:
-        return None
-    if 2 * known <= len(found.rows) * len(found.columns):
+    if max(len(found.rows), len(found.columns)) > MAX_LEVELS or 2 * known <= len(found.rows) * len(found.columns):
         return None
     named = short_names(summary.keys)
     names = (named[keys[0]], named[keys[1]])
@@ -182,13 +173,12 @@ def heat_table(
     scale = 100.0 if digits < DIGITS_OF_SCORES else 1.0
     low, high = robust_range((cells[np.isfinite(cells)] / scale).tolist()) or (0.0, 1.0)
     heats = np.clip((cells - scale * low) / max(scale * (high - low), 10.0**-digits), 0, 1)
-    lines: list[list[str | Cell]] = [
-        [
-            name,
-            *(Cell(f"{value:.{digits}f}", heat=round(heat, 2)) if np.isfinite(value) else "" for value, heat in pairs),
-        ]
-        for name, pairs in zip(rows, np.stack((cells, heats), axis=2).tolist(), strict=True)
-    ]
+
+    def cell(value: float, heat: float) -> str | Cell:
+        return Cell(f"{value:.{digits}f}", heat=round(heat, 2)) if np.isfinite(value) else ""
+
+    pairs = zip(rows, np.stack((cells, heats), axis=2).tolist(), strict=True)
+    lines = [[name, *(cell(*pair) for pair in line)] for name, line in pairs]
     start = "digit " if names[1] == "digit" else f"{names[1]}="
     header = [names[0], *(start + column for column in columns)]
     caption = f"{names[0]} against {names[1]}"

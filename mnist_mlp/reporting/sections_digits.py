@@ -49,11 +49,6 @@ class Labelled:
         """(n,) whether a run is wrong."""
         return np.asarray((self.predicted != self.truth).any(0))
 
-    def matrices(self) -> NDArray[np.int64]:
-        """(runs, 10, 10) confusion matrices, rows are truth."""
-        cells = self.truth.astype(np.int64) * 10 + self.predicted
-        return np.stack([np.bincount(row, minlength=100) for row in cells]).reshape(-1, 10, 10)
-
 
 def labelled(jobs: Sequence[Job]) -> Labelled | None:
     """Of these runs, best first, the finished ones with predictions of the images that most have; None without any."""
@@ -120,6 +115,7 @@ def digits_data(
             break
         certain.append(number)
         kept = np.concatenate((kept, values))
+    cells = runs.truth.astype(np.int64) * 10 + runs.predicted
     return {
         "total": len(runs.truth),
         "complete": bool(runs.missed[shown].sum() == runs.missed.sum()),
@@ -129,7 +125,7 @@ def digits_data(
         "truth": "".join(map(str, runs.truth[shown])),
         "runs": [ids[job.folder] for job in runs.jobs],
         "predicted": _packed(runs.predicted[:, shown]),
-        "matrices": _packed(runs.matrices().astype("<u2")),
+        "matrices": _packed(np.stack([np.bincount(row, minlength=100) for row in cells]).astype("<u2")),
         "certain": certain,
         "probabilities": _packed(kept),
     }
@@ -157,15 +153,12 @@ def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
     """The test images (n, 28, 28) with these labels, from where one of the runs had them; UserError without any."""
     from mnist_mlp.data.mnist import read_test_images  # deferred: torch, for pages that show digits
 
-    sources = [
-        (job.result.data["source"], str(job.settings.get("data.root", ""))) for job in jobs if job.result is not None
-    ]
+    finished = [(job.result.data["source"], str(job.settings.get("data.root", ""))) for job in jobs if job.result]
     reason = UserError("no run says where its digits are")
-    for source, root in dict.fromkeys(sources):
+    for source, root in dict.fromkeys(finished):
         try:
             return read_test_images(source, root, truth.astype(np.int64))
-        except UserError as error:
-            # a page that is shared names no folder
+        except UserError as error:  # a page that is shared names no folder
             reason = UserError(str(error).replace(str(Path(root)), "data.root"))
     raise reason
 
@@ -258,9 +251,8 @@ def digit_browser(compared: Compared, first: Job | None = None) -> Section | Non
     runs = labelled(jobs)
     best = runs.jobs[0] if runs else first
     assert best.result is not None
-    table = confusion_table(
-        np.array(best.result.confusion_matrix), ids[best.folder], compared.run_names[ids[best.folder]]
-    )
+    run = ids[best.folder]
+    table = confusion_table(np.array(best.result.confusion_matrix), run, compared.run_names[run])
     data, notes = Markup(), []
     try:
         if runs is None:
@@ -278,16 +270,14 @@ def digit_browser(compared: Compared, first: Job | None = None) -> Section | Non
                 "of the others some in each cell."
             )
         if certain < len(runs.jobs):
-            notes.append(
-                f"Probabilities are held for the best {certain} of {len(runs.jobs)} runs; for the others, votes."
-            )
+            kept = f"the best {certain} of {len(runs.jobs)} runs"
+            notes.append(f"Probabilities are held for {kept}; for the others, votes.")
         if len(runs.jobs) < len(jobs):
             notes.append(f"Left out are {len(jobs) - len(runs.jobs)} runs without predictions of these images.")
     except UserError as error:
         notes = [f"No digits are shown: {error}."]
-    sentence = (
-        "Each row is a true digit, each column an answer: blue is right, orange a mistake. A cell opens its digits."
-    )
+    colors = "blue is right, orange a mistake"
+    sentence = f"Each row is a true digit, each column an answer: {colors}. A cell opens its digits."
     markup = Markup('<div class="digits">{}</div>').format(table) + data
     title = "Confusion matrix and test digits"
     return Section(title, [sentence], markup=markup, notes=notes, styles=STYLES, scripts=SCRIPTS)
@@ -296,25 +286,17 @@ def digit_browser(compared: Compared, first: Job | None = None) -> Section | Non
 def confusion_table(matrix: NDArray[np.int64], run: int, name: str) -> Markup:
     """A (10, 10) confusion matrix as a table, rows are truth; scripts make it open digits. run: its id in runs-data."""
     hits = np.eye(10, dtype=bool)
-    heat = np.where(
-        hits,
-        matrix / np.maximum(matrix.sum(1, keepdims=True), 1),
-        (matrix / max(int(matrix[~hits].max()), 1)) ** CONTRAST,
-    )
+    mistakes = (matrix / max(int(matrix[~hits].max()), 1)) ** CONTRAST
+    heat = np.where(hits, matrix / np.maximum(matrix.sum(1, keepdims=True), 1), mistakes)
     cell = Markup('<td class="{}" style="--heat: {:.3f}">{}</td>')
-    rows = [
-        Markup('<tr><th scope="row">{}</th>{}</tr>').format(
-            truth,
-            Markup().join(
-                cell.format("hit" if truth == answer else "miss", heat[truth, answer], int(matrix[truth, answer]) or "")
-                for answer in range(10)
-            ),
-        )
-        for truth in range(10)
-    ]
+    rows = Markup()
+    for truth, counts in enumerate(matrix.tolist()):
+        kinds = ["hit" if truth == answer else "miss" for answer in range(10)]
+        cells = (cell.format(*one) for one in zip(kinds, heat[truth], (count or "" for count in counts), strict=True))
+        rows += Markup('<tr><th scope="row">{}</th>{}</tr>').format(truth, Markup().join(cells))
     head = Markup().join(Markup('<th scope="col">{}</th>').format(digit) for digit in range(10))
     return Markup(
         '<table class="confusion" data-run="{}"><caption>Confusion matrix of {}</caption><thead>'
         '<tr><td></td><th scope="colgroup" colspan="10">predicted digit</th></tr>'
         '<tr><th scope="col">true</th>{}</tr></thead><tbody>{}</tbody></table>'
-    ).format(run, name, head, Markup().join(rows))
+    ).format(run, name, head, rows)

@@ -90,9 +90,8 @@ def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None
     confidence = np.take_along_axis(predictions.probabilities, predictions.predicted[:, None], 1)[:, 0]
     wrong = np.flatnonzero(~predictions.correct)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
-    sentence = (
-        f"Of {len(wrong):,} mistakes, the {len(shown)} that the net is surest of: true digit → answer, probability."
-    )
+    what = "true digit → answer, probability"
+    sentence = f"Of {len(wrong):,} mistakes, the {len(shown)} that the net is surest of: {what}."
     answers = zip(predictions.truth[shown], predictions.predicted[shown], confidence[shown], strict=True)
     captions = [(f"{truth} → {answer}", f"{100 * sure:.0f} %") for truth, answer, sure in answers]
     return Section(title, [sentence], markup=gallery(images[shown], captions), styles=GALLERY_STYLES)

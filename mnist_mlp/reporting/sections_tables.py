@@ -106,12 +106,8 @@ def _runs_table(compared: Compared) -> Table:
     best = [row.best and not summary.over_seeds for row in summary.rows for _ in row.jobs]
     keys = [*summary.keys, *(["seed"] if summary.over_seeds else [])]
     named = {name: key for key, name in short_names(keys).items()}
-    runs: Columns = {
-        "run": [
-            Cell(f"{'★ ' if is_best else ''}{name}", full=job.folder.name)
-            for is_best, name, job in zip(best, compared.run_names, jobs, strict=True)
-        ]
-    }
+    names = [f"{'★ ' if is_best else ''}{name}" for is_best, name in zip(best, compared.run_names, strict=True)]
+    runs: Columns = {"run": [Cell(name, full=job.folder.name) for name, job in zip(names, jobs, strict=True)]}
     settings: Columns = {name: [_setting(summary, job.settings, key) for job in jobs] for name, key in named.items()}
     results = [job.result for job in jobs]
     figures: Columns = {}
@@ -130,10 +126,8 @@ def _runs_table(compared: Compared) -> Table:
         "command": [Cell(command(job), code=True) for job in jobs],
     }
     columns = runs | (answer | settings if _answers_first(summary) else settings | answer) | figures | links
-    marks = [
-        "bad" if job.status != "finished" else "best" if is_best else ""
-        for job, is_best in zip(jobs, best, strict=True)
-    ]
+    marks = ["best" if is_best else "" for is_best in best]
+    marks = [mark if job.status == "finished" else "bad" for mark, job in zip(marks, jobs, strict=True)]
     return _table(columns, marks, [[run] for run in range(len(jobs))], {"folder", "command"}, named, "Runs")
 
 
@@ -153,18 +147,15 @@ def _table(
 
     words: columns that hold text, besides names, statuses and settings; hints: keys of the settings, by name.
     """
-    names = [
-        name
-        for name, cells in columns.items()
-        if name in ("run", "setting") or not {str(cell) for cell in cells} <= EMPTY
-    ]
+    texts = {name: {str(cell) for cell in cells} for name, cells in columns.items()}
+    names = [name for name in columns if name in ("run", "setting") or not texts[name] <= EMPTY]
     single = len(marks) == 1
     hideable = {"parameters", "n", "status", *hints}
-    hidden = [name in hideable and not single and len({str(cell) for cell in columns[name]}) == 1 for name in names]
-    text = words | {"run", "setting", "status", *hints}
+    hidden = [index for index, name in enumerate(names) if name in hideable and not single and len(texts[name]) == 1]
+    words = words | {"run", "setting", "status", *hints}
     return Table(
         names, list(zip(*(columns[name] for name in names), strict=True)), marks,
-        frozenset(index for index, name in enumerate(names) if name not in text),
+        frozenset(index for index, name in enumerate(names) if name not in words),
         [hints.get(name, "") for name in names], runs, tools=not single,
-        hidden=frozenset(index for index, is_hidden in enumerate(hidden) if is_hidden), caption=caption,
+        hidden=frozenset(hidden), caption=caption,
     )  # fmt: skip

@@ -22,7 +22,7 @@ collects = gc.isenabled()
 SAY = """
 import torch, torchmetrics
 from mnist_mlp.training.metrics import evaluation_metrics
-metrics = evaluation_metrics(calibration=True)
+metrics = evaluation_metrics("test")
 metrics.update(torch.randn(200, 10, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 10)
 print(json.dumps({
     "loaded": loaded,
@@ -53,7 +53,7 @@ assert package_available("scipy")
     lean = fresh(FIT, SAY, later)
     assert lean["loaded"] == []
     assert lean["collects"]
-    metrics = evaluation_metrics(calibration=True)
+    metrics = evaluation_metrics("test")
     metrics.update(torch.randn(200, 10, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 10)
     assert lean["metrics"] == {name: value.tolist() for name, value in metrics.compute().items()}
 

@@ -128,13 +128,9 @@ def config_of(options: argparse.Namespace) -> Config:
     digits = load_digits(config.data.source, config.data.root)
     val_size = len(DigitData.from_config(config, digits).split.val)
     data = replace(config.data, root=Path(options.data).absolute(), source=digits.source, val_size=val_size)
-    trainer = config.trainer
-    if options.sweep:
-        trainer = replace(trainer, accelerator="cpu")
-    else:
-        threads = trainer.threads or threads_of(config)
-        trainer = replace(trainer, accelerator=choose_accelerator(config), threads=threads)
-    return replace(config, data=data, trainer=trainer)
+    accelerator = "cpu" if options.sweep else choose_accelerator(config)
+    threads = options.threads if options.sweep else options.threads or threads_of(config)
+    return replace(config, data=data, trainer=replace(config.trainer, accelerator=accelerator, threads=threads))
 
 
 def measure(options: argparse.Namespace, config: Config) -> JSON:

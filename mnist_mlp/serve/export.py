@@ -51,7 +51,10 @@ ONNX_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
     """From `images`, uint8 (n, 28, 28), to `probabilities`, float32 (n, 10), for any n; the facts become metadata."""
-    onnx = _onnx()
+    try:
+        import onnx
+    except ImportError:
+        raise UserError("format=onnx needs the package onnx: pip install 'mnist_mlp[export]' or onnx") from None
     helper, numbers = onnx.helper, onnx.TensorProto
     node = helper.make_node
     weights = {"scale": np.array(net.scale), "shift": np.array(net.shift)}
@@ -92,22 +95,11 @@ def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
 
 def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The probabilities (n, 10) that ONNX's reference implementation computes from a file for images (n, 28, 28)."""
-    _onnx()
     from onnx.reference import ReferenceEvaluator
 
     outputs: Any = ReferenceEvaluator(str(path)).run(None, {"images": images})
     probabilities: NDArray[np.float32] = outputs[0]
     return probabilities
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError:
-        raise UserError(
-            "format=onnx needs the package onnx: pip install 'mnist_mlp[export]', or pip install onnx"
-        ) from None
-    return onnx
 
 
 METADATA = "metadata.json"

@@ -279,8 +279,8 @@ def varying_keys(jobs: Sequence[Job]) -> list[str]:
 def summarize(jobs: Sequence[Job]) -> Summary:
     """Group over seeds if they vary, rank by validation accuracy (by test accuracy if a run has none), compare."""
     keys = varying_keys(jobs)
-    over_seeds = "seed" in keys
-    keys = [key for key in keys if key != "seed"]
+    if over_seeds := "seed" in keys:
+        keys.remove("seed")
     if "data.source" not in keys and any(job.settings.get("data.source") == "sample" for job in jobs):
         keys.insert(0, "data.source")  # figures on the sample are always marked as such
     groups: dict[tuple[str, ...], list[Job]] = {}

@@ -9,8 +9,10 @@ Kinds of claims, each with its sentence under `claim`:
 """
 
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
 
 from mnist_mlp.compare.collect import Job, compare
 from mnist_mlp.compare.tables import interval_text
@@ -84,9 +86,9 @@ def _slower_with(claim: Claim, runs: Runs) -> str | None:
 
 
 def _time_by(claim: Claim, runs: Runs) -> str | None:
-    jobs: dict[str, list[Job]] = {}
-    for job in (job for members in runs.values() for job in members):
-        jobs.setdefault(job.text(claim["time_by"]), []).append(job)
+    jobs = defaultdict(list)
+    for job in chain.from_iterable(runs.values()):
+        jobs[job.text(claim["time_by"])].append(job)
     shown = ", ".join(f"{value} {_epoch_seconds(same):.2f} s" for value, same in jobs.items())
     alone = "" if len(jobs) > 1 else "; there is nothing to compare it with"
     return f"{claim['claim']}, median time to train an epoch: {shown}{alone}."

@@ -253,8 +253,7 @@ def planned(summary: Summary, points: float) -> Iterator[str]:
         raise UserError(
             f"--plan {points:g} is out of range: give a difference in points of accuracy, above 0, below 100"
         )
-    compared = [(row, row.comparison) for row in summary.rows if row.comparison is not None]
-    known = [(row, one) for row, one in compared if one.decisive.error is not None]
+    known = [(row, one) for row in summary.rows if (one := row.comparison) and one.decisive.error is not None]
     if not known:
         raise UserError("nothing to plan by: it takes two settings that were run with the same two seeds or more")
     family = known[0][1].comparisons

@@ -136,9 +136,9 @@ class RunFolder:
     def refuse_foreign(self) -> None:
         """Raise a UserError if the folder, which does not hold a run, is not empty."""
         expected = (LOCK_FILE, *HYDRA_FILES)
-        names = [path.name for path in self.path.glob("*") if path.name not in expected and not is_scratch_file(path)]
-        if names:
-            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+        others = (path for path in self.path.glob("*") if path.name not in expected and not is_scratch_file(path))
+        if names := sorted(path.name for path in others):
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             raise UserError(f"{self.path} is not empty and holds no run ({shown}): choose another folder")
 
     def start(self, run: JSON, records: Mapping[str, str]) -> JSON:

@@ -33,7 +33,7 @@ Options, as KEY=VALUE; with their defaults, and in brackets the values that are 
 {options}
 
 --cfg job shows the composed configuration, --version the version; --hydra-help explains Hydra's own
-flags. Completion of keys in bash: eval "$(mnist-mlp-train -sc install=bash)"
+flags. Completion of keys and values in bash: eval "$(mnist-mlp-train -sc install=bash)"
 """
 
 
@@ -75,6 +75,18 @@ def _first_comment(group: str, choice: str) -> str:
     lines = [line.removeprefix("#").strip() for line in text.splitlines()]
     first = next(line for line in lines if line and not line.startswith("@package"))
     return first.removeprefix("What:").strip()
+
+
+def completions(word: str) -> list[str]:
+    """What "KEY=VALUE" on a command line may become: options with their values, groups with their presets."""
+    key, _, begun = word.partition("=")
+    previous, comma, part = begun.rpartition(",")
+    values = choices(key) if key in groups() else []
+    for name, default, metadata in options(Config()):
+        if name == key:
+            known = [str(choice) for choice in type(default)] if isinstance(default, Enum) else metadata["choices"]
+            values = known or (["true", "false"] if isinstance(default, bool) else [str(default)])
+    return [f"{key}={previous}{comma}{value}" for value in values if value.startswith(part)]
 
 
 HEAD = """\

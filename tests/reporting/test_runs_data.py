@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,10 +89,3 @@ def test_the_command_of_a_run_says_what_it_is_and_not_where(tmp_path: Path) -> N
     going, done = sorted(find_jobs([tmp_path]), key=lambda job: job.status == "finished")
     assert command(done) == "python -m mnist_mlp.train optim.lr=0.1 'model.hidden_units=[64,32]' trainer.threads=1"
     assert command(going) == "python -m mnist_mlp.train"
-
-
-def test_no_command_repeats_a_run_of_a_network_of_the_users_own(tmp_path: Path) -> None:
-    write_run(tmp_path / "run")
-    (job,) = find_jobs([tmp_path])
-    assert command(job)
-    assert command(replace(job, settings={**job.settings, "model.network": "CNN@0123456789ab"})) == ""

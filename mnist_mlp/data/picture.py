@@ -6,55 +6,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
-from torch import Tensor
 
 from mnist_mlp.errors import UserError
-
-FORMS = "give uint8 in 0..255 or floats in [0, 1], one image (28, 28) or many (n, 28, 28), with or without a channel"
-
-
-def as_pixels(images: NDArray[Any] | Tensor) -> Tensor:
-    """Convert one image or many to (n, 28, 28), uint8 or float32, both on the scale 0 to 255, light ink on dark.
-
-    Args:
-        images: torch or numpy, uint8 in 0..255 or floats in [0, 1] (the output of torchvision's ToTensor); (28, 28),
-            (n, 28, 28), (n, 1, 28, 28) or (n, 28, 28, 1).
-
-    Raises:
-        UserError: the images are ambiguous: integers of other types, floats outside [0, 1], uint8 that are only 0 and
-            1, several channels.
-    """
-    if isinstance(images, np.ndarray):
-        images = torch.from_numpy(np.ascontiguousarray(images))
-    if not isinstance(images, Tensor):
-        remedy = "a torch tensor or a numpy array (of a list by torch.stack or numpy.stack)"
-        raise UserError(f"images is a {type(images).__name__}: give {remedy}")
-    shape = tuple(images.shape)
-    if shape[-1:] == (1,):
-        images = images[..., 0]
-    elif len(shape) == 4 and shape[1] == 1:
-        images = images[:, 0]
-    if images.ndim == 2:
-        images = images[None]
-    if images.ndim != 3 or images.shape[1:] != (28, 28):
-        raise UserError(f"images have the shape {shape}: {FORMS}")
-    if images.dtype == torch.uint8:
-        if images.numel() and int(images.max()) == 1:
-            raise UserError("images are uint8 of 0 and 1 alone, which may be a mask: multiply by 255 if 1 is full ink")
-        return images
-    if not images.is_floating_point():
-        raise UserError(f"images are {str(images.dtype).removeprefix('torch.')}: {FORMS}")
-    if images.numel() and not bool(((images >= 0) & (images <= 1)).all()):  # NaN is outside, too
-        low, high = images.min().item(), images.max().item()
-        raise UserError(
-            f"images are floats from {low:.4g} to {high:.4g}: {FORMS}; not normalised, the classifier does that itself"
-        )
-    return images.float() * 255
-
 
 Picture = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 """A file, its content, a PIL image, or an array: (height, width), or (height, width, 1 to 4) as PIL orders channels."""

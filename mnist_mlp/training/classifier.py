@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig
-from mnist_mlp.data.module import EVAL_BATCH, random_seed, to_device_async
-from mnist_mlp.data.picture import as_pixels
+from mnist_mlp.data.module import EVAL_BATCH, as_pixels, random_seed, to_device_async
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import MLP
 from mnist_mlp.options import from_dict, to_dict

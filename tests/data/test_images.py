@@ -6,7 +6,7 @@ import torch
 from conftest import made_up_digits
 from small_steps import digit_classifier
 
-from mnist_mlp.data.picture import as_pixels
+from mnist_mlp.data.module import as_pixels
 from mnist_mlp.errors import UserError
 
 IMAGES = torch.from_numpy(made_up_digits(7, 0)[0])

@@ -134,7 +134,7 @@ def test_a_process_that_ends_while_it_compiles_lets_go(tmp_path: Path, monkeypat
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
     code = """
 import sys, time
-from mnist_mlp.training.fast import one_compiles
+from mnist_mlp.training.compile import one_compiles
 with one_compiles("kind"):
     print("compiling", flush=True)
     time.sleep(60)

@@ -204,10 +204,10 @@ class DigitClassifier(pl.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         with self._averaged():
-            self._evaluate(batch, "val", self.val_loss, self.val_metrics, self.val_class_metrics)
+            self._evaluate(batch, self.val_loss, self.val_metrics, self.val_class_metrics)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        logits = self._evaluate(batch, "test", self.test_loss, self.test_metrics, self.test_class_metrics)
+        logits = self._evaluate(batch, self.test_loss, self.test_metrics, self.test_class_metrics)
         self._gathered_logits.update(logits)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -260,9 +260,11 @@ class DigitClassifier(pl.LightningModule):
             self._average = None
 
     def on_validation_epoch_end(self) -> None:
+        self._log("val", self.val_loss, self.val_metrics)
         self.class_results["val"] = _compute_and_reset(self.val_class_metrics)
 
     def on_test_epoch_end(self) -> None:
+        self._log("test", self.test_loss, self.test_metrics)
         self.class_results["test"] = _compute_and_reset(self.test_class_metrics)
         self.test_logits = self._gathered_logits.in_file_order(self.trainer.world_size)
         self._gathered_logits.reset()
@@ -305,23 +307,22 @@ class DigitClassifier(pl.LightningModule):
         """Count the mean losses (k,) of mini-batches of these sizes, and log what they sum up to over the epoch."""
         self.train_loss.update(losses, to_device_async(torch.tensor(sizes), losses.device))
         self.train_metrics.update(logits, labels)
-        self._log("train", self.train_loss, self.train_metrics, len(labels))
+        if self.train_loss.update_count == 1:  # Lightning keeps the metrics themselves until the epoch's end
+            self._log("train", self.train_loss, self.train_metrics)
 
-    def _evaluate(self, batch: Any, split: str, loss: MeanLoss, metrics: Any, class_metrics: Any) -> Tensor:
+    def _evaluate(self, batch: Any, loss: MeanLoss, metrics: Any, class_metrics: Any) -> Tensor:
         """Count a batch; returns its logits (b, 10)."""
         images, labels = _unpack(batch)
         logits = self._forward_unchecked(images).float()
         loss.update(cross_entropy(logits, labels)[None], to_device_async(torch.tensor([len(labels)]), labels.device))
         metrics.update(logits, labels)
         class_metrics.update(logits, labels)
-        self._log(split, loss, metrics, len(labels))
         return logits
 
-    def _log(self, split: str, loss: MeanLoss, metrics: Any, batch_size: int) -> None:
+    def _log(self, split: str, loss: MeanLoss, metrics: Any) -> None:
         """Log epoch metrics: Lightning computes them at the epoch's end, exactly over all of it, and resets them."""
-        how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": batch_size}
-        self.log(f"{split}/loss", loss, prog_bar=True, **how)
-        self.log_dict(metrics, **how)
+        self.log(f"{split}/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
 
 
 def _unpack(batch: Any) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+# workers of the suite share the cores: OpenMP threads that wait for others sleep early; read when torch is imported
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
 
 def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
     """An IDX file of unsigned bytes, as on yann.lecun.com/exdb/mnist: magic number, sizes, bytes."""
@@ -104,7 +107,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     def traced(step: Any, options: Any, **rest: Any) -> Any:
         return compile_by_torch(step, backend="aot_eager", **rest)
 
-    monkeypatch.setattr("mnist_mlp.training.fast.torch.compile", traced)
+    monkeypatch.setattr("mnist_mlp.training.compile.torch.compile", traced)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
     yield
     torch.compiler.reset()

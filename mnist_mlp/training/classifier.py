@@ -295,7 +295,7 @@ class DigitClassifier(pl.LightningModule):
         return 1 if math.isinf(steps) else max(int(steps), 1)
 
     def _set_schedule(self) -> None:
-        """Put our schedule where `global_step` is, whatever made the steps; a subclass may have another."""
+        """Move our schedule to `global_step`, whoever made the steps; a subclass may have another schedule."""
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, StepLambdaLR):
             scheduler.move_to(self.global_step)

@@ -66,7 +66,7 @@ def shown_digits(runs: Labelled, confidence: NDArray[np.float32], most: int = MA
     """Indices of the digits to show, ascending: a few correct ones of each class, and every one that a run misses.
 
     If those are more than `most`, the best runs come first, and a run with more mistakes than half of what is left
-    gives some of each cell of its confusion matrix. confidence: (n,) of the best run.
+    gives an even sample over its confusion matrix. confidence: (n,) of the best run.
     """
     truth = runs.truth
     chosen = np.zeros(len(truth), dtype=bool)
@@ -78,15 +78,8 @@ def shown_digits(runs: Labelled, confidence: NDArray[np.float32], most: int = MA
         return np.flatnonzero(chosen | runs.missed)
     for predicted in runs.predicted:
         wrong = np.flatnonzero((predicted != truth) & ~chosen)
-        room = (most - int(chosen.sum())) // 2
-        if len(wrong) > room:  # as many from each cell as it has, or as the others leave
-            cells = truth[wrong].astype(np.int64) * 10 + predicted[wrong]
-            order = np.argsort(cells, kind="stable")
-            _, first, count = np.unique(cells[order], return_index=True, return_counts=True)
-            rank = np.empty(len(wrong), dtype=np.int64)
-            rank[order] = np.arange(len(wrong)) - np.repeat(first, count)
-            wrong = wrong[np.argsort(rank, kind="stable")[:room]]
-        chosen[wrong] = True
+        by_cell = wrong[np.argsort(10 * truth[wrong].astype(np.int64) + predicted[wrong], kind="stable")]
+        chosen[evenly(by_cell, (most - int(chosen.sum())) // 2)] = True
     return np.flatnonzero(chosen)
 
 
@@ -267,7 +260,7 @@ def digit_browser(compared: Compared, first: Job | None = None) -> Section | Non
         if held < missed:
             notes.append(
                 f"Of {missed:,} test digits that a run misses, the page holds {held:,}: the best runs' first, "
-                "of the others some in each cell."
+                "of the others a sample over all cells."
             )
         if certain < len(runs.jobs):
             kept = f"the best {certain} of {len(runs.jobs)} runs"

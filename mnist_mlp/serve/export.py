@@ -37,16 +37,6 @@ from mnist_mlp.training.classifier import DigitClassifier
 
 OPSET, IR_VERSION = 20, 9
 """ONNX 1.15 (2023), the first with Gelu."""
-ONNX_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "relu": ("Relu", {}),
-    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
-    "gelu": ("Gelu", {}),
-    "elu": ("Elu", {"alpha": 1.0}),
-    "mish": ("Mish", {}),
-    "tanh": ("Tanh", {}),
-    "sigmoid": ("Sigmoid", {}),
-}
-"""ONNX's operators by our names; silu has none in this opset and is x * Sigmoid(x)."""
 
 
 def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
@@ -71,12 +61,11 @@ def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
         nodes.append(node("Gemm", [before, f"weight{number}", f"bias{number}"], [total], transB=1))
         if total == "logits":
             nodes.append(node("Softmax", [total], ["probabilities"], axis=1))
-        elif net.activation == "silu":
+        elif net.activation == "silu":  # none in this opset: x * Sigmoid(x)
             nodes.append(node("Sigmoid", [total], [f"gate{number}"]))
             nodes.append(node("Mul", [total, f"gate{number}"], [after]))
-        else:
-            operator, options = ONNX_ACTIVATIONS[net.activation]
-            nodes.append(node(operator, [total], [after], **options))
+        else:  # ONNX's operators have our names in camel case, and torch's defaults
+            nodes.append(node(net.activation.title().replace("_", ""), [total], [after]))
     graph = helper.make_graph(
         nodes,
         "mnist_mlp",

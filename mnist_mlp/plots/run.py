@@ -31,7 +31,6 @@ MIN_IMAGES = 10
 SIDE = 28
 """Pixels of a digit."""
 GRID_COLUMNS, GRID_ROWS = 5, 4
-MAX_UNITS = 66
 MISTAKE_COLUMNS = 8
 MAX_MISTAKES = 96
 """Of more mistakes the most confident are shown, and the title says so."""
@@ -249,26 +248,6 @@ def _draw_grid(
     if not captions:
         axes.text(2, 2, "none", va="top", color=PALE_TEXT)
     return corners
-
-
-def first_layer(weights: Array) -> Figure:
-    """Draw the units of a first layer with the largest norms as 28 x 28 images on one scale; weights: (units, 784)."""
-    values = np.asarray(weights, dtype=float)
-    chosen = np.sort(np.argsort(-np.linalg.norm(values, axis=1), kind="stable")[:MAX_UNITS])
-    columns = max(range(1, len(chosen) + 1), key=lambda n: min(1.7 / n, 1 / -(-len(chosen) // n)))
-    rows = -(-len(chosen) // columns)
-    sheet = np.full((rows * columns, SIDE + 2, SIDE + 2), np.nan)
-    sheet[: len(chosen), 1:-1, 1:-1] = values[chosen].reshape(-1, SIDE, SIDE)
-    joined = sheet.reshape(rows, columns, SIDE + 2, -1).swapaxes(1, 2).reshape(rows * (SIDE + 2), -1)
-    limit = float(np.abs(values[chosen]).max()) or 1.0
-    figure = sized_figure()
-    axes = figure.add_axes((0.01, 0.02, 0.88, 0.88))
-    image = axes.imshow(joined, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
-    axes.set_axis_off()
-    shown = f"the {len(chosen)} strongest of {len(values)} units" if len(values) > MAX_UNITS else f"{len(values)} units"
-    axes.set_title(f"Weights of the first layer: {shown}")
-    figure.colorbar(image, cax=figure.add_axes((0.91, 0.1, 0.015, 0.74)))
-    return figure
 
 
 def predictions_figure(

@@ -109,7 +109,7 @@ def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
     if len(compared.jobs) == 1 and (job := compared.jobs[0]).result is not None:
         yield single.headline(job, compared.curves[job.folder])
         optional = [charts.learning_curves(compared), digit_browser(compared), single.mistakes(job)]
-        yield from filter(None, [*optional, single.scores(job), single.network(job), single.origin(job)])
+        yield from filter(None, [*optional, single.scores(job), single.origin(job)])
         return
     yield tables.comparison(compared)
     a = next((job for job in compared.jobs if job.folder == jobs[0].folder and job.result), None)

@@ -1,8 +1,6 @@
-"""The sections on one finished run: its figures, its mistakes, its network, and how to make it again."""
+"""The sections on one finished run: its figures, its mistakes, and how to make it again."""
 
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from markupsafe import Markup
@@ -10,9 +8,8 @@ from markupsafe import Markup
 from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.diagnosis import diagnose
 from mnist_mlp.compare.statistics import wilson
-from mnist_mlp.config import PIXELS, layer_sizes
 from mnist_mlp.errors import UserError
-from mnist_mlp.plots.run import calibration, first_layer
+from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import changed
 from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command
@@ -29,24 +26,21 @@ WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
 """Marks by which run.css knows how to lay a section out."""
 FINE = "Fine"
 """How the diagnosis of a run begins that needs no attention."""
-ENVIRONMENT = {
-    "device": "device", "threads": "CPU threads", "commit": "commit", "python": "Python", "torch": "PyTorch",
-    "lightning": "Lightning", "torchmetrics": "torchmetrics", "hydra": "Hydra",
-}  # fmt: skip
 
 
 def headline(job: Job, curves: Curves) -> Section:
     """The figures that one asks for first, and whether the training went well."""
     verdict = str(diagnose(job, curves))
     card = Markup("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>")
-    cards = Markup().join(card.format(*texts) for texts in _cards(_result(job)))
+    cards = Markup().join(card.format(*texts) for texts in _cards(job))
     kind = "verdict" if verdict.startswith(FINE) else "warning"
     markup = Markup('<dl class="cards">{}</dl><p class="{}">{}</p>').format(cards, kind, verdict)
     return Section("Result", markup=markup, styles=RUN_STYLES)
 
 
-def _cards(result: RunResult) -> Iterator[tuple[str, str, str]]:
+def _cards(job: Job) -> Iterator[tuple[str, str, str]]:
     """Name, value, and what to know of it."""
+    result = _result(job)
     matrix, metrics, timing = np.array(result.confusion_matrix), result.metrics, result.timing
     correct, n = int(np.trace(matrix)), int(matrix.sum())
     low, high = wilson(correct, n)
@@ -61,7 +55,9 @@ def _cards(result: RunResult) -> Iterator[tuple[str, str, str]]:
     yield "Test loss", decimal(metrics["test/loss"]), "mean cross-entropy"
     if (val := metrics.get("val/accuracy")) is not None:
         yield "Validation accuracy", percent(val), f"best in epoch {result.best_epoch} of {result.epochs}"
-    yield "Parameters", f"{result.parameters:,}", f"trained on {result.data['train']:,} images"
+    layers = f"{job.text('model.hidden_layers')} hidden layers, units {job.text('model.hidden_units')}"
+    network = job.settings.get("model.network") or layers
+    yield "Parameters", f"{result.parameters:,}", f"{network}; trained on {result.data['train']:,} images"
     yield "Time to fit", f"{timing['fit_seconds']:.1f} s", f"{timing['epoch_seconds']:.2f} s an epoch"
 
 
@@ -121,61 +117,11 @@ def scores(job: Job) -> Section:
     return Section(title, table=table, picture=picture, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 
 
-def network(job: Job) -> Section | None:
-    """Its layers and the weights of the first, or the name of the user's own network; None if neither is known."""
-    if name := job.settings.get("model.network"):
-        parameters = f"{job.result.parameters:,} parameters" if job.result else "unknown size"
-        return Section("Network", [f"{name}, a network of the user's own: {parameters}."])
-    table = layer_table(job.settings)
-    if table is None:
-        return None
-    return Section("Network", table=table, picture=_weights(RunFolder(job.folder)))
-
-
-def _weights(folder: RunFolder) -> Picture | None:
-    """The first layer of the chosen checkpoint; None without a checkpoint that can be read."""
-    import torch  # deferred: a page of several runs needs none
-
-    try:
-        state = torch.load(folder.best_checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        weights = next(value for value in state.values() if value.ndim == 2 and value.shape[1] == PIXELS)
-    except Exception:  # torch raises a dozen kinds for damaged files
-        return None
-    return Picture(svg(first_layer(np.nan_to_num(weights.float().numpy()))), "Weights of the first layer")
-
-
-def layer_table(settings: Mapping[str, Any]) -> Table | None:
-    """A row for each layer of an MLP with its share of the parameters, and their sum; None without layer sizes.
-
-    A linear layer counts its weights and biases, and the scale and shift of the batch norm behind it.
-    """
-    try:
-        sizes = layer_sizes(settings["model.hidden_layers"], settings["model.hidden_units"])
-        norm, dropout, activation = (settings[f"model.{name}"] for name in ("batch_norm", "dropout", "activation"))
-    except (KeyError, TypeError, ValueError):  # written by hand, or by another version
-        return None
-    noise = [f"noise {settings['model.noise']:g}"] if settings.get("model.noise") else []
-    after = [*(["batch norm"] if norm else []), *noise, activation, *([f"dropout {dropout:g}"] if dropout else [])]
-    inputs = ", ".join(["28 x 28 pixels", settings.get("data.normalization", "-"), *noise])
-    layers = list(enumerate(pairwise(sizes), 1))
-    counts = [ins * outs + outs * (3 if norm and number < len(layers) else 1) for number, (ins, outs) in layers]
-    rows = [["input", "", str(sizes[0]), inputs, "0", ""]]
-    for (number, (features, outputs)), count in zip(layers, counts, strict=True):
-        is_hidden = number < len(layers)
-        rows.append([
-            f"hidden {number}" if is_hidden else "output", f"linear {features} → {outputs}", str(outputs),
-            ", ".join(after) if is_hidden else "logits of the ten digits", f"{count:,}",
-            f"{100 * count / sum(counts):.1f} %",
-        ])  # fmt: skip
-    rows.append(["all", "", "", "", f"{sum(counts):,}", ""])
-    return Table(["layer", "kind", "outputs", "then", "parameters", "share"], rows, numeric=frozenset({2, 4, 5}))
-
-
 def origin(job: Job) -> Section:
     """The command that makes the run again, its settings, and the machine and the versions it ran with."""
     result = _result(job)
     shown = ", ".join(f"{key}={value}" for key, value in changed(job.settings))
-    rows = [[name, value_text(result.environment.get(key))] for key, name in ENVIRONMENT.items()]
+    rows = [[name, value_text(value)] for name, value in result.environment.items()]
     rows.append(["data", f"{result.data['source']}, digest {result.data.get('digest') or 'unknown'}"])
     rows.append(["fingerprint", result.fingerprint])
     return Section(

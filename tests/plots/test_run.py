@@ -47,8 +47,6 @@ def digits(count: int) -> Figure:
         lambda: digits(60),
         lambda: digits(1),
         lambda: plots.digit_grids(IMAGES[:0], TRUTH[:0], TRUTH[:0], PROBABILITIES[:0]),
-        lambda: plots.first_layer(RANDOM.normal(size=(1, 784))),
-        lambda: plots.first_layer(np.zeros((300, 784))),
     ],
 )
 def test_every_figure_has_the_size_of_a_slide_and_nothing_is_cut_off(draw: Callable[[], Figure]) -> None:
@@ -166,18 +164,6 @@ def test_the_most_confident_are_shown_of_many_mistakes_and_the_title_says_so() -
 def test_a_net_without_mistakes_has_a_figure_that_says_so() -> None:
     images, _, probabilities, indices = mistaken(2)
     assert "none" in texts(plots.mistakes(images, np.full(2, 7), probabilities, indices, "mine"))
-
-
-def test_the_strongest_units_are_shown_and_all_are_on_one_scale() -> None:
-    weights = RANDOM.normal(size=(70, 784))
-    weights[[2, 5, 60, 69]] *= 0.01
-    figure = plots.first_layer(weights)
-    (image,) = figure.axes[0].images
-    sheet = np.ma.filled(image.get_array(), np.nan)
-    assert np.nanmax(np.abs(sheet)) == pytest.approx(np.abs(weights).max())
-    assert np.isfinite(sheet).sum() == 66 * 784
-    assert sheet[1:29, 1:29] == pytest.approx(weights[0].reshape(28, 28))
-    assert image.get_clim() == pytest.approx((-np.abs(weights).max(), np.abs(weights).max()))
 
 
 def test_predictions_are_drawn_with_picture_and_answer_and_the_rest_is_counted() -> None:

@@ -200,7 +200,7 @@ def mean_curves(curves: Sequence[Curves]) -> Mapping[str, list[float]]:
     """The mean of each column over the runs that have a finite number at an epoch, up to the shortest run's last."""
     length = min((len(one.get("epoch", ())) for one in curves), default=0)
     columns = {name: [one[name][:length] for one in curves if name in one] for one in curves for name in one}
-    return {name: [mean for mean, _, _ in band(column)] for name, column in columns.items()}
+    return {name: [mean for mean, _ in band(column)] for name, column in columns.items()}
 
 
 def _finite(values: Sequence[float]) -> list[float]:

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +21,6 @@ PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C
 FIRST, LAST = 5, 2
 """If there are more groups than colors, this many of the best and of the worst get one."""
 PALE = "#C8C8C8"
-MAX_SINGLE_LINES = 5
-"""A larger group is drawn as mean and band, as are all groups if there are more of them than colors."""
 MAX_LOSS = 10.0
 WIDTH = 10.9
 """Inches; a little less than the width of the page."""
@@ -37,9 +34,10 @@ def colors_of(count: int) -> list[str | None]:
 
 
 def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
-    """Draw accuracy and loss per epoch: training dashed, validation (without any, test) solid.
+    """Draw accuracy and loss per epoch, means over seeds: training dashed, validation (without any, test) solid.
 
-    The axis of losses is logarithmic if they span more than a factor of 20; exploded losses leave it at the top.
+    Bands reach one standard deviation to both sides. The axis of losses is logarithmic if they span more than a factor
+    of 20; exploded losses leave it at the top.
 
     Args:
         groups: Name and curves of runs that differ only in their seed, best group first.
@@ -48,28 +46,22 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     left, right = figure.subplots(1, 2)
     colors = colors_of(len(groups))
     held_out = ["val" if any("val/loss" in one for one in curves) else "test" for _, curves in groups]
-    are_few = len(groups) <= len(PALETTE) and all(len(curves) <= MAX_SINGLE_LINES for _, curves in groups)
     in_front = sorted(zip(groups, colors, held_out, strict=True), key=lambda drawn: drawn[1] is not None)
     panels = ((left, "accuracy", 100.0), (right, "loss", 1.0))
     for group, (axes, name, scale), is_training in itertools.product(in_front, panels, (True, False)):
         (_, runs), color, second = group
-        split = "train" if is_training else second
-        curves = [[scale * value for value in one.get(f"{split}/{name}", ())] for one in runs]
-        curves = [curve for curve in curves if any(map(math.isfinite, curve))]
-        if not curves:
+        column = f"{'train' if is_training else second}/{name}"
+        points = np.array(band(one[column] for one in runs if column in one), dtype=float)
+        if not np.isfinite(points).any():
             continue
-        points = np.array(band(curves))
-        epochs = np.arange(1, len(points) + 1)
+        mean, deviation = scale * points.T
+        epochs = np.arange(1, len(mean) + 1)
         style: dict[str, Any] = {"ls": "--" if is_training else "-", "color": color or PALE, "lw": 0.9, "zorder": 1}
         if color is not None:
-            style |= {"marker": "." if len(points) <= 15 else "", "lw": 1.0 if is_training else 1.6, "zorder": 3}
-        if color is not None and are_few:
-            for curve in curves:
-                axes.plot(np.arange(1, len(curve) + 1), curve, **style)
-            continue
-        axes.plot(epochs, points[:, 0], **style)
+            style |= {"marker": "." if len(mean) <= 15 else "", "lw": 1.0 if is_training else 1.6, "zorder": 3}
+        axes.plot(epochs, mean, **style)
         if color is not None and not is_training:
-            axes.fill_between(epochs, points[:, 1], points[:, 2], color=color, alpha=0.13, linewidth=0)
+            axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.13, linewidth=0)
     left.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
     right.set(xlabel="epoch", ylabel="cross-entropy loss (nats per image)", title="Loss")
     losses = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in right.lines] or [np.zeros(0)])

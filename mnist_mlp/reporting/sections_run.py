@@ -31,14 +31,17 @@ FINE = "Fine"
 def headline(job: Job, curves: Curves) -> Section:
     """The figures that one asks for first, and whether the training went well."""
     verdict = str(diagnose(job, curves))
-    card = Markup("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>")
-    cards = Markup().join(card.format(*texts) for texts in _cards(job))
     kind = "verdict" if verdict.startswith(FINE) else "warning"
-    markup = Markup('<dl class="cards">{}</dl><p class="{}">{}</p>').format(cards, kind, verdict)
+    markup = _cards(job) + Markup('<p class="{}">{}</p>').format(kind, verdict)
     return Section("Result", markup=markup, styles=RUN_STYLES)
 
 
-def _cards(job: Job) -> Iterator[tuple[str, str, str]]:
+def _cards(job: Job) -> Markup:
+    card = Markup("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>")
+    return Markup('<dl class="cards">{}</dl>').format(Markup().join(card.format(*texts) for texts in _figures(job)))
+
+
+def _figures(job: Job) -> Iterator[tuple[str, str, str]]:
     """Name, value, and what to know of it."""
     result = _result(job)
     matrix, metrics, timing = np.array(result.confusion_matrix), result.metrics, result.timing
@@ -63,18 +66,11 @@ def _cards(job: Job) -> Iterator[tuple[str, str, str]]:
 
 def best_run(job: Job, name: str, path: str) -> Section:
     """The best run of several: its figures and its settings. path: of its folder, as seen from the page."""
-    result = _result(job)
-    facts = [
-        f"test accuracy {percent(result.metrics['test/accuracy'])}",
-        f"macro F1 {decimal(result.metrics['test/f1_macro'])}",
-        f"loss {decimal(result.metrics['test/loss'])}",
-        f"{result.parameters:,} parameters",
-        f"checkpoint of epoch {result.best_epoch} of {result.epochs}",
-        f"{result.timing['fit_seconds']:.1f} s",
-    ]
     table = Table(["setting (other than default)", "value"], changed(job.settings))
     folded = {"All settings": _all_settings(job)}
-    return Section(f"The best run: {name}", [", ".join(facts) + f", in {path}."], table, folded=folded)
+    return Section(
+        f"The best run: {name}", [f"In {path}."], table, folded=folded, markup=_cards(job), styles=RUN_STYLES
+    )
 
 
 def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:

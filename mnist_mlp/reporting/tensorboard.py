@@ -10,10 +10,8 @@ import json
 import math
 import re
 import shutil
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import zip_longest
 from pathlib import Path
 
 from mnist_mlp.compare.collect import Job, Row, Summary, display_names, row_label, summarize
@@ -21,7 +19,7 @@ from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import UnreadableFileError, read_object, write_json
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import Curves, read_curves
+from mnist_mlp.runs.predictions import band, read_curves
 from mnist_mlp.runs.result import tag_of
 
 MEANS_FOLDER = "means"
@@ -49,7 +47,11 @@ def write_means(sweep: Path, summary: Summary) -> list[Path]:
             _clear(target / name)
             continue
         columns = dict.fromkeys(column for one in curves for column in one if "/" in column or column == "lr")
-        _write(target / name, {tag_of(column): list(_band(curves, column)) for column in columns}, len(curves))
+        _write(
+            target / name,
+            {tag_of(column): band(one[column] for one in curves if column in one) for column in columns},
+            len(curves),
+        )
         written.append(target / name)
     return written
 
@@ -70,14 +72,6 @@ def _clear(folder: Path) -> None:
             path.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
-
-
-def _band(curves: Sequence[Curves], column: str) -> Iterator[tuple[float, float | None]]:
-    """Mean and deviation over the runs that have a finite number at an epoch; NaN if none has."""
-    for epoch in zip_longest(*(one[column] for one in curves if column in one), fillvalue=math.nan):
-        numbers = list(filter(math.isfinite, epoch))
-        spread = statistics.stdev(numbers) if len(numbers) > 1 else None
-        yield (statistics.fmean(numbers) if numbers else math.nan, spread)
 
 
 def _write(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:

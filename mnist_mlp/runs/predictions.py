@@ -31,12 +31,17 @@ def read_curves(path: Path) -> Curves:
     return {name: [_number(row.get(name)) for row in rows] for name in (rows[0] if rows else ()) if name}
 
 
-def band(curves: Iterable[Sequence[float]]) -> list[tuple[float, float, float]]:
-    """Mean, lowest and highest at each epoch, over the curves that have a finite number there."""
+def band(curves: Iterable[Sequence[float]]) -> list[tuple[float, float | None]]:
+    """Mean and sample standard deviation at each epoch, over the curves that have a finite number there.
+
+    The mean is NaN without one, the deviation None with fewer than two.
+    """
     points = []
     for epoch in zip_longest(*curves, fillvalue=math.nan):
-        numbers = [number for number in epoch if math.isfinite(number)] or [math.nan]
-        points.append((statistics.fmean(numbers), min(numbers), max(numbers)))
+        numbers = list(filter(math.isfinite, epoch))
+        mean, others = statistics.fmean(numbers or [math.nan]), len(numbers) - 1
+        # statistics.stdev computes with fractions, which takes ten times as long
+        points.append((mean, math.dist(numbers, [mean] * len(numbers)) / others**0.5 if others > 0 else None))
     return points
 
 

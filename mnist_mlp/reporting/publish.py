@@ -1,7 +1,7 @@
 """What a paper needs of a comparison: `report --publish` writes tables, figures, methods, commands and hashes."""
 
 import hashlib
-import itertools
+import math
 import re
 import shlex
 import statistics
@@ -150,13 +150,13 @@ def script(study: Study) -> str:
 
 def _grid(given: Sequence[dict[str, str]]) -> list[str]:
     """The overrides of one sweep with these jobs; empty unless they are a full grid."""
-    if len(given) < 2 or len({tuple(sorted(one)) for one in given}) > 1:
+    levels = {key: list(dict.fromkeys(one.get(key, "") for one in given)) for key in given[0]}
+    distinct, cells = {tuple(map(one.get, levels)) for one in given}, math.prod(map(len, levels.values()))
+    if any(one.keys() != levels.keys() for one in given) or not 1 < len(given) == len(distinct) == cells:
         return []
-    values = {key: list(dict.fromkeys(one[key].partition("=")[2] for one in given)) for key in given[0]}
-    own = [tuple(one[key].partition("=")[2] for key in values) for one in given]
-    if len(set(own)) != len(own) or set(own) != set(itertools.product(*values.values())):
-        return []
-    return [f"{given[0][key].partition('=')[0]}={','.join(levels)}" for key, levels in values.items()]
+    names = [texts[0].partition("=")[0] for texts in levels.values()]
+    values = [",".join(text.partition("=")[2] for text in texts) for texts in levels.values()]
+    return [f"{name}={listed}" for name, listed in zip(names, values, strict=True)]
 
 
 def hashes(study: Study) -> str:

@@ -1,4 +1,4 @@
-"""The sections with charts, and the tables on what each setting does: a grid of two factors, F1 of each digit."""
+"""The sections with charts, and the tables on what each setting does: a grid of two factors."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import Compared, as_block, plain_value
 from mnist_mlp.reporting.elements import Cell, Chart, Picture, Section, Table
-from mnist_mlp.runs.settings import short_names, value_text
+from mnist_mlp.runs.settings import short_names
 
 QUANTITY = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
 MAX_DRAWN = 40
@@ -27,9 +27,7 @@ MIN_RUNS = 3
 """Fewer runs need no charts of measures: the table says the same."""
 MANY_FACTORS = 3
 """From here on parallel coordinates show more than pairs do."""
-MAX_LEVELS, MAX_ROWS, MAX_PANELS = 12, 24, 9
-DIGITS_OF_SCORES = 3
-"""Decimals of scores from 0 to 1; percentages have fewer."""
+MAX_LEVELS, MAX_PANELS = 12, 9
 
 
 def learning_curves(compared: Compared) -> Section | None:
@@ -123,7 +121,7 @@ def effects(compared: Compared) -> Section | None:
 def two_factors(compared: Compared) -> Section | None:
     """A table over the first two factors; None if no two can be crossed, or that would be mostly empty."""
     summary, jobs = compared.summary, compared.jobs
-    keys = [key for key in summary.keys if len({value_text(job.settings.get(key)) for job in jobs}) > 1][:2]
+    keys = [key for key in summary.keys if len({job.text(key) for job in jobs}) > 1][:2]
     if len(keys) < 2 or len(measured(jobs, summary.ranked_by)) < MIN_RUNS:
         return None
     found = grid(jobs, (keys[0], keys[1]), summary.ranked_by)
@@ -132,7 +130,7 @@ def two_factors(compared: Compared) -> Section | None:
         return None
     named = short_names(summary.keys)
     names = (named[keys[0]], named[keys[1]])
-    table = heat_table(100 * np.array(found.cells, dtype=float), found.rows, found.columns, names, 2)
+    table = heatmap(np.array(found.cells, dtype=float), found.rows, found.columns, names)
     at = ", ".join(f"{name} {found.at[key]}" for key, name in short_names(list(found.at)).items())
     over = "" if not summary.over_seeds and len(summary.keys) == 2 else ", mean over seeds"
     if not found.at and len(summary.keys) > 2:
@@ -142,41 +140,15 @@ def two_factors(compared: Compared) -> Section | None:
     return Section(f"{names[0]} and {names[1]}", table=table, notes=notes)
 
 
-def digit_scores(compared: Compared) -> Section | None:
-    """F1 of each digit for each group, on test; None if nothing finished."""
-    rows = [
-        (name, ids, [job.result.per_class["f1"] for job in row.jobs if job.result is not None])
-        for name, ids, row in zip(compared.group_names, compared.run_ids, compared.summary.rows, strict=True)
-        if row.values["test_accuracy"]
-    ]
-    if not rows:
-        return None
-    names, runs, scores = zip(*rows[:MAX_ROWS], strict=True)
-    cells = np.array([np.array(each, dtype=float).mean(0) for each in scores])
-    columns = [str(digit) for digit in range(cells.shape[1])]
-    named = [name or "this run" for name in names]
-    table = heat_table(cells, named, columns, ("setting", "digit"), DIGITS_OF_SCORES, runs)
-    notes = [*(["Mean over seeds."] if compared.summary.over_seeds else []), "Deeper is better, on one scale."]
-    if len(rows) > MAX_ROWS:
-        notes.append(f"The best {MAX_ROWS} of {len(rows)} groups.")
-    return Section("F1 of each digit", table=table, notes=notes)
-
-
-def heat_table(
-    cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], names: tuple[str, str], digits: int,
-    runs: Sequence[Sequence[int]] = (),
-) -> Table:  # fmt: skip
-    """Numbers, colored from a robust lowest to the highest; NaN is left blank. cells: (rows, columns)."""
-    scale = 100.0 if digits < DIGITS_OF_SCORES else 1.0
-    low, high = robust_range((cells[np.isfinite(cells)] / scale).tolist()) or (0.0, 1.0)
-    heats = np.clip((cells - scale * low) / max(scale * (high - low), 10.0**-digits), 0, 1)
+def heatmap(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], names: tuple[str, str]) -> Table:
+    """Accuracies in percent, colored from a robust lowest to the highest; NaN is left blank. cells: (rows, columns)."""
+    low, high = robust_range(cells[np.isfinite(cells)].tolist()) or (0.0, 1.0)
+    heats = np.clip((cells - low) / max(high - low, 1e-4), 0, 1)
 
     def cell(value: float, heat: float) -> str | Cell:
-        return Cell(f"{value:.{digits}f}", heat=round(heat, 2)) if np.isfinite(value) else ""
+        return Cell(f"{100 * value:.2f}", heat=round(heat, 2)) if np.isfinite(value) else ""
 
     pairs = zip(rows, np.stack((cells, heats), axis=2).tolist(), strict=True)
     lines = [[name, *(cell(*pair) for pair in line)] for name, line in pairs]
-    start = "digit " if names[1] == "digit" else f"{names[1]}="
-    header = [names[0], *(start + column for column in columns)]
-    caption = f"{names[0]} against {names[1]}"
-    return Table(header, lines, numeric=frozenset(range(1, len(header))), runs=runs, caption=caption)
+    header = [names[0], *(f"{names[1]}={column}" for column in columns)]
+    return Table(header, lines, numeric=frozenset(range(1, len(header))), caption=f"{names[0]} against {names[1]}")

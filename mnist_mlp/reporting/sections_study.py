@@ -10,12 +10,10 @@ from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation
-from mnist_mlp.config import non_result_keys
 from mnist_mlp.reporting.elements import Section, Table
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
 from mnist_mlp.runs.result import percent
-from mnist_mlp.runs.settings import differences, value_text
 
 POINT = 0.01
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
@@ -106,7 +104,7 @@ def _per_class(jobs: Sequence[Job], score: str) -> list[float]:
 def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | None:
     """A against B, by their names; None if they did not predict the same test images."""
     a, b = (read_predictions(RunFolder(job.folder)) for job in (first, second))
-    sources = {value_text(job.settings.get("data.source")) for job in (first, second)}
+    sources = {job.text("data.source") for job in (first, second)}
     if a is None or b is None or len(sources) > 1 or not np.array_equal(a.truth, b.truth):
         return None
     test, both = mcnemar(a.correct.tolist(), b.correct.tolist()), int((a.correct & b.correct).sum())
@@ -118,14 +116,7 @@ def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | Non
         f" other way round; {both:,} are right and {neither} wrong in both.",
         mcnemar_sentence(test),
     ]
-    left_out = non_result_keys()
-    kept = [{key: value for key, value in job.settings.items() if key not in left_out} for job in (first, second)]
-    keys = [line.partition(": ")[0] for line in differences(*kept)]
-    rows = [[key, *(value_text(settings.get(key)) for settings in kept)] for key in keys]
-    if not rows:
-        sentences.append("Their settings do not differ.")
-    table = Table(["setting", "A", "B"], rows) if rows else None
-    return Section("A against B", sentences, table)
+    return Section("A against B", sentences)
 
 
 def mcnemar_sentence(test: McNemar) -> str:

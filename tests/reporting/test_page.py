@@ -82,7 +82,7 @@ def headings(page: Reader, *words: str) -> list[str]:
 
 def test_a_sweep_has_its_comparison_its_factors_its_digits_and_every_run(sweep: Path) -> None:
     page = Reader((sweep / "report.html").read_text())
-    subjects = ("Comparison", "Training", "factor", "normalization and lr", "Every run", "F1", "Confusion", "best run")
+    subjects = ("Comparison", "Training", "factor", "normalization and lr", "Every run", "Confusion", "best run")
     assert len(headings(page, *subjects)) == len(subjects)
     assert page.headings[0] == "Comparison"
     assert len(set(page.headings)) == len(page.headings)
@@ -188,7 +188,7 @@ def test_only_failures_make_a_page_too(tmp_path: Path) -> None:
     page = read(tmp_path / "s")
     assert "No run has finished." in page.text
     assert {"How the runs went", "What did not finish"} <= set(page.headings)
-    assert not headings(page, "F1", "Confusion", "best run")
+    assert not headings(page, "Confusion", "best run")
 
 
 def test_diverged_runs_without_a_number_make_a_page_too(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from made_up_runs import write_run
 from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.reporting.data import Compared
 from mnist_mlp.reporting.elements import Cell
-from mnist_mlp.reporting.sections_charts import digit_scores, effects, heat_table, two_factors
+from mnist_mlp.reporting.sections_charts import effects, heatmap, two_factors
 
 
 def test_one_collapsed_cell_does_not_flatten_the_colours_of_the_others() -> None:
-    cells = np.array([[97.0, 98.0], [99.0, 9.8], [98.5, np.nan]])
-    table = heat_table(cells, ["a", "b", "c"], ["x", "y"], ("row", "column"), 2)
+    cells = np.array([[0.97, 0.98], [0.99, 0.098], [0.985, np.nan]])
+    table = heatmap(cells, ["a", "b", "c"], ["x", "y"], ("row", "column"))
     heats = [cell.heat for row in table.rows for cell in row if isinstance(cell, Cell)]
     assert heats == [0.0, 0.5, 1.0, 0.0, 0.75]
     assert table.rows[2][2] == ""
@@ -43,12 +43,3 @@ def test_two_runs_and_unconnected_ones_have_no_grid_and_no_means(tmp_path: Path)
     section = effects(apart)
     assert section is not None
     assert "No two runs differ in one factor alone, so no means are shown." in section.notes
-
-
-def test_scores_of_the_digits_are_those_of_the_results(tmp_path: Path) -> None:
-    found = digit_scores(compared(tmp_path, {(0.1, 0.0): 1, (0.1, 0.5): 20}))
-    assert found is not None
-    assert found.table is not None
-    job = find_jobs([tmp_path / "0.1_0.0"])[0]
-    assert job.result is not None
-    assert [str(cell) for cell in found.table.rows[0][1:]] == [f"{score:.3f}" for score in job.result.per_class["f1"]]

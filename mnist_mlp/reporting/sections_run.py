@@ -24,14 +24,12 @@ MAX_MISTAKES = 24
 SIDE_BY_SIDE = Markup('<span class="side-by-side" hidden></span>')
 WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
 """Marks by which run.css knows how to lay a section out."""
-FINE = "Fine"
-"""How the diagnosis of a run begins that needs no attention."""
 
 
 def headline(job: Job, curves: Curves) -> Section:
     """The figures that one asks for first, and whether the training went well."""
     verdict = str(diagnose(job, curves))
-    kind = "verdict" if verdict.startswith(FINE) else "warning"
+    kind = "verdict" if verdict.startswith("Fine") else "warning"
     markup = _cards(job) + Markup('<p class="{}">{}</p>').format(kind, verdict)
     return Section("Result", markup=markup, styles=RUN_STYLES)
 

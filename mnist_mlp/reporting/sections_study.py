@@ -15,7 +15,6 @@ from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_predictions
 from mnist_mlp.runs.result import percent
 
-POINT = 0.01
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 
@@ -61,7 +60,7 @@ def agreement(measured: Sequence[float], published: float) -> str:
     gap = abs(statistics.fmean(measured) - published)
     if len(measured) > 1 and gap <= statistics.stdev(measured):
         return "within one standard deviation"
-    return "within 1 point" if gap <= POINT else "off"
+    return "within 1 point" if gap <= 0.01 else "off"
 
 
 def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:

@@ -11,8 +11,6 @@ from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import short_names, value_text
 
-EMPTY = {"", "-"}
-WITH_RESULT = ("finished", "diverged")
 FIGURES: dict[str, Callable[[RunResult], str]] = {
     "test acc %": lambda result: percent(result.metric("test/accuracy")).removesuffix(" %"),
     "val acc %": lambda result: percent(result.metric("val/accuracy")).removesuffix(" %"),
@@ -42,7 +40,7 @@ def every_run(compared: Compared) -> Section | None:
 
 def not_finished(compared: Compared) -> Section | None:
     """Every run without a result, with its reason in full."""
-    jobs = [(run, job) for run, job in enumerate(compared.jobs) if job.status not in WITH_RESULT]
+    jobs = [(run, job) for run, job in enumerate(compared.jobs) if job.result is None]
     if not jobs:
         return None
     rows: list[list[str | Cell]] = [
@@ -140,7 +138,7 @@ def _table(
     words: columns that hold text, besides names, statuses and settings; hints: keys of the settings, by name.
     """
     texts = {name: {str(cell) for cell in cells} for name, cells in columns.items()}
-    names = [name for name in columns if name in ("run", "setting") or not texts[name] <= EMPTY]
+    names = [name for name in columns if name in ("run", "setting") or not texts[name] <= {"", "-"}]
     single = len(marks) == 1
     hideable = {"parameters", "n", "status", *hints}
     hidden = [index for index, name in enumerate(names) if name in hideable and not single and len(texts[name]) == 1]

@@ -53,8 +53,7 @@ class Evaluation:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        correct: NDArray[np.bool_] = np.equal(self.log_probabilities.argmax(1), self.truth)
-        return correct
+        return np.asarray(self.log_probabilities.argmax(1) == self.truth)
 
     @cached_property
     def _scores(self) -> dict[str, Tensor]:

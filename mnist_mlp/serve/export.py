@@ -87,8 +87,7 @@ def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     from onnx.reference import ReferenceEvaluator
 
     outputs: Any = ReferenceEvaluator(str(path)).run(None, {"images": images})
-    probabilities: NDArray[np.float32] = outputs[0]
-    return probabilities
+    return np.asarray(outputs[0])
 
 
 METADATA = "metadata.json"

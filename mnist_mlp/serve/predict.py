@@ -120,7 +120,6 @@ def picture_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _name(picture: Picture, number: int) -> str:
-    if isinstance(picture, (str, Path)):
-        return str(picture)
-    name = getattr(picture, "filename" if isinstance(picture, Image.Image) else "name", None)
+    attribute = "filename" if isinstance(picture, Image.Image) else "name"
+    name = str(picture) if isinstance(picture, (str, Path)) else getattr(picture, attribute, None)
     return name if isinstance(name, str) and name else f"picture {number + 1}"

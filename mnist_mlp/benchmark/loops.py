@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ class Epoch(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Images (n, 28, 28) uint8 and labels (n,) int64 to train and to validate on, in memory."""
+    """Images (n, 28, 28) uint8 and labels (n,) int64 to train and to validate on."""
 
     train: Tensor
     train_labels: Tensor
@@ -189,11 +190,6 @@ def ours(config: Config, images: Images, compiled: bool = False) -> list[Epoch]:
     return [Epoch(train, whole) for train, whole in zip(curves["epoch_seconds"], wholes, strict=True)]
 
 
-def compiled(config: Config, images: Images) -> list[Epoch]:
-    """The same with `trainer.compile=true`."""
-    return ours(config, images, compiled=True)
-
-
 def floor(config: Config, images: Images) -> list[Epoch]:
     """Only the matrix products of such an epoch, forward and backward, into preallocated memory."""
     sizes, batch = layer_sizes(config.model.hidden_layers, config.model.hidden_units), config.data.batch_size
@@ -219,7 +215,7 @@ LOOPS: dict[str, tuple[Callable[[Config, Images], list[Epoch]], str]] = {
     "bare": (bare, "PyTorch loop over tensors in memory, nothing logged"),
     "conventional": (conventional, "Lightning, torchvision transforms per image, DataLoader"),
     "ours": (ours, "mnist_mlp.train, everything logged"),
-    "compiled": (compiled, "mnist_mlp.train trainer.compile=true, everything logged"),
+    "compiled": (partial(ours, compiled=True), "mnist_mlp.train trainer.compile=true, everything logged"),
     "floor": (floor, "the matrix products alone"),
 }
 """By name: the loop, which trains a fresh net, and a description. Ratios are to the first."""

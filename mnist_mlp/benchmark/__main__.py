@@ -135,11 +135,10 @@ def measure(options: argparse.Namespace, config: Config) -> JSON:
     one_epoch = replace(config, trainer=replace(config.trainer, max_epochs=1))
     for number in range(1 + options.rounds):
         for name in names:
-            _show_progress(f"round {number} of {options.rounds}: {name}" if number else f"warming up: {name}")
+            print(f"round {number} of {options.rounds}: {name}" if number else f"warming up: {name}", file=sys.stderr)
             epochs = LOOPS[name][0](config if number else one_epoch, images)
             if number:
                 rounds[name].append(epochs)
-    _show_progress("")
     device = torch.cuda.get_device_name() if config.trainer.accelerator == "gpu" else "cpu"
     return {
         "net": [784, *options.net, 10],
@@ -200,7 +199,7 @@ def measure_sweep(options: argparse.Namespace, config: Config) -> JSON:
     for number in range(1, options.rounds + 1):
         for name in names:
             seconds[name].append(sum(map(run_program, programs[name])))
-            _show_progress(f"round {number} of {options.rounds}: {name} {seconds[name][-1]:.1f} s")
+            print(f"round {number} of {options.rounds}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr)
     return {
         "jobs": options.sweep,
         "epochs": options.epochs,
@@ -272,12 +271,6 @@ def run_program(arguments: Sequence[str]) -> float:
         reasons = failures or process.stderr.strip().splitlines() or ["no reason"]
         raise UserError(f"-m {arguments[0]} failed: {reasons[-1]}")
     return seconds
-
-
-def _show_progress(line: str) -> None:
-    """Replace the last such line, on a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

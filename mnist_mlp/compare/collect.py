@@ -53,12 +53,9 @@ Labels = tuple[bytes, NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Job:
-    """A run folder in a comparison.
+    """A run folder in a comparison. settings: with dotted keys; reason: why it failed or cannot be read.
 
-    Attributes:
-        status: finished, diverged, failed, unfinished or unreadable.
-        settings: with dotted keys.
-        reason: why it failed or cannot be read.
+    status: finished, diverged, failed, unfinished or unreadable.
     """
 
     folder: Path
@@ -148,12 +145,11 @@ def _file_stamp(path: Path) -> tuple[int, ...] | None:
 
 def labels_of(folder: Path) -> Labels | None:
     """The labels of the run in this folder; None if they cannot be read or are of fewer than two images."""
-    stamp = _file_stamp(RunFolder(folder).predictions_file)
-    return None if stamp is None else _read_labels(folder, stamp)
+    return _read_labels(folder, _file_stamp(RunFolder(folder).predictions_file))
 
 
 @lru_cache(maxsize=4096)  # a sweep compares again after every job
-def _read_labels(folder: Path, stamp: tuple[int, ...]) -> Labels | None:
+def _read_labels(folder: Path, stamp: tuple[int, ...] | None) -> Labels | None:
     labels = read_labels(RunFolder(folder))
     return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), labels[1])
 
@@ -163,16 +159,13 @@ def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | N
 
     Several runs of one seed count as their mean, which has no predictions.
     """
-    one, other = _finished_by_seed(first), _finished_by_seed(second)
-    shared = sorted(one.keys() & other.keys())
-
-    def accuracy(jobs: Sequence[Job]) -> float:
-        return math.fsum(job.result.metric("test/accuracy") for job in jobs if job.result is not None) / len(jobs)
-
-    over_seeds = paired_difference(*({seed: accuracy(runs[seed]) for seed in shared} for runs in (one, other)))
+    both = _accuracies_by_seed(first), _accuracies_by_seed(second)
+    shared = sorted(both[0].keys() & both[1].keys())
+    accuracies = ({seed: statistics.fmean(accuracy for _, accuracy in runs[seed]) for seed in shared} for runs in both)
+    over_seeds = paired_difference(*accuracies)
     if over_seeds is None:
         return None
-    labels = [[labels_of(runs[seed][0].folder) for seed in shared if len(runs[seed]) == 1] for runs in (one, other)]
+    labels = [[labels_of(runs[seed][0][0].folder) for seed in shared if len(runs[seed]) == 1] for runs in both]
     known = [[pair for pair in pairs if pair is not None] for pairs in labels]
     truths = {truth for pairs in known for truth, _ in pairs}
     if len(truths) != 1 or sum(map(len, known)) < 2 * len(shared):  # predictions are missing, or of other images
@@ -181,21 +174,19 @@ def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | N
     return crossed_difference(*(np.array([predicted for _, predicted in pairs]) == truth for pairs in known))
 
 
-def _finished_by_seed(jobs: Iterable[Job]) -> Mapping[int, list[Job]]:
+def _accuracies_by_seed(jobs: Iterable[Job]) -> Mapping[int, list[tuple[Job, float]]]:
     runs = defaultdict(list)
     for job in jobs:
-        if job.result is not None and math.isfinite(job.result.metric("test/accuracy")):
-            runs[job.seed].append(job)
+        if job.result is not None and math.isfinite(accuracy := job.result.metric("test/accuracy")):
+            runs[job.seed].append((job, accuracy))
     return runs
 
 
 @dataclass
 class Row:
-    """Jobs that differ in their seed alone.
+    """Jobs that differ in their seed alone. settings: those that vary between rows.
 
-    Attributes:
-        settings: those that vary between rows.
-        comparison: with the best row, corrected for all that the sweep makes.
+    comparison: with the best row, corrected for all that the sweep makes.
     """
 
     settings: JSON

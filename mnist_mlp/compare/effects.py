@@ -1,17 +1,8 @@
-"""What each factor of a sweep does, from matched runs; and which settings of a search mattered.
+"""What each factor of a sweep does, from matched runs; and which settings of a search mattered: docs/statistics.md.
 
-In a sweep that is not a full grid, the plain mean of a level is also that of whatever else came with it: half the data
-looks better than all of it if the one run with too high a learning rate had all of it. So runs are matched: those
-that agree in all but one factor (and the seed) form a set, and sets are combined by the additive model
-log(error) = set + level, least squares. In a full grid that is the mean over all other factors. Levels that no chain
-of sets connects are not comparable and get no mean. The logarithm, since settings scale an error rather than shift
-it; and one run that went wrong weighs less.
-
-Importance is the fraction of the variance of the runs' ranks that a setting explains by itself: an analysis of variance
-on ranks (Kruskal and Wallis 1952; adjusted for chance as Kelley's epsilon squared, 1935), numbers cut into groups of
-equally many runs. It needs no model of the search, is the same under any rescaling of setting or measure, and one
-collapsed run has one rank. Optuna's evaluators share all importance among the settings, chance's share too, and go by
-raw accuracies: if one run in ten collapses, fANOVA calls the least important setting the most important one.
+Matched sets are combined on log(error), since settings scale an error rather than shift it, and one run that went
+wrong weighs less. Importance is an analysis of variance on ranks (Kruskal and Wallis 1952; adjusted for chance as
+Kelley's epsilon squared, 1935), since ranks are the same under any rescaling, and one collapsed run has one rank.
 """
 
 import math
@@ -19,6 +10,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +37,10 @@ MatchedSet = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a factor.
+    """One value of a factor. numbers: accuracies of its runs that have a match at another level.
 
-    Attributes:
-        numbers: accuracies of its runs that have a match at another level.
-        mean: accuracy over all matched sets; None if nothing compares it with the other levels.
-        collapsed: further runs, at chance level.
+    mean: accuracy over all matched sets; None if nothing compares it with the other levels.
+    collapsed: further runs, at chance level.
     """
 
     value: str
@@ -61,11 +51,9 @@ class Level:
 
 @dataclass(frozen=True)
 class Grid:
-    """Means over two factors; without rows if the runs form no grid.
+    """Means over two factors; without rows if the runs form no grid. cells: [row][column]; None without a run.
 
-    Attributes:
-        cells: [row][column]; None without a run.
-        at: the other settings that vary, if all cells have the same; else each cell is the mean over the same ones.
+    at: the other settings that vary, if all cells have the same; else each cell is the mean over the same ones.
     """
 
     keys: tuple[str, str]
@@ -96,8 +84,7 @@ class Step:
 
 def factors(jobs: Sequence[Job]) -> list[str]:
     """The settings that vary and affect the result, without the seed and the name of a published result."""
-    left_out = non_result_keys() | {"seed", "reference.id"}
-    return [key for key in varying_keys(jobs) if key not in left_out]
+    return [key for key in varying_keys(jobs) if key not in non_result_keys() | {"seed", "reference.id"}]
 
 
 def measured(jobs: Iterable[Job], column: str) -> list[tuple[Job, float]]:
@@ -206,11 +193,9 @@ def best_so_far(jobs: Sequence[Job], column: str) -> list[Step]:
             return RunFolder(job.folder).result_file.stat().st_mtime
         return 0.0
 
-    steps: list[Step] = []
     ordered = sorted(measured(jobs, column), key=lambda pair: (ended(pair[0]), str(pair[0].folder)))
-    for number, (job, value) in enumerate(ordered, 1):
-        steps.append(Step(number, job, value, max(value, steps[-1].best if steps else value)))
-    return steps
+    highest = accumulate((value for _, value in ordered), max)
+    return [Step(n, job, value, best) for n, ((job, value), best) in enumerate(zip(ordered, highest, strict=True), 1)]
 
 
 def is_quantity(jobs: Sequence[Job], key: str) -> bool:

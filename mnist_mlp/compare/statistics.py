@@ -6,10 +6,11 @@ tests/simulations.py.
 
 import math
 import statistics
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -25,8 +26,6 @@ MS_FLOOR_QUANTILE = {"seeds": 0.05, "images": 0.38}
 """Seeds may agree by luck. Their mean square is raised to at least this quantile of what the residuals alone would
 give, so that no interval has width zero; with the second, simulated intervals cover the truth from two seeds on."""
 MAX_SEEDS = 10_000
-MAX_GAP = 1.0
-"""No two accuracies differ by more."""
 POINTS = (np.arange(400) + 0.5) / 400
 """Quantiles at which the distribution of the spread among seeds is evaluated."""
 
@@ -80,10 +79,7 @@ class Interval:
 class Variance:
     """The variance components of the difference between two nets on one image, each correct (1) or incorrect (0).
 
-    Attributes:
-        seed: of the nets' training.
-        image: of the sample of images.
-        rest: of one seed on one image.
+    seed: of the nets' training; image: of the sample of images; rest: of one seed on one image.
     """
 
     seed: float
@@ -255,7 +251,7 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
 @lru_cache(maxsize=4096)  # shown in a table, a verdict and a file, after every job of a sweep
 def detectable_difference(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
     """The smallest true difference that is detected with power 0.8; see `power`. Never above 1."""
-    low, high = 0.0, MAX_GAP
+    low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle, variance, images, seeds, comparisons) >= POWER else (middle, high)
@@ -312,11 +308,9 @@ def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
     enough = math.ceil(variance.image * (steepness / gap) ** 2) if images else 0
     if limit >= gap or power(gap, variance, images, MAX_SEEDS, comparisons) < POWER:
         return Plan(None, limit, enough)
-    low, high = 1, MAX_SEEDS  # one seed never suffices, and more seeds never hurt
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(gap, variance, images, middle, comparisons) >= POWER else (middle, high)
-    return Plan(high, limit, enough)
+    # one seed never suffices, and more seeds never hurt
+    powers = partial(power, gap, variance, images, comparisons=comparisons)
+    return Plan(bisect_left(range(MAX_SEEDS), POWER, lo=2, key=powers), limit, enough)
 
 
 class McNemar(NamedTuple):

@@ -51,14 +51,11 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
-class _File:
+class _File(str):
     """A file or folder of a run folder, by its relative path."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-
     def __get__(self, folder: "RunFolder", owner: type) -> Path:
-        return folder.path / self._name
+        return folder.path / self
 
 
 @dataclass(frozen=True)

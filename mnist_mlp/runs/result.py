@@ -14,8 +14,6 @@ from mnist_mlp.runs.settings import changes
 
 CLASSES = 10
 SCHEMA_VERSION = 1
-CHANCE_LEVEL = 0.2
-"""A run whose accuracy is below it is at chance level; guessing has 0.1."""
 MAX_NUMBER = 1e100
 """A larger number is not a measurement, and sums of squares would overflow."""
 Leaf = tuple[str, Callable[[Any], bool]]
@@ -29,7 +27,7 @@ are ignored. A list has a schema per item; a single one is that of any number of
 
 def is_at_chance(accuracy: float) -> bool:
     """Whether a run of this accuracy, in [0, 1], does next to no better than guessing."""
-    return accuracy < CHANCE_LEVEL
+    return accuracy < 0.2  # guessing has 0.1
 
 
 def check(value: Any, schema: Schema, key: str = "") -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
+from operator import truediv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = config_of(options)
         options.output.parent.mkdir(parents=True, exist_ok=True)
         refuse_unwritable(options.output)  # fail now, not after minutes of measuring
-        report = (measure_sweep if options.sweep else measure)(options, config)
+        report = {"net": [784, *options.net, 10], "batch_size": options.batch_size, "epochs": options.epochs}
+        report |= (measure_sweep if options.sweep else measure)(options, config)
         print((sweep_table if options.sweep else table)(report))
         write_json(options.output, report)
         print(options.output)
@@ -141,12 +143,9 @@ def measure(options: argparse.Namespace, config: Config) -> JSON:
                 rounds[name].append(epochs)
     device = torch.cuda.get_device_name() if config.trainer.accelerator == "gpu" else "cpu"
     return {
-        "net": [784, *options.net, 10],
-        "batch_size": options.batch_size,
         "optimizer": f"SGD lr {LR} momentum {MOMENTUM}",
         "images": {"train": len(images.train), "val": len(images.val)},
         "rounds": options.rounds,
-        "epochs": options.epochs,
         "baselines": {name: {"description": LOOPS[name][1], **summary(rounds[name], rounds["bare"])} for name in names},
         "environment": environment(device, config.trainer.threads),
     }
@@ -192,7 +191,7 @@ def measure_sweep(options: argparse.Namespace, config: Config) -> JSON:
     names = chosen(options.only, SWEEPS)
     jobs = replace(config, trainer=replace(config.trainer, threads=0))
     programs = {name: [train_program(jobs, name, options.sweep)] for name in names}
-    programs["bare"] = [bare_program(config)] * options.sweep
+    programs["bare"] = [["mnist_mlp.benchmark.loops", json.dumps(to_dict(config))]] * options.sweep
     seconds: dict[str, list[float]] = {name: [] for name in names}
     if "compiled" in names:  # compiled code is kept for later runs
         run_program(train_program(replace(jobs, trainer=replace(jobs.trainer, max_epochs=1)), "compiled", 1))
@@ -202,15 +201,9 @@ def measure_sweep(options: argparse.Namespace, config: Config) -> JSON:
             print(f"round {number} of {options.rounds}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr)
     return {
         "jobs": options.sweep,
-        "epochs": options.epochs,
-        "net": [784, *options.net, 10],
-        "batch_size": options.batch_size,
         "bare_threads": options.threads or None,
         "seconds": seconds,
-        "ratios": {
-            name: [whole / bare for whole, bare in zip(times, seconds["bare"], strict=True)]
-            for name, times in seconds.items()
-        },
+        "ratios": {name: list(map(truediv, times, seconds["bare"])) for name, times in seconds.items()},
     }
 
 
@@ -220,9 +213,8 @@ def sweep_table(report: JSON) -> str:
     rows = [["", "seconds", "jobs a minute", "to bare", "lowest-highest"]]
     for name, times in report["seconds"].items():
         middle = statistics.median(times)
-        rows.append(
-            [name, f"{middle:.1f}", f"{60 * report['jobs'] / middle:.1f}", *_ratio_cells(report["ratios"][name])]
-        )
+        rate = 60 * report["jobs"] / middle
+        rows.append([name, f"{middle:.1f}", f"{rate:.1f}", *_ratio_cells(report["ratios"][name])])
     title = (
         f"{report['jobs']} jobs of {report['epochs']} epochs, {'-'.join(map(str, report['net']))}, "
         f"batch {report['batch_size']}; whole programs, {len(report['seconds']['bare'])} rounds in turn; "
@@ -238,16 +230,8 @@ def _ratio_cells(ratios: Sequence[float]) -> tuple[str, str]:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells as lines: the first column to the left, the others to the right."""
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return [
-        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
-        for row in rows
-    ]
-
-
-def bare_program(config: Config) -> list[str]:
-    """Trains one net by the bare loop; trainer.threads=0 is torch's own number."""
-    return ["mnist_mlp.benchmark.loops", json.dumps(to_dict(config))]
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(sizes[0]), *map(str.rjust, row[1:], sizes[1:])]) for row in rows]
 
 
 def train_program(config: Config, name: str, jobs: int) -> list[str]:

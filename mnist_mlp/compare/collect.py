@@ -220,13 +220,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """A comparison.
+    """A comparison; its rows are ranked by a column of VALUES, best first.
 
-    Attributes:
-        keys: the settings that vary; without the seed if rows are grouped over it.
-        rows: best first.
-        ranked_by: a column of VALUES.
-        notes: oddities of the runs: copies, seeds that stand for several runs.
+    keys: the settings that vary; without the seed if rows are grouped over it.
+    notes: oddities of the runs: copies, seeds that stand for several runs.
     """
 
     keys: list[str]

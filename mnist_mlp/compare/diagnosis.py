@@ -35,10 +35,7 @@ CLIMBING = 0.005
 GAP = 0.01
 """A smaller gap between training and validation accuracy is nothing to act on."""
 TOO_HIGH = "Learning rate too high"
-BROKEN = frozenset({
-    "Failed", "Unreadable", "Unfinished", "Running", TOO_HIGH, "Nothing learnt",
-    "Hardly anything learnt yet",
-})  # fmt: skip
+BROKEN = ("Failed", "Unreadable", "Unfinished", "Running", TOO_HIGH, "Nothing learnt", "Hardly anything learnt yet")
 """Kinds that make a run an exception among runs of other kinds; finer shades differ by seed alone."""
 FAULTS = ("Over-fitting", "Over-confident")
 

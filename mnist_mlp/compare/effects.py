@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
+import scipy  # its modules are imported when they are used
 from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import VALUES, Job, varying_keys
@@ -200,13 +201,8 @@ def best_so_far(jobs: Sequence[Job], column: str) -> list[Step]:
 
 def is_quantity(jobs: Sequence[Job], key: str) -> bool:
     """Whether a setting was tried at so many numbers that it is to be shown as one axis and not as categories."""
-    values = {_number(job, key) for job in jobs if job.settings}
-    return len(values) >= MIN_QUANTITY and None not in values
-
-
-def _number(job: Job, key: str) -> float | None:
-    value = job.settings.get(key)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    values = [job.settings.get(key) for job in jobs if job.settings]
+    return all(type(value) in (int, float) for value in values) and len(set(values)) >= MIN_QUANTITY
 
 
 def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
@@ -214,8 +210,6 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
     runs = measured(jobs, column)
     if len(runs) < MIN_RUNS:
         return []
-    from scipy.special import chdtrc  # deferred: only the page of a search needs it
-
     jobs, n = [job for job, _ in runs], len(runs)
     _, indices, times = np.unique([number for _, number in runs], return_inverse=True, return_counts=True)
     ranks = np.asarray((np.cumsum(times) - (times - 1) / 2)[indices])  # from 1; equal numbers share their mean
@@ -229,7 +223,7 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
         if 1 < count < n and total:  # else the runs do not tell the setting from every other one
             between = float((sums**2 / sizes).sum()) - n * float(ranks.mean()) ** 2
             fraction = 1 - (total - between) / (n - count) / (total / (n - 1))
-            p_value = float(chdtrc(count - 1, (n - 1) * between / total))
+            p_value = float(scipy.special.chdtrc(count - 1, (n - 1) * between / total))
             known.append(Importance(key, max(fraction, 0.0), p_value))
     return sorted(known, key=lambda one: -one.fraction)
 
@@ -240,7 +234,7 @@ def _groups(jobs: Sequence[Job], key: str) -> NDArray[np.int64]:
         texts = [job.text(key) for job in jobs]
         indices = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         return np.array([indices[text] for text in texts])
-    numbers = np.array([_number(job, key) for job in jobs], dtype=float)
+    numbers = np.array([job.settings[key] for job in jobs], dtype=float)
     count = min(MAX_GROUPS, len(jobs) // MAX_GROUPS)
     edges = np.quantile(numbers, np.arange(1, count) / count)
     return np.searchsorted(edges, numbers, side="right")

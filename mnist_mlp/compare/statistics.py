@@ -15,6 +15,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its modules are imported when they are used
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
@@ -32,14 +33,10 @@ POINTS = (np.arange(400) + 0.5) / 400
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference of accuracies with its 95 % interval.
+    """A mean difference of accuracies over n seeds with its 95 % interval.
 
-    Attributes:
-        mean: the difference.
-        error: its standard error; None if the runs do not determine it.
-        degrees: of freedom of Student's t.
-        n: seeds.
-        images: test images that count as a random sample too; 0 if the interval holds for these images alone.
+    error: its standard error; None if the runs do not determine it. degrees: of freedom of Student's t.
+    images: test images that count as a random sample too; 0 if the interval holds for these images alone.
     """
 
     mean: float
@@ -50,12 +47,10 @@ class Interval:
 
     @property
     def low(self) -> float | None:
-        """Lower end of the interval."""
         return self._end(-1)
 
     @property
     def high(self) -> float | None:
-        """Upper end of the interval."""
         return self._end(1)
 
     @property
@@ -63,16 +58,12 @@ class Interval:
         """Two-sided, of no difference, before any correction for several comparisons."""
         if self.error is None:
             return None
-        from scipy.special import stdtr  # deferred: a table without seeds needs no scipy
-
-        return 2 * float(stdtr(self.degrees, -abs(self.mean) / self.error))
+        return 2 * float(scipy.special.stdtr(self.degrees, -abs(self.mean) / self.error))
 
     def _end(self, sign: int) -> float | None:
         if self.error is None:
             return None
-        from scipy.special import stdtrit
-
-        return self.mean + sign * (self.error * float(stdtrit(self.degrees, (1 + CONFIDENCE) / 2)))
+        return self.mean + sign * (self.error * float(scipy.special.stdtrit(self.degrees, (1 + CONFIDENCE) / 2)))
 
 
 @dataclass(frozen=True)
@@ -201,9 +192,7 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> P
 
 def _ms_floor(seeds: int, name: str) -> float:
     """The floor of a mean square of seeds, if the residuals have mean square 1; see MS_FLOOR_QUANTILE."""
-    from scipy.special import chdtri  # deferred: needed by comparisons only
-
-    return float(chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE[name])) / (seeds - 1)
+    return float(scipy.special.chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE[name])) / (seeds - 1)
 
 
 def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
@@ -241,10 +230,8 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
     alone; variance.seed is then that of a seed's difference over all images at hand, and the other two are zero. The
     critical values of `crossed_difference` are averaged over the distribution of the seeds' mean square, a chi-square.
     """
-    from scipy.special import ndtr
-
     thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
-    detected = ndtr((gap - thresholds) / deviation) if deviation else gap > thresholds
+    detected = scipy.special.ndtr((gap - thresholds) / deviation) if deviation else gap > thresholds
     return float(detected.mean())
 
 
@@ -261,35 +248,29 @@ def detectable_difference(variance: Variance, images: int, seeds: int, compariso
 @lru_cache
 def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -> tuple[NDArray[np.float64], float]:
     """What an observed difference has to exceed, at each of POINTS, and the standard deviation of what is observed."""
-    from scipy.special import chdtri, stdtrit
-
     count = images or 1
     expected, of_images = variance.seed * count + variance.rest, variance.image * seeds
     if seeds < 2:
         return np.full(1, np.inf), 0.0
     if expected + of_images == 0:
         return np.zeros(1), 0.0
-    quantiles = chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
+    quantiles = scipy.special.chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
     floor = max(variance.rest * _ms_floor(seeds, "images"), 1e-9 * (expected + of_images))
     of_seeds = np.maximum(expected * quantiles, floor)
     both = of_seeds + of_images
     degrees = (both / of_seeds) ** 2 * (seeds - 1)
     if images:
         degrees = np.minimum(degrees, images - 1)
-    critical = -stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
+    critical = -scipy.special.stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
     size = seeds * count
     return critical * np.sqrt(both / size), math.sqrt((expected + of_images) / size)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many seeds each of two settings needs.
+    """How many seeds each of two settings needs, None if no number is enough; and how many images it takes at least.
 
-    Attributes:
-        seeds: None if no number of seeds is enough.
-        limit: the smallest difference that any number of seeds could detect with these images; 0 if images are not a
-            random sample.
-        images: how many images it takes at least.
+    limit: the smallest difference that any number of seeds could detect with these images; 0 if they are no sample.
     """
 
     seeds: int | None
@@ -301,9 +282,8 @@ def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
     """Plan the seeds with which a true difference `gap` is detected with power 0.8; see `power`."""
     if gap <= 0:
         raise ValueError(f"expected a difference above zero, got {gap}")
-    from scipy.special import ndtri
-
-    steepness = float(ndtri(1 - SIGNIFICANCE / 2 / comparisons) + ndtri(POWER))
+    quantiles = scipy.special.ndtri([1 - SIGNIFICANCE / 2 / comparisons, POWER])
+    steepness = float(quantiles[0] + quantiles[1])
     limit = steepness * math.sqrt(variance.image / images) if images else 0.0
     enough = math.ceil(variance.image * (steepness / gap) ** 2) if images else 0
     if limit >= gap or power(gap, variance, images, MAX_SEEDS, comparisons) < POWER:

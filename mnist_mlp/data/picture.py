@@ -176,11 +176,9 @@ def find_ink(colours: NDArray[np.uint8]) -> Ink | None:
     """
     background = _flat_background(colours)
     ink = _photographed(colours) if background is None else _drawn(colours, background)
-    return None if ink is None else without_specks(ink)
-
-
-def without_specks(ink: Ink) -> Ink:
-    """Without pieces that are tiny next to the largest. `prepare.js` does the same."""
+    if ink is None:
+        return None
+    # without pieces that are tiny next to the largest, as in `prepare.js`
     return np.where(_pieces(ndimage.label(ink, EIGHT)[0]), ink, 0).astype(np.uint8)
 
 
@@ -271,11 +269,9 @@ WORK = 120
 INKED = 128
 """From here on a pixel counts as stroke, if there are only strokes and background."""
 THINNEST, THICKEST = 2.2, 3.7
-"""Stroke widths, in pixels of the 20 x 20 box, that are left alone: those of the middle half of MNIST, and some more.
-
-The middle 95 % of its first 1,500 training digits have 1.6 to 4.7, median 2.5. A narrower band costs nothing on digits
-as they are, and makes thin and thick pens more alike: `tests/data/test_picture_accuracy.py` measures it.
-"""
+"""Stroke widths, in pixels of the 20 x 20 box, that are left alone: those of the middle half of MNIST, and some more
+(the middle 95 % have 1.6 to 4.7). A narrower band makes thin and thick pens more alike, at no cost:
+`tests/data/test_picture_accuracy.py` measures it."""
 
 
 def frame(ink: Ink) -> NDArray[np.uint8]:

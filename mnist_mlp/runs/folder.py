@@ -195,7 +195,6 @@ class RunFolder:
             sync_folder(folder)
 
     def event_files(self) -> list[Path]:
-        """TensorBoard's files."""
         return sorted(self.tensorboard.glob("events.out.tfevents.*"))
 
     def next_steps(self, python: str) -> str:

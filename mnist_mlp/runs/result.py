@@ -150,13 +150,11 @@ RESULT: Schema = {
 
 @dataclass(frozen=True)
 class RunResult:
-    """The content of result.json.
+    """The content of result.json. callbacks: state keys of the user's own callbacks that can change the result.
 
-    Attributes:
-        metrics: by "split/name"; accuracies are micro and in [0, 1], a loss that was not finite is None.
-        per_class: precision, recall, f1 and support on test, ten numbers each.
-        confusion_matrix: 10 x 10 counts on test; rows are the truth.
-        callbacks: state keys of the user's own callbacks that can change the result.
+    metrics: by "split/name"; accuracies are micro and in [0, 1], a loss that was not finite is None.
+    per_class: precision, recall, f1 and support on test, ten numbers each.
+    confusion_matrix: 10 x 10 counts on test; rows are the truth.
     """
 
     status: str
@@ -300,10 +298,8 @@ TAGS = {
     "epoch_seconds": "wall_time/epoch_seconds",
     "images_per_second": "wall_time/images_per_second",
 }
-"""TensorBoard tags of columns of metrics.csv; other columns are tagged by their own names.
-
-TensorBoard's tabs sort groups, the part before the slash, by the alphabet. Accuracies and losses come first, since no
-group sorts before "train" but that of the test curve, which is optional."""
+"""TensorBoard tags of columns of metrics.csv; other columns are tagged by their own names. TensorBoard sorts groups by
+the alphabet, and no group but that of the optional test curve comes before "train"."""
 FIGURES = "visual_test"
 """Group of the figures of the test."""
 FINAL = "whole_run"

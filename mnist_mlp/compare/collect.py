@@ -318,9 +318,8 @@ def display_names(summary: Summary) -> dict[Path, str]:
             words = [row_label(summary, row), f"seed={job.seed}" if summary.over_seeds else ""]
             names[job.folder] = ", ".join(filter(None, words)) if job.settings else ""
     times = Counter(names.values())
-    for folder, name in names.items():
-        names[folder] = f"{name} ({folder.name})" if name and times[name] > 1 else name or folder.name
-    return names
+    unique = {folder: f"{name} ({folder.name})" if times[name] > 1 else name for folder, name in names.items() if name}
+    return {folder: unique.get(folder, folder.name) for folder in names}
 
 
 def _drop_copies(jobs: list[Job]) -> Iterator[str]:

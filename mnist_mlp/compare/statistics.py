@@ -80,14 +80,11 @@ class Variance:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """The difference of two settings in test accuracy, paired by seed.
+    """The difference of two settings in test accuracy, paired by seed: over seeds, on these images.
 
-    Attributes:
-        seeds: over seeds, on these images.
-        images: over seeds and images like these; None if runs lack predictions of the same images.
-        variance: the components behind the decisive interval's error.
-        comparisons: how many comparisons the p-value is corrected for.
-        corrected: the p-value after that correction.
+    images: over seeds and images like these; None if runs lack predictions of the same images.
+    variance: the components behind the decisive interval's error.
+    corrected: the p-value after a correction for so many `comparisons`.
     """
 
     seeds: Interval

@@ -105,12 +105,10 @@ def _from_array(values: NDArray[Any]) -> Image.Image:
             f"an array of shape {values.shape} is not a picture: give (height, width) or (height, width, 1 to 4), "
             "and several pictures as a list"
         )
-    if 0 in values.shape:
-        raise UserError("the picture is empty (0 pixels)")
     if values.dtype == bool:
         values = values * np.uint8(255)
     elif values.dtype.kind == "f":
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+        if not ((values >= 0) & (values <= 1)).all():  # NaN is outside, too
             raise UserError("a picture of floats has its values in [0, 1]: divide by 255, or give uint8")
         values = np.floor(255 * values + 0.5).astype(np.uint8)
     elif values.dtype != np.uint8:

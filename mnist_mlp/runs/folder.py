@@ -7,7 +7,7 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -230,7 +230,7 @@ def _read(path: Path, parse: Callable[[JSON], Parsed]) -> Parsed | None:
 
 
 @dataclass
-class FolderLock:
+class FolderLock(AbstractContextManager["FolderLock"]):
     """The right to write into a folder, held by one process at a time: `<folder>/.lock`.
 
     The lock is flock(2), which the system releases when the process ends, however it ends. On NFS Linux makes it a
@@ -279,9 +279,6 @@ class FolderLock:
                 self.folder.rmdir()
         os.close(self._descriptor)
         self._descriptor = None
-
-    def __enter__(self) -> "FolderLock":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.release()

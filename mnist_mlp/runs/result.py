@@ -220,9 +220,8 @@ class StoredRun:
 
         Both stored files count, since either may have been copied from elsewhere.
         """
-        stored = [self.run] if self.run else []
-        stored += [vars(self.result)] if self.result else []
-        return next(filter(None, (changes(one, run) for one in stored)), [])
+        stored = (self.run, vars(self.result) if self.result else None)
+        return next(filter(None, (changes(one, run) for one in stored if one)), [])
 
     def result_of(self, run: JSON) -> RunResult | None:
         """Return the result if it is of the same run as `run`."""

@@ -41,8 +41,7 @@ EXCLUDED_KEYS = re.compile(
     r"name|resume|data\.root|trainer\.(figures|logger|progress|profiler|test_curve)|reference\.(?!id$).*"
 )
 """Settings that a comparison leaves out; of a published result it shows the name alone."""
-MAX_NOTES = 3
-"""Copies that are named."""
+MAX_NOTES = 3  # copies that are named
 OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 """Folders of a run, which hold no other run."""
 Stamp = tuple[tuple[int, ...] | None, ...]

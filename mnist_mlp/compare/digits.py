@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from mnist_mlp.compare.collect import Summary, labels_of, row_label
 from mnist_mlp.runs.files import to_csv, write_text
 
-NEARLY_ALL = 0.9
-"""A label is doubtful if this fraction of the runs agrees on another one."""
+NEARLY_ALL = 0.9  # a label is doubtful if this fraction of the runs agrees on another one
 MIN_RUNS = 3
-MAX_COLUMNS = 50
-"""Rows of the comparison that digits.csv has a column for."""
+MAX_COLUMNS = 50  # rows of the comparison that digits.csv has a column for
 
 
 @dataclass(frozen=True)

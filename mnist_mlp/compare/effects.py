@@ -21,12 +21,9 @@ from mnist_mlp.config import non_result_keys, subset_fraction
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import is_at_chance
 
-MIN_ERROR = 1e-5
-"""A tenth of one image in 10,000; stands for an error of zero, which has no logarithm."""
-FAR_OUT = 3.0
-"""Interquartile ranges beyond a quartile from which a number is far out (Tukey 1977)."""
-MIN_RUNS = 10
-"""Fewer runs say nothing about importance."""
+MIN_ERROR = 1e-5  # a tenth of one image in 10,000; stands for an error of zero, which has no logarithm
+FAR_OUT = 3.0  # interquartile ranges beyond a quartile from which a number is far out (Tukey 1977)
+MIN_RUNS = 10  # fewer runs say nothing about importance
 MAX_GROUPS = 5
 MIN_QUANTITY = 6
 """A setting with at least so many numbers is a quantity: a scatter with a number axis, not a list of categories."""

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 POWER = 0.8
-ROUNDING = 1e-9
-"""Differences of accuracies that agree to this are the same number."""
+ROUNDING = 1e-9  # differences of accuracies that agree to this are the same number
 MS_FLOOR_QUANTILE = {"seeds": 0.05, "images": 0.38}
 """Seeds may agree by luck. Their mean square is raised to at least this quantile of what the residuals alone would
 give, so that no interval has width zero; with the second, simulated intervals cover the truth from two seeds on."""

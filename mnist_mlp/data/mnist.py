@@ -33,10 +33,8 @@ OFFICIAL_DIGEST = "25c98f992c005963"
 MAX_FILE_BYTES = 2**30
 SAMPLE_TRAIN_PER_DIGIT = 400
 CONNECT_SECONDS = 10
-MIN_BYTES_PER_SECOND, GRACE_SECONDS = 5_000, 20.0
-"""A download that is slower is given up after the grace period."""
-MAX_DOWNLOAD_BYTES = 64 * 2**20
-"""More than any of the four files has; a server that sends more has something else."""
+MIN_BYTES_PER_SECOND, GRACE_SECONDS = 5_000, 20.0  # a slower download is given up after the grace period
+MAX_DOWNLOAD_BYTES = 64 * 2**20  # none of the four files has as many
 
 
 class Digits:

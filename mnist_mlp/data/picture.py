@@ -150,20 +150,13 @@ def _is_prepared(pixels: NDArray[np.uint8]) -> bool:
     return max(crop(grey).shape) in (BOX - 1, BOX) and is_centred
 
 
-FAINT = 32
-"""Ink below this, of 255, is compression noise."""
-SPECK = 50
-"""A piece with fewer pixels than the largest piece has, divided by this, is a speck."""
-MIN_CONTRAST = 12.0
-"""Of 255: a pixel that differs less from the background is not ink."""
-SMOOTHING = 1.0
-"""Standard deviation, in pixels, of the blur that takes the grain off a photograph."""
-GRID = 128
-"""The light and the colour of the ink are estimated on so many points along the longer side."""
-FRAME = 0.8
-"""Beyond this fraction of the way from the centre to the edges, a picture is mostly background."""
-EIGHT = np.ones((3, 3), dtype=int)
-"""Pixels that touch at a corner belong together."""
+FAINT = 32  # ink below this, of 255, is compression noise
+SPECK = 50  # a piece with fewer pixels than the largest piece has, divided by this, is a speck
+MIN_CONTRAST = 12.0  # of 255: a pixel that differs less from the background is not ink
+SMOOTHING = 1.0  # standard deviation, in pixels, of the blur that takes the grain off a photograph
+GRID = 128  # the light and the colour of the ink are estimated on so many points along the longer side
+FRAME = 0.8  # beyond this fraction of the way from the centre to the edges, a picture is mostly background
+EIGHT = np.ones((3, 3), dtype=int)  # pixels that touch at a corner belong together
 
 
 def find_ink(colours: NDArray[np.uint8]) -> Ink | None:

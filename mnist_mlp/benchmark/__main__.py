@@ -7,10 +7,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
+from operator import truediv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,15 +34,6 @@ SWEEPS = {
     "compiled": "the same with trainer.compile=true, its code compiled before",
 }
 """What `--sweep` times, by name. Ratios are to the first."""
-WATCH = """
-import resource, subprocess, sys, time
-began = time.perf_counter()
-code = subprocess.run([sys.executable, "-m", *sys.argv[1:]]).returncode
-print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(code)
-"""
-"""Runs a module and prints its seconds and peak memory. A small process of its own: on Linux the memory of a program
-starts with that of the process that starts it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = config_of(options)
         options.output.parent.mkdir(parents=True, exist_ok=True)
         refuse_unwritable(options.output)  # fail now, not after minutes of measuring
-        report = (measure_sweep if options.sweep else measure)(options, config)
+        report = {"net": [784, *options.net, 10], "batch_size": options.batch_size, "epochs": options.epochs}
+        report |= (measure_sweep if options.sweep else measure)(options, config)
         print((sweep_table if options.sweep else table)(report))
         write_json(options.output, report)
         print(options.output)
@@ -79,8 +73,6 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--rounds", type=count, default=0, metavar="N", help="how often each one's turn comes; 0: 5, with --sweep 3")
     add("--epochs", type=count, default=0, metavar="N", help="epochs per turn; 0: 3, with --sweep 10 per job")
-    starts_help = "programs of bare, ours and compiled with one epoch each, for start-up and memory; 0: none"
-    add("--starts", type=count, default=3, metavar="N", help=starts_help)
     only_help = "of bare, conventional, ours, compiled, floor; with --sweep of bare, sweep, compiled"
     add("--only", default="all", metavar="NAME,...", help=only_help)
     add("--data", default=root, help="as data.root")
@@ -145,35 +137,21 @@ def measure(options: argparse.Namespace, config: Config) -> JSON:
     one_epoch = replace(config, trainer=replace(config.trainer, max_epochs=1))
     for number in range(1 + options.rounds):
         for name in names:
-            _show_progress(f"round {number} of {options.rounds}: {name}" if number else f"warming up: {name}")
+            print(f"round {number} of {options.rounds}: {name}" if number else f"warming up: {name}", file=sys.stderr)
             epochs = LOOPS[name][0](config if number else one_epoch, images)
             if number:
                 rounds[name].append(epochs)
-    starts: dict[str, list[tuple[float, int]]] = {name: [] for name in names if name in ("bare", "ours", "compiled")}
-    for _ in range(options.starts):
-        for name, runs in starts.items():
-            _show_progress(f"start-up and memory: {name}")
-            runs.append(run_program(bare_program(one_epoch) if name == "bare" else train_program(one_epoch, name)))
-    _show_progress("")
     device = torch.cuda.get_device_name() if config.trainer.accelerator == "gpu" else "cpu"
     return {
-        "net": [784, *options.net, 10],
-        "batch_size": options.batch_size,
         "optimizer": f"SGD lr {LR} momentum {MOMENTUM}",
         "images": {"train": len(images.train), "val": len(images.val)},
         "rounds": options.rounds,
-        "epochs": options.epochs,
-        "baselines": {
-            name: {"description": LOOPS[name][1], **summary(rounds[name], rounds["bare"], starts.get(name, []))}
-            for name in names
-        },
+        "baselines": {name: {"description": LOOPS[name][1], **summary(rounds[name], rounds["bare"])} for name in names},
         "environment": environment(device, config.trainer.threads),
     }
 
 
-def summary(
-    rounds: list[list["Epoch"]], bare: list[list["Epoch"]], starts: Sequence[tuple[float, int]] = ()
-) -> dict[str, Any]:
+def summary(rounds: list[list["Epoch"]], bare: list[list["Epoch"]]) -> dict[str, Any]:
     """Medians over the rounds, and each round's ratio to the bare loop."""
 
     def seconds(epochs: list["Epoch"]) -> float:
@@ -186,8 +164,6 @@ def summary(
         "whole_seconds": statistics.median(wholes) if wholes else None,
         "ratio": statistics.median(ratios),
         "ratios": ratios,
-        "program_seconds": statistics.median(start[0] for start in starts) if starts else None,
-        "peak_bytes": statistics.median(start[1] for start in starts) if starts else None,
         "rounds": rounds,
     }
 
@@ -198,11 +174,9 @@ def table(report: JSON) -> str:
     for name, row in report["baselines"].items():
         whole, bare = row["whole_seconds"], report["baselines"]["bare"]["whole_seconds"]
         validated = [f"{whole:.3f}", f"{whole / bare:.2f}"] if whole else ["-", "-"]
-        program, peak = row["program_seconds"], row["peak_bytes"]
-        started = [f"{program:.1f}", f"{peak / 2**20:.0f} MiB"] if program else ["-", "-"]
-        rows.append([name, f"{row['train_seconds']:.3f}", *_ratio_cells(row["ratios"]), *validated, *started])
-    header = ["", "s to train", "to bare", "lowest-highest", "s with", "to bare", "s of a program", "peak"]
-    second = ["", "an epoch", "", "of a round", "validation", "", "of one epoch", "memory"]
+        rows.append([name, f"{row['train_seconds']:.3f}", *_ratio_cells(row["ratios"]), *validated])
+    header = ["", "s to train", "to bare", "lowest-highest", "s with", "to bare"]
+    second = ["", "an epoch", "", "of a round", "validation", ""]
     title = (
         f"{'-'.join(map(str, report['net']))}, batch {report['batch_size']}, {report['optimizer']}, "
         f"{report['images']['train']:,} images; {machine['device']}, {machine['threads']} threads, torch "
@@ -217,25 +191,19 @@ def measure_sweep(options: argparse.Namespace, config: Config) -> JSON:
     names = chosen(options.only, SWEEPS)
     jobs = replace(config, trainer=replace(config.trainer, threads=0))
     programs = {name: [train_program(jobs, name, options.sweep)] for name in names}
-    programs["bare"] = [bare_program(config)] * options.sweep
+    programs["bare"] = [["mnist_mlp.benchmark.loops", json.dumps(to_dict(config))]] * options.sweep
     seconds: dict[str, list[float]] = {name: [] for name in names}
     if "compiled" in names:  # compiled code is kept for later runs
         run_program(train_program(replace(jobs, trainer=replace(jobs.trainer, max_epochs=1)), "compiled", 1))
     for number in range(1, options.rounds + 1):
         for name in names:
-            seconds[name].append(sum(run_program(program)[0] for program in programs[name]))
-            _show_progress(f"round {number} of {options.rounds}: {name} {seconds[name][-1]:.1f} s")
+            seconds[name].append(sum(map(run_program, programs[name])))
+            print(f"round {number} of {options.rounds}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr)
     return {
         "jobs": options.sweep,
-        "epochs": options.epochs,
-        "net": [784, *options.net, 10],
-        "batch_size": options.batch_size,
         "bare_threads": options.threads or None,
         "seconds": seconds,
-        "ratios": {
-            name: [whole / bare for whole, bare in zip(times, seconds["bare"], strict=True)]
-            for name, times in seconds.items()
-        },
+        "ratios": {name: list(map(truediv, times, seconds["bare"])) for name, times in seconds.items()},
     }
 
 
@@ -245,9 +213,8 @@ def sweep_table(report: JSON) -> str:
     rows = [["", "seconds", "jobs a minute", "to bare", "lowest-highest"]]
     for name, times in report["seconds"].items():
         middle = statistics.median(times)
-        rows.append(
-            [name, f"{middle:.1f}", f"{60 * report['jobs'] / middle:.1f}", *_ratio_cells(report["ratios"][name])]
-        )
+        rate = 60 * report["jobs"] / middle
+        rows.append([name, f"{middle:.1f}", f"{rate:.1f}", *_ratio_cells(report["ratios"][name])])
     title = (
         f"{report['jobs']} jobs of {report['epochs']} epochs, {'-'.join(map(str, report['net']))}, "
         f"batch {report['batch_size']}; whole programs, {len(report['seconds']['bare'])} rounds in turn; "
@@ -263,52 +230,31 @@ def _ratio_cells(ratios: Sequence[float]) -> tuple[str, str]:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells as lines: the first column to the left, the others to the right."""
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return [
-        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
-        for row in rows
-    ]
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(sizes[0]), *map(str.rjust, row[1:], sizes[1:])]) for row in rows]
 
 
-def bare_program(config: Config) -> list[str]:
-    """Trains one net by the bare loop; trainer.threads=0 is torch's own number."""
-    return ["mnist_mlp.benchmark.loops", json.dumps(to_dict(config))]
-
-
-def train_program(config: Config, name: str, jobs: int = 0) -> list[str]:
-    """`mnist_mlp.train`, or with jobs `mnist_mlp.train -m` with so many seeds; compiled if that is the name."""
+def train_program(config: Config, name: str, jobs: int) -> list[str]:
+    """`mnist_mlp.train -m` with so many seeds; compiled if that is the name."""
     config = replace(config, trainer=replace(config.trainer, compile=name == "compiled"))
     defaults = flatten(to_dict(Config()))
     overrides = [f"{key}={value}" for key, value in flatten(to_dict(config)).items() if value != defaults[key]]
-    seeds = ["-m", f"seed=range({jobs})"] if jobs else []
-    return ["mnist_mlp.train", *seeds, "name=benchmark", *overrides]
+    return ["mnist_mlp.train", "-m", f"seed=range({jobs})", "name=benchmark", *overrides]
 
 
-def run_program(arguments: Sequence[str]) -> tuple[float, int]:
-    """Run `python -m` with these arguments in an empty folder; returns seconds and peak memory in bytes."""
+def run_program(arguments: Sequence[str]) -> float:
+    """Run `python -m` with these arguments in an empty folder; returns seconds."""
     paths = os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    program, environ = [sys.executable, "-m", *arguments], {**os.environ, "PYTHONPATH": paths}
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.run(
-            [sys.executable, "-c", WATCH, *arguments],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
-    lines = process.stdout.splitlines()
+        start = time.perf_counter()
+        process = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False, env=environ)
+        seconds = time.perf_counter() - start
     if process.returncode:
-        failures = [line for line in lines if "FAILED" in line]
+        failures = [line for line in process.stdout.splitlines() if "FAILED" in line]
         reasons = failures or process.stderr.strip().splitlines() or ["no reason"]
         raise UserError(f"-m {arguments[0]} failed: {reasons[-1]}")
-    seconds, peak = lines[-1].split()
-    return float(seconds), int(peak) * (1 if sys.platform == "darwin" else 1024)
-
-
-def _show_progress(line: str) -> None:
-    """Replace the last such line, on a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
+    return seconds
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ class Epoch(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Images (n, 28, 28) uint8 and labels (n,) int64 to train and to validate on, in memory."""
+    """Images (n, 28, 28) uint8 and labels (n,) int64 to train and to validate on."""
 
     train: Tensor
     train_labels: Tensor
@@ -59,24 +60,17 @@ def now() -> float:
     return time.perf_counter()
 
 
-def device_of(config: Config) -> torch.device:
-    """The device of `trainer.accelerator`, "cpu" or "gpu"."""
-    return torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
-
-
 def bare(config: Config, images: Images) -> list[Epoch]:
     """A plain PyTorch loop over float tensors in memory; it logs nothing but computes the validation accuracy."""
-    device, batch_size = device_of(config), config.data.batch_size
-    train, val = (
-        ((part.flatten(1).float() / 255 - MEAN) / DEVIATION).to(device) for part in (images.train, images.val)
-    )
+    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+    train, val = (((x.flatten(1).float() / 255 - MEAN) / DEVIATION).to(device) for x in (images.train, images.val))
     train_labels, val_labels = images.train_labels.to(device), images.val_labels.to(device)
     model = MLP(**config.model.mlp_arguments()).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=config.optim.lr, momentum=config.optim.momentum)
     epochs = []
     for _ in range(config.trainer.max_epochs):
         start = now()
-        for batch in torch.randperm(len(train), device=device).split(batch_size):
+        for batch in torch.randperm(len(train), device=device).split(config.data.batch_size):
             loss = cross_entropy(model(train[batch]), train_labels[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -189,15 +183,10 @@ def ours(config: Config, images: Images, compiled: bool = False) -> list[Epoch]:
     return [Epoch(train, whole) for train, whole in zip(curves["epoch_seconds"], wholes, strict=True)]
 
 
-def compiled(config: Config, images: Images) -> list[Epoch]:
-    """The same with `trainer.compile=true`."""
-    return ours(config, images, compiled=True)
-
-
 def floor(config: Config, images: Images) -> list[Epoch]:
     """Only the matrix products of such an epoch, forward and backward, into preallocated memory."""
     sizes, batch = layer_sizes(config.model.hidden_layers, config.model.hidden_units), config.data.batch_size
-    device = device_of(config)
+    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
     weights = [torch.randn(after, before, device=device) for before, after in pairwise(sizes)]
     gradients = [torch.empty_like(matrix) for matrix in weights]
     values, errors = ([torch.randn(batch, size, device=device) for size in sizes] for _ in range(2))
@@ -219,7 +208,7 @@ LOOPS: dict[str, tuple[Callable[[Config, Images], list[Epoch]], str]] = {
     "bare": (bare, "PyTorch loop over tensors in memory, nothing logged"),
     "conventional": (conventional, "Lightning, torchvision transforms per image, DataLoader"),
     "ours": (ours, "mnist_mlp.train, everything logged"),
-    "compiled": (compiled, "mnist_mlp.train trainer.compile=true, everything logged"),
+    "compiled": (partial(ours, compiled=True), "mnist_mlp.train trainer.compile=true, everything logged"),
     "floor": (floor, "the matrix products alone"),
 }
 """By name: the loop, which trains a fresh net, and a description. Ratios are to the first."""

@@ -41,8 +41,7 @@ EXCLUDED_KEYS = re.compile(
     r"name|resume|data\.root|trainer\.(figures|logger|progress|profiler|test_curve)|reference\.(?!id$).*"
 )
 """Settings that a comparison leaves out; of a published result it shows the name alone."""
-MAX_NOTES = 3
-"""Copies that are named."""
+MAX_NOTES = 3  # copies that are named
 OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 """Folders of a run, which hold no other run."""
 Stamp = tuple[tuple[int, ...] | None, ...]
@@ -53,12 +52,9 @@ Labels = tuple[bytes, NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Job:
-    """A run folder in a comparison.
+    """A run folder in a comparison. settings: with dotted keys; reason: why it failed or cannot be read.
 
-    Attributes:
-        status: finished, diverged, failed, unfinished or unreadable.
-        settings: with dotted keys.
-        reason: why it failed or cannot be read.
+    status: finished, diverged, failed, unfinished or unreadable.
     """
 
     folder: Path
@@ -148,12 +144,11 @@ def _file_stamp(path: Path) -> tuple[int, ...] | None:
 
 def labels_of(folder: Path) -> Labels | None:
     """The labels of the run in this folder; None if they cannot be read or are of fewer than two images."""
-    stamp = _file_stamp(RunFolder(folder).predictions_file)
-    return None if stamp is None else _read_labels(folder, stamp)
+    return _read_labels(folder, _file_stamp(RunFolder(folder).predictions_file))
 
 
 @lru_cache(maxsize=4096)  # a sweep compares again after every job
-def _read_labels(folder: Path, stamp: tuple[int, ...]) -> Labels | None:
+def _read_labels(folder: Path, stamp: tuple[int, ...] | None) -> Labels | None:
     labels = read_labels(RunFolder(folder))
     return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), labels[1])
 
@@ -163,16 +158,13 @@ def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | N
 
     Several runs of one seed count as their mean, which has no predictions.
     """
-    one, other = _finished_by_seed(first), _finished_by_seed(second)
-    shared = sorted(one.keys() & other.keys())
-
-    def accuracy(jobs: Sequence[Job]) -> float:
-        return math.fsum(job.result.metric("test/accuracy") for job in jobs if job.result is not None) / len(jobs)
-
-    over_seeds = paired_difference(*({seed: accuracy(runs[seed]) for seed in shared} for runs in (one, other)))
+    both = _accuracies_by_seed(first), _accuracies_by_seed(second)
+    shared = sorted(both[0].keys() & both[1].keys())
+    accuracies = ({seed: statistics.fmean(accuracy for _, accuracy in runs[seed]) for seed in shared} for runs in both)
+    over_seeds = paired_difference(*accuracies)
     if over_seeds is None:
         return None
-    labels = [[labels_of(runs[seed][0].folder) for seed in shared if len(runs[seed]) == 1] for runs in (one, other)]
+    labels = [[labels_of(runs[seed][0][0].folder) for seed in shared if len(runs[seed]) == 1] for runs in both]
     known = [[pair for pair in pairs if pair is not None] for pairs in labels]
     truths = {truth for pairs in known for truth, _ in pairs}
     if len(truths) != 1 or sum(map(len, known)) < 2 * len(shared):  # predictions are missing, or of other images
@@ -181,21 +173,19 @@ def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | N
     return crossed_difference(*(np.array([predicted for _, predicted in pairs]) == truth for pairs in known))
 
 
-def _finished_by_seed(jobs: Iterable[Job]) -> Mapping[int, list[Job]]:
+def _accuracies_by_seed(jobs: Iterable[Job]) -> Mapping[int, list[tuple[Job, float]]]:
     runs = defaultdict(list)
     for job in jobs:
-        if job.result is not None and math.isfinite(job.result.metric("test/accuracy")):
-            runs[job.seed].append(job)
+        if job.result is not None and math.isfinite(accuracy := job.result.metric("test/accuracy")):
+            runs[job.seed].append((job, accuracy))
     return runs
 
 
 @dataclass
 class Row:
-    """Jobs that differ in their seed alone.
+    """Jobs that differ in their seed alone. settings: those that vary between rows.
 
-    Attributes:
-        settings: those that vary between rows.
-        comparison: with the best row, corrected for all that the sweep makes.
+    comparison: with the best row, corrected for all that the sweep makes.
     """
 
     settings: JSON
@@ -229,13 +219,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """A comparison.
+    """A comparison; its rows are ranked by a column of VALUES, best first.
 
-    Attributes:
-        keys: the settings that vary; without the seed if rows are grouped over it.
-        rows: best first.
-        ranked_by: a column of VALUES.
-        notes: oddities of the runs: copies, seeds that stand for several runs.
+    keys: the settings that vary; without the seed if rows are grouped over it.
+    notes: oddities of the runs: copies, seeds that stand for several runs.
     """
 
     keys: list[str]
@@ -330,9 +317,8 @@ def display_names(summary: Summary) -> dict[Path, str]:
             words = [row_label(summary, row), f"seed={job.seed}" if summary.over_seeds else ""]
             names[job.folder] = ", ".join(filter(None, words)) if job.settings else ""
     times = Counter(names.values())
-    for folder, name in names.items():
-        names[folder] = f"{name} ({folder.name})" if name and times[name] > 1 else name or folder.name
-    return names
+    unique = {folder: f"{name} ({folder.name})" if times[name] > 1 else name for folder, name in names.items() if name}
+    return {folder: unique.get(folder, folder.name) for folder in names}
 
 
 def _drop_copies(jobs: list[Job]) -> Iterator[str]:

@@ -20,25 +20,16 @@ CHANCE_LOSS = math.log(10)
 RISE, RISE_AT_LEAST = 0.1, 0.02
 """The training loss has jumped if it rose by this fraction of itself, and by this much: an epoch's mean over 55,000
 images hardly wobbles, but near zero every ripple is a large fraction of it."""
-JUMPS = 0.25
-"""The learning rate is too high if the loss jumped in more than this fraction of the epochs."""
-WINDOW = 3
-"""Epochs over which a held-out curve is averaged, from eight epochs on; below that, one."""
+JUMPS = 0.25  # the learning rate is too high if the loss jumped in more than this fraction of the epochs
+WINDOW = 3  # epochs over which a held-out curve is averaged, from eight epochs on; below that, one
 WOBBLE = {1: 0.08, WINDOW: 0.05}
 """By the window: the relative wobble of one run's validation loss (default nets, 5,000 images)."""
-LOST = 0.002
-"""Accuracy has fallen if it lost this much: one standard error of 98 % over 5,000 images."""
-IMPROVING = 0.02
-"""Loss that still falls by this fraction of itself per epoch is worth more epochs."""
-CLIMBING = 0.005
-"""So is accuracy that still rises by this much per epoch."""
-GAP = 0.01
-"""A smaller gap between training and validation accuracy is nothing to act on."""
+LOST = 0.002  # accuracy has fallen if it lost this much: one standard error of 98 % over 5,000 images
+IMPROVING = 0.02  # loss that still falls by this fraction of itself per epoch is worth more epochs
+CLIMBING = 0.005  # so is accuracy that still rises by this much per epoch
+GAP = 0.01  # a smaller gap between training and validation accuracy is nothing to act on
 TOO_HIGH = "Learning rate too high"
-BROKEN = frozenset({
-    "Failed", "Unreadable", "Unfinished", "Running", TOO_HIGH, "Nothing learnt",
-    "Hardly anything learnt yet",
-})  # fmt: skip
+BROKEN = ("Failed", "Unreadable", "Unfinished", "Running", TOO_HIGH, "Nothing learnt", "Hardly anything learnt yet")
 """Kinds that make a run an exception among runs of other kinds; finer shades differ by seed alone."""
 FAULTS = ("Over-fitting", "Over-confident")
 

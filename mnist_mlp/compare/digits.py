@@ -11,26 +11,19 @@ from numpy.typing import NDArray
 from mnist_mlp.compare.collect import Summary, labels_of, row_label
 from mnist_mlp.runs.files import to_csv, write_text
 
-NEARLY_ALL = 0.9
-"""A label is doubtful if this fraction of the runs agrees on another one."""
+NEARLY_ALL = 0.9  # a label is doubtful if this fraction of the runs agrees on another one
 MIN_RUNS = 3
-MAX_COLUMNS = 50
-"""Rows of the comparison that digits.csv has a column for."""
+MAX_COLUMNS = 50  # rows of the comparison that digits.csv has a column for
 
 
 @dataclass(frozen=True)
 class Votes:
     """What the runs of each row predicted for the same n test images, in file order.
 
-    Attributes:
-        truth: (n,) labels.
-        missed: (n,) runs that are wrong.
-        missed_fraction: (rows, n) fraction of a row's runs that are wrong.
-        favourite: (n,) the label that most runs predict.
-        favoured: (n,) runs that predict it.
-        doubtful: (n,) whether nearly all runs agree on another label than the true one.
-        names: of the rows.
-        left_out: runs without predictions, or with those of other images.
+    missed: (n,) runs that are wrong; missed_fraction: (rows, n) fraction of a row's runs that are wrong.
+    favourite, favoured: (n,) the label that most runs predict, and runs that predict it.
+    doubtful: (n,) whether nearly all runs agree on another label than the true one.
+    names: of the rows; left_out: runs without predictions, or with those of other images.
     """
 
     truth: NDArray[np.uint8]
@@ -71,18 +64,16 @@ def votes(summary: Summary) -> Votes | None:
     truth = np.frombuffer(most[0][0], dtype=np.uint8)
     own = [(row, predicted) for row, (true, predicted) in labels if true == most[0][0]]
     names = {id(row): row_label(summary, row) for row, _ in own}
-    indices = {row: index for index, row in enumerate(names)}
+    wrong: dict[int, list[NDArray[np.bool_]]] = {row: [] for row in names}
     counts = np.zeros((len(truth), 10), dtype=np.int64)
-    wrong, sizes = np.zeros((len(names), len(truth)), dtype=np.int32), np.zeros((len(names), 1), dtype=np.int32)
     for row, predicted in own:
         counts[np.arange(len(truth)), predicted] += 1
-        wrong[indices[id(row)]] += predicted != truth
-        sizes[indices[id(row)]] += 1
+        wrong[id(row)].append(predicted != truth)
     favourite, favoured = counts.argmax(1), counts.max(1)
     return Votes(
         truth=truth,
-        missed=wrong.sum(0),
-        missed_fraction=wrong / sizes,
+        missed=len(own) - counts[np.arange(len(truth)), truth],
+        missed_fraction=np.stack([np.mean(misses, 0) for misses in wrong.values()]),
         favourite=favourite,
         favoured=favoured,
         doubtful=(favourite != truth) & (favoured >= NEARLY_ALL * len(own)),

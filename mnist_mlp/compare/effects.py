@@ -1,17 +1,8 @@
-"""What each factor of a sweep does, from matched runs; and which settings of a search mattered.
+"""What each factor of a sweep does, from matched runs; and which settings of a search mattered: docs/statistics.md.
 
-In a sweep that is not a full grid, the plain mean of a level is also that of whatever else came with it: half the data
-looks better than all of it if the one run with too high a learning rate had all of it. So runs are matched: those
-that agree in all but one factor (and the seed) form a set, and sets are combined by the additive model
-log(error) = set + level, least squares. In a full grid that is the mean over all other factors. Levels that no chain
-of sets connects are not comparable and get no mean. The logarithm, since settings scale an error rather than shift
-it; and one run that went wrong weighs less.
-
-Importance is the fraction of the variance of the runs' ranks that a setting explains by itself: an analysis of variance
-on ranks (Kruskal and Wallis 1952; adjusted for chance as Kelley's epsilon squared, 1935), numbers cut into groups of
-equally many runs. It needs no model of the search, is the same under any rescaling of setting or measure, and one
-collapsed run has one rank. Optuna's evaluators share all importance among the settings, chance's share too, and go by
-raw accuracies: if one run in ten collapses, fANOVA calls the least important setting the most important one.
+Matched sets are combined on log(error), since settings scale an error rather than shift it, and one run that went
+wrong weighs less. Importance is an analysis of variance on ranks (Kruskal and Wallis 1952; adjusted for chance as
+Kelley's epsilon squared, 1935), since ranks are the same under any rescaling, and one collapsed run has one rank.
 """
 
 import math
@@ -19,8 +10,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
+import scipy  # its modules are imported when they are used
 from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import VALUES, Job, varying_keys
@@ -28,12 +21,9 @@ from mnist_mlp.config import non_result_keys, subset_fraction
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import is_at_chance
 
-MIN_ERROR = 1e-5
-"""A tenth of one image in 10,000; stands for an error of zero, which has no logarithm."""
-FAR_OUT = 3.0
-"""Interquartile ranges beyond a quartile from which a number is far out (Tukey 1977)."""
-MIN_RUNS = 10
-"""Fewer runs say nothing about importance."""
+MIN_ERROR = 1e-5  # a tenth of one image in 10,000; stands for an error of zero, which has no logarithm
+FAR_OUT = 3.0  # interquartile ranges beyond a quartile from which a number is far out (Tukey 1977)
+MIN_RUNS = 10  # fewer runs say nothing about importance
 MAX_GROUPS = 5
 MIN_QUANTITY = 6
 """A setting with at least so many numbers is a quantity: a scatter with a number axis, not a list of categories."""
@@ -45,12 +35,10 @@ MatchedSet = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a factor.
+    """One value of a factor. numbers: accuracies of its runs that have a match at another level.
 
-    Attributes:
-        numbers: accuracies of its runs that have a match at another level.
-        mean: accuracy over all matched sets; None if nothing compares it with the other levels.
-        collapsed: further runs, at chance level.
+    mean: accuracy over all matched sets; None if nothing compares it with the other levels.
+    collapsed: further runs, at chance level.
     """
 
     value: str
@@ -61,11 +49,9 @@ class Level:
 
 @dataclass(frozen=True)
 class Grid:
-    """Means over two factors; without rows if the runs form no grid.
+    """Means over two factors; without rows if the runs form no grid. cells: [row][column]; None without a run.
 
-    Attributes:
-        cells: [row][column]; None without a run.
-        at: the other settings that vary, if all cells have the same; else each cell is the mean over the same ones.
+    at: the other settings that vary, if all cells have the same; else each cell is the mean over the same ones.
     """
 
     keys: tuple[str, str]
@@ -96,8 +82,7 @@ class Step:
 
 def factors(jobs: Sequence[Job]) -> list[str]:
     """The settings that vary and affect the result, without the seed and the name of a published result."""
-    left_out = non_result_keys() | {"seed", "reference.id"}
-    return [key for key in varying_keys(jobs) if key not in left_out]
+    return [key for key in varying_keys(jobs) if key not in non_result_keys() | {"seed", "reference.id"}]
 
 
 def measured(jobs: Iterable[Job], column: str) -> list[tuple[Job, float]]:
@@ -206,22 +191,15 @@ def best_so_far(jobs: Sequence[Job], column: str) -> list[Step]:
             return RunFolder(job.folder).result_file.stat().st_mtime
         return 0.0
 
-    steps: list[Step] = []
     ordered = sorted(measured(jobs, column), key=lambda pair: (ended(pair[0]), str(pair[0].folder)))
-    for number, (job, value) in enumerate(ordered, 1):
-        steps.append(Step(number, job, value, max(value, steps[-1].best if steps else value)))
-    return steps
+    highest = accumulate((value for _, value in ordered), max)
+    return [Step(n, job, value, best) for n, ((job, value), best) in enumerate(zip(ordered, highest, strict=True), 1)]
 
 
 def is_quantity(jobs: Sequence[Job], key: str) -> bool:
     """Whether a setting was tried at so many numbers that it is to be shown as one axis and not as categories."""
-    values = {_number(job, key) for job in jobs if job.settings}
-    return len(values) >= MIN_QUANTITY and None not in values
-
-
-def _number(job: Job, key: str) -> float | None:
-    value = job.settings.get(key)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    values = [job.settings.get(key) for job in jobs if job.settings]
+    return all(type(value) in (int, float) for value in values) and len(set(values)) >= MIN_QUANTITY
 
 
 def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
@@ -229,8 +207,6 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
     runs = measured(jobs, column)
     if len(runs) < MIN_RUNS:
         return []
-    from scipy.special import chdtrc  # deferred: only the page of a search needs it
-
     jobs, n = [job for job, _ in runs], len(runs)
     _, indices, times = np.unique([number for _, number in runs], return_inverse=True, return_counts=True)
     ranks = np.asarray((np.cumsum(times) - (times - 1) / 2)[indices])  # from 1; equal numbers share their mean
@@ -244,7 +220,7 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
         if 1 < count < n and total:  # else the runs do not tell the setting from every other one
             between = float((sums**2 / sizes).sum()) - n * float(ranks.mean()) ** 2
             fraction = 1 - (total - between) / (n - count) / (total / (n - 1))
-            p_value = float(chdtrc(count - 1, (n - 1) * between / total))
+            p_value = float(scipy.special.chdtrc(count - 1, (n - 1) * between / total))
             known.append(Importance(key, max(fraction, 0.0), p_value))
     return sorted(known, key=lambda one: -one.fraction)
 
@@ -255,7 +231,7 @@ def _groups(jobs: Sequence[Job], key: str) -> NDArray[np.int64]:
         texts = [job.text(key) for job in jobs]
         indices = {text: index for index, text in enumerate(dict.fromkeys(texts))}
         return np.array([indices[text] for text in texts])
-    numbers = np.array([_number(job, key) for job in jobs], dtype=float)
+    numbers = np.array([job.settings[key] for job in jobs], dtype=float)
     count = min(MAX_GROUPS, len(jobs) // MAX_GROUPS)
     edges = np.quantile(numbers, np.arange(1, count) / count)
     return np.searchsorted(edges, numbers, side="right")

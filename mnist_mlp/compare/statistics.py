@@ -6,41 +6,36 @@ tests/simulations.py.
 
 import math
 import statistics
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its modules are imported when they are used
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 POWER = 0.8
-ROUNDING = 1e-9
-"""Differences of accuracies that agree to this are the same number."""
+ROUNDING = 1e-9  # differences of accuracies that agree to this are the same number
 MS_FLOOR_QUANTILE = {"seeds": 0.05, "images": 0.38}
 """Seeds may agree by luck. Their mean square is raised to at least this quantile of what the residuals alone would
 give, so that no interval has width zero; with the second, simulated intervals cover the truth from two seeds on."""
 MAX_SEEDS = 10_000
-MAX_GAP = 1.0
-"""No two accuracies differ by more."""
 POINTS = (np.arange(400) + 0.5) / 400
 """Quantiles at which the distribution of the spread among seeds is evaluated."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference of accuracies with its 95 % interval.
+    """A mean difference of accuracies over n seeds with its 95 % interval.
 
-    Attributes:
-        mean: the difference.
-        error: its standard error; None if the runs do not determine it.
-        degrees: of freedom of Student's t.
-        n: seeds.
-        images: test images that count as a random sample too; 0 if the interval holds for these images alone.
+    error: its standard error; None if the runs do not determine it. degrees: of freedom of Student's t.
+    images: test images that count as a random sample too; 0 if the interval holds for these images alone.
     """
 
     mean: float
@@ -51,12 +46,10 @@ class Interval:
 
     @property
     def low(self) -> float | None:
-        """Lower end of the interval."""
         return self._end(-1)
 
     @property
     def high(self) -> float | None:
-        """Upper end of the interval."""
         return self._end(1)
 
     @property
@@ -64,26 +57,19 @@ class Interval:
         """Two-sided, of no difference, before any correction for several comparisons."""
         if self.error is None:
             return None
-        from scipy.special import stdtr  # deferred: a table without seeds needs no scipy
-
-        return 2 * float(stdtr(self.degrees, -abs(self.mean) / self.error))
+        return 2 * float(scipy.special.stdtr(self.degrees, -abs(self.mean) / self.error))
 
     def _end(self, sign: int) -> float | None:
         if self.error is None:
             return None
-        from scipy.special import stdtrit
-
-        return self.mean + sign * (self.error * float(stdtrit(self.degrees, (1 + CONFIDENCE) / 2)))
+        return self.mean + sign * (self.error * float(scipy.special.stdtrit(self.degrees, (1 + CONFIDENCE) / 2)))
 
 
 @dataclass(frozen=True)
 class Variance:
     """The variance components of the difference between two nets on one image, each correct (1) or incorrect (0).
 
-    Attributes:
-        seed: of the nets' training.
-        image: of the sample of images.
-        rest: of one seed on one image.
+    seed: of the nets' training; image: of the sample of images; rest: of one seed on one image.
     """
 
     seed: float
@@ -93,14 +79,11 @@ class Variance:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """The difference of two settings in test accuracy, paired by seed.
+    """The difference of two settings in test accuracy, paired by seed: over seeds, on these images.
 
-    Attributes:
-        seeds: over seeds, on these images.
-        images: over seeds and images like these; None if runs lack predictions of the same images.
-        variance: the components behind the decisive interval's error.
-        comparisons: how many comparisons the p-value is corrected for.
-        corrected: the p-value after that correction.
+    images: over seeds and images like these; None if runs lack predictions of the same images.
+    variance: the components behind the decisive interval's error.
+    corrected: the p-value after a correction for so many `comparisons`.
     """
 
     seeds: Interval
@@ -205,9 +188,7 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> P
 
 def _ms_floor(seeds: int, name: str) -> float:
     """The floor of a mean square of seeds, if the residuals have mean square 1; see MS_FLOOR_QUANTILE."""
-    from scipy.special import chdtri  # deferred: needed by comparisons only
-
-    return float(chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE[name])) / (seeds - 1)
+    return float(scipy.special.chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE[name])) / (seeds - 1)
 
 
 def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
@@ -245,17 +226,15 @@ def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: 
     alone; variance.seed is then that of a seed's difference over all images at hand, and the other two are zero. The
     critical values of `crossed_difference` are averaged over the distribution of the seeds' mean square, a chi-square.
     """
-    from scipy.special import ndtr
-
     thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
-    detected = ndtr((gap - thresholds) / deviation) if deviation else gap > thresholds
+    detected = scipy.special.ndtr((gap - thresholds) / deviation) if deviation else gap > thresholds
     return float(detected.mean())
 
 
 @lru_cache(maxsize=4096)  # shown in a table, a verdict and a file, after every job of a sweep
 def detectable_difference(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
     """The smallest true difference that is detected with power 0.8; see `power`. Never above 1."""
-    low, high = 0.0, MAX_GAP
+    low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle, variance, images, seeds, comparisons) >= POWER else (middle, high)
@@ -265,35 +244,29 @@ def detectable_difference(variance: Variance, images: int, seeds: int, compariso
 @lru_cache
 def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -> tuple[NDArray[np.float64], float]:
     """What an observed difference has to exceed, at each of POINTS, and the standard deviation of what is observed."""
-    from scipy.special import chdtri, stdtrit
-
     count = images or 1
     expected, of_images = variance.seed * count + variance.rest, variance.image * seeds
     if seeds < 2:
         return np.full(1, np.inf), 0.0
     if expected + of_images == 0:
         return np.zeros(1), 0.0
-    quantiles = chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
+    quantiles = scipy.special.chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
     floor = max(variance.rest * _ms_floor(seeds, "images"), 1e-9 * (expected + of_images))
     of_seeds = np.maximum(expected * quantiles, floor)
     both = of_seeds + of_images
     degrees = (both / of_seeds) ** 2 * (seeds - 1)
     if images:
         degrees = np.minimum(degrees, images - 1)
-    critical = -stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
+    critical = -scipy.special.stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
     size = seeds * count
     return critical * np.sqrt(both / size), math.sqrt((expected + of_images) / size)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many seeds each of two settings needs.
+    """How many seeds each of two settings needs, None if no number is enough; and how many images it takes at least.
 
-    Attributes:
-        seeds: None if no number of seeds is enough.
-        limit: the smallest difference that any number of seeds could detect with these images; 0 if images are not a
-            random sample.
-        images: how many images it takes at least.
+    limit: the smallest difference that any number of seeds could detect with these images; 0 if they are no sample.
     """
 
     seeds: int | None
@@ -305,18 +278,15 @@ def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
     """Plan the seeds with which a true difference `gap` is detected with power 0.8; see `power`."""
     if gap <= 0:
         raise ValueError(f"expected a difference above zero, got {gap}")
-    from scipy.special import ndtri
-
-    steepness = float(ndtri(1 - SIGNIFICANCE / 2 / comparisons) + ndtri(POWER))
+    quantiles = scipy.special.ndtri([1 - SIGNIFICANCE / 2 / comparisons, POWER])
+    steepness = float(quantiles[0] + quantiles[1])
     limit = steepness * math.sqrt(variance.image / images) if images else 0.0
     enough = math.ceil(variance.image * (steepness / gap) ** 2) if images else 0
     if limit >= gap or power(gap, variance, images, MAX_SEEDS, comparisons) < POWER:
         return Plan(None, limit, enough)
-    low, high = 1, MAX_SEEDS  # one seed never suffices, and more seeds never hurt
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(gap, variance, images, middle, comparisons) >= POWER else (middle, high)
-    return Plan(high, limit, enough)
+    # one seed never suffices, and more seeds never hurt
+    powers = partial(power, gap, variance, images, comparisons=comparisons)
+    return Plan(bisect_left(range(MAX_SEEDS), POWER, lo=2, key=powers), limit, enough)
 
 
 class McNemar(NamedTuple):

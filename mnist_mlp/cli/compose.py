@@ -255,14 +255,9 @@ def known_settings(nested: JSON) -> JSON:
     return nested
 
 
-def without_hydra(cfg: DictConfig) -> DictConfig:
-    """A composed configuration without Hydra's own part."""
-    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-
-
 def nested_settings(cfg: DictConfig, resolve: bool = True) -> JSON:
     """The settings of a composed configuration before any check. resolve: replace interpolations by their values."""
-    return plain_settings(without_hydra(cfg), resolve)
+    return plain_settings(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), resolve)
 
 
 def plain_settings(cfg: DictConfig, resolve: bool = True) -> JSON:

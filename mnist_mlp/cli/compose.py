@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,8 +66,6 @@ def override_text(key: str, value: Any) -> str:
 def _text(value: Any) -> str:
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
-    if isinstance(value, Enum):
-        return str(value.value)
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(_text, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -56,15 +56,12 @@ def option(
     default: Any,
     meaning: str,
     *,
-    gt: float | None = None,
-    ge: float | None = None,
-    lt: float | None = None,
-    le: float | None = None,
     choices: tuple[str, ...] = (),
     values: str = "",
     affects_result: bool = True,
+    **bounds: float,
 ) -> Any:
-    """A dataclass field that carries its own help text and bounds (named as in annotated-types).
+    """A dataclass field that carries its own help text and bounds.
 
     Args:
         default: the value, or a function without arguments that returns it; a list is copied.
@@ -72,10 +69,10 @@ def option(
         choices: all allowed values of a text.
         values: the allowed values in words, if bounds cannot describe them.
         affects_result: False leaves the option out of the fingerprint.
+        bounds: gt, ge, lt or le, as in annotated-types.
     """
     metadata = {
-        "meaning": meaning, "gt": gt, "ge": ge, "lt": lt, "le": le,
-        "choices": choices, "values": values, "affects_result": affects_result,
+        "meaning": meaning, "bounds": bounds, "choices": choices, "values": values, "affects_result": affects_result,
     }  # fmt: skip
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -180,7 +177,7 @@ def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
         return ", ".join(metadata["choices"])
     if isinstance(value, bool):
         return "true, false"
-    limits = [f"{sign} {metadata[name]}" for name, (sign, _) in BOUNDS.items() if metadata[name] is not None]
+    limits = [f"{BOUNDS[name][0]} {limit}" for name, limit in metadata["bounds"].items()]
     return f"{type(value).__name__} {' and '.join(limits)}".strip()
 
 
@@ -198,9 +195,8 @@ def range_faults(config: OptionGroup) -> Iterator[str]:
     """A message for each option outside its bounds or its choices."""
     for key, value, metadata in options(config):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            limits = [(is_within, metadata[name]) for name, (_, is_within) in BOUNDS.items()]
-            is_legal = all(limit is None or is_within(value, limit) for is_within, limit in limits)
-            is_legal = is_legal and abs(value) != float("inf")
+            is_within = all(BOUNDS[name][1](value, limit) for name, limit in metadata["bounds"].items())
+            is_legal = is_within and abs(value) != float("inf")
         else:
             is_legal = not metadata["choices"] or value in metadata["choices"]
         if not is_legal:

@@ -36,10 +36,10 @@ PRESETS = sorted(
     if path.parent.name not in ("hydra", "search")
 )
 BOUNDS = [
-    (key, value, name, metadata[name])
+    (key, value, name, limit)
     for key, value, metadata in options(Config())
-    for name in ("gt", "ge", "lt", "le")
-    if metadata[name] is not None and value is not None
+    for name, limit in metadata["bounds"].items()
+    if value is not None
 ]
 
 

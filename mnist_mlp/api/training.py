@@ -18,8 +18,8 @@ from mnist_mlp.cli.compose import (
     composed_settings,
     config_records,
     job_name,
+    nested_settings,
     override_text,
-    plain_settings,
     run_folder,
     sweep_folder,
 )
@@ -66,7 +66,7 @@ def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
 def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted key; groups of them may be nested, as dicts or as option groups."""
     flat: dict[str, Any] = {}
-    for key, value in (plain_settings(settings) if isinstance(settings, DictConfig) else settings).items():
+    for key, value in (nested_settings(settings) if isinstance(settings, DictConfig) else settings).items():
         group = to_dict(value) if isinstance(value, OptionGroup) else value
         flat |= dotted(group, f"{prefix}{key}.") if isinstance(group, Mapping) else {f"{prefix}{key}": group}
     return flat

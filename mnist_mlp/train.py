@@ -1,5 +1,6 @@
 """Command: train and test one MLP, or with -m a sweep of them."""
 
+import os
 import sys
 
 from mnist_mlp import __version__
@@ -16,6 +17,10 @@ def main() -> None:
             print(help_text(), end="")
         elif sys.argv[1:] == ["--version"]:
             print(f"mnist_mlp {__version__}")
+        elif "query=bash" in sys.argv and (word := os.environ.get("COMP_LINE", "").rpartition(" ")[2]).count("="):
+            from mnist_mlp.cli.help import completions  # Hydra knows the values of groups, but not of options
+
+            print(" ".join(completions(word)))
         else:
             from mnist_mlp.cli.application import run  # deferred: Ctrl-C while it is imported ends in one line too
 

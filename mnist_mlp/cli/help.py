@@ -7,6 +7,7 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from enum import Enum
 from itertools import groupby
 from textwrap import TextWrapper, shorten
 from typing import Any
@@ -32,7 +33,7 @@ Options, as KEY=VALUE; with their defaults, and in brackets the values that are 
 {options}
 
 --cfg job shows the composed configuration, --version the version; --hydra-help explains Hydra's own
-flags. Completion of keys and presets in bash: eval "$(mnist-mlp-train -sc install=bash)"
+flags. Completion of keys and values in bash: eval "$(mnist-mlp-train -sc install=bash)"
 """
 
 
@@ -65,6 +66,18 @@ def _first_comment(group: str, choice: str) -> str:
     return first.removeprefix("What:").strip()
 
 
+def completions(word: str) -> list[str]:
+    """What "KEY=VALUE" on a command line may become: options with their values, groups with their presets."""
+    key, _, begun = word.partition("=")
+    previous, comma, part = begun.rpartition(",")
+    values = choices(key) if key in groups() else []
+    for name, default, metadata in options(Config()):
+        if name == key:
+            known = [str(choice) for choice in type(default)] if isinstance(default, Enum) else metadata["choices"]
+            values = known or (["true", "false"] if isinstance(default, bool) else [str(default)])
+    return [f"{key}={previous}{comma}{value}" for value in values if value.startswith(part)]
+
+
 HEAD = """\
 # Configuration reference
 
@@ -93,7 +106,7 @@ def reference() -> str:
 
 
 def _shown(value: Any) -> str:
-    shown = "null" if value is None else str(value)
+    shown = value.value if isinstance(value, Enum) else "null" if value is None else str(value)
     return shown.lower() if isinstance(value, bool) else shown or '""'
 
 

@@ -11,7 +11,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from mnist_mlp.cli.compose import run_folder
-from mnist_mlp.cli.help import OTHER_NAMES, help_text, likely_key
+from mnist_mlp.cli.help import OTHER_NAMES, completions, help_text, likely_key
 from mnist_mlp.config import Config, conf_folder
 from mnist_mlp.options import options, to_dict
 from mnist_mlp.runs.settings import flatten
@@ -208,6 +208,20 @@ def test_bash_completes_the_keys(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "optim.lr=" in done.stdout.split()
     assert all(offer.startswith("optim.l") for offer in done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "offers"),
+    [
+        ("optim.name=a", {"optim.name=adam", "optim.name=adamw"}),
+        ("model.activation=relu,g", {"model.activation=relu,gelu"}),
+        ("model.batch_norm=", {"model.batch_norm=true", "model.batch_norm=false"}),
+        ("optim=sg", {"optim=sgd"}),
+        ("trainer.logger=w", {"trainer.logger=wandb"}),
+    ],
+)
+def test_bash_completes_the_values(word: str, offers: set[str]) -> None:
+    assert set(completions(word)) == offers
 
 
 def test_a_run_without_a_name_is_named_after_the_time_and_no_two_are_alike() -> None:

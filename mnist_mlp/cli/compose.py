@@ -244,13 +244,17 @@ def known_settings(nested: JSON) -> JSON:
     return nested
 
 
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """A composed configuration without Hydra's own part."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
 def nested_settings(cfg: DictConfig, resolve: bool = True) -> JSON:
     """The settings of a configuration as nested dicts, lists and primitives, before any check and without Hydra's part.
 
     resolve: Replace interpolations by their values; UserError names what cannot be resolved.
     """
-    if "hydra" in cfg:
-        cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    cfg = without_hydra(cfg)
     try:
         content: Any = OmegaConf.to_container(
             cfg, resolve=resolve, structured_config_mode=SCMode.DICT, enum_to_str=True

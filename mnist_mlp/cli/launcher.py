@@ -27,11 +27,12 @@ from mnist_mlp.cli.compose import (
     option_value,
     preset_flags,
     register_schema,
+    without_hydra,
 )
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.sweeps.jobs import Job
+from mnist_mlp.sweeps.jobs import Job, JobEnd
 from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_jobs, shared_faults
 from mnist_mlp.sweeps.processes import WorkerPool
@@ -105,10 +106,11 @@ class SideBySideLauncher(Launcher):
         self._limits = Limits(n_jobs, n_per_gpu)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._config = config
+        self._callbacks, self._config = hydra_context.callbacks, config
         self._task: Any = task_function
         self._composer = GridComposer(hydra_context.config_loader, config)
         self._flags = preset_flags(config.hydra)
+        self._composed: dict[int, DictConfig] = {}
         os.environ.update({name: str(value) for name, value in config.hydra.job.env_set.items()})
         SideBySideLauncher.pool = SideBySideLauncher.pool or WorkerPool()
         SideBySideLauncher.pool.start()  # it imports everything while the jobs are composed
@@ -123,11 +125,8 @@ class SideBySideLauncher(Launcher):
         if faults := shared_faults(jobs):
             raise UserError("; ".join(faults))
         progress = sweep_progress(jobs, self._task.began)
-        ends = run_jobs(jobs, self._records, progress, self._limits, SideBySideLauncher.pool)
-        returned = [JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED) for job in jobs]
-        for job_return, end in zip(returned, ends, strict=True):
-            job_return.return_value = end.objective
-        return returned
+        ends = run_jobs(jobs, self._started, progress, self._limits, self._ended, SideBySideLauncher.pool)
+        return [self._returned(job, end) for job, end in zip(jobs, ends, strict=True)]
 
     def _job(self, sweep: Path, number: int) -> Job:
         overrides = self._overrides[number]
@@ -148,12 +147,30 @@ class SideBySideLauncher(Launcher):
         HydraConfig.instance().set_config(config)
         return config
 
-    def _records(self, job: Job) -> Mapping[str, str]:
-        """The records of a job's folder."""
-        config = self._compose(job.number)
+    def _started(self, job: Job) -> Mapping[str, str]:
+        """Tell Hydra's callbacks that a job begins; the records of its folder."""
+        config = self._composed[job.number] = self._compose(job.number)
         with read_write(config.hydra.runtime):
             config.hydra.runtime.output_dir = str(job.folder.path.absolute())
+        self._callbacks.on_job_start(config=config, task_function=self._task)
         return hydra_records(job.settings, config.hydra)
+
+    def _ended(self, job: Job, end: JobEnd) -> None:
+        """Tell Hydra's callbacks what a job returned."""
+        if len(self._config.hydra.callbacks) > 1:  # mnist_mlp's own does not ask
+            if job.number not in self._composed:  # it was finished before
+                self._started(job)
+            config, returned = self._composed[job.number], self._returned(job, end)
+            returned.cfg = without_hydra(config)
+            returned.hydra_cfg = OmegaConf.masked_copy(config, "hydra")
+            returned.task_name, returned.working_dir = config.hydra.job.name, os.getcwd()
+            self._callbacks.on_job_end(config=config, job_return=returned)
+        self._composed.pop(job.number, None)
+
+    def _returned(self, job: Job, end: JobEnd) -> JobReturn:
+        returned = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
+        returned.return_value = end.objective
+        return returned
 
 
 @dataclass

@@ -135,6 +135,7 @@ def run_jobs(
     records: Records,
     progress: SweepProgress,
     limits: Limits,
+    on_end: Callable[[Job, JobEnd], None] = lambda job, end: None,
     pool: WorkerPool | None = None,
 ) -> list[JobEnd]:
     """Run the jobs that are not finished yet in worker processes. If interrupted, the workers finish their steps.
@@ -144,12 +145,13 @@ def run_jobs(
         records: Makes the further files of a job's folder.
         progress: Shows what happens.
         limits: How many run at once.
+        on_end: Called when a job has ended.
         pool: Workers that outlive the call; by default they end with it.
 
     Returns:
         How each job ended, in the order of the jobs.
     """
-    run = _Run(jobs, records, progress, pool or WorkerPool())
+    run = _Run(jobs, records, progress, on_end, pool or WorkerPool())
     try:
         run.run(limits)
     finally:
@@ -166,6 +168,7 @@ class _Run:
     jobs: Sequence[Job]
     records: Records
     progress: SweepProgress
+    on_end: Callable[[Job, JobEnd], None]
     pool: WorkerPool
     ends: dict[int, JobEnd] = field(default_factory=dict)
 
@@ -239,3 +242,4 @@ class _Run:
         if not end.recorded:
             unrecorded.append(self.jobs[index].name)
         self.progress.ended(self.jobs[index], end)
+        self.on_end(self.jobs[index], end)

@@ -129,8 +129,8 @@ class Remember(Callback):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_hydras_callbacks_get_the_objective_under_hydras_launchers(
+@pytest.mark.parametrize("launcher", ["side_by_side", "basic", "joblib"])
+def test_hydras_callbacks_get_the_objective_under_every_launcher(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
     if launcher == "joblib":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.options import Choice, Converted, OptionGroup, option, options, range_faults, to_dict
+from mnist_mlp.options import Converted, OptionGroup, StrEnum, option, options, range_faults, to_dict
 
 OFFICIAL_TRAIN = 60_000
 PIXELS, CLASSES = 28 * 28, 10
@@ -20,61 +20,14 @@ DEFAULT_ROOT = "./data"
 """The folder of the data set by default; the only one for which the sample may step in."""
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
-
-class Source(Choice):
-    auto = "auto"
-    mnist = "mnist"
-    sample = "sample"
-    arrays = "arrays"
-
-
-class Normalization(Choice):
-    standard = "standard"
-    symmetric = "symmetric"
-    raw = "raw"
-
-
-class Activation(Choice):
-    relu = "relu"
-    leaky_relu = "leaky_relu"
-    gelu = "gelu"
-    silu = "silu"
-    elu = "elu"
-    mish = "mish"
-    tanh = "tanh"
-    sigmoid = "sigmoid"
-
-
-class Optimizer(Choice):
-    sgd = "sgd"
-    adam = "adam"
-    adamw = "adamw"
-    nadam = "nadam"
-
-
-class Schedule(Choice):
-    constant = "constant"
-    cosine = "cosine"
-    linear = "linear"
-    one_cycle = "one_cycle"
-
-
-class Accelerator(Choice):
-    auto = "auto"
-    cpu = "cpu"
-    gpu = "gpu"
-
-
-class Strategy(Choice):
-    auto = "auto"
-    ddp = "ddp"
-
-
-class Profiler(Choice):
-    none = "none"
-    simple = "simple"
-    advanced = "advanced"
-    pytorch = "pytorch"
+Source = StrEnum("Source", ["auto", "mnist", "sample", "arrays"])
+Normalization = StrEnum("Normalization", ["standard", "symmetric", "raw"])
+Activation = StrEnum("Activation", ["relu", "leaky_relu", "gelu", "silu", "elu", "mish", "tanh", "sigmoid"])
+Optimizer = StrEnum("Optimizer", ["sgd", "adam", "adamw", "nadam"])
+Schedule = StrEnum("Schedule", ["constant", "cosine", "linear", "one_cycle"])
+Accelerator = StrEnum("Accelerator", ["auto", "cpu", "gpu"])
+Strategy = StrEnum("Strategy", ["auto", "ddp"])
+Profiler = StrEnum("Profiler", ["none", "simple", "advanced", "pytorch"])
 
 
 @dataclass

@@ -3,10 +3,10 @@
 import difflib
 import operator
 import os
+import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
 from mnist_mlp.errors import UserError
@@ -20,11 +20,19 @@ BOUNDS = {"gt": (">", operator.gt), "ge": (">=", operator.ge), "lt": ("<", opera
 """Signs and comparisons of the bounds of a number."""
 
 
-class Choice(str, Enum):
-    """One word of a fixed set. It is a string, and prints as one on every Python."""
+if sys.version_info >= (3, 11):
+    from enum import StrEnum as StrEnum
+else:
+    from enum import Enum
 
-    def __str__(self) -> str:
-        return str(self.value)
+    class StrEnum(str, Enum):
+        """As in Python 3.11."""
+
+        __str__ = str.__str__
+
+        @staticmethod
+        def _generate_next_value_(name: str, *_: Any) -> str:
+            return name
 
 
 if TYPE_CHECKING:
@@ -48,15 +56,12 @@ def option(
     default: Any,
     meaning: str,
     *,
-    gt: float | None = None,
-    ge: float | None = None,
-    lt: float | None = None,
-    le: float | None = None,
     choices: tuple[str, ...] = (),
     values: str = "",
     affects_result: bool = True,
+    **bounds: float,
 ) -> Any:
-    """A dataclass field that carries its own help text and bounds (named as in annotated-types).
+    """A dataclass field that carries its own help text and bounds.
 
     Args:
         default: the value, or a function without arguments that returns it; a list is copied.
@@ -64,10 +69,10 @@ def option(
         choices: all allowed values of a text.
         values: the allowed values in words, if bounds cannot describe them.
         affects_result: False leaves the option out of the fingerprint.
+        bounds: gt, ge, lt or le, as in annotated-types.
     """
     metadata = {
-        "meaning": meaning, "gt": gt, "ge": ge, "lt": lt, "le": le,
-        "choices": choices, "values": values, "affects_result": affects_result,
+        "meaning": meaning, "bounds": bounds, "choices": choices, "values": values, "affects_result": affects_result,
     }  # fmt: skip
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -114,7 +119,7 @@ def to_dict(value: Any) -> Any:
         return {item.name: to_dict(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, list):
         return [dict(item) if isinstance(item, dict) else item for item in value]
-    return value.value if isinstance(value, Choice) else value
+    return value.value if isinstance(value, StrEnum) else value
 
 
 def from_dict(group: type[Group], values: Mapping[str, Any]) -> Group:
@@ -155,7 +160,7 @@ def as_type(value: Any, kind: Any) -> Any:
         return str(value) if is_number else str(os.fspath(value))
     if kind is float and is_number:
         return float(value)
-    if issubclass(kind, Choice) and value in kind.__members__:
+    if issubclass(kind, StrEnum) and value in kind.__members__:
         return kind[value]
     if not isinstance(value, kind) or (kind is int and not is_number):
         raise TypeError
@@ -166,20 +171,20 @@ def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
     """The values that an option accepts, in words. value: any legal one."""
     if metadata["values"]:
         return str(metadata["values"])
-    if isinstance(value, Choice):
+    if isinstance(value, StrEnum):
         return ", ".join(type(value))
     if metadata["choices"]:
         return ", ".join(metadata["choices"])
     if isinstance(value, bool):
         return "true, false"
-    limits = [f"{sign} {metadata[name]}" for name, (sign, _) in BOUNDS.items() if metadata[name] is not None]
+    limits = [f"{BOUNDS[name][0]} {limit}" for name, limit in metadata["bounds"].items()]
     return f"{type(value).__name__} {' and '.join(limits)}".strip()
 
 
 def wrong_value(key: str, text: str | None, default: Any, metadata: dict[str, Any]) -> str:
     """The message on a value that an option does not accept. text: the value, None if it is not known."""
     shown, allowed = key if text is None else f"{key}={text}", allowed_values(default, metadata)
-    if not isinstance(default, Choice):
+    if not isinstance(default, StrEnum):
         return f"{shown} has the wrong type: allowed is {allowed}"
     word, names = (text or "").strip("'").lower(), list(type(default))
     near = [name for name in names if word and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
@@ -190,9 +195,8 @@ def range_faults(config: OptionGroup) -> Iterator[str]:
     """A message for each option outside its bounds or its choices."""
     for key, value, metadata in options(config):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            limits = [(is_within, metadata[name]) for name, (_, is_within) in BOUNDS.items()]
-            is_legal = all(limit is None or is_within(value, limit) for is_within, limit in limits)
-            is_legal = is_legal and abs(value) != float("inf")
+            is_within = all(BOUNDS[name][1](value, limit) for name, limit in metadata["bounds"].items())
+            is_legal = is_within and abs(value) != float("inf")
         else:
             is_legal = not metadata["choices"] or value in metadata["choices"]
         if not is_legal:

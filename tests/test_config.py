@@ -27,7 +27,7 @@ from mnist_mlp.config import (
     subset_fraction,
 )
 from mnist_mlp.errors import UserError
-from mnist_mlp.options import Choice, from_dict, options, to_dict
+from mnist_mlp.options import StrEnum, from_dict, options, to_dict
 from mnist_mlp.runs.settings import flatten
 
 PRESETS = sorted(
@@ -36,10 +36,10 @@ PRESETS = sorted(
     if path.parent.name not in ("hydra", "search")
 )
 BOUNDS = [
-    (key, value, name, metadata[name])
+    (key, value, name, limit)
     for key, value, metadata in options(Config())
-    for name in ("gt", "ge", "lt", "le")
-    if metadata[name] is not None and value is not None
+    for name, limit in metadata["bounds"].items()
+    if value is not None
 ]
 
 
@@ -239,7 +239,7 @@ def test_all_faults_are_reported_together_in_one_line() -> None:
 
 
 def test_choices_are_strings_however_they_are_written() -> None:
-    enums = [item for item in vars(config_module).values() if isinstance(item, type) and issubclass(item, Choice)]
+    enums = [item for item in vars(config_module).values() if isinstance(item, type) and issubclass(item, StrEnum)]
     choices = [choice for enum in enums for choice in enum]
     assert len(choices) > 20
     for choice in choices:

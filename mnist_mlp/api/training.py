@@ -18,8 +18,8 @@ from mnist_mlp.cli.compose import (
     composed_settings,
     config_records,
     job_name,
+    nested_settings,
     override_text,
-    plain_settings,
     run_folder,
     sweep_folder,
 )
@@ -66,16 +66,10 @@ def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
 def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted key; groups of them may be nested, as dicts or as option groups."""
     flat: dict[str, Any] = {}
-    for key, value in (plain_settings(settings) if isinstance(settings, DictConfig) else settings).items():
+    for key, value in (nested_settings(settings) if isinstance(settings, DictConfig) else settings).items():
         group = to_dict(value) if isinstance(value, OptionGroup) else value
         flat |= dotted(group, f"{prefix}{key}.") if isinstance(group, Mapping) else {f"{prefix}{key}": group}
     return flat
-
-
-def changed(config: Config) -> dict[str, Any]:
-    """What differs from the defaults, by dotted key."""
-    defaults = flatten(to_dict(Config()))
-    return {key: value for key, value in flatten(to_dict(config)).items() if value != defaults[key]}
 
 
 def _several(key: str, value: Any) -> list[Any]:
@@ -148,15 +142,15 @@ def fit(
     if chosen.resume not in ("auto", "never"):
         raise UserError(f"resume={chosen.resume} is for the command line: give fit that folder itself")
     path = Path(folder if folder is not None else run_folder(chosen.name, chosen.resume))
-    recorded = changed(chosen) if isinstance(config, (Config, DictConfig)) else settings
-    texts = [override_text(key, value) for key, value in recorded.items()]
+    if isinstance(config, (Config, DictConfig)):  # which have every setting: record those that differ from the defaults
+        defaults = flatten(to_dict(Config()))
+        settings = {key: value for key, value in flatten(to_dict(chosen)).items() if value != defaults[key]}
+    texts = [override_text(key, value) for key, value in settings.items()]
     records = config_records(to_dict(chosen), texts)
     if chosen.trainer.progress and in_notebook():
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
-    result = train(
-        chosen, path, texts, records, callbacks=callbacks, loggers=loggers, network=network, digits=data
-    )  # fmt: skip
+    result = train(chosen, path, texts, records, callbacks=callbacks, loggers=loggers, network=network, digits=data)
     write_run_page(path)
     return Run(path, result)
 

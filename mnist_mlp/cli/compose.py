@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,8 +66,6 @@ def override_text(key: str, value: Any) -> str:
 def _text(value: Any) -> str:
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
-    if isinstance(value, Enum):
-        return str(value.value)
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(_text, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
@@ -145,11 +142,7 @@ def search_seed(sweep: str, storage: str) -> int:
 
 
 def prepare_storage(config: DictConfig) -> None:
-    """Create the tables of a search's storage; if several processes do so at once, all but one fail at first.
-
-    Raises:
-        UserError: The storage cannot be used.
-    """
+    """Create the tables of a search's storage, or raise UserError. If several processes do so, some fail at first."""
     sweeper: Any = OmegaConf.select(config, "hydra.sweeper")
     storage = sweeper.get("storage")
     if "optuna" not in str(sweeper.get("_target_")) or not isinstance(storage, str):
@@ -222,7 +215,7 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
     try:
         with hydra.initialize_config_module("mnist_mlp.conf", version_base=VERSION_BASE):
             register_schema()  # anew: the environment has the default of data.root
-            return known_settings(plain_settings(hydra.compose("config", words)))
+            return known_settings(nested_settings(hydra.compose("config", words)))
     except Exception as error:  # of Hydra, OmegaConf, yaml or the file system
         raise UserError(explain(error, words)) from None
     finally:
@@ -231,11 +224,7 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
 
 
 def to_config(cfg: DictConfig) -> Config:
-    """The checked dataclasses of a composed configuration.
-
-    Raises:
-        UserError: It has an unknown key or an illegal value.
-    """
+    """The checked dataclasses of a composed configuration; UserError names its unknown keys and illegal values."""
     return check_settings(nested_settings(cfg))
 
 
@@ -261,12 +250,11 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def nested_settings(cfg: DictConfig, resolve: bool = True) -> JSON:
-    """The settings of a composed configuration before any check. resolve: replace interpolations by their values."""
-    return plain_settings(without_hydra(cfg), resolve)
+    """The settings of a configuration as nested dicts, lists and primitives, before any check and without Hydra's part.
 
-
-def plain_settings(cfg: DictConfig, resolve: bool = True) -> JSON:
-    """A configuration of OmegaConf as nested dicts, lists and primitives; UserError names what cannot be resolved."""
+    resolve: Replace interpolations by their values; UserError names what cannot be resolved.
+    """
+    cfg = without_hydra(cfg)
     try:
         content: Any = OmegaConf.to_container(
             cfg, resolve=resolve, structured_config_mode=SCMode.DICT, enum_to_str=True
@@ -287,12 +275,11 @@ def choose_config(cfg: DictConfig, folder: RunFolder, overrides: Iterable[str]) 
     if {override.split("=")[0] for override in overrides} - non_result_keys():
         return config
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Schema), run["config"])
+        merged: Any = OmegaConf.merge(OmegaConf.structured(Schema), run["config"])
     except OmegaConfBaseException as error:
         raise UserError(f"the run to resume was made by another version ({explain(error)})") from error
     for key in non_result_keys() - {"data.root"}:
         OmegaConf.update(merged, key, OmegaConf.select(cfg, key))
-    assert isinstance(merged, DictConfig)
     return to_config(merged)
 
 

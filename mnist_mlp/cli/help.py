@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
 from itertools import groupby
-from textwrap import fill, shorten
+from textwrap import TextWrapper, shorten
 from typing import Any
 
 from mnist_mlp.config import Config, choices, conf_folder, groups
@@ -19,7 +19,7 @@ from mnist_mlp.options import allowed_values, options, wrong_value
 WIDTH = 100
 SUMMARY_LENGTH = 65
 DEFAULT_LENGTH = 12
-"""Cells for a default; one that is longer has its line for itself."""
+"""Cells for a default; a longer one moves its explanation to the right."""
 HELP = """\
 Train a plain MLP on MNIST.
 
@@ -42,24 +42,13 @@ def help_text() -> str:
     rows = list(options(Config()))
     indent = max(len(key) for key, _, _ in rows) + 4
     margin = indent + DEFAULT_LENGTH + 2
+    wrapper = TextWrapper(WIDTH, subsequent_indent=" " * margin, break_long_words=False, break_on_hyphens=False)
     option_lines: list[str] = []
     for _, group in groupby(rows, lambda row: row[0].rpartition(".")[0]):
         option_lines.append("")
         for key, value, metadata in group:
-            start = f"  {key}".ljust(indent) + _shown(value)
-            if len(_shown(value)) > DEFAULT_LENGTH:
-                option_lines.append(start)
-                start = ""
-            option_lines.append(
-                fill(
-                    f"{metadata['meaning']} [{allowed_values(value, metadata)}]",
-                    WIDTH,
-                    initial_indent=start.ljust(margin),
-                    subsequent_indent=" " * margin,
-                    break_long_words=False,
-                    break_on_hyphens=False,
-                )
-            )
+            start = f"{f'  {key}'.ljust(indent)}{_shown(value)}  ".ljust(margin)
+            option_lines.append(wrapper.fill(f"{start}{metadata['meaning']} [{allowed_values(value, metadata)}]"))
     group_lines: list[str] = []
     for name in groups():
         group_lines.append("")

@@ -112,8 +112,7 @@ class SideBySideLauncher(Launcher):
         self._flags = preset_flags(config.hydra)
         self._composed: dict[int, DictConfig] = {}
         os.environ.update({name: str(value) for name, value in config.hydra.job.env_set.items()})
-        if SideBySideLauncher.pool is None:
-            SideBySideLauncher.pool = WorkerPool()
+        SideBySideLauncher.pool = SideBySideLauncher.pool or WorkerPool()
         SideBySideLauncher.pool.start()  # it imports everything while the jobs are composed
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

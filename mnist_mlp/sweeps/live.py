@@ -192,11 +192,9 @@ class LiveProgress(SweepProgress):
         from rich.live import Live  # deferred: elsewhere it is not needed
 
         super().__init__(jobs, began)
-        self._console, self._width, self._looked, self._split = console, console.width, 0.0, "val"
+        self._console, self._looked, self._split = console, 0.0, "val"
         self._objectives: dict[str, list[float]] = defaultdict(list)
         """Of finished jobs by their settings without the seed."""
-        self._drawn: list[int] = []
-        """The lengths of the lines of the view."""
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._live.start()
         self._draw()
@@ -225,27 +223,11 @@ class LiveProgress(SweepProgress):
             self._draw()
 
     def close(self) -> None:
-        self._erase_if_narrowed()
         self._live.update("", refresh=True)  # Rich would draw it once more
         self._live.stop()
 
     def _draw(self) -> None:
-        self._erase_if_narrowed()
-        view = self._view()
-        lines = self._console.render_lines(view, pad=False)[: self._console.height]
-        self._drawn = [sum(segment.cell_length for segment in line) for line in lines]
-        self._live.update(view, refresh=True)
-
-    def _erase_if_narrowed(self) -> None:
-        """Erase the view if a terminal made narrower has wrapped its lines, which Rich does not count."""
-        width = self._console.width
-        if width < self._width:
-            wrapped = sum(max(0, length - 1) // width for length in self._drawn)
-            self._live.update("", refresh=True)
-            self._live.stop()
-            self._console.file.write(f"\x1b[{wrapped}A\x1b[J" if wrapped else "")
-            self._live.start()
-        self._width = width
+        self._live.update(self._view(), refresh=True)
 
     def _label(self, name: str, width: int) -> str:
         return shortened(label(name, self._settings.get(name, {})), width, mark(self._console.file))

@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -63,20 +63,7 @@ class Survey:
         return stored.result_of({"config": resolved, "data": {"digest": digits[1]}})
 
 
-def probe_task(configs: Iterable[Config]) -> Callable[[], Survey]:
-    """The task of surveying the machine for these jobs; it holds one configuration of each kind."""
-    kinds = {
-        (
-            *(config.data.source, config.data.root, config.data.batch_size, config.model.hidden_layers),
-            *(tuple(config.model.hidden_units), config.optim.name, config.optim.momentum > 0),
-            *(config.trainer.accelerator, config.trainer.precision),
-        ): config
-        for config in configs
-    }
-    return partial(_survey, tuple(kinds.values()))
-
-
-def _survey(configs: Sequence[Config]) -> Survey:
+def survey_machine(configs: Sequence[Config]) -> Survey:
     """Survey the machine, in a worker. What is not available is left out, because its job will report why."""
     import torch  # deferred, like the rest: only a worker needs it
 
@@ -210,7 +197,7 @@ class _Run:
         self._train(waiting[::-1])
 
     def _probe(self) -> Survey:
-        task = probe_task(job.config for job in self.jobs if job.config)
+        task = partial(survey_machine, [job.config for job in self.jobs if job.config])
         while not self.pool.submit(PROBE, task):
             self._events()
         while not (events := self._events()):

@@ -132,23 +132,6 @@ def test_on_a_short_terminal_it_counts_the_jobs_that_are_not_shown(tmp_path: Pat
     assert screen[-1] == "and 6 more run"
 
 
-def test_a_window_made_narrower_keeps_no_pieces(sweep: Sweep) -> None:
-    sweep.start(0, 1)
-    sweep.end(0, None, "FAILED: " + "it went wrong " * 10)
-    before = sweep.terminal.lines()
-    # as a terminal that wraps anew does it: each line that is too long takes two
-    wrapped = [part for line in before for part in ([line[:50], line[50:]] if len(line) > 50 else [line])]
-    sweep.terminal.screen.reset()
-    sweep.terminal.screen.resize(24, 50)
-    sweep.terminal.write("\n".join(wrapped))
-    sweep.console.width = 50
-    sweep.view.tick()
-    screen = sweep.words()
-    assert screen[:3] == [" ".join(wrapped[0].split()), " ".join(wrapped[1].split()), ""]
-    assert "0 of 8 done, 1 running, 1 failed" in screen[3]
-    assert [line[:4] for line in screen[4:]] == ["0:00", "hidd", "fail"]
-
-
 def test_no_color_is_without_colours_but_not_without_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     sweep = Sweep(tmp_path)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -208,13 +208,13 @@ def test_a_job_that_cannot_be_prepared_fails_alone(
 def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
     tmp_path: Path, run: Callable[..., list[JobEnd]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnist_mlp.sweeps.parallel.probe_task", lambda configs: two_gpus)
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", two_gpus)
     (tmp_path / "seen").mkdir()
     ends = run([partial(tells_device, tmp_path / "seen")] * 4)
     assert {end.line for end in ends} == {"0", "1"}
 
 
-def two_gpus() -> Survey:
+def two_gpus(configs: Sequence[Config]) -> Survey:
     return Survey(bytes_per_job=2**20, free=2**40, gpus=2, digits={}, accelerators={})
 
 
@@ -229,8 +229,7 @@ def two_gpus() -> Survey:
 def test_a_finished_job_is_there_if_auto_stands_for_the_same_as_then(
     tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, digest: str, accelerator: str, line: str
 ) -> None:
-    found = partial(finds, digest, accelerator)
-    monkeypatch.setattr("mnist_mlp.sweeps.parallel.probe_task", lambda configs: found)
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", partial(finds, digest, accelerator))
     monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", DoTask([ends_well_anew]))
     (job,) = made_up_jobs(tmp_path, 1)
     result = made_up_result()
@@ -242,7 +241,7 @@ def test_a_finished_job_is_there_if_auto_stands_for_the_same_as_then(
     assert end.line == line
 
 
-def finds(digest: str, accelerator: str) -> Survey:
+def finds(digest: str, accelerator: str, configs: Sequence[Config]) -> Survey:
     digits = {("auto", Config().data.root): ("mnist", digest)}
     return Survey(2**20, 2**40, gpus=0, digits=digits, accelerators={Accelerator.auto: accelerator})
 

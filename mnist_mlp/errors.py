@@ -83,13 +83,13 @@ def stopping_on_signals(patient: bool = False) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def begin_block() -> None:
-    """Let the first signal wait until `end_block`."""
+def begin_chunk() -> None:
+    """Let the first signal wait until `end_chunk`."""
     _SignalState.in_block = True
 
 
-def end_block() -> None:
-    """Raise `Interrupted` if a signal arrived since `begin_block`, or before it in a finaliser, which swallowed it."""
+def end_chunk() -> None:
+    """Raise `Interrupted` if a signal arrived since `begin_chunk`, or before it in a finaliser, which swallowed it."""
     was_in_block, _SignalState.in_block = _SignalState.in_block, False
     if was_in_block and _SignalState.number is not None:
         raise Interrupted(_SignalState.number)

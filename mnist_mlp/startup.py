@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mnist_mlp.errors import begin_block, end_block
+from mnist_mlp.errors import begin_chunk, end_chunk
 
 SPIN_COUNT = "3000"
 """A tenth of a millisecond: two default runs at once on two cores take 2 to 3 s per epoch, without it 227 and 286."""
@@ -28,7 +28,7 @@ def quick_start() -> Iterator[None]:
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys() and "torch" not in sys.modules:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
     gc.disable()  # 0.8 s: it would scan half a million objects again and again, nearly all of which stay
-    begin_block()  # an exception within an import of compiled code aborts the process
+    begin_chunk()  # an exception within an import of compiled code aborts the process
     try:
         _import_torchmetrics()
         yield
@@ -36,7 +36,7 @@ def quick_start() -> Iterator[None]:
         atexit.register(gc.unfreeze)  # triton complains at exit about frozen objects
     finally:
         gc.enable()
-        end_block()
+        end_chunk()
 
 
 def _import_torchmetrics() -> None:

@@ -12,7 +12,7 @@ from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fast import Chunk, ChunkRunner, run_eagerly
 from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.step import Objective, TrainingStep
-from mnist_mlp.training.teacher import Committee
+from mnist_mlp.training.teacher import Ensemble
 
 CHOICES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -48,12 +48,12 @@ def digit_classifier(**settings: Any) -> DigitClassifier:
     )
 
 
-def teacher(device: str = "cpu", count: int = 2) -> Committee:
+def teacher(device: str = "cpu", count: int = 2) -> Ensemble:
     """Untrained nets of other sizes than the student's, in float64; the same ones every time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
         nets = [digit_classifier(**{"model.hidden_units": [8], "model.batch_norm": True}) for _ in range(count)]
-    return Committee(nets, "two nets").to(torch.device(device), torch.float64)
+    return Ensemble(nets, "two nets").to(torch.device(device), torch.float64)
 
 
 def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:

@@ -86,10 +86,10 @@ def test_another_choice_replaces_the_distortions_of_an_experiment() -> None:
 
 
 def test_the_committee_is_of_five_kinds_of_distortions() -> None:
-    committee = OmegaConf.load(conf_folder() / "experiment" / "record_committee.yaml")
+    committee = OmegaConf.load(conf_folder() / "experiment" / "record_ensemble.yaml")
     swept = committee.hydra.sweeper.params.augment.split(",")
     assert set(swept) <= set(choices("augment"))
-    assert len({str(composed("experiment=record_committee", f"augment={choice}").augment) for choice in swept}) == 5
+    assert len({str(composed("experiment=record_ensemble", f"augment={choice}").augment) for choice in swept}) == 5
 
 
 def test_every_numeric_option_has_a_bound() -> None:

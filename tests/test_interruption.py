@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mnist_mlp.errors import begin_block, end_block, stopping_on_signals
+from mnist_mlp.errors import begin_chunk, end_chunk, stopping_on_signals
 
 
 class Dying:
@@ -49,10 +49,10 @@ def test_a_signal_waits_for_the_end_of_a_block() -> None:
 
     def work() -> None:
         with stopping_on_signals():
-            begin_block()
+            begin_chunk()
             signal.raise_signal(signal.SIGTERM)
             done.append("the block")
-            end_block()
+            end_chunk()
             done.append("what follows")
 
     with pytest.raises(SystemExit):
@@ -67,9 +67,9 @@ def test_a_signal_that_a_finalizer_swallowed_counts_at_the_end_of_the_next_block
     def work() -> None:
         with stopping_on_signals():
             Dying()
-            begin_block()
+            begin_chunk()
             done.append("the block")
-            end_block()
+            end_chunk()
             done.append("what follows")
 
     with pytest.raises(SystemExit) as ended:

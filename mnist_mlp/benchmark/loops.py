@@ -177,7 +177,7 @@ def ours(config: Config, images: Images, compiled: bool = False) -> list[Epoch]:
 
     config = replace(config, trainer=replace(config.trainer, compile=compiled, progress=False))
     with tempfile.TemporaryDirectory() as folder:
-        fit(config, Path(folder), sweep_place="benchmark")
+        fit(config, Path(folder), job_label="benchmark")
         curves = read_curves(RunFolder(Path(folder)).metrics_file)
     wholes = [end - start for start, end in pairwise([0.0, *curves["elapsed_seconds"]])]
     return [Epoch(train, whole) for train, whole in zip(curves["epoch_seconds"], wholes, strict=True)]

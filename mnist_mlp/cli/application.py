@@ -52,7 +52,7 @@ from mnist_mlp.sweeps.jobs import (
     write_run_page,
 )
 from mnist_mlp.sweeps.live import elapsed_text, time_left
-from mnist_mlp.training.processes import lost_process, process_rank, say_process_lost
+from mnist_mlp.training.processes import lost_process, process_rank, report_lost_process
 
 
 def run() -> None:
@@ -190,7 +190,7 @@ def single_run(cfg: DictConfig) -> None:
                 print(f"\n{describe_signal(error)}{go_on and f': {go_on}'}", file=sys.stderr)
             raise SystemExit(exit_code(error)) from None
         if isinstance(error, RuntimeError) and lost_process(error):
-            say_process_lost(folder)
+            report_lost_process(folder)
             os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
         raise
     if rank == 0:

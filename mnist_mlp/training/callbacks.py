@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.console import bar, columns, is_unicode, redraws, shortened, styled
-from mnist_mlp.errors import begin_block, end_block
+from mnist_mlp.errors import begin_chunk, end_chunk
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import tag_of
@@ -134,12 +134,12 @@ class EpochLog(pl.Callback):
         self,
         folder: RunFolder,
         progress: bool = True,
-        sweep_place: str | None = None,
+        job_label: str | None = None,
         monitor: TestSetMonitor | None = None,
     ) -> None:
         self.rows: list[dict[str, float]] = []
         self._folder, self._monitor = folder, monitor
-        self._progress = RunProgress(progress, sweep_place)
+        self._progress = RunProgress(progress, job_label)
         self._images = 0
         self._earlier = self._train_seconds = self._compile_seconds = 0.0
         self._fit_start = self._epoch_start = 0.0
@@ -327,10 +327,10 @@ class FinishChunk(pl.Callback):
     """Lets a signal wait until the running chunk of steps is done."""
 
     def on_train_batch_start(self, *_: Any) -> None:
-        begin_block()
+        begin_chunk()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        end_block()
+        end_chunk()
 
     def on_exception(self, *_: Any) -> None:
-        end_block()
+        end_chunk()

@@ -42,13 +42,13 @@ from mnist_mlp.training.extensions import (
 from mnist_mlp.training.fast import ChunkedData, FastClassifier
 from mnist_mlp.training.metrics import to_float
 from mnist_mlp.training.processes import (
-    ending_with_parent,
+    exit_with_parent,
     launcher_variables,
     process_rank,
-    say_process_lost,
-    tell_children,
+    report_lost_process,
+    announce_to_children,
 )
-from mnist_mlp.training.teacher import Committee, load_teacher
+from mnist_mlp.training.teacher import Ensemble, load_teacher
 from mnist_mlp.training.trainer import (
     build_trainer,
     check_memory,
@@ -69,12 +69,12 @@ class _Request:
 
     config: Config
     folder: RunFolder
-    sweep_place: str | None
+    job_label: str | None
     callbacks: Sequence[pl.Callback]
     loggers: Sequence[Logger]
     network: nn.Module | None
     digits: Digits
-    teacher: Committee | None
+    teacher: Ensemble | None
     run: JSON
 
     @property
@@ -87,7 +87,7 @@ def fit(
     path: str | Path,
     overrides: Sequence[str] = (),
     records: Mapping[str, str] | None = None,
-    sweep_place: str | None = None,
+    job_label: str | None = None,
     *,
     callbacks: Sequence[pl.Callback] = (),
     loggers: Sequence[Logger] = (),
@@ -105,7 +105,7 @@ def fit(
         path: The run folder.
         overrides: What the user asked for, as run.json records it.
         records: Further files to put into the folder, text by relative path.
-        sweep_place: Names the job of a sweep: it prints less, and a run of other settings in its folder is archived
+        job_label: Names the job of a sweep: it prints less, and a run of other settings in its folder is archived
             instead of refused.
         callbacks: Further Lightning callbacks. Those that can change the result are part of the run's identity.
         loggers: Further Lightning loggers, besides `trainer.logger`.
@@ -122,13 +122,13 @@ def fit(
     devices, folder = config.trainer.devices, RunFolder(Path(path))
     net = build_network(network, config) if network is not None else None
     with quiet_lightning(), ignore_tensorboard_thread_errors(), launcher_variables(devices), ExitStack() as held:
-        held.enter_context(cpu_threads(config.trainer.threads or (1 if sweep_place else threads_of(config, net))))
+        held.enter_context(cpu_threads(config.trainer.threads or (1 if job_label else threads_of(config, net))))
         is_main = process_rank(devices) == 0  # other processes follow this one's decisions
         if is_main:
-            tell_children(devices)
+            announce_to_children(devices)
         else:
-            held.enter_context(ending_with_parent(folder))
-        request = _resolve(config, folder, overrides, sweep_place, callbacks, loggers, net, digits)
+            held.enter_context(exit_with_parent(folder))
+        request = _resolve(config, folder, overrides, job_label, callbacks, loggers, net, digits)
         if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
             return earlier
         data, model = _build(request)
@@ -154,7 +154,7 @@ def _resolve(
     config: Config,
     folder: RunFolder,
     overrides: Sequence[str],
-    sweep_place: str | None,
+    job_label: str | None,
     callbacks: Sequence[pl.Callback],
     loggers: Sequence[Logger],
     network: nn.Module | None,
@@ -188,7 +188,7 @@ def _resolve(
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
     run = describe(resolved, overrides, digits.digest, callback_identity(callbacks))
     run["environment"] = environment(device, torch.get_num_threads())
-    return _Request(config, folder, sweep_place, callbacks, loggers, network, digits, teacher, run)
+    return _Request(config, folder, job_label, callbacks, loggers, network, digits, teacher, run)
 
 
 def _finished(request: _Request) -> RunResult | None:
@@ -205,7 +205,7 @@ def _claim(request: _Request, held: ExitStack) -> RunResult | None:
 
     Other settings are refused, in a sweep archived. The result, where another process has finished the run meanwhile.
     """
-    folder, run, place = request.folder, request.run, request.sweep_place
+    folder, run, place = request.folder, request.run, request.job_label
     while True:
         lock = FolderLock(folder.path).acquire(partial(_print_waiting, place) if place else None)
         held.callback(lock.release)
@@ -237,14 +237,14 @@ def _start(request: _Request, data: DigitData, model: DigitClassifier, records: 
     if request.config.resume == "never":
         request.folder.clear()
     request.run = request.folder.start(request.run, records)
-    if request.sweep_place is None:
+    if request.job_label is None:
         print(_summary(request.run, data, model), flush=True)
 
 
 def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, swept: Sequence[str]) -> RunResult:
     config, folder, digits, counts = request.config, request.folder, request.digits, data.counts()
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
-    log, divergence = EpochLog(folder, config.trainer.progress, request.sweep_place, monitor), StopOnDivergence()
+    log, divergence = EpochLog(folder, config.trainer.progress, request.job_label, monitor), StopOnDivergence()
     board = TensorBoardLog(folder, log, config.trainer.figures)
     identity = RunIdentity(request.run)
     own = [each for each in (monitor, log, board, divergence, identity, FinishChunk()) if each is not None]
@@ -282,9 +282,9 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
             print(f"{line}: {'going on from the one before' if checkpoint else 'starting over'}", flush=True)
         if checkpoint is None:
             request.folder.clear_training()
-        elif request.sweep_place is None:
+        elif request.job_label is None:
             print(f"Resuming from {checkpoint}", flush=True)
-    end_in_a_line(trainer, partial(say_process_lost, request.folder))
+    end_in_a_line(trainer, partial(report_lost_process, request.folder))
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 
-MOST_THREADS = 256
+MAX_THREADS = 256
 LOOK_SECONDS = 5.0
 STARTED_BY = "MNIST_MLP_STARTED_BY"
 READ_AT_IMPORT = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -47,21 +47,21 @@ def lost_process(error: RuntimeError) -> bool:
     return re.search(r"gloo|NCCL|closed by peer|reset by peer", str(error)) is not None
 
 
-def say_process_lost(folder: RunFolder) -> None:
+def report_lost_process(folder: RunFolder) -> None:
     """The line for a run of which another process has ended."""
     go_on = f"; go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
     line = f"error: another process of this run has ended, so this one cannot go on{go_on}"
     print(line, file=sys.stderr, flush=True)
 
 
-def tell_children(devices: int) -> None:
+def announce_to_children(devices: int) -> None:
     """Tell the processes that this one will start who it is, since it may be gone before they ask."""
     if devices > 1:
         os.environ[STARTED_BY] = str(os.getpid())
 
 
 @contextmanager
-def ending_with_parent(folder: RunFolder) -> Iterator[None]:
+def exit_with_parent(folder: RunFolder) -> Iterator[None]:
     """While this lasts, the end of the process that started this one ends it, too, with a line.
 
     While the processes of a run find each other, each would wait for half an hour for one that was killed.
@@ -71,7 +71,7 @@ def ending_with_parent(folder: RunFolder) -> Iterator[None]:
     def watch() -> None:
         while not done.wait(LOOK_SECONDS):
             if os.getppid() != parent:
-                say_process_lost(folder)
+                report_lost_process(folder)
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -115,12 +115,12 @@ def cores_of_job() -> int:
     """The CPU threads that SLURM gave this process, else its share of the cores where several jobs run at once."""
     given = _number("SLURM_CPUS_PER_TASK")
     if given:
-        return min(given, MOST_THREADS)
+        return min(given, MAX_THREADS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = os.environ.get("MNIST_MLP_PARALLEL_JOBS", "").strip() or "1"
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"MNIST_MLP_PARALLEL_JOBS={jobs} is no number of jobs: give a whole number >= 1, or unset it")
-    return min(max(1, cores // int(jobs)), MOST_THREADS)
+    return min(max(1, cores // int(jobs)), MAX_THREADS)
 
 
 def _number(name: str) -> int | None:

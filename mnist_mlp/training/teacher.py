@@ -22,7 +22,7 @@ PINNED = re.compile(r"(?P<folder>.+)@(?P<digest>[0-9a-f]{12})")
 """`optim.teacher` as run.json has it: the folder, and the first digits of the SHA-256 of the weights in it."""
 
 
-class Committee:
+class Ensemble:
     """Trained nets that teach together: the mean of their log-probabilities, made probabilities again.
 
     That is what the committee of `evaluate` says. name: the folder that they came from, pinned to their weights.
@@ -39,16 +39,16 @@ class Committee:
         return torch.stack(logs).mean(0).softmax(1)
 
     def __repr__(self) -> str:
-        return f"Committee({[net.mlp for net in self._nets]})"
+        return f"Ensemble({[net.mlp for net in self._nets]})"
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Committee":
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Ensemble":
         """Move the nets, in place."""
         for net in self._nets:
             net.to(device, dtype)
         return self
 
 
-def load_teacher(given: str, data: DataConfig, digest: str) -> Committee:
+def load_teacher(given: str, data: DataConfig, digest: str) -> Ensemble:
     """The teacher that `optim.teacher` names, for a student with these data options on the digits of this digest.
 
     UserError where there is none, where a run of it has not finished, is about other digits, or has seen the student's
@@ -63,7 +63,7 @@ def load_teacher(given: str, data: DataConfig, digest: str) -> Committee:
             "which every run has finished"
         )
     paths = [_checkpoint(given, job, data, digest) for job in jobs]
-    teacher = Committee([DigitClassifier.load_from_checkpoint(path) for path in paths], place)
+    teacher = Ensemble([DigitClassifier.load_from_checkpoint(path) for path in paths], place)
     if pinned and teacher.name != f"{place}@{pinned['digest']}":
         raise UserError(
             f"optim.teacher={given}: the nets there have other weights now ({teacher.name}): "

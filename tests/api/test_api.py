@@ -196,7 +196,7 @@ def test_a_table_without_pandas_is_a_list(tmp_path: Path, monkeypatch: pytest.Mo
     assert [(row["optim.lr"], row["test_accuracy"]) for row in rows] == [(0.1, 0.99), (0.2, 0.98)]
 
 
-@pytest.mark.parametrize("preset", ["better", "record_committee"])
+@pytest.mark.parametrize("preset", ["better", "record_ensemble"])
 def test_a_preset_is_found_in_a_process_that_runs_no_command(preset: str) -> None:
     code = f"""
 from mnist_mlp.api.training import configuration

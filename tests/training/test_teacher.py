@@ -22,7 +22,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.serve.evaluate import evaluate_ensemble
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
-from mnist_mlp.training.teacher import Committee, load_teacher
+from mnist_mlp.training.teacher import Ensemble, load_teacher
 
 
 @pytest.fixture
@@ -60,14 +60,14 @@ def test_a_teacher_says_what_the_mean_of_log_probabilities_says() -> None:
         return weights.detach().numpy(), bias.detach().numpy()
 
     by_hand = softmax(np.mean([log_softmax(pixels @ w.T + b, 1) for w, b in map(layer, nets)], axis=0), 1)
-    said = Committee(nets, "three")(IMAGES[:20])
+    said = Ensemble(nets, "three")(IMAGES[:20])
     np.testing.assert_allclose(said.numpy(), by_hand, rtol=1e-6)
 
 
 def test_a_teacher_is_in_evaluation_and_keeps_its_weights_and_statistics() -> None:
     nets = [digit_classifier(**{"model.batch_norm": True, "model.dropout": 0.5}).train()]
     before = {name: value.clone() for name, value in nets[0].state_dict().items()}
-    said = Committee(nets, "one")
+    said = Ensemble(nets, "one")
     torch.testing.assert_close(said(IMAGES), said(IMAGES), rtol=0, atol=0)
     assert not said(IMAGES.float()).requires_grad
     for name, value in nets[0].state_dict().items():
@@ -76,11 +76,11 @@ def test_a_teacher_is_in_evaluation_and_keeps_its_weights_and_statistics() -> No
 
 def test_the_name_of_a_teacher_tells_its_weights() -> None:
     net = digit_classifier()
-    first = Committee([net], "nets").name
-    assert Committee([net], "nets").name == first
+    first = Ensemble([net], "nets").name
+    assert Ensemble([net], "nets").name == first
     with torch.no_grad():
         net.mlp.layers[0].weight[3, 400] += 1e-3
-    assert Committee([net], "nets").name != first
+    assert Ensemble([net], "nets").name != first
 
 
 def test_the_target_is_what_the_teacher_says_of_the_image_as_the_student_sees_it() -> None:

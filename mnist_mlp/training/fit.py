@@ -42,11 +42,11 @@ from mnist_mlp.training.extensions import (
 from mnist_mlp.training.fast import ChunkedData, FastClassifier
 from mnist_mlp.training.metrics import to_float
 from mnist_mlp.training.processes import (
+    announce_to_children,
     exit_with_parent,
     launcher_variables,
     process_rank,
     report_lost_process,
-    announce_to_children,
 )
 from mnist_mlp.training.teacher import Ensemble, load_teacher
 from mnist_mlp.training.trainer import (

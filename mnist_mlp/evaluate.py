@@ -14,7 +14,6 @@ from mnist_mlp.startup import quick_start
 if TYPE_CHECKING:
     from mnist_mlp.serve.evaluate import EnsembleEvaluation, Evaluation
 
-RUN_HELP = "run folder, checkpoint, name under outputs/, or latest"
 DIFFERS = 3
 """Exit code if the evaluation of a run on test differs from its result.json."""
 
@@ -41,12 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
-    add("runs", nargs="+", metavar="RUN", help=f"{RUN_HELP}; several: also their ensemble")
+    add("runs", nargs="+", metavar="RUN", help="run folder, checkpoint, name under outputs/ or latest; or several")
     add("--split", choices=("test", "val", "train"), default="test", help="default: test")
-    add(
-        "--augment", type=int, default=0, metavar="N",
-        help="also with test-time augmentation: N augmented copies per image, at half the strength of training",
-    )  # fmt: skip
+    add("--augment", type=int, default=0, metavar="N", help="also use test-time augmentation, N copies per image")
     add("--seed", type=int, default=0, metavar="N", help="seed of --augment; default: 0")
     add("--json", type=Path, metavar="FILE", help="also write all results as JSON")
     add("--data-root", metavar="FOLDER", help="folder with the official files; default: the run's data.root")

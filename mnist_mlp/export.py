@@ -45,14 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
-    add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/, or latest")
+    add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/ or latest")
     formats = ("onnx", "torch", "html")
     add("--format", choices=formats, action="append", required=True, help="can be repeated")
     add("--output", type=Path, metavar="FILE", help="default: model.onnx, model.pt2 or draw.html in the run folder")
-    add(
-        "--weights", choices=("auto", "float16", "int8"), default="auto",
-        help="how the page stores weights; auto: float16, and int8 if the page would exceed 1 MB",
-    )  # fmt: skip
+    weights = "precision of the page's weights; default: float16, or int8 if the page would exceed 1 MB"
+    add("--weights", choices=("auto", "float16", "int8"), default="auto", help=weights)
     add("--data-root", metavar="FOLDER", help="folder with the official files; default: the run's data.root")
     add("--json", type=Path, metavar="FILE", help="also write sizes and differences as JSON")
     return parser

@@ -53,9 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
-    add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/, or latest")
-    pictures_help = "picture file, folder of pictures, or - for one picture from stdin"
-    add("pictures", nargs="+", metavar="PICTURE", help=pictures_help)
+    add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/ or latest")
+    add("pictures", nargs="+", metavar="PICTURE", help="picture file, folder of pictures, or - for one from stdin")
     add("--csv", type=Path, metavar="FILE", help="also write the table as CSV")
     add("--json", type=Path, metavar="FILE", help="also write all ten probabilities as JSON")
     add("--figure", type=Path, metavar="FILE.png", help="plot each picture, the network's input and the probabilities")

@@ -41,14 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m mnist_mlp.report", description="Compare runs on one HTML page.")
-    parser.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="folder of a sweep, or run folders")
-    output = "page, or folder for it; default: report.html in PATH if there is one, else in the current folder"
-    parser.add_argument("--output", type=Path, metavar="FILE", help=output)
-    plan = "print how many seeds per setting are needed to detect a difference of POINTS; write nothing"
-    parser.add_argument("--plan", type=float, metavar="POINTS", help=plan)
-    publication = "write the material for a paper: tables, figures, methods, commands, hashes"
-    parser.add_argument("--publish", type=Path, metavar="FOLDER", help=publication)
+    add = parser.add_argument
+    add("--version", action="version", version=f"mnist_mlp {__version__}")
+    add("paths", type=Path, nargs="+", metavar="PATH", help="folder of a sweep, or run folders")
+    output = "page, or folder for it; default: report.html in a single PATH, else in the current folder"
+    add("--output", type=Path, metavar="FILE", help=output)
+    plan = "only print how many seeds per setting are needed to detect a difference of POINTS"
+    add("--plan", type=float, metavar="POINTS", help=plan)
+    add("--publish", type=Path, metavar="FOLDER", help="write a paper's tables, figures, methods, commands and hashes")
     return parser
 
 

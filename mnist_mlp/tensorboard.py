@@ -82,13 +82,12 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m mnist_mlp.tensorboard",
         description="Open TensorBoard on runs, named by the settings that vary, without smoothing; new runs are added.",
     )
-    parser.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
-    paths = "sweeps or runs; default: outputs"
-    every = f"show all runs; TensorBoard selects none at first if there are more than {MAX_TICKED}"
-    parser.add_argument("paths", type=Path, nargs="*", metavar="PATH", default=[Path("outputs")], help=paths)
-    parser.add_argument("--all", action="store_true", help=every)
-    parser.add_argument("--host", default="localhost", help="default: localhost; 0.0.0.0 to allow other machines")
-    parser.add_argument("--port", type=int, metavar="N", help="default: 6006, or the next free port")
+    add = parser.add_argument
+    add("--version", action="version", version=f"mnist_mlp {__version__}")
+    add("paths", type=Path, nargs="*", metavar="PATH", default=[Path("outputs")], help="sweeps, runs; default: outputs")
+    add("--all", action="store_true", help=f"show all runs; TensorBoard selects none at first above {MAX_TICKED}")
+    add("--host", default="localhost", help="default: localhost; 0.0.0.0 to allow other machines")
+    add("--port", type=int, metavar="N", help="default: 6006, or the next free port")
     return parser
 
 

@@ -103,11 +103,11 @@ class Run:
         """Predict the digit on each picture.
 
         Args:
-            pictures: One or several files, their bytes, PIL images or uint8 arrays (height, width[, channels]); or one
+            pictures: Files, their bytes, PIL images or uint8 arrays (height, width[, channels]); one, several, or an
                 array (n, height, width).
 
         Returns:
-            One prediction per picture, in order; for an unreadable picture its `error` is set.
+            One prediction per picture, in order; an unreadable picture has an `error`.
         """
         from mnist_mlp.serve.predict import as_pictures, predict_run
 

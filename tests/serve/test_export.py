@@ -27,7 +27,7 @@ def images() -> NDArray[np.uint8]:
     return load_digits("sample", "").test_images[:200].numpy()
 
 
-def random_classifier(**options: Any) -> DigitClassifier:
+def make_classifier(**options: Any) -> DigitClassifier:
     """A classifier with varied predictions, and batch norm statistics other than the initial ones."""
     torch.manual_seed(0)
     model = ModelConfig(hidden_units=[24], **options)
@@ -57,7 +57,7 @@ def test_onnx_and_page_compute_the_probabilities_of_the_network(
     import onnxruntime
 
     noisy = {"noise": 0.3} if batch_norm else {}  # in training only
-    model = random_classifier(
+    model = make_classifier(
         activation=Activation(activation), hidden_layers=2, batch_norm=batch_norm, dropout=0.3, **noisy
     )
     expected = model.probabilities(torch.from_numpy(images)).numpy()
@@ -73,7 +73,7 @@ def test_onnx_and_page_compute_the_probabilities_of_the_network(
 
 
 def test_a_network_without_hidden_layers_is_exported(images: NDArray[np.uint8], tmp_path: Path) -> None:
-    model = random_classifier(hidden_layers=0)
+    model = make_classifier(hidden_layers=0)
     write_onnx(dense_net(model), METADATA, tmp_path / "net.onnx")
     expected = model.probabilities(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(run_onnx(tmp_path / "net.onnx", images), expected, atol=2e-5)
@@ -149,7 +149,7 @@ def test_a_page_is_below_1_mb_by_storing_int8_weights_if_needed() -> None:
 
 
 def test_markup_in_a_name_is_escaped() -> None:
-    page = draw_page(dense_net(random_classifier()), {"name": "<script>alert(1)</script>", "net": "MLP"})
+    page = draw_page(dense_net(make_classifier()), {"name": "<script>alert(1)</script>", "net": "MLP"})
     assert "<script>alert" not in page
 
 

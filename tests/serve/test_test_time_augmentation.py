@@ -64,9 +64,7 @@ def test_augmented_results_are_reported_separately(augmented_run: Path, tmp_path
     )
 
 
-def test_each_member_of_an_ensemble_has_copies_of_its_own(
-    augmented_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ensemble_members_have_separate_copies(augmented_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twin = Path(shutil.copytree(augmented_run, augmented_run.parent / "twin"))
     evaluate.main([str(augmented_run), str(twin), "--augment", "2"])
     output = capsys.readouterr().out

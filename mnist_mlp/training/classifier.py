@@ -336,7 +336,6 @@ class DigitClassifier(pl.LightningModule):
         return logits
 
     def _count_steps(self, trainer: pl.Trainer) -> int:
-        """Return the number of optimizer steps of the whole training, for the schedule."""
         steps = trainer.estimated_stepping_batches
         if math.isinf(steps) and self._optim.schedule.value != "constant":
             raise UserError(

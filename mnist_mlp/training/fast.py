@@ -179,6 +179,7 @@ class CUDAGraphRunner:
         """Reason for falling back to eager execution; empty if there was none."""
 
     def __call__(self, chunk: Chunk, lrs: Tensor) -> tuple[Tensor, Tensor]:
+        """Run a chunk eagerly, record it, or replay it."""
         if self.fault:
             return self._eager(chunk, lrs)
         key = (chunk.images.data_ptr(), *map(len, chunk.batches))

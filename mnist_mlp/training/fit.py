@@ -100,20 +100,9 @@ def fit(
     With `resume=auto` a finished run of the same settings is returned at once, and an unfinished one is resumed from
     its last checkpoint. A finished run with a constant learning rate is resumed for more epochs.
 
-    Args:
-        config: The settings.
-        path: The run folder.
-        overrides: The command line's overrides, recorded in run.json.
-        records: Text files to write into the folder, by relative path.
-        job_label: Name of a sweep's job: it prints less, and archives a run of other settings in its folder.
-        callbacks: Additional callbacks. Those that can change the result are part of the run's identity.
-        loggers: Additional loggers, next to `trainer.logger`.
-        network: A custom network; see `build_network`.
-        digits: Images and labels that replace `data.source`.
-        swept: Keys that the sweep varies, for TensorBoard's HPARAMS.
-
-    Raises:
-        UserError: The user can correct it; nothing was written.
+    records: text files to write into the folder, by relative path; job_label: name of a sweep's job, which prints less
+    and archives a run of other settings in its folder; swept: keys that the sweep varies. Callbacks that can change the
+    result are part of the run's identity; see `build_network` for networks. A UserError means that nothing was written.
     """
     devices, folder = config.trainer.devices, RunFolder(Path(path))
     module = build_network(network, config) if network is not None else None
@@ -147,15 +136,9 @@ def _build(request: _Request) -> tuple[DigitData, DigitClassifier]:
 
 
 def _resolve(
-    config: Config,
-    folder: RunFolder,
-    overrides: Sequence[str],
-    job_label: str | None,
-    callbacks: Sequence[pl.Callback],
-    loggers: Sequence[Logger],
-    network: nn.Module | None,
-    digits: Digits | None,
-) -> _Request:
+    config: Config, folder: RunFolder, overrides: Sequence[str], job_label: str | None,
+    callbacks: Sequence[pl.Callback], loggers: Sequence[Logger], network: nn.Module | None, digits: Digits | None,
+) -> _Request:  # fmt: skip
     accelerator = choose_accelerator(config)
     if config.trainer.compile:
         check_compiler(accelerator)
@@ -188,7 +171,6 @@ def _resolve(
 
 
 def _finished_result(request: _Request) -> RunResult | None:
-    """Return the result of a finished run of the same settings and data."""
     folder = request.folder
     result = None if request.config.resume == "never" else folder.finished(request.run)
     if result is not None and folder.failure() is not None:
@@ -230,7 +212,7 @@ def _print_waiting(label: str, holder: str) -> None:
 
 
 def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> None:
-    """Write run.json; a resumed run keeps its start time and environment."""
+    """Write run.json; a resumed run keeps its own."""
     if request.config.resume == "never":
         request.folder.clear()
     request.run = request.folder.start(request.run, records)

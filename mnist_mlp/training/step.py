@@ -37,9 +37,9 @@ def schedule_factor(schedule: str, step: int, total: int) -> float:
 
 
 class StepLambdaLR(LambdaLR):
-    """A LambdaLR that rounds to float32, as compiled and captured steps do.
+    """A LambdaLR with float32 learning rates, the precision of those that compiled and captured steps take.
 
-    Adam's kernels compute in float64, so a learning rate of another precision would change the results.
+    Adam's kernels compute in float64, so a differently rounded learning rate would change the results.
     """
 
     def get_lr(self) -> list[float | Tensor]:

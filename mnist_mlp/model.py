@@ -39,7 +39,8 @@ class GaussianNoise(nn.Module):
 class MLP(nn.Module):
     """Fully connected network from images to logits.
 
-    Each hidden block is linear, batch norm, noise, activation, dropout. Initialization is that of `nn.Linear`.
+    Each hidden block is linear, batch norm, noise, activation, dropout; all but linear and activation are optional.
+    Initialization is that of `nn.Linear`.
 
     Args:
         hidden_layers: 0 is the linear classifier 784-10, 1 is 784-h-10, 2 is 784-h-h-10.

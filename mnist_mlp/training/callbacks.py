@@ -31,9 +31,9 @@ CLEAR = "\r\x1b[2K"
 
 
 class RunProgress:
-    """Prints a line per epoch and, on a terminal, a progress bar; for a sweep's job `label` only the bar.
+    """Console output of a run: a line per epoch and, on a terminal, a bar; a sweep's job (`label`) has only the bar.
 
-    ends_early: whether the run may stop early, so that the remaining time is an upper bound.
+    ends_early: whether the run may stop early; the remaining time is then an upper bound.
     """
 
     def __init__(self, shown: bool, label: str | None = None) -> None:
@@ -124,7 +124,7 @@ class TestSetMonitor(pl.Callback):
 
 
 class EpochLog(pl.Callback):
-    """Collects a row of metrics per epoch, writes metrics.csv and prints progress.
+    """Callback that collects a row of metrics per epoch, writes metrics.csv and prints progress.
 
     `epoch_seconds` is the training time of an epoch, without validation; `elapsed_seconds` is the time of fit so far,
     without interruptions. Both exclude compile time.
@@ -215,9 +215,9 @@ class EpochLog(pl.Callback):
 
 
 class TensorBoardLog(pl.Callback):
-    """Logs scalars of every epoch (step = epoch, from 1) and, if `figures`, some validation confusion matrices.
+    """Callback that logs scalars per epoch (step = epoch, from 1) and, if `figures`, validation confusion matrices.
 
-    Those are drawn after epochs 1, 4, 16, 64, ..., since the matrix changes most in early epochs.
+    The matrices are drawn after epochs 1, 4, 16, 64, ..., since the matrix changes most in early epochs.
     """
 
     def __init__(self, folder: RunFolder, log: EpochLog, figures: bool) -> None:
@@ -303,7 +303,7 @@ def layout(row: Mapping[str, float]) -> dict[str, dict[str, list[Any]]]:
 
 
 class StopOnDivergence(pl.Callback):
-    """Stops after an epoch with a NaN or infinite loss, and sets `diverged`."""
+    """Callback that stops after an epoch with a NaN or infinite loss, and sets `diverged`."""
 
     diverged = False
 
@@ -328,7 +328,7 @@ class StopOnDivergence(pl.Callback):
 
 
 class FinishChunk(pl.Callback):
-    """Defers signals until the running chunk of steps is finished."""
+    """Callback that defers signals until the running chunk of steps is finished."""
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Start deferring signals."""

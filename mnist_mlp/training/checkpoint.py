@@ -28,7 +28,7 @@ class DamagedCheckpointError(UserError):
 
 
 class DurableCheckpointIO(CheckpointIO):
-    """Writes checkpoints atomically and durably, and keeps the previous version of each.
+    """Checkpoint IO that writes atomically and durably, and keeps the previous version of each file.
 
     At every moment there is a complete checkpoint at its path or at `previous` of it. The checksum is in the comment
     of the zip archive, which torch.load ignores.
@@ -74,7 +74,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         checkpoint = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
     except UserError:
         raise
-    except Exception as error:  # of pickle, zipfile, torch and the system
+    except Exception as error:  # pickle, zipfile, torch and the operating system raise many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedCheckpointError(f"{path} cannot be read ({reason})") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
@@ -121,7 +121,7 @@ def _keep_previous(path: Path) -> None:
 
 
 class RunIdentity(pl.Callback):
-    """Saves the content of run.json in every checkpoint, to identify its run."""
+    """Callback that saves the content of run.json in every checkpoint, to identify its run."""
 
     def __init__(self, run: JSON) -> None:
         self._run = run

@@ -48,6 +48,9 @@ class DigitClassifier(pl.LightningModule):
         augment: Random distortions of training images.
         seed: Seeds the random state of each training epoch, together with the epoch's number.
         teacher: The teacher of distillation that `optim.teacher` names; `fit` loads it.
+
+    Raises:
+        KeyError: `normalization` is unknown.
     """
 
     scale: Tensor
@@ -175,7 +178,7 @@ class DigitClassifier(pl.LightningModule):
         self.hparams["optim"]["lr"] = value
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute logits with gradients, in the current mode; `logits` computes them without.
+        """Compute logits as a differentiable function, in the current mode.
 
         Args:
             images: (n, 28, 28) uint8 on the module's device; in training also floats from 0 to 255.
@@ -184,7 +187,7 @@ class DigitClassifier(pl.LightningModule):
             Logits (n, 10).
 
         Raises:
-            UserError: `images` are floats in evaluation mode, whose scale is ambiguous.
+            UserError: `images` are floats in evaluation mode; their scale would be ambiguous.
         """
         if images.is_floating_point() and not self.training:
             raise UserError("forward takes uint8 images: use probabilities or predict for floats in [0, 1]")
@@ -236,7 +239,7 @@ class DigitClassifier(pl.LightningModule):
         return torch.cat(batches)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the mean loss () of a batch, with augmentation, label smoothing and distillation."""
+        """Return the mean loss () of a batch, with the options of `augment` and `optim`."""
         images, labels = _unpack(batch)
         loss, logits = self._objective(images, labels)
         self._log_training(loss.detach()[None], [len(labels)], logits.detach(), labels)

@@ -162,7 +162,7 @@ class _Recording(NamedTuple):
 
 
 class CUDAGraphRunner:
-    """Replays recorded chunks: one kernel launch per chunk, one recording per sequence of mini-batch sizes.
+    """A `ChunkRunner` that replays recordings: one launch per chunk, one recording per sequence of mini-batch sizes.
 
     The first chunk of its sizes runs eagerly, on a side stream as PyTorch's notes on CUDA graphs require. The second
     is recorded and compared with an eager run; later ones are replayed, with indices and learning rates copied into

@@ -47,7 +47,7 @@ def is_lost_process(error: RuntimeError) -> bool:
 
 
 def report_lost_process(folder: RunFolder) -> None:
-    """Print an error for a run of which another process has exited."""
+    """Print the error that another process of the run has exited, and how to continue."""
     remedy = f"; continue with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
     print(f"error: another process of this run has exited{remedy}", file=sys.stderr, flush=True)
 

@@ -115,9 +115,7 @@ def needed_bytes(config: Config) -> int:
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
     is_adaptive = config.optim.name.value != "sgd"
     moments = 2 if is_adaptive else int(config.optim.momentum > 0)
-    training = config.data.batch_size * (
-        PIXELS + 2 * sum(sizes[1:])
-    )  # autograd keeps inputs and outputs of activations
+    training = config.data.batch_size * (PIXELS + 2 * sum(sizes[1:]))  # input and output of each activation
     evaluation = EVAL_BATCH * (PIXELS + 2 * max(sizes[1:]))
     return item_size * (parameters * (3 + 2 * moments) + max(training, evaluation))
 
@@ -175,7 +173,7 @@ def build_trainer(
     callbacks: Sequence[pl.Callback],
     loggers: Sequence[Logger] = (),
 ) -> pl.Trainer:
-    """Build a silent trainer that saves last.ckpt and, by validation accuracy if there is a split, best.ckpt."""
+    """Build a silent trainer that saves last.ckpt and best.ckpt (best validation accuracy, or the last epoch)."""
     has_val = len(data.split.val) > 0
     callbacks = list(callbacks)
     options: dict[str, Any] = {

@@ -216,7 +216,7 @@ def single_run(root: str) -> Callable[[Path], None]:
 def sweep(root: str, work: Path, launcher: str = "basic") -> Callable[[Path], None]:
     """A function that runs a sweep of four jobs, as the command does.
 
-    Runs it once here: forks then share the configurations composed by Hydra, most of the time, and the fork server.
+    Runs it once here, so forks share the fork server and the configurations that Hydra composed, which takes longest.
     """
     from multiprocessing.forkserver import _forkserver  # type: ignore[attr-defined]
 

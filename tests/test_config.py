@@ -64,8 +64,8 @@ def test_every_preset_composes_to_its_content(preset: Path) -> None:
     content.pop("defaults", None)
     stated = flatten(content if preset.parent.name == "experiment" else {preset.parent.name: content})
     composed_values = flatten(to_dict(composed(f"{preset.parent.name}={preset.stem}")))
-    stated = {key: value for key, value in stated.items() if not key.startswith("hydra.")}
     assert stated
+    stated = {key: value for key, value in stated.items() if not key.startswith("hydra.")}
     assert {key: composed_values[key] for key in stated} == stated
 
 

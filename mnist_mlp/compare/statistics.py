@@ -212,7 +212,7 @@ def adjust_for_all_pairs(comparisons: Sequence[PairedComparison | None]) -> list
     The family is all pairs, not settings - 1: validation and test accuracy of a net are correlated, so selecting the
     best by validation favors settings that are lucky on test, too, and any pair could have been the one compared.
     """
-    raw = [pair and pair.decisive.p_value for pair in comparisons]
+    raw = [None if pair is None else pair.decisive.p_value for pair in comparisons]
     known = [p_value for p_value in raw if p_value is not None]
     family = math.comb(len(known) + 1, 2)
     adjusted = iter(holm(known, family))

@@ -1,4 +1,4 @@
-"""The script and the notebook under examples/ run as they are."""
+"""The script and the notebook in examples/ run unmodified."""
 
 import os
 import subprocess
@@ -14,11 +14,11 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 @pytest.mark.integration
 def test_the_script_runs(tmp_path: Path) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(EXAMPLES / "first_run.py")], cwd=tmp_path, capture_output=True, text=True
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "The first test image is a 0, says the net" in done.stdout
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "The first test image is a 0, says the net" in process.stdout
     assert (tmp_path / "outputs/first_run/result.json").is_file()
 
 
@@ -30,9 +30,9 @@ def test_the_notebook_runs_and_shows_runs_and_sweeps_as_html(tmp_path: Path, mon
     notebook = nbformat.read(EXAMPLES / "first_sweep.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    kept = os.environ.get("MNIST_MLP_NOTEBOOK")  # a path: keeps what was executed, to look at it
-    if kept:
-        nbformat.write(notebook, kept)
+    copy = os.environ.get("MNIST_MLP_NOTEBOOK")  # path for a copy of the executed notebook
+    if copy:
+        nbformat.write(notebook, copy)
     cells = {
         cell.source.split("\n")[-1]: cell.outputs
         for cell in notebook.cells

@@ -1,4 +1,4 @@
-"""What `make` installs with; pip is a script here."""
+"""The install script of `make`, with a fake pip."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Signals end a command in one line, wherever they come."""
+"""Signals end a command in one line at any moment."""
 
 import signal
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 from mnist_mlp.errors import begin_chunk, end_chunk, stopping_on_signals
 
 
-class Dying:
-    """Gets a signal in its finalizer, in which Python only prints exceptions."""
+class SignalInFinalizer:
+    """Raises a signal in its finalizer, where Python only prints exceptions."""
 
     def __del__(self) -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -29,7 +29,7 @@ def test_a_signal_ends_in_one_line_and_the_exit_code_of_shells(
     assert signal.getsignal(number) is before
 
 
-def test_a_second_signal_leaves_at_once() -> None:
+def test_a_second_signal_exits_immediately() -> None:
     code = """
 import signal, sys, time
 from mnist_mlp.errors import stopping_on_signals
@@ -44,41 +44,41 @@ with stopping_on_signals():
     assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
 
 
-def test_a_signal_waits_for_the_end_of_a_block() -> None:
+def test_a_signal_waits_for_the_end_of_a_chunk() -> None:
     done = []
 
     def work() -> None:
         with stopping_on_signals():
             begin_chunk()
             signal.raise_signal(signal.SIGTERM)
-            done.append("the block")
+            done.append("the chunk")
             end_chunk()
             done.append("what follows")
 
     with pytest.raises(SystemExit):
         work()
-    assert done == ["the block"]
+    assert done == ["the chunk"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_that_a_finalizer_swallowed_counts_at_the_end_of_the_next_block() -> None:
+def test_a_signal_swallowed_by_a_finalizer_takes_effect_after_the_next_chunk() -> None:
     done = []
 
     def work() -> None:
         with stopping_on_signals():
-            Dying()
+            SignalInFinalizer()
             begin_chunk()
-            done.append("the block")
+            done.append("the chunk")
             end_chunk()
             done.append("what follows")
 
     with pytest.raises(SystemExit) as ended:
         work()
     assert ended.value.code == 128 + signal.SIGTERM
-    assert done == ["the block"]
+    assert done == ["the chunk"]
 
 
-def test_a_signal_to_be_ignored_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stopping_on_signals():

@@ -1,4 +1,4 @@
-"""The imports of a run, each in a fresh process, since what is imported stays."""
+"""The imports of a run, each test in a new process."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ optional = ("torchvision", "scipy.signal", "mlxtend", "pandas", "sklearn", "matp
 loaded = [name for name in optional if name in sys.modules]
 collects = gc.isenabled()
 """
-SAY = """
+PRINT_JSON = """
 import torch, torchmetrics
 from mnist_mlp.training.metrics import evaluation_metrics
 metrics = evaluation_metrics("test")
@@ -32,17 +32,17 @@ print(json.dumps({
 """
 
 
-def fresh(*parts: str) -> dict[str, Any]:
-    """What a process of its own says after this code; holds that it says nothing on stderr, at its end either."""
-    done = subprocess.run([sys.executable, "-c", "\n".join(parts)], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    said = json.loads(done.stdout)
-    assert isinstance(said, dict)
-    return said
+def run_fresh(*snippets: str) -> dict[str, Any]:
+    """Run code in a new process that must not write to stderr; return its output, parsed as JSON."""
+    process = subprocess.run([sys.executable, "-c", "\n".join(snippets)], capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    output = json.loads(process.stdout)
+    assert isinstance(output, dict)
+    return output
 
 
 @pytest.mark.integration
-def test_fit_imports_nothing_that_no_first_step_needs_and_measures_the_same() -> None:
+def test_fit_imports_only_what_the_first_step_needs_with_equal_metrics() -> None:
     later = """
 from torchvision.datasets import MNIST
 import matplotlib.pyplot, rich.console, scipy.signal
@@ -50,7 +50,7 @@ from lightning_utilities.core.imports import RequirementCache, package_available
 assert RequirementCache("torchvision") and RequirementCache("rich")
 assert package_available("scipy")
 """
-    lean = fresh(FIT, SAY, later)
+    lean = run_fresh(FIT, PRINT_JSON, later)
     assert lean["loaded"] == []
     assert lean["collects"]
     metrics = evaluation_metrics("test")
@@ -59,10 +59,10 @@ assert package_available("scipy")
 
 
 @pytest.mark.integration
-def test_a_program_that_imports_the_training_package_gets_every_library_whole() -> None:
-    told = fresh("""
+def test_importing_the_training_package_leaves_libraries_unchanged() -> None:
+    output = run_fresh("""
 import gc, json, os, torch
-import pytorch_lightning  # sets a variable of its own
+import pytorch_lightning  # sets an environment variable
 before = (torch.get_num_threads(), gc.get_threshold(), gc.isenabled(), gc.get_freeze_count(), dict(os.environ))
 import mnist_mlp.training.fit
 import torchmetrics
@@ -73,8 +73,8 @@ matrix.update(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]))
 figure, axes = matrix.plot()
 print(json.dumps({"changed": [str(pair) for pair in zip(before, after) if pair[0] != pair[1]], "axes": str(axes)}))
 """)
-    assert told["changed"] == []
-    assert "Axes" in told["axes"]
+    assert output["changed"] == []
+    assert "Axes" in output["axes"]
 
 
 @pytest.mark.integration
@@ -82,25 +82,25 @@ print(json.dumps({"changed": [str(pair) for pair in zip(before, after) if pair[0
     ("variables", "expected"),
     [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
 )
-def test_waiting_threads_spin_briefly_unless_the_user_chose(
+def test_waiting_threads_spin_briefly_unless_the_user_configured_it(
     variables: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    told = fresh("""
+    output = run_fresh("""
 import json, os
 from mnist_mlp.startup import quick_start
 with quick_start():
     pass
 print(json.dumps({"spin": os.environ.get("GOMP_SPINCOUNT")}))
 """)
-    assert told == {"spin": expected}
+    assert output == {"spin": expected}
 
 
 @pytest.mark.integration
-def test_ctrl_c_during_the_imports_waits_for_their_end_and_is_one_line() -> None:
+def test_ctrl_c_during_the_imports_takes_effect_after_them_in_one_line() -> None:
     code = """
 import os, signal, sys
 from mnist_mlp.errors import stopping_on_signals
@@ -112,5 +112,5 @@ with stopping_on_signals():
         print("imported", flush=True)
     print("never", flush=True)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "imported\n", "\ninterrupted\n")
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (130, "imported\n", "\ninterrupted\n")

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from mnist_mlp.data.mnist import load_digits
-from mnist_mlp.data.picture import BOX, CENTRE, THICKEST, THINNEST, Ink, _resampled, crop, frame, stroke_width
+from mnist_mlp.data.picture import BOX, CENTRE, THICKEST, THINNEST, Ink, _resample, crop, frame, stroke_width
 
 
 def bar(height: int, width: int) -> Ink:
@@ -37,10 +37,10 @@ def test_a_digit_of_mnist_s_proportions_comes_back_nearly_as_it_was() -> None:
 def test_areas_are_averaged_exactly() -> None:
     ink = np.random.default_rng(0).integers(0, 256, (93, 41)).astype(np.uint8)
     fine = ink.repeat(20, 0).repeat(9, 1).astype(float)
-    assert (_resampled(ink, 20, 9) == np.floor(fine.reshape(20, 93, 9, 41).mean((1, 3)) + 0.5)).all()
-    assert _resampled(ink, 1, 1)[0, 0] == int(np.floor(ink.mean() + 0.5))
+    assert (_resample(ink, 20, 9) == np.floor(fine.reshape(20, 93, 9, 41).mean((1, 3)) + 0.5)).all()
+    assert _resample(ink, 1, 1)[0, 0] == int(np.floor(ink.mean() + 0.5))
     exact = np.repeat(np.repeat(ink, 3, 0), 2, 1)
-    assert (_resampled(exact, 93, 41) == ink).all()
+    assert (_resample(exact, 93, 41) == ink).all()
 
 
 @pytest.mark.parametrize("width", [8, 15, 30])

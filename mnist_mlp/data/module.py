@@ -151,7 +151,7 @@ class Split(NamedTuple):
 
 
 def balanced_order(labels: Tensor, split_seed: int) -> Tensor:
-    """Return a permutation of which every slice is class-balanced: classes are shuffled, then spread evenly."""
+    """Return a permutation of which every slice is stratified: each class is shuffled, then spread evenly."""
     generator = torch.Generator().manual_seed(random_seed(split_seed))
     position = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
@@ -185,9 +185,9 @@ class DigitData(pl.LightningDataModule):
     Args:
         digits: The images and labels.
         batch_size: Images per optimizer step and process.
-        val_size: Training images held out for validation, class-balanced. On the sample, which has 4,000 training
+        val_size: Training images held out for validation, stratified by class. On the sample, which has 4,000 training
             images, 4,000 or more become 500.
-        subset: Fraction of the remaining training images to use, in (0, 1], class-balanced.
+        subset: Fraction of the remaining training images to use, in (0, 1], stratified by class.
         split_seed: Seed of the split and the subset.
         seed: Seed of the shuffling.
         smallest_batch: Minimum images per mini-batch; a smaller last one is merged into the previous one.
@@ -223,7 +223,7 @@ class DigitData(pl.LightningDataModule):
             digits: The dataset; by default loaded according to `data.source` and `data.root`.
 
         Returns:
-            The data module, already split.
+            The data module.
 
         Raises:
             UserError: No training images remain, or too few for batch norm, or the dataset cannot be loaded.
@@ -280,8 +280,8 @@ class DigitData(pl.LightningDataModule):
 
     def _unshuffled(self, images: Tensor, labels: Tensor, indices: Tensor, batch_size: int) -> DigitLoader:
         rank, world_size = self._rank()
-        share = indices[rank::world_size]
-        return DigitLoader(images, labels, share, batch_sizes(len(share), batch_size, smallest=0))
+        shard = indices[rank::world_size]
+        return DigitLoader(images, labels, shard, batch_sizes(len(shard), batch_size, smallest=0))
 
     def _on_device(self) -> Digits:
         return self.digits.on(self.trainer.strategy.root_device) if self.trainer is not None else self.digits

@@ -208,7 +208,7 @@ class RunFolder:
         )
 
     def _written(self) -> Iterator[Path]:
-        """Yield all paths that a run may write except run.json and result.json."""
+        """Yield the paths that a run may write, except run.json and result.json."""
         yield from self._checkpoint_files()
         yield from self.event_files()
         yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
@@ -385,6 +385,6 @@ def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
         write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
         return True
     raise UserError(
-        f"{folder.path} contains this run with {EPOCHS}={old[EPOCHS]} and cannot be resumed with {new[EPOCHS]}: "
+        f"{folder.path} contains this run with {EPOCHS}={old[EPOCHS]}, which cannot be resumed with {new[EPOCHS]}: "
         f"{reason}; choose another folder, or restart with resume=never"
     )

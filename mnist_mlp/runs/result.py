@@ -250,7 +250,7 @@ def closing_table(result: RunResult, folder: Path) -> str:
         "worst digit": _worst_digit_text(result),
         "tested": f"{data['test']:,} images ({data['source']}), "
         f"checkpoint of epoch {result.best_epoch} of {result.epochs}",
-        "fit time": f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s to train an epoch{compiling}",
+        "fit time": f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s per training epoch{compiling}",
         "run folder": shown_path(folder),
     }
     lines = [f"  {name:<14} {value}" for name, value in rows.items()]

@@ -24,7 +24,7 @@ def augment(
 ) -> Tensor:
     """Distort every image independently, with one bilinear interpolation and zeros outside the image.
 
-    Affine parameters are uniform in [-strength, strength]; without any strength the images keep their exact values.
+    Affine parameters are uniform in [-strength, strength]. If all strengths are 0, the output equals the input exactly.
 
     Args:
         images: (n, 28, 28) of any numeric dtype.
@@ -32,8 +32,8 @@ def augment(
         scale: Maximum relative change of width and of height, drawn independently.
         shear: Maximum angle in degrees.
         translate: Maximum shift in pixels per axis.
-        elastic: RMS displacement per axis in pixels (Simard, Steinkraus and Platt 2003).
-        elastic_sigma: Standard deviation in pixels of the Gaussian blur of the displacement field.
+        elastic: RMS displacement per axis in pixels, from blurred uniform noise (Simard, Steinkraus and Platt 2003).
+        elastic_sigma: Standard deviation of that Gaussian blur in pixels.
 
     Returns:
         (n, 28, 28) float32 in the value range of the input.
@@ -78,7 +78,7 @@ def uniform(device: torch.device, *shape: int) -> Tensor:
 
 
 def blur_matrix(sigma: float, device: torch.device) -> Tensor:
-    """Return the Gaussian blur of one axis as a (28, 28) matrix whose rows sum to 1, which preserves borders."""
+    """Return the Gaussian blur of one axis as a (28, 28) matrix whose rows sum to 1, also at the borders."""
     pixel = torch.arange(SIDE, device=device, dtype=torch.float32)
     weights = torch.exp(-0.5 * ((pixel[:, None] - pixel[None, :]) / sigma) ** 2)
     return weights / weights.sum(1, keepdim=True)

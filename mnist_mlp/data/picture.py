@@ -1,4 +1,4 @@
-"""Preparing a picture of a digit as MNIST's images were prepared (LeCun et al. 1998)."""
+"""Conversion of pictures of digits to the format of MNIST's images (LeCun et al. 1998)."""
 
 import io
 import warnings

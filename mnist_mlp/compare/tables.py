@@ -9,7 +9,7 @@ from typing import Any
 
 from mnist_mlp.compare.collect import VALUES, Job, Summary, display_names, find_jobs, row_label, summarize
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
-from mnist_mlp.console import cells, columns, mark, shortened
+from mnist_mlp.console import cells, columns, ellipsis, shortened
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, to_csv, write_text
 from mnist_mlp.runs.settings import short_names, value_text
@@ -217,7 +217,7 @@ def _fitting(summary: Summary, available: int) -> tuple[list[list[str]], list[st
         smaller = _width(widest) - 1
         if smaller < MIN_TEXT_WIDTH:
             break
-        widest[:] = [shortened(text, smaller, mark()) for text in widest]
+        widest[:] = [shortened(text, smaller, ellipsis()) for text in widest]
     return shown, left_out
 
 

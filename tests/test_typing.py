@@ -1,4 +1,4 @@
-"""Type checking of a user's script. Slow without mypy's cache (.mypy_cache)."""
+"""A user's script type-checks against the package. Slow without mypy's cache (.mypy_cache)."""
 
 import subprocess
 import sys

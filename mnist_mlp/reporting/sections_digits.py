@@ -118,10 +118,10 @@ def digits_data(
         "indices": shown.tolist(),
         "truth": "".join(map(str, runs.truth[shown])),
         "runs": [ids[job.folder] for job in runs.jobs],
-        "predicted": _packed(runs.predicted[:, shown]),
-        "matrices": _packed(np.stack([np.bincount(row, minlength=100) for row in cells]).astype("<u2")),
+        "predicted": _compress(runs.predicted[:, shown]),
+        "matrices": _compress(np.stack([np.bincount(row, minlength=100) for row in cells]).astype("<u2")),
         "certain": certain,
-        "probabilities": _packed(kept),
+        "probabilities": _compress(kept),
     }
 
 
@@ -139,11 +139,11 @@ def sprite(images: NDArray[np.uint8]) -> bytes:
     return content.getvalue()
 
 
-def _packed(values: NDArray[Any]) -> str:
+def _compress(values: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), 9)).decode()
 
 
-def images_of(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
+def load_test_images(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uint8]:
     """Load the test images (n, 28, 28) with these labels from the data of one of the runs; UserError on failure."""
     from mnist_mlp.data.mnist import read_test_images  # deferred: imports torch, for pages with images
 
@@ -161,7 +161,7 @@ def gallery(images: NDArray[np.uint8], captions: Sequence[tuple[str, str]], titl
     """Images (n, 28, 28), each with two captions: labels, and confidence or frequency."""
     tiles = Markup().join(
         Markup(
-            '<li><span class="digit" role="img" aria-label="Digit {}" style="--x: {}; --y: {}"></span>'
+            '<li><span class="digit" role="img" aria-label="Image {}" style="--x: {}; --y: {}"></span>'
             "<b>{}</b><span>{}</span></li>"
         ).format(number + 1, number % COLUMNS, number // COLUMNS, *caption)
         for number, caption in enumerate(captions)
@@ -188,7 +188,7 @@ def digits_section(summary: Summary) -> Section | None:
         sentences.append(f"Excluded: {tally.left_out} runs without predictions of these images.")
     shown, notes, table = Markup(), [], None
     try:
-        shown = _galleries(tally, images_of(summary.jobs, tally.truth))
+        shown = _galleries(tally, load_test_images(summary.jobs, tally.truth))
     except UserError as error:
         notes.append(f"Images are not shown: {error}.")
     if doubtful:
@@ -251,16 +251,16 @@ def digit_browser(context: PageContext, first: Job | None = None) -> Section | N
     try:
         if runs is None:
             raise UserError("no readable predictions.npz")
-        images = images_of(runs.jobs, runs.truth)
+        images = load_test_images(runs.jobs, runs.truth)
         predictions = read_predictions(RunFolder(best.folder))
         confidence = np.zeros(len(runs.truth)) if predictions is None else predictions.probabilities.max(1)
         shown = select_images(runs, confidence.astype(np.float32))
         content = digits_data(runs, shown, images, ids)
         data = json_block("digits-data", content)
-        missed, held, certain = int(runs.missed.sum()), int(runs.missed[shown].sum()), len(content["certain"])
-        if held < missed:
+        missed, included, certain = int(runs.missed.sum()), int(runs.missed[shown].sum()), len(content["certain"])
+        if included < missed:
             notes.append(
-                f"The page contains {held:,} of {missed:,} misclassified test images: those of the best runs first, "
+                f"The page contains {included:,} of {missed:,} misclassified test images: those of the best runs first, "
                 "for other runs a sample over all cells."
             )
         if certain < len(runs.jobs):

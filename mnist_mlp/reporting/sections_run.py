@@ -13,7 +13,7 @@ from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import non_default_settings
 from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command
-from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, images_of
+from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, load_test_images
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_predictions
 from mnist_mlp.runs.result import RunResult, decimal, percent
@@ -77,7 +77,7 @@ def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None
     if predictions is None or predictions.correct.all():
         return None
     try:
-        images = images_of([job], predictions.truth)
+        images = load_test_images([job], predictions.truth)
     except UserError:  # the section with the confusion matrix reports it
         return None
     confidence = np.take_along_axis(predictions.probabilities, predictions.predicted[:, None], 1)[:, 0]

@@ -44,14 +44,14 @@ def test_an_output_that_is_a_folder_gets_the_page_and_nothing_else(
 def test_one_run_gets_its_page_where_it_is_told_and_no_summary(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data__root=str(tmp_path))
     main([str(run), "--output", str(tmp_path / "new" / "page.html")])
-    assert "How to make it again" in (tmp_path / "new" / "page.html").read_text()
+    assert "Reproduce this run" in (tmp_path / "new" / "page.html").read_text()
     assert not list(tmp_path.rglob("summary.*"))
 
 
 def test_a_path_without_runs_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "mnist_mlp.report", tmp_path], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == f"error: no runs in {tmp_path}: give run folders, or folders that hold some\n"
+    assert done.stderr == f"error: no runs in {tmp_path}: pass run folders, or folders that contain runs\n"
 
 
 def test_the_command_imports_no_torch() -> None:

@@ -260,7 +260,7 @@ def digit_browser(context: PageContext, first: Job | None = None) -> Section | N
         missed, included, certain = int(runs.missed.sum()), int(runs.missed[shown].sum()), len(content["certain"])
         if included < missed:
             notes.append(
-                f"The page contains {included:,} of {missed:,} misclassified test images: those of the best runs first, "
+                f"The page has {included:,} of {missed:,} misclassified test images: those of the best runs first, "
                 "for other runs a sample over all cells."
             )
         if certain < len(runs.jobs):

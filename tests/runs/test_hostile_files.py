@@ -15,7 +15,7 @@ from made_up_runs import write_failure, write_run, write_unfinished
 
 from mnist_mlp.compare.collect import find_jobs, load_job, summarize
 from mnist_mlp.compare.tables import as_markdown, as_text
-from mnist_mlp.reporting.page import page
+from mnist_mlp.reporting.page import render_page
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_curves, read_predictions
 
@@ -134,5 +134,6 @@ def test_text_from_a_run_folder_is_text_on_the_page(text: str, tmp_path_factory:
     made = tmp_path_factory.mktemp("page")
     write_failure(made / "failed", f"x{text.encode('utf-8', 'replace').decode()}")
     plain = write_failure(made / "plain", "x")
-    tags = [Tags(page(find_jobs([folder]), title)).kinds for folder, title in ((made / "failed", text), (plain, "x"))]
+    pages = ((made / "failed", text), (plain, "x"))
+    tags = [Tags(render_page(find_jobs([folder]), title)).kinds for folder, title in pages]
     assert tags[0] == tags[1]

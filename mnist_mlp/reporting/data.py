@@ -170,11 +170,11 @@ def lead(context: PageContext) -> str:
     over = f" ± {100 * spread:.2f} over {n} seeds" if spread is not None else ""
     text = f"Best{f': {name}' if name else ''}, test accuracy {mean}{over}."
     if inconclusive := sum(row.comparison is not None and row.comparison.is_inconclusive for row in summary.rows):
-        text += f" Not distinguishable from it: {inconclusive} of the other settings."
+        text += f" Not distinguishable from the best: {inconclusive} of {len(summary.rows) - 1} other settings."
     job = best_job(summary)
     if n > 1 and job is not None and job.result is not None and summary.ranked_by == "val_accuracy":
-        own = percent(job.result.metrics["test/accuracy"])
-        text += f" Shown in detail is seed {job.seed}, the best on validation, with test accuracy {own}."
+        accuracy = percent(job.result.metrics["test/accuracy"])
+        text += f" Shown in detail is seed {job.seed}, the best on validation, with test accuracy {accuracy}."
     return text
 
 

@@ -108,9 +108,9 @@ def _read_templates(names: Iterable[str]) -> list[Markup]:
 def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Section]:
     summary = context.summary
     if len(context.jobs) == 1 and (job := context.jobs[0]).result is not None:
-        yield run.headline(job, context.curves[job.folder])
+        yield run.key_metrics(job, context.curves[job.folder])
         optional = [charts.learning_curves(context), digit_browser(context), run.mistakes(job)]
-        yield from filter(None, [*optional, run.scores(job), run.origin(job)])
+        yield from filter(None, [*optional, run.classification_report(job), run.provenance(job)])
         return
     yield tables.comparison(context)
     first = next((job for job in context.jobs if job.folder == jobs[0].folder and job.result), None)
@@ -119,12 +119,13 @@ def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Secti
         yield from filter(None, (pair_section(jobs[0], jobs[1], context.names_of(jobs)), browser))
     yield from reference_sections(context.jobs)
     for build in (
-        charts.search, charts.learning_curves, charts.effects, charts.two_factors, charts.explorer, charts.parallel,
-        tables.diagnoses, tables.not_finished, tables.every_run,
+        charts.search, charts.learning_curves, charts.effects, charts.two_factors, charts.scatter_plot, charts.parallel,
+        tables.diagnoses, tables.without_result, tables.all_runs,
     ):  # fmt: skip
         if section := build(context):
             yield section
     yield from filter(None, (browser if len(jobs) != 2 else None, digits_section(summary)))
     if best := best_job(summary):
         yield run.best_run(best, context.names_of([best])[0], context.path(best.folder))
-        yield from filter(None, (run.mistakes(best, "Most confident mistakes of the best run"), run.scores(best)))
+        mistakes = run.mistakes(best, "Most confident mistakes of the best run")
+        yield from filter(None, (mistakes, run.classification_report(best)))

@@ -279,8 +279,8 @@ def methods(study: Study) -> str:
     named = short_names([key for key in study.summary.keys if key != "reference.id"])
     varying = ", ".join(f"{name} ({study.setting(key)})" for key, name in named.items())
     numbers = study.summary.rows[0].values["test_accuracy"]
-    counts = [(len(study.summary.jobs) - len(study.jobs), "further runs did not finish and are excluded")]
-    counts.append((sum(result.status == "diverged" for result in results), "runs diverged and are included"))
+    counts = [(len(study.summary.jobs) - len(study.jobs), "Runs that did not finish (excluded)")]
+    counts.append((sum(result.status == "diverged" for result in results), "Diverged runs (included)"))
     software = ", ".join(f"{key} {study.environment(key)}" for key in SOFTWARE)
     seconds = [result.timing["fit_seconds"] for result in results]
     sizes = sorted({result.parameters for result in results})
@@ -302,7 +302,7 @@ def methods(study: Study) -> str:
                 for label, row, comparison in study.compared
                 if comparison.p_value is not None
             ),
-            *(f"{count} {text}." for count, text in counts if count),
+            *(f"{text}: {count}." for count, text in counts if count),
         ],
         "Machine and software": [
             f"{study.environment('device')}, CPU threads: {study.environment('threads')}; {software}.",

@@ -47,7 +47,7 @@ def learning_curves(context: PageContext) -> Section | None:
     return Section("Learning curves", chart=chart, notes=notes)
 
 
-def explorer(context: PageContext) -> Section | None:
+def scatter_plot(context: PageContext) -> Section | None:
     """Scatter plot of the runs with selectable axes; None for fewer than three runs."""
     if len(measured(context.jobs, context.summary.ranked_by)) < MIN_RUNS:
         return None
@@ -137,7 +137,7 @@ def two_factors(context: PageContext) -> Section | None:
     if not crossed.at and len(summary.keys) > 2:
         over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
     quantity = QUANTITY[summary.ranked_by].capitalize()
-    notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; darker is better."]
+    notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
     return Section(f"{names[0]} and {names[1]}", table=table, notes=notes)
 
 

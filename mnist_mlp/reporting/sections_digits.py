@@ -286,7 +286,7 @@ def confusion_table(matrix: NDArray[np.int64], run: int, name: str) -> Markup:
     cell = Markup('<td class="{}" style="--heat: {:.3f}">{}</td>')
     rows = Markup()
     for truth, counts in enumerate(matrix.tolist()):
-        kinds = ["hit" if truth == answer else "miss" for answer in range(10)]
+        kinds = ["hit" if truth == predicted else "miss" for predicted in range(10)]
         values = zip(kinds, heat[truth], (count or "" for count in counts), strict=True)
         cells = (cell.format(*texts) for texts in values)
         rows += Markup('<tr><th scope="row">{}</th>{}</tr>').format(truth, Markup().join(cells))

@@ -26,7 +26,7 @@ WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
 """Markers by which run.css selects the layout of a section."""
 
 
-def headline(job: Job, curves: Curves) -> Section:
+def key_metrics(job: Job, curves: Curves) -> Section:
     """Key metrics as cards, and the diagnosis of the training."""
     verdict = str(diagnose(job, curves))
     kind = "verdict" if verdict.startswith("Fine") else "warning"
@@ -36,10 +36,10 @@ def headline(job: Job, curves: Curves) -> Section:
 
 def _cards(job: Job) -> Markup:
     card = Markup("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>")
-    return Markup('<dl class="cards">{}</dl>').format(Markup().join(card.format(*texts) for texts in _figures(job)))
+    return Markup('<dl class="cards">{}</dl>').format(Markup().join(card.format(*texts) for texts in _metrics(job)))
 
 
-def _figures(job: Job) -> Iterator[tuple[str, str, str]]:
+def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
     """Yield name, value and explanation of each card."""
     result = _result(job)
     matrix, metrics, timing = np.array(result.confusion_matrix), result.metrics, result.timing
@@ -84,13 +84,13 @@ def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None
     incorrect = np.flatnonzero(~predictions.correct)
     shown = incorrect[np.argsort(-confidence[incorrect], kind="stable")][:MAX_MISTAKES]
     caption = "true → predicted, probability of the prediction"
-    sentence = f"The {len(shown)} most confident of {len(incorrect):,} mistakes: {caption}."
+    sentence = f"Showing {len(shown)} of {len(incorrect):,} mistakes, most confident first: {caption}."
     predicted = zip(predictions.truth[shown], predictions.predicted[shown], confidence[shown], strict=True)
     captions = [(f"{truth} → {label}", f"{100 * probability:.0f} %") for truth, label, probability in predicted]
     return Section(title, [sentence], markup=gallery(images[shown], captions), styles=GALLERY_STYLES)
 
 
-def scores(job: Job) -> Section:
+def classification_report(job: Job) -> Section:
     """Classification report with the worst digit highlighted, and the reliability diagram."""
     result = _result(job)
     worst, columns = result.worst_digit, [result.per_class[name] for name in ("precision", "recall", "f1")]
@@ -106,12 +106,12 @@ def scores(job: Job) -> Section:
     if (predictions := read_predictions(RunFolder(job.folder))) is not None:
         figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test")
         picture = Picture(svg(figure), "Reliability diagram: fraction correct against predicted probability")
-    notes = [f"Highlighted: the digit with the lowest F1 ({worst})."]
+    notes = [f"Highlighted: digit {worst}, with the lowest F1."]
     title = "Classification report and calibration"
     return Section(title, table=table, picture=picture, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 
 
-def origin(job: Job) -> Section:
+def provenance(job: Job) -> Section:
     """The command that reproduces the run, its settings, machine and software versions."""
     result = _result(job)
     shown = ", ".join(f"{key}={value}" for key, value in non_default_settings(job.settings))

@@ -35,21 +35,21 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
     if not runs:
         return
     yield _accuracies(runs, [note] if modified else [])
-    measured = "Measured values are means over seeds."
+    notes = ["Measured values are means over seeds."]
     rows: list[list[str]] = []
     for name, members in runs.items():
         if published := members[0].settings.get("reference.f1_per_class"):
-            own = _per_class(members, "f1")
+            measured = _per_class(members, "f1")
             rows.append([name, "published", *(f"{value:.4f}" for value in published)])
-            rows.append(["", "measured", *(f"{value:.4f}" for value in own)])
-            rows.append(["", "difference", *(f"{a - b:+.4f}" for a, b in zip(own, published, strict=True))])
+            rows.append(["", "measured", *(f"{value:.4f}" for value in measured)])
+            rows.append(["", "difference", *(f"{a - b:+.4f}" for a, b in zip(measured, published, strict=True))])
     if rows:
         table = Table(["result", "F1", *map(str, range(10))], rows, numeric=frozenset(range(2, 12)))
-        yield Section("F1 per digit, published vs measured", table=table, notes=[measured])
+        yield Section("F1 per digit, published vs measured", table=table, notes=notes)
     for name, members in runs.items():
         if any(members[0].settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
             title = f"Classification report of {name}, published vs measured"
-            yield Section(title, table=_report(members), notes=[measured])
+            yield Section(title, table=_report(members), notes=notes)
     claims = {json.dumps(claim): claim for job in jobs for claim in job.settings.get("reference.claims") or []}
     if verdicts := [sentence for claim in claims.values() if (sentence := decide(claim, runs))]:
         yield Section("Claims of the study, tested on these runs", sentences=verdicts)
@@ -67,13 +67,13 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
     header = ["result", "published %", "measured %", "n", "difference", "agreement", "inferred settings"]
     rows, marks = [], []
     for name, jobs in runs.items():
-        settings, own = jobs[0].settings, list(accuracies(jobs).values())
+        settings, measured = jobs[0].settings, list(accuracies(jobs).values())
         published = settings.get("reference.test_accuracy")
-        verdict = "no number published" if published is None else agreement(own, published)
-        gap = "-" if published is None else f"{100 * (statistics.fmean(own) - published):+.2f}"
+        verdict = "no number published" if published is None else agreement(measured, published)
+        gap = "-" if published is None else f"{100 * (statistics.fmean(measured) - published):+.2f}"
         inferred = ", ".join(f"{key}={settings.get(key)}" for key in settings.get("reference.inferred") or [])
         published_text = "-" if published is None else f"{100 * published:.2f}"
-        rows.append([name, published_text, mean_and_deviation(own), str(len(own)), gap, verdict, inferred])
+        rows.append([name, published_text, mean_and_deviation(measured), str(len(measured)), gap, verdict, inferred])
         marks.append("bad" if verdict == "off" else "")
     sources = dict.fromkeys(str(jobs[0].settings.get("reference.source")) for jobs in runs.values())
     notes = [

@@ -11,7 +11,7 @@ from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import short_names, value_text
 
-FIGURES: dict[str, Callable[[RunResult], str]] = {
+METRICS: dict[str, Callable[[RunResult], str]] = {
     "test acc %": lambda result: percent(result.metric("test/accuracy")).removesuffix(" %"),
     "val acc %": lambda result: percent(result.metric("val/accuracy")).removesuffix(" %"),
     "F1": lambda result: decimal(result.metric("test/f1_macro")),
@@ -31,14 +31,14 @@ def comparison(context: PageContext) -> Section:
     return Section("Comparison" if len(rows) > 1 else "Result", table=table, notes=notes)
 
 
-def every_run(context: PageContext) -> Section | None:
+def all_runs(context: PageContext) -> Section | None:
     """One row per run; None if the comparison already has one row per run."""
     if not context.summary.over_seeds:
         return None
     return Section("All runs", table=_runs_table(context), notes=["One row per run, best groups first."])
 
 
-def not_finished(context: PageContext) -> Section | None:
+def without_result(context: PageContext) -> Section | None:
     """Runs without a result, with the full reason."""
     jobs = [(run, job) for run, job in enumerate(context.jobs) if job.result is None]
     if not jobs:
@@ -106,16 +106,16 @@ def _runs_table(context: PageContext) -> Table:
     runs: Columns = {"run": [Cell(name, full=job.folder.name) for name, job in zip(names, jobs, strict=True)]}
     settings: Columns = {name: [_setting(summary, job.settings, key) for job in jobs] for name, key in named.items()}
     results = [job.result for job in jobs]
-    figures: Columns = {
-        name: ["-" if result is None else text(result) for result in results] for name, text in FIGURES.items()
+    metrics: Columns = {
+        name: ["-" if result is None else text(result) for result in results] for name, text in METRICS.items()
     }
-    outcome: Columns = {name: figures.pop(name) for name in ("test acc %", "val acc %")}
+    outcome: Columns = {name: metrics.pop(name) for name in ("test acc %", "val acc %")}
     outcome["status"] = [job.status for job in jobs]
     links: Columns = {
         "folder": [Cell(context.path(job.folder), link=context.link(job.folder)) for job in jobs],
         "command": [Cell(command(job), code=True) for job in jobs],
     }
-    columns = runs | (outcome | settings if len(summary.keys) > MANY_KEYS else settings | outcome) | figures | links
+    columns = runs | (outcome | settings if len(summary.keys) > MANY_KEYS else settings | outcome) | metrics | links
     marks = ["best" if is_best else "" for is_best in best]
     marks = [mark if job.status == "finished" else "bad" for mark, job in zip(marks, jobs, strict=True)]
     return _table(columns, marks, [[run] for run in range(len(jobs))], {"folder", "command"}, named, "Runs")
@@ -139,13 +139,13 @@ def _table(
     """
     texts = {name: {str(cell) for cell in cells} for name, cells in columns.items()}
     names = [name for name in columns if name in ("run", "setting") or not texts[name] <= {"", "-"}]
-    single = len(marks) == 1
+    is_single = len(marks) == 1
     hideable = {"parameters", "n", "status", *hints}
-    hidden = [index for index, name in enumerate(names) if name in hideable and not single and len(texts[name]) == 1]
+    hidden = [index for index, name in enumerate(names) if name in hideable and not is_single and len(texts[name]) == 1]
     words = words | {"run", "setting", "status", *hints}
     return Table(
         names, list(zip(*(columns[name] for name in names), strict=True)), marks,
         frozenset(index for index, name in enumerate(names) if name not in words),
-        [hints.get(name, "") for name in names], runs, tools=not single,
+        [hints.get(name, "") for name in names], runs, tools=not is_single,
         hidden=frozenset(hidden), caption=caption,
     )  # fmt: skip

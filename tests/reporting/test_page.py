@@ -164,7 +164,7 @@ def test_the_page_of_a_run_has_metrics_mistakes_and_the_command(tmp_path: Path, 
     assert len(headings(page, *subjects)) == len(subjects) == len(page.headings)
     low, high = binomtest(97, 100).proportion_ci(0.95, "wilson")
     assert f"Test accuracy 97.00 % 95 % interval {100 * low:.2f} to {100 * high:.2f} %" in page.text
-    assert "3 most confident of 3 mistakes" in page.text
+    assert "3 of 3 mistakes, most confident first" in page.text
     assert f"{TRUTH[0]} → {(TRUTH[0] + 1) % 10} 91 %" in page.text
     assert "python -m mnist_mlp.train" in page.text
     assert "optim.lr=0.5" in page.text

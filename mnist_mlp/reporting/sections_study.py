@@ -60,7 +60,7 @@ def agreement(measured: Sequence[float], published: float) -> str:
     gap = abs(statistics.fmean(measured) - published)
     if len(measured) > 1 and gap <= statistics.stdev(measured):
         return "within one standard deviation"
-    return "within 1 point" if gap <= 0.01 else "off"
+    return "within 1 point" if gap <= 0.01 else "more than 1 point"
 
 
 def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
@@ -74,7 +74,7 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
         inferred = ", ".join(f"{key}={settings.get(key)}" for key in settings.get("reference.inferred") or [])
         published_text = "-" if published is None else f"{100 * published:.2f}"
         rows.append([name, published_text, mean_and_deviation(measured), str(len(measured)), gap, verdict, inferred])
-        marks.append("bad" if verdict == "off" else "")
+        marks.append("bad" if verdict == "more than 1 point" else "")
     sources = dict.fromkeys(str(jobs[0].settings.get("reference.source")) for jobs in runs.values())
     notes = [
         f"Source: {'; '.join(sources)}. Test accuracy: mean ± standard deviation over n seeds;"

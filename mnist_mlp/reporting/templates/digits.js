@@ -88,7 +88,7 @@
       this.image = make("div", {class: "digit large", role: "img"});
       this.bars = make("div", {class: "bars"});
       this.strip = make("div", {class: "strip", role: "listbox", tabindex: "0", "aria-label": "Images in the cell",
-        "aria-orientation": "horizontal", keydown: event => this.key(event), click: event => {
+        "aria-orientation": "horizontal", keydown: event => this.handleKey(event), click: event => {
           const thumb = event.target.closest("[role=option]");
           if (thumb) this.show(Number(thumb.dataset.position));
         }});
@@ -152,10 +152,10 @@
         cell.textContent = Math.abs(count) < 0.05 ? "" : (second && count > 0 ? "+" : "") + text;
         cell.setAttribute("aria-label", `true ${truth}, predicted ${predicted}: ${cell.textContent || 0}`);
       }));
-      this.mark();
+      this.markCell();
     }
 
-    mark() {
+    markCell() {
       this.grid.cells.flat().forEach(cell => cell.removeAttribute("aria-selected"));
       if (this.mode === "cell" && this.cell && !this.panel.hidden)
         this.grid.cells[this.cell[0]][this.cell[1]].setAttribute("aria-selected", "true");
@@ -186,7 +186,7 @@
       this.hint.hidden = true;
       this.showModes(flips);
       this.showStrip();
-      this.mark();
+      this.markCell();
       this.show(0);
     }
 
@@ -284,7 +284,7 @@
         make("tbody", {}, ...body)));
     }
 
-    key(event) {
+    handleKey(event) {
       const steps = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10};
       if (event.key in steps) this.show(this.position + steps[event.key]);
       else if (event.key === "Home") this.show(0);
@@ -296,7 +296,7 @@
     close() {
       this.panel.hidden = true;
       this.hint.hidden = false;
-      this.mark();
+      this.markCell();
       if (this.cell) this.grid.focus(...this.cell);
     }
 

@@ -51,7 +51,7 @@ def test_a_row_has_both_accuracies_their_difference_and_inferred_settings(tmp_pa
         ([0.96, 0.98], 0.975, "within one standard deviation"),
         ([0.970, 0.9701], 0.975, "within 1 point"),
         ([0.97], 0.97, "within 1 point"),
-        ([0.96, 0.961], 0.975, "off"),
+        ([0.96, 0.961], 0.975, "more than 1 point"),
     ],
 )
 def test_agreement_is_within_one_deviation_or_one_point(measured: list[float], published: float, words: str) -> None:

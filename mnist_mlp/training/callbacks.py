@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mnist_mlp.console import bar, columns, is_unicode, can_redraw, shortened, styled
+from mnist_mlp.console import bar, can_redraw, columns, is_unicode, shortened, styled
 from mnist_mlp.errors import begin_chunk, end_chunk
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder

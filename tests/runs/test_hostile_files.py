@@ -15,7 +15,7 @@ from made_up_runs import write_failure, write_run, write_unfinished
 
 from mnist_mlp.compare.collect import find_jobs, load_job, summarize
 from mnist_mlp.compare.tables import as_markdown, as_text
-from mnist_mlp.reporting.page import page
+from mnist_mlp.reporting.page import render_page
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_curves, read_predictions
 
@@ -131,5 +131,5 @@ def test_text_from_a_run_folder_is_escaped_on_the_page(text: str, tmp_path_facto
     root = tmp_path_factory.mktemp("page")
     marked = write_failure(root / "failed", f"x{text.encode('utf-8', 'replace').decode()}")
     plain = write_failure(root / "plain", "x")
-    tags = [Tags(page(find_jobs([folder]), title)).counts for folder, title in ((marked, text), (plain, "x"))]
+    tags = [Tags(render_page(find_jobs([folder]), title)).counts for folder, title in ((marked, text), (plain, "x"))]
     assert tags[0] == tags[1]

@@ -283,11 +283,11 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         from mnist_mlp.plots.sweep import learning_curves  # deferred: matplotlib
-        from mnist_mlp.reporting.data import Compared
+        from mnist_mlp.reporting.data import PageContext
 
         panels = [html.preformatted(as_text(self.summary, NOTEBOOK_COLUMNS))]
         names = [row_label(self.summary, row) or "all" for row in self.summary.rows]
-        groups = list(zip(names, Compared(self.summary).group_curves, strict=True))[:MAX_CURVES]
+        groups = list(zip(names, PageContext(self.summary).group_curves, strict=True))[:MAX_CURVES]
         if shown := [group for group in groups if group[1]]:
             panels.append(html.picture(learning_curves(shown), "learning curves of the best settings"))
         return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", panels)

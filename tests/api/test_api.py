@@ -94,7 +94,7 @@ def test_overrides_take_precedence_over_a_config(small: dict[str, Any]) -> None:
             lambda: mnist_mlp.fit({"optim.schedule": "cos"}),
             r"optim\.schedule='cos' is not .*did you mean cosine",
         ),
-        (lambda: mnist_mlp.fit({"experiment": "nope"}), r"no experiment=nope: there is better, debug"),
+        (lambda: mnist_mlp.fit({"experiment": "nope"}), r"experiment=nope .*better, debug"),
         (lambda: mnist_mlp.fit(mnist_mlp.Config(), optim="adam"), "optim: presets .* with a Config: use settings"),
         (lambda: mnist_mlp.fit("outputs/run"), r"config='outputs/run' has the wrong type: use a Config"),
         (lambda: mnist_mlp.fit(resume="some/run"), "resume=some/run is for the command line"),

@@ -20,9 +20,9 @@ from mnist_mlp.training.compile import (
     CXX,
     CompiledStep,
     check_compiler,
+    compile_once,
     default_compile_cache,
     forget_compiled,
-    one_compiles,
 )
 from mnist_mlp.training.fast import run_eagerly
 
@@ -87,14 +87,14 @@ def test_a_missing_compiler_is_a_one_line_error(
     for variable in ("CC", "CXX"):
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
-    message = rf"trainer\.compile=true on {accelerator} needs a compiler and there is no {re.escape(missing)}: install"
+    message = rf"trainer\.compile=true on {accelerator} needs a compiler, but {re.escape(missing)} was not found"
     with pytest.raises(UserError, match=message):
         check_compiler(accelerator)
 
 
 def test_a_compiler_named_by_a_variable_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UserError, match="there is no no-such-compiler: install"):
+    with pytest.raises(UserError, match="no-such-compiler was not found: install"):
         check_compiler("cpu")
 
 
@@ -104,27 +104,27 @@ def test_one_thread_compiles_a_step_while_the_other_waits(tmp_path: Path, monkey
 
     def second() -> None:
         started.set()
-        with one_compiles("kind"):
+        with compile_once("kind"):
             order.append("second")
 
     other = threading.Thread(target=second)
-    with one_compiles("kind"), one_compiles("another kind"):
+    with compile_once("kind"), compile_once("another kind"):
         other.start()
         started.wait()
         time.sleep(0.3)
         order.append("first")
     other.join()
     assert order == ["first", "second"]
-    with one_compiles("kind"), one_compiles("kind"):
+    with compile_once("kind"), compile_once("kind"):
         pass  # cached code is loaded concurrently
 
 
 def test_a_step_that_failed_to_compile_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
-    with pytest.raises(RuntimeError), one_compiles("kind"):
+    with pytest.raises(RuntimeError), compile_once("kind"):
         raise RuntimeError
     assert list(tmp_path.rglob("*")) == [tmp_path / "steps"]
-    with one_compiles("kind"):
+    with compile_once("kind"):
         assert not list(tmp_path.rglob("compiled"))
     assert [path.name for path in tmp_path.rglob("*")] == ["steps", "kind", "compiled"]
 
@@ -134,8 +134,8 @@ def test_a_process_that_is_killed_releases_its_lock(tmp_path: Path, monkeypatch:
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
     code = """
 import sys, time
-from mnist_mlp.training.compile import one_compiles
-with one_compiles("kind"):
+from mnist_mlp.training.compile import compile_once
+with compile_once("kind"):
     print("compiling", flush=True)
     time.sleep(60)
 """
@@ -143,14 +143,14 @@ with one_compiles("kind"):
         assert process.stdout is not None
         assert process.stdout.readline() == "compiling\n"
         process.kill()
-    with one_compiles("kind"):
+    with compile_once("kind"):
         pass
 
 
 def test_without_a_cache_every_process_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "steps").write_text("not a folder")
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
-    with one_compiles("kind"), one_compiles("kind"):
+    with compile_once("kind"), compile_once("kind"):
         pass
 
 

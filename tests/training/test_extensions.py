@@ -78,7 +78,7 @@ def test_a_module_is_copied_and_a_function_is_seeded(settings: dict[str, Any], t
     [
         (nn.Flatten(), r"\(2, 784\) .* logits \(2, 10\)"),
         (nn.Linear(3, 10), r"network= fails for images of shape \(2, 28, 28\)"),
-        (lambda: "net", "network= gives a str"),
+        (lambda: "net", "network= returns a str"),
     ],
 )
 def test_a_network_of_wrong_shape_or_type_is_a_one_line_error(

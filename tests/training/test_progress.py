@@ -14,7 +14,7 @@ ROW = {"epoch": 1, "train/loss": 0.4, "train/accuracy": 0.9, "val/loss": 0.3, "v
 def install(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Print to this terminal; not a fixture, because pytest replaces sys.stdout after fixtures have run."""
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(progress, "PASSING_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("NO_COLOR", raising=False)

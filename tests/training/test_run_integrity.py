@@ -139,13 +139,13 @@ def test_damaged_checkpoints_are_detected_and_the_run_has_identical_results(
     capsys.readouterr()
     assert outcome(path, fit(config, path)) == outcome(tmp_path / "unbroken", unbroken)
     lines = [line for line in capsys.readouterr().out.splitlines() if ".ckpt" in line]
-    said = [line for line in lines if "Resuming" not in line]
-    assert said or case == "missing"
+    messages = [line for line in lines if "Resuming" not in line]
+    assert messages or case == "missing"
     if names == ["last.ckpt"]:
         assert f"Resuming from {path / 'checkpoints/last.ckpt.previous'}" in lines
-        assert all(line.endswith("resuming from the previous checkpoint") for line in said)
+        assert all(line.endswith("resuming from the previous checkpoint") for line in messages)
     else:
-        assert all(line.endswith(("resuming from the previous checkpoint", "restarting")) for line in said)
+        assert all(line.endswith(("resuming from the previous checkpoint", "restarting")) for line in messages)
 
 
 def damage(path: Path, case: str) -> None:
@@ -196,7 +196,7 @@ def test_a_folder_with_unrelated_files_is_an_error_and_unchanged(
     file = tmp_path / "folder" / name
     file.parent.mkdir(parents=True)
     file.write_text('{"a": 1}')
-    with pytest.raises(UserError, match=r"is not empty and holds no run .*: choose another folder"):
+    with pytest.raises(UserError, match=r"is not empty .*: choose another folder"):
         fit(replace(config, resume=resume), tmp_path / "folder")
     assert file.read_text() == '{"a": 1}'
     assert [path for path in (tmp_path / "folder").rglob("*") if path.is_file()] == [file]

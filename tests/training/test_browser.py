@@ -85,8 +85,8 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 
 def shows(browser: Any, *texts: str) -> bool:
-    shown = browser.execute_script(ALL_TEXT)
-    return all(text in shown for text in texts)
+    page_text = browser.execute_script(ALL_TEXT)
+    return all(text in page_text for text in texts)
 
 
 @pytest.mark.integration
@@ -121,15 +121,15 @@ def test_accuracy_and_swept_settings_come_first_under_short_names(browser: Any, 
         browser.get("about:blank")
         browser.get(f"{address}/?smoothing=0")
         wait_for(lambda: shows(browser, "lr=0.1, seed=0", "lr=0.2, seed=1", "/accuracy"))
-        shown = browser.execute_script(ALL_TEXT).split("\n")
-        assert not any(line.endswith("tensorboard") for line in shown)
-        groups = [line for line in shown if line in ("train", "val", "wall_time", "whole_run", "visual_test")]
+        lines = browser.execute_script(ALL_TEXT).split("\n")
+        assert not any(line.endswith("tensorboard") for line in lines)
+        groups = [line for line in lines if line in ("train", "val", "wall_time", "whole_run", "visual_test")]
         assert groups[0] == "train"
         browser.get("about:blank")
         browser.get(f"{address}/#hparams")
         wait_for(lambda: shows(browser, "Trial ID", "lr=0.1, seed=0", "optim.lr", "val/accuracy"))
-        shown = browser.execute_script(ALL_TEXT).split("\n")
-        columns = shown[shown.index("Trial ID") :]
+        lines = browser.execute_script(ALL_TEXT).split("\n")
+        columns = lines[lines.index("Trial ID") :]
         assert columns.index("optim.lr") < columns.index("lr=0.1, seed=0")
 
 

@@ -107,13 +107,13 @@ def test_one_thread_compiles_a_step_while_the_other_waits(tmp_path: Path, monkey
         with compile_once("kind"):
             order.append("second")
 
-    other = threading.Thread(target=second)
+    waiting = threading.Thread(target=second)
     with compile_once("kind"), compile_once("another kind"):
-        other.start()
+        waiting.start()
         started.wait()
         time.sleep(0.3)
         order.append("first")
-    other.join()
+    waiting.join()
     assert order == ["first", "second"]
     with compile_once("kind"), compile_once("kind"):
         pass  # cached code is loaded concurrently

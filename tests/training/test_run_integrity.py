@@ -69,11 +69,11 @@ def outcome(path: Path, result: RunResult) -> object:
 def test_old_weights_are_never_reported_under_new_settings(config: Config, interrupt: Interrupt) -> None:
     path = interrupt()
     (path / "run.json").unlink()
-    other = replace(config, optim=OptimConfig(lr=0.01))
+    changed = replace(config, optim=OptimConfig(lr=0.01))
     with pytest.raises(
         UserError, match=r"last\.ckpt belongs to a run with other settings \(optim\.lr: 0\.05 -> 0\.01\)"
     ):
-        fit(other, path)
+        fit(changed, path)
 
 
 def test_a_checkpoint_without_its_run_is_not_resumed(config: Config, interrupt: Interrupt) -> None:
@@ -98,9 +98,9 @@ def test_another_dataset_of_equal_size_is_another_run(config: Config, tmp_path: 
     for name, values in (("images-idx3", images), ("labels-idx1", labels)):
         shutil.copytree(config.data.root, tmp_path / "other", dirs_exist_ok=True)
         write_idx(tmp_path / f"other/MNIST/raw/t10k-{name}-ubyte", values)
-    other = replace(config, data=replace(config.data, root=str(tmp_path / "other")))
+    changed = replace(config, data=replace(config.data, root=str(tmp_path / "other")))
     with pytest.raises(UserError, match=rf"data\.digest: {result.data['digest']} -> "):
-        fit(other, tmp_path / "run")
+        fit(changed, tmp_path / "run")
     moved = tmp_path / "moved"
     shutil.copytree(config.data.root, moved)
     assert fit(replace(config, data=replace(config.data, root=str(moved))), tmp_path / "run") == result
@@ -108,10 +108,10 @@ def test_another_dataset_of_equal_size_is_another_run(config: Config, tmp_path: 
 
 def test_a_result_that_contradicts_run_json_is_not_returned(config: Config, tmp_path: Path) -> None:
     fit(config, tmp_path / "run")
-    other = replace(config, seed=1)
-    fit(other, tmp_path / "other")
+    changed = replace(config, seed=1)
+    fit(changed, tmp_path / "other")
     shutil.copy(tmp_path / "other/run.json", tmp_path / "run/run.json")
-    for requested in (config, other):
+    for requested in (config, changed):
         with pytest.raises(UserError, match="other settings"):
             fit(requested, tmp_path / "run")
 

@@ -44,7 +44,7 @@ def sweep(config: Config, tmp_path: Path) -> Path:
     return tmp_path / "sweep"
 
 
-def taught(config: Config, teachers: object, **changes: Any) -> Config:
+def distilled(config: Config, teachers: object, **changes: Any) -> Config:
     """Return the config of a student, whose initial weights differ from its teachers'."""
     return replace(config, seed=7, optim=replace(config.optim, teacher=str(teachers)), **changes)
 
@@ -125,45 +125,45 @@ def test_a_student_converges_to_its_teacher() -> None:
 
 
 def test_a_run_is_distilled_from_a_sweep_and_pins_its_weights(config: Config, sweep: Path, tmp_path: Path) -> None:
-    student = taught(config, sweep)
+    student = distilled(config, sweep)
     result = fit(student, tmp_path / "student")
     pinned = result.config["optim"]["teacher"]
     assert pinned.startswith(f"{sweep}@")
     assert json.loads((tmp_path / "student/run.json").read_text())["config"]["optim"]["teacher"] == pinned
-    assert result.metrics["train/loss"] != fit(taught(config, ""), tmp_path / "without").metrics["train/loss"]
+    assert result.metrics["train/loss"] != fit(distilled(config, ""), tmp_path / "without").metrics["train/loss"]
     ensemble = evaluate_ensemble([sweep / "seed-0", sweep / "seed-1"], "test", str(config.data.root)).ensemble
     digits = load_digits("mnist", config.data.root)
     targets = load_teacher(pinned, config.data, digits.digest)(digits.test_images)
     expected = softmax(ensemble.log_probabilities, 1)
     np.testing.assert_allclose(targets.numpy(), expected, atol=1e-5)
     assert fit(student, tmp_path / "student") == result  # repeated
-    assert fit(taught(config, pinned), tmp_path / "student") == result
-    assert fit(taught(config, f"{sweep}/"), tmp_path / "student") == result  # from shell completion
-    single = fit(taught(config, sweep / "seed-1"), tmp_path / "single")
+    assert fit(distilled(config, pinned), tmp_path / "student") == result
+    assert fit(distilled(config, f"{sweep}/"), tmp_path / "student") == result  # from shell completion
+    single = fit(distilled(config, sweep / "seed-1"), tmp_path / "single")
     assert single.config["optim"]["teacher"].startswith(f"{sweep / 'seed-1'}@")
 
 
 def test_an_interrupted_distilled_run_resumes_with_identical_results(
     config: Config, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    student = taught(config, sweep, trainer=replace(config.trainer, max_epochs=3))
+    student = distilled(config, sweep, trainer=replace(config.trainer, max_epochs=3))
     unbroken = fit(student, tmp_path / "unbroken")
     fit_until_power_cut(student, tmp_path / "broken", monkeypatch)
     assert fit(student, tmp_path / "broken").metrics == unbroken.metrics
 
 
 def test_a_teacher_that_changed_is_another_setting(config: Config, sweep: Path, tmp_path: Path) -> None:
-    student = taught(config, sweep)
+    student = distilled(config, sweep)
     pinned = fit(student, tmp_path / "student").config["optim"]["teacher"]
     shutil.rmtree(sweep / "seed-1")
     with pytest.raises(UserError, match=r"optim\.teacher: .*@[0-9a-f]{12} -> .*@[0-9a-f]{12}"):
         fit(student, tmp_path / "student")
     with pytest.raises(UserError, match="the weights in that folder have changed"):
-        fit(taught(config, pinned), tmp_path / "other")
+        fit(distilled(config, pinned), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
-def refused(config: Config, tmp_path: Path) -> str:
+def error_message(config: Config, tmp_path: Path) -> str:
     with pytest.raises(UserError) as error:
         fit(config, tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
@@ -175,37 +175,37 @@ def refused(config: Config, tmp_path: Path) -> str:
 def test_an_unusable_teacher_is_a_one_line_error(
     config: Config, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "is not the folder of a run or sweep" in refused(taught(config, tmp_path / "nowhere"), tmp_path)
+    assert "is not the folder of a run or sweep" in error_message(distilled(config, tmp_path / "nowhere"), tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "is not the folder of a run or sweep" in refused(taught(config, tmp_path / "empty"), tmp_path)
+    assert "is not the folder of a run or sweep" in error_message(distilled(config, tmp_path / "empty"), tmp_path)
 
-    other = replace(config.data, val_size=30)
-    assert "the student's validation images" in refused(taught(config, sweep, data=other), tmp_path)
-    other = replace(config.data, split_seed=3)
-    assert "the student's validation images" in refused(taught(config, sweep, data=other), tmp_path)
-    fit(taught(config, sweep, data=replace(config.data, val_size=0, split_seed=3)), tmp_path / "all images")
+    data = replace(config.data, val_size=30)
+    assert "the student's validation images" in error_message(distilled(config, sweep, data=data), tmp_path)
+    data = replace(config.data, split_seed=3)
+    assert "the student's validation images" in error_message(distilled(config, sweep, data=data), tmp_path)
+    fit(distilled(config, sweep, data=replace(config.data, val_size=0, split_seed=3)), tmp_path / "all images")
 
     file = sweep / "seed-1/result.json"
     original = file.read_text()
     content = json.loads(original)
     file.write_text(json.dumps({**content, "data": {**content["data"], "digest": "of others"}}))
-    assert "seed-1 used another dataset" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 used another dataset" in error_message(distilled(config, sweep), tmp_path)
     file.write_text(json.dumps({**content, "status": "diverged"}))
-    assert "seed-1 has not finished" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 has not finished" in error_message(distilled(config, sweep), tmp_path)
     file.write_text("{")
-    assert "seed-1 has not finished" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 has not finished" in error_message(distilled(config, sweep), tmp_path)
     file.unlink()
-    assert "seed-1 has not finished" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 has not finished" in error_message(distilled(config, sweep), tmp_path)
     file.write_text(original)
     checkpoint = sweep / "seed-1/checkpoints/best.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-200])
-    assert "best.ckpt" in refused(taught(config, sweep), tmp_path)
+    assert "best.ckpt" in error_message(distilled(config, sweep), tmp_path)
     checkpoint.unlink()
-    assert "seed-1 has not finished" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 has not finished" in error_message(distilled(config, sweep), tmp_path)
 
 
 def test_a_classifier_is_not_trained_without_its_teacher(config: Config, tmp_path: Path) -> None:
-    options = taught(config, "somewhere")
+    options = distilled(config, "somewhere")
     data = DigitData.from_config(options, load_digits("mnist", config.data.root))
     trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     with pytest.raises(UserError, match=r"optim\.teacher=somewhere is not loaded"):

@@ -115,8 +115,8 @@ def test_if_one_process_exits_the_other_ends_with_one_line(
             os.kill(process, signal.SIGKILL)
         running.wait()
     line = "error: another process of this run has exited"
-    go_on = f"; continue with resume={folder}" if training else ""
-    assert [shown for shown in errors.splitlines() if shown.startswith("error: ")] == [line + go_on]
+    remedy = f"; continue with resume={folder}" if training else ""
+    assert [text for text in errors.splitlines() if text.startswith("error: ")] == [line + remedy]
     assert "Traceback" not in errors
     assert not (folder / "result.json").exists()
     assert (folder / "checkpoints/last.ckpt").is_file() == training

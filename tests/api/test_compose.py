@@ -62,7 +62,7 @@ def test_user_presets_are_used_alongside_those_of_the_package(presets: Path, mon
         (["seed=1,2"], None, "seed=1,2 has several values"),
         (["experiment=mine"], None, r"experiment=mine .*better, debug"),
         (["experiment=3"], None, r"experiment=3 .*better, debug"),
-        ("optim.lr=1", None, r"overrides='optim\.lr=1' is .* give a list"),
+        ("optim.lr=1", None, r"overrides='optim\.lr=1' is .* use a list"),
         (["foo"], None, "'foo' is not of the form KEY=VALUE"),
         (["name=${nope}"], None, "nope"),
         (["seed=1"], "nowhere", r"config_dir=nowhere is not a folder"),

@@ -57,8 +57,8 @@ class DataConfig(OptionGroup):
     )
     val_size: int = option(
         5000,
-        "validation images, class-balanced; 0 trains on all images and keeps the last epoch (500 with the sample if it"
-        " has fewer training images than this)",
+        "validation images, class-balanced (500 if the sample has fewer training images than this); 0 trains on all"
+        " images and keeps the last epoch",
         ge=0,
         lt=OFFICIAL_TRAIN,
     )

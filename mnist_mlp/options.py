@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 else:
 
     class Converted:
-        """Stands for the first of the two types at run time, which is what OmegaConf sees."""
+        """At run time, evaluates to the first of the two types, the only one that OmegaConf sees."""
 
         def __class_getitem__(cls, pair: tuple[Any, Any]) -> Any:
             return pair[0]
@@ -126,13 +126,13 @@ def from_dict(group: type[Group], values: Mapping[str, Any]) -> Group:
     annotations = {item.name: item.type for item in fields(group) if item.name in values}  # type: ignore[arg-type]
     return group(
         **{
-            name: from_dict(kind, values[name] or {}) if is_dataclass(kind) else values[name]  # type: ignore[arg-type]
-            for name, kind in annotations.items()
+            name: from_dict(annotation, values[name] or {}) if is_dataclass(annotation) else values[name]  # type: ignore[arg-type]
+            for name, annotation in annotations.items()
         }
     )
 
 
-def as_type(value: Any, kind: Any) -> Any:
+def as_type(value: Any, annotation: Any) -> Any:
     """Convert a value to the annotated type of an option.
 
     Accepts the name of a choice, a number for a string (`subset=0.5`), an integer for a list of one element, a tuple or
@@ -141,7 +141,7 @@ def as_type(value: Any, kind: Any) -> Any:
     Raises:
         TypeError: the value cannot be converted.
     """
-    origin, (inner, *_) = get_origin(kind), get_args(kind) or (None,)
+    origin, (inner, *_) = get_origin(annotation), get_args(annotation) or (None,)
     if origin is types.UnionType:
         return None if value is None else as_type(value, inner)
     if origin is list:
@@ -155,13 +155,13 @@ def as_type(value: Any, kind: Any) -> Any:
     if getattr(value, "ndim", None) == 0:
         value = value.item()
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is str and (is_number or isinstance(value, (str, os.PathLike))):
+    if annotation is str and (is_number or isinstance(value, (str, os.PathLike))):
         return str(value) if is_number else str(os.fspath(value))
-    if kind is float and is_number:
+    if annotation is float and is_number:
         return float(value)
-    if issubclass(kind, StrEnum) and value in kind.__members__:
-        return kind[value]
-    if not isinstance(value, kind) or (kind is int and not is_number):
+    if issubclass(annotation, StrEnum) and value in annotation.__members__:
+        return annotation[value]
+    if not isinstance(value, annotation) or (annotation is int and not is_number):
         raise TypeError
     return value
 

@@ -12,7 +12,7 @@ from typing import Any
 from mnist_mlp.errors import begin_chunk, end_chunk
 
 SPIN_COUNT = "3000"
-"""0.1 ms of spinning: two default runs at once on two cores take 2 to 3 s per epoch instead of 227 and 286."""
+"""0.1 ms of spinning: two concurrent default runs on two cores take 2 to 3 s per epoch instead of 227 and 286."""
 
 
 @contextmanager

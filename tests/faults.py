@@ -121,14 +121,14 @@ class RecordedFile:
 class Case:
     """A command whose writes will fail. run: writes into a folder.
 
-    alone: whether no other process writes. If so, a crash is simulated by a copy of the folder at that moment; if not,
-    the process is killed and the others must notice.
+    is_only_writer: whether no other process writes. If so, a crash is simulated by a copy of the folder at that moment;
+    if not, the process is killed and the others must notice.
     """
 
     name: str
     run: Callable[[Path], None]
     work: Path
-    alone: bool = True
+    is_only_writer: bool = True
     expected: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
@@ -147,7 +147,7 @@ class Case:
         self.expected = outcome(folder)
 
     def _keep(self, folder: Path, number: int, write_half: Callable[[Path], Any]) -> None:
-        while self.alone and folder.exists():
+        while self.is_only_writer and folder.exists():
             try:
                 shutil.copytree(folder, self._at(number), dirs_exist_ok=True)
             except shutil.Error:  # TensorBoard's threads may write concurrently
@@ -162,7 +162,7 @@ class Case:
     def try_fault(self, number: int, how: str) -> str | None:
         """Inject a fault, repeat the command, and describe what is wrong; None if it recovered."""
         where = f"{self.name}: {how} at {number} ({self.calls[number - 1]})"
-        if how == DIES and self.alone:
+        if how == DIES and self.is_only_writer:
             folder = self._at(number)
         else:
             folder = self.work / f"{self.name}-{number}-{how}"
@@ -275,7 +275,7 @@ def main() -> int:
         root = str(write_digits(work / "digits"))
         for name in options.case or CASES:
             run = single_run(root) if name == "run" else sweep(root, work, CASES[name])
-            case = Case(name, run, work, alone=name != "side_by_side")
+            case = Case(name, run, work, is_only_writer=name != "side_by_side")
             case.measure()
             print(f"{name}: {len(case.calls)} writes", flush=True)
             offset = options.first - 1 + random.randrange(options.every)

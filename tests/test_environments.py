@@ -52,13 +52,13 @@ def assert_finished(done: "subprocess.CompletedProcess[str]", folder: Path) -> N
     assert json.loads((folder / "result.json").read_text())["status"] == "finished"
 
 
-def test_a_read_only_package(train: Train, tmp_path: Path) -> None:
+def test_a_run_succeeds_with_a_read_only_package(train: Train, tmp_path: Path) -> None:
     done = train(read_only(PACKAGE, INSTALLED), "name=x", "trainer.figures=true")
     assert_finished(done, tmp_path / "here/outputs/train/x")
 
 
 @pytest.mark.parametrize("home", ["read-only", "missing", ""])
-def test_an_unusable_home(train: Train, tmp_path: Path, home: str) -> None:
+def test_a_run_succeeds_with_an_unusable_home(train: Train, tmp_path: Path, home: str) -> None:
     (tmp_path / "read-only").mkdir()
     before = "unset XDG_CACHE_HOME XDG_CONFIG_HOME MPLCONFIGDIR\n" + read_only(tmp_path / "read-only")
     path = str(tmp_path / "read-only" / ("missing" if home == "missing" else "")) if home else ""
@@ -66,7 +66,7 @@ def test_an_unusable_home(train: Train, tmp_path: Path, home: str) -> None:
     assert_finished(done, tmp_path / "here/outputs/train/x")
 
 
-def test_a_read_only_current_folder(train: Train, tmp_path: Path) -> None:
+def test_a_read_only_current_folder_is_reported_in_one_line(train: Train, tmp_path: Path) -> None:
     here = tmp_path / "here"
     before = f"{read_only(here)}\ncd {shlex.quote(str(here))}"
     assert_finished(train(before, f"hydra.run.dir={tmp_path / 'elsewhere'}"), tmp_path / "elsewhere")
@@ -74,7 +74,7 @@ def test_a_read_only_current_folder(train: Train, tmp_path: Path) -> None:
     assert (refused.returncode, refused.stderr) == (1, "error: outputs: Read-only file system\n")
 
 
-def test_no_writable_temporary_folder(train: Train, tmp_path: Path) -> None:
+def test_a_missing_temporary_folder_is_reported_in_one_line(train: Train, tmp_path: Path) -> None:
     output, here = tmp_path / "elsewhere", tmp_path / "here"
     output.mkdir()
     quoted = shlex.quote(str(output))
@@ -85,7 +85,7 @@ def test_no_writable_temporary_folder(train: Train, tmp_path: Path) -> None:
     assert done.stderr.startswith("error: No usable temporary directory found in ['/nowhere', '/tmp', ")
 
 
-def test_an_unprivileged_user_without_a_home(train: Train, tmp_path: Path) -> None:
+def test_an_unprivileged_user_without_a_home_can_train(train: Train, tmp_path: Path) -> None:
     other = "exec unshare --user --"  # without a mapping this is user 65534, to whom permissions apply
     if subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False).returncode:
         pytest.skip("unshare --user: user namespaces are not allowed on this system")
@@ -97,7 +97,7 @@ def test_an_unprivileged_user_without_a_home(train: Train, tmp_path: Path) -> No
     assert refused.stderr == "error: outputs/train/y: Permission denied\n"
 
 
-def test_an_ascii_locale(train: Train, tmp_path: Path) -> None:
+def test_a_sweep_runs_in_an_ascii_locale(train: Train, tmp_path: Path) -> None:
     ascii_only = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = train("unset PYTHONIOENCODING", "-m", "seed=0,1", "name=x", **ascii_only)
     assert (done.returncode, done.stderr) == (0, "")
@@ -106,12 +106,12 @@ def test_an_ascii_locale(train: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("name=x",), ("-m", "seed=range(6)", "name=x")])
-def test_a_low_limit_of_open_files(train: Train, arguments: tuple[str, ...]) -> None:
+def test_runs_and_sweeps_need_few_open_files(train: Train, arguments: tuple[str, ...]) -> None:
     done = train("ulimit -n 64", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_disk_that_fills_up_while_a_run_writes(train: Train, tmp_path: Path) -> None:
+def test_a_run_resumes_after_the_disk_was_full(train: Train, tmp_path: Path) -> None:
     """It has space for three checkpoints; with more space, the same command resumes."""
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -85,13 +85,13 @@ def _run_hydra(task: "Task") -> int:
         print_interrupted(stop)
         return exit_code(stop)
     except Exception as error:
-        is_environment = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
-        if wants_traceback or (task.called and not is_environment):
+        is_environment_error = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
+        if wants_traceback or (task.called and not is_environment_error):
             raise
         sweep = PreflightCallback.sweep
         if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
             shutil.rmtree(sweep)  # no job has started
-        sys.exit(f"error: {error_line(error) if is_environment else explain(error)}")
+        sys.exit(f"error: {error_line(error) if is_environment_error else explain(error)}")
     finally:
         if not wants_traceback:
             os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -139,7 +139,7 @@ class Task:
         return Job(folder, sweep, number, self.total, overrides, settings, config, fault, self.swept)
 
     def _run_job(self, cfg: DictConfig) -> float | None:
-        """Run a job for another launcher than side_by_side: print its line and update the table."""
+        """Run a job for a launcher other than side_by_side: print its line and update the table."""
         app = HydraConfig.get()
         folder, number = RunFolder(Path(app.runtime.output_dir)), int(app.job.num) + 1
         overrides = [*preset_flags(app), *app.overrides.task]

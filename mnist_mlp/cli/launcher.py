@@ -44,7 +44,7 @@ DEFAULT_SUBDIR = "${job_name:${hydra.overrides.task}}"
 
 
 class GridComposer:
-    """Composes the jobs of a sweep; Hydra, at 0.1 s a job, composes one for all that differ only in option values.
+    """Composes the jobs of a sweep, using Hydra (0.1 s) only once per combination of overridden keys.
 
     Args:
         loader: Hydra's configuration loader.

@@ -177,7 +177,7 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
                 " best; an unadjusted interval that excludes zero does not by itself make a difference significant."
             )
         if any(paired.is_inconclusive for paired in compared):
-            notes.append("Detectable: the smallest true difference found with power 0.8.")
+            notes.append("Detectable: the smallest true difference that is found with power 0.8.")
     return " ".join([*notes, *summary.notes])
 
 
@@ -260,7 +260,7 @@ def plan_lines(summary: Summary, points: float) -> Iterator[str]:
     for (row, paired), (_, required) in zip(known, plans, strict=True):
         detectable = paired.detectable_difference or 1.0
         state = f"{100 * detectable:.2f} points" if detectable < 1 else "nothing"
-        state = "already significant" if paired.is_significant else f"now {paired.decisive.n}, which detect {state}"
+        state = "already significant" if paired.is_significant else f"{paired.decisive.n} seeds now detect {state}"
         spread = f"standard deviation of the difference over seeds {100 * paired.variance.seed**0.5:.2f} points"
         limit = f"limited by images to {100 * required.limit:.2f} points"
         seeds = f"{required.seeds} seeds" if required.seeds else limit

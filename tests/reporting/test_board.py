@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
@@ -96,8 +97,8 @@ def test_invalid_characters_in_names_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is not a folder: use run folders"),
-        (["empty"], "no runs .* in empty: train some"),
+        (["nowhere"], "nowhere is not a folder: .*run folders"),
+        (["empty"], "no runs .* in empty: "),
     ],
 )
 def test_a_wrong_path_is_a_one_line_error(
@@ -121,7 +122,7 @@ def test_the_command_serves_the_runs_and_removes_its_links(outputs: Path, tmp_pa
     server = start(outputs / "sweeps" / "rates", tmp_path)
     assert server.stdout is not None
     try:
-        lines = list(iter(server.stdout.readline, "Press Ctrl-C to stop.\n"))
+        lines = list(takewhile(lambda line: "Ctrl-C" not in line, server.stdout))
         assert lines[0] == "4 runs and 2 means over seeds\n"
         (address,) = [line.split()[1] for line in lines if line.startswith("curves")]
         assert parse_qs(urlsplit(address).query) == {"smoothing": ["0"], "runColorGroup": ["regex:(.+), seed"]}

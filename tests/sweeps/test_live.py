@@ -80,7 +80,7 @@ def test_the_view_shows_counts_running_jobs_best_setting_failures_and_time_left(
         job.began -= 20
     sweep.epochs(0, 2)
     assert sweep.words()[1].endswith("0 of 8 done, 3 running")
-    # a job takes 40 s and these have 20 s left; of the five others, three in parallel, two run one after another
+    # a job takes 40 s and these have 20 s left; five jobs wait for three workers, so two of them run in sequence
     assert sweep.words()[2].endswith(" elapsed, about 2 min left")
     assert sweep.words()[3].startswith("hidden_layers 1, lr 0.1, seed 0 epoch 2/4 ")
     assert sweep.words()[3].endswith(" 92.00 %")
@@ -190,7 +190,7 @@ def test_reused_and_failed_jobs_are_ignored_in_the_time_left(tmp_path: Path) -> 
     assert progress.seconds_left() == pytest.approx(500, abs=1)  # five more, in sequence
 
 
-def test_the_time_left_ends_with_the_last_job() -> None:
+def test_the_time_left_is_that_of_the_last_job_to_end() -> None:
     assert time_left(10.0, [], 0, 1) == 0
     assert time_left(10.0, [4.0, 6.0], 0, 2) == 6
     assert time_left(10.0, [4.0, 6.0], 3, 2) == 4 + 10 + 10  # ends at 6 + 10 and 4 + 10 + 10

@@ -111,7 +111,11 @@ class ModelConfig(OptionGroup):
         super().__post_init__()
 
     def mlp_arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of `MLP`."""
+        """Convert the options for `MLP`.
+
+        Returns:
+            Its keyword arguments.
+        """
         return {name: value for name, value in to_dict(self).items() if name != "network"}
 
 
@@ -164,7 +168,11 @@ class AugmentConfig(OptionGroup):
     )
 
     def strengths(self) -> dict[str, float]:
-        """Return the keyword arguments of `augment`; empty if all strengths are zero."""
+        """Convert the options for `augment`.
+
+        Returns:
+            Its keyword arguments; empty if all strengths are zero.
+        """
         arguments: dict[str, float] = to_dict(self)
         return arguments if any(value for name, value in arguments.items() if name != "elastic_sigma") else {}
 

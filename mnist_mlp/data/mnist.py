@@ -83,7 +83,14 @@ class Digits:
         return content.hexdigest()[:16]
 
     def on(self, device: torch.device) -> "Digits":
-        """Return the dataset on a device; the copy is cached and shared by all runs of the process."""
+        """Copy the dataset to a device, once per process.
+
+        Args:
+            device: Where the images and labels are needed.
+
+        Returns:
+            The dataset itself if it is there already, else the cached copy.
+        """
         if device == self.train_images.device:
             return self
         if device not in self._copies:

@@ -251,7 +251,11 @@ class DigitData(pl.LightningDataModule):
         return ", ".join(f"{count:,} {split}" for split, count in self.counts().items())
 
     def counts(self) -> dict[str, int]:
-        """Return the number of images by split: "train", "val" and "test"."""
+        """Count the images.
+
+        Returns:
+            Their number by split: "train", "val" and "test".
+        """
         return {"train": len(self.split.train), "val": len(self.split.val), "test": len(self.digits.test_labels)}
 
     def train_dataloader(self) -> DigitLoader:

@@ -182,7 +182,8 @@ def digits_section(summary: Summary) -> Section | None:
     sentences = [
         f"Of {n:,} test images, {int((tally.missed > 0).sum()):,} are misclassified by at least one run, "
         f"{len(tally.missed_by_all):,} by all {tally.runs} runs. For {doubtful}, at least "
-        f"{100 * DOUBTFUL_FRACTION:.0f} % of the runs agree on a label other than the true one: some are known label errors, others hard images."
+        f"{100 * DOUBTFUL_FRACTION:.0f} % of the runs agree on a label other than the true one: some are known label "
+        "errors, others hard images."
     ]
     if tally.left_out:
         sentences.append(f"Excluded: {tally.left_out} runs without predictions of these images.")

@@ -109,7 +109,6 @@ def run_program(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return probabilities.numpy()
 
 
-TEMPLATES = Path(__file__).parent / "templates"
 WEIGHT_TYPES = ("auto", "float16", "int8")
 MAX_PAGE_BYTES = 1_000_000
 """By default, a page that would be larger with float16 weights stores int8 weights."""
@@ -130,23 +129,15 @@ def draw_page(net: DenseNet, metadata: dict[str, str], weight_type: str = "auto"
         return page if len(page.encode()) <= MAX_PAGE_BYTES else draw_page(net, metadata, "int8")
     stored = {"activation": net.activation, "layers": [_encoded(layer, weight_type) for layer in net.on_unit_pixels()]}
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html"]),
+        loader=jinja2.PackageLoader("mnist_mlp.serve"),
+        autoescape=jinja2.select_autoescape(),
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    constants = json.dumps({name: getattr(picture, name) for name in SHARED_CONSTANTS})
-    prepare = environment.get_template("prepare.js").render(constants=constants)
-    network, draw, css = (
-        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("network.js", "draw.js", "draw.css")
-    )
-    accuracy = f"; test accuracy {metadata['test accuracy']}" if "test accuracy" in metadata else ""
-    shown = {name: text for name, text in metadata.items() if name not in ("input", "output")}
     return environment.get_template("draw.html").render(
-        net={"name": metadata["name"], "metadata": [*shown.items(), ("weights in this page", weight_type)]},
-        lead=f"{metadata['name']}: {metadata['net']}{accuracy}. It runs in your browser.",
-        css=Markup(css),
-        script=Markup("\n".join([prepare, network, draw])),
+        metadata=metadata,
+        weight_type=weight_type,
+        constants=json.dumps({name: getattr(picture, name) for name in SHARED_CONSTANTS}),
         net_json=Markup(json.dumps(stored, separators=(",", ":")).replace("<", "\\u003c")),
     )
 

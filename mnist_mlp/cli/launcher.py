@@ -31,8 +31,6 @@ from mnist_mlp.sweeps.processes import WorkerPool
 
 PACKAGE = "hydra_plugins.mnist_mlp"
 """The package in which Hydra looks for this plugin; see `register`."""
-DEFAULT_SUBDIR = "${job_name:${hydra.overrides.task}}"
-"""As in conf/config.yaml: a job's folder depends only on its overrides."""
 
 
 class GridComposer:
@@ -120,7 +118,7 @@ class SideBySideLauncher(Launcher):
         overrides = self._overrides[number]
         texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
-        if raw["subdir"] == DEFAULT_SUBDIR:
+        if raw["subdir"] == "${job_name:${hydra.overrides.task}}":  # as in conf/config.yaml: needs only the overrides
             subdir = job_name(texts, self._task.swept)
         else:
             subdir = str(self._compose(number).hydra.sweep.subdir)

@@ -174,15 +174,12 @@ def refuse_foreign(folder: RunFolder) -> None:
 def _refuse_other_run(path: Path, checkpoint: Mapping[str, Any], run: JSON) -> None:
     saved_run = checkpoint.get("run")
     if not isinstance(saved_run, dict) or "config" not in saved_run:
-        raise UserError(
-            f"{path} does not identify its run (an earlier version wrote it): "
-            "choose another folder, or restart with resume=never"
-        )
-    if (differences := changes(saved_run, run)) and not is_continuation(saved_run, run):
-        raise UserError(
-            f"{path} belongs to a run with other settings ({'; '.join(differences)}): "
-            "choose another folder, or restart with resume=never"
-        )
+        reason = "does not identify its run (an earlier version wrote it)"
+    elif (differences := changes(saved_run, run)) and not is_continuation(saved_run, run):
+        reason = f"belongs to a run with other settings ({'; '.join(differences)})"
+    else:
+        return
+    raise UserError(f"{path} {reason}: choose another folder, or restart with resume=never")
 
 
 def _restore_best(folder: RunFolder, checkpoint: Mapping[str, Any]) -> None:

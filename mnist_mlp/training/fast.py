@@ -214,7 +214,8 @@ class CUDAGraphRunner:
                 tensor.copy_(value)
         results = self._eager(chunk, lrs)
         if not self.fault:
-            if _all_close([*results, *self._state], replayed):
+            pairs = zip([*results, *self._state], replayed, strict=True)  # equal up to the rounding of a chunk of steps
+            if all(torch.allclose(left, right, rtol=1e-3, atol=1e-5, equal_nan=True) for left, right in pairs):
                 self._recordings[key] = recording
             else:
                 self.fault = "the recorded chunk does not compute what the eager one does"
@@ -230,9 +231,3 @@ class CUDAGraphRunner:
 
     def _copy_state(self) -> list[Tensor]:
         return [tensor.detach().clone() for tensor in self._state]
-
-
-def _all_close(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Whether tensors are equal up to the rounding of a chunk of steps; NaN equals NaN."""
-    pairs = zip(actual, expected, strict=True)
-    return all(torch.allclose(left, right, rtol=1e-3, atol=1e-5, equal_nan=True) for left, right in pairs)

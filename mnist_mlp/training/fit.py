@@ -231,14 +231,16 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
     for logger in trainer.loggers:
         logger.log_hyperparams(request.run["config"])
     _train(request, trainer, data, model)
-    best_epoch = _test_best(folder, trainer, data, model)
+    best = read_checkpoint(folder.best_checkpoint)
+    model.load_state_dict(best["state_dict"])  # ckpt_path= would also restore the callbacks of that epoch
+    trainer.test(model, datamodule=data, verbose=False)
     result = RunResult(
         status="diverged" if divergence.diverged else "finished",
         **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment")},
         data={"source": digits.source, "digest": digits.digest, **counts},
         callbacks=request.run.get("callbacks", []),
         parameters=count_parameters(model),
-        **finite(_measurements(trainer, model, log.rows, best_epoch, counts["train"])),
+        **finite(_measurements(trainer, model, log.rows, int(best["epoch"]) + 1, counts["train"])),
     )
     if trainer.is_global_zero:
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
@@ -267,14 +269,6 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
     except Interrupted:
         kill_other_ranks(trainer)
         raise
-
-
-def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> int:
-    """Test the best checkpoint; return its epoch, counted from 1."""
-    checkpoint = read_checkpoint(folder.best_checkpoint)
-    model.load_state_dict(checkpoint["state_dict"])  # ckpt_path= would also restore the callbacks of that epoch
-    trainer.test(model, datamodule=data, verbose=False)
-    return int(checkpoint["epoch"]) + 1
 
 
 @contextmanager

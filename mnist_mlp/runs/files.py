@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,14 +37,26 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     write_bytes(path, text.encode(), durable=durable)
 
 
-def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
+def write_bytes(
+    path: Path,
+    content: bytes | memoryview,
+    *,
+    durable: bool = False,
+    before_replace: Callable[[Path], None] = lambda path: None,
+) -> None:
     """Write a file atomically: it has either the old or the new content.
 
-    With `durable`, the file and its folder entry are flushed to disk (fsync).
+    With `durable`, the file and its folder entry are flushed to disk (fsync). `before_replace` is called with `path`
+    when the new content is complete.
     """
     scratch = scratch_file(path)
     try:
-        write_new(scratch, content, durable=durable)
+        with open(scratch, "xb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        before_replace(path)
         os.replace(scratch, path)
     except BaseException:
         with suppress(OSError):
@@ -69,15 +81,6 @@ def remove_scratch_files(*folders: Path) -> None:
     for folder in folders:
         for path in filter(is_scratch_file, list(folder.glob("*"))):
             path.unlink(missing_ok=True)
-
-
-def write_new(path: Path, content: bytes | memoryview, *, durable: bool) -> None:
-    """Write a file that must not exist."""
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
 
 
 def sync_file(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,8 @@ KEY = "average"
 """Checkpoint key of the trained weights and the number of updates; the averages are in `state_dict`."""
 
 
-class SavedAverage(NamedTuple):
-    """Averages by their names in the checkpoint, and the number of updates ()."""
-
-    averages: Mapping[str, Tensor]
-    updates: Tensor
+SavedAverage = tuple[Mapping[str, Tensor], Tensor]
+"""Averages by their names in the checkpoint, and the number of updates ()."""
 
 
 class WeightAverage:
@@ -80,9 +77,10 @@ class WeightAverage:
     @torch.no_grad()
     def restore(self, saved: SavedAverage) -> None:
         """Restore the averages that `pop_from` returned."""
+        averages, updates = saved
         for name, value in self._named(self._averages).items():
-            value.copy_(saved.averages[name])
-        self._updates.copy_(saved.updates)
+            value.copy_(averages[name])
+        self._updates.copy_(updates)
 
     def _named(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {self._prefix + name: value.detach() for name, value in values.items()}
@@ -95,4 +93,4 @@ def pop_from(checkpoint: dict[str, Any]) -> SavedAverage | None:
     saved = checkpoint[KEY]
     averages = {name: checkpoint["state_dict"][name] for name in saved["trained"]}
     checkpoint["state_dict"] = {**checkpoint["state_dict"], **saved["trained"]}
-    return SavedAverage(averages, saved["updates"])
+    return averages, saved["updates"]

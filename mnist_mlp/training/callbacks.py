@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mnist_mlp.console import bar, can_redraw, columns, is_unicode, shortened, styled
-from mnist_mlp.errors import begin_chunk, end_chunk
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import tag_of
@@ -247,10 +246,8 @@ class TensorBoardLog(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop the events of epochs that are repeated, in the files and in a TensorBoard that is running."""
         self._purge_step = len(self._log.rows) + 1 if self._log.rows else None
-        if trainer.is_global_zero:
-            self._truncate_event_files()
-
-    def _truncate_event_files(self) -> None:
+        if not trainer.is_global_zero:
+            return
         for path in self._folder.event_files():
             size = self._sizes.get(path.name, 0)
             if size:
@@ -283,10 +280,6 @@ class TensorBoardLog(pl.Callback):
             if path.name not in self._previous_files:
                 sync_file(path)
             self._sizes[path.name] = path.stat().st_size
-
-    def close(self) -> None:
-        """Flush and close the event file."""
-        self.writer.close()
 
 
 def layout(row: Mapping[str, float]) -> dict[str, dict[str, list[Any]]]:
@@ -325,19 +318,3 @@ class StopOnDivergence(pl.Callback):
         metrics = trainer.callback_metrics
         if not all(math.isfinite(metrics[name].item()) for name in ("train/loss", "val/loss") if name in metrics):
             self.diverged = trainer.should_stop = True
-
-
-class FinishChunk(pl.Callback):
-    """Callback that defers signals until the running chunk of steps is finished."""
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Start deferring signals."""
-        begin_chunk()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Handle a deferred signal."""
-        end_chunk()
-
-    def on_exception(self, *_: Any) -> None:
-        """Handle a deferred signal."""
-        end_chunk()

@@ -14,7 +14,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import JSON, scratch_file, sync_folder, write_new
+from mnist_mlp.runs.files import JSON, scratch_file, write_bytes
 from mnist_mlp.runs.folder import RunFolder, is_continuation, previous
 from mnist_mlp.runs.settings import changes
 
@@ -38,16 +38,7 @@ class DurableCheckpointIO(CheckpointIO):
         """Write to a scratch file, sync it to the disk and move it to `path`."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = scratch_file(path)
-        try:
-            write_new(scratch, _with_checksum(checkpoint), durable=True)
-            _keep_previous(path)
-            os.replace(scratch, path)
-        except BaseException:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        write_bytes(path, _with_checksum(checkpoint), durable=True, before_replace=_keep_previous)
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
@@ -120,17 +111,6 @@ def _keep_previous(path: Path) -> None:
             link.unlink(missing_ok=True)
 
 
-class RunIdentity(pl.Callback):
-    """Callback that saves the content of run.json in every checkpoint, to identify its run."""
-
-    def __init__(self, run: JSON) -> None:
-        self._run = run
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: JSON) -> None:
-        """Save the content of run.json under "run"."""
-        checkpoint["run"] = self._run
-
-
 class PortableCheckpoint(ModelCheckpoint):
     """ModelCheckpoint whose state remains valid if the folder is moved, and includes the epoch saved last."""
 
@@ -166,19 +146,16 @@ def checkpoint_to_resume(folder: RunFolder, run: JSON) -> tuple[Path | None, lis
     Raises:
         UserError: A checkpoint belongs to another run than `run`, the content of run.json.
     """
-    damaged = []
+    damaged: list[str] = []
     last = folder.last_checkpoint
-    for path in (last, previous(last)):
-        if not path.exists():
-            continue
+    for path in filter(Path.exists, (last, previous(last))):
         try:
             checkpoint = read_checkpoint(path)
             _refuse_other_run(path, checkpoint, run)
             _restore_best(folder, checkpoint)
+            return path, damaged
         except DamagedCheckpointError as error:
             damaged.append(str(error))
-            continue
-        return path, damaged
     return None, damaged
 
 
@@ -197,15 +174,12 @@ def refuse_foreign(folder: RunFolder) -> None:
 def _refuse_other_run(path: Path, checkpoint: Mapping[str, Any], run: JSON) -> None:
     saved_run = checkpoint.get("run")
     if not isinstance(saved_run, dict) or "config" not in saved_run:
-        raise UserError(
-            f"{path} does not identify its run (an earlier version wrote it): "
-            "choose another folder, or restart with resume=never"
-        )
-    if (differences := changes(saved_run, run)) and not is_continuation(saved_run, run):
-        raise UserError(
-            f"{path} belongs to a run with other settings ({'; '.join(differences)}): "
-            "choose another folder, or restart with resume=never"
-        )
+        reason = "does not identify its run (an earlier version wrote it)"
+    elif (differences := changes(saved_run, run)) and not is_continuation(saved_run, run):
+        reason = f"belongs to a run with other settings ({'; '.join(differences)})"
+    else:
+        return
+    raise UserError(f"{path} {reason}: choose another folder, or restart with resume=never")
 
 
 def _restore_best(folder: RunFolder, checkpoint: Mapping[str, Any]) -> None:
@@ -213,14 +187,9 @@ def _restore_best(folder: RunFolder, checkpoint: Mapping[str, Any]) -> None:
     states = checkpoint["callbacks"].values()
     epoch = next(state["saved_epoch"] for state in states if Path(state.get("best_model_path", "")).name == "best.ckpt")
     best = folder.best_checkpoint
-    epochs = []
     for path in (best, previous(best)):
-        try:
-            epochs.append(read_checkpoint(path)["epoch"])
-        except DamagedCheckpointError:
-            epochs.append(None)
-    if epochs[0] == epoch:
-        return
-    if epochs[1] != epoch:
-        raise DamagedCheckpointError(f"{best} of epoch {epoch + 1} is lost or damaged")
-    os.replace(previous(best), best)
+        with suppress(DamagedCheckpointError):
+            if read_checkpoint(path)["epoch"] == epoch:
+                os.replace(path, best)  # does nothing to best.ckpt itself
+                return
+    raise DamagedCheckpointError(f"{best} of epoch {epoch + 1} is lost or damaged")

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchmetrics import CatMetric
 
 from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig
 from mnist_mlp.data.module import EVAL_BATCH, as_pixels, random_seed, to_device_async
@@ -20,7 +21,7 @@ from mnist_mlp.model import MLP
 from mnist_mlp.options import from_dict, to_dict
 from mnist_mlp.training.average import SavedAverage, WeightAverage, pop_from
 from mnist_mlp.training.checkpoint import read_checkpoint
-from mnist_mlp.training.metrics import GatheredLogits, MeanLoss, class_metrics, evaluation_metrics, training_metrics
+from mnist_mlp.training.metrics import MeanLoss, class_metrics, evaluation_metrics, in_file_order, training_metrics
 from mnist_mlp.training.optimizer import make_optimizer
 from mnist_mlp.training.step import Objective, StepLambdaLR, Teacher, schedule_factor
 
@@ -81,7 +82,7 @@ class DigitClassifier(pl.LightningModule):
         self.train_metrics = training_metrics()
         self.val_metrics, self.test_metrics = evaluation_metrics("val"), evaluation_metrics("test")
         self.val_class_metrics, self.test_class_metrics = class_metrics(), class_metrics()
-        self._gathered_logits = GatheredLogits()
+        self._gathered_logits = CatMetric(nan_strategy="disable")
         self._optim, self._augment, self._seed, self._teacher = optim, augment, seed, teacher
         self._objective = Objective(self, augment.strengths(), optim.label_smoothing, optim.vat, teacher)
         self._total_steps = 0
@@ -147,11 +148,7 @@ class DigitClassifier(pl.LightningModule):
 
     @classmethod
     def from_checkpoint(
-        cls,
-        checkpoint: Mapping[str, Any],
-        strict: bool = True,
-        network: nn.Module | None = None,
-        **options: Any,
+        cls, checkpoint: Mapping[str, Any], strict: bool = True, network: nn.Module | None = None, **options: Any
     ) -> "Self":
         """Build a classifier from a loaded checkpoint; see `load_from_checkpoint`.
 
@@ -329,7 +326,7 @@ class DigitClassifier(pl.LightningModule):
         """Log the metrics, and fill `class_results["test"]` and `test_logits`."""
         self._log("test", self.test_loss, self.test_metrics)
         self.class_results["test"] = _compute_and_reset(self.test_class_metrics)
-        self.test_logits = self._gathered_logits.in_file_order(self.trainer.world_size)
+        self.test_logits = in_file_order(self._gathered_logits.compute().cpu(), self.trainer.world_size)
         self._gathered_logits.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -64,11 +64,9 @@ def keep_compiled_code() -> None:
     folder = cache_folder()
     if folder is None or os.environ.get(COMPILED_FOLDER) not in (None, default_compile_cache()):
         return
-    try:
+    with suppress(OSError):
         (folder / "compiled").mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
-    os.environ[COMPILED_FOLDER] = str(folder / "compiled")
+        os.environ[COMPILED_FOLDER] = str(folder / "compiled")
 
 
 def forget_compiled_code() -> None:

@@ -13,14 +13,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from pytorch_lightning.callbacks import (
-    DeviceStatsMonitor,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ModelSummary,
-    ProgressBar,
-    ThroughputMonitor,
-)
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, WandbLogger
 from torch import Tensor, nn
 
@@ -29,7 +21,10 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 
 Network = nn.Module | Callable[[], nn.Module]
-OBSERVERS = (DeviceStatsMonitor, LearningRateMonitor, ModelCheckpoint, ModelSummary, ProgressBar, ThroughputMonitor)
+OBSERVERS = (
+    pl.callbacks.DeviceStatsMonitor, pl.callbacks.LearningRateMonitor, pl.callbacks.ModelCheckpoint,
+    pl.callbacks.ModelSummary, pl.callbacks.ProgressBar, pl.callbacks.ThroughputMonitor,
+)  # fmt: skip
 """Lightning callbacks that cannot change a result."""
 STEP_HOOKS = (
     "on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward",

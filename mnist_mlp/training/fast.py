@@ -201,19 +201,21 @@ class CUDAGraphRunner:
 
     def _record_and_check(self, key: tuple[int, ...], chunk: Chunk, lrs: Tensor) -> tuple[Tensor, Tensor]:
         """Record the chunk and replay it, then undo that and run it eagerly; return the eager results."""
-        device = chunk.images.device
-        state_before, random_state = self._copy_state(), _random_state(device)
+        device, state_before = chunk.images.device, self._copy_state()
         replayed: list[Tensor] = []
-        try:
-            recording = self._record(chunk, lrs)
-            replayed = [value.clone() for value in recording.run(chunk, lrs)] + self._copy_state()
-        except RuntimeError as error:
-            self.fault = " ".join(str(error).split())
-        self._restore(state_before)
-        _set_random_state(device, random_state)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            try:
+                recording = self._record(chunk, lrs)
+                replayed = [value.clone() for value in recording.run(chunk, lrs)] + self._copy_state()
+            except RuntimeError as error:
+                self.fault = " ".join(str(error).split())
+        with torch.no_grad():
+            for tensor, value in zip(self._state, state_before, strict=True):
+                tensor.copy_(value)
         results = self._eager(chunk, lrs)
         if not self.fault:
-            if _all_close([*results, *self._state], replayed):
+            pairs = zip([*results, *self._state], replayed, strict=True)  # equal up to the rounding of a chunk of steps
+            if all(torch.allclose(left, right, rtol=1e-3, atol=1e-5, equal_nan=True) for left, right in pairs):
                 self._recordings[key] = recording
             else:
                 self.fault = "the recorded chunk does not compute what the eager one does"
@@ -229,25 +231,3 @@ class CUDAGraphRunner:
 
     def _copy_state(self) -> list[Tensor]:
         return [tensor.detach().clone() for tensor in self._state]
-
-    @torch.no_grad()
-    def _restore(self, values: Sequence[Tensor]) -> None:
-        for tensor, value in zip(self._state, values, strict=True):
-            tensor.copy_(value)
-
-
-def _all_close(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Whether tensors are equal up to the rounding of a chunk of steps; NaN equals NaN."""
-    pairs = zip(actual, expected, strict=True)
-    return all(torch.allclose(left, right, rtol=1e-3, atol=1e-5, equal_nan=True) for left, right in pairs)
-
-
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_random_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)

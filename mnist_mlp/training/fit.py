@@ -13,6 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
@@ -20,14 +21,14 @@ from mnist_mlp.config import Config, ModelConfig, layer_sizes
 from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.data.module import DigitData
-from mnist_mlp.errors import Interrupted, UserError
+from mnist_mlp.errors import Interrupted, UserError, begin_chunk, end_chunk
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, finite, write_json
 from mnist_mlp.runs.folder import FolderLock, RunFolder, reopen_for_more_epochs
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import describe, environment
-from mnist_mlp.training.callbacks import EpochLog, FinishChunk, StopOnDivergence, TensorBoardLog, TestSetMonitor
-from mnist_mlp.training.checkpoint import RunIdentity, checkpoint_to_resume, read_checkpoint, refuse_foreign
+from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
+from mnist_mlp.training.checkpoint import checkpoint_to_resume, read_checkpoint, refuse_foreign
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
 from mnist_mlp.training.extensions import (
@@ -77,10 +78,6 @@ class _Request:
     teacher: Ensemble | None
     run: JSON
 
-    @property
-    def accelerator(self) -> str:
-        return str(self.run["config"]["trainer"]["accelerator"])
-
 
 def fit(
     config: Config,
@@ -118,7 +115,11 @@ def fit(
             return result
         data, model = _build(request)
         if is_main:
-            _start(request, data, model, records or {})
+            if config.resume == "never":
+                folder.clear()
+            request.run = folder.start(request.run, records or {})  # a resumed run keeps its run.json
+            if job_label is None:
+                print(_summary(request.run, data, model), flush=True)
         return _train_and_test(request, data, model, swept)
 
 
@@ -185,8 +186,12 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
     meantime, return its result.
     """
     folder, run, label = request.folder, request.run, request.job_label
+
+    def waiting(holder: str) -> None:
+        print(f"{label}: waiting for {holder}, which is writing to this folder", flush=True)
+
     while True:
-        lock = FolderLock(folder.path).acquire(partial(_print_waiting, label) if label else None)
+        lock = FolderLock(folder.path).acquire(waiting if label else None)
         stack.callback(lock.release)
         if (result := _finished_result(request)) is not None:
             return result
@@ -207,47 +212,42 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
             print(f"{label}: archived a run with other settings as {archived}", flush=True)
 
 
-def _print_waiting(label: str, holder: str) -> None:
-    print(f"{label}: waiting for {holder}, which is writing to this folder", flush=True)
-
-
-def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> None:
-    """Write run.json; a resumed run keeps its own."""
-    if request.config.resume == "never":
-        request.folder.clear()
-    request.run = request.folder.start(request.run, records)
-    if request.job_label is None:
-        print(_summary(request.run, data, model), flush=True)
-
-
 def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, swept: Sequence[str]) -> RunResult:
     config, folder, digits, counts = request.config, request.folder, request.digits, data.counts()
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
     log, divergence = EpochLog(folder, config.trainer.progress, request.job_label, monitor), StopOnDivergence()
     tensorboard = TensorBoardLog(folder, log, config.trainer.figures)
-    callbacks: list[pl.Callback] = [log, tensorboard, divergence, RunIdentity(request.run), FinishChunk()]
-    callbacks = [*([monitor] if monitor else []), *callbacks, *request.callbacks]
+    hooks = LambdaCallback(
+        on_save_checkpoint=lambda trainer, module, checkpoint: checkpoint.update(run=request.run),
+        on_train_batch_start=lambda *_: begin_chunk(),  # defers signals to the end of the chunk
+        on_train_batch_end=lambda *_: end_chunk(),
+        on_exception=lambda *_: end_chunk(),
+    )
+    callbacks = [*([monitor] if monitor else []), log, tensorboard, divergence, hooks, *request.callbacks]
     named = named_loggers(config.trainer.logger, folder)
     loggers = [*request.loggers, *named]
-    trainer = build_trainer(config, folder, request.accelerator, data, callbacks, loggers)
+    accelerator = request.run["config"]["trainer"]["accelerator"]
+    trainer = build_trainer(config, folder, accelerator, data, callbacks, loggers)
     for logger in trainer.loggers:
         logger.log_hyperparams(request.run["config"])
     _train(request, trainer, data, model)
-    best_epoch = _test_best(folder, trainer, data, model)
+    best = read_checkpoint(folder.best_checkpoint)
+    model.load_state_dict(best["state_dict"])  # ckpt_path= would also restore the callbacks of that epoch
+    trainer.test(model, datamodule=data, verbose=False)
     result = RunResult(
         status="diverged" if divergence.diverged else "finished",
         **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment")},
         data={"source": digits.source, "digest": digits.digest, **counts},
         callbacks=request.run.get("callbacks", []),
         parameters=count_parameters(model),
-        **finite(_measurements(trainer, model, log.rows, best_epoch, counts["train"])),
+        **finite(_measurements(trainer, model, log.rows, int(best["epoch"]) + 1, counts["train"])),
     )
     if trainer.is_global_zero:
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
 
         curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
         write_artifacts(folder, tensorboard.writer, result, digits, model, curves, swept)
-        tensorboard.close()
+        tensorboard.writer.close()
         finish_loggers(request.loggers, named, sorted(folder.figures.glob("*.png")))
         folder.sync()  # result.json on the disk implies that every other file is, too
         write_json(folder.result_file, result.to_json(), durable=True)
@@ -269,14 +269,6 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
     except Interrupted:
         kill_other_ranks(trainer)
         raise
-
-
-def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> int:
-    """Test the best checkpoint; return its epoch, counted from 1."""
-    checkpoint = read_checkpoint(folder.best_checkpoint)
-    model.load_state_dict(checkpoint["state_dict"])  # ckpt_path= would also restore the callbacks of that epoch
-    trainer.test(model, datamodule=data, verbose=False)
-    return int(checkpoint["epoch"]) + 1
 
 
 @contextmanager

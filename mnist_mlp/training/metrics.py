@@ -17,7 +17,6 @@ from torchmetrics.classification import (
     MulticlassPrecision,
     MulticlassRecall,
 )
-from torchmetrics.utilities.data import dim_zero_cat
 
 from mnist_mlp.config import CLASSES
 
@@ -44,29 +43,10 @@ class MeanLoss(Metric):
         return self.total / self.count
 
 
-class GatheredLogits(Metric):
-    """The logits of all evaluated images, gathered from all processes."""
-
-    full_state_update = False
-    logits: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("logits", [], dist_reduce_fx="cat")
-
-    def update(self, logits: Tensor) -> None:
-        """Append the logits (b, 10) of a batch."""
-        self.logits.append(logits)
-
-    def compute(self) -> Tensor:
-        """Return the logits (n, 10), process by process."""
-        return dim_zero_cat(self.logits)
-
-    def in_file_order(self, world_size: int) -> Tensor:
-        """Return the logits (n, 10) on the CPU; each process has evaluated every `world_size`-th image."""
-        gathered = self.compute().cpu()
-        indices = [torch.arange(rank, len(gathered), world_size) for rank in range(world_size)]
-        return gathered[torch.cat(indices).argsort()]
+def in_file_order(gathered: Tensor, world_size: int) -> Tensor:
+    """Reorder (n, 10), process by process, each of which has evaluated every `world_size`-th image."""
+    indices = [torch.arange(rank, len(gathered), world_size) for rank in range(world_size)]
+    return gathered[torch.cat(indices).argsort()]
 
 
 class CalibrationError(MulticlassCalibrationError):
@@ -84,14 +64,8 @@ _COUNTED = {"precision": MulticlassPrecision, "recall": MulticlassRecall, "f1": 
 
 def training_metrics() -> MetricCollection:
     """Build the training metrics: accuracy (micro) and F1 (macro)."""
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(average="micro", **_OPTIONS),
-            "f1_macro": MulticlassF1Score(average="macro", **_OPTIONS),
-        },
-        prefix="train/",
-        compute_groups=False,
-    )
+    accuracy, f1 = MulticlassAccuracy(average="micro", **_OPTIONS), MulticlassF1Score(average="macro", **_OPTIONS)
+    return MetricCollection({"accuracy": accuracy, "f1_macro": f1}, prefix="train/", compute_groups=False)
 
 
 def evaluation_metrics(split: str) -> MetricCollection:

@@ -17,18 +17,13 @@ UpdateRule = Callable[..., None]
 def make_optimizer(options: OptimConfig, parameters: Iterable[nn.Parameter], fused: bool = True) -> optim.Optimizer:
     """Build the optimizer; `fused` updates all parameters in one kernel and keeps Adam's state on their device."""
     shared: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
-    betas = (options.momentum, 0.999)
-    match options.name.value:
-        case "sgd":
-            return optim.SGD(parameters, momentum=options.momentum, fused=fused, **shared)
-        case "adam":
-            return optim.Adam(parameters, betas=betas, fused=fused, **shared)
-        case "adamw":
-            return optim.AdamW(parameters, betas=betas, fused=fused, **shared)
-        case "nadam":
-            return NAdam(parameters, betas=betas, **shared)
-        case name:
-            raise NotImplementedError(name)
+    if options.name.value == "sgd":
+        return optim.SGD(parameters, momentum=options.momentum, fused=fused, **shared)
+    shared["betas"] = (options.momentum, 0.999)
+    if options.name.value == "nadam":
+        return NAdam(parameters, **shared)
+    adam_type = optim.AdamW if options.name.value == "adamw" else optim.Adam
+    return adam_type(parameters, fused=fused, **shared)
 
 
 class FunctionalOptimizer:

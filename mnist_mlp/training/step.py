@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -67,6 +68,7 @@ class Teacher(Protocol):
         ...
 
 
+@dataclass(eq=False)
 class Objective:
     """The loss of a mini-batch: augmentation, forward pass, cross-entropy, virtual adversarial loss.
 
@@ -74,16 +76,11 @@ class Objective:
     `augment`; empty for none. adversarial_radius: of `virtual_adversarial_loss`; 0 for none.
     """
 
-    def __init__(
-        self,
-        model: Callable[[Tensor], Tensor],
-        augmentation: Mapping[str, float],
-        label_smoothing: float = 0.0,
-        adversarial_radius: float = 0.0,
-        teacher: Teacher | None = None,
-    ) -> None:
-        self.model, self.augmentation, self.label_smoothing = model, dict(augmentation), label_smoothing
-        self.adversarial_radius, self.teacher = adversarial_radius, teacher
+    model: Callable[[Tensor], Tensor]
+    augmentation: Mapping[str, float]
+    label_smoothing: float = 0.0
+    adversarial_radius: float = 0.0
+    teacher: Teacher | None = None
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss () and the logits (b, 10) of images (b, 28, 28) and labels (b,)."""
@@ -101,13 +98,13 @@ Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """`TrainingStep.__call__`: images, labels, batch, lr -> loss, logits."""
 
 
+@dataclass(eq=False)
 class TrainingStep:
     """Loss, gradients and update; every value that varies from step to step is a tensor, as graphs require."""
 
-    def __init__(
-        self, objective: Objective, optimizer: FunctionalOptimizer, average: WeightAverage | None = None
-    ) -> None:
-        self.objective, self.optimizer, self.average = objective, optimizer, average
+    objective: Objective
+    optimizer: FunctionalOptimizer
+    average: WeightAverage | None = None
 
     def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Make one step; return the mean loss () and the logits (b, 10) from before the update.

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.strategies.launchers import subprocess_script
@@ -189,20 +188,21 @@ def build_trainer(
     patience = config.trainer.early_stopping
     if patience:
         callbacks.append(EarlyStopping(MONITOR, mode="max", patience=patience, check_on_train_epoch_end=True))
-    is_distributed = config.trainer.devices > 1
+    devices = config.trainer.devices
+    # without an explicit environment Lightning uses any SLURM variables it detects, even on one device
+    environment = SLURMEnvironment(auto_requeue=False) if launched_by_slurm(devices) else LightningEnvironment()
     trainer = pl.Trainer(
         default_root_dir=folder.path,
         accelerator=accelerator,
-        devices=config.trainer.devices,
-        strategy=config.trainer.strategy.value if is_distributed else "auto",
+        devices=devices,
+        strategy=config.trainer.strategy.value if devices > 1 else "auto",
         precision=config.trainer.precision,  # type: ignore[arg-type]  # checked by config
         max_epochs=config.trainer.max_epochs,
         limit_val_batches=None if has_val else 0,
         num_sanity_val_steps=0,
         logger=list(loggers) or False,  # TensorBoardLog writes TensorBoard's files
         callbacks=callbacks,
-        # without an explicit environment Lightning uses any SLURM variables it detects, even on one device
-        plugins=[DurableCheckpointIO(), _cluster_environment(config.trainer.devices)],
+        plugins=[DurableCheckpointIO(), environment],
         profiler=_profiler(config.trainer.profiler.value, folder),
         log_every_n_steps=min(50, len(data.train_dataloader())),
         enable_progress_bar=False,
@@ -210,10 +210,6 @@ def build_trainer(
     )
     disable_signal_handlers(trainer)
     return trainer
-
-
-def _cluster_environment(devices: int) -> ClusterEnvironment:
-    return SLURMEnvironment(auto_requeue=False) if launched_by_slurm(devices) else LightningEnvironment()
 
 
 def _profiler(name: str, folder: RunFolder) -> pl.profilers.Profiler | None:

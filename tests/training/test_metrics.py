@@ -6,10 +6,10 @@ import torch
 from sklearn import metrics as sk
 
 from mnist_mlp.training.metrics import (
-    GatheredLogits,
     MeanLoss,
     class_metrics,
     evaluation_metrics,
+    in_file_order,
     to_float,
     training_metrics,
 )
@@ -92,10 +92,8 @@ def test_logits_in_the_unit_interval_are_not_taken_for_probabilities() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_logits_gathered_from_processes_are_in_file_order(world_size: int) -> None:
     logits = torch.randn(7, 10)
-    gathered = GatheredLogits()
-    for rank in range(world_size):  # torchmetrics concatenates the processes' images
-        gathered.update(logits[rank::world_size])
-    assert torch.equal(gathered.in_file_order(world_size), logits)
+    gathered = torch.cat([logits[rank::world_size] for rank in range(world_size)])  # as torchmetrics does
+    assert torch.equal(in_file_order(gathered, world_size), logits)
 
 
 def test_training_metrics_equal_evaluation_metrics(logits_and_labels: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy  # its modules are imported when they are used
@@ -26,8 +26,10 @@ MS_FLOOR_QUANTILE = {"seeds": 0.05, "images": 0.38}
 """Seeds may agree by luck. Their mean square is raised to at least this quantile of what the residuals alone would
 give, so that no interval has width zero; with the second, simulated intervals cover the truth from two seeds on."""
 MAX_SEEDS = 10_000
-POINTS = (np.arange(400) + 0.5) / 400
-"""Quantiles at which the distribution of the spread among seeds is evaluated."""
+Correctness = NDArray[np.bool_] | NDArray[np.floating[Any]]
+POINTS, SPREADS = (np.arange(200) + 0.5) / 200, (np.arange(40)[:, None] + 0.5) / 40
+"""Quantiles at which two distributions are evaluated: of the seeds' mean square that a comparison will observe, and of
+the true one, given the one that was estimated."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,15 @@ class Interval:
 class Variance:
     """The variance components of the difference between two nets on one image, each correct (1) or incorrect (0).
 
-    seed: of the nets' training; image: of the sample of images; rest: of one seed on one image.
+    seed: of the nets' training, negative if seeds differ by less than `rest` explains; image: of the sample of images;
+    rest: of one seed on one image.
+    degrees: of freedom with which the mean square of the seeds was estimated; infinite if it is known.
     """
 
     seed: float
     image: float
     rest: float
+    degrees: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -146,32 +151,34 @@ def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> I
     return Interval(mean, error if error > ROUNDING else None, n - 1, n)
 
 
-def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> PairedComparison:
-    """The difference first - second in accuracy, over seeds and over seeds and images.
+def crossed_difference(first: Correctness, second: Correctness) -> PairedComparison:
+    """Estimate the difference first - second in accuracy, over seeds and over seeds and images.
 
     Mean squares of the two-way random-effects analysis of variance without replication give the variances. Over seeds
     and images the squared error is (MS_seed + max(MS_image - MS_rest, 0)) / (seeds * images), with the degrees of
     freedom of Hillis (Statistics in Medicine 26, 2007, p. 596); over seeds it is MS_seed / (seeds * images),
-    Student's t. One seed alone has no error.
+    Student's t. MS_seed is raised to the quantile MS_FLOOR_QUANTILE of what the residuals alone would give. One seed
+    alone has no error.
 
     Args:
-        first, second: (seeds, images), whether the net of a seed is correct on an image, paired by seed.
+        first: (seeds, images), whether the net of a seed is correct on an image, or the fraction of its nets that are.
+        second: The same of the other setting, paired by seed.
 
     Raises:
-        ValueError: the shapes differ, or there are fewer than two images.
+        ValueError: The shapes differ, or there are fewer than two images.
     """
     if first.shape != second.shape or first.ndim != 2 or first.shape[1] < 2:
         raise ValueError(f"expected two arrays (seeds, images) of one shape, got {first.shape} and {second.shape}")
     (n, images), size = first.shape, first.size
-    seeds = first.sum(1) - second.sum(1)
-    columns = first.sum(0, dtype=np.int32) - second.sum(0, dtype=np.int32)
-    mean, differing = float(seeds.sum()) / size, int(np.count_nonzero(first != second))
+    gaps = np.subtract(first, second, dtype=np.int8 if first.dtype == second.dtype == bool else np.float64)
+    seeds, columns = gaps.sum(1), gaps.sum(0)
+    mean, squares = float(seeds.sum()) / size, float(np.square(gaps).sum())
     by_image = float(columns.var(ddof=1)) / n
     if n == 1:
         alone = Interval(mean, None, math.nan, 1)
         return PairedComparison(alone, replace(alone, images=images), Variance(0.0, by_image, 0.0))
     by_seed = float(seeds.var(ddof=1)) / images
-    total = differing - size * mean**2
+    total = squares - size * mean**2
     rest = max((total - (n - 1) * by_seed - (images - 1) * by_image) / ((n - 1) * (images - 1)), 0.0)
     of_images = max(by_image - rest, 0.0)
     of_seeds = {name: max(by_seed, rest * _ms_floor(n, name)) for name in MS_FLOOR_QUANTILE}
@@ -182,7 +189,7 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> P
     return PairedComparison(
         Interval(mean, errors[0], n - 1, n),
         Interval(mean, errors[1], min(degrees, images - 1), n, images),
-        Variance(max(by_seed - rest, 0.0) / images, of_images / n, rest),
+        Variance((by_seed - rest) / images, of_images / n, rest, n - 1),
     )
 
 
@@ -220,46 +227,61 @@ def correct_for_all_pairs(comparisons: Sequence[PairedComparison | None]) -> lis
 
 
 def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: int) -> float:
-    """The chance that a true difference `gap` is detected with so many seeds; one seed detects none.
+    """Return the probability that a true difference is detected with so many seeds; one seed detects none.
 
-    Corrected for `comparisons` by the first, strictest step of Holm's. images = 0 stands for the interval over seeds
-    alone; variance.seed is then that of a seed's difference over all images at hand, and the other two are zero. The
-    critical values of `crossed_difference` are averaged over the distribution of the seeds' mean square, a chi-square.
+    It is the mean over the true mean square of the seeds, given one that was estimated with `variance.degrees` (an
+    inverse chi-square): with a few seeds an estimate may well be half of the truth, and a promise that takes it for the
+    truth is kept in two of three sweeps instead of four of five.
+
+    Args:
+        gap: True difference, a fraction.
+        variance: Its components.
+        images: Test images that count as a random sample; 0 stands for the interval over seeds alone, `variance.seed`
+            is then that of a seed's difference over all images at hand, and the other two components are zero.
+        seeds: Seeds of each setting.
+        comparisons: Size of the family, corrected for by the first, strictest step of Holm's method.
     """
-    thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
-    detected = scipy.special.ndtr((gap - thresholds) / deviation) if deviation else gap > thresholds
+    thresholds, deviations = _thresholds(variance, images, seeds, comparisons)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        detected = np.where(deviations > 0, scipy.special.ndtr((gap - thresholds) / deviations), gap > thresholds)
     return float(detected.mean())
 
 
 @lru_cache(maxsize=4096)  # shown in a table, a verdict and a file, after every job of a sweep
 def detectable_difference(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
-    """The smallest true difference that is detected with power 0.8; see `power`. Never above 1."""
+    """Return the smallest true difference that is detected with power 0.8; see `power`. Never above 1."""
     low, high = 0.0, 1.0
-    for _ in range(40):
+    for _ in range(32):
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle, variance, images, seeds, comparisons) >= POWER else (middle, high)
     return high
 
 
 @lru_cache
-def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -> tuple[NDArray[np.float64], float]:
-    """What an observed difference has to exceed, at each of POINTS, and the standard deviation of what is observed."""
+def _thresholds(
+    variance: Variance, images: int, seeds: int, comparisons: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What an observed difference has to exceed (spreads, points), and the deviation (spreads, 1) of what is observed."""
     count = images or 1
     expected, of_images = variance.seed * count + variance.rest, variance.image * seeds
     if seeds < 2:
-        return np.full(1, np.inf), 0.0
+        return np.full((1, 1), np.inf), np.zeros((1, 1))
     if expected + of_images == 0:
-        return np.zeros(1), 0.0
-    quantiles = scipy.special.chdtri(seeds - 1, 1 - POINTS) / (seeds - 1)
+        return np.zeros((1, 1)), np.zeros((1, 1))
+    truths = np.full((1, 1), expected)
+    if math.isfinite(variance.degrees):
+        truths = np.maximum(
+            expected * variance.degrees / scipy.special.chdtri(variance.degrees, SPREADS), variance.rest
+        )
     floor = max(variance.rest * _ms_floor(seeds, "images"), 1e-9 * (expected + of_images))
-    of_seeds = np.maximum(expected * quantiles, floor)
+    of_seeds = np.maximum(truths * scipy.special.chdtri(seeds - 1, 1 - POINTS) / (seeds - 1), floor)
     both = of_seeds + of_images
     degrees = (both / of_seeds) ** 2 * (seeds - 1)
     if images:
         degrees = np.minimum(degrees, images - 1)
     critical = -scipy.special.stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
     size = seeds * count
-    return critical * np.sqrt(both / size), math.sqrt((expected + of_images) / size)
+    return critical * np.sqrt(both / size), np.sqrt((truths + of_images) / size)
 
 
 @dataclass(frozen=True)

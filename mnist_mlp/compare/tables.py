@@ -263,7 +263,7 @@ def planned(summary: Summary, points: float) -> Iterator[str]:
         gap = one.detectable_difference or 1.0
         state = f"now {one.decisive.n}, which resolve " + (f"{100 * gap:.2f} points" if gap < 1 else "nothing")
         state = "already told apart" if one.is_significant else state
-        spread = f"standard deviation of the difference over seeds {100 * one.variance.seed**0.5:.2f} points"
+        spread = f"standard deviation of the difference over seeds {100 * one.spread:.2f} points"
         seeds = f"{needed.seeds} seeds" if needed.seeds else f"images are the limit, at {100 * needed.limit:.2f} points"
         yield f"  {row_label(summary, row)}: {seeds} ({state}; {spread})"
     undecided = [pair for pair in plans if not pair[0].is_significant] or plans

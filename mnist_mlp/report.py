@@ -7,7 +7,7 @@ from pathlib import Path
 from mnist_mlp import __version__
 from mnist_mlp.compare.collect import summarize
 from mnist_mlp.compare.digits import write_digits
-from mnist_mlp.compare.tables import planned, write_tables
+from mnist_mlp.compare.tables import plan_lines, write_tables
 from mnist_mlp.console import command
 from mnist_mlp.reporting.page import find_runs, write_page
 from mnist_mlp.reporting.publish import publish
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         summary = summarize(jobs)
         if options.plan is not None:
-            print(*planned(summary, options.plan), sep="\n")
+            print(*plan_lines(summary, options.plan), sep="\n")
             return
         target = options.output or (sweep or Path()) / "report.html"
         print(write_page(options.paths, target, jobs, summary))

@@ -1,7 +1,6 @@
-"""Intervals, tests and power of differences in accuracy between settings that were run with several seeds.
+"""Confidence intervals, tests and power for differences in test accuracy, paired by seed.
 
-Every number of a comparison is a fraction of one. The intervals and the correction are checked by simulation:
-tests/simulations.py.
+Accuracies and differences are fractions. tests/simulations.py checks coverage, family-wise error and power.
 """
 
 import math
@@ -15,29 +14,28 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy  # its modules are imported when they are used
+import scipy  # imports its submodules lazily
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 POWER = 0.8
-ROUNDING = 1e-9  # differences of accuracies that agree to this are the same number
+ROUNDING = 1e-9  # a standard error below this is rounding error
 MS_FLOOR_QUANTILE = {"seeds": 0.05, "images": 0.38}
-"""Seeds may agree by luck. Their mean square is raised to at least this quantile of what the residuals alone would
-give, so that no interval has width zero; with the second, simulated intervals cover the truth from two seeds on."""
+"""Lower bound on MS_seed, as a quantile of its distribution if only residuals vary. Seeds can agree by chance; the
+bound keeps intervals from having zero width. With 0.38, simulated coverage is nominal from two seeds on."""
 MAX_SEEDS = 10_000
 Correctness = NDArray[np.bool_] | NDArray[np.floating[Any]]
-POINTS, SPREADS = (np.arange(200) + 0.5) / 200, (np.arange(40)[:, None] + 0.5) / 40
-"""Quantiles at which two distributions are evaluated: of the seeds' mean square that a comparison will observe, and of
-the true one, given the one that was estimated."""
+MS_QUANTILES, TRUE_MS_QUANTILES = (np.arange(200) + 0.5) / 200, (np.arange(40)[:, None] + 0.5) / 40
+"""Quantiles over which power is averaged: of the MS_seed that will be observed, and of the true one if it is estimated."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference of accuracies over n seeds with its 95 % interval.
+    """A mean difference of accuracies over n seeds with its unadjusted 95 % confidence interval.
 
-    error: its standard error; None if the runs do not determine it. degrees: of freedom of Student's t.
-    images: test images that count as a random sample too; 0 if the interval holds for these images alone.
+    error: standard error; None if the runs do not determine it. degrees: degrees of freedom of Student's t.
+    images: number of test images, if they count as a random sample too; 0 if the interval is for these images only.
     """
 
     mean: float
@@ -48,15 +46,17 @@ class Interval:
 
     @property
     def low(self) -> float | None:
+        """Lower limit."""
         return self._end(-1)
 
     @property
     def high(self) -> float | None:
+        """Upper limit."""
         return self._end(1)
 
     @property
     def p_value(self) -> float | None:
-        """Two-sided, of no difference, before any correction for several comparisons."""
+        """Two-sided p-value of no difference, unadjusted."""
         if self.error is None:
             return None
         return 2 * float(scipy.special.stdtr(self.degrees, -abs(self.mean) / self.error))
@@ -69,187 +69,184 @@ class Interval:
 
 @dataclass(frozen=True)
 class Variance:
-    """The variance components of the difference between two nets on one image, each correct (1) or incorrect (0).
+    """Variance components of the difference in correctness (0 or 1) between two nets on one image.
 
-    seed: of the nets' training, negative if seeds differ by less than `rest` explains; image: of the sample of images;
-    rest: of one seed on one image.
-    degrees: of freedom with which the mean square of the seeds was estimated; infinite if it is known.
+    seed: due to training, negative if seeds differ by less than the residuals explain; image: due to the sample of
+    images; residual: of one seed on one image.
+    degrees: of freedom with which MS_seed was estimated; infinite if it is known.
     """
 
     seed: float
     image: float
-    rest: float
+    residual: float
     degrees: float = math.inf
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """The difference of two settings in test accuracy, paired by seed: over seeds, on these images.
+    """The difference between two settings in test accuracy, paired by seed.
 
-    images: over seeds and images like these; None if runs lack predictions of the same images.
-    variance: the components behind the decisive interval's error.
-    corrected: the p-value after a correction for so many `comparisons`.
+    seeds: the interval over seeds, for these test images.
+    images: the interval over seeds and images; None if runs lack predictions of the same images.
+    variance: the components that determine the decisive interval's standard error.
+    comparisons: the size of the family that `adjusted` controls for; adjusted: the Holm-adjusted p-value.
     """
 
     seeds: Interval
     images: Interval | None
     variance: Variance
     comparisons: int = 1
-    corrected: float | None = None
+    adjusted: float | None = None
 
     @property
     def decisive(self) -> Interval:
-        """The interval that the verdict uses: over seeds and images if there is one."""
+        """The interval behind the verdict: over seeds and images if available, else over seeds."""
         return self.images or self.seeds
 
     @property
     def p_value(self) -> float | None:
-        """Of no difference, corrected for `comparisons`."""
-        return self.decisive.p_value if self.corrected is None else self.corrected
+        """The p-value of no difference, adjusted for `comparisons`."""
+        return self.decisive.p_value if self.adjusted is None else self.adjusted
 
     @property
     def is_significant(self) -> bool:
-        """Whether a difference is claimed."""
+        """Whether the adjusted p-value is below 0.05."""
         return self.p_value is not None and self.p_value < SIGNIFICANCE
 
     @property
     def is_inconclusive(self) -> bool:
-        """Whether no difference is claimed although there are enough seeds to look for one."""
+        """Whether the test was possible but not significant."""
         return self.p_value is not None and not self.is_significant
 
     @property
     def detectable_difference(self) -> float | None:
-        """The smallest true difference that this comparison detects with power 0.8."""
+        """The smallest true difference that this comparison detects with power 0.8, after adjustment."""
         if self.decisive.error is None:
             return None
         return detectable_difference(self.variance, self.decisive.images, self.decisive.n, self.comparisons)
 
     @property
     def verdict(self) -> str:
-        """The comparison in words."""
+        """The comparison in words, for a table whose reference is the best setting."""
         if self.decisive.n == 1:
-            return "one seed in common: no verdict"
-        gap = self.detectable_difference
-        if gap is None:
-            return "no spread at all among the seeds: no verdict"
+            return "only one seed in common: no verdict"
+        detectable = self.detectable_difference
+        if detectable is None:
+            return "no variation between seeds: no verdict"
         if self.is_significant:
             return "worse than the best" if self.decisive.mean < 0 else "better than the best"
-        text = f"{100 * gap:.2f} points would be" if gap < 1 else "no difference would be"
+        text = f"detectable: {100 * detectable:.2f} points" if detectable < 1 else "no difference is detectable"
         return f"not distinguishable from the best ({text})"
 
 
-def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:
-    """one - other over their common seeds, by Student's t on the differences; None without a common seed.
+def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Interval | None:
+    """Compute first - second by the paired t test over common seeds; None without one.
 
-    The error is unknown for a single seed, and for several with the very same difference.
+    The standard error is unknown for one seed, and for several with the same difference.
     """
-    gaps = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
-    if not gaps:
+    differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+    if not differences:
         return None
-    mean, n = statistics.fmean(gaps), len(gaps)
-    error = statistics.stdev(gaps) / math.sqrt(n) if n > 1 else 0.0
+    mean, n = statistics.fmean(differences), len(differences)
+    error = statistics.stdev(differences) / math.sqrt(n) if n > 1 else 0.0
     return Interval(mean, error if error > ROUNDING else None, n - 1, n)
 
 
 def crossed_difference(first: Correctness, second: Correctness) -> PairedComparison:
-    """Estimate the difference first - second in accuracy, over seeds and over seeds and images.
+    """Estimate the difference first - second in accuracy with seeds and images as crossed random effects.
 
-    Mean squares of the two-way random-effects analysis of variance without replication give the variances. Over seeds
-    and images the squared error is (MS_seed + max(MS_image - MS_rest, 0)) / (seeds * images), with the degrees of
-    freedom of Hillis (Statistics in Medicine 26, 2007, p. 596); over seeds it is MS_seed / (seeds * images),
-    Student's t. MS_seed is raised to the quantile MS_FLOOR_QUANTILE of what the residuals alone would give. One seed
-    alone has no error.
+    Variance components come from the mean squares of a two-way ANOVA without replication. The squared standard error
+    over seeds and images is (MS_seed + max(MS_image - MS_residual, 0)) / (seeds * images), with the degrees of freedom
+    of Hillis (Statistics in Medicine 26, 2007, p. 596); over seeds it is MS_seed / (seeds * images) with seeds - 1
+    (paired t test). One seed has no standard error.
 
     Args:
-        first: (seeds, images), whether the net of a seed is correct on an image, or the fraction of its nets that are.
-        second: The same of the other setting, paired by seed.
+        first: Whether the net of each seed is correct on each image, (seeds, images) bool, or the fraction of its nets
+            that are correct, float.
+        second: The same for the other setting, rows paired by seed.
 
     Raises:
         ValueError: The shapes differ, or there are fewer than two images.
     """
     if first.shape != second.shape or first.ndim != 2 or first.shape[1] < 2:
-        raise ValueError(f"expected two arrays (seeds, images) of one shape, got {first.shape} and {second.shape}")
+        raise ValueError(f"expected two arrays of one shape (seeds, images), got {first.shape} and {second.shape}")
     (n, images), size = first.shape, first.size
     gaps = np.subtract(first, second, dtype=np.int8 if first.dtype == second.dtype == bool else np.float64)
-    seeds, columns = gaps.sum(1), gaps.sum(0)
-    mean, squares = float(seeds.sum()) / size, float(np.square(gaps).sum())
-    by_image = float(columns.var(ddof=1)) / n
+    by_seed, by_image = gaps.sum(1), gaps.sum(0)
+    mean = float(by_seed.sum()) / size
+    ms_image = float(by_image.var(ddof=1)) / n
     if n == 1:
         alone = Interval(mean, None, math.nan, 1)
-        return PairedComparison(alone, replace(alone, images=images), Variance(0.0, by_image, 0.0))
-    by_seed = float(seeds.var(ddof=1)) / images
-    total = squares - size * mean**2
-    rest = max((total - (n - 1) * by_seed - (images - 1) * by_image) / ((n - 1) * (images - 1)), 0.0)
-    of_images = max(by_image - rest, 0.0)
-    of_seeds = {name: max(by_seed, rest * _ms_floor(n, name)) for name in MS_FLOOR_QUANTILE}
-    both = of_seeds["images"] + of_images
-    degrees = (both / of_seeds["images"]) ** 2 * (n - 1) if of_seeds["images"] else math.inf
-    # without an error if all nets were correct on the very same images: nothing tells how far that is chance
-    errors = [math.sqrt(mean_square / size) or None for mean_square in (of_seeds["seeds"], both)]
+        return PairedComparison(alone, replace(alone, images=images), Variance(0.0, ms_image, 0.0))
+    ms_seed = float(by_seed.var(ddof=1)) / images
+    total = float(np.square(gaps).sum()) - size * mean**2
+    residual = max((total - (n - 1) * ms_seed - (images - 1) * ms_image) / ((n - 1) * (images - 1)), 0.0)
+    image_excess = max(ms_image - residual, 0.0)
+    seed_ms = {name: max(ms_seed, residual * _ms_floor(n, name)) for name in MS_FLOOR_QUANTILE}
+    both = seed_ms["images"] + image_excess
+    degrees = (both / seed_ms["images"]) ** 2 * (n - 1) if seed_ms["images"] else math.inf
+    # zero if all nets are correct on the same images: the error is then unknown, not zero
+    errors = [math.sqrt(mean_square / size) or None for mean_square in (seed_ms["seeds"], both)]
     return PairedComparison(
         Interval(mean, errors[0], n - 1, n),
         Interval(mean, errors[1], min(degrees, images - 1), n, images),
-        Variance((by_seed - rest) / images, of_images / n, rest, n - 1),
+        Variance((ms_seed - residual) / images, image_excess / n, residual, n - 1),
     )
 
 
 def _ms_floor(seeds: int, name: str) -> float:
-    """The floor of a mean square of seeds, if the residuals have mean square 1; see MS_FLOOR_QUANTILE."""
+    """The lower bound on MS_seed for a residual mean square of 1; see MS_FLOOR_QUANTILE."""
     return float(scipy.special.chdtri(seeds - 1, 1 - MS_FLOOR_QUANTILE[name])) / (seeds - 1)
 
 
 def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
-    """Correct p-values so that any claim among `comparisons` is false in at most 5 % (Holm 1979), step down.
+    """Adjust p-values to control the family-wise error rate (Holm 1979, step-down); order is kept.
 
-    The family may have more members than there are p-values; the others count as the largest ones. Order is kept.
+    comparisons: the size of the family. Members without a p-value count as the largest ones.
     """
-    corrected, largest = [0.0] * len(p_values), 0.0
+    adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
         largest = max(largest, min(1.0, (comparisons - rank) * p_values[index]))
-        corrected[index] = largest
-    return corrected
+        adjusted[index] = largest
+    return adjusted
 
 
-def correct_for_all_pairs(comparisons: Sequence[PairedComparison | None]) -> list[PairedComparison | None]:
-    """Correct the comparisons of all settings with one that data have chosen, as if all pairs had been compared.
+def adjust_for_all_pairs(comparisons: Sequence[PairedComparison | None]) -> list[PairedComparison | None]:
+    """Holm-adjust comparisons with a best setting that was selected from the data.
 
-    All pairs, not settings - 1: the best of a sweep shares its luck with the figures it was chosen by (a net that
-    does well on validation images does well on test images), so that any pair could have been the one at hand.
+    The family is all pairs, not settings - 1: validation and test accuracy of a net are correlated, so selecting the
+    best by validation favors settings that are lucky on test, too, and any pair could have been the one compared.
     """
-    p_values = [one.decisive.p_value for one in comparisons if one is not None]
-    known = [p_value for p_value in p_values if p_value is not None]
+    raw = [pair and pair.decisive.p_value for pair in comparisons]
+    known = [p_value for p_value in raw if p_value is not None]
     family = math.comb(len(known) + 1, 2)
-    corrected = iter(holm(known, family))
+    adjusted = iter(holm(known, family))
     return [
-        replace(one, comparisons=family, corrected=next(corrected)) if one and one.decisive.p_value is not None else one
-        for one in comparisons
+        pair if pair is None or p_value is None else replace(pair, comparisons=family, adjusted=next(adjusted))
+        for pair, p_value in zip(comparisons, raw, strict=True)
     ]
 
 
-def power(gap: float, variance: Variance, images: int, seeds: int, comparisons: int) -> float:
-    """Return the probability that a true difference is detected with so many seeds; one seed detects none.
+def power(difference: float, variance: Variance, images: int, seeds: int, comparisons: int) -> float:
+    """Compute the probability of detecting a true difference; zero with one seed.
 
-    It is the mean over the true mean square of the seeds, given one that was estimated with `variance.degrees` (an
-    inverse chi-square): with a few seeds an estimate may well be half of the truth, and a promise that takes it for the
-    truth is kept in two of three sweeps instead of four of five.
-
-    Args:
-        gap: True difference, a fraction.
-        variance: Its components.
-        images: Test images that count as a random sample; 0 stands for the interval over seeds alone, `variance.seed`
-            is then that of a seed's difference over all images at hand, and the other two components are zero.
-        seeds: Seeds of each setting.
-        comparisons: Size of the family, corrected for by the first, strictest step of Holm's method.
+    Critical values are those of `crossed_difference`, averaged over the chi-square distribution of MS_seed, at the
+    level of Holm's first, strictest step (Bonferroni) for this many comparisons. If MS_seed was estimated, the true one
+    is averaged over, too, given the estimate (inverse chi-square): an estimate from three seeds is often half of the
+    truth, and taking it for the truth would promise a power of 0.8 where it is 0.65. images = 0 means the interval over
+    seeds: variance.seed is then the variance of a seed's difference over all images, the other components are zero.
     """
     thresholds, deviations = _thresholds(variance, images, seeds, comparisons)
     with np.errstate(divide="ignore", invalid="ignore"):
-        detected = np.where(deviations > 0, scipy.special.ndtr((gap - thresholds) / deviations), gap > thresholds)
+        detected = np.where(
+            deviations > 0, scipy.special.ndtr((difference - thresholds) / deviations), difference > thresholds
+        )
     return float(detected.mean())
 
 
-@lru_cache(maxsize=4096)  # shown in a table, a verdict and a file, after every job of a sweep
+@lru_cache(maxsize=4096)  # recomputed for a table, a verdict and a file after every job of a sweep
 def detectable_difference(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
-    """Return the smallest true difference that is detected with power 0.8; see `power`. Never above 1."""
+    """Find the smallest true difference that is detected with power 0.8, at most 1; see `power`."""
     low, high = 0.0, 1.0
     for _ in range(32):
         middle = (low + high) / 2
@@ -261,34 +258,33 @@ def detectable_difference(variance: Variance, images: int, seeds: int, compariso
 def _thresholds(
     variance: Variance, images: int, seeds: int, comparisons: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What an observed difference has to exceed (spreads, points), and the deviation (spreads, 1) of what is observed."""
+    """Critical differences, a row per true MS_seed, and the standard deviations of observed differences, a column."""
     count = images or 1
-    expected, of_images = variance.seed * count + variance.rest, variance.image * seeds
+    expected, image_excess = variance.seed * count + variance.residual, variance.image * seeds
     if seeds < 2:
         return np.full((1, 1), np.inf), np.zeros((1, 1))
-    if expected + of_images == 0:
+    if expected + image_excess == 0:
         return np.zeros((1, 1)), np.zeros((1, 1))
-    truths = np.full((1, 1), expected)
+    true_ms = np.full((1, 1), expected)
     if math.isfinite(variance.degrees):
-        truths = np.maximum(
-            expected * variance.degrees / scipy.special.chdtri(variance.degrees, SPREADS), variance.rest
-        )
-    floor = max(variance.rest * _ms_floor(seeds, "images"), 1e-9 * (expected + of_images))
-    of_seeds = np.maximum(truths * scipy.special.chdtri(seeds - 1, 1 - POINTS) / (seeds - 1), floor)
-    both = of_seeds + of_images
-    degrees = (both / of_seeds) ** 2 * (seeds - 1)
+        true_ms = expected * variance.degrees / scipy.special.chdtri(variance.degrees, TRUE_MS_QUANTILES)
+    true_ms = np.maximum(true_ms, variance.residual)
+    floor = max(variance.residual * _ms_floor(seeds, "images"), 1e-9 * (expected + image_excess))
+    seed_ms = np.maximum(true_ms * scipy.special.chdtri(seeds - 1, 1 - MS_QUANTILES) / (seeds - 1), floor)
+    both = seed_ms + image_excess
+    degrees = (both / seed_ms) ** 2 * (seeds - 1)
     if images:
         degrees = np.minimum(degrees, images - 1)
     critical = -scipy.special.stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
     size = seeds * count
-    return critical * np.sqrt(both / size), np.sqrt((truths + of_images) / size)
+    return critical * np.sqrt(both / size), np.sqrt((true_ms + image_excess) / size)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many seeds each of two settings needs, None if no number is enough; and how many images it takes at least.
+    """The sample size for a difference. seeds: per setting, None if no number suffices; images: the minimum.
 
-    limit: the smallest difference that any number of seeds could detect with these images; 0 if they are no sample.
+    limit: the difference detectable with these images and unlimited seeds; 0 if images are not a random sample.
     """
 
     seeds: int | None
@@ -296,23 +292,23 @@ class Plan:
     images: int
 
 
-def plan(gap: float, variance: Variance, images: int, comparisons: int) -> Plan:
-    """Plan the seeds with which a true difference `gap` is detected with power 0.8; see `power`."""
-    if gap <= 0:
-        raise ValueError(f"expected a difference above zero, got {gap}")
+def plan(difference: float, variance: Variance, images: int, comparisons: int) -> Plan:
+    """Find the number of seeds that detects a true difference with power 0.8; see `power`."""
+    if difference <= 0:
+        raise ValueError(f"expected a difference above zero, got {difference}")
     quantiles = scipy.special.ndtri([1 - SIGNIFICANCE / 2 / comparisons, POWER])
-    steepness = float(quantiles[0] + quantiles[1])
-    limit = steepness * math.sqrt(variance.image / images) if images else 0.0
-    enough = math.ceil(variance.image * (steepness / gap) ** 2) if images else 0
-    if limit >= gap or power(gap, variance, images, MAX_SEEDS, comparisons) < POWER:
+    z_sum = float(quantiles[0] + quantiles[1])
+    limit = z_sum * math.sqrt(variance.image / images) if images else 0.0
+    enough = math.ceil(variance.image * (z_sum / difference) ** 2) if images else 0
+    if limit >= difference or power(difference, variance, images, MAX_SEEDS, comparisons) < POWER:
         return Plan(None, limit, enough)
-    # one seed never suffices, and more seeds never hurt
-    powers = partial(power, gap, variance, images, comparisons=comparisons)
+    # power increases with seeds and is zero for one
+    powers = partial(power, difference, variance, images, comparisons=comparisons)
     return Plan(bisect_left(range(MAX_SEEDS), POWER, lo=2, key=powers), limit, enough)
 
 
 class McNemar(NamedTuple):
-    """Images on which only one of two models is correct, and the exact two-sided p-value of so uneven a split."""
+    """Images that only the first or only the second model classifies correctly, and the exact two-sided p-value."""
 
     only_first: int
     only_second: int
@@ -320,7 +316,7 @@ class McNemar(NamedTuple):
 
 
 def mcnemar(first_correct: Sequence[bool], second_correct: Sequence[bool]) -> McNemar:
-    """McNemar's exact test (1947) of two models over the same images."""
+    """Compare two models on the same images by McNemar's exact test (1947)."""
     times = Counter(zip(map(bool, first_correct), map(bool, second_correct), strict=True))
     only_first, only_second = times[True, False], times[False, True]
     total = only_first + only_second
@@ -329,9 +325,9 @@ def mcnemar(first_correct: Sequence[bool], second_correct: Sequence[bool]) -> Mc
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion (Wilson 1927), without continuity correction; (0, 1) of no images.
+    """Compute the 95 % score interval of a proportion (Wilson 1927), without continuity correction; (0, 1) if n = 0.
 
-    It covers the sampling of the test images, not that of the training: another seed may well lie outside.
+    It reflects the sampling of test images but not training, so another seed may lie outside.
     """
     if not n:
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""The comparison as text: for files, for a terminal of any width, and how many seeds it takes to see a difference."""
+"""Comparison tables for files and terminals, and the planning of sample sizes."""
 
 import re
 import statistics
@@ -14,23 +14,23 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, to_csv, write_text
 from mnist_mlp.runs.settings import short_names, value_text
 
-OVER_SEEDS, OVER_IMAGES = "to best (seeds)", "to best (seeds, images)"
-FIRST = ("row", "best_row", "run", "display_name", "status", "reason", "fingerprint")
-RUN_FIGURES = ("parameters", "epochs", "best_epoch")
-BRIEF = "verdict"
-STEPS = ("parameters", "loss", "F1", BRIEF, OVER_SEEDS, "fit s", OVER_IMAGES, "n", "status")
-"""Columns that go, one after the other, until the others fit a terminal; the verdict becomes brief instead. What varies
-and the accuracies stay."""
-CONSOLE_FIGURES = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
-MIN_TEXT_WIDTH = 6  # cells down to which a text is shortened if what must stay does not fit
+OVER_SEEDS, OVER_IMAGES = "vs best (seeds)", "vs best (seeds, images)"
+RUN_COLUMNS = ("row", "best_row", "run", "display_name", "status", "reason", "fingerprint")
+RESULT_COLUMNS = ("parameters", "epochs", "best_epoch")
+VERDICT = "verdict"
+DROP_ORDER = ("parameters", "loss", "F1", VERDICT, OVER_SEEDS, "fit s", OVER_IMAGES, "n", "status")
+"""Columns that a terminal drops, in this order, until the table fits; the verdict is abbreviated at its turn. Settings
+and accuracies stay."""
+NEVER_SHORTENED = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
+MIN_TEXT_WIDTH = 6  # terminal cells to which texts are shortened at most if the remaining columns do not fit
 MAX_ROWS = 40
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
-FURTHER_WORDS = re.compile(r" \(.*\)| (from|than) the best")
+VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best")
 
 
 def write_summary(sweep: Path) -> Summary | None:
-    """Rewrite the tables of a sweep from its run folders; None if there are none yet."""
+    """Rewrite the tables of a sweep from its run folders; None without runs."""
     if jobs := find_jobs([sweep]):
         write_tables(sweep, summary := summarize(jobs))
         return summary
@@ -38,7 +38,7 @@ def write_summary(sweep: Path) -> Summary | None:
 
 
 def write_tables(sweep: Path, summary: Summary) -> list[Path]:
-    """Write summary.csv, summary.md and runs.csv, each atomically, into the sweep's folder; return the files."""
+    """Write summary.csv, summary.md and runs.csv into the sweep's folder, each atomically; return their paths."""
     texts = {"summary.csv": _csv(summary), "summary.md": as_markdown(summary), "runs.csv": runs_csv(summary, sweep)}
     for name, text in texts.items():
         write_text(sweep / name, text)
@@ -46,25 +46,25 @@ def write_tables(sweep: Path, summary: Summary) -> list[Path]:
 
 
 def _csv(summary: Summary) -> str:
-    """A line per row; differences to the best are fractions of one."""
+    """summary.csv: a line per row; accuracies and differences are fractions."""
     lines = []
     for row in summary.rows:
         line: JSON = {key: value_text(row.settings[key]) for key in summary.keys}
         line |= {column: row.mean(column) for column in VALUES}
         if summary.over_seeds:
-            one = row.comparison
+            paired = row.comparison
             line |= {f"{column}_std": row.deviation(column) for column in VALUES}
             line |= {
                 "n": len(row.values["test_accuracy"]),
-                "difference": one and one.decisive.mean,
-                "seeds_low": one and one.seeds.low,
-                "seeds_high": one and one.seeds.high,
-                "images_low": one and one.images and one.images.low,
-                "images_high": one and one.images and one.images.high,
-                "p_value": one and one.decisive.p_value,
-                "p_corrected": one and one.p_value,
-                "comparisons": one and one.comparisons,
-                "resolvable": one and one.detectable_difference,
+                "difference": paired and paired.decisive.mean,
+                "seeds_low": paired and paired.seeds.low,
+                "seeds_high": paired and paired.seeds.high,
+                "images_low": paired and paired.images and paired.images.low,
+                "images_high": paired and paired.images and paired.images.high,
+                "p_value": paired and paired.decisive.p_value,
+                "p_corrected": paired and paired.p_value,
+                "comparisons": paired and paired.comparisons,
+                "resolvable": paired and paired.detectable_difference,
                 "verdict": row.verdict,
             }
         lines.append({**line, "best": row.best, "status": row.status, "reason": row.reasons})
@@ -72,34 +72,34 @@ def _csv(summary: Summary) -> str:
 
 
 def runs_csv(summary: Summary, base: Path | None = None) -> str:
-    """Every run once, the rows of the comparison in their order, with its settings, metrics, times and environment.
+    """runs.csv: a line per run in row order, with settings, metrics, times in seconds and environment.
 
-    row: the index of its setting in the comparison, from 1; run: its folder, relative to `base` if it is below it.
-    Times are in seconds, accuracies fractions of one; what a run does not have is empty.
+    Column `row` is the rank of the run's setting, from 1; `run` is its folder, relative to `base` if below it.
+    Accuracies are fractions; missing values are empty.
     """
     results = [job.result for job in summary.jobs if job.result is not None]
     metrics = dict.fromkeys(name for result in results for name in result.metrics)
-    times = dict.fromkeys(name for result in results for name in result.timing)
+    timing = dict.fromkeys(name for result in results for name in result.timing)
     environment = dict.fromkeys(name for result in results for name in result.environment)
-    first, names = [*summary.keys, *(["seed"] if summary.over_seeds else [])], display_names(summary)
-    others = [key for key in dict.fromkeys(key for job in summary.jobs for key in job.settings) if key not in first]
+    varying, names = [*summary.keys, *(["seed"] if summary.over_seeds else [])], display_names(summary)
+    fixed = [key for key in dict.fromkeys(key for job in summary.jobs for key in job.settings) if key not in varying]
 
     def line(index: int, best: bool, job: Job) -> list[Any]:
-        below = base is not None and job.folder.is_relative_to(base)
-        folder = job.folder.relative_to(base).as_posix() if base is not None and below else str(job.folder)
-        measured: list[Any] = [None] * (len(metrics) + len(RUN_FIGURES) + len(times) + len(environment))
+        is_below = base is not None and job.folder.is_relative_to(base)
+        folder = job.folder.relative_to(base).as_posix() if base is not None and is_below else str(job.folder)
+        values: list[Any] = [None] * (len(metrics) + len(RESULT_COLUMNS) + len(timing) + len(environment))
         if (result := job.result) is not None:
-            measured = [*map(result.metrics.get, metrics), result.parameters, result.epochs, result.best_epoch]
-            measured += [*map(result.timing.get, times), *map(result.environment.get, environment)]
-        start = [index, best, folder, names[job.folder], job.status, job.reason, job.fingerprint]
-        return [*start, *map(job.text, first), *measured, *map(job.text, others)]
+            values = [*map(result.metrics.get, metrics), result.parameters, result.epochs, result.best_epoch]
+            values += [*map(result.timing.get, timing), *map(result.environment.get, environment)]
+        identity = [index, best, folder, names[job.folder], job.status, job.reason, job.fingerprint]
+        return [*identity, *map(job.text, varying), *values, *map(job.text, fixed)]
 
-    header = [*FIRST, *first, *metrics, *RUN_FIGURES, *times, *environment, *others]
+    header = [*RUN_COLUMNS, *varying, *metrics, *RESULT_COLUMNS, *timing, *environment, *fixed]
     return to_csv(header, [line(index, row.best, job) for index, row in enumerate(summary.rows, 1) for job in row.jobs])
 
 
 def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """The table for readers: header and rows of text, the best row marked with a star."""
+    """Header and cells of the formatted table; a star marks the best row."""
     header = ["", *short_names(summary.keys).values(), *(["n"] if summary.over_seeds else [])]
     header += ["val acc %", "test acc %", "F1", "loss", "parameters", "fit s", "status"]
     header += [OVER_SEEDS, OVER_IMAGES, "verdict"] if summary.over_seeds else []
@@ -113,15 +113,15 @@ def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
         line += ["-" if parameters is None else f"{parameters:,.0f}", "-" if seconds is None else f"{seconds:.1f}"]
         line.append(f"{row.status}: {row.reasons}" if row.reasons else row.status)
         if summary.over_seeds:
-            one = row.comparison
-            line += [interval_text(one.seeds), interval_text(one.images)] if one else ["-", "-"]
+            paired = row.comparison
+            line += [interval_text(paired.seeds), interval_text(paired.images)] if paired else ["-", "-"]
             line.append("best" if row.best else row.verdict)
         rows.append(line)
     return header, rows
 
 
 def interval_text(difference: Interval | None) -> str:
-    """A difference of accuracies in points, with its interval."""
+    """Format a difference in percentage points with its interval, "+0.12 [-0.03, +0.27]"."""
     if difference is None:
         return "-"
     mean = f"{100 * difference.mean:+.2f}"
@@ -131,7 +131,7 @@ def interval_text(difference: Interval | None) -> str:
 
 
 def mean_and_deviation(numbers: Sequence[float], scale: float = 100.0, digits: int = 2) -> str:
-    """ "mean ± sample standard deviation" of scaled numbers; the mean alone of one, a dash for none."""
+    """Format "mean ± sample standard deviation" of scaled numbers; only the mean of one, a dash for none."""
     if not numbers:
         return "-"
     mean = f"{scale * statistics.fmean(numbers):.{digits}f}"
@@ -139,7 +139,7 @@ def mean_and_deviation(numbers: Sequence[float], scale: float = 100.0, digits: i
 
 
 def as_markdown(summary: Summary) -> str:
-    """The table for readers in Markdown, with a line on how to read it."""
+    """The formatted table in Markdown, followed by the reading note."""
     header, rows = shown_cells(summary)
     lines = [header, ["---"] * len(header), *rows]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -147,73 +147,73 @@ def as_markdown(summary: Summary) -> str:
 
 
 def reading_note(summary: Summary, intervals: bool = True) -> str:
-    """How the rows were ranked, what the intervals mean if they are shown, and what is odd about the runs."""
+    """Explain the ranking, the intervals if shown, and any warnings about the runs."""
     if summary.ranked_by == "val_accuracy":
         notes = ["* best by validation accuracy."]
     else:
         notes = ["* best by test accuracy, as runs have no validation images."]
         if len(summary.rows) > 1:
-            notes.append("So the best is chosen on what it is judged by, and its own figure is flattered by that.")
+            notes.append("Selecting on test biases the best row's test accuracy upwards.")
     if summary.over_seeds:
-        notes.append("Over seeds: mean ± standard deviation.")
+        notes.append("Mean ± standard deviation over seeds.")
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
-    by_images = sum(one.images is not None for one in compared)
-    family = max((one.comparisons for one in compared), default=1)
+    with_images = sum(paired.images is not None for paired in compared)
+    family = max((paired.comparisons for paired in compared), default=1)
     if compared and not intervals:
-        chance = "seeds and test images" if by_images else "seeds"
-        corrected = f", corrected (Holm) for {family} comparisons" if family > 1 else ""
-        notes.append(f"The verdict compares with the best, over {chance}{corrected}; summary.md has the intervals.")
+        sampled = "seeds and test images" if with_images else "seeds"
+        adjusted = f", Holm-adjusted for {family} comparisons" if family > 1 else ""
+        notes.append(f"Verdicts: difference to the best over {sampled}{adjusted}; summary.md has the intervals.")
     elif compared:
-        used = "the second" if by_images else "the first"
-        used += " where there is one" if 0 < by_images < len(compared) else ""
+        used = f"'{OVER_IMAGES if with_images else OVER_SEEDS}'"
+        used += " if available" if 0 < with_images < len(compared) else ""
         notes.append(
-            "Differences to the best are in points of test accuracy, paired by seed, with single 95 % intervals:"
-            f" '{OVER_SEEDS}' holds for other seeds on these very test images, '{OVER_IMAGES}' for other seeds and"
-            f" other images like these. The verdict uses {used}."
+            "Differences to the best are in percentage points of test accuracy, paired by seed, with unadjusted 95 %"
+            f" intervals: '{OVER_SEEDS}' generalizes to other seeds on these test images, '{OVER_IMAGES}' to other"
+            f" seeds and other images from the same distribution. Verdicts use {used}."
         )
         if family > 1:
             notes.append(
-                f"It is corrected (Holm) for {family} comparisons, all pairs, since any setting could have come out"
-                " best; so an interval without zero is not yet a claim."
+                f"Verdicts are Holm-adjusted for all {family} pairs of settings, since any could have been selected as"
+                " best; an unadjusted interval that excludes zero does not by itself make a difference significant."
             )
-        if any(one.is_inconclusive for one in compared):
-            notes.append("In brackets: the smallest difference that this comparison resolves with power 0.8.")
+        if any(paired.is_inconclusive for paired in compared):
+            notes.append("Detectable: the smallest true difference found with power 0.8.")
     return " ".join([*notes, *summary.notes])
 
 
 def as_text(summary: Summary, width: int | None = None) -> str:
-    """Table, reasons of failures and how to read it, in lines shorter than `width`, by default the terminal's."""
-    room = (columns() if width is None else width) - 1
-    shown, left_out = _fitting(summary, room)
+    """Table, reasons for failures and reading note, in lines shorter than `width` (default: the terminal's)."""
+    available = (columns() if width is None else width) - 1
+    shown, left_out = _fitting(summary, available)
     padded = [[text + " " * (_width(column) - cells(text)) for text in column] for column in shown]
     lines = ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
     if len(summary.rows) > MAX_ROWS:
         lines.append(f"... and {len(summary.rows) - MAX_ROWS} more rows, in summary.csv")
     note = reading_note(summary, intervals=any(column[0] in (OVER_SEEDS, OVER_IMAGES) for column in shown))
     if left_out:
-        note += f" Left out here, but in summary.csv: {', '.join(left_out)}."
-    for paragraph in (*_reasons(summary), note):
-        lines += textwrap.wrap(paragraph, max(20, room), break_on_hyphens=False, subsequent_indent="  ")
+        note += f" Columns omitted here, but in summary.csv: {', '.join(left_out)}."
+    for paragraph in (*_failure_lines(summary), note):
+        lines += textwrap.wrap(paragraph, max(20, available), break_on_hyphens=False, subsequent_indent="  ")
     return "\n".join(lines)
 
 
-def _fitting(summary: Summary, room: int) -> tuple[list[list[str]], list[str]]:
-    """The columns to show, each with its header first, and the headers of those that do not fit."""
+def _fitting(summary: Summary, available: int) -> tuple[list[list[str]], list[str]]:
+    """The columns that fit, each starting with its header, and the headers of those that do not."""
     header, rows = shown_cells(summary)
-    # reasons are below the table, and that runs are finished goes without saying
+    # reasons follow the table, and finished is the default status
     status = ["status", *(FINISHED.sub("", row.status) for row in summary.rows[:MAX_ROWS])]
-    whole = [status if column[0] == "status" else list(column) for column in zip(header, *rows[:MAX_ROWS], strict=True)]
-    shown = [column for column in whole if column[0] == "" or not set(column[1:]) <= {"", "-"}]
+    table = [status if column[0] == "status" else list(column) for column in zip(header, *rows[:MAX_ROWS], strict=True)]
+    shown = [column for column in table if column[0] == "" or not set(column[1:]) <= {"", "-"}]
     left_out = []
-    for name in STEPS:
-        for column in [column for column in shown if column[0] == name and _total(shown) > room]:
-            if name == BRIEF:
-                column[1:] = [FURTHER_WORDS.sub("", text) for text in column[1:]]
+    for name in DROP_ORDER:
+        for column in [column for column in shown if column[0] == name and _total(shown) > available]:
+            if name == VERDICT:
+                column[1:] = [VERDICT_DETAILS.sub("", text) for text in column[1:]]
             else:
                 shown.remove(column)
                 left_out.append(name)
-    while _total(shown) > room:
-        widest = max((column for column in shown if column[0] not in CONSOLE_FIGURES), key=_width)
+    while _total(shown) > available:
+        widest = max((column for column in shown if column[0] not in NEVER_SHORTENED), key=_width)
         smaller = _width(widest) - 1
         if smaller < MIN_TEXT_WIDTH:
             break
@@ -229,61 +229,61 @@ def _total(shown: Sequence[Sequence[str]]) -> int:
     return sum(map(_width, shown)) + 2 * (len(shown) - 1)
 
 
-def _reasons(summary: Summary) -> Iterator[str]:
-    """Why runs failed or cannot be read: each reason once, with the first row that has it."""
+def _failure_lines(summary: Summary) -> Iterator[str]:
+    """Lines on why runs failed or cannot be read; each reason once, with the first affected row."""
     names: dict[str, list[str]] = {}
     for row in summary.rows:
         if row.reasons:
             names.setdefault(row.reasons, []).append(row_label(summary, row) or row.status)
-    for reason, (first, *others) in list(names.items())[:MAX_REASONS]:
-        more = f" and {len(others)} more" if others else ""
+    for reason, (first, *further) in list(names.items())[:MAX_REASONS]:
+        more = f" and {len(further)} more" if further else ""
         yield f"{first}{more}: {textwrap.shorten(reason, 300, placeholder=' ...')}"
     if len(names) > MAX_REASONS:
         yield f"... and {len(names) - MAX_REASONS} more reasons, in summary.csv"
 
 
-def planned(summary: Summary, points: float) -> Iterator[str]:
-    """Lines on how many seeds each setting needs for a difference in points of test accuracy to be detected.
+def plan_lines(summary: Summary, points: float) -> Iterator[str]:
+    """Report how many seeds each setting needs to detect a difference in percentage points of test accuracy.
 
     Raises:
-        UserError: the difference is out of range, or no two settings share two seeds with a spread.
+        UserError: The difference is out of range, or no setting shares two seeds with the best.
     """
     if not 0 < points < 100:
-        raise UserError(
-            f"--plan {points:g} is out of range: give a difference in points of accuracy, above 0, below 100"
-        )
-    known = [(row, one) for row in summary.rows if (one := row.comparison) and one.decisive.error is not None]
+        raise UserError(f"--plan {points:g} is out of range: expected points of accuracy, above 0, below 100")
+    known = [(row, pair) for row in summary.rows if (pair := row.comparison) and pair.decisive.error is not None]
     if not known:
-        raise UserError("nothing to plan by: it takes two settings that were run with the same two seeds or more")
+        raise UserError("--plan needs the variance between seeds: run two settings with the same two seeds or more")
     family = known[0][1].comparisons
-    many = f", corrected for {family} comparisons" if family > 1 else ""
-    yield f"To find a difference of {points:g} points to the best with power 0.8 at the 5 % level{many}:"
-    plans = [(one, plan(points / 100, one.variance, one.decisive.images, family)) for _, one in known]
-    for (row, one), (_, needed) in zip(known, plans, strict=True):
-        gap = one.detectable_difference or 1.0
-        state = f"now {one.decisive.n}, which resolve " + (f"{100 * gap:.2f} points" if gap < 1 else "nothing")
-        state = "already told apart" if one.is_significant else state
-        spread = f"standard deviation of the difference over seeds {100 * one.spread:.2f} points"
-        seeds = f"{needed.seeds} seeds" if needed.seeds else f"images are the limit, at {100 * needed.limit:.2f} points"
+    adjusted = f", Holm-adjusted for {family} comparisons" if family > 1 else ""
+    yield f"To detect a difference of {points:g} points to the best with power 0.8 at the 5 % level{adjusted}:"
+    plans = [(paired, plan(points / 100, paired.variance, paired.decisive.images, family)) for _, paired in known]
+    for (row, paired), (_, required) in zip(known, plans, strict=True):
+        detectable = paired.detectable_difference or 1.0
+        state = f"{100 * detectable:.2f} points" if detectable < 1 else "nothing"
+        state = "already significant" if paired.is_significant else f"now {paired.decisive.n}, which detect {state}"
+        spread = f"standard deviation of the difference over seeds {100 * paired.variance.seed**0.5:.2f} points"
+        limit = f"limited by images to {100 * required.limit:.2f} points"
+        seeds = f"{required.seeds} seeds" if required.seeds else limit
         yield f"  {row_label(summary, row)}: {seeds} ({state}; {spread})"
-    undecided = [pair for pair in plans if not pair[0].is_significant] or plans
-    if limited := [pair for pair in undecided if pair[1].seeds is None]:
-        one, needed = max(limited, key=lambda pair: pair[1].limit)
-        yield _limit(one, needed, points, family)
+    inconclusive = [pair for pair in plans if not pair[0].is_significant] or plans
+    if limited := [pair for pair in inconclusive if pair[1].seeds is None]:
+        yield _limit_line(*max(limited, key=lambda pair: pair[1].limit), points, family)
     else:
-        yield f"Take {max(needed.seeds or 0 for _, needed in undecided)} seeds per setting."
-    fewest = min(one.decisive.n for _, one in known)
+        yield f"Use {max(required.seeds or 0 for _, required in inconclusive)} seeds per setting."
+    fewest = min(paired.decisive.n for _, paired in known)
     if fewest < 10:
-        yield f"The spread comes from {fewest} seeds, so it is only roughly known: plan again when there are more."
+        yield f"With {fewest} seeds the standard deviations are rough estimates; plan again with more."
 
 
-def _limit(one: PairedComparison, needed: Plan, points: float, family: int) -> str:
-    images, variance = one.decisive.images, one.variance
-    if not images or needed.limit < points / 100:
-        return f"More than 10,000 seeds per setting: a difference of {points:g} points is out of reach."
-    here = plan(points / 100, Variance(variance.seed + variance.rest / images, 0.0, 0.0), 0, family).seeds
+def _limit_line(paired: PairedComparison, required: Plan, points: float, family: int) -> str:
+    images, variance = paired.decisive.images, paired.variance
+    if not images or required.limit < points / 100:
+        return f"Detecting {points:g} points takes more than 10,000 seeds per setting."
+    seeds = plan(
+        points / 100, Variance(variance.seed + variance.residual / images, 0.0, 0.0, variance.degrees), 0, family
+    ).seeds
     text = (
-        f"Images, not seeds, are the limit: with any number of seeds, {images:,} test images resolve no less than "
-        f"{100 * needed.limit:.2f} points; {points:g} points take at least {needed.images:,} images."
+        f"Images, not seeds, are the limit: with any number of seeds, {images:,} test images detect no less than "
+        f"{100 * required.limit:.2f} points; {points:g} points need at least {required.images:,} images."
     )
-    return text if here is None else f"{text} On these very images alone, {here} seeds per setting would do."
+    return text if seeds is None else f"{text} For these images only, {seeds} seeds per setting suffice."

@@ -24,7 +24,7 @@ from mnist_mlp.compare.collect import (
     summarize,
     varying_keys,
 )
-from mnist_mlp.compare.effects import in_order, is_quantity
+from mnist_mlp.compare.effects import is_quantity, sort_levels
 from mnist_mlp.config import Config, non_result_keys
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, finite
@@ -213,7 +213,7 @@ def _levels(jobs: Sequence[Job], key: str) -> str:
     known: list[Any] = [job.settings.get(key) for job in jobs if job.settings]
     if is_quantity(jobs, key) and len(set(known)) > MAX_VALUES:
         return " to ".join(short_values([min(known), max(known)]).values())
-    values = in_order({value_text(value) for value in known})
+    values = sort_levels({value_text(value) for value in known})
     return ", ".join(values[:MAX_VALUES]) + (f" … ({len(values)} values)" if len(values) > MAX_VALUES else "")
 
 

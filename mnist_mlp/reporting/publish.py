@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distinguishing_keys, row_label, summarize
-from mnist_mlp.compare.effects import in_order, robust_range
+from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.statistics import Interval
 from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv
 from mnist_mlp.config import non_result_keys
@@ -92,7 +92,7 @@ class Study:
 
     def setting(self, key: str) -> str:
         """The value of a setting, or all its values if it varies: "0.01, 0.02 or 0.04"."""
-        return either(in_order({job.text(key) for job in self.jobs}))
+        return either(sort_levels({job.text(key) for job in self.jobs}))
 
     def environment(self, key: str) -> str:
         """The value of a key of `environment` of result.json, or all its values."""

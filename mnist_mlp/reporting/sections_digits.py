@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnist_mlp.compare.collect import Job, Summary
-from mnist_mlp.compare.digits import NEARLY_ALL, Votes, votes
+from mnist_mlp.compare.digits import DOUBTFUL_FRACTION, Votes, votes
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.data import Compared, as_block, best_job
 from mnist_mlp.reporting.elements import Section, Table
@@ -180,7 +180,7 @@ def digits_section(summary: Summary) -> Section | None:
     doubtful, n = int(found.doubtful.sum()), len(found.truth)
     sentences = [
         f"Of {n:,} test digits, {int((found.missed > 0).sum()):,} are missed by a run, {len(found.missed_by_all):,} by "
-        f"all {found.runs} runs. For {doubtful}, at least {100 * NEARLY_ALL:.0f} % of the runs agree on "
+        f"all {found.runs} runs. For {doubtful}, at least {100 * DOUBTFUL_FRACTION:.0f} % of the runs agree on "
         "another label than the given one: some of these labels are known to be wrong, others are just hard digits."
     ]
     if found.left_out:
@@ -210,13 +210,13 @@ def _galleries(found: Votes, images: NDArray[np.uint8]) -> Markup:
     missed = 100 * found.missed_fraction
 
     def agreement(n: int) -> tuple[str, str]:
-        return f"{found.truth[n]} → {found.favourite[n]}", f"{found.favoured[n]} of {found.runs}"
+        return f"{found.truth[n]} → {found.majority_label[n]}", f"{found.majority_votes[n]} of {found.runs}"
 
     def spread(n: int) -> tuple[str, str]:
         return f"a {found.truth[n]}", f"{missed[:, n].min():.0f} to {missed[:, n].max():.0f} %"
 
     agreed = np.flatnonzero(found.doubtful)
-    agreed = agreed[np.argsort(-found.favoured[agreed], kind="stable")]
+    agreed = agreed[np.argsort(-found.majority_votes[agreed], kind="stable")]
     scattered = found.missed_by_all[~found.doubtful[found.missed_by_all]]
     markup = Markup()
     for title, indices, caption in (

@@ -1,4 +1,4 @@
-"""The comparison in a terminal: it fits, and what matters stays."""
+"""The comparison in a terminal: it fits, and the essential columns stay."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from mnist_mlp.compare.tables import as_text
 
 @pytest.fixture
 def summary(tmp_path: Path) -> Summary:
-    """Two settings over three seeds; a run diverged, and of a third setting one failed."""
+    """Two settings with three seeds, one of which diverged; the only run of a third setting failed."""
     for lr, wrong in ((0.1, 3), (0.2, 20)):
         for seed in range(3):
             status = "diverged" if (lr, seed) == (0.2, 2) else "finished"
@@ -26,10 +26,10 @@ def summary(tmp_path: Path) -> Summary:
 def test_it_is_never_wider_than_the_terminal(summary: Summary, width: int) -> None:
     lines = as_text(summary, width).splitlines()
     assert max(map(cell_len, lines)) < width
-    assert "".join(lines).count("no such digit") in range(15, 30)  # the reason, once and not all of it
+    assert "".join(lines).count("no such digit") in range(15, 30)  # the reason, once and truncated
 
 
-def test_at_80_columns_settings_accuracies_verdict_and_what_went_wrong_stay(summary: Summary) -> None:
+def test_80_columns_keep_settings_accuracies_verdicts_and_failures(summary: Summary) -> None:
     lines = as_text(summary, 80).splitlines()
     assert lines[0].split("  ")[0] == ""
     assert lines[0].split() == ["hidden_layers", "lr", "n", "val", "acc", "%", "test", "acc", "%", "status", "verdict"]
@@ -38,18 +38,18 @@ def test_at_80_columns_settings_accuracies_verdict_and_what_went_wrong_stay(summ
     assert lines[3].split() == ["3", "9.0", "0", "-", "-", "failed"]
     assert lines[4].startswith("hidden_layers=3, lr=9.0: ValueError: no such digit no such digit")
     note = " ".join(" ".join(lines[4:]).split())
-    assert "summary.md has the intervals. Left out here, but in summary.csv: parameters, loss, F1" in note
+    assert "summary.md has the intervals. Columns omitted here, but in summary.csv: parameters, loss, F1" in note
 
 
-def test_where_there_is_room_all_of_it_is_shown(summary: Summary) -> None:
+def test_a_wide_terminal_shows_all_columns(summary: Summary) -> None:
     text = as_text(summary, 400)
-    assert "Left out" not in text
-    for name in ("F1", "loss", "parameters", "fit s", "to best (seeds)", "to best (seeds, images)"):
+    assert "omitted" not in text
+    for name in ("F1", "loss", "parameters", "fit s", "vs best (seeds)", "vs best (seeds, images)"):
         assert name in text.splitlines()[0]
     assert "worse than the best" in text
 
 
-def test_what_all_rows_have_alike_has_no_column(tmp_path: Path) -> None:
+def test_empty_columns_are_hidden(tmp_path: Path) -> None:
     for lr in (0.1, 0.2):
         write_run(tmp_path / str(lr), optim__lr=lr)
     head = as_text(summarize(find_jobs([tmp_path])), 200).splitlines()[0]
@@ -57,10 +57,10 @@ def test_what_all_rows_have_alike_has_no_column(tmp_path: Path) -> None:
     assert "verdict" not in head
 
 
-def test_a_long_value_loses_its_middle_and_a_long_table_its_end(tmp_path: Path) -> None:
-    for place in range(50):
-        units = [100 + place] * 30
-        write_run(tmp_path / str(place), range(place), model__hidden_units=units, model__hidden_layers=30)
+def test_long_values_lose_their_middle_and_long_tables_their_end(tmp_path: Path) -> None:
+    for index in range(50):
+        units = [100 + index] * 30
+        write_run(tmp_path / str(index), range(index), model__hidden_units=units, model__hidden_layers=30)
     lines = as_text(summarize(find_jobs([tmp_path])), 80).splitlines()
     assert max(map(cell_len, lines)) < 80
     assert "100-100" in lines[1]

@@ -13,16 +13,16 @@ from scipy import stats
 
 from mnist_mlp.compare.collect import Job, find_jobs
 from mnist_mlp.compare.effects import (
-    amount,
+    as_number,
     best_so_far,
     factors,
     grid,
     importances,
-    in_order,
     is_quantity,
     main_effect,
     matched_sets,
     robust_range,
+    sort_levels,
 )
 
 VAL = "val_accuracy"
@@ -135,8 +135,8 @@ def test_an_axis_need_not_hold_what_collapsed_or_is_far_out() -> None:
 
 
 def test_levels_are_in_the_order_of_their_amounts_names_last() -> None:
-    assert in_order(["full", "0.1", "half", "10", "relu", "0.05"]) == ["0.05", "0.1", "half", "full", "10", "relu"]
-    assert amount("64-32") is None
+    assert sort_levels(["full", "0.1", "half", "10", "relu", "0.05"]) == ["0.05", "0.1", "half", "full", "10", "relu"]
+    assert as_number("64-32") is None
 
 
 def searched(n: int, seed: int = 0) -> list[Job]:

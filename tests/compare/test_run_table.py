@@ -1,4 +1,4 @@
-"""One row per run."""
+"""runs.csv, and the names of runs."""
 
 import csv
 from pathlib import Path
@@ -20,7 +20,7 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_run_has_a_row_with_its_settings_and_figures(sweep: Path) -> None:
+def test_every_run_has_a_row_with_its_settings_and_metrics(sweep: Path) -> None:
     write_summary(sweep)
     rows = list(csv.DictReader((sweep / "runs.csv").read_text().splitlines()))
     assert [row["run"] for row in rows] == ["b0", "b1", "a0", "a1", "c", "d"]
@@ -36,7 +36,7 @@ def test_every_run_has_a_row_with_its_settings_and_figures(sweep: Path) -> None:
     assert list(rows[0])[7:9] == ["optim.lr", "seed"]
 
 
-def test_a_run_elsewhere_is_named_by_its_whole_path(sweep: Path) -> None:
+def test_a_run_outside_the_sweep_has_its_full_path(sweep: Path) -> None:
     summary = summarize(find_jobs([sweep]))
     assert {row["run"] for row in csv.DictReader(runs_csv(summary, sweep / "other").splitlines())} == {
         str(sweep / name) for name in ("a0", "a1", "b0", "b1", "c", "d")
@@ -51,7 +51,7 @@ def test_runs_are_named_by_what_varies(sweep: Path) -> None:
     }  # fmt: skip
 
 
-def test_where_nothing_tells_a_run_apart_its_folder_does(sweep: Path) -> None:
+def test_runs_with_identical_settings_are_named_by_their_folder(sweep: Path) -> None:
     assert list(display_names(summarize(find_jobs([sweep / "a0"]))).values()) == ["a0"]
     result = sweep / "b1" / "result.json"
     result.write_text(result.read_text().replace('"seed": 1', '"seed": 0'))

@@ -8,7 +8,7 @@ from made_up_runs import write_run
 from omegaconf import OmegaConf
 
 from mnist_mlp.compare.collect import find_jobs
-from mnist_mlp.compare.published import KINDS
+from mnist_mlp.compare.published import RULES
 from mnist_mlp.config import conf_folder
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.sections_study import agreement, reference_sections
@@ -81,7 +81,7 @@ def test_the_presets_bring_the_claims_of_their_study() -> None:
     content = OmegaConf.to_container(OmegaConf.load(study))
     assert isinstance(content, dict)
     assert len(content["claims"]) == 6
-    assert all(len(set(claim) & set(KINDS)) == 1 for claim in content["claims"])
+    assert all(len(set(claim) & set(RULES)) == 1 for claim in content["claims"])
 
 
 def test_f1_per_class_stands_beside_the_published_one(tmp_path: Path) -> None:

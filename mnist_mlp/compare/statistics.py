@@ -27,7 +27,7 @@ bound keeps intervals from having zero width. With 0.38, simulated coverage is n
 MAX_SEEDS = 10_000
 Correctness = NDArray[np.bool_] | NDArray[np.floating[Any]]
 MS_QUANTILES, TRUE_MS_QUANTILES = (np.arange(200) + 0.5) / 200, (np.arange(40)[:, None] + 0.5) / 40
-"""Quantiles over which power is averaged: of the MS_seed that will be observed, and of the true one if it is estimated."""
+"""Quantiles over which power is averaged: of the MS_seed to be observed, and of the true one if that is estimated."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Made-up sweeps whose true accuracies are known: right and wrong of nets on images, by a probit model.
+"""Simulated sweeps with known true accuracies: correctness of nets on images by a probit model.
 
-A net is right where skill + seed + image + (image of this setting) + rest > 0, all normal, so that the accuracy of a
-setting over all seeds and all images like these is a value of the normal distribution function, and so is its
-accuracy over all seeds on the very images that were drawn.
+A net is correct if skill + seed + image + image-by-setting + residual > 0, all normal. A setting's accuracy over all
+seeds and images is therefore a value of the normal distribution function, and so is its accuracy over all seeds on the
+images that were drawn.
 """
 
 from dataclasses import dataclass
@@ -14,71 +14,77 @@ from scipy.stats import multivariate_normal
 
 from mnist_mlp.compare.statistics import Variance
 
-Right = NDArray[np.bool_]
-"""(settings, seeds, images)."""
+Correct = NDArray[np.bool_]
+"""Whether nets are correct, (settings, seeds, images)."""
 
 
 @dataclass(frozen=True)
 class Population:
-    """Standard deviations of the latent parts; that of the rest is 1. image is shared by all settings."""
+    """Standard deviations of the latent components; the residual has 1. image: shared by all settings."""
 
     seed: float
-    own_image: float
+    setting_image: float
     image: float = 1.5
 
     def skill(self, accuracy: float) -> float:
-        """What gives a setting this accuracy over all seeds and images."""
+        """The skill that gives a setting this accuracy over all seeds and images."""
         return float(ndtri(accuracy)) * self._deviation
 
     def variance(self, accuracies: list[float]) -> Variance:
-        """Where a difference of two settings of these accuracies comes from, exactly."""
+        """The exact variance components of the difference between two settings of these accuracies."""
         total = self._deviation**2
         skills = [float(ndtri(accuracy)) for accuracy in accuracies]
 
-        def together(first: int, second: int, shared: float) -> float:
-            """The covariance of right of two nets that share so much of the latent variance."""
-            covariance = shared / total
-            both = multivariate_normal([0, 0], [[1, covariance], [covariance, 1]])
+        def covariance(first: int, second: int, shared: float) -> float:
+            """The covariance of the correctness of two nets that share this much latent variance."""
+            correlation = shared / total
+            both = multivariate_normal([0, 0], [[1, correlation], [correlation, 1]])
             return float(both.cdf([skills[first], skills[second]])) - accuracies[first] * accuracies[second]
 
-        across = 2 * together(0, 1, self.image**2)
-        seed = sum(together(n, n, self.seed**2) for n in (0, 1))
-        image = sum(together(n, n, self.image**2 + self.own_image**2) for n in (0, 1)) - across
-        everything = sum(accuracy * (1 - accuracy) for accuracy in accuracies) - across
-        return Variance(seed, image, everything - seed - image)
+        across = 2 * covariance(0, 1, self.image**2)
+        seed = sum(covariance(n, n, self.seed**2) for n in (0, 1))
+        image = sum(covariance(n, n, self.image**2 + self.setting_image**2) for n in (0, 1)) - across
+        total_variance = sum(accuracy * (1 - accuracy) for accuracy in accuracies) - across
+        return Variance(seed, image, total_variance - seed - image)
 
     @property
     def _deviation(self) -> float:
-        return float(np.sqrt(1 + self.seed**2 + self.image**2 + self.own_image**2))
+        return float(np.sqrt(1 + self.seed**2 + self.image**2 + self.setting_image**2))
 
     def draw(
-        self, random: np.random.Generator, accuracies: list[float], seeds: int, images: int, chosen_on: int = 0
-    ) -> tuple[Right, NDArray[np.float64], NDArray[np.float64]]:
-        """One sweep: right on test; true accuracies on these very images; validation accuracies (settings,), of the
-        same nets on `chosen_on` other images (zeros for none)."""
+        self, random: np.random.Generator, accuracies: list[float], seeds: int, images: int, validation_images: int = 0
+    ) -> tuple[Correct, NDArray[np.float64], NDArray[np.float64]]:
+        """Draw one sweep.
+
+        Returns: correctness on test images; true accuracies on these images (settings,); validation accuracies of the
+        same nets on other images (settings,), zeros without any.
+        """
         skills = np.array([self.skill(accuracy) for accuracy in accuracies])[:, None]
-        trained = skills + self.seed * random.standard_normal((len(accuracies), seeds))
+        net_skills = skills + self.seed * random.standard_normal((len(accuracies), seeds))
         ease = self._ease(random, len(accuracies), images)
-        right = self._right(random, trained, ease)
-        here = ndtr((skills + ease) / np.sqrt(1 + self.seed**2)).mean(1)
-        validation = self._right(random, trained, self._ease(random, len(accuracies), chosen_on)) if chosen_on else None
-        return right, here, np.zeros(len(accuracies)) if validation is None else validation.mean((1, 2))
+        correct = self._draw_correct(random, net_skills, ease)
+        on_images = ndtr((skills + ease) / np.sqrt(1 + self.seed**2)).mean(1)
+        if not validation_images:
+            return correct, on_images, np.zeros(len(accuracies))
+        validation = self._draw_correct(random, net_skills, self._ease(random, len(accuracies), validation_images))
+        return correct, on_images, validation.mean((1, 2))
 
     def _ease(self, random: np.random.Generator, settings: int, images: int) -> NDArray[np.float32]:
         shared = self.image * random.standard_normal(images, dtype=np.float32)
-        return shared + np.float32(self.own_image) * random.standard_normal((settings, images), dtype=np.float32)
+        return shared + np.float32(self.setting_image) * random.standard_normal((settings, images), dtype=np.float32)
 
     @staticmethod
-    def _right(random: np.random.Generator, trained: NDArray[np.float64], ease: NDArray[np.float32]) -> Right:
-        rest = random.standard_normal((*trained.shape, ease.shape[1]), dtype=np.float32)
-        rest += ease[:, None]
-        return rest > -trained.astype(np.float32)[:, :, None]
+    def _draw_correct(
+        random: np.random.Generator, net_skills: NDArray[np.float64], ease: NDArray[np.float32]
+    ) -> Correct:
+        latent = random.standard_normal((*net_skills.shape, ease.shape[1]), dtype=np.float32)
+        latent += ease[:, None]
+        return latent > -net_skills.astype(np.float32)[:, :, None]
 
 
 POPULATIONS = {
-    "images dominate": Population(seed=0.005, own_image=0.6),
-    "both": Population(seed=0.05, own_image=0.5),
-    "seeds dominate": Population(seed=0.1, own_image=0.2),
+    "images dominate": Population(seed=0.005, setting_image=0.6),
+    "both": Population(seed=0.05, setting_image=0.5),
+    "seeds dominate": Population(seed=0.1, setting_image=0.2),
 }
-"""Latent parts; 'seeds dominate' is like nets after two epochs, 'images dominate' like well-trained ones of two
-kinds."""
+"""'seeds dominate' resembles nets after two epochs, 'images dominate' two well-trained architectures."""

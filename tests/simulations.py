@@ -1,8 +1,7 @@
-"""What the intervals, the correction and the plans of a comparison are worth, on made-up sweeps whose truth is known.
+"""Coverage, family-wise error and power of the comparison, on simulated sweeps with known true accuracies.
 
-`python tests/simulations.py` prints the tables of docs/statistics.md (about half an hour of one core; each row has a
-stream of random numbers of its own, so that `--only coverage` gives the same rows); tests/compare/test_simulations.py
-runs the same functions on fewer images.
+`python tests/simulations.py` prints the tables of docs/statistics.md (half an hour on one core). Each row has its own
+random stream, so `--only coverage` prints the same rows. tests/compare/test_simulations.py uses fewer images.
 """
 
 import argparse
@@ -30,118 +29,121 @@ RESAMPLES = 400
 def coverage(
     population: Population, seeds: int, images: int, sweeps: int, random: np.random.Generator, resampled: int = 0
 ) -> dict[str, float]:
-    """How often each interval of a difference of 0.2 points holds the true one.
+    """Estimate the coverage of each interval for a true difference of 0.2 points.
 
-    resampled: of how many sweeps, the first ones, the bootstrap is tried too, which takes long.
+    resampled: number of sweeps for which the (slow) bootstrap is computed, too.
     """
-    held: dict[str, list[bool]] = {"seeds": [], "images": [], "pigeonhole": []}
-    wanted, own = 0.002, np.random.default_rng(seeds)
+    covered: dict[str, list[bool]] = {"seeds": [], "images": [], "pigeonhole": []}
+    truth, bootstrap_random = 0.002, np.random.default_rng(seeds)
     for sweep in range(sweeps):
-        right, here, _ = population.draw(random, [ACCURACY, ACCURACY - wanted], seeds, images)
-        found = crossed_difference(right[0], right[1])
-        held["seeds"].append(_holds(found.seeds, float(here[0] - here[1])))
-        held["images"].append(_holds(found.images, wanted))
+        correct, on_images, _ = population.draw(random, [ACCURACY, ACCURACY - truth], seeds, images)
+        comparison = crossed_difference(correct[0], correct[1])
+        covered["seeds"].append(_covers(comparison.seeds, float(on_images[0] - on_images[1])))
+        covered["images"].append(_covers(comparison.images, truth))
         if sweep < resampled:
-            low, high = pigeonhole(right[0].astype(np.int8) - right[1], own)
-            held["pigeonhole"].append(low <= wanted <= high)
-    return {name: fmean(values) for name, values in held.items() if values}
+            low, high = pigeonhole(correct[0].astype(np.int8) - correct[1], bootstrap_random)
+            covered["pigeonhole"].append(low <= truth <= high)
+    return {name: fmean(values) for name, values in covered.items() if values}
 
 
-def pigeonhole(gaps: NDArray[np.int8], random: np.random.Generator, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """The 95 % percentile interval of Owen's pigeonhole bootstrap (2007): seeds and images drawn again, each by itself.
+def pigeonhole(
+    differences: NDArray[np.int8], random: np.random.Generator, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """The 95 % percentile interval of Owen's pigeonhole bootstrap (2007), which resamples seeds and images separately.
 
-    gaps: (seeds, images) of -1, 0, 1. Images with the same gaps are drawn together, which changes nothing but the time.
+    differences: (seeds, images) in {-1, 0, 1}. Images with equal columns are drawn together, only to save time.
     """
-    seeds, images = gaps.shape
-    patterns, counts = np.unique(gaps, axis=1, return_counts=True)
+    seeds, images = differences.shape
+    patterns, counts = np.unique(differences, axis=1, return_counts=True)
     drawn_seeds = random.multinomial(seeds, [1 / seeds] * seeds, size=resamples)
     drawn_images = random.multinomial(images, counts / images, size=resamples)
-    means = ((drawn_seeds @ patterns) * drawn_images).sum(1) / gaps.size
+    means = ((drawn_seeds @ patterns) * drawn_images).sum(1) / differences.size
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
-def false_claims(
+def family_wise_errors(
     population: Population, settings: int, seeds: int, images: int, sweeps: int, random: np.random.Generator
 ) -> dict[str, float]:
-    """How many sweeps of equal settings claim any difference to the best, by correction; the best chosen by
-    validation, and in "chosen on test" by the very images it is judged on."""
-    claims: dict[str, list[bool]] = {name: [] for name in ("none", "settings - 1", "pairs", "chosen on test")}
+    """Estimate the family-wise error of comparing equal settings with the best, by adjustment.
+
+    The best is selected by validation; for "selected on test", by the images on which it is compared.
+    """
+    errors: dict[str, list[bool]] = {name: [] for name in ("none", "settings - 1", "pairs", "selected on test")}
     for _ in range(sweeps):
-        right, _, validation = population.draw(random, [ACCURACY] * settings, seeds, images, images // 2)
-        by_validation = _p_values(right, int(validation.argmax()))
-        by_test = _p_values(right, int(right.mean((1, 2)).argmax()))
-        claims["none"].append(min(by_validation) < SIGNIFICANCE)
-        claims["settings - 1"].append(min(holm(by_validation, settings - 1)) < SIGNIFICANCE)
-        claims["pairs"].append(min(holm(by_validation, math.comb(settings, 2))) < SIGNIFICANCE)
-        claims["chosen on test"].append(min(holm(by_test, math.comb(settings, 2))) < SIGNIFICANCE)
-    return {name: fmean(values) for name, values in claims.items()}
+        correct, _, validation = population.draw(random, [ACCURACY] * settings, seeds, images, images // 2)
+        by_validation = _p_values(correct, int(validation.argmax()))
+        by_test = _p_values(correct, int(correct.mean((1, 2)).argmax()))
+        errors["none"].append(min(by_validation) < SIGNIFICANCE)
+        errors["settings - 1"].append(min(holm(by_validation, settings - 1)) < SIGNIFICANCE)
+        errors["pairs"].append(min(holm(by_validation, math.comb(settings, 2))) < SIGNIFICANCE)
+        errors["selected on test"].append(min(holm(by_test, math.comb(settings, 2))) < SIGNIFICANCE)
+    return {name: fmean(values) for name, values in errors.items()}
 
 
-def power_reached(
+def simulated_power(
     population: Population, seeds: int, images: int, comparisons: int, sweeps: int, random: np.random.Generator
 ) -> tuple[float, float, float]:
-    """The difference that should be resolved with power 0.8, the power that `power` promises, and how often it is
-    found."""
-    gap = 0.0
-    for _ in range(3):  # nets of another accuracy have another spread
-        variance = population.variance(_apart(gap))
-        gap = detectable_difference(variance, images, seeds, comparisons)
-    found = 0
+    """The detectable difference at power 0.8, its nominal power by `power`, and its simulated power."""
+    difference = 0.0
+    for _ in range(3):  # variances depend on the accuracies, and so on the difference
+        variance = population.variance(_accuracies(difference))
+        difference = detectable_difference(variance, images, seeds, comparisons)
+    detected = 0
     for _ in range(sweeps):
-        right, _, _ = population.draw(random, _apart(gap), seeds, images)
-        p_value = crossed_difference(right[0], right[1]).images.p_value
-        found += p_value is not None and p_value * comparisons < SIGNIFICANCE
-    return gap, power(gap, variance, images, seeds, comparisons), found / sweeps
+        correct, _, _ = population.draw(random, _accuracies(difference), seeds, images)
+        p_value = crossed_difference(correct[0], correct[1]).images.p_value
+        detected += p_value is not None and p_value * comparisons < SIGNIFICANCE
+    return difference, power(difference, variance, images, seeds, comparisons), detected / sweeps
 
 
-def _apart(gap: float) -> list[float]:
-    return [ACCURACY + gap / 2, ACCURACY - gap / 2]
+def _accuracies(difference: float) -> list[float]:
+    return [ACCURACY + difference / 2, ACCURACY - difference / 2]
 
 
-def _p_values(right: NDArray[np.bool_], best: int) -> list[float]:
-    found = [crossed_difference(one, right[best]).images.p_value for place, one in enumerate(right) if place != best]
-    return [1.0 if p_value is None else p_value for p_value in found]
+def _p_values(correct: NDArray[np.bool_], best: int) -> list[float]:
+    comparisons = [crossed_difference(setting, correct[best]) for n, setting in enumerate(correct) if n != best]
+    return [1.0 if (p_value := pair.images.p_value) is None else p_value for pair in comparisons]
 
 
-def _holds(interval: Interval, truth: float) -> bool:
+def _covers(interval: Interval, truth: float) -> bool:
     return interval.low is None or interval.high is None or interval.low <= truth <= interval.high
 
 
 def coverage_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
-    """Single intervals."""
-    yield from _row("single 95 % intervals: coverage", "seeds", "over seeds", "over seeds and images", "pigeonhole")
+    """Coverage of unadjusted intervals."""
+    yield from _row("unadjusted 95 % intervals: coverage", "seeds", "over seeds", "over seeds and images", "pigeonhole")
     for name, population in POPULATIONS.items():
         for seeds in (2, 3, 5, 10):
             random = np.random.default_rng([seed, seeds])
-            held = coverage(population, seeds, images, sweeps, random, resampled=sweeps // 10)
-            yield from _row(name, str(seeds), *_percent(held))
+            covered = coverage(population, seeds, images, sweeps, random, resampled=sweeps // 10)
+            yield from _row(name, str(seeds), *_percent(covered))
 
 
-def claims_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
-    """False claims, of a tenth of the sweeps, since each has many nets."""
-    columns = ("no correction", "Holm over settings - 1", "Holm over all pairs", "the same, best chosen on test")
-    yield from _row("equal settings: sweeps that claim anything", "settings x seeds", *columns)
+def fwer_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
+    """Family-wise error, from a tenth of the sweeps, since each has many nets."""
+    columns = ("unadjusted", "Holm over settings - 1", "Holm over all pairs", "the same, best selected on test")
+    yield from _row("equal settings: family-wise error", "settings x seeds", *columns)
     for name, population in POPULATIONS.items():
         for settings, seeds in ((4, 5), (8, 3), (4, 10)):
             random = np.random.default_rng([seed + 2, settings, seeds])
-            claims = false_claims(population, settings, seeds, images, sweeps // 10, random)
-            yield from _row(name, f"{settings} x {seeds}", *_percent(claims))
+            errors = family_wise_errors(population, settings, seeds, images, sweeps // 10, random)
+            yield from _row(name, f"{settings} x {seeds}", *_percent(errors))
 
 
 def power_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
-    """Power, promised and reached."""
-    columns = ("comparisons", "resolvable, points", "power promised", "power reached")
+    """Nominal and simulated power."""
+    columns = ("comparisons", "detectable, points", "nominal power", "simulated power")
     yield from _row("power", "seeds", *columns)
     for name, population in POPULATIONS.items():
         for seeds, comparisons in ((3, 1), (5, 1), (5, 6), (10, 6)):
             random = np.random.default_rng([seed + 1, seeds])
-            gap, promised, reached = power_reached(population, seeds, images, comparisons, sweeps, random)
-            figures = _percent({"promised": promised, "reached": reached})
-            yield from _row(name, str(seeds), str(comparisons), f"{100 * gap:.2f}", *figures)
+            difference, nominal, simulated = simulated_power(population, seeds, images, comparisons, sweeps, random)
+            powers = _percent({"nominal": nominal, "simulated": simulated})
+            yield from _row(name, str(seeds), str(comparisons), f"{100 * difference:.2f}", *powers)
 
 
-TABLES = {"coverage": coverage_table, "claims": claims_table, "power": power_table}
+TABLES = {"coverage": coverage_table, "fwer": fwer_table, "power": power_table}
 
 
 def _row(*cells: str) -> Iterator[str]:
@@ -150,20 +152,20 @@ def _row(*cells: str) -> Iterator[str]:
         yield "|" + " --- |" * len(cells)
 
 
-def _percent(parts: Mapping[str, float]) -> list[str]:
-    return [f"{100 * part:.1f}" for part in parts.values()]
+def _percent(fractions: Mapping[str, float]) -> list[str]:
+    return [f"{100 * fraction:.1f}" for fraction in fractions.values()]
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sweeps", type=int, default=10_000, help="made-up sweeps behind each row (default: 10000)")
-    parser.add_argument("--images", type=int, default=10_000, help="test images of each (default: 10000)")
+    parser.add_argument("--sweeps", type=int, default=10_000, help="simulated sweeps per row (default: 10000)")
+    parser.add_argument("--images", type=int, default=10_000, help="test images per sweep (default: 10000)")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--only", choices=TABLES, action="append", help="this table alone")
-    given = parser.parse_args()
-    for name in given.only or TABLES:
-        for line in TABLES[name](given.sweeps, given.images, given.seed):
+    parser.add_argument("--only", choices=TABLES, action="append", help="print only this table")
+    options = parser.parse_args()
+    for name in options.only or TABLES:
+        for line in TABLES[name](options.sweeps, options.images, options.seed):
             print(line, flush=True)
         print()
 

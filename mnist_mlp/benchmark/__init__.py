@@ -1,1 +1,1 @@
-"""Timing of mnist_mlp's training next to a bare PyTorch loop, the usual Lightning example and the matrix products."""
+"""Benchmark of mnist_mlp's training against a bare PyTorch loop, a typical Lightning example and matrix products."""

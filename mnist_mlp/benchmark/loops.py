@@ -1,7 +1,6 @@
-"""Ways to train the same network on the same images, timed epoch by epoch.
+"""Training loops for the same network and images, timed epoch by epoch.
 
-Run as a program, this module is the bare loop, which imports torch and nothing that it does not need; so the other ways
-import Lightning when they are called.
+Run as a program, this module is the bare loop, which must not import Lightning; the other loops import it when called.
 """
 
 import json
@@ -27,18 +26,18 @@ from mnist_mlp.options import from_dict
 MEAN, DEVIATION = 0.1307, 0.3081
 VAL_BATCH = 2_000
 CONVENTIONAL_FRACTION = 10
-"""The usual example trains on one in so many images; the time of an epoch is so many times the measured one."""
+"""The conventional loop trains on one in this many images; its epoch times are extrapolated by this factor."""
 
 
 class Epoch(NamedTuple):
-    """Seconds of training, and with validation, logs and checkpoints too (None if there are none)."""
+    """Seconds of training, and including validation, logs and checkpoints (None without these)."""
 
     train: float
-    whole: float | None
+    total: float | None
 
 
 class Images(NamedTuple):
-    """Images (n, 28, 28) uint8 and labels (n,) int64 to train and to validate on."""
+    """Images (n, 28, 28) uint8 and labels (n,) int64 for training and validation."""
 
     train: Tensor
     train_labels: Tensor
@@ -46,22 +45,22 @@ class Images(NamedTuple):
     val_labels: Tensor
 
 
-def images_of(config: Config) -> Images:
-    """As many images to train and to validate on as `mnist_mlp.train` uses."""
+def load_images(config: Config) -> Images:
+    """Load as many training and validation images as `mnist_mlp.train` uses."""
     digits, count = load_digits(config.data.source, config.data.root), config.data.val_size
     images, labels = digits.train_images, digits.train_labels
     return Images(images[count:], labels[count:], images[:count], labels[:count])
 
 
 def now() -> float:
-    """Seconds, when the device has finished its work."""
+    """Synchronize the device and read the clock, in seconds."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def bare(config: Config, images: Images) -> list[Epoch]:
-    """A plain PyTorch loop over float tensors in memory; it logs nothing but computes the validation accuracy."""
+    """Train with a plain PyTorch loop over float tensors in memory; validate, log nothing."""
     device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
     train, val = (((x.flatten(1).float() / 255 - MEAN) / DEVIATION).to(device) for x in (images.train, images.val))
     train_labels, val_labels = images.train_labels.to(device), images.val_labels.to(device)
@@ -83,8 +82,8 @@ def bare(config: Config, images: Images) -> list[Epoch]:
     return epochs
 
 
-class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """As torchvision.datasets.MNIST serves them: a PIL image, transformed, and an int."""
+class PictureDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Yields a transformed PIL image and an int label, as torchvision.datasets.MNIST does."""
 
     def __init__(self, images: Tensor, labels: Tensor, transform: Callable[[Any], Tensor]) -> None:
         self._images, self._labels, self._transform = images.numpy(), labels, transform
@@ -99,7 +98,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 def conventional(config: Config, images: Images) -> list[Epoch]:
-    """The usual Lightning example: torchvision transforms per image, DataLoader without worker processes, a logger."""
+    """Train as in Lightning tutorials: torchvision transforms per image, DataLoader without workers, default logger."""
     import pytorch_lightning as pl
     from torchmetrics.classification import MulticlassAccuracy
     from torchvision.transforms import v2 as transforms
@@ -148,9 +147,9 @@ def conventional(config: Config, images: Images) -> list[Epoch]:
 
     to_tensor = [transforms.PILToTensor(), transforms.ToDtype(torch.float32, scale=True)]
     transform = transforms.Compose([*to_tensor, transforms.Normalize((MEAN,), (DEVIATION,))])
-    few = -(-len(images.train) // CONVENTIONAL_FRACTION)
-    train = Pictures(images.train[:few], images.train_labels[:few], transform)
-    val = Pictures(images.val, images.val_labels, transform)
+    size = -(-len(images.train) // CONVENTIONAL_FRACTION)
+    train = PictureDataset(images.train[:size], images.train_labels[:size], transform)
+    val = PictureDataset(images.val, images.val_labels, transform)
     loader, times = torch.utils.data.DataLoader, Times()
     with tempfile.TemporaryDirectory() as folder, quiet_lightning():
         trainer = pl.Trainer(
@@ -169,8 +168,8 @@ def conventional(config: Config, images: Images) -> list[Epoch]:
     return times.epochs
 
 
-def ours(config: Config, images: Images, compiled: bool = False) -> list[Epoch]:
-    """`mnist_mlp.train` with everything that it writes by default."""
+def full_training(config: Config, images: Images, compiled: bool = False) -> list[Epoch]:
+    """Train as `mnist_mlp.train` does, with all files that it writes by default."""
     from mnist_mlp.runs.folder import RunFolder
     from mnist_mlp.runs.predictions import read_curves
     from mnist_mlp.training.fit import fit
@@ -179,12 +178,12 @@ def ours(config: Config, images: Images, compiled: bool = False) -> list[Epoch]:
     with tempfile.TemporaryDirectory() as folder:
         fit(config, Path(folder), job_label="benchmark")
         curves = read_curves(RunFolder(Path(folder)).metrics_file)
-    wholes = [end - start for start, end in pairwise([0.0, *curves["elapsed_seconds"]])]
-    return [Epoch(train, whole) for train, whole in zip(curves["epoch_seconds"], wholes, strict=True)]
+    totals = [end - start for start, end in pairwise([0.0, *curves["elapsed_seconds"]])]
+    return [Epoch(train, total) for train, total in zip(curves["epoch_seconds"], totals, strict=True)]
 
 
 def floor(config: Config, images: Images) -> list[Epoch]:
-    """Only the matrix products of such an epoch, forward and backward, into preallocated memory."""
+    """Compute only the matrix products of an epoch, forward and backward, into preallocated memory."""
     sizes, batch = layer_sizes(config.model.hidden_layers, config.model.hidden_units), config.data.batch_size
     device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
     weights = [torch.randn(after, before, device=device) for before, after in pairwise(sizes)]
@@ -198,7 +197,7 @@ def floor(config: Config, images: Images) -> list[Epoch]:
                 torch.mm(values[layer], matrix.t(), out=values[layer + 1])
             for layer in reversed(range(len(weights))):
                 torch.mm(errors[layer + 1].t(), values[layer], out=gradients[layer])
-                if layer:  # no gradient with respect to the images is needed
+                if layer:  # images need no gradient
                     torch.mm(errors[layer + 1], weights[layer], out=errors[layer])
         epochs.append(Epoch(now() - start, None))
     return epochs
@@ -207,19 +206,19 @@ def floor(config: Config, images: Images) -> list[Epoch]:
 LOOPS: dict[str, tuple[Callable[[Config, Images], list[Epoch]], str]] = {
     "bare": (bare, "PyTorch loop over tensors in memory, nothing logged"),
     "conventional": (conventional, "Lightning, torchvision transforms per image, DataLoader"),
-    "ours": (ours, "mnist_mlp.train, everything logged"),
-    "compiled": (partial(ours, compiled=True), "mnist_mlp.train trainer.compile=true, everything logged"),
-    "floor": (floor, "the matrix products alone"),
+    "ours": (full_training, "mnist_mlp.train, everything logged"),
+    "compiled": (partial(full_training, compiled=True), "mnist_mlp.train trainer.compile=true, everything logged"),
+    "floor": (floor, "matrix products only"),
 }
-"""By name: the loop, which trains a fresh net, and a description. Ratios are to the first."""
+"""Loop, which trains a new net, and description, by name. The first is the reference of ratios."""
 
 
 def main() -> None:
-    """Train one net by the bare loop. Argument: a configuration as JSON; trainer.threads=0 is torch's own number."""
+    """Run the bare loop. Argument: a configuration as JSON; trainer.threads=0 keeps torch's default."""
     config = from_dict(Config, json.loads(sys.argv[1]))
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    bare(config, images_of(config))
+    bare(config, load_images(config))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Figures of one run: arrays in, matplotlib Figure out. `png` encodes them.
+"""Figures of one run: arrays in, matplotlib Figure out; `png` encodes them.
 
-Every job draws five of these, so they have few artists: a text takes 0.3 ms, a tick with its label 2 ms. Margins are
-fixed, and a grid of digits is one image.
+Each job draws five, so they use few artists (a text takes 0.3 ms, a labeled tick 2 ms), fixed margins and one
+image per grid of digits.
 """
 
 import io
@@ -20,39 +20,38 @@ from mnist_mlp.runs.predictions import Curves
 Array = NDArray[Any]
 
 SIZE, DPI = (8.0, 4.5), 100
-"""Inches, and pixels per inch: the proportions of a slide."""
+"""Width and height in inches (16:9, as slides), and pixels per inch."""
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
 PALE_TEXT = "#5a5a5a"
-SPLITS = (("train", "training", BLUE), ("val", "validation", ORANGE), ("test", "test (for plots only)", GREEN))
+SPLITS = (("train", "training", BLUE), ("val", "validation", ORANGE), ("test", "test (not for selection)", GREEN))
 MAX_MARKED_EPOCHS = 40
-"""Curves of at most this many epochs have a dot at each."""
-MIN_IMAGES = 10
-"""A calibration bin with fewer images is drawn hollow and left out of the line."""
-SIDE = 28
-"""Pixels of a digit."""
+"""Longer curves are drawn without a marker at each epoch."""
+MIN_BIN_IMAGES = 10
+"""Calibration bins with fewer images are drawn hollow and excluded from the line."""
+SIDE = 28  # pixels
 GRID_COLUMNS, GRID_ROWS = 5, 4
 MISTAKE_COLUMNS = 8
 MAX_MISTAKES = 96
-"""Of more mistakes the most confident are shown, and the title says so."""
+"""If there are more, only the most confident are shown."""
 MAX_PREDICTIONS = 24
 
 
 def png(figure: Figure) -> bytes:
-    """Draw the figure; the content of a PNG file."""
+    """Render a figure as PNG."""
     content = io.BytesIO()
-    with rc_context({"text.hinting": "none"}):  # a sixth of the time of all
-        # not savefig, which draws twice; level 1 is a third larger than 6 and takes a third of the time
+    with rc_context({"text.hinting": "none"}):  # saves a sixth of the time
+        # savefig would draw twice; compression level 1 takes a third of the time of level 6 for a third more bytes
         FigureCanvasAgg(figure).print_png(content, pil_kwargs={"compress_level": 1})
     return content.getvalue()
 
 
 def sized_figure(width: float = SIZE[0], height: float = SIZE[1], **options: Any) -> Figure:
-    """An empty white figure without pyplot; width and height in inches."""
+    """Create an empty white figure without pyplot; width and height in inches."""
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white", **options)
 
 
 def _label(axes: Axes, title: str, x: str, y: str = "", left: float = 0.06, below: float = 0.085) -> None:
-    """Set title and labels at fixed distances: placing them, matplotlib would lay out every tick label three times."""
+    """Set title and labels at fixed distances; automatic placement lays out every tick label three times."""
     box, figure = axes.get_position(), axes.figure
     axes.set_title(title, y=1.0, pad=7, size=11, parse_math=False)
     axes.set(xlabel=x, ylabel=y)
@@ -61,9 +60,9 @@ def _label(axes: Axes, title: str, x: str, y: str = "", left: float = 0.06, belo
 
 
 def learning_curves(curves: Curves, best_epoch: int | None) -> Figure:
-    """Draw accuracy and loss over the epochs, per split, and mark the epoch of the chosen checkpoint.
+    """Draw accuracy and loss per epoch and split, and mark the epoch of the selected checkpoint.
 
-    The scales cover the second epoch and later ones; the first may lie outside. best_epoch: from 1.
+    Axis limits cover the second epoch onwards; the first may lie outside. best_epoch: from 1.
     """
     figure = sized_figure()
     panels = figure.subplots(1, 2, gridspec_kw={"left": 0.08, "right": 0.98, "top": 0.84, "bottom": 0.12})
@@ -82,7 +81,7 @@ def learning_curves(curves: Curves, best_epoch: int | None) -> Figure:
             margin = 0.06 * float(np.ptp(known)) or 0.5
             axes.set_ylim(max(0.0, known.min() - margin), known.max() + margin)
         if best_epoch is not None:
-            axes.axvline(best_epoch, color=PALE_TEXT, ls="--", lw=1, label=f"chosen checkpoint, epoch {best_epoch}")
+            axes.axvline(best_epoch, color=PALE_TEXT, ls="--", lw=1, label=f"selected checkpoint, epoch {best_epoch}")
         _label(axes, "Accuracy (%)" if name == "accuracy" else "Loss (nats per image)", "epoch")
         axes.locator_params("x", integer=True, nbins=6)
         axes.locator_params("y", nbins=6)
@@ -92,12 +91,11 @@ def learning_curves(curves: Curves, best_epoch: int | None) -> Figure:
 
 
 def confusion(matrix: Array, title: str, min_fraction: float = 0.0) -> Figure:
-    """Draw a confusion matrix of counts: rows are truth, columns predictions.
+    """Draw a confusion matrix of counts; rows are true digits, columns predictions.
 
-    The color of a cell grows with the fourth root of its fraction of the row: otherwise a few mistakes would be
-    invisible next to a thousand hits.
+    Color is the fourth root of the fraction of the row, so that few mistakes remain visible next to many hits.
 
-    min_fraction: cells with a smaller fraction of their row have a color but no count.
+    min_fraction: cells below this fraction of their row have no count printed.
     """
     counts = np.asarray(matrix, dtype=float)
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -117,7 +115,7 @@ def confusion(matrix: Array, title: str, min_fraction: float = 0.0) -> Figure:
 
 
 def class_bars(f1: Sequence[float], title: str) -> Figure:
-    """Draw the F1 of each digit as bars; the axis starts just below the lowest."""
+    """Draw the F1 score of each digit as bars; the axis starts just below the lowest."""
     values = np.asarray(f1, dtype=float)
     figure = sized_figure()
     axes = figure.add_axes((0.1, 0.12, 0.88, 0.78))
@@ -133,10 +131,9 @@ def class_bars(f1: Sequence[float], title: str) -> Figure:
 
 
 def calibration(truth: Array, probabilities: Array, title: str) -> Figure:
-    """Draw accuracy over the confidence of the predicted digit in equal bins, and the images in each bin.
+    """Draw a reliability diagram with 15 bins of equal width, and the number of images per bin.
 
-    The gap between both, weighted by images, is the expected calibration error (Guo et al., 2017).
-    truth: (n,) digits; probabilities: (n, 10).
+    The title has the expected calibration error (Guo et al., 2017). truth: (n,) digits; probabilities: (n, 10).
     """
     bins = 15
     confidence = np.asarray(probabilities, dtype=float).max(1)
@@ -149,10 +146,10 @@ def calibration(truth: Array, probabilities: Array, title: str) -> Figure:
     figure = sized_figure()
     margins = {"left": 0.1, "right": 0.98, "top": 0.91, "bottom": 0.12, "hspace": 0.08}
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), gridspec_kw=margins)
-    many, few = count >= MIN_IMAGES, (count > 0) & (count < MIN_IMAGES)
+    many, few = count >= MIN_BIN_IMAGES, (count > 0) & (count < MIN_BIN_IMAGES)
     upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfectly calibrated")
     upper.plot(mean[many], accuracy[many], "o-", color=BLUE, label="this model")
-    upper.plot(mean[few], accuracy[few], "o", color=BLUE, mfc="white", label=f"fewer than {MIN_IMAGES} images")
+    upper.plot(mean[few], accuracy[few], "o", color=BLUE, mfc="white", label=f"fewer than {MIN_BIN_IMAGES} images")
     upper.set(xlim=(0, 1), ylim=(-0.05, 1.05), xticks=[], yticks=[0, 0.5, 1])
     _label(upper, f"{title}: expected calibration error {100 * error:.2f} %", "", "fraction correct", left=0.075)
     upper.legend(loc="upper left", frameon=False)
@@ -166,7 +163,7 @@ def calibration(truth: Array, probabilities: Array, title: str) -> Figure:
 
 
 def digit_grids(images: Array, truth: Array, predicted: Array, probabilities: Array) -> Figure:
-    """Draw the most confident mistakes next to correct predictions, from the most to the least confident.
+    """Draw the most confident mistakes next to correct predictions of every confidence.
 
     images: (n, 28, 28) uint8; truth, predicted: (n,) digits; probabilities: (n, 10).
     """
@@ -194,35 +191,35 @@ def digit_grids(images: Array, truth: Array, predicted: Array, probabilities: Ar
 
 
 def mistakes(images: Array, truth: Array, probabilities: Array, indices: Array, title: str) -> Figure:
-    """Draw the misclassified images, the most confident first, each with the probabilities of the ten digits.
+    """Draw the misclassified images, most confident first, each with the probabilities of the ten digits.
 
     images: (n, 28, 28) uint8; truth: (n,) digits; probabilities: (n, 10); indices: (n,) in the file of their split.
     """
-    answers = probabilities.argmax(1)
-    incorrect = np.flatnonzero(answers != truth)
-    shown = incorrect[np.argsort(-probabilities[incorrect, answers[incorrect]], kind="stable")][:MAX_MISTAKES]
+    predicted = probabilities.argmax(1)
+    incorrect = np.flatnonzero(predicted != truth)
+    shown = incorrect[np.argsort(-probabilities[incorrect, predicted[incorrect]], kind="stable")][:MAX_MISTAKES]
     rows = max(1, -(-len(shown) // MISTAKE_COLUMNS))
     cell = width, height = 44, 66
     figure = sized_figure(SIZE[0], 0.8 + rows * height * SIZE[0] / MISTAKE_COLUMNS / width)
     axes = figure.add_axes((0, 0, 1, 1 - 0.8 / figure.get_figheight()))
     captions = [
-        f"#{indices[n]:,}: {truth[n]} → {answers[n]}\n"
-        f"{100 * probabilities[n, truth[n]]:.0f} % → {100 * probabilities[n, answers[n]]:.0f} %"
+        f"#{indices[n]:,}: {truth[n]} → {predicted[n]}\n"
+        f"{100 * probabilities[n, truth[n]]:.0f} % → {100 * probabilities[n, predicted[n]]:.0f} %"
         for n in shown
     ]
     corners = _draw_grid(axes, images[shown], captions, MISTAKE_COLUMNS, rows, cell)
     left, base = corners[:, 0] + 2, corners[:, 1] + height - 5
     x = left[:, None] + 4 * np.arange(10)[None] + 2
     colors = [
-        BLUE if digit == truth[n] else ORANGE if digit == answers[n] else GREY for n in shown for digit in range(10)
+        BLUE if digit == truth[n] else ORANGE if digit == predicted[n] else GREY for n in shown for digit in range(10)
     ]
     axes.vlines(x.ravel(), np.repeat(base, 10), (base[:, None] - 14 * probabilities[shown]).ravel(), colors, lw=4)
-    for place, n in enumerate(shown):
-        for digit, color in ((truth[n], BLUE), (answers[n], ORANGE)):
-            axes.text(x[place, digit], base[place] + 0.5, str(digit), color=color, ha="center", va="top", size=6)
+    for i, n in enumerate(shown):
+        for digit, color in ((truth[n], BLUE), (predicted[n], ORANGE)):
+            axes.text(x[i, digit], base[i] + 0.5, str(digit), color=color, ha="center", va="top", size=6)
     some = "" if len(shown) == len(incorrect) else f"; the {len(shown)} most confident"
-    note = "index in the file; truth (blue) → answer (orange); probability of each digit, 0 to 9"
-    heading = f"{title}: {len(incorrect):,} of {len(truth):,} images wrong{some}"
+    note = "index in the file; true (blue) → predicted (orange) digit; probability of each digit, 0 to 9"
+    heading = f"{title}: {len(incorrect):,} of {len(truth):,} images misclassified{some}"
     figure.text(0.02, 1 - 0.2 / figure.get_figheight(), f"{heading}\n{note}", va="top", size=10, parse_math=False)
     return figure
 
@@ -230,9 +227,9 @@ def mistakes(images: Array, truth: Array, probabilities: Array, indices: Array, 
 def _draw_grid(
     axes: Axes, images: Array, captions: Sequence[str], columns: int, rows: int, cell: tuple[int, int]
 ) -> NDArray[np.int64]:
-    """Draw images (n, 28, 28) as one, row by row, with captions below; the (n, 2) upper left corners of their cells.
+    """Draw images (n, 28, 28) as one, row by row, with captions below; return each cell's upper left corner (n, 2).
 
-    cell: width and height, which are the axes' units.
+    cell: width and height, in axes units.
     """
     width, height = cell
     sheet = np.full((rows * columns, height, width), 255, np.uint8)
@@ -253,7 +250,7 @@ def _draw_grid(
 def predictions_figure(
     titles: Sequence[str], pictures: Sequence[Array], pixels: Sequence[Array], probabilities: Array
 ) -> Figure:
-    """Draw the first MAX_PREDICTIONS pictures, what the network saw of each, and the probability of each digit.
+    """Draw the first MAX_PREDICTIONS pictures, the network's input for each, and the probability of each digit.
 
     pictures: each (height, width, 3) uint8; pixels: each (28, 28) uint8; probabilities: (n, 10).
     """
@@ -262,12 +259,12 @@ def predictions_figure(
     rows = -(-count // columns)
     figure = sized_figure(6.3 * columns, 1.95 * rows + 0.45, layout="constrained")
     some = f" ({count} of {len(titles)})" if len(titles) > count else ""
-    figure.suptitle(f"Picture, what the network saw, and probability of each digit{some}")
+    figure.suptitle(f"Picture, network input, and probability of each digit{some}")
     cells = np.ravel(figure.subfigures(rows, columns, wspace=0.03, squeeze=False))[:count]
-    for cell, title, picture, seen, values in zip(cells, titles, pictures, pixels, probabilities, strict=False):
+    for cell, title, picture, digit_pixels, values in zip(cells, titles, pictures, pixels, probabilities, strict=False):
         left, middle, bars = cell.subplots(1, 3, width_ratios=(1, 1, 1.6))
         left.imshow(picture)
-        middle.imshow(seen, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        middle.imshow(digit_pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         for axes in (left, middle):
             axes.set(xticks=[], yticks=[])
         winner = int(np.argmax(values))

@@ -1,4 +1,4 @@
-"""Figures that compare runs, for a page without scripts and for a publication: arrays in, matplotlib Figure out."""
+"""Figures that compare runs, for publications and for pages without scripts: arrays in, matplotlib Figure out."""
 
 import io
 import itertools
@@ -19,44 +19,48 @@ from mnist_mlp.runs.predictions import Curves, band
 
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D00")
 FIRST, LAST = 5, 2
-"""If there are more groups than colors, this many of the best and of the worst get one."""
-PALE = "#C8C8C8"
+"""Number of best and of worst groups that are colored if there are more groups than colors."""
+PALE_GREY = "#C8C8C8"
 MAX_LOSS = 10.0
-WIDTH = 10.9
-"""Inches; a little less than the width of the page."""
+WIDTH = 10.9  # inches; slightly less than the width of the page
 
 
-def colors_of(count: int) -> list[str | None]:
-    """A color for each of `count` groups, best first; None for those drawn in grey."""
+def group_colors(count: int) -> list[str | None]:
+    """Colors for `count` groups, best first; None for groups drawn in grey."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     return [*PALETTE[:FIRST], *[None] * (count - FIRST - LAST), *PALETTE[FIRST : FIRST + LAST]]
 
 
 def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
-    """Draw accuracy and loss per epoch, means over seeds: training dashed, validation (without any, test) solid.
+    """Draw mean accuracy and loss per epoch over seeds: training dashed, validation (else test) solid.
 
-    Bands reach one standard deviation to both sides. The axis of losses is logarithmic if they span more than a factor
-    of 20; exploded losses leave it at the top.
+    Bands show ± one standard deviation. The loss axis is logarithmic if losses span more than a factor of 20; exploded
+    losses are cut off.
 
     Args:
         groups: Name and curves of runs that differ only in their seed, best group first.
     """
     figure = sized_figure(WIDTH, 4.6, layout="constrained")
     left, right = figure.subplots(1, 2)
-    colors = colors_of(len(groups))
-    held_out = ["val" if any("val/loss" in one for one in curves) else "test" for _, curves in groups]
+    colors = group_colors(len(groups))
+    held_out = ["val" if any("val/loss" in run for run in curves) else "test" for _, curves in groups]
     in_front = sorted(zip(groups, colors, held_out, strict=True), key=lambda drawn: drawn[1] is not None)
     panels = ((left, "accuracy", 100.0), (right, "loss", 1.0))
     for group, (axes, name, scale), is_training in itertools.product(in_front, panels, (True, False)):
-        (_, runs), color, second = group
-        column = f"{'train' if is_training else second}/{name}"
-        points = np.array(band(one[column] for one in runs if column in one), dtype=float)
+        (_, runs), color, split = group
+        column = f"{'train' if is_training else split}/{name}"
+        points = np.array(band(run[column] for run in runs if column in run), dtype=float)
         if not np.isfinite(points).any():
             continue
         mean, deviation = scale * points.T
         epochs = np.arange(1, len(mean) + 1)
-        style: dict[str, Any] = {"ls": "--" if is_training else "-", "color": color or PALE, "lw": 0.9, "zorder": 1}
+        style: dict[str, Any] = {
+            "ls": "--" if is_training else "-",
+            "color": color or PALE_GREY,
+            "lw": 0.9,
+            "zorder": 1,
+        }
         if color is not None:
             style |= {"marker": "." if len(mean) <= 15 else "", "lw": 1.0 if is_training else 1.6, "zorder": 3}
         axes.plot(epochs, mean, **style)
@@ -80,10 +84,10 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     names = [(color, 3.0, "-", _plain(label, 64)) for (label, _), color in zip(groups, colors, strict=True) if color]
-    names = [one for one in names if one[3]]
+    names = [entry for entry in names if entry[3]]
     if hidden := colors.count(None):
-        names.append((PALE, 3.0, "-", f"{hidden} groups in between"))
-    splits = {"val": "validation", "test": "test (plotted, never chosen by)"}
+        names.append((PALE_GREY, 3.0, "-", f"{hidden} groups in between"))
+    splits = {"val": "validation", "test": "test (not for selection)"}
     names += [("#333", 1.5, "-", splits[split]) for split in dict.fromkeys(held_out)]
     names.append(("#333", 1.5, "--", "training"))
     handles = [Line2D([], [], color=color, lw=width, ls=line, label=label) for color, width, line, label in names]
@@ -93,28 +97,28 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
 
 
 Interval = tuple[float, float] | None
-"""Lower and upper end, in points."""
+"""Lower and upper limit in percentage points."""
 
 
 def differences(
     names: Sequence[str], means: Sequence[float], seeds: Sequence[Interval], images: Sequence[Interval], lowest: float
 ) -> Figure:
-    """Draw differences in points of test accuracy, first at the top, with their intervals.
+    """Draw differences in percentage points of test accuracy with their 95 % intervals, first at the top.
 
     Args:
-        names: Of the settings.
+        names: Names of the settings.
         means: Differences to the best.
-        seeds: Intervals over seeds, as thick lines.
-        images: Intervals over seeds and images, as thin lines.
-        lowest: A mean below it would flatten all others: it becomes a triangle at the edge, with its number.
+        seeds: Intervals over seeds, drawn thick.
+        images: Intervals over seeds and images, drawn thin.
+        lowest: Means below are drawn as triangles at the edge with their value.
     """
     figure = sized_figure(7.0, 1.3 + 0.42 * len(names), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
     shown = [row for row, mean in enumerate(means) if mean >= lowest]
     for intervals, shift, color, width, label in (
-        (seeds, 0.1, GREY, 4.0, "95 %, other seeds"),
-        (images, -0.1, BLUE, 1.6, "95 %, other seeds and images"),
+        (seeds, 0.1, GREY, 4.0, "95 % interval over seeds"),
+        (images, -0.1, BLUE, 1.6, "95 % interval over seeds and images"),
     ):
         axes.plot([], [], color=color, linewidth=width, label=label)
         for row in shown:
@@ -135,24 +139,24 @@ def differences(
 
 
 def svg(figure: Figure) -> bytes:
-    """The content of an SVG file, with text as paths so that it looks the same everywhere."""
+    """Render a figure as SVG, with text as paths to look the same everywhere."""
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # a box stands for it
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # drawn as a box
         FigureCanvasSVG(figure).print_svg(content)
     return content.getvalue()
 
 
 def pdf(figure: Figure) -> bytes:
-    """The content of a PDF file without a date, fonts embedded as TrueType, as publishers ask."""
+    """Render a figure as PDF without a date, with TrueType fonts as publishers require."""
     content = io.BytesIO()
     with rc_context({"pdf.fonttype": 42}):
         FigureCanvasPdf(figure).print_pdf(content, metadata={"CreationDate": None})
     return content.getvalue()
 
 
-def _plain(text: str, longest: int | None = None) -> str:
-    """The text for matplotlib to show as it is: no formula, no hidden label, no character that cannot be drawn."""
-    text = text if longest is None or len(text) <= longest else f"{text[: longest - 1]}…"
+def _plain(text: str, max_length: int | None = None) -> str:
+    """Escape text for matplotlib: no math, no hidden label, no unprintable character."""
+    text = text if max_length is None or len(text) <= max_length else f"{text[: max_length - 1]}…"
     shown = "".join(character if character.isprintable() else "\ufffd" for character in text).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown

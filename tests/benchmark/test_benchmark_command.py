@@ -1,4 +1,4 @@
-"""The benchmark on small made-up digits: what it measures is tested, never how long it takes."""
+"""The benchmark on small synthetic digits; durations are not tested."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_mlp.benchmark.__main__ import build_parser, config_of, main, summary, sweep_table, widths
+from mnist_mlp.benchmark.__main__ import build_parser, build_config, main, summary, sweep_table, widths
 from mnist_mlp.benchmark.loops import DEVIATION, MEAN, Epoch
 from mnist_mlp.training.classifier import NORMALIZATIONS
 
@@ -16,7 +16,7 @@ from mnist_mlp.training.classifier import NORMALIZATIONS
 @pytest.mark.parametrize(
     "name", ["conventional", "ours", "floor", pytest.param("compiled", marks=pytest.mark.integration)]
 )
-def test_each_contender_is_measured_next_to_the_bare_loop(
+def test_each_loop_is_timed_next_to_the_bare_loop(
     name: str, idx_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "new" / "figures.json"
@@ -37,17 +37,17 @@ def test_each_contender_is_measured_next_to_the_bare_loop(
     assert report["baselines"]["bare"]["ratios"] == [1]
     ((epochs,), (bare,)) = (report["baselines"][each]["rounds"] for each in (name, "bare"))
     assert len(epochs) == len(bare) == 2
-    for train, whole in [*epochs, *bare]:
+    for train, total in [*epochs, *bare]:
         assert train > 0
-        assert whole is None or whole > train
+        assert total is None or total > train
     assert (epochs[0][1] is None) == (name == "floor")
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[4:6]] == ["bare", name]
 
 
-def test_ratios_are_taken_within_a_round() -> None:
+def test_ratios_are_computed_within_a_round() -> None:
     bare = [[Epoch(1.0, 1.5), Epoch(3.0, 3.5)], [Epoch(10.0, 12.0), Epoch(10.0, 12.0)], [Epoch(4.0, 5.0)] * 2]
-    ours = [[Epoch(1.0, 2.0), Epoch(1.0, 2.0)], [Epoch(8.0, 9.0), Epoch(6.0, 9.0)], [Epoch(5.0, 5.0)] * 2]
-    row = summary(ours, bare)
+    training = [[Epoch(1.0, 2.0), Epoch(1.0, 2.0)], [Epoch(8.0, 9.0), Epoch(6.0, 9.0)], [Epoch(5.0, 5.0)] * 2]
+    row = summary(training, bare)
     assert row["ratios"] == [0.5, 0.7, 1.25]
     assert (row["ratio"], row["train_seconds"], row["whole_seconds"]) == (0.7, 5.0, 5.0)
     assert summary([[Epoch(1.0, None)]], [[Epoch(2.0, 3.0)]])["whole_seconds"] is None
@@ -56,7 +56,7 @@ def test_ratios_are_taken_within_a_round() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only=ours,mine"], "error: --only ours,mine: no mine; there are bare, conventional, ours, compiled, floor"),
+        (["--only=ours,mine"], "error: --only ours,mine: unknown mine; use bare, conventional, ours, compiled, floor"),
         (["--net=8-0"], "error: model.hidden_units=[8, 0] is out of range"),
         (["--threads=-1"], "error: trainer.threads=-1 is out of range"),
         (["--val-size=300"], "error: data.val_size=300 leaves nothing of 300 training images"),
@@ -68,28 +68,28 @@ def test_a_mistake_is_one_line(idx_root: Path, tmp_path: Path, arguments: list[s
     assert not (tmp_path / "x.json").exists()
 
 
-def test_a_folder_as_output_is_refused_before_anything_is_measured(idx_root: Path, tmp_path: Path) -> None:
+def test_a_folder_as_output_is_rejected_before_measuring(idx_root: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="is a folder"):
         main([f"--data={idx_root}", "--val-size=60", f"--output={tmp_path}"])
 
 
-def test_every_auto_is_resolved_before_anything_is_measured(tmp_path: Path) -> None:
+def test_every_auto_is_resolved_before_measuring(tmp_path: Path) -> None:
     options = build_parser().parse_args(["--source=sample", "--epochs=1", f"--data={tmp_path}"])
-    config = config_of(options)
+    config = build_config(options)
     assert (config.data.source, config.data.val_size, config.trainer.threads) == ("sample", 500, 1)
     assert config.trainer.accelerator in ("cpu", "gpu")
 
 
-def test_nets_are_written_by_their_hidden_widths() -> None:
+def test_nets_are_specified_by_their_hidden_widths() -> None:
     assert widths("256-128-64") == [256, 128, 64]
     assert widths("0") == []
 
 
-def test_the_bare_loop_standardises_as_training_does() -> None:
+def test_the_bare_loop_normalizes_as_training_does() -> None:
     assert NORMALIZATIONS["standard"] == (MEAN, DEVIATION)
 
 
-def test_the_table_of_a_sweep_has_medians_and_jobs_a_minute() -> None:
+def test_the_table_of_a_sweep_has_medians_and_jobs_per_minute() -> None:
     report = {
         "jobs": 8,
         "epochs": 2,
@@ -104,7 +104,7 @@ def test_the_table_of_a_sweep_has_medians_and_jobs_a_minute() -> None:
     assert ["bare", "20.0", "24.0", "1.00", "1.00-1.00"] in rows
 
 
-def test_neither_help_nor_the_bare_program_imports_more_than_it_needs() -> None:
+def test_help_does_not_import_torch_and_the_bare_loop_not_lightning() -> None:
     for module, heavy in (("__main__", "torch"), ("loops", "pytorch_lightning")):
         code = f"import sys; import mnist_mlp.benchmark.{module}; sys.exit({heavy!r} in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

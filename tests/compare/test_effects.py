@@ -1,4 +1,4 @@
-"""Effects of matched runs, worked out by hand; importance against scipy and a made-up truth."""
+"""Effects of matched runs against hand calculations; importance against scipy and a known truth."""
 
 import math
 import os
@@ -48,149 +48,151 @@ STUDY = [
     job(0.92, lr=0.0005, subset="full", norm="symmetric", epochs=4),
     job(0.88, lr=0.0005, subset="full", norm="raw", epochs=4),
 ]
-"""As a study that varies one thing at a time: errors of 2, 4, 16, 8 and 12 %."""
+"""A study that varies one factor at a time: errors of 2, 4, 16, 8 and 12 %."""
 
 
 def means(jobs: list[Job], key: str) -> dict[str, float | None]:
     return {level.value: level.mean for level in main_effect(jobs, key, VAL)}
 
 
-def test_in_a_full_grid_an_effect_is_the_mean_error_over_all_other_factors() -> None:
-    found = means(FULL, "lr")
-    assert list(found) == ["0.02", "0.1"]
-    assert found["0.02"] == pytest.approx(1 - math.sqrt(0.2 * 0.1))
-    assert found["0.1"] == pytest.approx(1 - math.sqrt(0.4 * 0.1))
+def test_in_a_full_grid_an_effect_is_the_geometric_mean_error_over_the_other_factors() -> None:
+    effect = means(FULL, "lr")
+    assert list(effect) == ["0.02", "0.1"]
+    assert effect["0.02"] == pytest.approx(1 - math.sqrt(0.2 * 0.1))
+    assert effect["0.1"] == pytest.approx(1 - math.sqrt(0.4 * 0.1))
 
 
-def test_in_a_lopsided_study_only_runs_that_differ_in_one_factor_are_compared() -> None:
+def test_in_an_unbalanced_study_only_runs_that_differ_in_one_factor_are_compared() -> None:
     assert means(STUDY, "subset") == {"half": pytest.approx(0.96), "full": pytest.approx(0.98)}
     assert means(STUDY, "norm") == {"raw": pytest.approx(0.88), "symmetric": pytest.approx(0.92)}
     assert means(STUDY, "lr") == {"0.005": pytest.approx(0.98), "1.0": pytest.approx(0.84)}
     assert main_effect(STUDY, "epochs", VAL) == []
-    (level,) = (one for one in main_effect(STUDY, "subset", VAL) if one.value == "full")
-    assert level.numbers == [0.98]  # not the run whose learning rate is too high
+    (level,) = (level for level in main_effect(STUDY, "subset", VAL) if level.value == "full")
+    assert level.numbers == [0.98]  # excludes the run whose learning rate is too high
 
 
-def test_sets_that_lack_a_level_are_brought_together_by_those_they_share() -> None:
-    """b halves the error of a, c that of b; the second set is twice as bad and has no c."""
+def test_incomplete_sets_are_combined_through_shared_levels() -> None:
+    """b halves the error of a, c that of b; the second set has twice the errors and lacks c."""
     jobs = [job(1 - error, act=act, units=1) for act, error in (("a", 0.08), ("b", 0.04), ("c", 0.02))]
     jobs += [job(1 - error, act=act, units=2) for act, error in (("a", 0.16), ("b", 0.08))]
-    found = means(jobs, "act")
-    at_the_average_set = math.sqrt(2)
-    assert found == {
-        act: pytest.approx(1 - error * at_the_average_set) for act, error in (("a", 0.08), ("b", 0.04), ("c", 0.02))
+    effect = means(jobs, "act")
+    average_set = math.sqrt(2)
+    assert effect == {
+        act: pytest.approx(1 - error * average_set) for act, error in (("a", 0.08), ("b", 0.04), ("c", 0.02))
     }
 
 
-def test_levels_that_nothing_connects_get_no_mean() -> None:
+def test_unconnected_levels_have_no_mean() -> None:
     jobs = [job(0.9, act="a", units=1), job(0.8, act="b", units=1), job(0.95, act="b", units=3)]
     jobs += [job(0.5, act="c", units=2), job(0.6, act="d", units=2)]
-    found = means(jobs, "act")
-    assert found["a"] == pytest.approx(0.9)
-    assert found["b"] == pytest.approx(0.8)
-    assert (found["c"], found["d"]) == (None, None)
+    effect = means(jobs, "act")
+    assert effect["a"] == pytest.approx(0.9)
+    assert effect["b"] == pytest.approx(0.8)
+    assert (effect["c"], effect["d"]) == (None, None)
 
 
-def test_a_random_search_has_no_matches() -> None:
+def test_a_random_search_has_no_matched_sets() -> None:
     assert matched_sets([job(0.9, lr=0.1, units=1), job(0.8, lr=0.2, units=2)], "lr", VAL) == []
 
 
-def test_a_collapsed_run_is_counted_and_left_out() -> None:
-    found = main_effect([*FULL, job(0.1, lr=0.1, units=[16])], "lr", VAL)
-    assert [level.collapsed for level in found] == [0, 1]
-    assert found[1].mean == pytest.approx(1 - math.sqrt(0.4 * 0.1))
-    assert 0.1 not in found[1].numbers
+def test_collapsed_runs_are_counted_and_excluded() -> None:
+    levels = main_effect([*FULL, job(0.1, lr=0.1, units=[16])], "lr", VAL)
+    assert [level.collapsed for level in levels] == [0, 1]
+    assert levels[1].mean == pytest.approx(1 - math.sqrt(0.4 * 0.1))
+    assert 0.1 not in levels[1].numbers
 
 
-def test_seeds_and_names_of_published_results_are_no_factors() -> None:
+def test_seeds_and_names_of_published_results_are_not_factors() -> None:
     jobs = [job(0.9, **{"seed": n, "optim.lr": n, "reference.id": str(n), "trainer.figures": n}) for n in range(3)]
     assert factors(jobs) == ["optim.lr"]
 
 
 def test_a_grid_has_a_mean_per_cell() -> None:
-    found = grid([*FULL, job(0.7, lr=0.1, units=[16])], ("lr", "units"), VAL)
-    assert (found.rows, found.columns, found.at) == (["0.02", "0.1"], ["16", "64"], {})
-    assert found.cells == [[pytest.approx(0.8), pytest.approx(0.9)], [pytest.approx(0.65), pytest.approx(0.9)]]
+    averages = grid([*FULL, job(0.7, lr=0.1, units=[16])], ("lr", "units"), VAL)
+    assert (averages.rows, averages.columns, averages.at) == (["0.02", "0.1"], ["16", "64"], {})
+    assert averages.cells == [[pytest.approx(0.8), pytest.approx(0.9)], [pytest.approx(0.65), pytest.approx(0.9)]]
 
 
-def test_all_cells_of_a_grid_are_over_the_same_values_of_the_other_factors() -> None:
-    """Half the data must not look better for lack of the run whose learning rate is too high."""
+def test_all_cells_of_a_grid_average_the_same_values_of_the_other_factors() -> None:
+    """Half the data must not look better only because it lacks the run whose learning rate is too high."""
     assert grid(STUDY, ("norm", "subset"), VAL).rows == []
     more = [
         *STUDY,
         job(0.90, lr=0.005, subset="full", norm="raw", epochs=10),
         job(0.88, lr=0.005, subset="half", norm="raw", epochs=10),
     ]
-    found = grid(more, ("norm", "subset"), VAL)
-    assert (found.rows, found.columns) == (["raw", "symmetric"], ["half", "full"])
-    assert found.cells == [[pytest.approx(0.88), pytest.approx(0.90)], [pytest.approx(0.96), pytest.approx(0.98)]]
-    assert found.at == {"lr": "0.005", "epochs": "10"}
+    averages = grid(more, ("norm", "subset"), VAL)
+    assert (averages.rows, averages.columns) == (["raw", "symmetric"], ["half", "full"])
+    assert averages.cells == [[pytest.approx(0.88), pytest.approx(0.90)], [pytest.approx(0.96), pytest.approx(0.98)]]
+    assert averages.at == {"lr": "0.005", "epochs": "10"}
 
 
-def test_an_axis_need_not_hold_what_collapsed_or_is_far_out() -> None:
+def test_axis_ranges_exclude_collapsed_runs_and_far_outliers() -> None:
     assert robust_range([0.97, 0.975, 0.98, 0.96, 0.1]) == (0.96, 0.98)
     assert robust_range([0.97, 0.972, 0.975, 0.974, 0.971, 0.85]) == (0.97, 0.975)
     assert robust_range([0.1, 0.11]) == (0.1, 0.11)
     assert robust_range([]) is None
 
 
-def test_levels_are_in_the_order_of_their_amounts_names_last() -> None:
+def test_levels_are_sorted_by_number_and_names_come_last() -> None:
     assert sort_levels(["full", "0.1", "half", "10", "relu", "0.05"]) == ["0.05", "0.1", "half", "full", "10", "relu"]
     assert as_number("64-32") is None
 
 
-def searched(n: int, seed: int = 0) -> list[Job]:
-    """lr decides most (best at 0.01), dropout a little, units nothing; a tenth of the runs collapse."""
+def random_search(n: int, seed: int = 0) -> list[Job]:
+    """lr has a large effect (best at 0.01), dropout a small one, units none; a tenth of the runs collapse."""
     random = np.random.default_rng(seed)
     jobs = []
-    for place in range(n):
+    for index in range(n):
         log_lr, dropout = random.uniform(-4, -0.5), random.uniform(0, 0.5)
         accuracy = 0.98 - 0.02 * (log_lr + 2) ** 2 - 0.02 * dropout + 0.003 * random.standard_normal()
-        accuracy = 0.1 if place % 10 == 0 else accuracy
+        accuracy = 0.1 if index % 10 == 0 else accuracy
         jobs.append(job(accuracy, lr=10**log_lr, dropout=dropout, units=[int(random.choice([64, 128, 256]))]))
     return jobs
 
 
-def test_a_search_tells_what_mattered() -> None:
-    found = {one.key: one for one in importances(searched(200), VAL)}
-    assert next(iter(found)) == "lr"
-    assert found["lr"].fraction > 0.4
-    assert found["lr"].p_value < 1e-4
-    assert found["units"].fraction < 0.1
-    assert found["units"].p_value > 0.01
+def test_importance_ranks_the_settings_of_a_search() -> None:
+    ranking = {setting.key: setting for setting in importances(random_search(200), VAL)}
+    assert next(iter(ranking)) == "lr"
+    assert ranking["lr"].fraction > 0.4
+    assert ranking["lr"].p_value < 1e-4
+    assert ranking["units"].fraction < 0.1
+    assert ranking["units"].p_value > 0.01
 
 
-def test_settings_without_effect_seem_to_matter_as_rarely_as_chance_has_it() -> None:
-    small = [
-        one.p_value < 0.05 for seed in range(100) for one in importances(searched(30, seed), VAL) if one.key == "units"
-    ]
-    assert np.mean(small) < 0.12
+def test_settings_without_effect_are_rarely_significant() -> None:
+    rankings = [importances(random_search(30, seed), VAL) for seed in range(100)]
+    assert (
+        np.mean([setting.p_value < 0.05 for ranking in rankings for setting in ranking if setting.key == "units"])
+        < 0.12
+    )
 
 
-def test_of_categories_it_is_the_test_of_kruskal_and_wallis() -> None:
+def test_importance_of_categories_is_the_kruskal_wallis_test() -> None:
     random = np.random.default_rng(1)
-    kinds, numbers = random.integers(0, 3, 24).tolist(), random.random(24)
-    (found,) = importances([job(number, kind="abc"[kind]) for kind, number in zip(kinds, numbers, strict=True)], VAL)
-    groups = [numbers[np.array(kinds) == kind] for kind in range(3)]
+    categories, numbers = random.integers(0, 3, 24).tolist(), random.random(24)
+    jobs = [job(number, act="abc"[category]) for category, number in zip(categories, numbers, strict=True)]
+    (importance,) = importances(jobs, VAL)
+    groups = [numbers[np.array(categories) == category] for category in range(3)]
     expected = stats.kruskal(*groups)
-    assert found.p_value == pytest.approx(expected.pvalue)
-    assert found.fraction == pytest.approx(max((expected.statistic - 2) / (24 - 3), 0))
+    assert importance.p_value == pytest.approx(expected.pvalue)
+    assert importance.fraction == pytest.approx(max((expected.statistic - 2) / (24 - 3), 0))
 
 
-def test_a_few_runs_say_nothing() -> None:
-    assert importances(searched(9), VAL) == []
+def test_few_runs_give_no_importance() -> None:
+    assert importances(random_search(9), VAL) == []
 
 
-def test_many_numbers_are_a_quantity_and_few_are_not() -> None:
-    assert is_quantity(searched(10), "lr")
-    assert not is_quantity(searched(10), "units")
-    assert not is_quantity([job(0.9, lr=one) for one in (0.1, 0.2, 0.1, 0.2, 0.3, 0.4)], "lr")
+def test_a_setting_with_many_numeric_values_is_a_quantity() -> None:
+    assert is_quantity(random_search(10), "lr")
+    assert not is_quantity(random_search(10), "units")
+    assert not is_quantity([job(0.9, lr=lr) for lr in (0.1, 0.2, 0.1, 0.2, 0.3, 0.4)], "lr")
 
 
-def test_the_best_so_far_goes_by_the_time_at_which_runs_ended(tmp_path: Path) -> None:
-    for place, (name, wrong) in enumerate({"c": [1, 2], "a": [1, 2, 3], "b": [1]}.items()):
-        file = write_run(tmp_path / name, wrong=wrong, optim__lr=float(place + 1)) / "result.json"
-        os.utime(file, (place, place))
+def test_the_best_so_far_follows_the_order_of_completion(tmp_path: Path) -> None:
+    for index, (name, wrong) in enumerate({"c": [1, 2], "a": [1, 2, 3], "b": [1]}.items()):
+        file = write_run(tmp_path / name, wrong=wrong, optim__lr=float(index + 1)) / "result.json"
+        os.utime(file, (index, index))
     steps = best_so_far(find_jobs([tmp_path]), VAL)
     assert [(step.number, step.job.folder.name) for step in steps] == [(1, "c"), (2, "a"), (3, "b")]
     assert [(step.value, step.best) for step in steps] == [(0.98, 0.98), (0.97, 0.98), (0.99, 0.99)]

@@ -1,7 +1,7 @@
-"""The quick version of tests/simulations.py: the same functions on fewer images, so that what is claimed stays true.
+"""A quick version of tests/simulations.py: coverage, family-wise error and power on fewer images.
 
-Bounds are 93 and 97 % for coverage, 77 and 83 % for power and 5.5 % for false claims. The upper one of the interval
-over images, too wide rather than too narrow where images are few, has two standard errors of a simulation on top.
+Bounds are 93 to 97 % for coverage, 77 to 83 % for power and 5.5 % for the family-wise error. The interval over seeds
+and images is conservative for few images, so its upper bound has two standard errors of the simulation on top.
 """
 
 import math
@@ -9,31 +9,33 @@ import math
 import numpy as np
 import pytest
 from simulated_sweeps import POPULATIONS, Population
-from simulations import coverage, false_claims, power_reached
+from simulations import coverage, family_wise_errors, simulated_power
 
 SWEEPS = 1000
 POPULATION = POPULATIONS["both"]
 
 
 @pytest.mark.parametrize(("name", "seeds"), [("images dominate", 3), ("both", 5), ("seeds dominate", 3)])
-def test_single_intervals_cover_the_truth(name: str, seeds: int) -> None:
-    held = coverage(POPULATIONS[name], seeds, 4000, SWEEPS, np.random.default_rng(seeds))
-    assert 0.93 <= held["seeds"] <= 0.97
-    assert 0.93 <= held["images"] <= 0.97 + 2 * math.sqrt(0.97 * 0.03 / SWEEPS)
+def test_unadjusted_intervals_have_nominal_coverage(name: str, seeds: int) -> None:
+    covered = coverage(POPULATIONS[name], seeds, 4000, SWEEPS, np.random.default_rng(seeds))
+    assert 0.93 <= covered["seeds"] <= 0.97
+    assert 0.93 <= covered["images"] <= 0.97 + 2 * math.sqrt(0.97 * 0.03 / SWEEPS)
 
 
-def test_equal_settings_are_hardly_ever_told_apart() -> None:
-    strong = Population(seed=0.2, own_image=0.3)  # so that luck on validation images is luck on test images
-    claims = false_claims(strong, 4, 5, 1000, SWEEPS, np.random.default_rng(0))
-    assert claims["pairs"] <= 0.055
-    assert claims["chosen on test"] <= 0.055
-    assert claims["settings - 1"] > 0.055  # why it is not the correction of this package
-    assert claims["none"] > 0.1
+def test_the_family_wise_error_of_equal_settings_is_controlled() -> None:
+    strong = Population(seed=0.2, setting_image=0.3)  # validation and test accuracy are strongly correlated
+    errors = family_wise_errors(strong, 4, 5, 1000, SWEEPS, np.random.default_rng(0))
+    assert errors["pairs"] <= 0.055
+    assert errors["selected on test"] <= 0.055
+    assert errors["settings - 1"] > 0.055  # so the package adjusts for all pairs
+    assert errors["none"] > 0.1
 
 
 @pytest.mark.parametrize(("seeds", "comparisons"), [(4, 1), (8, 6)])
-def test_what_should_be_resolved_with_power_eighty_percent_is(seeds: int, comparisons: int) -> None:
-    gap, promised, reached = power_reached(POPULATION, seeds, 1000, comparisons, SWEEPS, np.random.default_rng(seeds))
-    assert promised == pytest.approx(0.8, abs=1e-3)
-    assert 0.77 <= reached <= 0.83
-    assert gap > 0
+def test_the_detectable_difference_is_detected_with_power_eighty_percent(seeds: int, comparisons: int) -> None:
+    difference, nominal, simulated = simulated_power(
+        POPULATION, seeds, 1000, comparisons, SWEEPS, np.random.default_rng(seeds)
+    )
+    assert nominal == pytest.approx(0.8, abs=1e-3)
+    assert 0.77 <= simulated <= 0.83
+    assert difference > 0

@@ -1,4 +1,4 @@
-"""Figures of one run: what they show of the arrays they get, and that they can be drawn whatever those hold."""
+"""Figures of one run show their arrays, and can be drawn for any content."""
 
 import io
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def drawn(figure: Figure) -> np.ndarray[Any, Any]:
         return np.asarray(image.convert("RGB"))
 
 
-def digits(count: int) -> Figure:
+def digit_grids(count: int) -> Figure:
     return plots.digit_grids(IMAGES[:count], TRUTH[:count], PROBABILITIES[:count].argmax(1), PROBABILITIES[:count])
 
 
@@ -41,15 +41,15 @@ def digits(count: int) -> Figure:
         lambda: plots.learning_curves({"epoch": [1.0, 2.0], "train/loss": [np.nan] * 2}, 2),
         lambda: plots.learning_curves({}, None),
         lambda: plots.confusion(np.zeros((10, 10), int), r"$\frac$ without images"),
-        lambda: plots.class_bars([0.0] * 10, "never right"),
+        lambda: plots.class_bars([0.0] * 10, "never correct"),
         lambda: plots.calibration(TRUTH, PROBABILITIES, "few"),
         lambda: plots.calibration(np.zeros(0, int), np.zeros((0, 10)), "none"),
-        lambda: digits(60),
-        lambda: digits(1),
+        lambda: digit_grids(60),
+        lambda: digit_grids(1),
         lambda: plots.digit_grids(IMAGES[:0], TRUTH[:0], TRUTH[:0], PROBABILITIES[:0]),
     ],
 )
-def test_every_figure_has_the_size_of_a_slide_and_nothing_is_cut_off(draw: Callable[[], Figure]) -> None:
+def test_every_figure_is_16_to_9_and_nothing_is_clipped(draw: Callable[[], Figure]) -> None:
     pixels = drawn(draw())
     height, width, _ = pixels.shape
     assert width / height == pytest.approx(16 / 9, rel=0.01)
@@ -58,7 +58,7 @@ def test_every_figure_has_the_size_of_a_slide_and_nothing_is_cut_off(draw: Calla
     assert (pixels < 128).any()
 
 
-def test_learning_curves_show_the_differences_and_mark_the_chosen_epoch() -> None:
+def test_learning_curves_zoom_in_on_later_epochs_and_mark_the_selected_one() -> None:
     curves = {
         "epoch": [1.0, 2.0, 3.0, 4.0, 5.0],
         "train/accuracy": [0.2, 0.97, 0.975, 0.98, 0.985],
@@ -74,10 +74,10 @@ def test_learning_curves_show_the_differences_and_mark_the_chosen_epoch() -> Non
     assert list(lines["training"].get_ydata()) == curves["train/loss"]
     assert list(lines["validation"].get_ydata()) == curves["val/loss"]
     assert [list(line.get_xdata()) for label, line in lines.items() if "epoch 4" in label] == [[4, 4]]
-    assert "test (for plots only)" not in lines
+    assert "test (not for selection)" not in lines
 
 
-def test_the_confusion_matrix_is_dark_where_the_counts_are_and_has_recall_and_precision() -> None:
+def test_the_confusion_matrix_shows_counts_as_colors_with_recall_and_precision() -> None:
     matrix = 900 * np.eye(10, dtype=int)
     matrix[3, 5] = 100
     figure = plots.confusion(matrix, "matrix")
@@ -90,7 +90,7 @@ def test_the_confusion_matrix_is_dark_where_the_counts_are_and_has_recall_and_pr
     pixels = drawn(figure).mean(2)
     left, top = round(box.x0), pixels.shape[0] - round(box.y1)
     cells = pixels[top : top + round(box.height), left : left + round(box.width)]
-    means = np.array([[part.mean() for part in np.array_split(row, 10, 1)] for row in np.array_split(cells, 10)])
+    means = np.array([[cell.mean() for cell in np.array_split(row, 10, 1)] for row in np.array_split(cells, 10)])
     assert {tuple(cell) for cell in np.argwhere(means < 200)} == {*((digit, digit) for digit in range(10)), (3, 5)}
     assert "100" not in texts(plots.confusion(matrix, "matrix", min_fraction=0.2))
 
@@ -107,17 +107,17 @@ def test_calibration_agrees_with_scikit_learn() -> None:
     truth, probabilities = RANDOM.integers(0, 10, 3000), RANDOM.dirichlet([0.3] * 10, 3000)
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == truth
     expected, mean = calibration_curve(correct, confidence, n_bins=15)
-    upper, lower = plots.calibration(truth, probabilities, "made up").axes
-    points = [line.get_xydata() for line in upper.lines if line.get_marker() == "o"]
-    found = np.array(sorted(np.concatenate(points).tolist()))
-    np.testing.assert_allclose(found, np.column_stack((mean, expected)), atol=1e-9)
+    upper, lower = plots.calibration(truth, probabilities, "synthetic").axes
+    lines = [line.get_xydata() for line in upper.lines if line.get_marker() == "o"]
+    points = np.array(sorted(np.concatenate(lines).tolist()))
+    np.testing.assert_allclose(points, np.column_stack((mean, expected)), atol=1e-9)
     counts = np.histogram(confidence, bins=15, range=(0, 1))[0]
     assert [bar.get_height() for bar in lower.patches] == counts.tolist()  # type: ignore[attr-defined]
     weights = counts[counts > 0] / 3000
     assert f"{100 * np.abs(expected - mean) @ weights:.2f} %" in upper.get_title()
 
 
-def test_the_digits_are_the_most_confident_mistakes_and_correct_ones_of_every_confidence() -> None:
+def test_digit_grids_show_the_most_confident_mistakes_and_correct_predictions_of_every_confidence() -> None:
     truth = np.zeros(100, int)
     predicted = np.where(np.arange(100) < 50, 7, 0)
     probabilities = np.full((100, 10), 0.01, np.float32)
@@ -131,16 +131,16 @@ def test_the_digits_are_the_most_confident_mistakes_and_correct_ones_of_every_co
 
 
 def mistaken(count: int) -> tuple[np.ndarray[Any, Any], ...]:
-    """Images of truth 3, all answered with 7, the first most confidently; their indices begin at 1000."""
+    """Images of a 3, all predicted as 7, the first most confidently; their indices begin at 1000."""
     probabilities = np.full((count, 10), 0.01, np.float32)
     probabilities[:, 7] = np.linspace(0.7, 0.5, count)
     probabilities[:, 3] = 0.92 - probabilities[:, 7]
     return np.zeros((count, 28, 28), np.uint8), np.full(count, 3), probabilities, np.arange(count) + 1000
 
 
-def test_each_mistake_has_its_index_truth_answer_and_probabilities() -> None:
+def test_each_mistake_has_its_index_digits_and_probabilities() -> None:
     images, truth, probabilities, indices = mistaken(4)
-    truth[1] = 7  # this one is right
+    truth[1] = 7  # correct
     figure = plots.mistakes(images, truth, probabilities, indices, "mine, test")
     shown = texts(figure)
     assert any("3 of 4" in text for text in shown)
@@ -154,19 +154,19 @@ def test_each_mistake_has_its_index_truth_answer_and_probabilities() -> None:
     assert colors[7].upper() == plots.ORANGE.upper()
 
 
-def test_the_most_confident_are_shown_of_many_mistakes_and_the_title_says_so() -> None:
+def test_of_many_mistakes_the_most_confident_are_shown_and_the_title_says_so() -> None:
     shown = texts(plots.mistakes(*mistaken(plots.MAX_MISTAKES + 5), "mine"))
     assert any(f"the {plots.MAX_MISTAKES} most confident" in text for text in shown)
     assert sum(text.startswith("#") for text in shown) == plots.MAX_MISTAKES
     assert not any(f"#{1000 + plots.MAX_MISTAKES:,}" in text for text in shown)
 
 
-def test_a_net_without_mistakes_has_a_figure_that_says_so() -> None:
+def test_a_net_without_mistakes_has_an_empty_figure() -> None:
     images, _, probabilities, indices = mistaken(2)
     assert "none" in texts(plots.mistakes(images, np.full(2, 7), probabilities, indices, "mine"))
 
 
-def test_predictions_are_drawn_with_picture_and_answer_and_the_rest_is_counted() -> None:
+def test_predictions_are_drawn_with_their_picture_and_the_others_are_counted() -> None:
     count = plots.MAX_PREDICTIONS + 3
     titles = [f"{'x' * 80}{n}.png: 3" for n in range(count)]
     pictures = np.zeros((count, 40, 30, 3), np.uint8)

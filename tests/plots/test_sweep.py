@@ -1,8 +1,8 @@
-"""What the figures of a sweep decide by themselves: colours, scales, what is left out."""
+"""Figures of a sweep choose colors and scales, and omit what does not fit."""
 
 import pytest
 
-from mnist_mlp.plots.sweep import PALETTE, colors_of, differences, learning_curves, svg
+from mnist_mlp.plots.sweep import PALETTE, differences, group_colors, learning_curves, svg
 from mnist_mlp.runs.predictions import Curves
 
 
@@ -11,16 +11,16 @@ def group(label: str, *losses: float) -> tuple[str, list[Curves]]:
 
 
 @pytest.mark.parametrize("count", [1, 8, 9, 40])
-def test_every_coloured_group_has_a_colour_of_its_own(count: int) -> None:
-    shown = colors_of(count)
-    used = [colour for colour in shown if colour]
+def test_every_colored_group_has_its_own_color(count: int) -> None:
+    shown = group_colors(count)
+    used = [color for color in shown if color]
     assert len(shown) == count
     assert len(used) == len(set(used)) == min(count, len(PALETTE) if count <= len(PALETTE) else 7)
     assert shown[0] == PALETTE[0]
     assert shown[-1]
 
 
-def test_the_legend_names_the_coloured_groups_and_counts_the_others() -> None:
+def test_the_legend_names_the_colored_groups_and_counts_the_others() -> None:
     figure = learning_curves([group(f"lr={n}", 2.0, 1.0) for n in range(20)])
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
@@ -38,7 +38,7 @@ def test_an_exploded_loss_does_not_flatten_the_others() -> None:
 
 
 @pytest.mark.parametrize("text", [r"$\frac$", "$", r"\$a$", "_hidden", "line\nbreak", "数字", "\x00"])
-def test_text_from_settings_is_shown_as_text(text: str) -> None:
+def test_labels_are_shown_literally(text: str) -> None:
     curves = {"train/loss": [1.0, 0.5], "train/accuracy": [0.5, 0.9]}
     assert b"<svg" in svg(learning_curves([(text, [curves])]))
     assert b"<svg" in svg(differences([text], [-1.0], [None], [None], -1.0))

@@ -9,7 +9,6 @@ advises gains test accuracy, or, if it advises nothing, if no neighbor gains muc
 
 import argparse
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

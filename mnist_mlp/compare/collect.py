@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_mlp.compare.selection import cross_fitted_accuracy
 from mnist_mlp.compare.statistics import (
     PairedComparison,
     Variance,
@@ -251,6 +252,12 @@ class Row:
         return next(iter(counts)) if len(self.jobs) == 1 else ", ".join(f"{n} {name}" for name, n in counts.items())
 
     @property
+    def incomplete(self) -> str:
+        """How many runs did not finish, such as "2 of 5 runs failed"; empty if all did."""
+        lost = Counter(job.status for job in self.jobs if job.status != "finished")
+        return ", ".join(f"{n} of {len(self.jobs)} runs {status}" for status, n in lost.items())
+
+    @property
     def reasons(self) -> str:
         """Why jobs failed or cannot be read, each reason once."""
         return "; ".join(dict.fromkeys(job.reason for job in self.jobs if job.reason))
@@ -274,6 +281,17 @@ class Summary:
     def jobs(self) -> list[Job]:
         """All runs in row order, without copies."""
         return [job for row in self.rows for job in row.jobs]
+
+    @cached_property
+    def cross_fitted(self) -> float | None:
+        """Test accuracy of the best setting without the luck by which it was selected; None if seeds are too few."""
+        read, test = VALUES[self.ranked_by], VALUES["test_accuracy"]
+        scores: list[dict[int, tuple[float, float]]] = []
+        for row in self.rows:
+            pairs = {job.seed: (read(job.result), test(job.result)) for job in row.jobs if job.result is not None}
+            known = {seed: (score, tested) for seed, (score, tested) in pairs.items() if score and tested}
+            scores += [known] if known else []
+        return cross_fitted_accuracy(scores)
 
     @cached_property
     def shown_values(self) -> dict[str, dict[str, str]]:

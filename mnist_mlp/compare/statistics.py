@@ -17,6 +17,8 @@ import numpy as np
 import scipy  # imports its submodules lazily
 from numpy.typing import NDArray
 
+from mnist_mlp.compare.sequential import anytime_p_value
+
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 POWER = 0.8
@@ -97,6 +99,7 @@ class PairedComparison:
     variance: Variance
     comparisons: int = 1
     adjusted: float | None = None
+    adjusted_anytime: float | None = None
 
     @property
     def decisive(self) -> Interval:
@@ -109,8 +112,17 @@ class PairedComparison:
         return self.decisive.p_value if self.adjusted is None else self.adjusted
 
     @property
+    def anytime_p_value(self) -> float | None:
+        """The p-value that holds however often one looks while seeds are added, adjusted for `comparisons`."""
+        if self.adjusted_anytime is not None or self.seeds.error is None:
+            return self.adjusted_anytime
+        images = self.decisive.images
+        image_error = math.sqrt(self.variance.image / images) if images else 0.0
+        return anytime_p_value(self.seeds.mean, self.seeds.error, self.seeds.n, image_error)
+
+    @property
     def is_significant(self) -> bool:
-        """Whether the adjusted p-value is below 0.05."""
+        """Whether the adjusted p-value is below 0.05: valid for a number of seeds that was fixed in advance."""
         return self.p_value is not None and self.p_value < SIGNIFICANCE
 
     @property
@@ -126,6 +138,12 @@ class PairedComparison:
         return detectable_difference(self.variance, self.decisive.images, self.decisive.n, self.comparisons)
 
     @property
+    def spread(self) -> float:
+        """Standard deviation of the difference between seeds, on these test images."""
+        per_image = self.variance.residual / self.decisive.images if self.decisive.images else 0.0
+        return math.sqrt(max(self.variance.seed + per_image, 0.0))
+
+    @property
     def verdict(self) -> str:
         """The comparison in words, for a table whose reference is the best setting."""
         if self.decisive.n == 1:
@@ -134,7 +152,9 @@ class PairedComparison:
         if detectable is None:
             return "no variation between seeds: no verdict"
         if self.is_significant:
-            return "worse than the best" if self.decisive.mean < 0 else "better than the best"
+            words = "worse than the best" if self.decisive.mean < 0 else "better than the best"
+            at_any_look = self.anytime_p_value is not None and self.anytime_p_value < SIGNIFICANCE
+            return words if at_any_look else f"{words} (if {self.decisive.n} seeds were planned)"
         text = f"detectable: {100 * detectable:.2f} points" if detectable < 1 else "no difference is detectable"
         return f"not distinguishable from the best ({text})"
 
@@ -217,13 +237,17 @@ def adjust_for_all_pairs(comparisons: Sequence[PairedComparison | None]) -> list
     The family is all pairs, not settings - 1: validation and test accuracy of a net are correlated, so selecting the
     best by validation favors settings that are lucky on test, too, and any pair could have been the one compared.
     """
-    raw = [pair and pair.decisive.p_value for pair in comparisons]
-    known = [p_value for p_value in raw if p_value is not None]
+    known = [pair for pair in comparisons if pair is not None and pair.decisive.p_value is not None]
     family = math.comb(len(known) + 1, 2)
-    adjusted = iter(holm(known, family))
+    adjusted, anytime = (
+        iter(holm([1.0 if p_value is None else p_value for p_value in p_values], family))
+        for p_values in ([pair.decisive.p_value for pair in known], [pair.anytime_p_value for pair in known])
+    )
     return [
-        pair if pair is None or p_value is None else replace(pair, comparisons=family, adjusted=next(adjusted))
-        for pair, p_value in zip(comparisons, raw, strict=True)
+        replace(pair, comparisons=family, adjusted=next(adjusted), adjusted_anytime=next(anytime))
+        if pair is not None and pair.decisive.p_value is not None
+        else pair
+        for pair in comparisons
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_mlp.benchmark.__main__ import build_parser, build_config, main, summary, sweep_table, widths
+from mnist_mlp.benchmark.__main__ import build_config, build_parser, main, summary, sweep_table, widths
 from mnist_mlp.benchmark.loops import DEVIATION, MEAN, Epoch
 from mnist_mlp.training.classifier import NORMALIZATIONS
 

@@ -1,4 +1,4 @@
-"""Command: evaluate a trained net on test, validation or training images; several nets as an ensemble."""
+"""Command: evaluate a trained network on test, validation or training images, or several as an ensemble."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,9 +14,8 @@ from mnist_mlp.startup import quick_start
 if TYPE_CHECKING:
     from mnist_mlp.serve.evaluate import EnsembleEvaluation, Evaluation
 
-RUN_HELP = "run folder, checkpoint, name under outputs/, or latest"
 DIFFERS = 3
-"""Exit code if a run's test is not what its result.json says."""
+"""Exit code if the evaluation of a run on test differs from its result.json."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,42 +23,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = build_parser().parse_args(arguments)
     with command():
         refuse_unwritable(options.json)
-        content, same = _ensemble(options) if len(options.runs) > 1 else _single(options)
+        content, is_reproduced = _evaluate_ensemble(options) if len(options.runs) > 1 else _evaluate_run(options)
         if options.json:
             write_json(options.json, content)
             print(options.json)
-    if not same:
+    if not is_reproduced:
         raise SystemExit(DIFFERS)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mnist_mlp.evaluate",
-        description="Evaluate a trained net, or several and their ensemble (the mean of their log-probabilities).",
-        epilog=f"Exit code: 0; 1 for an error, in one line; {DIFFERS} if a test is not what result.json says.",
+        description="Evaluate a trained network, or several and their ensemble (mean of log-probabilities).",
+        epilog=f"Exit code: 0; 1 for an error; {DIFFERS} if the result on test differs from the run's result.json.",
     )
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
-    add("runs", nargs="+", metavar="RUN", help=f"{RUN_HELP}; several make an ensemble")
+    add("runs", nargs="+", metavar="RUN", help="run folder, checkpoint, name under outputs/ or latest; or several")
     add("--split", choices=("test", "val", "train"), default="test", help="default: test")
-    add(
-        "--augment", type=int, default=0, metavar="N",
-        help="also with N distorted views of each image, drawn as in training at half the strength, by --seed",
-    )  # fmt: skip
-    add("--seed", type=int, default=0, metavar="N", help="of the views; default: 0")
-    add("--json", type=Path, metavar="FILE", help="write all of it there, too")
-    add("--data-root", metavar="FOLDER", help="where the official files are; default: the run's data.root")
-    add("--output", type=Path, metavar="FOLDER", help="for figures; default: evaluation/<split> in the run folder")
-    add("--no-figures", action="store_true", help="draw none")
+    add("--augment", type=int, default=0, metavar="N", help="also use test-time augmentation, N copies per image")
+    add("--seed", type=int, default=0, metavar="N", help="seed of --augment; default: 0")
+    add("--json", type=Path, metavar="FILE", help="also write all results as JSON")
+    add("--data-root", metavar="FOLDER", help="folder with the official files; default: the run's data.root")
+    add("--output", type=Path, metavar="FOLDER", help="folder for figures; default: evaluation/SPLIT in the run folder")
+    add("--no-figures", action="store_true", help="write no figures")
     return parser
 
 
-def _single(options: argparse.Namespace) -> tuple[JSON, bool]:
+def _evaluate_run(options: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
         from mnist_mlp.compare.statistics import mcnemar
         from mnist_mlp.serve.evaluate import disagreements_with, evaluate_run
-        from mnist_mlp.serve.nets import VIEWS_MEANING, locate
+        from mnist_mlp.serve.nets import AUGMENTATION_CAPTION, locate
     net = locate(options.runs[0])
     plain = evaluate_run(net, options.split, options.data_root)
     print(f"{net.checkpoint}: {len(plain.truth):,} {plain.split} images ({plain.source})\n")
@@ -70,49 +66,49 @@ def _single(options: argparse.Namespace) -> tuple[JSON, bool]:
     differences = disagreements_with(result, plain) if result else []
     if result:
         content["same_as_result"] = not differences
-        differs = f"DIFFERS from its result.json: {'; '.join(differences)}"
-        print(f"\n  {differs if differences else 'Equal to its result.json.'}")
+        message = f"DIFFERS from result.json: {'; '.join(differences)}" if differences else "Equal to result.json."
+        print(f"\n  {message}")
     if options.augment:
-        viewed = evaluate_run(net, options.split, options.data_root, options.augment, options.seed)
-        content["augmented"] = {"seed": options.seed, **viewed.to_json()}
-        test = mcnemar(plain.correct.tolist(), viewed.correct.tolist())
+        augmented = evaluate_run(net, options.split, options.data_root, options.augment, options.seed)
+        content["augmented"] = {"seed": options.seed, **augmented.to_json()}
+        test = mcnemar(plain.correct.tolist(), augmented.correct.tolist())
         print(
-            f"\n{VIEWS_MEANING.format(options.augment)}\n"
-            f"  accuracy           {percent(viewed.metrics['accuracy'])}, {(~viewed.correct).sum()} incorrect "
-            f"({test.only_second} correct only with the views, {test.only_first} only without; p = {test.p_value:.2g})"
+            f"\n{AUGMENTATION_CAPTION.format(options.augment)}\n"
+            f"  accuracy           {percent(augmented.metrics['accuracy'])}, {(~augmented.correct).sum()} incorrect "
+            f"({test.only_second} correct only with it, {test.only_first} only without; p = {test.p_value:.2g})"
         )
     if not options.no_figures:
         write_figures(plain, options.output or net.home / "evaluation" / plain.split, "  ")
     return content, not differences
 
 
-def _ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
+def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
         from mnist_mlp.serve.evaluate import evaluate_ensemble
-        from mnist_mlp.serve.nets import VIEWS_MEANING
+        from mnist_mlp.serve.nets import AUGMENTATION_CAPTION
     evaluation = evaluate_ensemble(options.runs, options.split, options.data_root)
     ensemble, test = evaluation.ensemble, evaluation.against_best
     print(f"{len(ensemble.truth):,} {ensemble.split} images ({ensemble.source})\n")
     print(ensemble_table(evaluation))
     print(
-        f"\nMcNemar's exact test, the ensemble against its best member {evaluation.best.name}: only the ensemble has "
-        f"{test.only_second} images correct, only the member {test.only_first}; p = {test.p_value:.2g}"
+        f"\nMcNemar's exact test, ensemble vs best member {evaluation.best.name}: {test.only_second} images correct "
+        f"only by the ensemble, {test.only_first} only by the member; p = {test.p_value:.2g}"
     )
     content = evaluation.to_json()
     if options.augment:
-        viewed = evaluate_ensemble(options.runs, options.split, options.data_root, options.augment, options.seed)
-        content["augmented"] = {"views": options.augment, "seed": options.seed, **viewed.to_json()}
-        print(f"\n{VIEWS_MEANING.format(options.augment)}\n{ensemble_table(viewed)}")
+        augmented = evaluate_ensemble(options.runs, options.split, options.data_root, options.augment, options.seed)
+        content["augmented"] = {"views": options.augment, "seed": options.seed, **augmented.to_json()}
+        print(f"\n{AUGMENTATION_CAPTION.format(options.augment)}\n{ensemble_table(augmented)}")
     if options.output and not options.no_figures:
         write_figures(ensemble, options.output)
     return content, True
 
 
 def ensemble_table(evaluation: "EnsembleEvaluation") -> str:
-    """Members and ensemble, a line each."""
+    """Format the metrics of members and ensemble, one line each."""
     rows = [*evaluation.members, evaluation.ensemble]
     width = max(len(row.name) for row in rows)
-    lines = [f"{'':<{width}} {'accuracy':>10} {'macro F1':>9} {'loss':>8} {'calibr. error':>13} {'incorrect':>9}"]
+    lines = [f"{'':<{width}} {'accuracy':>10} {'macro F1':>9} {'loss':>8} {'calib. error':>13} {'incorrect':>9}"]
     for row in rows:
         metrics = row.metrics
         lines.append(
@@ -123,7 +119,7 @@ def ensemble_table(evaluation: "EnsembleEvaluation") -> str:
 
 
 def write_figures(evaluation: "Evaluation", folder: Path, indent: str = "") -> None:
-    """Write confusion_matrix.png, f1_per_class.png, calibration.png and mistakes.png, and print their paths."""
+    """Write the figures, and print their paths."""
     import numpy as np
 
     from mnist_mlp.plots import run as plots

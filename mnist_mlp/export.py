@@ -1,4 +1,4 @@
-"""Command: write a trained net for other programs (ONNX, torch.export), or as a page to draw digits on."""
+"""Command: export a trained network to ONNX, torch.export, or an HTML page to draw digits on."""
 
 import argparse
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = build_parser().parse_args(arguments)
     with command():
         if len(set(options.format)) > 1 and options.output:
-            raise UserError("--output is for one --format: with several, each goes to its usual name")
+            raise UserError("--output needs a single --format: without it, each format gets its default file name")
         refuse_unwritable(options.json)
         refuse_unwritable(options.output)
         with quick_start():
@@ -25,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for format in dict.fromkeys(options.format):
             export = export_run(options.run, format, options.output, options.weights, options.data_root)
             exports.append(export.to_json())
-            digits = f"{export.other_digits} other digits" if export.other_digits else "the same digits"
+            digits = f"{export.other_digits} digits differ" if export.other_digits else "same digits"
             print(f"{export.path}  {export.bytes / 1e6:.2f} MB")
             print(
-                f"  checked on {export.images:,} test images ({export.source}): largest difference of a probability "
+                f"  checked on {export.images:,} test images ({export.source}): probabilities differ by at most "
                 f"{export.largest_difference:.2g}, {digits}"
             )
         if options.json:
@@ -36,25 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mnist_mlp.export",
-        description="Write a trained net as ONNX model, torch.export program, or HTML page to draw digits on. Each "
-        "file is checked against the checkpoint on 1,000 real images, and not kept if it disagrees.",
-        epilog="Exit code: 0; 1 for an error, in one line.",
+        description="Export a trained network as an ONNX model, torch.export program, or HTML page to draw digits on. "
+        "Each file is checked against the checkpoint on 1,000 images, and discarded if it disagrees.",
+        epilog="Exit code: 0; 1 for an error.",
     )
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
-    add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/, or latest")
+    add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/ or latest")
     formats = ("onnx", "torch", "html")
-    add("--format", choices=formats, action="append", required=True, help="may be given several times")
+    add("--format", choices=formats, action="append", required=True, help="can be repeated")
     add("--output", type=Path, metavar="FILE", help="default: model.onnx, model.pt2 or draw.html in the run folder")
-    add(
-        "--weights", choices=("auto", "float16", "int8"), default="auto",
-        help="how the page stores weights; auto: float16, and int8 if the page would exceed 1 MB",
-    )  # fmt: skip
-    add("--data-root", metavar="FOLDER", help="where the official files are; default: the run's data.root")
-    add("--json", type=Path, metavar="FILE", help="write sizes and differences there, too")
+    weights = "precision of the page's weights; default: float16, or int8 if the page would exceed 1 MB"
+    add("--weights", choices=("auto", "float16", "int8"), default="auto", help=weights)
+    add("--data-root", metavar="FOLDER", help="folder with the official files; default: the run's data.root")
+    add("--json", type=Path, metavar="FILE", help="also write sizes and differences as JSON")
     return parser
 
 

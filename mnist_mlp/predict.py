@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 SOME_FAILED = 3
-"""Exit code if some files could not be read as pictures."""
+"""Exit code if some files are not pictures of a digit."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,31 +44,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mnist_mlp.predict",
-        description="Predict the digit on each picture, of any size: colour or grey, ink on paper or light on dark.",
-        epilog=f"Exit code: 0; 1 for an error, in one line; {SOME_FAILED} if some files are not pictures of a digit "
-        "(a line for each; the others are predicted).",
+        description="Predict the digit on each picture of any size, in color or gray, dark on light or light on dark.",
+        epilog=f"Exit code: 0; 1 for an error; {SOME_FAILED} if some files are not pictures of a digit (each is "
+        "reported, the others are predicted).",
     )
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
-    add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/, or latest")
-    pictures_help = "picture file, folder of pictures, or - for one picture from stdin"
-    add("pictures", nargs="+", metavar="PICTURE", help=pictures_help)
-    add("--csv", type=Path, metavar="FILE", help="write the table there, too")
-    add("--json", type=Path, metavar="FILE", help="write a list of objects there, with all ten probabilities")
-    add("--figure", type=Path, metavar="FILE.png", help="show each picture, what the net saw, and ten bars")
+    add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/ or latest")
+    add("pictures", nargs="+", metavar="PICTURE", help="picture file, folder of pictures, or - for one from stdin")
+    add("--csv", type=Path, metavar="FILE", help="also write the table as CSV")
+    add("--json", type=Path, metavar="FILE", help="also write all ten probabilities as JSON")
+    add("--figure", type=Path, metavar="FILE.png", help="plot each picture, the network's input and the probabilities")
     return parser
 
 
 def _predict(options: argparse.Namespace) -> list["Prediction"]:
-    """One for each picture; files that could not be read have `error`."""
     with quick_start():
         from mnist_mlp.serve.nets import load_classifier, locate
         from mnist_mlp.serve.predict import picture_files, predict_pictures
     if options.pictures.count(STDIN) > 1:
-        raise UserError("- (stdin) holds one picture and can be given once")
+        raise UserError("- (stdin) is one picture: use it once")
     model = load_classifier(locate(options.run).checkpoint)
     files: list[Path | bytes] = []
     for picture in options.pictures:
@@ -78,7 +76,7 @@ def _predict(options: argparse.Namespace) -> list["Prediction"]:
 
 
 def table(predictions: Sequence["Prediction"]) -> str:
-    """File, digit, probability and runner-up."""
+    """Format file, digit, probability and runner-up, one line per picture."""
     width = max(len("file"), *(len(item.file) for item in predictions))
     lines = [f"{'file':<{width}}  {'digit':>5}  {'probability':>11}  runner-up"]
     for item in predictions:
@@ -91,7 +89,7 @@ def table(predictions: Sequence["Prediction"]) -> str:
 
 
 def csv_text(predictions: Sequence["Prediction"]) -> str:
-    """One row per picture: file, digit, probability, runner_up, p0 to p9, error."""
+    """Format one row per picture: file, digit, probability, runner_up, p0 to p9, error."""
     header = ["file", "digit", "probability", "runner_up", *(f"p{digit}" for digit in range(10)), "error"]
     rows = []
     for item in predictions:
@@ -113,7 +111,7 @@ def _write_figure(predictions: Sequence["Prediction"], target: Path) -> None:
         if item.thumbnail is not None and item.pixels is not None
     ]
     if not shown:
-        raise UserError(f"{target} was not written: there is no picture to show")
+        raise UserError(f"{target} was not written: none of the files is a picture of a digit")
     titles, pictures, pixels, probabilities = zip(*shown, strict=True)
     write_bytes(target, plots.png(plots.predictions_figure(titles, pictures, pixels, np.array(probabilities))))
 

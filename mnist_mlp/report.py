@@ -16,7 +16,7 @@ from mnist_mlp.runs.folder import RunFolder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the page, and for one sweep its tables; or the publication, or print the plan."""
+    """Entry point of `python -m mnist_mlp.report` and of the script `mnist-mlp-report`."""
     options = build_parser().parse_args(arguments)
     with command():
         sweep = options.paths[0] if len(options.paths) == 1 else None
@@ -39,16 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m mnist_mlp.report", description="Compare runs on one HTML page.")
-    parser.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
-    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a sweep's folder, or run folders")
-    output = "of the page, or a folder for it; default: report.html in the one PATH, else here"
-    parser.add_argument("--output", type=Path, metavar="FILE", help=output)
-    plan = "write nothing; print how many seeds per setting it takes to detect a difference of so many points"
-    parser.add_argument("--plan", type=float, metavar="POINTS", help=plan)
-    publication = "write what a paper needs to FOLDER: tables, figures, methods, commands, hashes"
-    parser.add_argument("--publish", type=Path, metavar="FOLDER", help=publication)
+    add = parser.add_argument
+    add("--version", action="version", version=f"mnist_mlp {__version__}")
+    add("paths", type=Path, nargs="+", metavar="PATH", help="folder of a sweep, or run folders")
+    output = "page, or folder for it; default: report.html in a single PATH, else in the current folder"
+    add("--output", type=Path, metavar="FILE", help=output)
+    plan = "only print how many seeds per setting are needed to detect a difference of POINTS"
+    add("--plan", type=float, metavar="POINTS", help=plan)
+    add("--publish", type=Path, metavar="FOLDER", help="write a paper's tables, figures, methods, commands and hashes")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Command: open TensorBoard over runs, named by what varies, unsmoothed, at most forty at once."""
+"""Command: open TensorBoard on the best runs, named by the settings that vary, without smoothing."""
 
 import argparse
 import tempfile
@@ -16,10 +16,10 @@ from mnist_mlp.console import command
 from mnist_mlp.errors import UserError, stopping_on_signals
 from mnist_mlp.reporting.tensorboard import MAX_TICKED, MEANS_FOLDER, board_runs, link_runs
 
-LOOK_SECONDS = 10.0
-"""How often to look for new runs."""
+POLL_SECONDS = 10.0
+"""Time between two searches for new runs."""
 SAME_COLOR = "regex:(.+), seed"
-"""Runs whose names agree before the seed share a color: runColorGroup in TensorBoard's address."""
+"""TensorBoard's runColorGroup: runs that differ only in the seed share a color."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,65 +30,64 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def serve(options: argparse.Namespace, links: Path) -> None:
-    """Serve the runs until a signal comes, with those that are added meanwhile. links: an empty folder."""
-    most = None if options.all else MAX_TICKED
+    """Serve current and new runs until a signal arrives, through links to them in an empty folder."""
+    limit = None if options.all else MAX_TICKED
     if missing := [str(path) for path in options.paths if not path.is_dir()]:
-        raise UserError(f"{', '.join(missing)} is not a folder: give run folders, or folders that hold some")
+        raise UserError(f"{', '.join(missing)} is not a folder: use run folders, or folders that contain some")
     jobs = find_jobs(options.paths)
-    runs = board_runs(jobs, most)
+    runs = board_runs(jobs, limit)
     if not runs:
         raise UserError(
-            f"no runs with TensorBoard's files in {', '.join(map(str, options.paths))}: train some, or name others"
+            f"no runs with TensorBoard files in {', '.join(map(str, options.paths))}: train some, or use other folders"
         )
     link_runs(runs, links)
     address = _start(options, links).rstrip("/")
     colors = quote(SAME_COLOR, safe=":(),")
-    print(f"{_counts(runs, board_runs(jobs, None))}\n")
+    print(f"{_describe_counts(runs, board_runs(jobs, None))}\n")
     print(f"curves   {address}/?smoothing=0&runColorGroup={colors}")
     print(f"overlay  {address}/#custom_scalars&_smoothingWeight=0\nhparams  {address}/#hparams\n")
-    print("Ctrl-C ends it.", flush=True)
+    print("Press Ctrl-C to stop.", flush=True)
     while True:
-        time.sleep(LOOK_SECONDS)
-        link_runs(board_runs(find_jobs(options.paths), most), links)
+        time.sleep(POLL_SECONDS)
+        link_runs(board_runs(find_jobs(options.paths), limit), links)
 
 
-def _counts(shown: dict[str, Path], found: dict[str, Path]) -> str:
-    """How many runs, and means over seeds, TensorBoard shows."""
-    means, every_mean = (sum(path.parent.name == MEANS_FOLDER for path in some.values()) for some in (shown, found))
-    runs, every_run = len(shown) - means, len(found) - every_mean
+def _describe_counts(shown: dict[str, Path], available: dict[str, Path]) -> str:
+    means, all_means = (sum(path.parent.name == MEANS_FOLDER for path in some.values()) for some in (shown, available))
+    runs, all_runs = len(shown) - means, len(available) - all_means
     over_seeds = f" and {means} means over seeds" if means else ""
-    if runs == every_run:
+    if runs == all_runs:
         return f"{runs} runs{over_seeds}"
-    reason = "since of more TensorBoard shows none at first; --all takes all"
-    return f"the best {runs} of {every_run} runs{over_seeds}, {reason}"
+    reason = "because TensorBoard selects none if there are more; --all shows all"
+    return f"the best {runs} of {all_runs} runs{over_seeds}, {reason}"
 
 
 def _start(options: argparse.Namespace, links: Path) -> str:
-    """Start TensorBoard in this process; its address."""
+    """Start TensorBoard in this process, and return its URL."""
     try:
-        from tensorboard import program  # deferred: it takes seconds
+        from tensorboard import program  # deferred: takes seconds
 
         board: Any = program.TensorBoard()
         port = [] if options.port is None else ["--port", str(options.port)]
         board.configure(argv=["tensorboard", "--logdir", str(links), "--host", options.host, *port])
-        with redirect_stderr(StringIO()):  # a note on how it reads files
+        with redirect_stderr(StringIO()):  # hides a notice about how files are read
             return str(board.launch())
     except program.TensorBoardServerException as error:
         raise UserError(str(error)) from error
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mnist_mlp.tensorboard",
-        description="Open TensorBoard over runs, named by what varies, unsmoothed; new runs are taken up.",
+        description="Open TensorBoard on runs, named by the settings that vary, without smoothing; new runs are added.",
     )
-    parser.add_argument("--version", action="version", version=f"mnist_mlp {__version__}")
-    paths, every = "sweeps or runs; default: outputs", f"more than {MAX_TICKED} runs, of which none is ticked at first"
-    parser.add_argument("paths", type=Path, nargs="*", metavar="PATH", default=[Path("outputs")], help=paths)
-    parser.add_argument("--all", action="store_true", help=every)
-    parser.add_argument("--host", default="localhost", help="default: localhost; 0.0.0.0 to be seen from elsewhere")
-    parser.add_argument("--port", type=int, metavar="N", help="default: 6006, or the next one that is free")
+    add = parser.add_argument
+    add("--version", action="version", version=f"mnist_mlp {__version__}")
+    add("paths", type=Path, nargs="*", metavar="PATH", default=[Path("outputs")], help="sweeps, runs; default: outputs")
+    add("--all", action="store_true", help=f"show all runs; TensorBoard selects none at first above {MAX_TICKED}")
+    add("--host", default="localhost", help="default: localhost; 0.0.0.0 to allow other machines")
+    add("--port", type=int, metavar="N", help="default: 6006, or the next free port")
     return parser
 
 

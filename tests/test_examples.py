@@ -1,4 +1,4 @@
-"""The script and the notebook under examples/ run as they are."""
+"""The script and the notebook in examples/ run unchanged."""
 
 import os
 import subprocess
@@ -14,25 +14,24 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 @pytest.mark.integration
 def test_the_script_runs(tmp_path: Path) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(EXAMPLES / "first_run.py")], cwd=tmp_path, capture_output=True, text=True
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "The first test image is a 0, says the net" in done.stdout
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "The first test image is classified as a 0" in process.stdout
     assert (tmp_path / "outputs/first_run/result.json").is_file()
 
 
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_the_notebook_runs_and_shows_runs_and_sweeps_as_html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_displays_runs_and_sweeps_as_html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(EXAMPLES / "first_sweep.ipynb", as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+    assert not any(cell.get("outputs") for cell in notebook.cells), "clear its outputs before committing"
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    kept = os.environ.get("MNIST_MLP_NOTEBOOK")  # a path: keeps what was executed, to look at it
-    if kept:
-        nbformat.write(notebook, kept)
+    if copy := os.environ.get("MNIST_MLP_NOTEBOOK"):  # where to save the executed notebook, to inspect it
+        nbformat.write(notebook, copy)
     cells = {
         cell.source.split("\n")[-1]: cell.outputs
         for cell in notebook.cells
@@ -42,6 +41,6 @@ def test_the_notebook_runs_and_shows_runs_and_sweeps_as_html(tmp_path: Path, mon
     progress, run = (output.data["text/html"] for output in shown)
     assert "5 epochs in" in progress
     assert run.count("<img") == 1
-    assert "1/5" not in str(cells["run"]), "no line per epoch besides the curves"
+    assert "1/5" not in str(cells["run"]), "progress is displayed twice"
     assert "<img" in cells["sweep"][0].data["text/html"]
     assert "did you mean trainer.max_epochs?" in str(cells["    print(error)"])

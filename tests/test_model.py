@@ -6,7 +6,7 @@ from mnist_mlp.config import Activation, layer_sizes
 from mnist_mlp.model import ACTIVATIONS, MLP, GaussianNoise
 
 
-def parameters(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -20,18 +20,18 @@ def parameters(model: nn.Module) -> int:
     ],
 )
 def test_parameter_count_at_each_depth(hidden_layers: int, expected: int) -> None:
-    assert parameters(MLP(hidden_layers, [256])) == expected
+    assert count_parameters(MLP(hidden_layers, [256])) == expected
 
 
 def test_batch_norm_adds_a_scale_and_a_shift_per_hidden_unit() -> None:
-    assert parameters(MLP(2, [256], batch_norm=True)) == 269_322 + 2 * 2 * 256
+    assert count_parameters(MLP(2, [256], batch_norm=True)) == 269_322 + 2 * 2 * 256
 
 
-def test_one_width_serves_every_layer() -> None:
+def test_one_width_applies_to_every_layer() -> None:
     assert layer_sizes(3, [64]) == [784, 64, 64, 64, 10]
 
 
-def test_several_widths_are_taken_in_order() -> None:
+def test_several_widths_apply_in_order() -> None:
     assert layer_sizes(3, [300, 200, 100]) == [784, 300, 200, 100, 10]
     linear = [layer for layer in MLP(3, [300, 200, 100]).layers if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [
@@ -48,27 +48,27 @@ def test_without_hidden_layers_the_widths_are_ignored(widths: list[int]) -> None
 
 
 @pytest.mark.parametrize("widths", [[], [5, 6], [5, 6, 7, 8]])
-def test_a_number_of_widths_that_fits_no_depth_is_refused(widths: list[int]) -> None:
+def test_a_number_of_widths_other_than_1_or_the_depth_is_an_error(widths: list[int]) -> None:
     with pytest.raises(ValueError, match=f"Expected 1 or 3 hidden_units, but got {len(widths)}"):
         MLP(3, widths)
 
 
 def test_each_hidden_layer_is_linear_norm_activation_dropout() -> None:
     model = MLP(2, [8], activation="tanh", dropout=0.5, batch_norm=True)
-    kinds = [nn.Linear, nn.BatchNorm1d, nn.Tanh, nn.Dropout] * 2 + [nn.Linear]
-    assert [type(layer) for layer in model.layers] == kinds
+    expected = [nn.Linear, nn.BatchNorm1d, nn.Tanh, nn.Dropout] * 2 + [nn.Linear]
+    assert [type(layer) for layer in model.layers] == expected
 
 
-def test_layers_are_absent_unless_asked_for() -> None:
+def test_optional_layers_are_absent_by_default() -> None:
     assert [type(layer) for layer in MLP(2, [8]).layers] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
 
 
-def test_no_layer_object_serves_twice() -> None:
+def test_every_layer_is_a_separate_object() -> None:
     layers = list(MLP(4, [8], dropout=0.5, batch_norm=True).layers)
     assert len({id(layer) for layer in layers}) == len(layers) == 17
 
 
-def test_logits_agree_with_matrix_products_by_hand() -> None:
+def test_logits_equal_explicit_matrix_products() -> None:
     torch.manual_seed(0)
     model, images = MLP(2, [16], activation="relu"), torch.rand(5, 28, 28)
     (w1, b1), (w2, b2), (w3, b3) = (
@@ -82,14 +82,14 @@ def test_logits_agree_with_matrix_products_by_hand() -> None:
 
 
 @pytest.mark.parametrize("activation", [choice.value for choice in Activation])
-def test_every_activation_of_the_config_acts_on_the_hidden_layer_only(activation: str) -> None:
+def test_every_activation_applies_to_hidden_layers_only(activation: str) -> None:
     torch.manual_seed(0)
     model, images = MLP(1, [16], activation=activation), torch.randn(5, 784)
     first, _, last = model.layers
     assert torch.allclose(model(images), last(ACTIVATIONS[activation]()(first(images))))
 
 
-def test_config_and_network_know_the_same_activations() -> None:
+def test_config_and_network_have_the_same_activations() -> None:
     assert {choice.value for choice in Activation} == set(ACTIVATIONS)
 
 
@@ -113,11 +113,11 @@ def test_batch_norm_uses_the_batch_in_training_and_running_statistics_afterwards
 
 def test_noise_comes_first_and_before_each_activation() -> None:
     model = MLP(1, [8], activation="tanh", dropout=0.5, batch_norm=True, noise=0.3)
-    kinds = [GaussianNoise, nn.Linear, nn.BatchNorm1d, GaussianNoise, nn.Tanh, nn.Dropout, nn.Linear]
-    assert [type(layer) for layer in model.layers] == kinds
+    expected = [GaussianNoise, nn.Linear, nn.BatchNorm1d, GaussianNoise, nn.Tanh, nn.Dropout, nn.Linear]
+    assert [type(layer) for layer in model.layers] == expected
 
 
-def test_noise_has_its_deviation_in_training_and_is_none_in_use() -> None:
+def test_noise_has_its_standard_deviation_in_training_and_is_absent_in_evaluation() -> None:
     noise, values = GaussianNoise(0.3), torch.full((400, 500), 2.0)
     torch.manual_seed(0)
     added = noise(values) - values

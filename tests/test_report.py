@@ -1,4 +1,4 @@
-"""The command: where the page goes, what else is written, and its one line of error."""
+"""The command `report`: the path of the page, the other files, and one-line errors."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def test_a_sweep_gets_its_page_and_its_summary(tmp_path: Path, capsys: pytest.Ca
     assert all(path.stat().st_size for path in written)
 
 
-def test_several_folders_get_a_page_here(
+def test_the_page_of_several_folders_is_written_to_the_current_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [write_run(tmp_path / name, data__root=str(tmp_path), trainer__max_epochs=n) for n, name in enumerate("ab")]
@@ -31,9 +31,7 @@ def test_several_folders_get_a_page_here(
     assert sorted(path.name for path in runs[0].iterdir()) == ["metrics.csv", "predictions.npz", "result.json"]
 
 
-def test_an_output_that_is_a_folder_gets_the_page_and_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_output_folder_gets_only_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write_run(tmp_path / name, data__root=str(tmp_path), trainer__max_epochs=n) for n, name in enumerate("ab")]
     (tmp_path / "pages").mkdir()
     main([*map(str, runs), "--output", str(tmp_path / "pages")])
@@ -41,17 +39,19 @@ def test_an_output_that_is_a_folder_gets_the_page_and_nothing_else(
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["report.html"]
 
 
-def test_one_run_gets_its_page_where_it_is_told_and_no_summary(tmp_path: Path) -> None:
+def test_the_page_of_one_run_goes_to_output_without_a_summary(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data__root=str(tmp_path))
     main([str(run), "--output", str(tmp_path / "new" / "page.html")])
     assert "How to make it again" in (tmp_path / "new" / "page.html").read_text()
     assert not list(tmp_path.rglob("summary.*"))
 
 
-def test_a_path_without_runs_is_one_line(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "mnist_mlp.report", tmp_path], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr == f"error: no runs in {tmp_path}: give run folders, or folders that hold some\n"
+def test_a_path_without_runs_is_a_one_line_error(tmp_path: Path) -> None:
+    process = subprocess.run([sys.executable, "-m", "mnist_mlp.report", tmp_path], capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"error: no runs in {tmp_path}: ")
+    assert "run folders" in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
 def test_the_command_imports_no_torch() -> None:
@@ -59,7 +59,7 @@ def test_the_command_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_a_plan_prints_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for lr in (1.0, 2.0):
         for seed, wrong in enumerate(([1, 2], [1, 3], [4, 5, 6])):
             write_run(tmp_path / f"{lr}_{seed}", wrong=[*wrong, *range(7, 7 + int(lr))], seed=seed, optim__lr=lr)

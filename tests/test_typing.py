@@ -1,4 +1,4 @@
-"""What a type checker sees of the package, in a script of a user. Slow without mypy's cache (.mypy_cache)."""
+"""A user's script type-checks against the package. Slow without mypy's cache (.mypy_cache)."""
 
 import subprocess
 import sys
@@ -21,23 +21,23 @@ width: str = mnist_mlp.ModelConfig().hidden_units
 
 
 @pytest.mark.integration
-def test_a_users_script_passes_mypy_strict_and_mistakes_are_seen(tmp_path: Path) -> None:
+def test_a_user_script_passes_mypy_strict_and_mistakes_are_detected(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text(WRONG)
     cache = SCRIPT.parents[1] / ".mypy_cache" / "user"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache), str(SCRIPT), str(wrong)],
         cwd=SCRIPT.parents[1],
         capture_output=True,
         text=True,
     )
-    errors = [line.split(": error: ")[0] for line in done.stdout.splitlines() if ": error: " in line]
+    errors = [line.split(": error: ")[0] for line in process.stdout.splitlines() if ": error: " in line]
     mistakes = [f"{wrong}:{number}" for number, line in enumerate(WRONG.splitlines(), 1) if number > 2]
-    assert (errors, done.stderr) == (mistakes, ""), done.stdout
+    assert (errors, process.stderr) == (mistakes, ""), process.stdout
 
 
 @pytest.mark.integration
 def test_the_script_runs(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT)], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    process = subprocess.run([sys.executable, str(SCRIPT)], cwd=tmp_path, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
     assert {path.parent.name for path in tmp_path.glob("runs/*/result.json")} == {"config", "dotted", "nested", "both"}

@@ -1,4 +1,4 @@
-"""What a user writes, for mypy --strict and to run: no `type: ignore`, no `.value`, no cast."""
+"""A typical user script, checked by mypy --strict and run: no `type: ignore`, no `.value`, no cast."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ config = mnist_mlp.Config(
 )
 config.model = ModelConfig(hidden_units=32)
 width: int = config.model.hidden_units[0]
-settings: list[Run] = [
+runs: list[Run] = [
     mnist_mlp.fit(config, "runs/config", seed=3),
     mnist_mlp.fit({**small, "optim.lr": 0.01}, "runs/dotted"),
     mnist_mlp.fit({**small, "optim": {"lr": 0.01}}, "runs/nested"),
@@ -32,4 +32,4 @@ digits: Digits = mnist_mlp.load_digits("sample", "")
 model: DigitClassifier = run.model()
 data: DigitData = DigitData.from_config(config, digits)
 network: MLP = MLP(hidden_layers=1, hidden_units=[8], activation="relu")
-print(sum(one.config.optim.lr for one in settings), accuracy, model(digits.test_images[:2]).shape, network)
+print(sum(item.config.optim.lr for item in runs), accuracy, model(digits.test_images[:2]).shape, network)

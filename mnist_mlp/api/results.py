@@ -1,4 +1,4 @@
-"""Run and Sweep: finished runs, read from their folders and shown as text or, in notebooks, as HTML."""
+"""Run and Sweep: results read from run folders, displayed as text or, in notebooks, as HTML."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -34,88 +34,102 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. path: its folder; result: the content of its result.json."""
+    """A finished or diverged run: its folder, `path`, and the content of its result.json, `result`."""
 
     path: Path
     result: RunResult
 
     @cached_property
     def config(self) -> Config:
-        """The configuration it ran with, every `auto` resolved."""
+        """The run's configuration, with every `auto` resolved."""
         return from_dict(Config, self.result.config)
 
     @property
     def metrics(self) -> Mapping[str, float | None]:
-        """Of the chosen checkpoint, by "split/name"; accuracies in [0, 1], None if a loss was not finite."""
+        """Metrics of the best checkpoint by "split/name"; accuracies in [0, 1], None if a value is not finite."""
         return self.result.metrics
 
     @property
     def status(self) -> str:
-        """ "finished" or "diverged"."""
+        """Either "finished" or "diverged"."""
         return self.result.status
 
     @cached_property
     def curves(self) -> Curves:
-        """The columns of metrics.csv by name ("epoch", "train/loss", "val/accuracy", ...), a number per epoch."""
+        """Columns of metrics.csv by name ("epoch", "train/loss", "val/accuracy", ...), one number per epoch."""
         return read_curves(RunFolder(self.path).metrics_file)
 
     @property
     def confusion_matrix(self) -> NDArray[np.int64]:
-        """Counts on test, (10, 10): rows are the truth, columns the prediction."""
+        """Counts of test images, (10, 10) int64; rows are true digits, columns are predicted digits."""
         return np.array(self.result.confusion_matrix, dtype=np.int64)
 
     @cached_property
     def predictions(self) -> Predictions | None:
-        """truth, predicted (n,) and probabilities (n, 10) of the test images in file order; None without the file."""
+        """Truth, predicted digits (n,) and probabilities (n, 10) of the test images; None without predictions.npz."""
         return read_predictions(RunFolder(self.path))
 
     def model(self, network: "nn.Module | None" = None) -> "DigitClassifier":
-        """The net of the chosen checkpoint, in evaluation mode.
+        """Load the classifier from the best checkpoint, in evaluation mode on the CPU.
 
         Args:
-            network: the network of your own with which it was trained.
+            network: The module passed to `fit`, if the run was trained with one; its weights are replaced.
 
         Raises:
-            UserError: the checkpoint is gone, or needs `network`.
+            UserError: The checkpoint is missing, or needs `network`.
         """
-        from mnist_mlp.training.classifier import DigitClassifier  # deferred: a run can be looked at without torch
+        from mnist_mlp.training.classifier import DigitClassifier  # deferred: inspecting a run needs no torch
 
         checkpoint = RunFolder(self.path).best_checkpoint
         if not checkpoint.is_file():
-            raise UserError(f"{checkpoint} is not there: train this run again with resume='never'")
+            raise UserError(f"{checkpoint} is missing: train this run again with resume='never'")
         return DigitClassifier.load_from_checkpoint(checkpoint, network=network)
 
     def evaluate(self, split: str = "test", data_root: str | None = None) -> "Evaluation":
-        """The chosen checkpoint on "test", "val" or "train"; see `mnist_mlp.serve.evaluate`."""
+        """Evaluate the best checkpoint: metrics, confusion matrix, and logits (n, 10) float32 of the split's n images.
+
+        Args:
+            split: "test", "val" or "train".
+            data_root: Folder with the official MNIST files; default: the run's `data.root`.
+
+        Raises:
+            UserError: The checkpoint or the images are missing.
+        """
         from mnist_mlp.serve.evaluate import evaluate_run
 
         return evaluate_run(self.path, split, data_root)
 
     def predict(self, pictures: "Picture | Sequence[Picture]") -> "list[Prediction]":
-        """The digit on each picture.
+        """Predict the digit on each picture.
 
         Args:
-            pictures: files, their content, PIL images or arrays; one, a list, or an array (n, height, width). One that
-                cannot be read gets a prediction with `error`.
+            pictures: Files, their bytes, PIL images or uint8 arrays (height, width[, channels]); one, several, or an
+                array (n, height, width).
+
+        Returns:
+            One prediction per picture, in order; an unreadable picture has an `error`.
         """
         from mnist_mlp.serve.predict import as_pictures, predict_run
 
         return predict_run(self.path, as_pictures(pictures))
 
     def export(self, format: str, path: str | Path | None = None, weights: str = "auto") -> "Export":
-        """Write the net, checked against the checkpoint on 1,000 images.
+        """Export the network, and check the file against the checkpoint on 1,000 images.
 
         Args:
-            format: "onnx", "torch" or "html" (the draw page).
-            path: by default model.onnx, model.pt2 or draw.html in the run folder.
-            weights: of a page, "float16" or "int8".
+            format: "onnx", "torch" (a torch.export program) or "html" (a page to draw digits on).
+            path: Default: model.onnx, model.pt2 or draw.html in the run folder.
+            weights: For "html": "float16", "int8", or "auto" (int8 if the page would exceed 1 MB).
+
+        Raises:
+            UserError: The file cannot be written, or disagrees with the checkpoint.
         """
         from mnist_mlp.serve.export import export_run
 
         return export_run(self.path, format, None if path is None else Path(path), weights)
 
     def report(self) -> str:
-        """Precision, recall and F1 of each digit on test, as text."""
+        """Format precision, recall and F1 of each digit on test, like scikit-learn's classification report."""
         return classification_report(self.result.confusion_matrix)
 
     def __repr__(self) -> str:
@@ -127,21 +141,28 @@ class Run:
 
 
 def load_run(path: str | Path) -> Run:
-    """The finished run in a folder. UserError describes what the folder holds instead."""
+    """Load a finished or diverged run.
+
+    Args:
+        path: The run folder.
+
+    Raises:
+        UserError: The folder is not a run folder, or its run failed, is unfinished or is damaged.
+    """
     folder = RunFolder(Path(path))
     try:
         result = folder.result()
     except ValueError as error:
-        raise UserError(f"{folder.result_file} cannot be read ({error}): train it again with resume='never'") from error
+        raise UserError(f"{folder.result_file} is damaged ({error}): train it again with resume='never'") from error
     if result is not None:
         return Run(folder.path, result)
     if folder.failure() is not None:
-        raise UserError(f"{path} holds a job that failed: {(folder.failure() or {}).get('reason', 'see error.log')}")
+        raise UserError(f"{path}: this run failed: {(folder.failure() or {}).get('reason', 'see error.log')}")
     if folder.run() is not None:
-        raise UserError(f"{path} holds a run that is not finished: the same fit goes on with it")
-    inside = sorted(file.parent for file in folder.path.glob("*/result.json"))
-    hint = f": did you mean load_sweep, or {inside[0]}?" if inside else ""
-    raise UserError(f"{path} holds no run (no result.json in it){hint}")
+        raise UserError(f"{path}: this run is unfinished: call fit again with the same settings to resume it")
+    runs = sorted(file.parent for file in folder.path.glob("*/result.json"))
+    hint = f": did you mean load_sweep, or {runs[0]}?" if runs else ""
+    raise UserError(f"{path} is not a run folder (no result.json in it){hint}")
 
 
 MAX_CURVES, NOTEBOOK_COLUMNS = 6, 120
@@ -149,11 +170,13 @@ MAX_CURVES, NOTEBOOK_COLUMNS = 6, 120
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference a - b in test accuracy, with its 95 % interval (None for one seed) and a verdict.
+    """Difference a - b in test accuracy, with a verdict.
 
     Attributes:
-        n: seeds that both have. The interval covers seeds and test images if the runs have predictions, else seeds.
-        p_value: of no difference; for one run of each, of McNemar's test over the test images.
+        difference: Mean over common seeds, in [-1, 1].
+        low, high: 95 % interval over seeds, and over test images if predictions exist; None for one seed.
+        n: Number of common seeds.
+        p_value: For the hypothesis of no difference; for two single runs, of McNemar's test over the test images.
     """
 
     a: str
@@ -167,33 +190,33 @@ class Difference:
 
     def __repr__(self) -> str:
         interval = "" if self.low is None else f" [{100 * self.low:+.2f}, {100 * (self.high or 0):+.2f}]"
-        chance = "" if self.p_value is None else f", p = {self.p_value:.3g}"
+        p_value = "" if self.p_value is None else f", p = {self.p_value:.3g}"
         return (
-            f"{self.a} - {self.b}: {100 * self.difference:+.2f} points{interval}, n = {self.n}{chance}: {self.verdict}"
+            f"{self.a} - {self.b}: {100 * self.difference:+.2f} points{interval}, n = {self.n}{p_value}: {self.verdict}"
         )
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs to compare. path: the folder that holds them."""
+    """Runs to compare: the jobs, of any status, in and below the folder `path`."""
 
     path: Path
     jobs: Sequence[Job]
 
     @cached_property
     def summary(self) -> Summary:
-        """The rows of the comparison, grouped over seeds, best first."""
+        """The comparison table: one row per setting over its seeds, best first."""
         return summarize(list(self.jobs))
 
     @cached_property
     def runs(self) -> list[Run]:
-        """The finished and the diverged runs."""
+        """All finished and diverged runs."""
         return [Run(job.folder, job.result) for job in self.jobs if job.result is not None]
 
     def table(self) -> Any:
-        """One row per job: what varies, seed, status, accuracies, times, folder.
+        """Tabulate the jobs: a pandas DataFrame if pandas is installed, else a list of dicts; one row per job.
 
-        A pandas DataFrame if pandas is installed, else a list of dicts.
+        Columns are the settings that vary, seed, accuracies in [0, 1], F1, loss, parameters, seconds, status, folder.
         """
         keys = [*self.summary.keys, *(["seed"] if self.summary.over_seeds else [])]
         rows = []
@@ -204,42 +227,52 @@ class Sweep:
             rows.append({**settings, **texts, **values, "status": job.status, "folder": str(job.folder)})
         if importlib.util.find_spec("pandas") is None:
             return rows
-        import pandas  # type: ignore[import-untyped,unused-ignore]  # deferred, since it is optional
+        import pandas  # type: ignore[import-untyped,unused-ignore]  # deferred: optional
 
         return pandas.DataFrame(rows)
 
     def best(self) -> Run:
-        """The run that is best on validation among those of the best setting, which the summary chooses."""
+        """Return the best run, by the accuracy that ranks the summary, of the best setting.
+
+        Raises:
+            UserError: No run has finished.
+        """
         row = next((row for row in self.summary.rows if row.best), None)
         if row is None:
-            raise UserError(f"{self.path} holds no finished run")
+            raise UserError(f"{self.path} has no finished run: train its jobs first")
         finished = [job for job in row.jobs if job.status == "finished"] or row.jobs
         metric = "val/accuracy" if self.summary.ranked_by == "val_accuracy" else "test/accuracy"
         return load_run(max(finished, key=lambda job: job.result.metric(metric) if job.result else -1.0).folder)
 
     def compare(self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str) -> Difference:
-        """The difference a - b in test accuracy, paired over the seeds that both have.
+        """Compare the test accuracy of two settings, paired by seed, or of two single runs, by McNemar's test.
 
         Args:
-            a: settings by dotted key, such as {"optim.lr": 0.01}, or the name of a job's folder.
-            b: as a.
+            a: Settings by dotted key, such as {"optim.lr": 0.01}, or the name of a job's folder.
+            b: What to compare with, specified like `a`.
+
+        Returns:
+            The difference a - b.
+
+        Raises:
+            UserError: No finished run matches `a` or `b`, or they have no seed in common.
         """
-        first, second = self._chosen(a), self._chosen(b)
-        if len(first) == len(second) == 1:  # McNemar's test over the test images: seeds cannot tell
-            one, two = (load_run(job.folder) for job in (*first, *second))
-            gap = one.result.metric("test/accuracy") - two.result.metric("test/accuracy")
-            p_value, words = None, "one run of each: no verdict"
-            left, right = one.predictions, two.predictions
-            if left is not None and right is not None and len(left.truth) == len(right.truth):
-                p_value = mcnemar(left.correct.tolist(), right.correct.tolist()).p_value
-                words = "distinguishable" if p_value < SIGNIFICANCE else "not distinguishable on these images"
-            return Difference(_words(a), _words(b), gap, None, None, 1, words, p_value)
-        compared = compare(first, second)
-        if compared is None:
-            raise UserError(f"{_words(a)} and {_words(b)} have no seed in common: train both with the same seeds")
-        paired, words = compared.decisive, compared.verdict.replace("the best", "b")
+        jobs_a, jobs_b = self._matching_jobs(a), self._matching_jobs(b)
+        if len(jobs_a) == len(jobs_b) == 1:  # without several seeds, only the test images can be sampled over
+            run_a, run_b = (load_run(job.folder) for job in (*jobs_a, *jobs_b))
+            gap = run_a.result.metric("test/accuracy") - run_b.result.metric("test/accuracy")
+            p_value, verdict = None, "one run of each: no verdict"
+            test_a, test_b = run_a.predictions, run_b.predictions
+            if test_a is not None and test_b is not None and len(test_a.truth) == len(test_b.truth):
+                p_value = mcnemar(test_a.correct.tolist(), test_b.correct.tolist()).p_value
+                verdict = "distinguishable" if p_value < SIGNIFICANCE else "not distinguishable on these images"
+            return Difference(_text(a), _text(b), gap, None, None, 1, verdict, p_value)
+        comparison = compare(jobs_a, jobs_b)
+        if comparison is None:
+            raise UserError(f"{_text(a)} and {_text(b)} have no seed in common: train both with the same seeds")
+        paired, verdict = comparison.decisive, comparison.verdict.replace("the best", "b")
         return Difference(
-            *(_words(a), _words(b), paired.mean, paired.low, paired.high, paired.n, words, compared.p_value)
+            *(_text(a), _text(b), paired.mean, paired.low, paired.high, paired.n, verdict, comparison.p_value)
         )
 
     def __len__(self) -> int:
@@ -252,37 +285,43 @@ class Sweep:
         from mnist_mlp.plots.sweep import learning_curves  # deferred: matplotlib
         from mnist_mlp.reporting.data import Compared
 
-        parts = [html.preformatted(as_text(self.summary, NOTEBOOK_COLUMNS))]
+        panels = [html.preformatted(as_text(self.summary, NOTEBOOK_COLUMNS))]
         names = [row_label(self.summary, row) or "all" for row in self.summary.rows]
         groups = list(zip(names, Compared(self.summary).group_curves, strict=True))[:MAX_CURVES]
         if shown := [group for group in groups if group[1]]:
-            parts.append(html.picture(learning_curves(shown), "learning curves of the best settings"))
-        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", parts)
+            panels.append(html.picture(learning_curves(shown), "learning curves of the best settings"))
+        return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", panels)
 
-    def _chosen(self, which: Mapping[str, Any] | str) -> list[Job]:
-        """The finished jobs with these settings, or in this folder."""
-        if isinstance(which, str):
-            jobs = [job for job in self.jobs if job.folder.name == which]
+    def _matching_jobs(self, selection: Mapping[str, Any] | str) -> list[Job]:
+        if isinstance(selection, str):
+            jobs = [job for job in self.jobs if job.folder.name == selection]
         else:
-            wanted = {key: value_text(value) for key, value in which.items()}
+            wanted = {key: value_text(value) for key, value in selection.items()}
             jobs = [job for job in self.jobs if wanted == {key: value_text(job.settings.get(key)) for key in wanted}]
         jobs = [job for job in jobs if job.result is not None]
         if not jobs:
-            varying = ", ".join(self.summary.keys) or "nothing but the seed"
-            raise UserError(f"{_words(which)} is not a finished run of {self.path}: settings that vary: {varying}")
+            keys = ", ".join(self.summary.keys) or "only the seed"
+            raise UserError(f"{_text(selection)} matches no finished run of {self.path}; settings that vary: {keys}")
         return jobs
 
 
 def load_sweep(path: str | Path) -> Sweep:
-    """The runs in a folder and below it; UserError if there are none."""
+    """Load all runs in a folder and its subfolders.
+
+    Args:
+        path: The sweep's folder, or any folder that contains run folders.
+
+    Raises:
+        UserError: The folder contains no run folder.
+    """
     folder = Path(path)
     jobs = sorted(find_jobs([folder]), key=lambda job: str(job.folder))
     if not jobs:
-        raise UserError(f"{path} holds no run: give the folder of a sweep, such as outputs/sweeps/NAME")
+        raise UserError(f"{path} contains no runs: use the folder of a sweep, such as outputs/sweeps/NAME")
     return Sweep(folder, jobs)
 
 
-def _words(which: Mapping[str, Any] | str) -> str:
-    if isinstance(which, str):
-        return which
-    return ", ".join(f"{key}={value_text(value)}" for key, value in which.items())
+def _text(selection: Mapping[str, Any] | str) -> str:
+    if isinstance(selection, str):
+        return selection
+    return ", ".join(f"{key}={value_text(value)}" for key, value in selection.items())

@@ -1,4 +1,4 @@
-"""Training from Python: one run, or a sweep, with the folders and the numbers of the command line."""
+"""Train a run or a sweep from Python, with the run folders and results of the command line."""
 
 import itertools
 import time
@@ -41,9 +41,9 @@ Settings = Config | Mapping[str, Any] | None
 
 
 def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
-    """A checked configuration: base (or the defaults) with these settings, by dotted key or nested.
+    """Return the validated configuration: base, or the defaults, updated with the settings.
 
-    Without a base, a preset may be named too: {"experiment": "better"}, {"optim": "adam"}.
+    Without a base, settings may name presets: {"experiment": "better"}, {"optim": "adam"}.
     """
     known, flat = {key for key, _, _ in options(Config())}, dotted(settings)
     presets = [key for key in groups() if key in flat]
@@ -52,7 +52,7 @@ def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
             raise UserError(suggest(key))
     if presets and base is not None:
         raise UserError(
-            f"{', '.join(presets)}: a preset changes the defaults: give settings by key instead of a Config"
+            f"{', '.join(presets)}: presets cannot be combined with a Config: use settings by key instead of a Config"
         )
     nested = to_dict(base) if base is not None else {}
     if presets:
@@ -64,7 +64,7 @@ def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
 
 
 def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted key; groups of them may be nested, as dicts or as option groups."""
+    """Flatten settings to dotted keys; groups may be nested mappings or option groups."""
     flat: dict[str, Any] = {}
     for key, value in (nested_settings(settings) if isinstance(settings, DictConfig) else settings).items():
         group = to_dict(value) if isinstance(value, OptionGroup) else value
@@ -72,8 +72,8 @@ def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _several(key: str, value: Any) -> list[Any]:
-    """The values of a key of a grid: a list, tuple, range or array has several, anything else is one."""
+def _grid_values(key: str, value: Any) -> list[Any]:
+    """List the values of a grid's key: the items of a list, tuple, range, iterator or array, else the value itself."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Iterator):
@@ -83,11 +83,11 @@ def _several(key: str, value: Any) -> list[Any]:
     lists = {name for name, default, _ in options(Config()) if isinstance(default, list)}
     if key in lists and not all(isinstance(item, (list, tuple)) for item in value):
         raise UserError(
-            f"{key}={list(value)} may be one value or several: give [{list(value)}] for one, "
+            f"{key}={list(value)} is ambiguous: use [{list(value)}] for one value, "
             f"or {[[item] if not isinstance(item, (list, tuple)) else list(item) for item in value]} for several"
         )
     if not value:
-        raise UserError(f"{key}={value!r} gives no value")
+        raise UserError(f"{key}={value!r} is empty: use at least one value")
     return list(value)
 
 
@@ -102,7 +102,7 @@ def fit(
     callbacks: pl.Callback | Sequence[pl.Callback] = (),
     **overrides: Any,
 ) -> Run: ...
-@overload  # for a type checker, **{"optim.lr": 0.01} might be any of the parameters above
+@overload  # to a type checker, **{"optim.lr": 0.01} could match any keyword parameter above
 def fit(config: Settings = None, folder: str | Path | None = None, /, **overrides: Any) -> Run: ...
 def fit(
     config: Settings = None,
@@ -114,35 +114,40 @@ def fit(
     callbacks: pl.Callback | Sequence[pl.Callback] = (),
     **overrides: Any,
 ) -> Run:
-    """Train and test one net, as `python -m mnist_mlp.train` does: the same folder, numbers and resuming.
+    """Train and test one network, with the run folder, results and resuming of `python -m mnist_mlp.train`.
+
+    If the folder holds a finished run with the same settings, that run is returned; an interrupted run is resumed.
 
     Args:
-        config: a Config, or settings by dotted key ({"optim.lr": 0.005}), nested ({"optim": {"lr": 0.005}}) or as a
-            DictConfig of OmegaConf; presets, too ({"experiment": "better"}).
-        folder: by default outputs/train/<name or time>.
-        network: a network of your own instead of the MLP, from scaled images (n, 28, 28) to logits (n, 10): a module,
-            or what builds one (its class) after seeding.
-        data: arrays of your own instead of MNIST.
-        logger: one or several Lightning loggers, which get the configuration, all metrics and the figures.
-        callbacks: further Lightning callbacks. Those that can change the result are part of the run's identity, unless
-            they have `affects_result = False`.
-        overrides: settings on top, such as seed=3 or **{"optim.lr": 0.005}.
+        config: A Config, or settings by dotted key ({"optim.lr": 0.005}), nested ({"optim": {"lr": 0.005}}) or as an
+            OmegaConf DictConfig. Settings may name presets ({"experiment": "better"}).
+        folder: The run folder; default: outputs/train/ followed by `name` or the current time.
+        network: A module to train instead of the MLP, or a callable that builds one after seeding, such as its class.
+            It maps float images (n, 28, 28), scaled by `data.normalization`, to logits (n, 10).
+        data: Images and labels to use instead of MNIST.
+        logger: Lightning loggers, which receive the configuration, all metrics and the figures.
+        callbacks: Additional Lightning callbacks. Those that can change the result are part of the run's identity; set
+            `affects_result = False` on one that only observes.
+        overrides: Settings that take precedence over `config`, such as seed=3 or **{"optim.lr": 0.005}.
+
+    Returns:
+        The finished or diverged run.
 
     Raises:
-        UserError: a ValueError that describes in one line what can be corrected.
+        UserError: A setting is invalid, or the folder holds a run with other settings.
     """
     if config is not None and not isinstance(config, (Config, Mapping)):
-        raise UserError(f"config={config!r} has the wrong type: give a Config, or settings by dotted key")
+        raise UserError(f"config={config!r} has the wrong type: use a Config, or settings by dotted key")
     if data is not None and not isinstance(data, Digits):
-        raise UserError(f"data={data!r} has the wrong type: give mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
+        raise UserError(f"data={data!r} has the wrong type: use mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
     loggers, callbacks = as_list("logger", logger, Logger), as_list("callbacks", callbacks, pl.Callback)
     base, settings = (config, {}) if isinstance(config, Config) else (None, dotted(config or {}))
     settings |= dotted(overrides)
     chosen = configuration(base, settings)
     if chosen.resume not in ("auto", "never"):
-        raise UserError(f"resume={chosen.resume} is for the command line: give fit that folder itself")
+        raise UserError(f"resume={chosen.resume} is for the command line: pass this folder to fit as `folder`")
     path = Path(folder if folder is not None else run_folder(chosen.name, chosen.resume))
-    if isinstance(config, (Config, DictConfig)):  # which have every setting: record those that differ from the defaults
+    if isinstance(config, (Config, DictConfig)):  # both contain every setting: record only those that were changed
         defaults = flatten(to_dict(Config()))
         settings = {key: value for key, value in flatten(to_dict(chosen)).items() if value != defaults[key]}
     texts = [override_text(key, value) for key, value in settings.items()]
@@ -156,27 +161,36 @@ def fit(
 
 
 def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: int = 0) -> Sweep:
-    """Train every combination of these settings, as `python -m mnist_mlp.train -m` does: the same jobs and folders.
+    """Train every combination of settings, with the jobs, folders and results of `python -m mnist_mlp.train -m`.
 
-    grid: settings by dotted key; a list, tuple, range or array gives several values ({"optim.lr": [0.005, 0.01],
-    "seed": range(3)}), anything else one for all. folder: by default outputs/sweeps/<name or time>. The same call goes
-    on with what is not finished. All settings are checked before the first job starts. n_jobs: how many at once, each
-    in a process of its own; 0 for as many as there are cores and memory for.
+    All settings are checked before the first job starts. Repeating the call resumes the sweep: finished jobs are kept.
+
+    Args:
+        grid: Settings as for `fit`. The items of a list, tuple, range or array are swept ({"optim.lr": [0.005, 0.01],
+            "seed": range(3)}); any other value is shared by all jobs.
+        folder: The sweep's folder; default: outputs/sweeps/ followed by `name` or the current time.
+        n_jobs: How many jobs run in parallel, each in its own process; 0: as many as CPU cores and memory allow.
+
+    Returns:
+        The sweep. A failed job does not stop the others; its status is "failed".
+
+    Raises:
+        UserError: A setting is invalid, or another process is running this sweep.
     """
     limits, path = Limits(n_jobs), Path(folder if folder is not None else sweep_folder(grid.get("name")))
-    values = {key: _several(key, value) for key, value in grid.items()}
+    values = {key: _grid_values(key, value) for key, value in grid.items()}
     swept = sorted(key for key in values if len(values[key]) > 1)
     points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
     configs = [check_settings(to_dict(configuration(None, point))) for point in points]
     for key in non_result_keys() & set(swept):
-        raise UserError(f"{key} changes no result, so that its jobs would be one and the same: give one value")
-    began = time.time()
+        raise UserError(f"{key} does not affect results, so it cannot be swept: use one value")
+    started = time.time()
     with FolderLock(path).acquire():
         jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]
-            job = RunFolder(path / job_name(texts, swept))
-            jobs.append(Job(job, path, number, len(points), texts, to_dict(config), config, swept=swept))
-        run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), sweep_progress(jobs, began), limits)
+            run = RunFolder(path / job_name(texts, swept))
+            jobs.append(Job(run, path, number, len(points), texts, to_dict(config), config, swept=swept))
+        run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), sweep_progress(jobs, started), limits)
         finish_sweep(path)
     return load_sweep(path)

@@ -1,1 +1,1 @@
-"""Trained nets in use: locate, load safely, evaluate, predict, export."""
+"""Locate, load, evaluate and export trained networks, and predict with them."""

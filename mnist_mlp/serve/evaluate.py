@@ -1,4 +1,4 @@
-"""Evaluate a trained net, or an ensemble of them, on one split of the images."""
+"""Evaluate a trained network, or an ensemble, on one split of the images."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ from mnist_mlp.data.module import EVAL_BATCH, random_seed, split_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.serve.nets import TrainedNet, load_classifier, locate, log_probabilities_of_views
+from mnist_mlp.serve.nets import TrainedNet, augmented_log_probabilities, load_classifier, locate
 from mnist_mlp.training.metrics import MeanLoss, class_metrics, evaluation_metrics, to_float
 
 SPLITS = ("test", "val", "train")
@@ -27,10 +27,12 @@ SPLITS = ("test", "val", "train")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One net, or an ensemble, on one split.
+    """Predictions of one network, or of an ensemble, on one split.
 
-    images: (n, 28, 28); truth: (n,); indices: (n,), positions in the split's file; logits: (n, 10); views: how many
-    distorted views of each image are in the mean (`log_probabilities_of_views`).
+    Attributes:
+        images, truth, logits: Shapes (n, 28, 28), (n,) and (n, 10).
+        indices: (n,); positions of the images in their file.
+        augment: Augmented copies per image (`augmented_log_probabilities`); 0 without test-time augmentation.
     """
 
     name: str
@@ -40,19 +42,21 @@ class Evaluation:
     truth: NDArray[np.int64]
     indices: NDArray[np.int64]
     logits: NDArray[np.float32]
-    views: int = 0
+    augment: int = 0
 
     @cached_property
     def log_probabilities(self) -> NDArray[np.float32]:
-        """(n, 10)."""
+        """Shape (n, 10)."""
         return torch.from_numpy(self.logits).log_softmax(1).numpy()
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
+        """Shape (n, 10)."""
         return np.exp(self.log_probabilities)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
+        """Whether each image is classified correctly, (n,)."""
         return np.asarray(self.log_probabilities.argmax(1) == self.truth)
 
     @cached_property
@@ -68,29 +72,29 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Scalars by name, without the split."""
+        """Scalar metrics by name, without the split."""
         return {name: to_float(value) for name, value in self._scores.items() if value.ndim == 0}
 
     @property
     def confusion_matrix(self) -> list[list[int]]:
-        """10 x 10 counts, rows are truth."""
+        """Counts, 10 x 10; rows are true digits, columns are predicted digits."""
         matrix: list[list[int]] = self._scores["confusion_matrix"].tolist()
         return matrix
 
     @property
     def per_class(self) -> dict[str, list[float]]:
-        """Ten numbers each of precision, recall, f1 and support."""
+        """Precision, recall, f1 and support, each a list of ten numbers."""
         scores = {name: [to_float(value) for value in self._scores[name]] for name in ("precision", "recall", "f1")}
         return {**scores, "support": self._scores["confusion_matrix"].sum(1).tolist()}
 
     def to_json(self) -> JSON:
-        """Name, split, counts, metrics as `split/name`, and per_class and confusion_matrix as in result.json."""
+        """Return the evaluation with the keys of result.json."""
         return {
             "name": self.name,
             "split": self.split,
             "source": self.source,
             "images": len(self.truth),
-            "views": self.views,
+            "views": self.augment,
             "metrics": {f"{self.split}/{name}": value for name, value in self.metrics.items()},
             "per_class": self.per_class,
             "confusion_matrix": self.confusion_matrix,
@@ -99,17 +103,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EnsembleEvaluation:
-    """The members, their ensemble (mean of the log-probabilities), and McNemar's test against the best member."""
+    """Members, their ensemble (mean of log-probabilities), and McNemar's test of the best member and the ensemble."""
 
     members: list[Evaluation]
     ensemble: Evaluation
     best: Evaluation
-    """The member with the highest accuracy; among equals, the first."""
+    """The first member with the highest accuracy."""
     against_best: McNemar
-    """Images that only the best member, and only the ensemble, classifies correctly."""
+    """Counts images that only the best member (first) or only the ensemble (second) classifies correctly."""
 
     def to_json(self) -> JSON:
-        """Members and ensemble as `Evaluation` has them, and the test; keys are those of earlier versions."""
+        """Return members, ensemble and test; keys are those of earlier versions, which called it a committee."""
         test = self.against_best
         return {
             "members": [member.to_json() for member in self.members],
@@ -124,23 +128,19 @@ class EnsembleEvaluation:
 
 
 def evaluate_run(
-    run: str | Path | TrainedNet, split: str = "test", data_root: str | None = None, views: int = 0, seed: int = 0
+    run: str | Path | TrainedNet, split: str = "test", data_root: str | None = None, augment: int = 0, seed: int = 0
 ) -> Evaluation:
-    """Evaluate a run, in the number format in which the run was tested (`trainer.precision`).
+    """Evaluate a run in the precision of its own test (`trainer.precision`); UserError if its images are missing.
 
     Args:
-        run: run folder, checkpoint, name under outputs/, "latest", or a net that was located.
+        run: Run folder, checkpoint, name under outputs/, "latest", or a located network.
         split: "test", "val" or "train".
-        data_root: folder with the official files; default is the run's own data.root if they are there, else
-            $MNIST_MLP_DATA or ./data.
-        views: also average over so many distorted views of each image (`log_probabilities_of_views`).
-        seed: draws the views.
-
-    Raises:
-        UserError: the net or its images are missing.
+        data_root: Folder with the official files; default: the run's data.root, else $MNIST_MLP_DATA or ./data.
+        augment: Augmented copies per image for test-time augmentation (`augmented_log_probabilities`).
+        seed: Seed of the augmented copies.
     """
     if split not in SPLITS:
-        raise UserError(f"split={split!r} is none of {', '.join(SPLITS)}")
+        raise UserError(f"split={split!r} is unknown: use {', '.join(SPLITS)}")
     net = run if isinstance(run, TrainedNet) else locate(run)
     model, digits, config = load_classifier(net.checkpoint), digits_of(net, data_root), net.config()
     indices = _indices(net, digits, split)
@@ -148,33 +148,30 @@ def evaluate_run(
     images, labels = getattr(digits, f"{name}_images")[indices], getattr(digits, f"{name}_labels")[indices]
     mixed = config is not None and config["trainer"].get("precision") == "bf16-mixed"
     with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext(), torch.no_grad():
-        if views:
-            logits = log_probabilities_of_views(model, images, views, seed)
-        else:  # in batches of the same size as a test, which gives the same numbers
+        if augment:
+            logits = augmented_log_probabilities(model, images, augment, seed)
+        else:  # the batch size of a run's test, for identical results
             logits = torch.cat([model(batch).float() for batch in images.split(EVAL_BATCH)])
-    known = images.numpy(), labels.numpy(), indices.numpy()
-    return Evaluation(net.name, split, digits.source, *known, logits.numpy(), views)
+    arrays = images.numpy(), labels.numpy(), indices.numpy(), logits.numpy()
+    return Evaluation(net.name, split, digits.source, *arrays, augment)
 
 
 def evaluate_ensemble(
-    runs: Sequence[str | Path], split: str = "test", data_root: str | None = None, views: int = 0, seed: int = 0
+    runs: Sequence[str | Path], split: str = "test", data_root: str | None = None, augment: int = 0, seed: int = 0
 ) -> EnsembleEvaluation:
-    """Evaluate several runs, one by one and as an ensemble; arguments as for `evaluate_run`.
+    """Evaluate runs on the same images, individually and as an ensemble; arguments as for `evaluate_run`.
 
-    Every member has views of its own.
-
-    Raises:
-        UserError: the runs have different images.
+    Each member has augmented copies of its own.
     """
     if len(runs) < 2:
-        raise UserError(f"an ensemble needs at least two runs: there is {len(runs)}")
-    members = [evaluate_run(run, split, data_root, views, random_seed(seed, number)) for number, run in enumerate(runs)]
+        raise UserError(f"an ensemble needs at least 2 runs, got {len(runs)}")
+    members = [evaluate_run(run, split, data_root, augment, random_seed(seed, index)) for index, run in enumerate(runs)]
     first = members[0]
     for member in members[1:]:
         if member.source != first.source or not np.array_equal(member.indices, first.indices):
             raise UserError(
-                f"{first.name} and {member.name} have different {split} images (data.source, data.subset, "
-                "data.val_size and data.split_seed decide them): an ensemble needs the same; use --split test"
+                f"{first.name} and {member.name} have different {split} images: use --split test, or runs that agree "
+                "in data.source, data.subset, data.val_size and data.split_seed"
             )
     mean = np.mean([member.log_probabilities for member in members], axis=0)
     ensemble = replace(first, name=f"ensemble of {len(runs)}", logits=mean)
@@ -183,16 +180,12 @@ def evaluate_ensemble(
 
 
 def digits_of(net: TrainedNet, data_root: str | None = None) -> Digits:
-    """The digits of the net's run.
-
-    Raises:
-        UserError: they are not on this machine and cannot be downloaded, or were arrays.
-    """
+    """Load the dataset of a network's run; UserError if it is unavailable."""
     config = net.config()
     if config is not None and config["data"]["source"] == "arrays":
         raise UserError(
-            f"{net.name} was trained on arrays of your own, which are not in its folder: test it in Python, by "
-            "Trainer.test with mnist_mlp.DigitData"
+            f"{net.name} was trained on arrays that are not stored in its folder: evaluate it in Python, with "
+            "Trainer.test and mnist_mlp.DigitData"
         )
     if data_root is None and config is not None:
         if config["data"]["source"] == "sample":
@@ -203,31 +196,30 @@ def digits_of(net: TrainedNet, data_root: str | None = None) -> Digits:
 
 
 def disagreements_with(result: RunResult, evaluation: Evaluation) -> list[str]:
-    """How an evaluation on test differs from the run's own result.json; empty if it does not.
+    """Describe how an evaluation on test differs from the run's result.json.
 
-    Counts are compared exactly, the loss to six digits: another number of threads rounds it differently.
+    Counts are compared exactly, other metrics with a tolerance: their rounding depends on the number of threads.
     """
     differences = []
     if evaluation.confusion_matrix != result.confusion_matrix:
-        moved = np.abs(np.subtract(evaluation.confusion_matrix, result.confusion_matrix)).sum()
-        differences.append(f"the confusion matrix (entries differ by {moved} in all)")
+        total = np.abs(np.subtract(evaluation.confusion_matrix, result.confusion_matrix)).sum()
+        differences.append(f"the confusion matrix (entries differ by {total} in total)")
     for name, value in evaluation.metrics.items():
-        own = result.metrics.get(f"test/{name}")
-        if own is not None and not np.isclose(value, own, rtol=1e-5, atol=1e-6):
-            differences.append(f"{name} ({value:.6g} here, {own:.6g} there)")
+        expected = result.metrics.get(f"test/{name}")
+        if expected is not None and not np.isclose(value, expected, rtol=1e-5, atol=1e-6):
+            differences.append(f"{name} ({value:.6g} instead of {expected:.6g})")
     return differences
 
 
 def _indices(net: TrainedNet, digits: Digits, split: str) -> Tensor:
-    """The positions of the split's images in their file."""
     if split == "test":
         return torch.arange(len(digits.test_labels))
     config, result = net.config(), net.result()
     if config is None:
-        raise UserError(f"split={split}: a checkpoint alone does not say which images these were; give its run folder")
+        raise UserError(f"split={split} needs the run folder: a checkpoint does not record which images are in it")
     data = config["data"]
-    val_size = int(result.data["val"]) if result else int(data["val_size"])  # the sample may have reduced it
-    chosen = split_digits(digits.train_labels, val_size, subset_fraction(data["subset"]), data["split_seed"])
-    if split == "val" and not len(chosen.val):
-        raise UserError("split=val: this run has no validation images (data.val_size=0)")
-    return chosen.val if split == "val" else chosen.train
+    val_size = int(result.data["val"]) if result else int(data["val_size"])  # reduced for the sample
+    parts = split_digits(digits.train_labels, val_size, subset_fraction(data["subset"]), data["split_seed"])
+    if split == "val" and not len(parts.val):
+        raise UserError("split=val is empty: this run has no validation images (data.val_size=0)")
+    return parts.val if split == "val" else parts.train

@@ -1,4 +1,4 @@
-"""A trained net written for other programs, and checked against its checkpoint on real images before it is kept."""
+"""Export a trained network to ONNX, torch.export or HTML, and check the file against the checkpoint."""
 
 import base64
 import json
@@ -36,15 +36,15 @@ from mnist_mlp.serve.nets import (
 from mnist_mlp.training.classifier import DigitClassifier
 
 OPSET, IR_VERSION = 20, 9
-"""ONNX 1.15 (2023), the first with Gelu."""
+"""Those of ONNX 1.15 (2023), the first release with Gelu."""
 
 
-def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
-    """From `images`, uint8 (n, 28, 28), to `probabilities`, float32 (n, 10), for any n; the facts become metadata."""
+def write_onnx(net: DenseNet, metadata: dict[str, str], path: Path) -> None:
+    """Write an ONNX model from `images`, uint8 (n, 28, 28), to `probabilities`, float32 (n, 10), for any n."""
     try:
         import onnx
     except ImportError:
-        raise UserError("format=onnx needs the package onnx: pip install 'mnist_mlp[export]' or onnx") from None
+        raise UserError("format=onnx needs the package onnx: run pip install 'mnist_mlp[export]'") from None
     helper, numbers = onnx.helper, onnx.TensorProto
     node = helper.make_node
     weights = {"scale": np.array(net.scale), "shift": np.array(net.shift)}
@@ -56,34 +56,34 @@ def write_onnx(net: DenseNet, facts: dict[str, str], path: Path) -> None:
     ]
     for number, layer in enumerate(net.layers, start=1):
         weights[f"weight{number}"], weights[f"bias{number}"] = layer.weights, layer.biases
-        before, after = f"layer{number - 1}", f"layer{number}"
-        total = "logits" if number == len(net.layers) else f"sum{number}"
-        nodes.append(node("Gemm", [before, f"weight{number}", f"bias{number}"], [total], transB=1))
-        if total == "logits":
-            nodes.append(node("Softmax", [total], ["probabilities"], axis=1))
-        elif net.activation == "silu":  # none in this opset: x * Sigmoid(x)
-            nodes.append(node("Sigmoid", [total], [f"gate{number}"]))
-            nodes.append(node("Mul", [total, f"gate{number}"], [after]))
-        else:  # ONNX's operators have our names in camel case, and torch's defaults
-            nodes.append(node(net.activation.title().replace("_", ""), [total], [after]))
+        layer_input, layer_output = f"layer{number - 1}", f"layer{number}"
+        preactivation = "logits" if number == len(net.layers) else f"sum{number}"
+        nodes.append(node("Gemm", [layer_input, f"weight{number}", f"bias{number}"], [preactivation], transB=1))
+        if preactivation == "logits":
+            nodes.append(node("Softmax", [preactivation], ["probabilities"], axis=1))
+        elif net.activation == "silu":  # not an operator of this opset: x * Sigmoid(x)
+            nodes.append(node("Sigmoid", [preactivation], [f"gate{number}"]))
+            nodes.append(node("Mul", [preactivation, f"gate{number}"], [layer_output]))
+        else:  # ONNX's operators have the same names in camel case, and the same defaults as torch
+            nodes.append(node(net.activation.title().replace("_", ""), [preactivation], [layer_output]))
     graph = helper.make_graph(
         nodes,
         "mnist_mlp",
         [helper.make_tensor_value_info("images", numbers.UINT8, ["n", 28, 28], INPUT)],
         [helper.make_tensor_value_info("probabilities", numbers.FLOAT, ["n", 10], OUTPUT)],
         [onnx.numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
-        doc_string=facts["net"],
+        doc_string=metadata["net"],
     )
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="mnist_mlp"
     )
-    helper.set_model_props(model, facts)
+    helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
 
 def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The probabilities (n, 10) that ONNX's reference implementation computes from a file for images (n, 28, 28)."""
+    """Run an ONNX file on images (n, 28, 28) by ONNX's reference implementation; returns probabilities (n, 10)."""
     from onnx.reference import ReferenceEvaluator
 
     outputs: Any = ReferenceEvaluator(str(path)).run(None, {"images": images})
@@ -91,19 +91,19 @@ def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 METADATA = "metadata.json"
-"""What `torch.export.load(path, extra_files={"metadata.json": ""})` fills in."""
+"""Name of the extra file that `torch.export.load(path, extra_files={"metadata.json": ""})` reads."""
 
 
-def write_program(model: DigitClassifier, facts: dict[str, str], path: Path) -> None:
-    """For any n from 1 on; the facts are the program's extra file `metadata.json`."""
+def write_program(model: DigitClassifier, metadata: dict[str, str], path: Path) -> None:
+    """Write a torch.export program from uint8 images (n, 28, 28) to probabilities (n, 10), for any n >= 1."""
     example, shapes = torch.zeros(2, 28, 28, dtype=torch.uint8), ({0: torch.export.Dim("n", min=1)},)
-    with warnings.catch_warnings(action="ignore"):  # torch's remarks on its own internals
+    with warnings.catch_warnings(action="ignore"):  # torch warns about its own internals
         program = torch.export.export(nn.Sequential(model, nn.Softmax(1)), (example,), dynamic_shapes=shapes)
-        torch.export.save(program, path, extra_files={METADATA: json.dumps(facts, indent=2)})
+        torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata, indent=2)})
 
 
 def run_program(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The probabilities (n, 10) that a program computes for images (n, 28, 28)."""
+    """Run a torch.export program on images (n, 28, 28); returns probabilities (n, 10)."""
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
         probabilities: Tensor = torch.export.load(path).module()(torch.from_numpy(images))
     return probabilities.numpy()
@@ -112,23 +112,22 @@ def run_program(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 TEMPLATES = Path(__file__).parent / "templates"
 WEIGHT_TYPES = ("auto", "float16", "int8")
 MAX_PAGE_BYTES = 1_000_000
-"""A page that would be larger with float16 weights gets int8 ones, unless float16 was requested."""
+"""By default, a page that would be larger with float16 weights stores int8 weights."""
 SHARED_CONSTANTS = ("FIELD", "BOX", "CENTRE", "WORK", "INKED", "THINNEST", "THICKEST", "FAINT", "SPECK")
-"""What the page's preparation of a drawing shares with `mnist_mlp.prepare`."""
+"""Constants of `mnist_mlp.prepare` that the page's own preprocessing uses."""
 STORED_NET = re.compile(r'<script type="application/json" id="net">(.*?)</script>', re.DOTALL)
 
 
-def draw_page(net: DenseNet, facts: dict[str, str], weight_type: str = "auto") -> str:
-    """The page to draw digits on: one HTML file with the net inside, which needs neither network nor server.
+def draw_page(net: DenseNet, metadata: dict[str, str], weight_type: str = "auto") -> str:
+    """Render the page to draw digits on: one HTML file that contains the network and works offline.
 
-    Args:
-        weight_type: "float16", "int8" (one scale per unit), or "auto": float16 if the page stays below 1 MB.
+    Its weights are "float16", "int8" (one scale per unit), or "auto": int8 if the page would exceed MAX_PAGE_BYTES.
     """
     if weight_type not in WEIGHT_TYPES:
-        raise UserError(f"weights={weight_type!r} is none of {', '.join(WEIGHT_TYPES)}")
+        raise UserError(f"weights={weight_type!r} is unknown: use {', '.join(WEIGHT_TYPES)}")
     if weight_type == "auto":
-        page = draw_page(net, facts, "float16")
-        return page if len(page.encode()) <= MAX_PAGE_BYTES else draw_page(net, facts, "int8")
+        page = draw_page(net, metadata, "float16")
+        return page if len(page.encode()) <= MAX_PAGE_BYTES else draw_page(net, metadata, "int8")
     stored = {"activation": net.activation, "layers": [_encoded(layer, weight_type) for layer in net.on_unit_pixels()]}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -141,11 +140,11 @@ def draw_page(net: DenseNet, facts: dict[str, str], weight_type: str = "auto") -
     network, draw, css = (
         (TEMPLATES / name).read_text(encoding="utf-8") for name in ("network.js", "draw.js", "draw.css")
     )
-    accuracy = f"; correct on {facts['test accuracy']}" if "test accuracy" in facts else ""
-    shown = {name: text for name, text in facts.items() if name not in ("input", "output")}
+    accuracy = f"; test accuracy {metadata['test accuracy']}" if "test accuracy" in metadata else ""
+    shown = {name: text for name, text in metadata.items() if name not in ("input", "output")}
     return environment.get_template("draw.html").render(
-        net={"name": facts["name"], "facts": [*shown.items(), ("weights in this page", weight_type)]},
-        lead=f"{facts['name']}: {facts['net']}{accuracy}. It runs in this page.",
+        net={"name": metadata["name"], "metadata": [*shown.items(), ("weights in this page", weight_type)]},
+        lead=f"{metadata['name']}: {metadata['net']}{accuracy}. It runs in your browser.",
         css=Markup(css),
         script=Markup("\n".join([prepare, network, draw])),
         net_json=Markup(json.dumps(stored, separators=(",", ":")).replace("<", "\\u003c")),
@@ -153,10 +152,10 @@ def draw_page(net: DenseNet, facts: dict[str, str], weight_type: str = "auto") -
 
 
 def run_page(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The probabilities (n, 10) that the net in a page computes for images (n, 28, 28), as network.js decodes it."""
+    """Run the network stored in a page on images (n, 28, 28), like network.js; returns probabilities (n, 10)."""
     match = STORED_NET.search(path.read_text(encoding="utf-8"))
     if match is None:
-        raise UserError(f"{path} holds no net")
+        raise UserError(f"{path} contains no network: use a page written by mnist_mlp.export")
     stored = json.loads(match.group(1))
     values = torch.from_numpy(images).flatten(1).float() / 255
     for number, layer in enumerate(stored["layers"]):
@@ -174,7 +173,7 @@ def _encoded(layer: Dense, weight_type: str) -> dict[str, Any]:
         return {**stored, "weights": _base64(rounded), "scales": _base64(scales.astype("<f4"))}
     largest = float(np.abs(layer.weights).max(initial=0.0))
     if largest > float(np.finfo(np.float16).max):
-        raise UserError(f"a weight of {largest:.3g} does not fit float16: export with --weights int8")
+        raise UserError(f"a weight of {largest:.3g} exceeds the range of float16: use --weights int8")
     return {**stored, "weights": _base64(layer.weights.astype("<f2"))}
 
 
@@ -197,17 +196,16 @@ FORMATS: dict[str, tuple[str, float, Callable[[Path, NDArray[np.uint8]], NDArray
     "torch": ("model.pt2", 1e-4, run_program),
     "html": ("draw.html", 0.1, run_page),
 }
-"""By name: the file in the run folder; the largest permitted difference of any probability (the page's weights are
-rounded to 16 or 8 bits); and what computes the probabilities (n, 10) of images (n, 28, 28) by such a file."""
+"""Default file name, tolerance of probabilities (larger for the rounded weights of a page), function to run a file."""
 CHECKED_IMAGES = 1_000
-"""Real images on which a file has to agree with the checkpoint."""
-SAME_DIGITS = 0.99
-"""The fraction of the images for which the file's digit has to be the checkpoint's."""
+"""Number of images on which a file is compared with the checkpoint."""
+MIN_AGREEMENT = 0.99
+"""Minimum fraction of images for which file and checkpoint predict the same digit."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was written and checked. largest_difference: of any probability, on `images` real images."""
+    """An exported file, and its largest difference of a probability from the checkpoint's on `images` images."""
 
     path: Path
     format: str
@@ -216,65 +214,59 @@ class Export:
     source: str
     largest_difference: float
     other_digits: int
-    """The number of those images for which the file's digit is not the checkpoint's."""
+    """Number of images for which file and checkpoint predict different digits."""
 
     def to_json(self) -> JSON:
+        """Return the fields by name."""
         return {**self.__dict__, "path": str(self.path)}
 
 
 def export_run(
     run: str | Path, format: str, path: Path | None = None, weights: str = "auto", data_root: str | None = None
 ) -> Export:
-    """Write a run as "onnx", "torch" or "html", and check the file against the checkpoint.
+    """Export a run as in `Run.export`; a file that disagrees with the checkpoint does not replace an earlier one.
 
-    Args:
-        run: run folder, checkpoint, name under outputs/ or "latest".
-        path: default is model.onnx, model.pt2 or draw.html in the run folder.
-        weights: of a page, see `draw_page`.
-        data_root: folder with the official files; default is the run's data.root.
-
-    Raises:
-        UserError: the file cannot be written, or disagrees with the checkpoint; an earlier file stays as it was.
+    The run is located by `locate`; images for the check are searched in data_root, else where `real_images` looks.
     """
     if format not in FORMATS:
-        raise UserError(f"format={format!r} is none of {', '.join(FORMATS)}")
+        raise UserError(f"format={format!r} is unknown: use {', '.join(FORMATS)}")
     net = locate(run)
     model = load_classifier(net.checkpoint)
     dense = dense_net(model)
-    facts = model_card(net, model, dense)
+    metadata = model_card(net, model, dense)
     source, images = real_images(net, data_root)
     name, tolerance, compute = FORMATS[format]
     target = path or net.home / name
     expected = model.probabilities(torch.from_numpy(images)).numpy()
     if not np.isfinite(expected).all():
-        raise UserError(f"{net.checkpoint} diverged: its probabilities are not finite, so there is nothing to export")
+        raise UserError(f"{net.checkpoint} is from a diverged run, with probabilities that are not finite: use another")
     scratch = target.with_name(f".{target.name}.{os.getpid()}{target.suffix}")
     try:
         if format == "onnx":
-            write_onnx(dense, facts, scratch)
+            write_onnx(dense, metadata, scratch)
         elif format == "torch":
-            write_program(model, facts, scratch)
+            write_program(model, metadata, scratch)
         else:
-            scratch.write_text(draw_page(dense, facts, weights), encoding="utf-8")
+            scratch.write_text(draw_page(dense, metadata, weights), encoding="utf-8")
         probabilities = compute(scratch, images)
         difference = float(np.abs(probabilities - expected).max())
-        others = int((probabilities.argmax(1) != expected.argmax(1)).sum())
-        if not difference <= tolerance or others > (1 - SAME_DIGITS) * len(images):
+        other_digits = int((probabilities.argmax(1) != expected.argmax(1)).sum())
+        if not difference <= tolerance or other_digits > (1 - MIN_AGREEMENT) * len(images):
             raise UserError(
-                f"the {format} file was refused: on {len(images):,} images its probabilities differ from the "
-                f"checkpoint's by up to {difference:.2g} (at most {tolerance:g} is permitted) and {others} "
-                "digits differ" + ("; try --weights float16" if format == "html" else "")
+                f"the {format} file was discarded: on {len(images):,} images its probabilities differ from the "
+                f"checkpoint's by up to {difference:.2g} (tolerance {tolerance:g}) and {other_digits} digits differ"
+                + ("; try --weights float16" if format == "html" else "")
             )
         os.replace(scratch, target)
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror or error}") from None
     finally:
         scratch.unlink(missing_ok=True)
-    return Export(target, format, target.stat().st_size, len(images), source, difference, others)
+    return Export(target, format, target.stat().st_size, len(images), source, difference, other_digits)
 
 
 def real_images(net: TrainedNet, data_root: str | None = None) -> tuple[str, NDArray[np.uint8]]:
-    """The first test images of the run's digits if they are here, else of the embedded sample; never a download."""
+    """Load the run's first test images if its files are available, else those of the embedded sample; no download."""
     config = net.config()
     source = config["data"]["source"] if config else "mnist"
     roots = [data_root, config["data"]["root"] if config else None, os.environ.get("MNIST_MLP_DATA"), "./data"]

@@ -1,4 +1,4 @@
-"""Predict the digits on pictures."""
+"""Predict the digits on pictures of any size."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +19,19 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
     *(".avif", ".ppm", ".pgm", ".pbm", ".tga", ".ico"),
 )
-"""Files in a folder that are taken for pictures."""
+"""File extensions of pictures in a folder."""
 THUMBNAIL = 160
-"""Longer side of a picture that is kept to be shown, in pixels."""
+"""Longer side of a thumbnail, in pixels."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The digit in one picture, or the reason why it has none.
+    """The predicted digit of one picture, or the error that prevented it.
 
-    probabilities: ten numbers; pixels: (28, 28), the input of the net; thumbnail: (height, width, 3), the picture as it
-    was.
+    Attributes:
+        probabilities: Of the digits 0 to 9; empty if there is an error.
+        pixels: (28, 28); the input of the network.
+        thumbnail: (height, width, 3); the original picture, scaled down.
     """
 
     file: str
@@ -40,18 +42,21 @@ class Prediction:
 
     @property
     def digit(self) -> int:
+        """The most probable digit."""
         return int(np.argmax(self.probabilities))
 
     @property
     def probability(self) -> float:
+        """The probability of `digit`."""
         return max(self.probabilities)
 
     @property
     def runner_up(self) -> int:
+        """The second most probable digit."""
         return int(np.argsort(self.probabilities, kind="stable")[-2])
 
     def to_json(self) -> JSON:
-        """`file` and `error`, or `file`, `digit`, `probability`, `runner_up` and `probabilities`."""
+        """Return file, digit, probability, runner_up and probabilities, or file and error."""
         keys = ("file", "digit", "probability", "runner_up", "probabilities")
         return {key: getattr(self, key) for key in (keys if self.error is None else ("file", "error"))}
 
@@ -59,26 +64,22 @@ class Prediction:
 def predict_pictures(
     model: DigitClassifier, pictures: Iterable[Picture], names: Sequence[str] | None = None, thumbnails: bool = False
 ) -> list[Prediction]:
-    """Prepare each picture as MNIST was made and predict its digit; one Prediction for each, in order.
+    """Preprocess each picture like MNIST and predict its digit; one prediction per picture, in order.
 
-    A picture that cannot be read gets one with `error`; the others are predicted all the same.
-
-    Args:
-        names: of the pictures; default is the file's, else "picture 1".
-        thumbnails: keep a small copy of each picture.
+    An unreadable picture gets a prediction with `error`. The default name is the file's, else "picture 1" and so on.
     """
     predictions: list[Prediction] = []
-    for number, picture in enumerate(pictures):
-        name = names[number] if names is not None else _name(picture, number)
+    for index, picture in enumerate(pictures):
+        name = names[index] if names is not None else _name(picture, index)
         try:
-            colours = read_picture(picture)
-            pixels = prepare(colours)
+            colors = read_picture(picture)
+            pixels = prepare(colors)
         except UserError as error:
             predictions.append(Prediction(name, error=str(error)))
         except OSError as error:
             predictions.append(Prediction(name, error=f"cannot be read ({error.strerror or error})"))
         else:
-            thumbnail = Image.fromarray(colours) if thumbnails else None
+            thumbnail = Image.fromarray(colors) if thumbnails else None
             if thumbnail:
                 thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
             predictions.append(Prediction(name, (), pixels, np.asarray(thumbnail) if thumbnail else None))
@@ -90,36 +91,32 @@ def predict_pictures(
 
 
 def predict_run(run: str | Path, pictures: Iterable[Picture], names: Sequence[str] | None = None) -> list[Prediction]:
-    """As `predict_pictures`, by a run: its folder, a checkpoint, a name under outputs/, or "latest"."""
+    """Predict with a run: its folder, a checkpoint, a name under outputs/, or "latest"."""
     return predict_pictures(load_classifier(locate(run).checkpoint), pictures, names)
 
 
 def as_pictures(pictures: Picture | Sequence[Picture]) -> list[Picture]:
-    """One picture, or several, as a list; an array (n, height, width) with width above 4 is n pictures."""
+    """List one or several pictures; an array (n, height, width) with width > 4 holds n of them, without channels."""
     if isinstance(pictures, np.ndarray):
         return list(pictures) if pictures.ndim == 3 and pictures.shape[2] > 4 else [pictures]
     return list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]  # type: ignore[list-item]
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:
-    """The paths, with each folder replaced by the pictures in it, by name.
-
-    Raises:
-        UserError: a folder has none.
-    """
+    """Replace each folder by the picture files in it, sorted by name; UserError if it has none."""
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(item for item in path.iterdir() if item.suffix.lower() in SUFFIXES and item.is_file())
-        if not inside:
-            raise UserError(f"{path} has no pictures in it ({', '.join(sorted(SUFFIXES))})")
-        files += inside
+        pictures = sorted(item for item in path.iterdir() if item.suffix.lower() in SUFFIXES and item.is_file())
+        if not pictures:
+            raise UserError(f"{path} contains no pictures ({', '.join(sorted(SUFFIXES))})")
+        files += pictures
     return files
 
 
-def _name(picture: Picture, number: int) -> str:
+def _name(picture: Picture, index: int) -> str:
     attribute = "filename" if isinstance(picture, Image.Image) else "name"
     name = str(picture) if isinstance(picture, (str, Path)) else getattr(picture, attribute, None)
-    return name if isinstance(name, str) and name else f"picture {number + 1}"
+    return name if isinstance(name, str) and name else f"picture {index + 1}"

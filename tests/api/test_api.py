@@ -1,4 +1,4 @@
-"""`import mnist_mlp`, as a user without Hydra in mind would write it."""
+"""The Python API as used without Hydra."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
     "trainer.max_epochs": 2,
     "trainer.figures": False,
 }
-"""The settings TINY of the command line."""
+"""The same settings as TINY, for Python."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def result_of(path: str | Path) -> dict[str, Any]:
 
 
 @pytest.mark.integration
-def test_importing_the_package_imports_no_torch_and_every_name_is_there() -> None:
+def test_importing_the_package_imports_no_torch_and_every_name_is_available() -> None:
     code = """
 import sys, mnist_mlp
 mnist_mlp.Config, mnist_mlp.UserError, mnist_mlp.OptimConfig
@@ -52,40 +52,40 @@ assert sorted(mnist_mlp.__all__) == dir(mnist_mlp)
         _ = mnist_mlp.fitt
 
 
-def test_fit_gives_the_folder_the_numbers_and_the_resuming_of_the_command(
+def test_fit_has_the_run_folder_results_and_resuming_of_the_command(
     small: dict[str, Any], idx_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = mnist_mlp.fit(small, "mine", seed=3)
+    run = mnist_mlp.fit(small, "api", seed=3)
     from mnist_mlp.train import main
 
-    monkeypatch.setattr(sys, "argv", ["train", f"data.root={idx_root}", *TINY, "seed=3", "name=theirs"])
+    monkeypatch.setattr(sys, "argv", ["train", f"data.root={idx_root}", *TINY, "seed=3", "name=command"])
     main()
-    theirs = result_of("outputs/train/theirs")
-    assert {key: theirs[key] for key in ("metrics", "fingerprint", "confusion_matrix")} == {
-        key: result_of("mine")[key] for key in ("metrics", "fingerprint", "confusion_matrix")
+    result = result_of("outputs/train/command")
+    assert {key: result[key] for key in ("metrics", "fingerprint", "confusion_matrix")} == {
+        key: result_of("api")[key] for key in ("metrics", "fingerprint", "confusion_matrix")
     }
-    ours, command = (
+    api_files, command_files = (
         {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if "events" not in path.name}
-        for folder in ("mine", "outputs/train/theirs")
+        for folder in ("api", "outputs/train/command")
     )
-    assert command - ours == {".hydra/hydra.yaml"}
-    assert ours <= command
+    assert command_files - api_files == {".hydra/hydra.yaml"}
+    assert api_files <= command_files
     assert {f"data.root={idx_root}", "seed=3", "trainer.figures=false"} <= set(run.result.overrides)
-    stamp = Path("mine/checkpoints/last.ckpt").stat().st_mtime_ns
-    assert mnist_mlp.fit(run.config, "mine").result == run.result
-    assert Path("mine/checkpoints/last.ckpt").stat().st_mtime_ns == stamp
+    modified = Path("api/checkpoints/last.ckpt").stat().st_mtime_ns
+    assert mnist_mlp.fit(run.config, "api").result == run.result
+    assert Path("api/checkpoints/last.ckpt").stat().st_mtime_ns == modified
 
 
-def test_a_config_is_taken_and_settings_on_top(small: dict[str, Any]) -> None:
-    made = mnist_mlp.load_run(mnist_mlp.fit(small, "a").path)
-    config = replace(made.config, seed=1)
+def test_overrides_take_precedence_over_a_config(small: dict[str, Any]) -> None:
+    first = mnist_mlp.load_run(mnist_mlp.fit(small, "a").path)
+    config = replace(first.config, seed=1)
     run = mnist_mlp.fit(config, Path("b"), **{"optim.lr": 0.02})
-    assert (run.config.seed, run.config.optim.lr, run.config.model) == (1, 0.02, made.config.model)
+    assert (run.config.seed, run.config.optim.lr, run.config.model) == (1, 0.02, first.config.model)
     assert {"seed=1", "optim.lr=0.02", "model.hidden_units=[8]"} <= set(run.result.overrides)
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("call", "message"),
     [
         (lambda: mnist_mlp.fit(epochs=5), r"unknown key epochs: did you mean trainer\.max_epochs\?"),
         (lambda: mnist_mlp.fit({"optim.lr": "0.1"}), r"optim\.lr='0\.1' has the wrong type: allowed is float > 0"),
@@ -95,90 +95,88 @@ def test_a_config_is_taken_and_settings_on_top(small: dict[str, Any]) -> None:
             r"optim\.schedule='cos' is not .*did you mean cosine",
         ),
         (lambda: mnist_mlp.fit({"experiment": "nope"}), r"no experiment=nope: there is better, debug"),
-        (lambda: mnist_mlp.fit(mnist_mlp.Config(), optim="adam"), "optim: a preset changes the defaults: give"),
-        (lambda: mnist_mlp.fit("outputs/mine"), r"config='outputs/mine' has the wrong type: give a Config"),
+        (lambda: mnist_mlp.fit(mnist_mlp.Config(), optim="adam"), "optim: presets .* with a Config: use settings"),
+        (lambda: mnist_mlp.fit("outputs/run"), r"config='outputs/run' has the wrong type: use a Config"),
         (lambda: mnist_mlp.fit(resume="some/run"), "resume=some/run is for the command line"),
-        (lambda: mnist_mlp.sweep({"model.hidden_units": [64, 128]}), r"give \[\[64, 128\]\] .* or \[\[64\], \[128\]\]"),
-        (lambda: mnist_mlp.sweep({"seed": []}), r"seed=\[\] gives no value"),
+        (lambda: mnist_mlp.sweep({"model.hidden_units": [64, 128]}), r"use \[\[64, 128\]\] .* or \[\[64\], \[128\]\]"),
+        (lambda: mnist_mlp.sweep({"seed": []}), r"seed=\[\] is empty"),
         (lambda: mnist_mlp.sweep({"optim.lr": [0.1, -1]}), r"optim\.lr=-1\.0 is out of range"),
-        (lambda: mnist_mlp.sweep({"name": ["a", "b"]}), "name changes no result"),
+        (lambda: mnist_mlp.sweep({"name": ["a", "b"]}), "name does not affect results"),
         (lambda: mnist_mlp.sweep({"data.source": "arrays", "seed": [0, 1]}), r"data\.source=arrays .* mnist_mlp\.fit"),
-        (lambda: mnist_mlp.load_run("nowhere"), "nowhere holds no run"),
-        (lambda: mnist_mlp.load_sweep("nowhere"), "nowhere holds no run: give the folder of a sweep"),
+        (lambda: mnist_mlp.load_run("nowhere"), "nowhere is not a run folder"),
+        (lambda: mnist_mlp.load_sweep("nowhere"), "nowhere contains no runs: use the folder of a sweep"),
     ],
 )
-def test_a_mistake_is_a_value_error_of_one_line_and_leaves_nothing(
-    call: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_mistake_is_a_one_line_value_error_and_creates_no_files(
+    call: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=says) as caught:
+    with pytest.raises(ValueError, match=message) as error:
         call()
-    assert isinstance(caught.value, mnist_mlp.UserError)
-    assert "\n" not in str(caught.value)
+    assert isinstance(error.value, mnist_mlp.UserError)
+    assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_tells_all_about_itself(small: dict[str, Any]) -> None:
-    run = mnist_mlp.fit(small, "mine")
-    loaded = mnist_mlp.load_run("mine")
-    assert loaded.metrics == run.metrics == result_of("mine")["metrics"]
+def test_a_loaded_run_has_its_metrics_curves_predictions_and_model(small: dict[str, Any]) -> None:
+    run = mnist_mlp.fit(small, "run")
+    loaded = mnist_mlp.load_run("run")
+    assert loaded.metrics == run.metrics == result_of("run")["metrics"]
     assert list(loaded.curves["epoch"]) == [1, 2]
     assert loaded.confusion_matrix.shape == (10, 10)
     assert loaded.predictions is not None
-    right = np.mean(loaded.predictions.truth == loaded.predictions.predicted)
-    assert right == pytest.approx(loaded.metrics["test/accuracy"])
+    accuracy = np.mean(loaded.predictions.truth == loaded.predictions.predicted)
+    assert accuracy == pytest.approx(loaded.metrics["test/accuracy"])
     from mnist_mlp.data.mnist import load_digits
 
     images = load_digits("mnist", str(small["data.root"])).test_images
     predicted = loaded.model().predict(images.numpy() / 255)
     assert predicted.tolist() == loaded.predictions.predicted.tolist()
     page = loaded._repr_html_()
-    assert f"{100 * right:.2f} %" in page
+    assert f"{100 * accuracy:.2f} %" in page
     assert page.count('<img src="data:image/png;base64,') == 1
-    assert f"{100 * right:.2f} %" in repr(loaded)
-    RunFolder(Path("mine")).best_checkpoint.unlink()
-    with pytest.raises(ValueError, match=r"best\.ckpt is not there: train this run again"):
+    assert f"{100 * accuracy:.2f} %" in repr(loaded)
+    RunFolder(Path("run")).best_checkpoint.unlink()
+    with pytest.raises(ValueError, match=r"best\.ckpt is missing: train this run again"):
         loaded.model()
 
 
 @pytest.mark.integration
-def test_sweep_makes_the_jobs_of_the_command(
+def test_sweep_trains_the_jobs_of_the_command(
     small: dict[str, Any], idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = sweeper(idx_root, tmp_path, monkeypatch)
-    assert call("optim.lr=0.005,0.05", "seed=range(2)", "name=theirs") == 0
-    fixed = {key: value for key, value in small.items() if key != "optim.lr"}
-    ours = mnist_mlp.sweep({**fixed, "optim.lr": [0.005, 0.05], "seed": range(2)}, "ours")
+    assert call("optim.lr=0.005,0.05", "seed=range(2)", "name=command") == 0
+    shared = {key: value for key, value in small.items() if key != "optim.lr"}
+    sweep = mnist_mlp.sweep({**shared, "optim.lr": [0.005, 0.05], "seed": range(2)}, "api")
     jobs = [
         {path.parent.name for path in Path(folder).glob("*/result.json")}
-        for folder in ("ours", "outputs/sweeps/theirs")
+        for folder in ("api", "outputs/sweeps/command")
     ]
     assert len(jobs[0]) == 4
     assert jobs[0] == jobs[1]
     for name in jobs[0]:
-        assert result_of(f"ours/{name}")["metrics"] == result_of(f"outputs/sweeps/theirs/{name}")["metrics"]
-        assert result_of(f"ours/{name}")["fingerprint"] == result_of(f"outputs/sweeps/theirs/{name}")["fingerprint"]
-    assert (
-        Path("ours/summary.csv").read_text().splitlines()[0]
-        == (Path("outputs/sweeps/theirs/summary.csv").read_text().splitlines()[0])
-    )
-    _look_at(ours)
+        api, command = result_of(f"api/{name}"), result_of(f"outputs/sweeps/command/{name}")
+        assert (api["metrics"], api["fingerprint"]) == (command["metrics"], command["fingerprint"])
+    headers = [Path(folder, "summary.csv").read_text().splitlines()[0] for folder in ("api", "outputs/sweeps/command")]
+    assert headers[0] == headers[1]
+    _check_sweep(sweep)
 
 
-def _look_at(sweep: mnist_mlp.Sweep) -> None:
+def _check_sweep(sweep: mnist_mlp.Sweep) -> None:
     table = sweep.table()
     assert sorted(table.columns[:2]) == ["optim.lr", "seed"]
     assert table.groupby("optim.lr").test_accuracy.mean().idxmax() == 0.05
     best = sweep.best()
     assert best.config.optim.lr == 0.05
-    compared = sweep.compare({"optim.lr": 0.05}, {"optim.lr": 0.005})
+    comparison = sweep.compare({"optim.lr": 0.05}, {"optim.lr": 0.005})
     means = table.groupby("optim.lr").test_accuracy.mean()
-    assert compared.difference == pytest.approx(means[0.05] - means[0.005])
-    assert compared.n == 2
-    assert f"{100 * compared.difference:+.2f} points" in repr(compared)
+    assert comparison.difference == pytest.approx(means[0.05] - means[0.005])
+    assert comparison.n == 2
+    assert f"{100 * comparison.difference:+.2f} points" in repr(comparison)
     names = [run.path.name for run in sweep.runs]
     assert sweep.compare(names[0], names[-1]).p_value is not None
-    with pytest.raises(ValueError, match=r"optim\.lr=7 is not a finished run of ours: .* optim\.lr"):
+    with pytest.raises(ValueError, match=r"optim\.lr=7 matches no finished run of api; .* optim\.lr"):
         sweep.compare({"optim.lr": 7}, names[0])
     page = sweep._repr_html_()
     assert page.count('<img src="data:image/png;base64,') == 1
@@ -197,10 +195,10 @@ def test_a_table_without_pandas_is_a_list(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("preset", ["better", "record_ensemble"])
-def test_a_preset_is_found_in_a_process_that_runs_no_command(preset: str) -> None:
+def test_a_preset_is_available_in_a_process_without_a_command(preset: str) -> None:
     code = f"""
 from mnist_mlp.api.training import configuration
 print(configuration(None, {{"experiment": "{preset}", "trainer.max_epochs": 3}}).optim.name)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("adamw\n", "")
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (process.stdout, process.stderr) == ("adamw\n", "")

@@ -1,4 +1,4 @@
-"""Configurations composed by Hydra, from Python: presets, nested settings, and next to a Hydra of somebody else."""
+"""Compose configurations from Python: presets, nested settings, and inside another Hydra application."""
 
 import subprocess
 import sys
@@ -17,16 +17,16 @@ from mnist_mlp.api.training import configuration
 from mnist_mlp.config import Config, ModelConfig, OptimConfig
 
 
-def in_a_process(code: str, cwd: Path, *arguments: str) -> str:
-    """What the program prints on stdout; holds that it ends well and prints nothing on stderr."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+def run_code(code: str, cwd: Path, *arguments: str) -> str:
+    """Run code in a process and return its stdout; asserts exit code 0 and an empty stderr."""
+    process = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    return process.stdout
 
 
 @pytest.fixture
 def presets(tmp_path: Path) -> Path:
-    """A folder, named as unhandily as people name theirs, with experiment=mine."""
+    """A folder with experiment=mine and a name that needs quoting."""
     folder = tmp_path / "it's mine, [really]"
     (folder / "experiment").mkdir(parents=True)
     (folder / "experiment" / "mine.yaml").write_text(
@@ -41,7 +41,7 @@ def test_presets_and_settings_compose_as_on_the_command_line() -> None:
     assert mnist_mlp.compose() == Config()
 
 
-def test_presets_of_ones_own_are_used_next_to_the_packages(presets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_presets_are_used_alongside_those_of_the_package(presets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = mnist_mlp.compose(["experiment=mine", "trainer.max_epochs=2"], config_dir=presets)
     assert (config.optim, config.model) == (
         mnist_mlp.compose(["optim=adamw"]).optim,
@@ -53,7 +53,7 @@ def test_presets_of_ones_own_are_used_next_to_the_packages(presets: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("overrides", "config_dir", "says"),
+    ("overrides", "config_dir", "message"),
     [
         (["optim.lrr=1"], None, r"unknown key optim\.lrr: did you mean optim\.lr\?"),
         (["+foo=1"], None, "unknown key foo"),
@@ -68,15 +68,15 @@ def test_presets_of_ones_own_are_used_next_to_the_packages(presets: Path, monkey
         (["seed=1"], "nowhere", r"config_dir=nowhere is not a folder"),
     ],
 )
-def test_a_mistake_is_an_error_of_one_line(overrides: list[str] | str, config_dir: str | None, says: str) -> None:
-    with pytest.raises(mnist_mlp.UserError, match=says) as caught:
+def test_a_mistake_is_a_one_line_error(overrides: list[str] | str, config_dir: str | None, message: str) -> None:
+    with pytest.raises(mnist_mlp.UserError, match=message) as error:
         mnist_mlp.compose(overrides, config_dir)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     assert not GlobalHydra.instance().is_initialized()
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (
             "# @package _global_\noptim:\n  lrr: 1\n",
@@ -88,15 +88,15 @@ def test_a_mistake_is_an_error_of_one_line(overrides: list[str] | str, config_di
         ("optim: [", r"mine\.yaml"),
     ],
 )
-def test_a_mistake_in_a_preset_of_ones_own_is_explained(presets: Path, content: str, says: str) -> None:
+def test_a_mistake_in_a_user_preset_is_explained(presets: Path, content: str, message: str) -> None:
     (presets / "experiment" / "mine.yaml").write_text(content)
-    with pytest.raises(mnist_mlp.UserError, match=says) as caught:
+    with pytest.raises(mnist_mlp.UserError, match=message) as error:
         mnist_mlp.compose(["experiment=mine"], presets)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_hydra_that_is_initialised_already_stays_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "theirs.yaml").write_text("a: 1\n")
+def test_compose_leaves_an_initialized_hydra_unchanged(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("a: 1\n")
     with hydra.initialize_config_dir(str(tmp_path), version_base="1.2"):
         shared, loader = GlobalHydra.instance(), GlobalHydra.instance().config_loader()
         assert mnist_mlp.compose(["optim=adam"]).optim.name == "adam"
@@ -105,18 +105,18 @@ def test_a_hydra_that_is_initialised_already_stays_as_it_was(tmp_path: Path) -> 
         assert GlobalHydra.instance() is shared
         assert GlobalHydra.instance().config_loader() is loader
         assert str(VersionBase.instance().getbase()) == "1.2"
-        assert hydra.compose("theirs") == {"a": 1}
+        assert hydra.compose("other") == {"a": 1}
 
 
 @pytest.mark.integration
-def test_it_composes_inside_somebody_elses_hydra_application(tmp_path: Path) -> None:
-    (tmp_path / "theirs.yaml").write_text("lr: 0.5\nmnist:\n  optim:\n    name: adam\n")
+def test_compose_works_inside_another_hydra_application(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("lr: 0.5\nmnist:\n  optim:\n    name: adam\n")
     code = """
 import hydra, mnist_mlp
 from hydra.core.hydra_config import HydraConfig
 from mnist_mlp.api.training import configuration
 
-@hydra.main(version_base="1.2", config_path=CWD, config_name="theirs")
+@hydra.main(version_base="1.2", config_path=CWD, config_name="other")
 def main(cfg):
     config = mnist_mlp.compose(["experiment=better", f"optim.lr={cfg.lr}"])
     nested = configuration(None, {"optim": cfg.mnist.optim, "optim.lr": cfg.lr})
@@ -124,12 +124,12 @@ def main(cfg):
 
 main()
 """.replace("CWD", repr(str(tmp_path)))
-    shown = in_a_process(code, tmp_path, "hydra.run.dir=.", "hydra.output_subdir=null")
-    assert shown == "0.5 adam 0.5 theirs\n"
+    output = run_code(code, tmp_path, "hydra.run.dir=.", "hydra.output_subdir=null")
+    assert output == "0.5 adam 0.5 other\n"
 
 
 @pytest.mark.integration
-def test_hydras_own_compose_needs_no_private_call_and_fit_takes_what_it_returns(tmp_path: Path) -> None:
+def test_fit_accepts_what_hydra_compose_returns(tmp_path: Path) -> None:
     code = """
 import hydra
 with hydra.initialize_config_module("mnist_mlp.conf", version_base="1.3"):
@@ -138,10 +138,10 @@ import mnist_mlp
 run = mnist_mlp.fit(cfg, "run", **{"data.source": "sample", "data.subset": 0.02, "trainer.progress": False})
 print(run.config.optim.name, run.config.model.hidden_units, run.result.overrides)
 """
-    shown = in_a_process(code, tmp_path).splitlines()[-1]
-    assert shown.startswith("adam [8, 4] ")
-    assert "optim.name=adam" in shown
-    assert "seed=" not in shown, "what is at its default was not asked for"
+    output = run_code(code, tmp_path).splitlines()[-1]
+    assert output.startswith("adam [8, 4] ")
+    assert "optim.name=adam" in output
+    assert "seed=" not in output, "defaults are not overrides"
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ print(run.config.optim.name, run.config.model.hidden_units, run.result.overrides
     ],
     ids=["dotted", "nested", "mixed", "DictConfig inside", "DictConfig", "structured"],
 )
-def test_nested_dotted_and_omegaconf_settings_mean_the_same(settings: Any) -> None:
+def test_nested_dotted_and_omegaconf_settings_are_equivalent(settings: Any) -> None:
     config = replace(configuration(None, settings), seed=3)
     assert config == Config(optim=OptimConfig("adam", 0.5), model=ModelConfig(hidden_units=[8, 4]), seed=3)
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"optim": {"lrr": 1}}, r"unknown key optim\.lrr: did you mean optim\.lr\?"),
         ({"optim": {"lr": {"peak": 1}}}, r"unknown key optim\.lr\.peak"),
@@ -177,13 +177,13 @@ def test_nested_dotted_and_omegaconf_settings_mean_the_same(settings: Any) -> No
         ({"optim": OptimConfig}, "optim"),
     ],
 )
-def test_nested_settings_are_checked(settings: Any, says: str) -> None:
-    with pytest.raises(mnist_mlp.UserError, match=says) as caught:
+def test_nested_settings_are_checked(settings: Any, message: str) -> None:
+    with pytest.raises(mnist_mlp.UserError, match=message) as error:
         configuration(None, settings)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
-def test_settings_replace_those_of_a_preset() -> None:
+def test_settings_take_precedence_over_a_preset() -> None:
     preset = mnist_mlp.compose(["experiment=better"])
     mixed = configuration(None, {"experiment": "better", "optim": {"lr": 0.5}, "model.hidden_units": [8, 4]})
     assert (mixed.optim.lr, mixed.optim.name, mixed.model.hidden_layers) == (0.5, preset.optim.name, 2)

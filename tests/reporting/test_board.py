@@ -96,7 +96,7 @@ def test_names_that_no_file_system_takes_are_made_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is not a folder: give run folders"),
+        (["nowhere"], "nowhere is not a folder: use run folders"),
         (["empty"], "no runs .* in empty: train some"),
     ],
 )
@@ -121,7 +121,7 @@ def test_the_command_serves_what_it_says_and_leaves_nothing_behind(outputs: Path
     server = start(outputs / "sweeps" / "rates", tmp_path)
     assert server.stdout is not None
     try:
-        lines = list(iter(server.stdout.readline, "Ctrl-C ends it.\n"))
+        lines = list(iter(server.stdout.readline, "Press Ctrl-C to stop.\n"))
         assert lines[0] == "4 runs and 2 means over seeds\n"
         (address,) = [line.split()[1] for line in lines if line.startswith("curves")]
         assert parse_qs(urlsplit(address).query) == {"smoothing": ["0"], "runColorGroup": ["regex:(.+), seed"]}

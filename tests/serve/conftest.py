@@ -1,4 +1,4 @@
-"""A net that was trained on the embedded sample, once for all tests of this room."""
+"""A network trained on the embedded sample, once for all tests of this folder."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ RUN = "sample_net"
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder; tests leave it as it is."""
+    """Its run folder; tests must not modify it."""
     from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, Optimizer, Source, TrainerConfig
     from mnist_mlp.training.fit import fit
 
@@ -27,5 +27,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_folder(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it, to write into, at tmp_path/outputs/train/sample_net."""
+    """A writable copy of it, at tmp_path/outputs/train/sample_net."""
     return Path(shutil.copytree(trained, tmp_path / "outputs" / "train" / RUN))

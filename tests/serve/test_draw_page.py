@@ -22,15 +22,15 @@ from mnist_mlp.serve.nets import load_classifier
 
 pytestmark = pytest.mark.browser
 PHONE, DESKTOP = (390, 844), (1200, 950)
-SEEN = """
+PREDICTION = """
 const [digit, sentence] = ["digit", "sentence"].map(name => element(name).textContent);
-return [Array.from(seenPixels()), sheet.toDataURL(), digit, sentence];
+return [Array.from(networkInput()), sheet.toDataURL(), digit, sentence];
 """
 FRAMED = """
 const [width, height, values] = JSON.parse(arguments[0]);
 return Array.from(frame({ width, height, data: Uint8Array.from(values) }));
 """
-FAINT_DARK = "return getComputedStyle(document.body).backgroundColor"
+BACKGROUND = "return getComputedStyle(document.body).backgroundColor"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def page(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def window(browser: Any, page: Path) -> Iterator[Any]:
-    """The page, freshly opened; afterwards nothing of it may be on the console, and nothing emulated stays."""
+    """The page, newly opened; afterwards the console must be empty, and emulations are reset."""
     browser.get_log("browser")
     browser.get(page.as_uri())
     yield browser
@@ -54,31 +54,31 @@ def resize(browser: Any, size: tuple[int, int]) -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
-@pytest.mark.parametrize(("size", "kind"), [(DESKTOP, "mouse"), (PHONE, "touch"), (DESKTOP, "pen")])
-def test_ten_drawn_digits_are_seen_as_predict_sees_them(
-    window: Any, trained: Path, size: tuple[int, int], kind: str
+@pytest.mark.parametrize(("size", "pointer"), [(DESKTOP, "mouse"), (PHONE, "touch"), (DESKTOP, "pen")])
+def test_drawn_digits_are_preprocessed_and_classified_as_in_python(
+    window: Any, trained: Path, size: tuple[int, int], pointer: str
 ) -> None:
     resize(window, size)
     model = load_classifier(RunFolder(trained).best_checkpoint)
-    right = 0
-    for digit in range(10) if kind != "pen" else (4, 7):
-        strokes.draw(window, digit, kind)
-        seen, picture, told, sentence = window.execute_script(SEEN)
+    correct = 0
+    for digit in range(10) if pointer != "pen" else (4, 7):
+        strokes.draw(window, digit, pointer)
+        pixels, picture, predicted, sentence = window.execute_script(PREDICTION)
         prepared = prepare(base64.b64decode(picture.split(",")[1]))
-        assert prepared.ravel().tolist() == seen, digit
+        assert prepared.ravel().tolist() == pixels, digit
         probabilities = model.probabilities(torch.from_numpy(prepared[None]))[0]
-        assert int(told) == int(probabilities.argmax())
-        assert f" {told} (" in sentence
-        shares = window.execute_script("return bars.map(bar => parseFloat(bar.share.textContent))")
-        np.testing.assert_allclose(shares, 100 * probabilities.numpy(), atol=0.3)
-        right += int(told) == digit
-    assert right >= (9 if kind != "pen" else 1)  # of a net that has seen 3,500 digits
+        assert int(predicted) == int(probabilities.argmax())
+        assert f" {predicted} (" in sentence
+        percentages = window.execute_script("return bars.map(bar => parseFloat(bar.value.textContent))")
+        np.testing.assert_allclose(percentages, 100 * probabilities.numpy(), atol=0.3)
+        correct += int(predicted) == digit
+    assert correct >= (9 if pointer != "pen" else 1)  # the network was trained on 3,500 images
     assert not window.execute_script(
         "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
     )
 
 
-def test_ink_of_any_kind_is_framed_as_python_frames_it(window: Any) -> None:
+def test_any_ink_is_framed_as_in_python(window: Any) -> None:
     random = np.random.default_rng(5)
     digits = load_digits("sample", "").test_images.numpy()
     maps: list[NDArray[np.uint8]] = []
@@ -91,18 +91,18 @@ def test_ink_of_any_kind_is_framed_as_python_frames_it(window: Any) -> None:
     maps += [np.full((3, 200), 255, np.uint8), np.full((1, 1), 40, np.uint8), np.eye(150, dtype=np.uint8) * 255]
     for drawn in maps:
         rows, columns = drawn.shape
-        told = window.execute_script(FRAMED, json.dumps([columns, rows, drawn.ravel().tolist()]))
-        assert told == frame(drawn).ravel().tolist()
+        framed = window.execute_script(FRAMED, json.dumps([columns, rows, drawn.ravel().tolist()]))
+        assert framed == frame(drawn).ravel().tolist()
 
 
-def test_a_speck_is_left_out_as_predict_leaves_it_out(window: Any) -> None:
+def test_a_speck_is_removed_as_in_python(window: Any) -> None:
     strokes.draw(window, 0)
     window.execute_script("pen.fillStyle = '#fff'; pen.fillRect(10, 10, 8, 8);")
-    seen, picture, *_ = window.execute_script(SEEN)
-    assert prepare(base64.b64decode(picture.split(",")[1])).ravel().tolist() == seen
+    pixels, picture, *_ = window.execute_script(PREDICTION)
+    assert prepare(base64.b64decode(picture.split(",")[1])).ravel().tolist() == pixels
 
 
-def test_keys_clear_and_undo_and_a_screen_reader_is_told(window: Any) -> None:
+def test_keys_clear_and_undo_and_predictions_are_announced_to_screen_readers(window: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -123,7 +123,7 @@ def test_keys_clear_and_undo_and_a_screen_reader_is_told(window: Any) -> None:
     press(Keys.CONTROL, "z")
     assert window.execute_script(count) == 0
     strokes.draw(window, 4)
-    wait = "const end = arguments[0]; setTimeout(() => end(element('spoken').textContent), SPEAK_AFTER + 100)"
+    wait = "const end = arguments[0]; setTimeout(() => end(element('spoken').textContent), ANNOUNCE_AFTER_MS + 100)"
     assert window.execute_async_script(wait) == window.execute_script("return element('sentence').textContent")
     assert window.execute_script("return element('spoken').getAttribute('aria-live')") == "polite"
     press(Keys.ESCAPE)
@@ -131,35 +131,35 @@ def test_keys_clear_and_undo_and_a_screen_reader_is_told(window: Any) -> None:
     assert window.execute_script("return element('clear').disabled && element('undo').disabled")
 
 
-def test_the_reasons_add_up(window: Any) -> None:
-    """Pixels and units argue about the same margin: to first order, what changes it is the sum of pixel times slope."""
+def test_contributions_are_first_order(window: Any) -> None:
+    """A contribution predicts, to first order, how the margin changes when its pixel is scaled."""
     strokes.draw(window, 3)
-    margin, pixels, moved = window.execute_script("""
-        const seen = seenPixels(), result = run(net, seen);
+    predicted, units, change = window.execute_script("""
+        const input = networkInput(), result = forward(net, input);
         const order = result.logits.map((_, d) => d).sort((a, b) => result.logits[b] - result.logits[a]);
-        const [winner, rival] = order, reasons = why(net, result, winner, rival);
-        const sizes = Array.from(reasons.pixels, Math.abs), i = sizes.indexOf(Math.max(...sizes));
-        const less = Array.from(seen);
-        less[i] *= 0.99;
-        const after = run(net, less);
-        const margin = of => of.logits[winner] - of.logits[rival];
-        return [0.01 * reasons.pixels[i], reasons.units.length, margin(result) - margin(after)];
+        const [first, second] = order, contributions = contributionsTo(net, result, first, second);
+        const sizes = Array.from(contributions.pixels, Math.abs), i = sizes.indexOf(Math.max(...sizes));
+        const dimmed = Array.from(input);
+        dimmed[i] *= 0.99;
+        const margin = ({ logits }) => logits[first] - logits[second];
+        const change = margin(result) - margin(forward(net, dimmed));
+        return [0.01 * contributions.pixels[i], contributions.units.length, change];
     """)
-    assert pixels == 48
-    assert moved == pytest.approx(margin, rel=0.05)
+    assert units == 48
+    assert change == pytest.approx(predicted, rel=0.05)
     assert window.execute_script("return element('units').children.length") == 8
 
 
-def test_dark_and_light(window: Any) -> None:
-    shades = []
+def test_the_page_follows_the_color_scheme(window: Any) -> None:
+    backgrounds = []
     for scheme in ("light", "dark"):
         window.execute_cdp_cmd(
             "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         )
-        shades.append(window.execute_script(FAINT_DARK))
-    assert shades == ["rgb(255, 255, 255)", "rgb(20, 23, 28)"]
+        backgrounds.append(window.execute_script(BACKGROUND))
+    assert backgrounds == ["rgb(255, 255, 255)", "rgb(20, 23, 28)"]
 
 
-def test_the_page_asks_for_nothing_from_outside(window: Any, page: Path) -> None:
+def test_the_page_loads_no_external_resources(window: Any, page: Path) -> None:
     assert window.execute_script("return performance.getEntriesByType('resource').length") == 0
     assert "http" not in page.read_text().replace("http-equiv", "")

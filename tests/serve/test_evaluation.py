@@ -18,7 +18,7 @@ from mnist_mlp.serve.nets import locate
 
 @pytest.fixture
 def members(run_folder: Path) -> list[Path]:
-    """Three nets that differ: the trained one, and two with some noise on its weights."""
+    """Three different networks: the trained one, and two with noise added to its weights."""
     import torch
 
     paths = [run_folder]
@@ -34,25 +34,25 @@ def members(run_folder: Path) -> list[Path]:
     return paths
 
 
-def test_the_test_of_a_run_is_its_own_result(trained: Path) -> None:
-    found, result = evaluate_run(trained), RunFolder(trained).result()
+def test_evaluating_a_run_on_test_reproduces_its_result(trained: Path) -> None:
+    evaluation, result = evaluate_run(trained), RunFolder(trained).result()
     assert result is not None
-    assert found.confusion_matrix == result.confusion_matrix
-    assert found.metrics["accuracy"] == result.metric("test/accuracy")
-    assert disagreements_with(result, found) == []
-    own = read_predictions(RunFolder(trained))
-    assert own is not None
-    np.testing.assert_allclose(found.probabilities, own.probabilities, atol=1e-5)
+    assert evaluation.confusion_matrix == result.confusion_matrix
+    assert evaluation.metrics["accuracy"] == result.metric("test/accuracy")
+    assert disagreements_with(result, evaluation) == []
+    predictions = read_predictions(RunFolder(trained))
+    assert predictions is not None
+    np.testing.assert_allclose(evaluation.probabilities, predictions.probabilities, atol=1e-5)
 
 
-def test_a_test_that_is_not_its_own_result_is_told(members: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_that_is_not_reproduced_is_reported(members: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_code:
         evaluate.main([str(members[1]), "--no-figures"])
     assert exit_code.value.code == evaluate.DIFFERS
-    assert "DIFFERS from its result.json: the confusion matrix" in capsys.readouterr().out
+    assert "DIFFERS from result.json: the confusion matrix" in capsys.readouterr().out
 
 
-def test_validation_and_training_images_are_the_run_s_own(trained: Path) -> None:
+def test_validation_and_training_images_are_those_of_the_run(trained: Path) -> None:
     result = RunFolder(trained).result()
     assert result is not None
     val, train = evaluate_run(trained, "val"), evaluate_run(trained, "train")
@@ -61,18 +61,18 @@ def test_validation_and_training_images_are_the_run_s_own(trained: Path) -> None
     assert not set(val.indices) & set(train.indices)
 
 
-def test_a_checkpoint_that_was_copied_away_is_evaluated_on_the_files_that_are_here(
+def test_a_checkpoint_without_run_folder_is_evaluated_on_the_available_files(
     trained: Path, tmp_path: Path, idx_root: Path
 ) -> None:
-    alone = tmp_path / "elsewhere" / "net.ckpt"
-    alone.parent.mkdir()
-    shutil.copy(RunFolder(trained).best_checkpoint, alone)
-    assert len(evaluate_run(alone, data_root=str(idx_root)).truth) == 100
-    with pytest.raises(UserError, match="a checkpoint alone does not say which images"):
-        evaluate_run(alone, "val", str(idx_root))
+    checkpoint = tmp_path / "copies" / "net.ckpt"
+    checkpoint.parent.mkdir()
+    shutil.copy(RunFolder(trained).best_checkpoint, checkpoint)
+    assert len(evaluate_run(checkpoint, data_root=str(idx_root)).truth) == 100
+    with pytest.raises(UserError, match="split=val needs the run folder"):
+        evaluate_run(checkpoint, "val", str(idx_root))
 
 
-def test_a_run_on_arrays_is_evaluated_in_python_alone(run_folder: Path) -> None:
+def test_a_run_on_arrays_can_only_be_evaluated_in_python(run_folder: Path) -> None:
     file = RunFolder(run_folder).run_file
     run = json.loads(file.read_text())
     run["config"]["data"]["source"] = "arrays"
@@ -83,27 +83,28 @@ def test_a_run_on_arrays_is_evaluated_in_python_alone(run_folder: Path) -> None:
 
 
 def test_an_ensemble_is_the_mean_of_log_probabilities(members: list[Path]) -> None:
-    found = evaluate_ensemble(members)
-    mean = np.mean([np.log(member.probabilities.astype(float)) for member in found.members], axis=0)
+    evaluation = evaluate_ensemble(members)
+    mean = np.mean([np.log(member.probabilities.astype(float)) for member in evaluation.members], axis=0)
     expected = np.exp(mean) / np.exp(mean).sum(1, keepdims=True)
-    np.testing.assert_allclose(found.ensemble.probabilities, expected, rtol=1e-3, atol=1e-6)
-    assert found.ensemble.metrics["accuracy"] == pytest.approx(np.mean(expected.argmax(1) == found.ensemble.truth))
-    assert found.best.metrics["accuracy"] == max(member.metrics["accuracy"] for member in found.members)
-    test = found.against_best
-    assert test.only_second - test.only_first == found.ensemble.correct.sum() - found.best.correct.sum()
+    np.testing.assert_allclose(evaluation.ensemble.probabilities, expected, rtol=1e-3, atol=1e-6)
+    ensemble, best = evaluation.ensemble, evaluation.best
+    assert ensemble.metrics["accuracy"] == pytest.approx(np.mean(expected.argmax(1) == ensemble.truth))
+    assert best.metrics["accuracy"] == max(member.metrics["accuracy"] for member in evaluation.members)
+    test = evaluation.against_best
+    assert test.only_second - test.only_first == ensemble.correct.sum() - best.correct.sum()
 
 
-def test_members_and_ensemble_stand_in_one_table(members: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_members_and_ensemble_are_printed_in_one_table(members: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     target = members[0].parent / "ensemble.json"
     evaluate.main([*map(str, members), "--json", str(target)])
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[3:6]] == ["sample_net", "noisy_1", "noisy_2"]
     assert "ensemble of 3" in out
-    assert "McNemar's exact test, the ensemble against its best member" in out
+    assert "McNemar's exact test, ensemble vs best member" in out
     assert 0 <= json.loads(target.read_text())["mcnemar"]["p_value"] <= 1
 
 
-def test_an_ensemble_on_different_validation_images_is_refused(members: list[Path]) -> None:
+def test_an_ensemble_on_different_validation_images_is_an_error(members: list[Path]) -> None:
     file = RunFolder(members[1]).run_file
     run = json.loads(file.read_text())
     run["config"]["data"]["split_seed"] = 7
@@ -112,16 +113,16 @@ def test_an_ensemble_on_different_validation_images_is_refused(members: list[Pat
         evaluate_ensemble(members, "val")
 
 
-def test_figures_and_report_are_written_beside_the_run(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_are_written_to_the_run_folder(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main([str(run_folder)])
     out = capsys.readouterr().out
-    assert "Equal to its result.json." in out
+    assert "Equal to result.json." in out
     assert "weighted avg" in out
     names = sorted(path.name for path in (run_folder / "evaluation" / "test").iterdir())
     assert names == ["calibration.png", "confusion_matrix.png", "f1_per_class.png", "mistakes.png"]
 
 
-def test_a_run_is_found_by_folder_checkpoint_name_and_as_the_latest(run_folder: Path) -> None:
+def test_a_run_is_located_by_folder_checkpoint_name_or_latest(run_folder: Path) -> None:
     outputs, checkpoint = run_folder.parents[1], RunFolder(run_folder).best_checkpoint
     for name in (run_folder, checkpoint, "sample_net", "train/sample_net", "latest"):
         net = locate(name, outputs)
@@ -133,13 +134,13 @@ def test_a_run_is_found_by_folder_checkpoint_name_and_as_the_latest(run_folder: 
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        ("nothing", r"no run 'nothing': give a run folder.*there is .*sample_net"),
-        ("train", r"train holds 1 runs: name one of them .*sample_net"),
-        ("empty", r"empty is not a run folder: there is no checkpoints/best.ckpt"),
-        ("started", r"started has no checkpoints/best.ckpt: that run has not finished an epoch"),
+        ("nothing", r"no run 'nothing' \(available: .*sample_net\): use a run folder"),
+        ("train", r"train is not a run folder: use one of its runs \(.*sample_net"),
+        ("empty", r"empty is not a run folder: it has no checkpoints/best.ckpt"),
+        ("started", r"started has no checkpoints/best.ckpt: its run has not finished an epoch"),
     ],
 )
-def test_what_is_no_run_is_told_in_a_line(run_folder: Path, run: str, message: str) -> None:
+def test_a_path_that_is_not_a_run_is_a_one_line_error(run_folder: Path, run: str, message: str) -> None:
     outputs = run_folder.parents[1]
     (outputs / "empty").mkdir()
     (outputs / "started").mkdir()
@@ -149,7 +150,7 @@ def test_what_is_no_run_is_told_in_a_line(run_folder: Path, run: str, message: s
     assert "\n" not in str(error.value)
 
 
-def test_the_latest_where_there_is_none(tmp_path: Path) -> None:
+def test_latest_without_a_finished_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="latest: no finished run under"):
         locate("latest", tmp_path)
 
@@ -160,7 +161,7 @@ def test_help_imports_no_torch() -> None:
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_json_file_that_cannot_be_written_is_told_first(trained: Path, tmp_path: Path) -> None:
+def test_an_unwritable_json_file_is_an_error_before_the_evaluation(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: .* cannot be written: there is no folder"):
         evaluate.main([str(trained), "--json", str(tmp_path / "none" / "x.json")])
 

@@ -18,15 +18,15 @@ from mnist_mlp.serve.predict import predict_pictures, predict_run
 RANDOM = np.random.default_rng(0)
 
 
-def png_that_claims(side: int, png: bytes) -> bytes:
-    """A small PNG whose header says side x side pixels."""
+def png_with_side(side: int, png: bytes) -> bytes:
+    """A small PNG whose header claims side x side pixels."""
     header = b"IHDR" + struct.pack(">II", side, side) + png[24:29]
     return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten pictures, one of each digit, named by it."""
+    """Ten pictures, one per digit, named after it."""
     digits = load_digits("sample", "")
     path = tmp_path / "pictures"
     path.mkdir()
@@ -36,12 +36,12 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def test_pictures_are_told_as_their_digits_are(trained: Path, folder: Path) -> None:
+def test_pictures_of_digits_are_classified_correctly(trained: Path, folder: Path) -> None:
     model = load_classifier(RunFolder(trained).best_checkpoint)
-    found = predict_pictures(model, sorted(folder.iterdir()))
-    assert sum(item.digit == place for place, item in enumerate(found)) >= 9
-    assert [item.digit for item in predict_run(trained, [folder / "3.png"])] == [found[3].digit]
-    for item in found:
+    predictions = predict_pictures(model, sorted(folder.iterdir()))
+    assert sum(item.digit == digit for digit, item in enumerate(predictions)) >= 9
+    assert [item.digit for item in predict_run(trained, [folder / "3.png"])] == [predictions[3].digit]
+    for item in predictions:
         assert sum(item.probabilities) == pytest.approx(1)
         assert item.pixels is not None
         import torch
@@ -51,17 +51,17 @@ def test_pictures_are_told_as_their_digits_are(trained: Path, folder: Path) -> N
         )
 
 
-def test_files_that_are_no_pictures_get_a_line_and_the_others_are_predicted(
+def test_unreadable_files_are_reported_and_the_others_are_predicted(
     trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "empty.png").touch()
     (folder / "text.png").write_text("no picture")
     Image.new("RGB", (60, 60), "white").save(folder / "white.png")
-    good = (folder / "3.png").read_bytes()
-    (folder / "cut.png").write_bytes(good[: len(good) // 2])
-    (folder / "bomb.png").write_bytes(png_that_claims(60_000, good))
-    (folder / "large.png").write_bytes(png_that_claims(11_000, good))
-    target = tmp_path / "found.json"
+    valid = (folder / "3.png").read_bytes()
+    (folder / "cut.png").write_bytes(valid[: len(valid) // 2])
+    (folder / "bomb.png").write_bytes(png_with_side(60_000, valid))
+    (folder / "large.png").write_bytes(png_with_side(11_000, valid))
+    target = tmp_path / "predictions.json"
     with pytest.raises(SystemExit) as exit_code:
         predict.main([str(trained), str(folder), str(tmp_path / "none.png"), "--json", str(target)])
     assert exit_code.value.code == predict.SOME_FAILED
@@ -76,19 +76,21 @@ def test_files_that_are_no_pictures_get_a_line_and_the_others_are_predicted(
     assert errors.keys() == expected.keys()
     for name, message in expected.items():
         assert message in errors[name]
-    told = [row for row in rows if "digit" in row]
-    assert len(told) == 10
-    assert all({"file", "digit", "probability", "probabilities"} <= row.keys() for row in told)
-    assert all(len(row["probabilities"]) == 10 and row["probability"] == max(row["probabilities"]) for row in told)
+    predictions = [row for row in rows if "digit" in row]
+    assert len(predictions) == 10
+    for row in predictions:
+        assert {"file", "digit", "probability", "probabilities"} <= row.keys()
+        assert len(row["probabilities"]) == 10
+        assert row["probability"] == max(row["probabilities"])
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 7
     assert all(line.startswith("error: ") for line in err)
 
 
-def test_the_table_the_csv_and_the_figure(
+def test_table_csv_and_figure_are_written(
     trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    csv, figure = tmp_path / "found.csv", tmp_path / "found.png"
+    csv, figure = tmp_path / "predictions.csv", tmp_path / "predictions.png"
     predict.main([str(trained), str(folder), "--csv", str(csv), "--figure", str(figure)])
     out = capsys.readouterr().out.splitlines()
     assert out[0].split() == ["file", "digit", "probability", "runner-up"]
@@ -101,7 +103,7 @@ def test_the_table_the_csv_and_the_figure(
         assert image.height > 800
 
 
-def test_stdin_is_a_picture(
+def test_a_picture_is_read_from_stdin(
     trained: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((folder / "0.png").read_bytes())))
@@ -109,13 +111,13 @@ def test_stdin_is_a_picture(
     assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["-", "0"]
 
 
-def test_a_folder_without_pictures_and_a_figure_without_any(trained: Path, tmp_path: Path) -> None:
+def test_a_folder_or_figure_without_pictures_is_an_error(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SystemExit, match=r"error: .*empty has no pictures in it"):
+    with pytest.raises(SystemExit, match=r"error: .*empty contains no pictures"):
         predict.main([str(trained), str(tmp_path / "empty")])
-    with pytest.raises(SystemExit, match=r"error: .*there is no picture to show"):
+    with pytest.raises(SystemExit, match=r"error: .*none of the files is a picture of a digit"):
         predict.main([str(trained), str(tmp_path / "none.png"), "--figure", str(tmp_path / "figure.png")])
-    with pytest.raises(SystemExit, match=r"error: - \(stdin\) holds one picture"):
+    with pytest.raises(SystemExit, match=r"error: - \(stdin\) is one picture"):
         predict.main([str(trained), "-", "-"])
 
 
@@ -125,9 +127,9 @@ def test_a_run_predicts_evaluates_and_exports(run_folder: Path, folder: Path) ->
     run = mnist_mlp.load_run(run_folder)
     assert run.evaluate("val").metrics["accuracy"] == pytest.approx(run.metrics["val/accuracy"])
     images = load_digits("sample", "").test_images[:5].numpy()
-    told = [item.digit for item in run.predict(images)]
-    assert told == [run.predict(image)[0].digit for image in images]
-    assert told == run.model().probabilities(load_digits("sample", "").test_images[:5]).argmax(1).tolist()
+    predicted = [item.digit for item in run.predict(images)]
+    assert predicted == [run.predict(image)[0].digit for image in images]
+    assert predicted == run.model().probabilities(load_digits("sample", "").test_images[:5]).argmax(1).tolist()
     assert run.predict(str(folder / "7.png"))[0].file.endswith("7.png")
     assert len(run.predict([folder / "1.png", folder / "none.png"])) == 2
     assert run.export("onnx").path == run_folder / "model.onnx"

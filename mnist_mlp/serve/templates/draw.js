@@ -1,23 +1,23 @@
-// The page: strokes in, answer out. Strokes are lists of [x, y] in pixels of the sheet, white on black as MNIST is.
+// Drawing and prediction. A stroke is a list of [x, y] in pixels of the sheet; strokes are white on black, like MNIST.
 
-const PEN = 44, UNITS = 8, SPEAK_AFTER = 700;
+const PEN = 44, UNITS = 8, ANNOUNCE_AFTER_MS = 700;
 const stored = JSON.parse(document.getElementById("net").textContent);
-const net = { activation: stored.activation, layers: stored.layers.map(decoded) };
+const net = { activation: stored.activation, layers: stored.layers.map(decodeLayer) };
 const element = name => document.getElementById(name);
 const sheet = element("sheet"), pen = sheet.getContext("2d", { willReadFrequently: true });
 const strokes = [];
-let current = null, asked = false, speaking = 0;
+let current = null, isScheduled = false, announcement = 0;
 
 const bars = Array.from({ length: 10 }, (_, digit) => {
   const row = element("bars").appendChild(document.createElement("li"));
-  const make = (tag, name, parent) => {
-    const made = parent.appendChild(document.createElement(tag));
-    made.className = name;
-    return made;
+  const append = (parent, className) => {
+    const span = parent.appendChild(document.createElement("span"));
+    span.className = className;
+    return span;
   };
-  make("span", "name", row).textContent = digit;
-  const fill = make("span", "fill", make("span", "track", row)), share = make("span", "share", row);
-  return { row, fill, share };
+  append(row, "name").textContent = digit;
+  const fill = append(append(row, "track"), "fill"), value = append(row, "value");
+  return { row, fill, value };
 });
 
 function drawStroke(points) {
@@ -35,15 +35,15 @@ function redraw() {
   pen.fillStyle = "#000";
   pen.fillRect(0, 0, sheet.width, sheet.height);
   strokes.forEach(drawStroke);
-  changed();
+  scheduleUpdate();
 }
 
-function changed() {
+function scheduleUpdate() {
   element("hint").hidden = strokes.length > 0;
   element("undo").disabled = element("clear").disabled = strokes.length === 0;
-  if (asked) return;
-  asked = true;
-  requestAnimationFrame(() => { asked = false; answer(); });
+  if (isScheduled) return;
+  isScheduled = true;
+  requestAnimationFrame(() => { isScheduled = false; update(); });
 }
 
 function undo() {
@@ -60,67 +60,67 @@ function clear() {
   redraw();
 }
 
-function seenPixels() {
+function networkInput() {
   const ink = findInk(pen.getImageData(0, 0, sheet.width, sheet.height).data, sheet.width, sheet.height);
   return ink && frame(ink);
 }
 
-function answer() {
-  const pixels = seenPixels();
-  if (!pixels) return showNothing();
-  const result = run(net, pixels);
+function update() {
+  const pixels = networkInput();
+  if (!pixels) return showEmpty();
+  const result = forward(net, pixels);
   const order = result.probabilities.map((_, digit) => digit);
   order.sort((a, b) => result.probabilities[b] - result.probabilities[a]);
-  const [winner, rival] = order;
-  showAnswer(result.probabilities, winner, rival);
-  const reasons = why(net, result, winner, rival);
-  paint(element("seen"), pixels, value => [value, value, value]);
-  paintSigned(element("why"), reasons.pixels, Math.max(...reasons.pixels.map(Math.abs)), pixels);
-  element("why-text").textContent = `which ones argue for ${winner} rather than ${rival}, which against`;
-  showUnits(reasons.units, winner, rival);
+  const [first, second] = order;
+  showPrediction(result.probabilities, first, second);
+  const contributions = contributionsTo(net, result, first, second);
+  paint(element("input"), pixels, value => [value, value, value]);
+  paintSigned(element("contributions"), contributions.pixels, Math.max(...contributions.pixels.map(Math.abs)), pixels);
+  element("contributions-text").textContent = `evidence for ${first} and against it, compared with ${second}`;
+  showUnits(contributions.units, first, second);
 }
 
-function showNothing() {
+function showEmpty() {
   element("digit").textContent = "?";
   element("sentence").textContent = "Nothing drawn yet";
-  for (const { row, fill, share } of bars) {
+  for (const { row, fill, value } of bars) {
     row.className = "";
     fill.style.width = "0";
-    share.textContent = "";
+    value.textContent = "";
   }
-  for (const name of ["seen", "why"]) element(name).getContext("2d").clearRect(0, 0, FIELD, FIELD);
-  element("why-text").textContent = "which ones argue for the answer, which against";
+  for (const name of ["input", "contributions"]) element(name).getContext("2d").clearRect(0, 0, FIELD, FIELD);
+  element("contributions-text").textContent = "evidence for the prediction and against it";
   element("units").replaceChildren();
-  element("units-text").textContent = "The strongest of them appear here once you draw.";
-  say("Nothing drawn yet");
+  element("units-text").textContent = "The largest appear here when you draw.";
+  announce("Nothing drawn yet");
 }
 
-const percent = part => `${(100 * part).toFixed(1)} %`;
-const named = digit => `${digit === 8 ? "an" : "a"} ${digit}`;
+const percent = fraction => `${(100 * fraction).toFixed(1)} %`;
+const withArticle = digit => `${digit === 8 ? "an" : "a"} ${digit}`;
 
-function showAnswer(probabilities, winner, rival) {
-  const sure = probabilities[winner];
-  const lead = sure >= 0.9 ? "This is" : sure >= 0.6 ? "Probably" : "Hard to say; perhaps";
-  const certain = sure >= 0.9995 ? "over 99.9 %" : percent(sure);
-  const second = probabilities[rival] >= 0.0005 ? `, else ${named(rival)} (${percent(probabilities[rival])})` : "";
-  element("digit").textContent = winner;
-  element("sentence").textContent = `${lead} ${named(winner)} (${certain})${second}`;
-  bars.forEach(({ row, fill, share }, digit) => {
-    row.className = digit === winner ? "first" : "";
+function showPrediction(probabilities, first, second) {
+  const highest = probabilities[first], next = probabilities[second];
+  const lead = highest >= 0.9 ? "This is" : highest >= 0.6 ? "Probably" : "Uncertain: perhaps";
+  const confidence = highest >= 0.9995 ? "over 99.9 %" : percent(highest);
+  const alternative = next >= 0.0005 ? `, or else ${withArticle(second)} (${percent(next)})` : "";
+  element("digit").textContent = first;
+  element("sentence").textContent = `${lead} ${withArticle(first)} (${confidence})${alternative}`;
+  bars.forEach(({ row, fill, value }, digit) => {
+    row.className = digit === first ? "first" : "";
     fill.style.width = percent(probabilities[digit]).replace(" ", "");
-    share.textContent = percent(probabilities[digit]);
+    value.textContent = percent(probabilities[digit]);
   });
-  say(element("sentence").textContent);
+  announce(element("sentence").textContent);
 }
 
-function say(text) {  // once the drawing rests: a screen reader would stammer otherwise
-  clearTimeout(speaking);
-  speaking = setTimeout(() => { element("spoken").textContent = text; }, SPEAK_AFTER);
+function announce(text) {  // after a pause in drawing, or a screen reader would be interrupted by every change
+  clearTimeout(announcement);
+  announcement = setTimeout(() => { element("spoken").textContent = text; }, ANNOUNCE_AFTER_MS);
 }
 
-function paint(canvas, values, colour) {
+function paint(canvas, values, color) {
   const context = canvas.getContext("2d"), image = context.createImageData(FIELD, FIELD);
-  values.forEach((value, i) => image.data.set([...colour(value, i), 255], 4 * i));
+  values.forEach((value, i) => image.data.set([...color(value, i), 255], 4 * i));
   context.putImageData(image, 0, 0);
 }
 
@@ -129,38 +129,38 @@ function rgb(name) {
   return [1, 3, 5].map(start => parseInt(hex.slice(start, start + 2), 16));
 }
 
-function paintSigned(canvas, values, most, pixels) {
-  const [plus, minus, ground, faint] = ["--for", "--against", "--ground", "--bar"].map(rgb);
+function paintSigned(canvas, values, largest, pixels) {
+  const [positive, negative, background, faint] = ["--for", "--against", "--ground", "--bar"].map(rgb);
   paint(canvas, values, (value, i) => {
-    const share = Math.min(1, Math.abs(value) / (most || 1)), strength = pixels ? Math.sqrt(share) : share;
-    const base = pixels ? ground.map((part, c) => part + (faint[c] - part) * 0.35 * pixels[i] / 255) : ground;
-    const hue = value > 0 ? plus : minus;
-    return base.map((part, c) => part + (hue[c] - part) * strength);
+    const fraction = Math.min(1, Math.abs(value) / (largest || 1)), strength = pixels ? Math.sqrt(fraction) : fraction;
+    const base = pixels ? background.map((level, c) => level + (faint[c] - level) * 0.35 * pixels[i] / 255) : background;
+    const hue = value > 0 ? positive : negative;
+    return base.map((level, c) => level + (hue[c] - level) * strength);
   });
 }
 
-function showUnits(units, winner, rival) {
-  const layer = net.layers[0], values = units || new Float32Array(10).map((_, digit) => (digit === winner) - (digit === rival));
+function showUnits(units, first, second) {
+  const layer = net.layers[0], values = units || new Float32Array(10).map((_, digit) => (digit === first) - (digit === second));
   const order = Array.from(values.keys()).filter(unit => values[unit]);
   order.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
   element("units-text").textContent = units
-    ? `What each adds to the score of ${winner} less that of ${rival}; a picture shows which ink excites (blue) or calms (orange) it.`
-    : `This net has no hidden layer: the weights of ${winner} and of ${rival} are all there is.`;
+    ? `Contribution to the logit of ${first} minus that of ${second}; images show the unit's positive (blue) and negative (orange) weights.`
+    : `This network has no hidden layer: these are the weights of ${first} and ${second}.`;
   element("units").replaceChildren(...order.slice(0, UNITS).map(unit => {
-    const item = document.createElement("li"), picture = item.appendChild(document.createElement("canvas"));
-    picture.width = picture.height = FIELD;
+    const item = document.createElement("li"), canvas = item.appendChild(document.createElement("canvas"));
+    canvas.width = canvas.height = FIELD;
     const weights = layer.weights.subarray(unit * layer.inputs, (unit + 1) * layer.inputs);
-    paintSigned(picture, weights, weights.reduce((most, weight) => Math.max(most, Math.abs(weight)), 0));
+    paintSigned(canvas, weights, weights.reduce((largest, weight) => Math.max(largest, Math.abs(weight)), 0));
     const label = item.appendChild(document.createElement("span"));
     label.className = values[unit] > 0 ? "for" : "against";
     label.textContent = units ? `${values[unit] > 0 ? "+" : "−"}${Math.abs(values[unit]).toFixed(2)}` : `digit ${unit}`;
-    picture.setAttribute("role", "img");
-    picture.setAttribute("aria-label", units ? `Unit ${unit}` : `Weights of digit ${unit}`);
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", units ? `Unit ${unit}` : `Weights of digit ${unit}`);
     return item;
   }));
 }
 
-function place(event) {
+function position(event) {
   const box = sheet.getBoundingClientRect();
   return [(event.clientX - box.left) * sheet.width / box.width, (event.clientY - box.top) * sheet.height / box.height];
 }
@@ -168,14 +168,14 @@ function place(event) {
 sheet.addEventListener("pointerdown", event => {
   if (event.button > 0 || current) return;
   sheet.setPointerCapture(event.pointerId);
-  current = { pointer: event.pointerId, points: [place(event)] };
+  current = { pointer: event.pointerId, points: [position(event)] };
   strokes.push(current.points);
   redraw();
 });
 sheet.addEventListener("pointermove", event => {
   if (!current || event.pointerId !== current.pointer) return;
-  const seen = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
-  current.points.push(...(seen.length ? seen : [event]).map(place));
+  const events = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
+  current.points.push(...(events.length ? events : [event]).map(position));
   redraw();
 });
 for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
@@ -184,11 +184,11 @@ for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
 element("undo").addEventListener("click", undo);
 element("clear").addEventListener("click", clear);
 document.addEventListener("keydown", event => {
-  const key = event.key.toLowerCase(), held = event.ctrlKey || event.metaKey;
-  if (key === "z" && held || key === "u" && !held) undo();
-  else if (key === "escape" || (key === "c" || key === "delete") && !held) clear();
+  const key = event.key.toLowerCase(), isModified = event.ctrlKey || event.metaKey;
+  if (key === "z" && isModified || key === "u" && !isModified) undo();
+  else if (key === "escape" || (key === "c" || key === "delete") && !isModified) clear();
   else return;
   event.preventDefault();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", scheduleUpdate);
 redraw();

@@ -1,6 +1,6 @@
-// The net, and why it says what it says. Layers are {units, inputs, weights, biases}; weights[unit * inputs + input].
+// The network and its contributions. Layers are {units, inputs, weights, biases}; weights[unit * inputs + input].
 
-function bytesOf(text) {
+function decodeBase64(text) {
   return Uint8Array.from(atob(text), character => character.charCodeAt(0));
 }
 
@@ -10,20 +10,20 @@ function halfFloat(bits) {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-function decoded(layer) {
-  const { units, inputs } = layer, bytes = bytesOf(layer.weights), weights = new Float32Array(units * inputs);
+function decodeLayer(layer) {
+  const { units, inputs } = layer, bytes = decodeBase64(layer.weights), weights = new Float32Array(units * inputs);
   const view = new DataView(bytes.buffer);
   if (layer.scales) {
-    const scales = floats(layer.scales);
+    const scales = decodeFloats(layer.scales);
     for (let i = 0; i < weights.length; i++) weights[i] = view.getInt8(i) * scales[Math.floor(i / inputs)];
   } else {
     for (let i = 0; i < weights.length; i++) weights[i] = halfFloat(view.getUint16(2 * i, true));
   }
-  return { units, inputs, weights, biases: floats(layer.biases) };
+  return { units, inputs, weights, biases: decodeFloats(layer.biases) };
 }
 
-function floats(text) {
-  return new Float32Array(bytesOf(text).buffer);
+function decodeFloats(text) {
+  return new Float32Array(decodeBase64(text).buffer);
 }
 
 function erf(x) {  // Abramowitz and Stegun 7.1.26, error below 1.5e-7
@@ -36,7 +36,7 @@ const logistic = x => 1 / (1 + Math.exp(-x));
 const softplus = x => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
 const normalDensity = x => Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI);
 const normalArea = x => (1 + erf(x / Math.SQRT2)) / 2;
-const ACTIVATIONS = {  // the function, and its slope
+const ACTIVATIONS = {  // the function and its derivative
   relu: [x => Math.max(x, 0), x => x > 0 ? 1 : 0],
   leaky_relu: [x => x > 0 ? x : 0.01 * x, x => x > 0 ? 1 : 0.01],
   gelu: [x => x * normalArea(x), x => normalArea(x) + x * normalDensity(x)],
@@ -47,12 +47,12 @@ const ACTIVATIONS = {  // the function, and its slope
   sigmoid: [logistic, x => logistic(x) * (1 - logistic(x))],
 };
 
-// pixels: 784 bytes -> {inputs, sums, logits, probabilities}; sums[k] are layer k's before its activation
-function run(net, pixels) {
+// pixels: 784 bytes -> {inputs, sums, logits, probabilities}; sums[k] are the pre-activations of layer k
+function forward(net, pixels) {
   const [activate] = ACTIVATIONS[net.activation];
   const inputs = Float32Array.from(pixels, value => value / 255), sums = [];
   let values = inputs;
-  for (const [place, layer] of net.layers.entries()) {
+  for (const [index, layer] of net.layers.entries()) {
     const total = new Float32Array(layer.units);
     for (let unit = 0; unit < layer.units; unit++) {
       let sum = layer.biases[unit];
@@ -61,32 +61,32 @@ function run(net, pixels) {
       total[unit] = sum;
     }
     sums.push(total);
-    values = place + 1 < net.layers.length ? total.map(activate) : total;
+    values = index + 1 < net.layers.length ? total.map(activate) : total;
   }
-  const most = Math.max(...values), parts = Array.from(values, value => Math.exp(value - most));
-  const whole = parts.reduce((sum, part) => sum + part, 0);
-  return { inputs, sums, logits: values, probabilities: parts.map(part => part / whole) };
+  const largest = Math.max(...values), exponentials = Array.from(values, value => Math.exp(value - largest));
+  const total = exponentials.reduce((sum, exponential) => sum + exponential, 0);
+  return { inputs, sums, logits: values, probabilities: exponentials.map(exponential => exponential / total) };
 }
 
-// How much each pixel, and each unit of the first layer, argues for `winner` rather than `rival`: its value times the slope of
-// the difference of their two logits by it ("gradient times input").
-function why(net, result, winner, rival) {
-  const [activate, slope] = ACTIVATIONS[net.activation];
-  let slopes = new Float32Array(10), units = null;
-  slopes[winner] = 1;
-  slopes[rival] = -1;
-  for (let place = net.layers.length - 1; place >= 0; place--) {
-    const layer = net.layers[place], below = new Float32Array(layer.inputs);
-    if (place + 1 < net.layers.length) {
-      const sums = result.sums[place];
-      if (place === 0) units = slopes.map((value, unit) => value * activate(sums[unit]));
-      slopes = slopes.map((value, unit) => value * slope(sums[unit]));
+// Contributions of pixels and first-layer units to the difference of the logits of two digits, first - second: gradient times
+// input.
+function contributionsTo(net, result, first, second) {
+  const [activate, derivative] = ACTIVATIONS[net.activation];
+  let gradient = new Float32Array(10), units = null;
+  gradient[first] = 1;
+  gradient[second] = -1;
+  for (let index = net.layers.length - 1; index >= 0; index--) {
+    const layer = net.layers[index], inputGradient = new Float32Array(layer.inputs);
+    if (index + 1 < net.layers.length) {
+      const sums = result.sums[index];
+      if (index === 0) units = gradient.map((value, unit) => value * activate(sums[unit]));
+      gradient = gradient.map((value, unit) => value * derivative(sums[unit]));
     }
     for (let unit = 0; unit < layer.units; unit++) {
-      if (!slopes[unit]) continue;
-      for (let i = 0; i < layer.inputs; i++) below[i] += slopes[unit] * layer.weights[unit * layer.inputs + i];
+      if (!gradient[unit]) continue;
+      for (let i = 0; i < layer.inputs; i++) inputGradient[i] += gradient[unit] * layer.weights[unit * layer.inputs + i];
     }
-    slopes = below;
+    gradient = inputGradient;
   }
-  return { pixels: slopes.map((value, i) => value * result.inputs[i]), units };
+  return { pixels: gradient.map((value, i) => value * result.inputs[i]), units };
 }

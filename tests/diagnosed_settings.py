@@ -16,7 +16,7 @@ from typing import Any
 import mnist_mlp
 
 BASE: dict[str, Any] = {
-    "data.subset": 0.05, "trainer.max_epochs": 10, "trainer.figures": False, "trainer.progress": False,
+    "data.subset": 0.05, "model.hidden_units": 128, "trainer.max_epochs": 10, "trainer.figures": False, "trainer.progress": False,
     "trainer.threads": 1, "trainer.accelerator": "cpu",
 }  # fmt: skip
 MUCH, SOME = 1.0, 0.3
@@ -26,7 +26,7 @@ MUCH, SOME = 1.0, 0.3
 def flawed_settings() -> Iterator[dict[str, Any]]:
     """The settings to diagnose; the first are those of an audit that met wrong advice."""
     yield {"optim.lr": 0.3}
-    yield {"optim.lr": 0.01, "trainer.max_epochs": 60}
+    yield {"optim.lr": 0.01, "trainer.max_epochs": 40}
     yield {"model.dropout": 0.8}
     yield {"optim.name": "adam", "optim.lr": 0.03}
     for epochs in (3, 10):

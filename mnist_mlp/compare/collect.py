@@ -7,7 +7,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] 
     Returns:
         The comparison; None if no runs match, or if they were tested on different images.
     """
-    sides = _by_cell(first, context), _by_cell(second, context)
+    sides = by_cell(first, context), by_cell(second, context)
     cells = sorted(sides[0].keys() & sides[1].keys())
     matched = [[runs[cell] for cell in cells] for runs in sides]
     if not cells or not same_test_images(job for side in matched for jobs in side for job in jobs):
@@ -190,8 +190,8 @@ def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] 
     return crossed_difference(*(np.array(list(_mean_by_seed(seeds, values).values())) for values in correct))
 
 
-def _by_cell(jobs: Iterable[Job], context: Sequence[str]) -> Mapping[tuple[Any, ...], list[Job]]:
-    """Tested runs by seed and context."""
+def by_cell(jobs: Iterable[Job], context: Sequence[str]) -> Mapping[tuple[Any, ...], list[Job]]:
+    """Group tested runs by their seed and the text of each setting of the context."""
     runs: dict[tuple[Any, ...], list[Job]] = defaultdict(list)
     for job in jobs:
         if job.result is not None and math.isfinite(_accuracy(job)):
@@ -281,6 +281,20 @@ class Summary:
     def jobs(self) -> list[Job]:
         """All runs in row order, without copies."""
         return [job for row in self.rows for job in row.jobs]
+
+    def adjust(self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job]) -> PairedComparison:
+        """Adjust a comparison of runs of this table for all pairs of settings; two rows get the table's p-values."""
+        known = [row.comparison for row in self.rows if row.comparison is not None]
+        tested = {id(row): {job.folder for job in row.jobs if job.result is not None} for row in self.rows}
+        sides = [{job.folder for job in jobs} for jobs in (first, second)]
+        pair = [row for row in self.rows if tested[id(row)] in sides]
+        if len(pair) == 2 and pair[0].best and (own := pair[1].comparison) is not None:
+            comparison = replace(comparison, comparisons=own.comparisons, adjusted=own.adjusted)
+            return replace(comparison, adjusted_anytime=own.adjusted_anytime)
+        family = math.comb(len(known) + 1, 2) or 1
+        adjusted = adjust_for_all_pairs([*known, comparison], family)[-1]
+        assert adjusted is not None
+        return adjusted
 
     @cached_property
     def cross_fitted(self) -> float | None:

@@ -165,9 +165,8 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         notes.append(f"Of the best setting, {incomplete}: its means cover the others.")
     if summary.over_seeds:
         notes.append("Mean ± standard deviation over seeds.")
-    if (
-        honest := summary.cross_fitted
-    ) is not None and f"{honest:.4f}" != f"{summary.rows[0].mean('test_accuracy'):.4f}":
+    honest, best = summary.cross_fitted, summary.rows[0].mean("test_accuracy") if summary.rows else None
+    if honest is not None and best is not None and f"{honest:.4f}" != f"{best:.4f}":
         notes.append(f"Selection flatters the best test accuracy; cross-fitted over seeds, it is {100 * honest:.2f} %.")
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
     with_images = sum(paired.images is not None for paired in compared)

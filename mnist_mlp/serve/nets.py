@@ -76,7 +76,9 @@ def locate(run: str | Path, outputs: Path = OUTPUTS) -> TrainedNet:
                 raise UserError(f"{path} has no {best}: its run has not finished an epoch")
             count, names = _list_runs(path, "*/")
             if count:
-                raise UserError(f"{path} is not a run folder: use one of its runs ({names}), or several for an ensemble")
+                raise UserError(
+                    f"{path} is not a run folder: use one of its runs ({names}), or several for an ensemble"
+                )
             raise UserError(f"{path} is not a run folder: it has no {best}")
     count, names = _list_runs(outputs, "**/")
     known = f" (available: {names})" if count else ""

@@ -3,6 +3,7 @@
 # make test-faults [ARGS="--every 8"]      every write of a run and of a sweep fails once, and the process dies there;
 #                                          100 kills at random, a killed process of two, 16,000 cases of hostile input
 # make test-integration                    whole programs and pages in a browser: examples, launchers, the wheel
+# make docs                                the API reference, in build/reference
 # make test-lowest                         the tests on the lowest versions that pyproject.toml allows (Python 3.11)
 PYTHON ?= python3
 VENV   := .venv
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 LOWEST := .venv-lowest
 
-.PHONY: train test test-integration test-lowest test-faults clean
+.PHONY: train test docs test-integration test-lowest test-faults clean
 
 train: $(READY)
 	@$(BIN)/python -m mnist_mlp.train $(ARGS)
@@ -21,6 +22,10 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest $(ARGS)
+
+docs: $(READY)
+	@$(BIN)/python -W error -m pdoc --docformat google --no-search -o build/reference mnist_mlp '!mnist_mlp\.'
+	@echo "The reference is build/reference/mnist_mlp.html"
 
 test-faults: $(READY)
 	cd tests && ../$(BIN)/python faults.py $(ARGS)

@@ -1,4 +1,4 @@
-"""The network: a plain multi-layer perceptron of any depth."""
+"""A plain multi-layer perceptron of any depth."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,25 +21,38 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class GaussianNoise(nn.Module):
-    """Adds noise of this standard deviation in training, and nothing else."""
+    """Additive Gaussian noise of standard deviation `deviation` in training, the identity in evaluation."""
 
     def __init__(self, deviation: float) -> None:
         super().__init__()
         self.deviation = deviation
 
     def forward(self, values: Tensor) -> Tensor:
+        """Return values of any shape, with noise added in training."""
         return values + self.deviation * torch.randn_like(values) if self.training else values
 
     def extra_repr(self) -> str:
+        """Return the text that `repr` shows in parentheses."""
         return f"deviation={self.deviation}"
 
 
 class MLP(nn.Module):
     """Fully connected network from images to logits.
 
-    hidden_layers=0 is the linear classifier 784-10, 1 is 784-h-10, 2 is 784-h-h-10. Each hidden layer is
-    linear, batch norm (if asked for), noise (if any), activation, dropout (if any); noise comes before all, too.
-    Weights start as PyTorch's `nn.Linear` draws them.
+    Each hidden block is linear, batch norm, noise, activation, dropout; all but linear and activation are optional.
+    Initialization is that of `nn.Linear`.
+
+    Args:
+        hidden_layers: 0 is the linear classifier 784-10, 1 is 784-h-10, 2 is 784-h-h-10.
+        hidden_units: One width for all hidden layers, or one width per layer.
+        activation: A key of `ACTIVATIONS`.
+        dropout: Probability of zeroing a hidden activation.
+        batch_norm: Whether hidden blocks have batch norm.
+        noise: Standard deviation of Gaussian noise added in training to the inputs and to each hidden pre-activation.
+
+    Raises:
+        ValueError: `hidden_units` has neither one width nor one per hidden layer.
+        KeyError: `activation` is unknown.
     """
 
     def __init__(
@@ -52,20 +65,20 @@ class MLP(nn.Module):
         noise: float = 0.0,
     ) -> None:
         super().__init__()
-        *hidden, last = pairwise(layer_sizes(hidden_layers, hidden_units))
+        *hidden, output = pairwise(layer_sizes(hidden_layers, hidden_units))
         layers: list[nn.Module] = [GaussianNoise(noise)] if noise else []
-        for before, after in hidden:
-            layers.append(nn.Linear(before, after))
+        for in_features, out_features in hidden:
+            layers.append(nn.Linear(in_features, out_features))
             if batch_norm:
-                layers.append(nn.BatchNorm1d(after))
+                layers.append(nn.BatchNorm1d(out_features))
             if noise:
                 layers.append(GaussianNoise(noise))
             layers.append(ACTIVATIONS[activation]())
             if dropout:
                 layers.append(nn.Dropout(dropout))
-        self.layers = nn.Sequential(*layers, nn.Linear(*last))
+        self.layers = nn.Sequential(*layers, nn.Linear(*output))
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) or (n, 784) float -> logits: (n, 10)."""
+        """Return logits (n, 10) of float images (n, 28, 28) or (n, 784)."""
         logits: Tensor = self.layers(images.flatten(1))
         return logits

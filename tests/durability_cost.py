@@ -31,7 +31,7 @@ def main() -> None:
     start: Times = defaultdict(list)
     timed(epochs, "fsync", os, "fsync")
     timed(epochs, "checksum", checkpoint, "_with_checksum", without=("torch.save", checkpoint.torch, "save"))
-    timed(epochs, "second name of the checkpoint before", checkpoint, "_keep")
+    timed(epochs, "second name of the checkpoint before", checkpoint, "_keep_previous")
     timed(start, "lock taken and released", folder.FolderLock, "acquire")
     timed(start, "lock taken and released", folder.FolderLock, "release")
     timed(start, "digest of the digits", vars(mnist.Digits)["digest"], "func")

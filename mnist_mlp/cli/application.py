@@ -52,7 +52,7 @@ from mnist_mlp.sweeps.jobs import (
     write_run_page,
 )
 from mnist_mlp.sweeps.live import elapsed_text, time_left
-from mnist_mlp.training.processes import lost_process, process_rank, report_lost_process
+from mnist_mlp.training.processes import is_lost_process, process_rank, report_lost_process
 
 
 def run() -> None:
@@ -189,7 +189,7 @@ def single_run(cfg: DictConfig) -> None:
             if rank == 0:
                 print(f"\n{describe_signal(error)}{go_on and f': {go_on}'}", file=sys.stderr)
             raise SystemExit(exit_code(error)) from None
-        if isinstance(error, RuntimeError) and lost_process(error):
+        if isinstance(error, RuntimeError) and is_lost_process(error):
             report_lost_process(folder)
             os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
         raise

@@ -1,8 +1,7 @@
-"""From a configuration to a tested run: LightningModule, optimiser step, metrics, callbacks, trainer, `fit`. Knows no
-Hydra, and importing it changes no global state."""
+"""From a configuration to a tested run: LightningModule, metrics, callbacks, Trainer, `fit`; independent of Hydra."""
 
-from mnist_mlp.training.processes import unusable_ranks_hidden
+from mnist_mlp.training.processes import hide_invalid_ranks
 
-with unusable_ranks_hidden() as hidden:
-    if hidden:
+with hide_invalid_ranks() as any_hidden:
+    if any_hidden:
         import pytorch_lightning  # noqa: F401

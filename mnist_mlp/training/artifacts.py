@@ -1,4 +1,4 @@
-"""The artifacts of a tested run: figures and files on disk, and the same in TensorBoard."""
+"""The artifacts of a tested run, on disk and in TensorBoard: predictions, report, figures, hyperparameters."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -24,26 +24,26 @@ HPARAMS = (
     "model.activation", "model.dropout", "model.batch_norm", "optim.name", "optim.lr", "optim.momentum",
     "optim.weight_decay", "optim.schedule", "trainer.max_epochs",
 )  # fmt: skip
-"""Columns of every run, beside `data.source` and `parameters`; other settings that were given are added."""
-OF_GROUP = {
+"""Columns of every run, in addition to `data.source`, `parameters` and overridden settings."""
+GROUP_KEYS = {
     "optim": ("optim.name",),
     "model": ("model.hidden_layers", "model.hidden_units"),
     "augment": ("augment.elastic", "augment.elastic_sigma"),
 }
-"""What tells the presets of a group apart."""
+"""Keys that distinguish the presets of a config group."""
 METRICS = ("val/accuracy", "test/accuracy", "test/f1_macro", "test/loss")
 TYPES = {"bool": api_pb2.DATA_TYPE_BOOL, "number": api_pb2.DATA_TYPE_FLOAT64, "string": api_pb2.DATA_TYPE_STRING}
 
 
 def first_keys(result: RunResult, swept: Sequence[str] = ()) -> list[str]:
-    """Keys that the sweep varies, or without a sweep those of the overrides; only keys that affect the result."""
+    """List the keys that the sweep varies, or those of the overrides; only keys that affect the result."""
     keys = swept or [override.lstrip("+~").partition("=")[0] for override in result.overrides]
     known = settings(result.config)
-    return [key for name in keys for key in OF_GROUP.get(name, (name,)) if key in known]
+    return [key for name in keys for key in GROUP_KEYS.get(name, (name,)) if key in known]
 
 
 def write_hparams(writer: SummaryWriter, result: RunResult, swept: Sequence[str] = ()) -> None:
-    """Write settings and final metrics for TensorBoard's HPARAMS. swept: keys that the sweep varies, shown first."""
+    """Log settings and final metrics for TensorBoard's HPARAMS; the `swept` keys of a sweep come first."""
     config, first = flatten(result.config), set(first_keys(result, swept))
     row = {key: config[key] for key in (*HPARAMS, *first_keys(result))}
     row |= {"data.source": result.data["source"], "parameters": result.parameters}
@@ -53,17 +53,17 @@ def write_hparams(writer: SummaryWriter, result: RunResult, swept: Sequence[str]
             value = "-".join(map(str, value))
         elif value is None:
             value = "null"
-        kind = "bool" if isinstance(value, bool) else "number" if isinstance(value, (int, float)) else "string"
-        setattr(session.hparams[key], f"{kind}_value", value)
-        columns.append(api_pb2.HParamInfo(name=key, type=TYPES[kind], differs=key in first))
+        value_type = "bool" if isinstance(value, bool) else "number" if isinstance(value, (int, float)) else "string"
+        setattr(session.hparams[key], f"{value_type}_value", value)
+        columns.append(api_pb2.HParamInfo(name=key, type=TYPES[value_type], differs=key in first))
     metrics = {name: result.metric(name) for name in METRICS if name in result.metrics}
     metrics["fit_seconds"] = result.timing["fit_seconds"]
-    shown = []
-    for name, number in metrics.items():
+    metric_infos = []
+    for name, value in metrics.items():
         tag = f"{FINAL}/{name.replace('/', '_')}"
-        shown.append(api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name.replace("_", " ")))
-        writer.add_scalar(tag, number, result.epochs)
-    experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=shown)
+        metric_infos.append(api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name.replace("_", " ")))
+        writer.add_scalar(tag, value, result.epochs)
+    experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=metric_infos)
     end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
     contents: dict[str, dict[str, Any]] = {
         metadata.EXPERIMENT_TAG: {"experiment": experiment},
@@ -78,8 +78,8 @@ def write_hparams(writer: SummaryWriter, result: RunResult, swept: Sequence[str]
 def _draw_figures(
     result: RunResult, curves: Curves, images: Array, truth: Array, predicted: Array, probabilities: Array
 ) -> Iterator[tuple[str, plots.Figure]]:
-    """Draw the figures of a run, one at a time: the name of its file and of TensorBoard's tag, and the figure."""
-    probabilities = np.nan_to_num(probabilities)  # of a diverged run
+    """Draw the figures of a run one at a time; yield each with the name of its file and TensorBoard tag."""
+    probabilities = np.nan_to_num(probabilities)  # those of a diverged run are NaN
     title = f"Confusion matrix, test accuracy {percent(result.metric('test/accuracy'))}"
     yield "learning_curves", plots.learning_curves(curves, result.best_epoch)
     yield "confusion_matrix", plots.confusion(np.array(result.confusion_matrix), title)
@@ -89,13 +89,13 @@ def _draw_figures(
 
 
 def add_figure(writer: SummaryWriter, tag: str, figure: plots.Figure, epoch: int) -> bytes:
-    """Add a figure to TensorBoard and clear it; the content of its PNG file, which is encoded once for both."""
+    """Log a figure to TensorBoard and clear it; return the PNG, which is encoded only once."""
     content = plots.png(figure)
     width, height = figure.canvas.get_width_height()
     image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=content)
     events: Any = writer.file_writer
     events.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), epoch)
-    figure.clear()  # its cycles would bring on a full garbage collection, which takes 0.3 s with torch's objects
+    figure.clear()  # its reference cycles would trigger a full garbage collection: 0.3 s with torch's objects
     return content
 
 
@@ -103,18 +103,10 @@ def write_artifacts(
     folder: RunFolder, writer: SummaryWriter, result: RunResult, digits: Digits, model: DigitClassifier,
     curves: Curves | None, swept: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Write all files of a tested run but result.json.
+    """Write all files of a tested run except result.json.
 
-    Each figure becomes figures/<name>.png and TensorBoard's image visual_test/<name>.
-
-    Args:
-        folder: Of the run.
-        writer: Of its TensorBoard events.
-        result: Its test.
-        digits: What it was tested on.
-        model: The tested classifier, with its test logits.
-        swept: Keys that the sweep varies.
-        curves: Columns of metrics.csv by name; None draws no figures.
+    Each figure becomes figures/<name>.png and TensorBoard's image visual_test/<name>. model: after its test, with
+    `test_logits`; curves: columns of metrics.csv by name, None for no figures; swept: keys that the sweep varies.
     """
     assert model.test_logits is not None
     truth, logits = digits.test_labels.numpy(), model.test_logits

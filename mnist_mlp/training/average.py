@@ -1,4 +1,4 @@
-"""The exponential moving average of a net's weights, kept beside the weights that are trained."""
+"""The exponential moving average of a network's weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,44 +8,43 @@ import torch
 from torch import Tensor, nn
 
 KEY = "average"
-"""In a checkpoint: the trained weights and the number of updates; its `state_dict` holds the averages."""
+"""Checkpoint key of the trained weights and the number of updates; the averages are in `state_dict`."""
 
 
 class SavedAverage(NamedTuple):
-    """averages: by name in the checkpoint; updates: (), how many there were."""
+    """Averages by their names in the checkpoint, and the number of updates ()."""
 
     averages: Mapping[str, Tensor]
     updates: Tensor
 
 
 class WeightAverage:
-    """The mean of a net's weights over all updates, each counting `decay` times as much as the one after it.
+    """Exponential moving average of weights, with the bias correction of Kingma and Ba (2015, section 7.2).
 
-    Polyak averaging, with the bias correction of Kingma and Ba (2015, section 7.2): the random initial weights are
-    not in it. Batch norm's running mean and variance are averaged like weights. All is changed in place, so that a
-    CUDA graph can hold it.
+    The bias correction removes the random initial weights. Batch norm's running mean and variance are averaged, too.
+    All tensors are updated in place, as CUDA graphs require. prefix: of the names in a checkpoint.
     """
 
-    def __init__(self, net: nn.Module, decay: float, prefix: str = "") -> None:
-        """prefix: names in a checkpoint begin with it."""
+    def __init__(self, network: nn.Module, decay: float, prefix: str = "") -> None:
         self.decay, self._prefix = decay, prefix
-        self._net = {name: value for name, value in _tensors(net) if value.is_floating_point()}
-        self._kept = {name: value.detach().clone() for name, value in self._net.items()}
-        self._swapped = False
-        self._updates = torch.zeros((), device=next(iter(self._net.values())).device)
+        tensors = (*network.named_parameters(), *network.named_buffers())
+        self._weights = {name: value for name, value in tensors if value.is_floating_point()}
+        self._averages = {name: value.detach().clone() for name, value in self._weights.items()}
+        self._is_swapped = False
+        self._updates = torch.zeros((), device=next(iter(self._weights.values())).device)
 
     def update(self) -> None:
-        """Take up the net's present weights."""
+        """Update the averages with the current weights."""
         with torch.no_grad():
             self._updates += 1
-            part = (1 - self.decay) / (1 - self.decay ** self._updates.double())
-            for name, value in self._net.items():
-                self._kept[name].lerp_(value, part.to(value.dtype))
+            fraction = (1 - self.decay) / (1 - self.decay ** self._updates.double())
+            for name, value in self._weights.items():
+                self._averages[name].lerp_(value, fraction.to(value.dtype))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The net has the averages as its weights, for as long as this lasts; also where it is nested."""
-        if self._swapped:
+        """Replace the network's weights by their averages inside the context; contexts can be nested."""
+        if self._is_swapped:
             yield
             return
         self.swap()
@@ -56,31 +55,32 @@ class WeightAverage:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the net's weights and those kept here."""
-        for name, value in self._net.items():
-            other = value.clone()
-            value.copy_(self._kept[name])
-            self._kept[name].copy_(other)
-        self._swapped = not self._swapped
+        """Exchange the network's weights and their averages."""
+        for name, value in self._weights.items():
+            copy = value.clone()
+            value.copy_(self._averages[name])
+            self._averages[name].copy_(copy)
+        self._is_swapped = not self._is_swapped
 
     def state(self) -> list[Tensor]:
-        """Every tensor that an update changes."""
-        return [*self._kept.values(), self._updates]
+        """Return the tensors that `update` changes."""
+        return [*self._averages.values(), self._updates]
 
     def shared_statistics(self) -> list[Tensor]:
-        """The averages of what is no parameter: batch norm's running mean and variance."""
-        return [value for name, value in self._kept.items() if not isinstance(self._net[name], nn.Parameter)]
+        """Return the averages of buffers: batch norm's running mean and variance."""
+        return [value for name, value in self._averages.items() if not isinstance(self._weights[name], nn.Parameter)]
 
     def save_to(self, checkpoint: dict[str, Any]) -> None:
-        """Make the averages a checkpoint's `state_dict`, and keep the trained weights under KEY."""
-        trained, averages = (self._kept, self._net) if self._swapped else (self._net, self._kept)
+        """Save the averages in a checkpoint's `state_dict`, and the trained weights under KEY."""
+        weights, averages = self._weights, self._averages
+        trained, averages = (averages, weights) if self._is_swapped else (weights, averages)
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **self._named(averages)}
         checkpoint[KEY] = {"trained": self._named(trained), "updates": self._updates}
 
     @torch.no_grad()
     def restore(self, saved: SavedAverage) -> None:
-        """Go on from what `pop_from` took from a checkpoint."""
-        for name, value in self._named(self._kept).items():
+        """Restore the averages that `pop_from` returned."""
+        for name, value in self._named(self._averages).items():
             value.copy_(saved.averages[name])
         self._updates.copy_(saved.updates)
 
@@ -89,15 +89,10 @@ class WeightAverage:
 
 
 def pop_from(checkpoint: dict[str, Any]) -> SavedAverage | None:
-    """Put a checkpoint's trained weights back into its `state_dict`; its averages, None where it has none."""
+    """Move a checkpoint's trained weights back to its `state_dict`; return its averages, or None."""
     if KEY not in checkpoint:
         return None
-    kept = checkpoint[KEY]
-    averages = {name: checkpoint["state_dict"][name] for name in kept["trained"]}
-    checkpoint["state_dict"] = {**checkpoint["state_dict"], **kept["trained"]}
-    return SavedAverage(averages, kept["updates"])
-
-
-def _tensors(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from net.named_parameters()
-    yield from net.named_buffers()
+    saved = checkpoint[KEY]
+    averages = {name: checkpoint["state_dict"][name] for name in saved["trained"]}
+    checkpoint["state_dict"] = {**checkpoint["state_dict"], **saved["trained"]}
+    return SavedAverage(averages, saved["updates"])

@@ -1,4 +1,4 @@
-"""What happens after each epoch: metrics.csv, the console, TensorBoard, stopping on divergence."""
+"""Callbacks for metrics.csv, progress on the console, TensorBoard, divergence and signals."""
 
 import math
 import os
@@ -24,99 +24,99 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-PASSING_SECONDS = 0.2
-BAR = 30
-"""Most cells of the bar."""
+REFRESH_SECONDS = 0.2
+MAX_BAR_CELLS = 30
 CLEAR = "\r\x1b[2K"
-"""Erases the line on a terminal."""
+"""Erases the current line of a terminal."""
 
 
 class RunProgress:
-    """Prints a run's epochs. place: names a job of a sweep, which has no lines but, on a terminal, the passing one.
+    """Console output of a run: a line per epoch and, on a terminal, a bar; a sweep's job (`label`) has only the bar.
 
-    ends_early: a run may stop before its last epoch, so that the time left is the longest.
+    ends_early: whether the run may stop early; the remaining time is then an upper bound.
     """
 
-    def __init__(self, shown: bool, place: str | None = None) -> None:
+    def __init__(self, shown: bool, label: str | None = None) -> None:
         self.ends_early = False
-        self._place = place
-        self._lines = shown and place is None
-        self._passing = shown and redraws()
-        self._printed = 0.0
-        self._compiles = False
-        self._seconds: list[float] = []
+        self._label = label
+        self._prints_epochs = shown and label is None
+        self._shows_bar = shown and redraws()
+        self._last_refresh = 0.0
+        self._is_compiling = False
+        self._epoch_seconds: list[float] = []
 
     def begin(self, validates: bool) -> None:
-        """Print the heads of the columns."""
-        if self._lines:
+        """Print the column headers."""
+        if self._prints_epochs:
             val = f"{'val loss':>10} {'val acc':>9}" if validates else ""
             print(f"{'epoch':>9} {'train loss':>11} {'train acc':>10} {val} {'lr':>9} {'time':>8}", flush=True)
 
     def compiling(self) -> None:
-        """Say that the wait for the compiler begins."""
-        if self._lines:
-            self._compiles = True
+        """Report that compilation starts."""
+        if self._prints_epochs:
+            self._is_compiling = True
             print("compiling the step ...", end="", flush=True)
 
     def compiled(self, seconds: float) -> None:
-        """Say that it has ended."""
-        if self._compiles:
-            self._compiles = False
-            print(f" {seconds:.1f} s; kept for later runs", flush=True)
+        """Report the compile time."""
+        if self._is_compiling:
+            self._is_compiling = False
+            print(f" {seconds:.1f} s; cached for later runs", flush=True)
 
-    def within(self, epoch: int, max_epochs: int, part: float, elapsed: float) -> None:
-        """Show how far an epoch (from 1) is: the part of it that is done, in (0, 1], and the seconds since it began."""
+    def within(self, epoch: int, max_epochs: int, fraction: float, elapsed: float) -> None:
+        """Refresh the progress bar. fraction: of the epoch (from 1), in (0, 1]; elapsed: seconds since its start."""
         now = time.perf_counter()
-        if not self._passing or now - self._printed < PASSING_SECONDS:
+        if not self._shows_bar or now - self._last_refresh < REFRESH_SECONDS:
             return
-        self._printed = now
-        each = statistics.median(self._seconds) if self._seconds else elapsed / part
-        left = max(0.0, each - elapsed) + each * (max_epochs - epoch)
-        words = f"{100 * part:3.0f} %, {'at most' if self.ends_early else 'about'} {_clock(left)} left"
-        start = f"{epoch:>4}/{max_epochs:<4} "
-        room = columns() - 1
-        if self._place is not None:
-            shown = shortened(self._place, max(0, room - len(start) - len(words) - 1), "…" if is_unicode() else "...")
-            print(f"{CLEAR}{f'{shown}{start}{words}'[:room]}", end="", flush=True)
+        self._last_refresh = now
+        per_epoch = statistics.median(self._epoch_seconds) if self._epoch_seconds else elapsed / fraction
+        remaining = max(0.0, per_epoch - elapsed) + per_epoch * (max_epochs - epoch)
+        status = f"{100 * fraction:3.0f} %, {'at most' if self.ends_early else 'about'} {_clock(remaining)} left"
+        counter = f"{epoch:>4}/{max_epochs:<4} "
+        width = columns() - 1
+        if self._label is not None:
+            label_width = max(0, width - len(counter) - len(status) - 1)
+            label = shortened(self._label, label_width, "…" if is_unicode() else "...")
+            print(f"{CLEAR}{f'{label}{counter}{status}'[:width]}", end="", flush=True)
             return
-        cells = min(BAR, room - len(start) - len(words) - 2)
-        line = f"{start}{words}"[:room] if cells < 5 else f"{start}{bar(part, cells)}  {words}"
+        cells = min(MAX_BAR_CELLS, width - len(counter) - len(status) - 2)
+        line = f"{counter}{status}"[:width] if cells < 5 else f"{counter}{bar(fraction, cells)}  {status}"
         print(f"{CLEAR}{line}", end="", flush=True)
 
-    def epoch(self, row: Mapping[str, float], max_epochs: int, best: bool, seconds: float) -> None:
-        """Print an epoch, marked where it is the best on validation so far. row: of metrics.csv; seconds: all of it."""
-        self._seconds.append(seconds)
-        if not self._lines:
+    def epoch(self, row: Mapping[str, float], max_epochs: int, is_best: bool, seconds: float) -> None:
+        """Print the line of an epoch. row: of metrics.csv; is_best: on validation so far; seconds: with validation."""
+        self._epoch_seconds.append(seconds)
+        if not self._prints_epochs:
             return
         val = f"{row['val/loss']:10.4f} {100 * row['val/accuracy']:7.2f} %" if "val/loss" in row else ""
         print(
-            f"{CLEAR if self._passing else ''}{row['epoch']:>4.0f}/{max_epochs:<4} {row['train/loss']:11.4f} "
+            f"{CLEAR if self._shows_bar else ''}{row['epoch']:>4.0f}/{max_epochs:<4} {row['train/loss']:11.4f} "
             f"{100 * row['train/accuracy']:8.2f} % {val} {row['lr']:9.3g} {seconds:6.1f} s"
-            f"{' ' + styled('best', 'green') if best else ''}",
+            f"{' ' + styled('best', 'green') if is_best else ''}",
             flush=True,
         )
 
 
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
 
 
 CURVES = ("accuracy", "loss")
-DRAWN = frozenset(4**power for power in range(16))
-"""Epochs after which the validation confusion matrix is drawn."""
+CONFUSION_MATRIX_EPOCHS = frozenset(4**power for power in range(16))
 
 
 class TestSetMonitor(pl.Callback):
-    """Loss and accuracy on test after each epoch, in `curve`, for plots only: selection never sees them."""
+    """Loss and accuracy on test after each epoch, in `curve`: for plots, never for model selection."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self._images, self._labels = images, labels
         self.curve: dict[str, float] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Evaluate the test set, in the precision of validation and of the final test."""
         assert isinstance(pl_module, DigitClassifier)
-        with trainer.precision_plugin.forward_context():  # in the number format of validation and of the final test
+        with trainer.precision_plugin.forward_context():
             logits = pl_module.logits(self._images)
         loss = cross_entropy(logits.double(), self._labels.cpu())
         accuracy = (logits.argmax(1) == self._labels.cpu()).double().mean()
@@ -124,10 +124,10 @@ class TestSetMonitor(pl.Callback):
 
 
 class EpochLog(pl.Callback):
-    """One row per epoch: in metrics.csv and, as `RunProgress` has it, printed.
+    """Callback that collects a row of metrics per epoch, writes metrics.csv and prints progress.
 
-    `epoch_seconds` is the training part of an epoch, `elapsed_seconds` all of fit so far, interruptions not counted;
-    both without compiling.
+    `epoch_seconds` is the training time of an epoch, without validation; `elapsed_seconds` is the time of fit so far,
+    without interruptions. Both exclude compile time.
     """
 
     def __init__(
@@ -140,26 +140,30 @@ class EpochLog(pl.Callback):
         self.rows: list[dict[str, float]] = []
         self._folder, self._monitor = folder, monitor
         self._progress = RunProgress(progress, job_label)
-        self._images = 0
-        self._earlier = self._train_seconds = self._compile_seconds = 0.0
+        self._image_count = 0
+        self._seconds_before = self._train_seconds = self._compile_seconds = 0.0
         self._fit_start = self._epoch_start = 0.0
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the rows and the elapsed time."""
         self.rows = list(state_dict["rows"])
-        self._earlier = self.rows[-1]["elapsed_seconds"] if self.rows else 0.0
+        self._seconds_before = self.rows[-1]["elapsed_seconds"] if self.rows else 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock and print the column headers."""
         self._fit_start = time.perf_counter()
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self._images = len(data.split.train)
+        self._image_count = len(data.split.train)
         if trainer.is_global_zero:
             self._progress.ends_early = bool(trainer.early_stopping_callbacks)
             self._progress.begin(bool(trainer.num_val_batches))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
         self._epoch_start = time.perf_counter()
         assert isinstance(pl_module, DigitClassifier)
         if pl_module.compile_seconds == 0:
@@ -168,30 +172,29 @@ class EpochLog(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Exclude compile time from the clocks and refresh the progress bar."""
         now = time.perf_counter()
         assert isinstance(pl_module, DigitClassifier)
-        compiling = (pl_module.compile_seconds or 0.0) - self._compile_seconds
-        if compiling:
-            self._compile_seconds += compiling
-            self._epoch_start += compiling
-            self._fit_start += compiling
-            self._progress.compiled(compiling)
+        compile_seconds = (pl_module.compile_seconds or 0.0) - self._compile_seconds
+        if compile_seconds:
+            self._compile_seconds += compile_seconds
+            self._epoch_start += compile_seconds
+            self._fit_start += compile_seconds
+            self._progress.compiled(compile_seconds)
+        elapsed = now - self._epoch_start
         if trainer.is_last_batch:
-            self._train_seconds = now - self._epoch_start
+            self._train_seconds = elapsed
         if trainer.is_global_zero:
-            part = (batch_idx + 1) / trainer.num_training_batches
-            self._progress.within(trainer.current_epoch + 1, trainer.max_epochs or 0, part, now - self._epoch_start)
+            fraction = (batch_idx + 1) / trainer.num_training_batches
+            self._progress.within(trainer.current_epoch + 1, trainer.max_epochs or 0, fraction, elapsed)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch's row, write metrics.csv and print the epoch."""
         now = time.perf_counter()
         assert isinstance(pl_module, DigitClassifier)
-        computed = trainer.callback_metrics
-        metrics = {
-            name: to_float(value)
-            for split in ("train/", "val/")
-            for name, value in computed.items()
-            if name.startswith(split)
-        }
+        values = trainer.callback_metrics.items()
+        names = [name for split in ("train/", "val/") for name, _ in values if name.startswith(split)]
+        metrics = {name: to_float(trainer.callback_metrics[name]) for name in names}
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -199,63 +202,65 @@ class EpochLog(pl.Callback):
             **(self._monitor.curve if self._monitor else {}),
             "lr": pl_module.lr_at(trainer.global_step - 1),
             "epoch_seconds": self._train_seconds,
-            "images_per_second": self._images / self._train_seconds,
-            "elapsed_seconds": self._earlier + now - self._fit_start,
+            "images_per_second": self._image_count / self._train_seconds,
+            "elapsed_seconds": self._seconds_before + now - self._fit_start,
         }
         self.rows.append(row)
         if not trainer.is_global_zero:
             return
-        write_text(self._folder.metrics_file, to_csv(list(self.rows[0]), [list(one.values()) for one in self.rows]))
-        # as the checkpoint is chosen: of equal ones the first
-        best = "val/accuracy" in row and all(one["val/accuracy"] < row["val/accuracy"] for one in self.rows[:-1])
-        self._progress.epoch(row, trainer.max_epochs or 0, best, now - self._epoch_start)
+        write_text(self._folder.metrics_file, to_csv(list(self.rows[0]), [list(r.values()) for r in self.rows]))
+        # the checkpoint, too, is the first of equal epochs
+        is_best = "val/accuracy" in row and all(r["val/accuracy"] < row["val/accuracy"] for r in self.rows[:-1])
+        self._progress.epoch(row, trainer.max_epochs or 0, is_best, now - self._epoch_start)
 
 
 class TensorBoardLog(pl.Callback):
-    """Scalars of every epoch (step = epoch, from 1) and, with figures, some epochs' validation confusion matrix.
+    """Callback that logs scalars per epoch (step = epoch, from 1) and, if `figures`, validation confusion matrices.
 
-    It is drawn after epochs 1, 4, 16, 64, ...: where the matrix changes, and not for each of a thousand epochs.
+    The matrices are drawn after epochs 1, 4, 16, 64, ..., since the matrix changes most in early epochs.
     """
 
     def __init__(self, folder: RunFolder, log: EpochLog, figures: bool) -> None:
         self._folder, self._log, self._figures = folder, log, figures
-        self._purge: int | None = None
+        self._purge_step: int | None = None
         self._sizes: dict[str, int] = {}
-        self._earlier: set[str] = set()
+        self._previous_files: set[str] = set()
 
     @cached_property
     def writer(self) -> "SummaryWriter":
-        """Opened on first use, until `close`; on the main process only."""
+        """The event writer, opened on first use; only the main process may use it."""
         from torch.utils.tensorboard import SummaryWriter  # deferred: training can start without tensorboard
 
-        writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge)
-        if not self._earlier:
+        writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge_step)
+        if not self._previous_files:
             writer.add_custom_scalars(layout(self._log.rows[-1]))
         return writer
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the sizes of the event files."""
         return {"sizes": self._sizes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the sizes of the event files."""
         self._sizes = dict(state_dict["sizes"])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # a TensorBoard that is looking on drops the points of epochs that are now repeated
-        self._purge = len(self._log.rows) + 1 if self._log.rows else None
+        """Drop the events of epochs that are repeated, in the files and in a TensorBoard that is running."""
+        self._purge_step = len(self._log.rows) + 1 if self._log.rows else None
         if trainer.is_global_zero:
-            self._forget_later_points()
+            self._truncate_event_files()
 
-    def _forget_later_points(self) -> None:
-        """Cut off what was written after the checkpoint that training goes on from."""
+    def _truncate_event_files(self) -> None:
         for path in self._folder.event_files():
             size = self._sizes.get(path.name, 0)
             if size:
                 os.truncate(path, min(size, path.stat().st_size))
             else:
                 path.unlink()
-        self._earlier = {path.name for path in self._folder.event_files()}
+        self._previous_files = {path.name for path in self._folder.event_files()}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's scalars and confusion matrix."""
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DigitClassifier)
@@ -266,7 +271,7 @@ class TensorBoardLog(pl.Callback):
                 self.writer.add_scalar(tag_of(name), value, epoch)
         for digit, f1 in enumerate(val["f1"] if val else ()):
             self.writer.add_scalar(f"val_f1_per_class/{digit}", f1.item(), epoch)
-        if val and self._figures and epoch in DRAWN:
+        if val and self._figures and epoch in CONFUSION_MATRIX_EPOCHS:
             from mnist_mlp.plots.run import confusion  # deferred: training can start without matplotlib
             from mnist_mlp.training.artifacts import add_figure
 
@@ -275,7 +280,7 @@ class TensorBoardLog(pl.Callback):
             add_figure(self.writer, "val/confusion_matrix", figure, epoch)
         self.writer.flush()
         for path in self._folder.event_files():
-            if path.name not in self._earlier:
+            if path.name not in self._previous_files:
                 sync_file(path)
             self._sizes[path.name] = path.stat().st_size
 
@@ -285,52 +290,54 @@ class TensorBoardLog(pl.Callback):
 
 
 def layout(row: Mapping[str, float]) -> dict[str, dict[str, list[Any]]]:
-    """TensorBoard's custom-scalars charts for these columns of metrics.csv.
+    """Lay out TensorBoard's custom scalars for a row of metrics.csv.
 
-    A run has one colour there, and the columns of a chart differ by their marks alone. So validation has charts of its
-    own, in which colours tell runs apart, before those that show it beside training.
+    TensorBoard has one color per run, so curves of one chart differ only by their markers. Validation has separate
+    charts, in which colors identify runs.
     """
     validation: dict[str, list[Any]] = {name: ["Multiline", [f"val/{name}"]] for name in CURVES if f"val/{name}" in row}
     splits = [split for split in ("train", "val", "test") if f"{split}/loss" in row]
-    beside: dict[str, list[Any]] = {name: ["Multiline", [f"{split}/{name}" for split in splits]] for name in CURVES}
+    combined: dict[str, list[Any]] = {name: ["Multiline", [f"{split}/{name}" for split in splits]] for name in CURVES}
     title = "training against validation" if validation else "training"
-    return {**({"validation": validation} if validation else {}), title: beside}
+    return {**({"validation": validation} if validation else {}), title: combined}
 
 
 class StopOnDivergence(pl.Callback):
-    """Stops after an epoch whose loss is NaN or infinite, and then sets `diverged`.
-
-    A resumed run that had stopped, by this or by early stopping, stays stopped.
-    """
+    """Callback that stops after an epoch with a NaN or infinite loss, and sets `diverged`."""
 
     diverged = False
 
     def state_dict(self) -> dict[str, Any]:
+        """Return whether the run has diverged."""
         return {"diverged": self.diverged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore whether the run has diverged."""
         self.diverged = state_dict["diverged"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep a resumed run stopped if it had diverged or stopped early."""
         if self.diverged or any(callback.stopped_epoch for callback in trainer.early_stopping_callbacks):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        losses = [
-            value.item() for name, value in trainer.callback_metrics.items() if name in ("train/loss", "val/loss")
-        ]
-        if not all(map(math.isfinite, losses)):
+        """Stop training if a loss is not finite."""
+        metrics = trainer.callback_metrics
+        if not all(math.isfinite(metrics[name].item()) for name in ("train/loss", "val/loss") if name in metrics):
             self.diverged = trainer.should_stop = True
 
 
 class FinishChunk(pl.Callback):
-    """Lets a signal wait until the running chunk of steps is done."""
+    """Callback that defers signals until the running chunk of steps is finished."""
 
     def on_train_batch_start(self, *_: Any) -> None:
+        """Start deferring signals."""
         begin_chunk()
 
     def on_train_batch_end(self, *_: Any) -> None:
+        """Handle a deferred signal."""
         end_chunk()
 
     def on_exception(self, *_: Any) -> None:
+        """Handle a deferred signal."""
         end_chunk()

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a power cut, say which run they are of, and can be moved."""
+"""Checkpoints that survive power loss, identify their run and can be moved."""
 
 import hashlib
 import io
@@ -19,28 +19,29 @@ from mnist_mlp.runs.folder import RunFolder, is_continuation, previous
 from mnist_mlp.runs.settings import changes
 
 CHECKSUM = b"sha256 "
-"""Begins the comment at the end of a checkpoint's zip archive; 64 hexadecimal digits follow."""
+"""Prefix of the comment at the end of a checkpoint's zip archive; 64 hexadecimal digits follow."""
 CHECKSUM_BYTES = len(CHECKSUM) + 64
 
 
 class DamagedCheckpointError(UserError):
-    """A checkpoint cannot be read, or does not hold what was written."""
+    """A checkpoint cannot be read, or its checksum does not match."""
 
 
 class DurableCheckpointIO(CheckpointIO):
-    """Writes a checkpoint beside its target, onto the disk, then in place of it, and keeps the one that was there.
+    """Checkpoint IO that writes atomically and durably, and keeps the previous version of each file.
 
-    So under its name, or under `previous` of it, there is a whole checkpoint at every moment. Its checksum is in the
-    comment of the zip archive, which torch.load passes over.
+    At every moment there is a complete checkpoint at its path or at `previous` of it. The checksum is in the comment
+    of the zip archive, which torch.load ignores.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write to a scratch file, sync it to the disk and move it to `path`."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = scratch_file(path)
         try:
             write_new(scratch, _with_checksum(checkpoint), durable=True)
-            _keep(path)
+            _keep_previous(path)
             os.replace(scratch, path)
         except BaseException:
             with suppress(OSError):
@@ -51,38 +52,38 @@ class DurableCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
+        """Verify and load a checkpoint; only tensors and primitives are unpickled."""
         return share_step_count(read_checkpoint(Path(path), map_location or "cpu"))
 
     def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint; its previous version stays."""
         Path(path).unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """The content of a checkpoint; only tensors and primitives are unpickled.
+    """Load a checkpoint; only tensors and primitives are unpickled.
 
-    DamagedCheckpointError where it cannot be read or its checksum is wrong.
+    Raises:
+        DamagedCheckpointError: The file cannot be read, or its checksum does not match.
     """
     try:
         content = path.read_bytes()
         end = content[-CHECKSUM_BYTES:]
         if end.startswith(CHECKSUM) and hashlib.sha256(content[:-CHECKSUM_BYTES]).hexdigest() != end[7:].decode():
-            raise DamagedCheckpointError(f"{path} is damaged (its checksum is wrong)")
+            raise DamagedCheckpointError(f"{path} is damaged (its checksum does not match)")
         checkpoint = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
     except UserError:
         raise
-    except Exception as error:  # of pickle, zipfile, torch and the system
+    except Exception as error:  # pickle, zipfile, torch and the operating system raise many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedCheckpointError(f"{path} cannot be read ({reason})") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise DamagedCheckpointError(f"{path} is no checkpoint")
+        raise DamagedCheckpointError(f"{path} is not a checkpoint")
     return checkpoint
 
 
 def share_step_count(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Let Lightning's counters of automatic and of manual optimiser steps agree, whichever of them made the steps.
-
-    So a run can be resumed with and without chunks of steps.
-    """
+    """Equalize Lightning's step counts of automatic and manual optimization: runs resume with and without chunks."""
     loop = checkpoint["loops"]["fit_loop"]
     manual = loop["epoch_loop.manual_optimization.optim_step_progress"]
     automatic = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
@@ -94,7 +95,7 @@ def share_step_count(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_checksum(checkpoint: Mapping[str, Any]) -> memoryview:
-    """The zip archive of torch.save, with the length of its comment in its last two bytes, and the checksum."""
+    """Serialize as torch.save does; the checksum becomes the archive's comment, after two bytes with its length."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     buffer.seek(-2, os.SEEK_END)
@@ -103,64 +104,67 @@ def _with_checksum(checkpoint: Mapping[str, Any]) -> memoryview:
     return buffer.getbuffer()
 
 
-def _keep(path: Path) -> None:
-    """Give the file that is there its second name, `previous`."""
+def _keep_previous(path: Path) -> None:
     if not path.exists():
         return
     link = scratch_file(path)
     try:
         os.link(path, link)
-    except OSError:  # no hard links here: for a moment there is the previous one only
+    except OSError:  # the file system has no hard links: until the new file is moved, only `previous` exists
         os.replace(path, previous(path))
         return
     try:
         os.replace(link, previous(path))
-    finally:  # rename(2) leaves it where both are names of one file already
+    finally:  # rename(2) leaves the link if both are links to the same file
         with suppress(OSError):
             link.unlink(missing_ok=True)
 
 
 class RunIdentity(pl.Callback):
-    """Writes into every checkpoint which run it is of: the content of run.json."""
+    """Callback that saves the content of run.json in every checkpoint, to identify its run."""
 
     def __init__(self, run: JSON) -> None:
         self._run = run
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: JSON) -> None:
+        """Save the content of run.json under "run"."""
         checkpoint["run"] = self._run
 
 
 class PortableCheckpoint(ModelCheckpoint):
-    """ModelCheckpoint whose state holds wherever the folder is moved, and knows the epoch of what it saved last."""
+    """ModelCheckpoint whose state remains valid if the folder is moved, and includes the epoch saved last."""
 
     saved_epoch: int | None = None
     """Counted from 0."""
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state, with `saved_epoch`."""
         return {**super().state_dict(), "saved_epoch": self.saved_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # Lightning forgets the best score where the folder has another path than before
-        here = {
-            name: self._here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")
-        }
-        models = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **here, "best_k_models": models, "dirpath": self.dirpath})
+        """Restore the state with this folder's paths; Lightning drops the best score if they have changed."""
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        paths = {name: self._relocate(state_dict[name]) for name in names}
+        models = {self._relocate(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": models, "dirpath": self.dirpath})
         self.saved_epoch = state_dict["saved_epoch"]
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         self.saved_epoch = trainer.current_epoch
         super()._save_checkpoint(trainer, filepath)
 
-    def _here(self, path: str) -> str:
+    def _relocate(self, path: str) -> str:
         return os.path.join(self.dirpath or "", os.path.basename(path)) if path else path
 
 
 def checkpoint_to_resume(folder: RunFolder, run: JSON) -> tuple[Path | None, list[str]]:
-    """The checkpoint that a run goes on from, None for its start; and what was found damaged, a line each.
+    """Choose the checkpoint to resume from: last.ckpt or its previous version, with the matching best.ckpt.
 
-    It is last.ckpt, else the one before, and only together with the best checkpoint of its time. UserError where a
-    checkpoint is of another run than `run`, the content of a run.json.
+    Returns:
+        The checkpoint's path, None to start from scratch; and a line for each damaged checkpoint.
+
+    Raises:
+        UserError: A checkpoint belongs to another run than `run`, the content of run.json.
     """
     damaged = []
     last = folder.last_checkpoint
@@ -179,7 +183,7 @@ def checkpoint_to_resume(folder: RunFolder, run: JSON) -> tuple[Path | None, lis
 
 
 def refuse_foreign(folder: RunFolder) -> None:
-    """UserError where files lie in the folder that no run of this package wrote."""
+    """Raise UserError if the folder contains files that were not written by a run of this package."""
     if folder.holds_run():
         return
     last = folder.last_checkpoint
@@ -191,32 +195,32 @@ def refuse_foreign(folder: RunFolder) -> None:
 
 
 def _refuse_other_run(path: Path, checkpoint: Mapping[str, Any], run: JSON) -> None:
-    own = checkpoint.get("run")
-    if not isinstance(own, dict) or "config" not in own:
+    saved_run = checkpoint.get("run")
+    if not isinstance(saved_run, dict) or "config" not in saved_run:
         raise UserError(
-            f"{path} does not say which run it is of (an earlier version wrote it): "
-            "choose another folder, or start over with resume=never"
+            f"{path} does not identify its run (an earlier version wrote it): "
+            "choose another folder, or restart with resume=never"
         )
-    if (different := changes(own, run)) and not is_continuation(own, run):
+    if (differences := changes(saved_run, run)) and not is_continuation(saved_run, run):
         raise UserError(
-            f"{path} is of a run with other settings ({'; '.join(different)}): "
-            "choose another folder, or start over with resume=never"
+            f"{path} belongs to a run with other settings ({'; '.join(differences)}): "
+            "choose another folder, or restart with resume=never"
         )
 
 
 def _restore_best(folder: RunFolder, checkpoint: Mapping[str, Any]) -> None:
-    """See to it that best.ckpt is of the epoch that this checkpoint knows as the best."""
+    """Ensure that best.ckpt is of the epoch that was the best when this checkpoint was written."""
     states = checkpoint["callbacks"].values()
     epoch = next(state["saved_epoch"] for state in states if Path(state.get("best_model_path", "")).name == "best.ckpt")
     best = folder.best_checkpoint
-    found = []
+    epochs = []
     for path in (best, previous(best)):
         try:
-            found.append(read_checkpoint(path)["epoch"])
+            epochs.append(read_checkpoint(path)["epoch"])
         except DamagedCheckpointError:
-            found.append(None)
-    if found[0] == epoch:
+            epochs.append(None)
+    if epochs[0] == epoch:
         return
-    if found[1] != epoch:
+    if epochs[1] != epoch:
         raise DamagedCheckpointError(f"{best} of epoch {epoch + 1} is lost or damaged")
     os.replace(previous(best), best)

@@ -1,4 +1,4 @@
-"""The LightningModule: input scaling, loss, metrics, optimiser and learning rate."""
+"""The LightningModule: input scaling, loss, metrics, optimizer and learning rate."""
 
 import math
 from collections.abc import Mapping
@@ -28,26 +28,29 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 NORMALIZATIONS = {"raw": (0.0, 1.0), "symmetric": (0.5, 0.5), "standard": (0.1307, 0.3081)}
-"""Mean and standard deviation, of pixels in [0, 1]; those of `standard` are the training images' own."""
+"""Mean and standard deviation of pixels in [0, 1]; `standard` has those of the training images."""
 
 CACHED_IMAGES = 1_000
-"""Images whose activations fit into a CPU's cache: evaluation takes three quarters of the time of 2,000 at once."""
+"""Images per forward pass in evaluation: their activations fit into a CPU's cache (25 % faster than 2,000)."""
 
 
 class DigitClassifier(pl.LightningModule):
-    """A network with its input scaling, loss, metrics and optimiser, for any `pl.Trainer`.
+    """A network with its input scaling, loss, metrics and optimizer, for any `pl.Trainer`.
 
-    A batch is `(images, labels)`: (b, 28, 28) uint8 and (b,) int64, as `DigitData` serves them; whatever else
-    `as_pixels` takes, such as the floats of torchvision's ToTensor, is converted.
+    A batch is `(images, labels)`: (b, 28, 28) uint8 and (b,) int64, as `DigitData` serves them. Other formats that
+    `as_pixels` accepts, such as torchvision's ToTensor, are converted.
 
     Args:
-        network: From images (n, 28, 28) of scaled floats to logits (n, 10); by default the MLP of `model`.
-        model: The options of the MLP; ignored with a network of your own.
-        normalization: "raw", "symmetric" or "standard".
-        optim: Optimiser, schedule, label smoothing, averaging.
-        augment: Distortions of the training images.
-        seed: Of every random draw of training; those of epoch e are a function of (seed, e).
-        teacher: What `optim.teacher` names.
+        network: A module from normalized images (n, 28, 28) float to logits (n, 10). Default: `MLP` built from `model`.
+        model: The options of the MLP; ignored if `network` is passed.
+        normalization: "raw" (pixels in [0, 1]), "symmetric" ([-1, 1]) or "standard" (zero mean, unit variance).
+        optim: Optimizer, learning rate schedule, regularization and weight averaging.
+        augment: Random distortions of training images.
+        seed: Seeds the random state of each training epoch, together with the epoch's number.
+        teacher: The teacher of distillation that `optim.teacher` names; `fit` loads it.
+
+    Raises:
+        KeyError: `normalization` is unknown.
     """
 
     scale: Tensor
@@ -66,14 +69,14 @@ class DigitClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         model, optim, augment = model or ModelConfig(), optim or OptimConfig(), augment or AugmentConfig()
-        own = {"network": type(network).__name__}
-        options = {"model": to_dict(model) if network is None else own, "optim": to_dict(optim)}
+        architecture = to_dict(model) if network is None else {"network": type(network).__name__}
+        options = {"model": architecture, "optim": to_dict(optim)}
         options |= {"augment": to_dict(augment), "normalization": normalization, "seed": seed}
         self.save_hyperparameters(options)
         self.mlp = network if network is not None else MLP(**model.mlp_arguments())
-        mean, deviation = NORMALIZATIONS[normalization]
-        self.register_buffer("scale", torch.tensor(1 / (255 * deviation)))
-        self.register_buffer("shift", torch.tensor(-mean / deviation))
+        mean, std = NORMALIZATIONS[normalization]
+        self.register_buffer("scale", torch.tensor(1 / (255 * std)))
+        self.register_buffer("shift", torch.tensor(-mean / std))
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.train_metrics = training_metrics()
         self.val_metrics, self.test_metrics = evaluation_metrics("val"), evaluation_metrics("test")
@@ -85,20 +88,23 @@ class DigitClassifier(pl.LightningModule):
         self._average: WeightAverage | None = None
         self._saved_average: SavedAverage | None = None
         self.class_results: dict[str, dict[str, Tensor]] = {}
-        """Latest metrics per class of "val" and "test", on the CPU, by name."""
+        """Per-class metrics of the latest "val" and "test" epoch by name, on the CPU; see `class_metrics`."""
         self.test_logits: Tensor | None = None
-        """The logits (n, 10) from which the latest test took its metrics, float32 on the CPU, images in file order."""
+        """Logits (n, 10) of the latest test, float32 on the CPU, images in file order."""
         self.compile_seconds: float | None = None
-        """Time that compiling the step has taken so far; None unless it is compiled."""
+        """Compile time of the training step so far; None unless it is compiled."""
 
     @classmethod
     def from_config(cls, config: Config, *, network: nn.Module | None = None, teacher: Teacher | None = None) -> "Self":
-        """Build the classifier of a configuration; the MLP's weights are drawn from torch's current random state.
+        """Build an untrained classifier; the MLP's initial weights come from torch's current random state.
 
         Args:
-            config: Its `model`, `optim`, `augment`, `seed` and `data.normalization`.
-            network: A network of your own instead of the MLP.
-            teacher: What `optim.teacher` names.
+            config: Its `model`, `optim`, `augment`, `seed` and `data.normalization` apply.
+            network: A module that replaces the MLP.
+            teacher: The teacher of distillation that `optim.teacher` names.
+
+        Returns:
+            The classifier, in training mode.
         """
         return cls(
             network,
@@ -119,21 +125,24 @@ class DigitClassifier(pl.LightningModule):
         network: nn.Module | None = None,
         **options: Any,
     ) -> "Self":
-        """Load a classifier in evaluation mode; only tensors and primitives are unpickled.
+        """Load a trained classifier; only tensors and primitives are unpickled (`weights_only=True`).
 
         Args:
-            checkpoint_path: A checkpoint of ours or of Lightning's ModelCheckpoint.
-            map_location: Where the weights go, as in `torch.load`.
-            strict: Refuse missing and unexpected weights.
-            network: The network of your own with which it was trained.
-            **options: Replacements of saved constructor arguments, such as `seed=3`.
+            checkpoint_path: A checkpoint written by `fit` or by Lightning's ModelCheckpoint.
+            map_location: As in `torch.load`.
+            strict: Raise an error for missing or unexpected weights, as in `load_state_dict`.
+            network: A module of the class that was trained, if it was not the MLP.
+            **options: Constructor arguments that replace the saved ones, such as `seed=3`.
+
+        Returns:
+            The classifier, in evaluation mode.
 
         Raises:
-            UserError: The file is missing, damaged, or needs `network`.
+            UserError: The file is missing or damaged, or holds a custom network and `network` is missing.
         """
         checkpoint = read_checkpoint(Path(checkpoint_path), map_location)
-        if (own := checkpoint["hyper_parameters"]["model"].get("network")) and network is None:
-            raise UserError(f"{checkpoint_path} holds a network of your own, {own}: give it as network=...")
+        if (custom := checkpoint["hyper_parameters"]["model"].get("network")) and network is None:
+            raise UserError(f"{checkpoint_path} holds weights of a custom network, {custom}: pass network=...")
         return cls.from_checkpoint(checkpoint, strict, network, **options)
 
     @classmethod
@@ -144,23 +153,23 @@ class DigitClassifier(pl.LightningModule):
         network: nn.Module | None = None,
         **options: Any,
     ) -> "Self":
-        """Build the classifier that the content of a checkpoint describes; see `load_from_checkpoint`."""
+        """Build a classifier from a loaded checkpoint; arguments as for `load_from_checkpoint`."""
         saved: Mapping[str, Any] = checkpoint["hyper_parameters"]
         groups = {"model": ModelConfig, "optim": OptimConfig, "augment": AugmentConfig}
         values = dict(saved) | {name: from_dict(group, saved[name]) for name, group in groups.items()}
-        with torch.random.fork_rng(devices=[]):  # the initial weights are replaced: spare the caller's random state
+        with torch.random.fork_rng(devices=[]):  # drawing initial weights must not advance the caller's random state
             classifier = cls(network, **{**values, **options})
         classifier.load_state_dict(checkpoint["state_dict"], strict=strict)
         return classifier.eval()
 
     @property
     def augmentation(self) -> AugmentConfig:
-        """The distortions of its training images."""
+        """Random distortions of training images."""
         return self._augment
 
     @property
     def lr(self) -> float:
-        """The learning rate of `optim.lr`, which Lightning's learning rate finder sets."""
+        """The learning rate `optim.lr`; Lightning's learning rate finder sets it."""
         return self._optim.lr
 
     @lr.setter
@@ -169,47 +178,80 @@ class DigitClassifier(pl.LightningModule):
         self.hparams["optim"]["lr"] = value
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) uint8 -> logits: (n, 10). Only training passes floats, on the scale 0 to 255."""
+        """Compute logits as a differentiable function, in the current mode.
+
+        Args:
+            images: (n, 28, 28) uint8 on the module's device; in training also floats from 0 to 255.
+
+        Returns:
+            Logits (n, 10).
+
+        Raises:
+            UserError: `images` are floats in evaluation mode; their scale would be ambiguous.
+        """
         if images.is_floating_point() and not self.training:
-            raise UserError("the classifier itself takes uint8 images: probabilities and predict take floats in [0, 1]")
+            raise UserError("forward takes uint8 images: use probabilities or predict for floats in [0, 1]")
         return self._forward_unchecked(images)
 
     def predict(self, images: Any) -> Tensor:
-        """Return the most probable digits (n,), int64 on the CPU. images: as for `probabilities`."""
+        """Predict digits.
+
+        Args:
+            images: As for `probabilities`.
+
+        Returns:
+            The most probable digits (n,), int64 on the CPU.
+
+        Raises:
+            UserError: The format of `images` is ambiguous.
+        """
         return self.probabilities(images).argmax(1)
 
     def probabilities(self, images: Any) -> Tensor:
-        """Return the probabilities of the ten digits (n, 10), float32 on the CPU; n is 1 for a single image.
+        """Predict class probabilities.
 
-        images: numpy or torch, uint8 or floats in [0, 1], (28, 28) or (n, 28, 28), with or without a channel; UserError
-        if that is ambiguous (`as_pixels`).
+        Args:
+            images: numpy or torch, uint8 or floats in [0, 1]; (28, 28) or (n, 28, 28), with or without a channel axis.
+
+        Returns:
+            Probabilities (n, 10), float32 on the CPU; n is 1 for a single image.
+
+        Raises:
+            UserError: The format of `images` is ambiguous; see `as_pixels`.
         """
         return self.logits(as_pixels(images)).softmax(1)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Return the logits (n, 10) without dropout, float32 on the CPU. images: (n, 28, 28) on the scale 0 to 255.
+        """Compute logits in evaluation mode, without gradients; with `optim.ema`, of the averaged weights.
 
-        In training with `optim.ema` they are those of the averaged weights.
+        Args:
+            images: (n, 28, 28) uint8, or floats from 0 to 255, on any device.
+
+        Returns:
+            Logits (n, 10), float32 on the CPU.
         """
         was_training = self.training
         self.eval()
         with self._averaged():
-            chunks = [self._forward_unchecked(c.to(self.device)).float().cpu() for c in images.split(EVAL_BATCH)]
+            batches = [self._forward_unchecked(b.to(self.device)).float().cpu() for b in images.split(EVAL_BATCH)]
         self.train(was_training)
-        return torch.cat(chunks)
+        return torch.cat(batches)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the mean loss () of a batch, with the options of `augment` and `optim`."""
         images, labels = _unpack(batch)
         loss, logits = self._objective(images, labels)
         self._log_training(loss.detach()[None], [len(labels)], logits.detach(), labels)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Update the metrics, with averaged weights if `optim.ema` is set."""
         with self._averaged():
             self._evaluate(batch, self.val_loss, self.val_metrics, self.val_class_metrics)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Update the metrics and collect the logits."""
         logits = self._evaluate(batch, self.test_loss, self.test_metrics, self.test_class_metrics)
         self._gathered_logits.update(logits)
 
@@ -219,9 +261,10 @@ class DigitClassifier(pl.LightningModule):
         return self.probabilities(images)
 
     def configure_optimizers(self) -> Any:
-        trainer = self._trainer  # None for a loop of the caller's own
+        """Return the optimizer of `optim` and its learning rate schedule, updated every step."""
+        trainer = self._trainer  # None in a training loop without Lightning
         self._total_steps = self._count_steps(trainer) if trainer is not None else 0
-        # torch's fused optimisers cannot clip under mixed precision
+        # Lightning cannot clip gradients under mixed precision with fused optimizers
         optimizer = make_optimizer(self._optim, self.parameters(), fused=not (trainer and trainer.gradient_clip_val))
         factor = partial(schedule_factor, self._optim.schedule.value, total=self._total_steps)
         return {
@@ -230,13 +273,15 @@ class DigitClassifier(pl.LightningModule):
         }
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Make an optimizer step, and update the weight average."""
         super().optimizer_step(*args, **kwargs)
         if self._average is not None:
             self._average.update()
 
     def on_train_start(self) -> None:
+        """Prepare the teacher, the weight average and the schedule."""
         if self._optim.teacher and self._teacher is None:
-            raise UserError(f"optim.teacher={self._optim.teacher} is not loaded: give teacher=, as fit does")
+            raise UserError(f"optim.teacher={self._optim.teacher} is not loaded: pass teacher=, or use mnist_mlp.fit")
         if self._teacher is not None:
             self._teacher.to(self.device, self.scale.dtype)
         if self._optim.ema:
@@ -247,74 +292,78 @@ class DigitClassifier(pl.LightningModule):
         self._set_schedule()
 
     def on_train_epoch_start(self) -> None:
-        # every draw of an epoch is a function of (seed, epoch): a resumed run equals an unbroken one
+        """Seed the epoch by (seed, epoch, rank): a resumed run has the results of an uninterrupted one."""
         torch.manual_seed(random_seed(self._seed, self.current_epoch, self.global_rank))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Synchronize batch norm's running statistics: checkpoints hold those of rank 0."""
         if self.trainer.world_size > 1 and self.trainer.is_last_batch:
-            # checkpoints hold the running statistics of rank 0: with these, a resumed run validates alike
             averages = self._average.shared_statistics() if self._average else ()
             for buffer in (*self.mlp.buffers(), *averages):
                 torch.distributed.broadcast(buffer, src=0)
 
     def on_train_end(self) -> None:
+        """Replace the trained weights by their average."""
         if self._average is not None:
             self._average.swap()
             self._average = None
 
     def on_validation_epoch_end(self) -> None:
+        """Log the metrics and fill `class_results["val"]`."""
         self._log("val", self.val_loss, self.val_metrics)
         self.class_results["val"] = _compute_and_reset(self.val_class_metrics)
 
     def on_test_epoch_end(self) -> None:
+        """Log the metrics, and fill `class_results["test"]` and `test_logits`."""
         self._log("test", self.test_loss, self.test_metrics)
         self.class_results["test"] = _compute_and_reset(self.test_class_metrics)
         self.test_logits = self._gathered_logits.in_file_order(self.trainer.world_size)
         self._gathered_logits.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the averaged weights, with the trained ones next to them."""
         if self._average is not None:
             self._average.save_to(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the trained weights; `on_train_start` restores the average."""
         self._saved_average = pop_from(checkpoint)
 
     def lr_at(self, step: int) -> float:
-        """Return the learning rate of an optimiser step of this training, from 0."""
+        """Return the learning rate of an optimizer step of this training, counted from 0."""
         return self._optim.lr * schedule_factor(self._optim.schedule.value, step, self._total_steps)
 
     def _forward_unchecked(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) of any number type, on the scale 0 to 255 -> logits: (n, 10)."""
+        """Return logits (n, 10) of images (n, 28, 28) of any dtype on the scale 0 to 255."""
         logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
         return logits
 
     def _count_steps(self, trainer: pl.Trainer) -> int:
-        """Optimiser steps of the whole training, over which the schedule spreads."""
         steps = trainer.estimated_stepping_batches
         if math.isinf(steps) and self._optim.schedule.value != "constant":
             raise UserError(
-                f"optim.schedule={self._optim.schedule} needs a last step: give the trainer max_epochs or max_steps"
+                f"optim.schedule={self._optim.schedule} needs a last step: set the trainer's max_epochs or max_steps"
             )
         return 1 if math.isinf(steps) else max(int(steps), 1)
 
     def _set_schedule(self) -> None:
-        """Move our schedule to `global_step`, whoever made the steps; a subclass may have another schedule."""
+        """Move the schedule to `global_step`: Lightning does not count the steps of a chunk."""
         scheduler = self.lr_schedulers()
-        if isinstance(scheduler, StepLambdaLR):
+        if isinstance(scheduler, StepLambdaLR):  # a subclass may configure another one
             scheduler.move_to(self.global_step)
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self._average.applied() if self._average is not None else nullcontext()
 
     def _log_training(self, losses: Tensor, sizes: list[int], logits: Tensor, labels: Tensor) -> None:
-        """Count the mean losses (k,) of mini-batches of these sizes, and log what they sum up to over the epoch."""
+        """Update and log the training metrics. losses: (k,) mean losses of mini-batches of these `sizes`."""
         self.train_loss.update(losses, to_device_async(torch.tensor(sizes), losses.device))
         self.train_metrics.update(logits, labels)
-        if self.train_loss.update_count == 1:  # Lightning keeps the metrics themselves until the epoch's end
+        if self.train_loss.update_count == 1:  # logging once per epoch suffices: Lightning keeps the metric objects
             self._log("train", self.train_loss, self.train_metrics)
 
     def _evaluate(self, batch: Any, loss: MeanLoss, metrics: Any, class_metrics: Any) -> Tensor:
-        """Count a batch; returns its logits (b, 10)."""
+        """Update the metrics; return the logits (b, 10)."""
         images, labels = _unpack(batch)
         chunks = images.split(CACHED_IMAGES)
         logits = torch.cat([self._forward_unchecked(chunk) for chunk in chunks]).float()
@@ -324,13 +373,13 @@ class DigitClassifier(pl.LightningModule):
         return logits
 
     def _log(self, split: str, loss: MeanLoss, metrics: Any) -> None:
-        """Log epoch metrics: Lightning computes them at the epoch's end, exactly over all of it, and resets them."""
+        """Log metric objects, which Lightning computes and resets at the end of the epoch."""
         self.log(f"{split}/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
 
 
 def _unpack(batch: Any) -> tuple[Tensor, Tensor]:
-    """The images (b, 28, 28) on the scale 0 to 255, and the labels (b,)."""
+    """Return images (b, 28, 28) on the scale 0 to 255, and labels (b,)."""
     images, labels = batch
     return (images if images.dtype == torch.uint8 and images.ndim == 3 else as_pixels(images)), labels
 

@@ -1,7 +1,6 @@
-"""The optimiser step compiled by torch.compile as one graph, and the folder that keeps compiled code for later runs.
+"""The optimizer step as one torch.compile graph, and its cache on disk for later runs.
 
-The one module that uses torch beyond its public interface; tests/training/test_compile.py fails if a new version no
-longer has what is used here.
+This is the only module that uses private interfaces of torch; tests/training/test_compile.py fails if they change.
 """
 
 import hashlib
@@ -26,11 +25,11 @@ from mnist_mlp.runs.folder import FolderLock
 from mnist_mlp.training.step import Step, TrainingStep
 
 MAX_SHAPES = 64
-"""Nets of different shapes that share a compiled step's cache; torch's own limit of 8 makes the ninth run fail."""
+"""Network shapes in the in-memory cache of the step; with torch's limit of 8 the ninth run would fail."""
 
 
 def forget_compiled(function: Callable[..., object]) -> None:
-    """Drop what torch.compile keeps in memory of this function; of everything, if torch cannot forget one alone."""
+    """Clear torch.compile's in-memory cache of a function, or the whole cache in versions that cannot clear one."""
     reset_code = getattr(torch._dynamo, "reset_code", None)
     if reset_code is None:
         torch.compiler.reset()
@@ -39,7 +38,7 @@ def forget_compiled(function: Callable[..., object]) -> None:
 
 
 def default_compile_cache() -> str | None:
-    """Return the folder in which torch keeps compiled code unless configured; None if that cannot be known."""
+    """Return torch's default cache folder for compiled code; None if unknown."""
     try:
         from torch._inductor.runtime.cache_dir_utils import default_cache_dir
     except ImportError:
@@ -48,7 +47,7 @@ def default_compile_cache() -> str | None:
 
 
 def forget_compile_cache() -> None:
-    """Drop what torch remembers in memory of the files in its compile cache, if it can."""
+    """Clear torch's in-memory index of the files in its compile cache, if this version can."""
     from torch._inductor import utils
 
     clear = getattr(utils, "clear_caches", None) or getattr(utils, "clear_inductor_caches", None)
@@ -57,11 +56,11 @@ def forget_compile_cache() -> None:
 
 
 COMPILED_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
-"""Environment variable for the folder in which torch keeps compiled code."""
+"""Environment variable for torch's cache folder of compiled code."""
 
 
 def keep_compiled_code() -> None:
-    """Keep compiled code in the user's cache folder; torch's default is /tmp, which a restart clears."""
+    """Cache compiled code in the user's cache folder; torch's default is /tmp, which a reboot clears."""
     folder = cache_folder()
     if folder is None or os.environ.get(COMPILED_FOLDER) not in (None, default_compile_cache()):
         return
@@ -73,65 +72,65 @@ def keep_compiled_code() -> None:
 
 
 def forget_compiled_code() -> None:
-    """Remove what earlier runs kept, if it is in our folder: first renamed, since other runs may be reading it."""
+    """Clear the disk cache in the user's cache folder; renamed first, since other runs may be reading it."""
     folder = cache_folder()
-    kept = folder and folder / "compiled"
-    if kept is None or os.environ.get(COMPILED_FOLDER) != str(kept):
+    cache = folder and folder / "compiled"
+    if cache is None or os.environ.get(COMPILED_FOLDER) != str(cache):
         return
-    aside = kept.with_name(f"compiled-{secrets.token_hex(8)}.tmp")
+    renamed = cache.with_name(f"compiled-{secrets.token_hex(8)}.tmp")
     with suppress(OSError):
-        kept.rename(aside)
-        kept.mkdir()
-    shutil.rmtree(aside, ignore_errors=True)
+        cache.rename(renamed)
+        cache.mkdir()
+    shutil.rmtree(renamed, ignore_errors=True)
 
 
 @contextmanager
-def one_compiles(kind: str) -> Iterator[None]:
-    """Keep other processes of this machine from compiling the same kind of step: they wait, and then load.
+def compile_once(key: str) -> Iterator[None]:
+    """Make other processes of this machine that compile the same step wait, and then load the compiled code.
 
-    Nobody waits for a kind that was compiled before, or if the folder of compiled code cannot be written.
-    kind: identifies all that decides the compiled code. The lock is that of run folders and dies with its process.
+    They do not wait if the step was compiled before, or if the cache folder is not writable. `key` identifies
+    everything that the compiled code depends on.
     """
-    kept = os.environ.get(COMPILED_FOLDER) or default_compile_cache()
-    if kept is None:
+    cache = os.environ.get(COMPILED_FOLDER) or default_compile_cache()
+    if cache is None:
         yield
         return
-    folder = Path(kept) / "steps" / kind
-    done, lock = folder / "compiled", FolderLock(folder)
+    folder = Path(cache) / "steps" / key
+    marker, lock = folder / "compiled", FolderLock(folder)
     try:
-        if not done.exists():
+        if not marker.exists():
             lock.acquire(lambda holder: None)
-        if done.exists():
+        if marker.exists():
             lock.release()
-    except OSError:  # the lock only spares work
+    except OSError:  # the lock only avoids duplicate work
         lock.release()
     try:
         yield
         with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)  # a damaged cache was removed meanwhile
-            done.touch()
+            folder.mkdir(parents=True, exist_ok=True)  # the cache may have been cleared since
+            marker.touch()
     finally:
         lock.release()
 
 
 CXX = ("clang++",) if sys.platform == "darwin" else ("g++",)
-"""The C++ compiler that torch uses where $CXX names none."""
+"""The C++ compiler that torch uses if $CXX is not set."""
 _runs = itertools.count()
 
 
 class CompiledStep:
-    """A compiled step. Its random numbers are drawn by the eager generators, so the same seed gives the same draws.
+    """A compiled step with the random generators of eager execution: a seed gives the same draws.
 
-    It is compiled for the size of the first mini-batch; the short last one of an epoch runs eagerly, since compiling
-    for it would cost more than it could save. Compiled code is kept on disk for later runs, and in the process for
-    other nets of the same shape. seconds: the time that compiling took, 0 until then.
+    It is compiled for the size of the first mini-batch; the last, shorter one of an epoch runs eagerly, which is
+    cheaper than compiling for it. Compiled code is cached on disk for later runs, and in memory for other networks of
+    the same shape. seconds: the compile time, 0 until then.
     """
 
     def __init__(self, step: TrainingStep) -> None:
         self._step = step
         self._batch_size, self.seconds = 0, 0.0
         if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
-            warnings.warn(f"torch {torch.__version__} cannot compile a whole step: it runs eagerly", stacklevel=2)
+            warnings.warn(f"torch {torch.__version__} cannot compile a whole step: running eagerly", stacklevel=2)
             self._compiled: Step = step
             return
         keep_compiled_code()
@@ -140,6 +139,7 @@ class CompiledStep:
         self._compiled = torch.compile(step.__call__, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
     def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Make one step, as `TrainingStep`; the first call compiles."""
         if self._batch_size:
             run = self._compiled if len(batch) == self._batch_size else self._step
             return run(images, labels, batch, lr)
@@ -151,16 +151,16 @@ class CompiledStep:
         return result
 
     def _compile_and_run(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Compile, and once more without the cached code of earlier runs if that fails: it may be damaged."""
+        """Compile; on failure, which a damaged cache may cause, clear the cache and try again."""
         key = self._key(images, batch)
         for attempt in range(2):
             try:
-                with one_compiles(key):
+                with compile_once(key):
                     return self._compiled(images, labels, batch, lr)
-            except Exception as error:  # of torch, of the C++ compiler, of the loader
+            except Exception as error:  # torch, the C++ compiler and the loader raise many types
                 if attempt:
                     raise UserError(
-                        f"the step cannot be compiled ({error_summary(error)}): fix the "
+                        f"torch.compile failed ({error_summary(error)}): fix the "
                         f"compiler (CXX={os.environ.get('CXX', CXX[0])}), or use trainer.compile=false"
                     ) from error
                 forget_compiled_code()
@@ -169,21 +169,21 @@ class CompiledStep:
         raise AssertionError
 
     def _key(self, images: Tensor, batch: Tensor) -> str:
-        """Identify all that the compiled code depends on: shapes and constants, but no values that change."""
+        """Hash everything that the compiled code depends on: versions, shapes and constants."""
         device = images.device.type
-        parts = (
+        dependencies = (
             torch.__version__, device, torch.get_num_threads(), torch.is_autocast_enabled(device),
             torch.get_autocast_dtype(device), tuple(images.shape), len(batch), self._step.description(),
         )  # fmt: skip
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+        return hashlib.sha256(repr(dependencies).encode()).hexdigest()[:32]
 
 
 def check_compiler(accelerator: str) -> None:
-    """UserError where torch.compile would find no compiler: of C++ for "cpu", of C for "gpu" (Triton's launchers)."""
+    """Raise UserError if torch.compile lacks a compiler: C++ for "cpu", C for "gpu" (Triton's launchers)."""
     variable, names = ("CXX", CXX) if accelerator == "cpu" else ("CC", ("gcc", "clang"))
     names = (os.environ[variable],) if variable in os.environ else names
     if not any(map(shutil.which, names)):
         raise UserError(
-            f"trainer.compile=true on {accelerator} needs a compiler and there is no {' or '.join(names)}: "
+            f"trainer.compile=true on {accelerator} needs a compiler, but {' or '.join(names)} was not found: "
             "install one (Debian: apt install g++), or use trainer.compile=false"
         )

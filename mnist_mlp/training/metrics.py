@@ -1,7 +1,7 @@
 """The torchmetrics collections of training and evaluation.
 
-Every metric is exact over the epoch: state is counted on the device and computed once. In a confusion matrix rows are
-truth and columns are predictions.
+Every metric is exact over the epoch: counts accumulate on the device, and the value is computed once. Rows of a
+confusion matrix are true labels, columns are predictions.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from mnist_mlp.config import CLASSES
 
 
 class MeanLoss(Metric):
-    """Mean loss per image over an epoch, summed in float64. NaN and infinity pass through: they mean divergence."""
+    """Mean loss per image over an epoch, summed in float64; NaN and infinity are kept, as signs of divergence."""
 
     full_state_update = False
     total: Tensor
@@ -35,16 +35,17 @@ class MeanLoss(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, losses: Tensor, sizes: Tensor) -> None:
-        """losses: (b,) mean loss of each mini-batch; sizes: (b,) images in it."""
+        """Add the mean losses (k,) of mini-batches of these sizes (k,)."""
         self.total += (losses.detach().double() * sizes).sum()
         self.count += sizes.sum()
 
     def compute(self) -> Tensor:
+        """Return the mean loss ()."""
         return self.total / self.count
 
 
 class GatheredLogits(Metric):
-    """The logits of every evaluated image, in file order whatever process saw them."""
+    """The logits of all evaluated images, gathered from all processes."""
 
     full_state_update = False
     logits: list[Tensor]
@@ -54,39 +55,35 @@ class GatheredLogits(Metric):
         self.add_state("logits", [], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor) -> None:
-        """logits: (b, 10) of this process's next images."""
+        """Append the logits (b, 10) of a batch."""
         self.logits.append(logits)
 
     def compute(self) -> Tensor:
-        """(n, 10)."""
+        """Return the logits (n, 10), process by process."""
         return dim_zero_cat(self.logits)
 
     def in_file_order(self, world_size: int) -> Tensor:
-        """(n, 10) on the CPU, of images of which each process saw every `world_size`-th."""
+        """Return the logits (n, 10) on the CPU; each process has evaluated every `world_size`-th image."""
         gathered = self.compute().cpu()
-        shares = [torch.arange(rank, len(gathered), world_size) for rank in range(world_size)]
-        return gathered[torch.cat(shares).argsort()]
+        indices = [torch.arange(rank, len(gathered), world_size) for rank in range(world_size)]
+        return gathered[torch.cat(indices).argsort()]
 
 
 class CalibrationError(MulticlassCalibrationError):
-    """torchmetrics' calibration error, from logits.
-
-    torchmetrics takes a batch for probabilities where all its values happen to lie in [0, 1]; here the softmax is
-    always taken.
-    """
+    """Calibration error of logits, which torchmetrics mistakes for probabilities if all of them lie in [0, 1]."""
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """preds: (b, 10) logits; target: (b,) digits."""
+        """Add logits (b, 10) and labels (b,)."""
         super().update(preds.softmax(1), target)
 
 
-# validate_args costs a device synchronisation per update, and the inputs are our own network's and checked files'
+# validate_args costs a device synchronization per update, and both logits and labels are valid by construction
 _OPTIONS: dict[str, Any] = {"num_classes": CLASSES, "validate_args": False}
 _COUNTED = {"precision": MulticlassPrecision, "recall": MulticlassRecall, "f1": MulticlassF1Score}
 
 
 def training_metrics() -> MetricCollection:
-    """Build micro accuracy and macro F1 of training."""
+    """Build the training metrics: accuracy (micro) and F1 (macro)."""
     return MetricCollection(
         {
             "accuracy": MulticlassAccuracy(average="micro", **_OPTIONS),
@@ -98,10 +95,9 @@ def training_metrics() -> MetricCollection:
 
 
 def evaluation_metrics(split: str) -> MetricCollection:
-    """Build the scalar metrics of an evaluated split, from logits (n, 10) and labels (n,).
+    """Build the scalar metrics of a split: accuracy (micro); precision, recall and F1 (macro).
 
-    Accuracy is micro; precision, recall and F1 are macro. On test also the expected calibration error (15 bins) and
-    the top-2 accuracy.
+    On "test" also the expected calibration error (15 bins) and the top-2 accuracy.
     """
     metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(average="micro", **_OPTIONS)}
     metrics |= {f"{name}_macro": metric(average="macro", **_OPTIONS) for name, metric in _COUNTED.items()}
@@ -114,7 +110,7 @@ def evaluation_metrics(split: str) -> MetricCollection:
 
 
 def class_metrics() -> MetricCollection:
-    """Build precision, recall and f1 of each class, (10,) each, and confusion_matrix (10, 10)."""
+    """Build the per-class metrics: precision, recall and f1, each (10,), and confusion_matrix (10, 10)."""
     metrics: dict[str, Metric | MetricCollection] = {
         name: metric(average="none", **_OPTIONS) for name, metric in _COUNTED.items()
     }
@@ -123,5 +119,5 @@ def class_metrics() -> MetricCollection:
 
 
 def to_float(value: Tensor) -> float:
-    """The shortest decimal that stands for a scalar tensor: a float32 accuracy of 0.9754 becomes 0.9754."""
+    """Convert a scalar tensor to the float of its shortest decimal: float32 0.9754 becomes 0.9754."""
     return float(str(value.detach().cpu().numpy()[()]))

@@ -1,4 +1,4 @@
-"""Optimisers, and their update rules as functions of tensors: one code for eager, compiled and captured steps."""
+"""Optimizers, and their update rules as functions of tensors for eager, compiled and captured steps."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,17 +11,11 @@ from torch.optim.sgd import sgd
 from mnist_mlp.config import OptimConfig
 
 UpdateRule = Callable[..., None]
-"""(gradients, lr, foreach, fused) -> None: changes the parameters in place."""
+"""Called as rule(gradients, lr=, foreach=, fused=); updates the parameters in place."""
 
 
 def make_optimizer(options: OptimConfig, parameters: Iterable[nn.Parameter], fused: bool = True) -> optim.Optimizer:
-    """Build the torch optimiser of these options.
-
-    Args:
-        options: Its name and constants.
-        parameters: What it updates.
-        fused: Update all parameters by one kernel, which keeps Adam's state on their device.
-    """
+    """Build the optimizer; `fused` updates all parameters in one kernel and keeps Adam's state on their device."""
     shared: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
     betas = (options.momentum, 0.999)
     match options.name.value:
@@ -38,26 +32,25 @@ def make_optimizer(options: OptimConfig, parameters: Iterable[nn.Parameter], fus
 
 
 class FunctionalOptimizer:
-    """The update rule of a torch optimiser with one parameter group, without its bookkeeping per step.
+    """The update rule of a torch optimizer with one parameter group, without torch's overhead per step.
 
-    The state stays in the optimiser, under torch's own names, and so gets into checkpoints; missing state is created
-    here as zeros.
+    The state stays in the optimizer under torch's names, for checkpoints; missing state is initialized here.
     """
 
     def __init__(self, optimizer: optim.Optimizer) -> None:
         (group,) = optimizer.param_groups
         self.parameters: list[Tensor] = group["params"]
-        states: list[dict[str, Tensor]] = [optimizer.state[weights] for weights in self.parameters]
+        states: list[dict[str, Tensor]] = [optimizer.state[parameter] for parameter in self.parameters]
         self._rule = RULES[type(optimizer)](group, self.parameters, states)
         constants = {name: value for name, value in group.items() if name not in ("params", "lr", "initial_lr")}
         self.description = f"{type(optimizer).__name__} {constants}"
-        """The rule and its settings but the learning rate, in words."""
+        """The optimizer's class and its settings except the learning rate."""
 
     def __call__(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
-        """Change the parameters in place. gradients: in the order of `parameters`; lr: () on their device."""
-        compiling = torch.compiler.is_compiling()  # inductor fuses the plain form; it cannot see into fused kernels
+        """Update the parameters in place by gradients in their order and a learning rate () on their device."""
+        is_compiling = torch.compiler.is_compiling()  # inductor can fuse foreach operations, but not fused kernels
         with torch.no_grad():
-            self._rule(list(gradients), lr=lr, foreach=compiling, fused=not compiling)
+            self._rule(list(gradients), lr=lr, foreach=is_compiling, fused=not is_compiling)
 
 
 def _sgd(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
@@ -66,8 +59,8 @@ def _sgd(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str,
     if group["momentum"]:
         buffers = [_zeros(state, "momentum_buffer", weights) for state, weights in zip(states, parameters, strict=True)]
 
-    def rule(gradients: list[Tensor], **how: Any) -> None:
-        sgd(parameters, gradients, buffers, has_sparse_grad=False, **options, **how)
+    def rule(gradients: list[Tensor], **flags: Any) -> None:
+        sgd(parameters, gradients, buffers, has_sparse_grad=False, **options, **flags)
 
     return rule
 
@@ -81,10 +74,10 @@ def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str
     steps = [_step_count(state, weights) for state, weights in pairs]
 
     def rule(gradients: list[Tensor], lr: Tensor, foreach: bool, fused: bool) -> None:
-        # float64 as in the fused kernel: 1 - 0.999 ** step has four digits in float32
-        counted, lr = (steps, lr) if fused else ([step.double() for step in steps], lr.double())
+        # float64 as in the fused kernel: 1 - 0.999 ** step has four correct digits in float32
+        step_counts, lr = (steps, lr) if fused else ([step.double() for step in steps], lr.double())
         adam(
-            parameters, gradients, means, squares, [], counted, lr=lr, foreach=foreach, fused=fused,
+            parameters, gradients, means, squares, [], step_counts, lr=lr, foreach=foreach, fused=fused,
             capturable=True, beta1=beta1, beta2=beta2, **options,
         )  # fmt: skip
         if not fused:
@@ -95,35 +88,35 @@ def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str
 
 
 def _nadam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
-    """Adam with Nesterov momentum (Dozat 2016), as torch.optim.NAdam has it; that one needs Python numbers on a CPU."""
+    """Implement torch.optim.NAdam (Dozat 2016) on tensors; on a CPU, torch's own requires Python numbers."""
     (beta1, beta2), pairs = group["betas"], list(zip(states, parameters, strict=True))
     means, squares = ([_zeros(state, name, weights) for state, weights in pairs] for name in ("exp_avg", "exp_avg_sq"))
     steps = [_step_count(state, weights) for state, weights in pairs]
     products = [state.setdefault("mu_product", torch.ones((), device=weights.device)) for state, weights in pairs]
 
-    def rule(gradients: list[Tensor], lr: Tensor, **how: Any) -> None:
+    def rule(gradients: list[Tensor], lr: Tensor, **flags: Any) -> None:
         tensors = zip(parameters, gradients, means, squares, steps, products, strict=True)
         for weights, gradient, mean, square, step, product in tensors:
             step += 1
-            count = step.double()  # 1 - 0.999 ** step has four digits in float32
+            count = step.double()  # in float32 1 - 0.999 ** step would have four correct digits
             gradient = gradient + group["weight_decay"] * weights
             mu, mu_next = (beta1 * (1 - 0.5 * 0.96 ** (n * group["momentum_decay"])) for n in (count, count + 1))
             product *= mu
             mean.lerp_(gradient, 1 - beta1)
             square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            root = (square / (1 - beta2**count)).sqrt() + group["eps"]
-            now, ahead = lr * (1 - mu) / (1 - product), lr * mu_next / (1 - product * mu_next)
-            weights -= ((now * gradient + ahead * mean) / root).to(weights.dtype)
+            denominator = (square / (1 - beta2**count)).sqrt() + group["eps"]
+            gradient_lr, mean_lr = lr * (1 - mu) / (1 - product), lr * mu_next / (1 - product * mu_next)
+            weights -= ((gradient_lr * gradient + mean_lr * mean) / denominator).to(weights.dtype)
 
     return rule
 
 
 class NAdam(optim.NAdam):
-    """torch's NAdam with the update rule of `FunctionalOptimizer`, so that both make the same steps."""
+    """torch's NAdam with the update rule of `FunctionalOptimizer`: both make identical steps."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters by their gradients; returns the closure's loss."""
+        """Update the parameters by their gradients; return the closure's loss."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None
         rule = FunctionalOptimizer(self)

@@ -1,4 +1,4 @@
-"""What an optimiser step minimises, how it updates and at which learning rate, be it eager, compiled or captured."""
+"""The optimizer step, eager, compiled or captured: objective, update and learning rate schedule."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,14 +16,14 @@ from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.virtual_adversarial import virtual_adversarial_loss
 
 ONE_CYCLE_RISE = 0.3
-"""Fraction of all steps during which one_cycle rises."""
+"""Fraction of all steps in which one_cycle increases the learning rate."""
 
 
 def schedule_factor(schedule: str, step: int, total: int) -> float:
-    """Return the learning rate of optimiser step `step` (from 0) of `total`, relative to `optim.lr`.
+    """Return the learning rate of optimizer step `step` (from 0) of `total`, relative to `optim.lr`.
 
-    Agrees with torch's CosineAnnealingLR, LinearLR (to 0) and OneCycleLR (its defaults, momentum not cycled). Beyond
-    the last step the rate stays where the schedule ended.
+    It matches torch's CosineAnnealingLR, LinearLR (to 0) and OneCycleLR (defaults, without cycling momentum), and is
+    constant after the last step.
     """
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
@@ -37,17 +37,18 @@ def schedule_factor(schedule: str, step: int, total: int) -> float:
 
 
 class StepLambdaLR(LambdaLR):
-    """A LambdaLR whose rates are float32 numbers, which is what compiled and captured steps take.
+    """A LambdaLR with float32 learning rates, the precision of those that compiled and captured steps take.
 
-    Adam's kernels compute in float64: another rounding of the rate would give another result.
+    Adam's kernels compute in float64, so a differently rounded learning rate would change the results.
     """
 
     def get_lr(self) -> list[float | Tensor]:
-        rates = zip(self.base_lrs, self.lr_lambdas, strict=True)
-        return [float(np.float32(lr * factor(self.last_epoch))) for lr, factor in rates]
+        """Return the rounded learning rate of each parameter group."""
+        schedules = zip(self.base_lrs, self.lr_lambdas, strict=True)
+        return [float(np.float32(lr * factor(self.last_epoch))) for lr, factor in schedules]
 
     def move_to(self, step: int) -> None:
-        """Set the rate of an optimiser step, as that many calls of `step` would."""
+        """Set the learning rate of an optimizer step, as that many calls of `step` would."""
         self.last_epoch = step
         self._last_lr = self.get_lr()
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
@@ -55,26 +56,22 @@ class StepLambdaLR(LambdaLR):
 
 
 class Teacher(Protocol):
-    """Gives targets to learn instead of the labels."""
+    """The teacher of distillation: its predictions replace the labels as targets."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) as the model sees them -> probabilities: (n, 10), without gradients."""
+        """Return probabilities (n, 10), without gradients, of images (n, 28, 28) on the scale 0 to 255."""
         ...
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Teacher":
-        """Move its weights; returns itself."""
+        """Move the weights in place, as `nn.Module.to`."""
         ...
 
 
 class Objective:
-    """The loss of a mini-batch: forward pass, cross-entropy and what the options add to it.
+    """The loss of a mini-batch: augmentation, forward pass, cross-entropy, virtual adversarial loss.
 
-    Args:
-        model: From images (n, 28, 28) on the scale 0 to 255 to logits (n, 10).
-        augmentation: Keyword arguments of `augment`; empty for none.
-        label_smoothing: Of the cross-entropy.
-        adversarial_radius: Of `virtual_adversarial_loss`; 0 for none.
-        teacher: Gives targets instead of the labels; None for the labels.
+    model: maps images (n, 28, 28) on the scale 0 to 255 to logits (n, 10). augmentation: keyword arguments of
+    `augment`; empty for none. adversarial_radius: of `virtual_adversarial_loss`; 0 for none.
     """
 
     def __init__(
@@ -105,13 +102,7 @@ Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class TrainingStep:
-    """Loss, gradients and update. What changes from step to step is a tensor, never a Python number.
-
-    Args:
-        objective: The loss.
-        optimizer: The update rule.
-        average: Of the model's weights; None for none.
-    """
+    """Loss, gradients and update; every value that varies from step to step is a tensor, as graphs require."""
 
     def __init__(
         self, objective: Objective, optimizer: FunctionalOptimizer, average: WeightAverage | None = None
@@ -121,11 +112,7 @@ class TrainingStep:
     def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Make one step; return the mean loss () and the logits (b, 10) from before the update.
 
-        Args:
-            images: (n, 28, 28) uint8, the whole data set.
-            labels: (n,) int64.
-            batch: (b,) indices into them.
-            lr: () float32.
+        images: (n, 28, 28) uint8, the whole training set; labels: (n,) int64; batch: (b,) indices; lr: () float32.
         """
         loss, logits = self.objective(images[batch], labels[batch])
         self.optimizer(torch.autograd.grad(loss, self.optimizer.parameters), lr)
@@ -134,7 +121,7 @@ class TrainingStep:
         return loss.detach(), logits.detach()
 
     def description(self) -> str:
-        """Describe the network, the update rule and every constant of this step."""
+        """Describe the network, the update rule and the constants; equal texts imply equal compiled code."""
         objective, decay = self.objective, self.average.decay if self.average is not None else None
         constants = (
             objective.augmentation, objective.label_smoothing, self.optimizer.parameters[0].dtype, decay,

@@ -1,7 +1,7 @@
-"""Knowledge distillation: trained nets whose predictions are what another net learns, in place of the labels.
+"""Knowledge distillation: the predictions of trained networks replace the labels as targets.
 
-Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531). Teachers see each
-image exactly as the student does, distorted anew (Beyer 2022, arXiv 2106.05237).
+Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531). Teacher and student
+see the same distorted images (Beyer et al. 2022, arXiv 2106.05237).
 """
 
 import hashlib
@@ -19,79 +19,80 @@ from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.training.classifier import DigitClassifier
 
 PINNED = re.compile(r"(?P<folder>.+)@(?P<digest>[0-9a-f]{12})")
-"""`optim.teacher` as run.json has it: the folder, and the first digits of the SHA-256 of the weights in it."""
+"""`optim.teacher` in run.json: the folder, and the beginning of the SHA-256 of the weights in it."""
 
 
 class Ensemble:
-    """Trained nets that teach together: the mean of their log-probabilities, made probabilities again.
+    """Trained classifiers as one teacher: the softmax of their mean log-probabilities, as in `evaluate RUN RUN`.
 
-    That is what the committee of `evaluate` says. name: the folder that they came from, pinned to their weights.
+    name: the folder they were loaded from, pinned to their weights.
     """
 
-    def __init__(self, nets: Sequence[DigitClassifier], folder: str) -> None:
-        self._nets = [net.eval() for net in nets]
-        self.name = f"{folder}@{_digest(nets)}"
+    def __init__(self, members: Sequence[DigitClassifier], folder: str) -> None:
+        self._members = [member.eval() for member in members]
+        self.name = f"{folder}@{_digest(members)}"
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (n, 28, 28) on the scale 0 to 255 -> probabilities: (n, 10), in the nets' own number format."""
-        logs = [net._forward_unchecked(images).to(net.scale.dtype).log_softmax(1) for net in self._nets]
+        """Return probabilities (n, 10), in the members' dtype, of images (n, 28, 28) on the scale 0 to 255."""
+        logs = [member._forward_unchecked(images).to(member.scale.dtype).log_softmax(1) for member in self._members]
         return torch.stack(logs).mean(0).softmax(1)
 
     def __repr__(self) -> str:
-        return f"Ensemble({[net.mlp for net in self._nets]})"
+        return f"Ensemble({[member.mlp for member in self._members]})"
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Ensemble":
-        """Move the nets, in place."""
-        for net in self._nets:
-            net.to(device, dtype)
+        """Move the members in place."""
+        for member in self._members:
+            member.to(device, dtype)
         return self
 
 
-def load_teacher(given: str, data: DataConfig, digest: str) -> Ensemble:
-    """The teacher that `optim.teacher` names, for a student with these data options on the digits of this digest.
+def load_teacher(name: str, data: DataConfig, digest: str) -> Ensemble:
+    """Load the teacher `optim.teacher=name` for a student with these data options and this dataset digest.
 
-    UserError where there is none, where a run of it has not finished, is about other digits, or has seen the student's
-    validation images, and where a pinned one has other weights now.
+    Raises:
+        UserError: A run of the teacher is missing, unfinished, of another dataset, or was trained on the student's
+            validation images; or the weights of a pinned teacher have changed.
     """
-    pinned = PINNED.fullmatch(given)
-    place = str(Path(pinned["folder"] if pinned else given))
-    jobs = find_jobs([Path(place)])
+    pinned = PINNED.fullmatch(name)
+    folder = str(Path(pinned["folder"] if pinned else name))
+    jobs = find_jobs([Path(folder)])
     if not jobs:
         raise UserError(
-            f"optim.teacher={place} is no folder of a run or of a sweep: give one, such as outputs/sweeps/NAME, of "
-            "which every run has finished"
+            f"optim.teacher={folder} is not the folder of a run or sweep: use one such as outputs/sweeps/NAME, with "
+            "finished runs only"
         )
-    paths = [_checkpoint(given, job, data, digest) for job in jobs]
-    teacher = Ensemble([DigitClassifier.load_from_checkpoint(path) for path in paths], place)
-    if pinned and teacher.name != f"{place}@{pinned['digest']}":
+    paths = [_checked_checkpoint(name, job, data, digest) for job in jobs]
+    teacher = Ensemble([DigitClassifier.load_from_checkpoint(path) for path in paths], folder)
+    if pinned and teacher.name != f"{folder}@{pinned['digest']}":
         raise UserError(
-            f"optim.teacher={given}: the nets there have other weights now ({teacher.name}): "
-            f"give optim.teacher={place} and another name, or start over with resume=never"
+            f"optim.teacher={name}: the weights in that folder have changed ({teacher.name}): "
+            f"use optim.teacher={folder} and another name=, or restart with resume=never"
         )
     return teacher
 
 
-def _checkpoint(given: str, job: Job, data: DataConfig, digest: str) -> Path:
-    asked, checkpoint = f"optim.teacher={given}: the run {job.folder.name}", RunFolder(job.folder).best_checkpoint
+def _checked_checkpoint(name: str, job: Job, data: DataConfig, digest: str) -> Path:
+    run, checkpoint = f"optim.teacher={name}: the run {job.folder.name}", RunFolder(job.folder).best_checkpoint
     if job.status != "finished" or not checkpoint.is_file():
-        raise UserError(f"{asked} has not finished, or diverged: finish it, or move it away")
+        raise UserError(f"{run} has not finished, or diverged: finish it, or move it away")
     if job.settings["data.digest"] != digest:
-        raise UserError(f"{asked} is about other digits: teacher and student need the same (data.root, data.source)")
-    seen = job.settings["data.val_size"], job.settings["data.split_seed"]
-    ours = data.val_size, data.split_seed
-    if data.val_size and seen != ours:
+        raise UserError(f"{run} used another dataset: use the same data.root and data.source for teacher and student")
+    teacher_split = job.settings["data.val_size"], job.settings["data.split_seed"]
+    student_split = data.val_size, data.split_seed
+    if data.val_size and teacher_split != student_split:
         raise UserError(
-            f"{asked} was trained on images that the student is validated by (data.val_size and data.split_seed are "
-            f"{seen[0]} and {seen[1]} there, {ours[0]} and {ours[1]} here): use the same, or data.val_size=0"
+            f"{run} was trained on the student's validation images (data.val_size, data.split_seed: {teacher_split} "
+            f"for the teacher, {student_split} for the student): use the same, or data.val_size=0"
         )
     return checkpoint
 
 
-def _digest(nets: Sequence[DigitClassifier]) -> str:
-    found = hashlib.sha256()
-    for net in nets:
-        for name, value in net.state_dict().items():
-            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:12]
+def _digest(members: Sequence[DigitClassifier]) -> str:
+    digest = hashlib.sha256()
+    for member in members:
+        for name, value in member.state_dict().items():
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

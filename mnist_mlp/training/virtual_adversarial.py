@@ -1,7 +1,7 @@
-"""Virtual adversarial training: predictions that stay as they are when an image is moved a little, whichever way.
+"""Virtual adversarial training: regularize predictions to be stable under small perturbations of the input.
 
-Miyato, Maeda, Koyama and Ishii 2018, "Virtual Adversarial Training" (arXiv 1704.03976). It needs no labels, and knows
-nothing of where a pixel lies.
+Miyato, Maeda, Koyama and Ishii 2018, "Virtual Adversarial Training" (arXiv 1704.03976). The loss uses neither labels
+nor the positions of pixels.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,46 +12,44 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div
 from torch.nn.modules.batchnorm import _BatchNorm
 
-FIRST_PROBE = 0.1
-"""L2 norm, of pixels in [0, 1], of the random perturbation from which the worst direction is found (xi in the paper,
-where it only has to be small; one much smaller would be lost in the eight bits of bfloat16)."""
-FULL_RANGE = 255.0
+XI = 0.1
+"""The paper's xi, L2 norm of the initial perturbation of pixels in [0, 1]: large enough for bfloat16's precision."""
+PIXEL_MAX = 255.0
 
 
 def virtual_adversarial_loss(
     model: Callable[[Tensor], Tensor], images: Tensor, logits: Tensor, radius: float
 ) -> Tensor:
-    """How far the predictions move when each image does, by `radius` in the direction that changes them most: ().
+    """Return the mean KL divergence () from the predictions on images to those on perturbed images.
 
-    The mean Kullback-Leibler divergence from the predictions on the images, taken as given, to those on the moved
-    ones. The direction is found by one power iteration from a random one (section 3.3 of the paper).
+    Each image is perturbed in the direction that changes its prediction most, estimated by one power iteration
+    (section 3.3 of the paper). The predictions on the images, given by `logits` (n, 10), are constants.
 
-    images: (n, 28, 28) float on the scale 0 to 255, and logits: (n, 10), the model's of them; radius: L2 norm, of
-    pixels in [0, 1].
+    images: (n, 28, 28) float on the scale 0 to 255; radius: L2 norm of the perturbations of pixels in [0, 1].
     """
-    given = logits.detach().float().log_softmax(1)
+    clean = logits.detach().float().log_softmax(1)
 
-    def divergence(moves: Tensor) -> Tensor:
-        moved = model(images + FULL_RANGE * moves).float().log_softmax(1)
-        return kl_div(moved, given, reduction="batchmean", log_target=True)
+    def divergence(perturbations: Tensor) -> Tensor:
+        perturbed = model(images + PIXEL_MAX * perturbations).float().log_softmax(1)
+        return kl_div(perturbed, clean, reduction="batchmean", log_target=True)
 
-    with _statistics_kept(model):
-        probe = (FIRST_PROBE * _unit(torch.randn_like(images))).requires_grad_()
-        (steepest,) = torch.autograd.grad(divergence(probe), [probe])
-        return divergence(radius * _unit(steepest))
+    with _freeze_running_statistics(model):
+        probe = (XI * _normalize(torch.randn_like(images))).requires_grad_()
+        (gradient,) = torch.autograd.grad(divergence(probe), [probe])
+        return divergence(radius * _normalize(gradient))
 
 
-def _unit(moves: Tensor) -> Tensor:
-    """Each image's move (n, 28, 28) with an L2 norm of 1; where it is none at all, none."""
-    norms: Tensor = moves.flatten(1).norm(dim=1).clamp_min(torch.finfo(moves.dtype).tiny)
-    return moves / norms[:, None, None]
+def _normalize(perturbations: Tensor) -> Tensor:
+    """Scale perturbations (n, 28, 28) to L2 norm 1; zeros stay zeros."""
+    norms: Tensor = perturbations.flatten(1).norm(dim=1).clamp_min(torch.finfo(perturbations.dtype).tiny)
+    return perturbations / norms[:, None, None]
 
 
 @contextmanager
-def _statistics_kept(model: object) -> Iterator[None]:
-    """Batch norm goes on normalising by the batch, but what it keeps for evaluation is of the images alone."""
-    parts = model.modules() if isinstance(model, nn.Module) else ()
-    layers = [part for part in parts if isinstance(part, _BatchNorm)]
+def _freeze_running_statistics(model: object) -> Iterator[None]:
+    """Normalize by the batch without updating running statistics, which are of clean images only."""
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    layers = [module for module in modules if isinstance(module, _BatchNorm)]
     for layer in layers:
         layer.track_running_stats = False
     try:

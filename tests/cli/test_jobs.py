@@ -180,7 +180,7 @@ def test_other_settings_under_the_same_name_are_set_aside(sweep: Sweep, capsys: 
     (job / "run.json").write_text(json.dumps(run))
     before = (job / "result.json").read_bytes()
     assert sweep("seed=0", "name=aside") == 0
-    assert "other settings were here" in capsys.readouterr().out
+    assert "archived a run with other settings" in capsys.readouterr().out
     (old,) = Path("outputs/sweeps/aside/.set_aside").iterdir()
     assert (old / "result.json").read_bytes() == before
     assert len(table("aside")) == 1

@@ -71,5 +71,5 @@ def test_a_blank_image_is_an_image() -> None:
 
 def test_the_classifier_itself_refuses_floats_once_it_is_trained() -> None:
     model = digit_classifier().eval()
-    with pytest.raises(UserError, match="takes uint8 images: probabilities and predict take floats"):
+    with pytest.raises(UserError, match="takes uint8 images: use probabilities or predict for floats"):
         model(IMAGES.float() / 255)

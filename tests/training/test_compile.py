@@ -20,9 +20,9 @@ from mnist_mlp.training.compile import (
     CXX,
     CompiledStep,
     check_compiler,
+    compile_once,
     default_compile_cache,
     forget_compiled,
-    one_compiles,
 )
 from mnist_mlp.training.fast import run_eagerly
 
@@ -87,14 +87,14 @@ def test_without_a_compiler_there_is_one_clear_line(
     for variable in ("CC", "CXX"):
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
-    message = rf"trainer\.compile=true on {accelerator} needs a compiler and there is no {re.escape(missing)}: install"
+    message = rf"trainer\.compile=true on {accelerator} needs a compiler, but {re.escape(missing)} was not found"
     with pytest.raises(UserError, match=message):
         check_compiler(accelerator)
 
 
 def test_a_compiler_that_was_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UserError, match="there is no no-such-compiler: install"):
+    with pytest.raises(UserError, match="no-such-compiler was not found: install"):
         check_compiler("cpu")
 
 
@@ -104,27 +104,27 @@ def test_one_of_two_compiles_a_kind_and_the_other_waits(tmp_path: Path, monkeypa
 
     def second() -> None:
         begun.set()
-        with one_compiles("kind"):
+        with compile_once("kind"):
             order.append("second")
 
     other = threading.Thread(target=second)
-    with one_compiles("kind"), one_compiles("another kind"):
+    with compile_once("kind"), compile_once("another kind"):
         other.start()
         begun.wait()
         time.sleep(0.3)
         order.append("first")
     other.join()
     assert order == ["first", "second"]
-    with one_compiles("kind"), one_compiles("kind"):
+    with compile_once("kind"), compile_once("kind"):
         pass  # what is there already is loaded side by side
 
 
 def test_a_kind_that_could_not_be_compiled_is_left_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
-    with pytest.raises(RuntimeError), one_compiles("kind"):
+    with pytest.raises(RuntimeError), compile_once("kind"):
         raise RuntimeError
     assert list(tmp_path.rglob("*")) == [tmp_path / "steps"]
-    with one_compiles("kind"):
+    with compile_once("kind"):
         assert not list(tmp_path.rglob("compiled"))
     assert [path.name for path in tmp_path.rglob("*")] == ["steps", "kind", "compiled"]
 
@@ -134,8 +134,8 @@ def test_a_process_that_ends_while_it_compiles_lets_go(tmp_path: Path, monkeypat
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
     code = """
 import sys, time
-from mnist_mlp.training.compile import one_compiles
-with one_compiles("kind"):
+from mnist_mlp.training.compile import compile_once
+with compile_once("kind"):
     print("compiling", flush=True)
     time.sleep(60)
 """
@@ -143,14 +143,14 @@ with one_compiles("kind"):
         assert process.stdout is not None
         assert process.stdout.readline() == "compiling\n"
         process.kill()
-    with one_compiles("kind"):
+    with compile_once("kind"):
         pass
 
 
 def test_where_nothing_can_be_kept_everyone_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "steps").write_text("no folder")
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
-    with one_compiles("kind"), one_compiles("kind"):
+    with compile_once("kind"), compile_once("kind"):
         pass
 
 

@@ -304,7 +304,7 @@ def test_a_compiled_run_gives_the_same_result_and_says_what_compiling_took(
     assert (eager.epochs, eager.best_epoch) == (compiled.epochs, compiled.best_epoch)
     seconds = compiled.timing["compile_seconds"]
     assert eager.timing["compile_seconds"] == 0 < seconds
-    assert f"compiling the step ... {seconds:.1f} s; kept for later runs\n" in capsys.readouterr().out
+    assert f"compiling the step ... {seconds:.1f} s; cached for later runs\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("traced_only")

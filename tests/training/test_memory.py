@@ -54,5 +54,5 @@ def test_several_processes_need_their_memory_several_times(monkeypatch: pytest.M
 @pytest.mark.parametrize(("limit", "free"), [("max", None), ("3000", 1000)])
 def test_the_limit_of_a_container_counts(limit: str, free: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"memory.max": [limit], "memory.current": ["2000"]}
-    monkeypatch.setattr(memory, "_lines", lambda path: files.get(path.name, []))
+    monkeypatch.setattr(memory, "_read_lines", lambda path: files.get(path.name, []))
     assert free_bytes("cpu") == free

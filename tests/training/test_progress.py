@@ -14,7 +14,7 @@ ROW = {"epoch": 1, "train/loss": 0.4, "train/accuracy": 0.9, "val/loss": 0.3, "v
 def printed_on(made: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Called in the test itself, since pytest sets sys.stdout anew after the fixtures."""
     monkeypatch.setattr(sys, "stdout", made)
-    monkeypatch.setattr(progress, "PASSING_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("NO_COLOR", raising=False)

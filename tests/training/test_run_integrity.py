@@ -70,7 +70,9 @@ def test_old_weights_are_never_reported_under_new_settings(config: Config, cut_o
     path = cut_off()
     (path / "run.json").unlink()
     other = replace(config, optim=OptimConfig(lr=0.01))
-    with pytest.raises(UserError, match=r"last\.ckpt is of a run with other settings \(optim\.lr: 0\.05 -> 0\.01\)"):
+    with pytest.raises(
+        UserError, match=r"last\.ckpt belongs to a run with other settings \(optim\.lr: 0\.05 -> 0\.01\)"
+    ):
         fit(other, path)
 
 
@@ -78,7 +80,7 @@ def test_a_checkpoint_that_does_not_say_its_run_is_not_continued(config: Config,
     path = cut_off()
     last = path / "checkpoints/last.ckpt"
     torch.save({name: value for name, value in torch.load(last, weights_only=True).items() if name != "run"}, last)
-    with pytest.raises(UserError, match=r"does not say which run it is of.*resume=never"):
+    with pytest.raises(UserError, match=r"does not identify its run.*resume=never"):
         fit(config, path)
 
 
@@ -136,9 +138,9 @@ def test_damaged_checkpoints_are_noticed_and_the_run_ends_as_the_unbroken_one(
     assert said or how == "gone"
     if names == ["last.ckpt"]:
         assert f"Resuming from {path / 'checkpoints/last.ckpt.previous'}" in lines
-        assert all(line.endswith("going on from the one before") for line in said)
+        assert all(line.endswith("resuming from the previous checkpoint") for line in said)
     else:
-        assert all(line.endswith(("going on from the one before", "starting over")) for line in said)
+        assert all(line.endswith(("resuming from the previous checkpoint", "restarting")) for line in said)
 
 
 def damage(path: Path, how: str) -> None:

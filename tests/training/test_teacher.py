@@ -159,7 +159,7 @@ def test_a_teacher_that_changed_is_another_setting(config: Config, sweep: Path, 
     shutil.rmtree(sweep / "seed-1")
     with pytest.raises(UserError, match=r"optim\.teacher: .*@[0-9a-f]{12} -> .*@[0-9a-f]{12}"):
         fit(student, tmp_path / "student")
-    with pytest.raises(UserError, match="have other weights now"):
+    with pytest.raises(UserError, match="the weights in that folder have changed"):
         fit(taught(config, pinned), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -176,21 +176,21 @@ def refused(config: Config, tmp_path: Path) -> str:
 def test_what_cannot_teach_is_refused_in_a_line(
     config: Config, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "is no folder of a run or of a sweep" in refused(taught(config, tmp_path / "nowhere"), tmp_path)
+    assert "is not the folder of a run or sweep" in refused(taught(config, tmp_path / "nowhere"), tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "is no folder of a run or of a sweep" in refused(taught(config, tmp_path / "empty"), tmp_path)
+    assert "is not the folder of a run or sweep" in refused(taught(config, tmp_path / "empty"), tmp_path)
 
     other = replace(config.data, val_size=30)
-    assert "images that the student is validated by" in refused(taught(config, sweep, data=other), tmp_path)
+    assert "the student's validation images" in refused(taught(config, sweep, data=other), tmp_path)
     other = replace(config.data, split_seed=3)
-    assert "images that the student is validated by" in refused(taught(config, sweep, data=other), tmp_path)
+    assert "the student's validation images" in refused(taught(config, sweep, data=other), tmp_path)
     fit(taught(config, sweep, data=replace(config.data, val_size=0, split_seed=3)), tmp_path / "all images")
 
     file = sweep / "seed-1/result.json"
     kept = file.read_text()
     content = json.loads(kept)
     file.write_text(json.dumps({**content, "data": {**content["data"], "digest": "of others"}}))
-    assert "seed-1 is about other digits" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 used another dataset" in refused(taught(config, sweep), tmp_path)
     file.write_text(json.dumps({**content, "status": "diverged"}))
     assert "seed-1 has not finished" in refused(taught(config, sweep), tmp_path)
     file.write_text("{")

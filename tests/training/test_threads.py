@@ -3,12 +3,12 @@ import torch
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, TrainerConfig
 from mnist_mlp.training.processes import cores_of_job
-from mnist_mlp.training.trainer import cpu_threads, step_work, threads_for, threads_of
+from mnist_mlp.training.trainer import cpu_threads, step_flops, threads_for, threads_of
 
 
 def test_the_work_of_a_step_is_counted_from_its_matrix_products() -> None:
     # forward: 2 * b * in * out; backward: the same for the weights' gradients and, counted here too, the inputs'
-    assert step_work([784, 256, 10], batch_size=2) == 3 * 2 * 2 * (784 * 256 + 256 * 10)
+    assert step_flops([784, 256, 10], batch_size=2) == 3 * 2 * 2 * (784 * 256 + 256 * 10)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_the_work_of_a_step_is_counted_from_its_matrix_products() -> None:
 def test_small_steps_take_one_thread_and_large_ones_more(
     sizes: list[int], batch_size: int, on_2: int, on_16: int
 ) -> None:
-    work = step_work(sizes, batch_size)
+    work = step_flops(sizes, batch_size)
     assert [threads_for(work, cores) for cores in (1, 2, 16)] == [1, on_2, on_16]
 
 

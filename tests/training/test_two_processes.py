@@ -114,8 +114,8 @@ def test_a_process_that_ends_takes_the_other_with_it_in_a_line(
         for process in filter(alive, (running.pid, second)):
             os.kill(process, signal.SIGKILL)
         running.wait()
-    line = "error: another process of this run has ended, so this one cannot go on"
-    go_on = f"; go on with resume={folder}" if training else ""
+    line = "error: another process of this run has exited"
+    go_on = f"; continue with resume={folder}" if training else ""
     assert [shown for shown in errors.splitlines() if shown.startswith("error: ")] == [line + go_on]
     assert "Traceback" not in errors
     assert not (folder / "result.json").exists()

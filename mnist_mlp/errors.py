@@ -1,4 +1,4 @@
-"""Errors that the user can correct, and the signals that end a program in one line: Ctrl-C, SIGTERM and SIGHUP."""
+"""Errors that the user can correct, and signals (SIGINT, SIGTERM, SIGHUP) that end a program with one line."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from types import FrameType
 
 
 class UserError(ValueError):
-    """A mistake the user can correct, or a missing prerequisite. Its message is one line, shown without a traceback.
+    """A mistake the user can correct, or a missing prerequisite.
 
-    Characters that cannot be shown in a line, such as a newline in a value, appear as Python escapes them.
+    Commands print its one-line message without a traceback. Newlines and unprintable characters are escaped.
     """
 
     def __init__(self, message: str) -> None:
@@ -20,7 +20,7 @@ class UserError(ValueError):
 
 
 def one_line(text: str) -> str:
-    """Escape newlines and every other character that a terminal does not show as itself."""
+    """Escape newlines and other unprintable characters as Python does."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
@@ -28,7 +28,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Interrupted(BaseException):
-    """The user or the system asked the program to end. Not an Exception, so that no handler takes it for a failure."""
+    """A signal asks the program to end. Not an Exception, so handlers of failures do not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -36,40 +36,40 @@ class Interrupted(BaseException):
 
 
 def exit_code(stop: BaseException) -> int:
-    """Return what shells return: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
+    """Return the exit code that shells use: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
 
 
 def describe_signal(stop: BaseException) -> str:
-    """Say what interrupted the program."""
+    """Describe what interrupted the program."""
     if isinstance(stop, Interrupted) and stop.number != signal.SIGINT:
         return f"interrupted by {signal.Signals(stop.number).name}"
     return "interrupted"
 
 
 class _SignalState:
-    """The signal that arrived, if any, and whether it has to wait."""
+    """The signal that arrived, if any, and how to handle it."""
 
     number: int | None = None
-    in_block = False
-    patient = False
+    in_chunk = False
+    ignores_repeats = False
 
 
 @contextmanager
-def stopping_on_signals(patient: bool = False) -> Iterator[None]:
-    """Turn the first signal into `Interrupted`, which ends the program with one line and the exit code of shells.
+def stopping_on_signals(ignore_repeats: bool = False) -> Iterator[None]:
+    """Turn the first signal into `Interrupted`, which ends the program with a one-line message and a shell's exit code.
 
-    A second signal ends the process at once: files are written atomically, so it may end anywhere. Signals that the
-    process was told to ignore (nohup) stay ignored. Does nothing outside the main thread.
+    A second signal ends the process immediately, which is safe at any point because files are written atomically.
+    Signals that are already ignored (nohup) stay ignored. Does nothing outside the main thread.
 
     Args:
-        patient: ignore a second signal, since a terminal and the parent process may both send one.
+        ignore_repeats: ignore a second signal, because the terminal and the parent process may both send one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    _SignalState.number, _SignalState.in_block, _SignalState.patient = None, False, patient
+    _SignalState.number, _SignalState.in_chunk, _SignalState.ignores_repeats = None, False, ignore_repeats
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
@@ -84,21 +84,21 @@ def stopping_on_signals(patient: bool = False) -> Iterator[None]:
 
 
 def begin_chunk() -> None:
-    """Let the first signal wait until `end_chunk`."""
-    _SignalState.in_block = True
+    """Defer the first signal until `end_chunk`."""
+    _SignalState.in_chunk = True
 
 
 def end_chunk() -> None:
-    """Raise `Interrupted` if a signal arrived since `begin_chunk`, or before it in a finaliser, which swallowed it."""
-    was_in_block, _SignalState.in_block = _SignalState.in_block, False
-    if was_in_block and _SignalState.number is not None:
+    """Raise `Interrupted` if a signal arrived since `begin_chunk`, or earlier in a finalizer, which swallowed it."""
+    was_in_chunk, _SignalState.in_chunk = _SignalState.in_chunk, False
+    if was_in_chunk and _SignalState.number is not None:
         raise Interrupted(_SignalState.number)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _SignalState.number is None:
         _SignalState.number = number
-        if not _SignalState.in_block:
+        if not _SignalState.in_chunk:
             raise Interrupted(number)
-    elif not _SignalState.patient:
+    elif not _SignalState.ignores_repeats:
         os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""Options as dataclass fields: declared once with default, bounds and meaning, and checked as they enter."""
+"""Options as dataclass fields: declared once with default, bounds and meaning, and validated on construction."""
 
 import difflib
 import operator
@@ -15,9 +15,8 @@ Group = TypeVar("Group")
 Value = TypeVar("Value")
 Accepted = TypeVar("Accepted")
 
-
 BOUNDS = {"gt": (">", operator.gt), "ge": (">=", operator.ge), "lt": ("<", operator.lt), "le": ("<=", operator.le)}
-"""Signs and comparisons of the bounds of a number."""
+"""Symbol and comparison of each kind of bound."""
 
 
 if sys.version_info >= (3, 11):
@@ -26,7 +25,7 @@ else:
     from enum import Enum
 
     class StrEnum(str, Enum):
-        """As in Python 3.11."""
+        """Backport from Python 3.11."""
 
         __str__ = str.__str__
 
@@ -38,7 +37,7 @@ else:
 if TYPE_CHECKING:
 
     class Converted(Generic[Value, Accepted]):
-        """The type of an option that reads as `Value` and is set to any `Accepted`, which `as_type` converts."""
+        """Type of an option that reads as `Value` and accepts any `Accepted`, which `as_type` converts."""
 
         def __get__(self, instance: object, owner: type | None = None) -> Value: ...
         def __set__(self, instance: object, value: Accepted) -> None: ...
@@ -46,10 +45,10 @@ if TYPE_CHECKING:
 else:
 
     class Converted:
-        """At run time, and for OmegaConf, the first of the two types."""
+        """At run time, evaluates to the first of the two types, the only one that OmegaConf sees."""
 
-        def __class_getitem__(cls, kinds: tuple[Any, Any]) -> Any:
-            return kinds[0]
+        def __class_getitem__(cls, pair: tuple[Any, Any]) -> Any:
+            return pair[0]
 
 
 def option(
@@ -61,15 +60,15 @@ def option(
     affects_result: bool = True,
     **bounds: float,
 ) -> Any:
-    """A dataclass field that carries its own help text and bounds.
+    """Declare a dataclass field with its help text and bounds.
 
     Args:
-        default: the value, or a function without arguments that returns it; a list is copied.
-        meaning: one line for `--help` and docs/configuration.md.
-        choices: all allowed values of a text.
-        values: the allowed values in words, if bounds cannot describe them.
-        affects_result: False leaves the option out of the fingerprint.
-        bounds: gt, ge, lt or le, as in annotated-types.
+        default: the value, or a function without arguments that returns it; lists are copied.
+        meaning: description for `--help` and docs/configuration.md.
+        choices: all allowed values of a string.
+        values: description of the allowed values, if bounds cannot express them.
+        affects_result: False excludes the option from the fingerprint.
+        **bounds: gt, ge, lt or le, as in annotated-types.
     """
     metadata = {
         "meaning": meaning, "bounds": bounds, "choices": choices, "values": values, "affects_result": affects_result,
@@ -83,7 +82,7 @@ def option(
 
 @dataclass
 class OptionGroup:
-    """A dataclass of options. Each value is converted to the type of its option; UserError names those that fail."""
+    """A dataclass of options. Values are converted to their option's type; UserError names those that cannot be."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -94,17 +93,17 @@ class OptionGroup:
             except TypeError:
                 key = f"{type(self).__name__.removesuffix('Config').lower()}.{item.name}".lstrip(".")
                 if is_dataclass(item.type):
-                    allowed = f"{getattr(item.type, '__name__', '')}(...)"
-                    faults.append(f"{key}={value!r} has the wrong type: allowed is {allowed}")
+                    expected = f"{getattr(item.type, '__name__', '')}(...)"
+                    faults.append(f"{key}={value!r} has the wrong type: expected {expected}")
                 else:
                     default = item.default if item.default_factory is MISSING else item.default_factory()
-                    faults.append(wrong_value(key, repr(value), default, dict(item.metadata)))
+                    faults.append(wrong_value_message(key, repr(value), default, dict(item.metadata)))
         if faults:
             raise UserError("; ".join(faults))
 
 
 def options(config: OptionGroup, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Every option of a config as (dotted key, value, metadata), in order of declaration."""
+    """Yield every option of a config as (dotted key, value, metadata), in order of declaration."""
     for item in fields(config):
         value = getattr(config, item.name)
         if isinstance(value, OptionGroup):
@@ -114,7 +113,7 @@ def options(config: OptionGroup, prefix: str = "") -> Iterator[tuple[str, Any, d
 
 
 def to_dict(value: Any) -> Any:
-    """A config, or a group of one, as nested dicts, lists and primitives."""
+    """Convert a config or one of its groups to nested dicts, lists and primitives."""
     if isinstance(value, OptionGroup):
         return {item.name: to_dict(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, list):
@@ -123,26 +122,26 @@ def to_dict(value: Any) -> Any:
 
 
 def from_dict(group: type[Group], values: Mapping[str, Any]) -> Group:
-    """Inverse of `to_dict`. Unknown keys are ignored, missing ones take their defaults."""
-    kinds = {item.name: item.type for item in fields(group) if item.name in values}  # type: ignore[arg-type]
+    """Inverse of `to_dict`. Unknown keys are ignored, missing keys take their defaults."""
+    annotations = {item.name: item.type for item in fields(group) if item.name in values}  # type: ignore[arg-type]
     return group(
         **{
-            name: from_dict(kind, values[name] or {}) if is_dataclass(kind) else values[name]  # type: ignore[arg-type]
-            for name, kind in kinds.items()
+            name: from_dict(annotation, values[name] or {}) if is_dataclass(annotation) else values[name]  # type: ignore[arg-type]
+            for name, annotation in annotations.items()
         }
     )
 
 
-def as_type(value: Any, kind: Any) -> Any:
-    """A value as the annotated type of an option.
+def as_type(value: Any, annotation: Any) -> Any:
+    """Convert a value to the annotated type of an option.
 
-    The name of a choice stands for the choice, a number for text (`subset=0.5`), an integer for a list of one, a tuple
-    or an array for a list, and a scalar of numpy or torch for the number in it. Text never stands for a number.
+    Accepts the name of a choice, a number for a string (`subset=0.5`), an integer for a list of one element, a tuple or
+    an array for a list, and numpy and torch scalars. A string is never converted to a number.
 
     Raises:
         TypeError: the value cannot be converted.
     """
-    origin, (inner, *_) = get_origin(kind), get_args(kind) or (None,)
+    origin, (inner, *_) = get_origin(annotation), get_args(annotation) or (None,)
     if origin is types.UnionType:
         return None if value is None else as_type(value, inner)
     if origin is list:
@@ -156,19 +155,19 @@ def as_type(value: Any, kind: Any) -> Any:
     if getattr(value, "ndim", None) == 0:
         value = value.item()
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is str and (is_number or isinstance(value, (str, os.PathLike))):
+    if annotation is str and (is_number or isinstance(value, (str, os.PathLike))):
         return str(value) if is_number else str(os.fspath(value))
-    if kind is float and is_number:
+    if annotation is float and is_number:
         return float(value)
-    if issubclass(kind, StrEnum) and value in kind.__members__:
-        return kind[value]
-    if not isinstance(value, kind) or (kind is int and not is_number):
+    if issubclass(annotation, StrEnum) and value in annotation.__members__:
+        return annotation[value]
+    if not isinstance(value, annotation) or (annotation is int and not is_number):
         raise TypeError
     return value
 
 
 def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
-    """The values that an option accepts, in words. value: any legal one."""
+    """Describe the values that an option accepts. value: any legal value of it."""
     if metadata["values"]:
         return str(metadata["values"])
     if isinstance(value, StrEnum):
@@ -181,18 +180,18 @@ def allowed_values(value: Any, metadata: dict[str, Any]) -> str:
     return f"{type(value).__name__} {' and '.join(limits)}".strip()
 
 
-def wrong_value(key: str, text: str | None, default: Any, metadata: dict[str, Any]) -> str:
-    """The message on a value that an option does not accept. text: the value, None if it is not known."""
-    shown, allowed = key if text is None else f"{key}={text}", allowed_values(default, metadata)
+def wrong_value_message(key: str, text: str | None, default: Any, metadata: dict[str, Any]) -> str:
+    """Explain that an option does not accept a value. text: the value, None if unknown."""
+    setting, allowed = key if text is None else f"{key}={text}", allowed_values(default, metadata)
     if not isinstance(default, StrEnum):
-        return f"{shown} has the wrong type: allowed is {allowed}"
+        return f"{setting} has the wrong type: expected {allowed}"
     word, names = (text or "").strip("'").lower(), list(type(default))
-    near = [name for name in names if word and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
-    return f"{shown} is not a valid choice: {f'did you mean {near[0]}? ' if near else ''}allowed is {allowed}"
+    close = [name for name in names if word and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
+    return f"{setting} is not a valid choice: {f'did you mean {close[0]}? ' if close else ''}use one of {allowed}"
 
 
 def range_faults(config: OptionGroup) -> Iterator[str]:
-    """A message for each option outside its bounds or its choices."""
+    """Yield a message for each option outside its bounds or choices."""
     for key, value, metadata in options(config):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             is_within = all(BOUNDS[name][1](value, limit) for name, limit in metadata["bounds"].items())
@@ -200,4 +199,4 @@ def range_faults(config: OptionGroup) -> Iterator[str]:
         else:
             is_legal = not metadata["choices"] or value in metadata["choices"]
         if not is_legal:
-            yield f"{key}={value} is out of range: allowed is {allowed_values(value, metadata)}"
+            yield f"{key}={value} is out of range: expected {allowed_values(value, metadata)}"

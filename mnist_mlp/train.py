@@ -1,4 +1,4 @@
-"""Command: train and test one MLP, or with -m a sweep of them."""
+"""Command: train and test an MLP, or run a sweep with -m."""
 
 import os
 import sys
@@ -11,18 +11,18 @@ from mnist_mlp.errors import stopping_on_signals
 def main() -> None:
     """Entry point of `python -m mnist_mlp.train` and of the script `mnist-mlp-train`."""
     with stopping_on_signals(), command():
-        if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra would first compose the configuration
-            from mnist_mlp.cli.help import help_text  # deferred: needs neither Hydra nor what compares runs
+        if {"-h", "--help"} & set(sys.argv[1:]):  # before Hydra composes the configuration
+            from mnist_mlp.cli.help import help_text  # deferred: needs neither Hydra nor the comparison of runs
 
             print(help_text(), end="")
         elif sys.argv[1:] == ["--version"]:
             print(f"mnist_mlp {__version__}")
         elif "query=bash" in sys.argv and (word := os.environ.get("COMP_LINE", "").rpartition(" ")[2]).count("="):
-            from mnist_mlp.cli.help import completions  # Hydra knows the values of groups, but not of options
+            from mnist_mlp.cli.help import completions  # Hydra completes values of groups, but not of options
 
             print(" ".join(completions(word)))
         else:
-            from mnist_mlp.cli.application import run  # deferred: Ctrl-C while it is imported ends in one line too
+            from mnist_mlp.cli.application import run  # deferred: Ctrl-C during this import ends in one line, too
 
             run()
 

@@ -1,4 +1,4 @@
-"""Small made-up digits in the official format, and what keeps tests apart. Imports no torch."""
+"""Fixtures: small synthetic digits in the official format, isolation of tests, a browser. Does not import torch."""
 
 import gc
 import os
@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-# workers of the suite share the cores: OpenMP threads that wait for others sleep early; read when torch is imported
+# test workers share the cores, so waiting OpenMP threads should sleep early; read when torch is imported
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
-    """An IDX file of unsigned bytes, as on yann.lecun.com/exdb/mnist: magic number, sizes, bytes."""
+    """Write an IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): magic number, sizes, bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
     path.write_bytes(header + values.astype(np.uint8).tobytes())
 
 
 def made_up_digits(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Learnable and class-balanced: ten fixed random patterns, with noise; in random order."""
+    """Learnable, class-balanced images and labels: ten fixed random patterns with noise, in random order."""
     patterns = np.random.default_rng(0).random((10, 28, 28)) < 0.2
     random = np.random.default_rng((1, seed))
     labels = random.permutation(np.arange(count) % 10).astype(np.uint8)
@@ -38,27 +38,27 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # the workers share the cores
     os.environ["MNIST_MLP_PARALLEL_JOBS"] = os.environ["PYTEST_XDIST_WORKER_COUNT"]
 
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
-    if signal.getsignal(number) is signal.SIG_IGN:  # as the shell has it in the background, and nohup
+    if signal.getsignal(number) is signal.SIG_IGN:  # in background shells and under nohup
         signal.signal(number, handler)
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what was imported: a million objects, gone through again and again."""
+    """Exempt imported objects, about a million, from garbage collection."""
     gc.freeze()
 
 
 def pytest_unconfigure() -> None:
-    gc.unfreeze()  # or else triton complains that it was never freed
+    gc.unfreeze()  # otherwise triton reports objects that were never freed
 
 
 @pytest.fixture
 def idx_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `data.root` with 300 made-up training and 100 test digits in torchvision's layout."""
+    """A `data.root` with 300 synthetic training and 100 test digits in torchvision's layout."""
     return write_digits(tmp_path_factory.mktemp("digits"))
 
 
 def write_digits(root: Path) -> Path:
-    """300 made-up training and 100 test digits below a folder, in torchvision's layout; the folder."""
+    """Write 300 synthetic training and 100 test digits in torchvision's layout; return the folder."""
     raw = root / "MNIST" / "raw"
     for split, count, seed in (("train", 300, 0), ("t10k", 100, 1)):
         images, labels = made_up_digits(count, seed)
@@ -77,7 +77,7 @@ def mnist_root() -> str:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium without a window; its console is get_log("browser"), its requests are in get_log("performance")."""
+    """Headless Chromium; get_log("browser") returns the console, get_log("performance") the requests."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("needs a browser: install Debian's chromium and chromium-driver")
@@ -99,13 +99,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def traced_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """trainer.compile=true makes one graph of torch operations of the step, but no C++, which takes many seconds."""
+    """trainer.compile=true traces the step but does not generate C++, which would take many seconds."""
     import torch
 
-    compile_by_torch = torch.compile
+    torch_compile = torch.compile
 
-    def traced(step: Any, options: Any, **rest: Any) -> Any:
-        return compile_by_torch(step, backend="aot_eager", **rest)
+    def traced(step: Any, options: Any, **kwargs: Any) -> Any:
+        return torch_compile(step, backend="aot_eager", **kwargs)
 
     monkeypatch.setattr("mnist_mlp.training.compile.torch.compile", traced)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
@@ -115,7 +115,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(autouse=True)
 def _forget_digits() -> Iterator[None]:
-    """`load_digits` remembers what it read; the next test may have other files in the same place."""
+    """Clear the cache of `load_digits`; the next test may have other files at the same path."""
     yield
     digits = sys.modules.get("mnist_mlp.data.mnist")
     if digits is not None:

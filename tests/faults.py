@@ -1,7 +1,7 @@
-"""Faults at every write: the Nth one fails, or the process dies there; then the same command must mend it.
+"""Fault injection: the Nth write fails, or the process dies there; then repeating the command must recover.
 
-After SQLite's way of testing (sqlite.org/testing.html, "I/O error testing" and "crash testing"). Each case runs in a
-fork of this process, so that torch is imported once. `python tests/faults.py [--every K]` runs the whole enumeration.
+Modeled on SQLite's I/O error and crash tests (sqlite.org/testing.html). Each case runs in a fork of this process, so
+torch is imported only once. `python tests/faults.py [--every K]` runs the whole enumeration.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,82 +29,82 @@ WRITES = ("write", "fsync", "replace", "rename", "link", "unlink", "remove", "rm
 DIES = "dies"
 ERRORS = ("ENOSPC", "EIO")
 CASES = {"run": "", "sweep": "basic", "side_by_side": "side_by_side"}
-"""By name, the launcher. Of jobs side by side the writes of the parent are counted: a worker's are those of a run."""
-At = Callable[[int, Callable[[Path], Any]], None]
-"""What happens before the write of a number; the function given writes the first half of it to another file."""
+"""Launcher by case. With parallel jobs only the parent's writes are counted; a worker's are those of a run."""
+BeforeWrite = Callable[[int, Callable[[Path], Any]], None]
+"""Called with the number of a write and a function that writes its first half to a file in another folder."""
 
 
 @dataclass
 class Writes:
-    """Notices the calls that change files below a folder, numbered from 1, before they are made."""
+    """Intercepts calls that change files below a folder, numbered from 1, before they take effect."""
 
     folder: Path
-    before: At = lambda number, half: None
+    before: BeforeWrite = lambda number, write_half: None
     calls: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def noticed(self) -> Iterator["Writes"]:
-        own: dict[tuple[Any, str], Any] = {}
+    def recording(self) -> Iterator["Writes"]:
+        originals: dict[tuple[Any, str], Any] = {}
         for name in WRITES:
-            own[os, name] = getattr(os, name)
-            setattr(os, name, self._wrapped(name, getattr(os, name)))
+            originals[os, name] = getattr(os, name)
+            setattr(os, name, self._wrap(name, getattr(os, name)))
         for module in (builtins, io):
-            own[module, "open"] = module.open
-            module.open = self._opening(module.open)
+            originals[module, "open"] = module.open
+            module.open = self._wrap_open(module.open)
         try:
             yield self
         finally:
-            for (module, name), function in own.items():
+            for (module, name), function in originals.items():
                 setattr(module, name, function)
 
-    def _wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(target: Any, *rest: Any, **options: Any) -> Any:
-            self.notice(name, target, rest[0] if name == "write" else b"")
-            return function(target, *rest, **options)
+    def _wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(target: Any, *args: Any, **options: Any) -> Any:
+            self.record(name, target, args[0] if name == "write" else b"")
+            return function(target, *args, **options)
 
         return call
 
-    def _opening(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+    def _wrap_open(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
             if not set(mode) & set("wax+") or not self._below(file):
-                return function(file, mode, *rest, **options)
-            self.notice("open", file)
-            return Writing(function(file, mode, *rest, **options), self, file)
+                return function(file, mode, *args, **options)
+            self.record("open", file)
+            return RecordedFile(function(file, mode, *args, **options), self, file)
 
         return call
 
     def _below(self, target: Any) -> str | None:
-        """The path below the folder; None for one that is elsewhere."""
-        number = isinstance(target, int)
-        path = os.readlink(f"/proc/self/fd/{target}") if number else os.path.abspath(os.fsdecode(target))
+        """The path relative to the folder; None if outside."""
+        is_descriptor = isinstance(target, int)
+        path = os.readlink(f"/proc/self/fd/{target}") if is_descriptor else os.path.abspath(os.fsdecode(target))
         return os.path.relpath(path, self.folder) if path.startswith(str(self.folder)) else None
 
-    def notice(self, name: str, target: Any, content: Any = b"") -> None:
+    def record(self, name: str, target: Any, content: Any = b"") -> None:
         path = self._below(target)
         if path is None:
             return
         self.calls.append(f"{name} {path}")
 
-        def half(folder: Path) -> None:
+        def write_half(folder: Path) -> None:
             if content:
                 with open(folder / path, "ab") as file:
                     file.write(content[: len(content) // 2])
 
-        self.before(len(self.calls), half)
+        self.before(len(self.calls), write_half)
 
 
-class Writing:
-    """An open file whose writes are noticed like those of `os.write`."""
+class RecordedFile:
+    """An open file whose writes are recorded like those of `os.write`."""
 
     def __init__(self, file: Any, writes: Writes, path: Any) -> None:
         self._file, self._writes, self._path = file, writes, path
 
     def write(self, content: Any) -> Any:
         self._file.flush()
-        self._writes.notice("write", self._path, content.encode() if isinstance(content, str) else content)
+        self._writes.record("write", self._path, content.encode() if isinstance(content, str) else content)
         return self._file.write(content)
 
-    def __enter__(self) -> "Writing":
+    def __enter__(self) -> "RecordedFile":
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -118,50 +119,50 @@ class Writing:
 
 @dataclass
 class Case:
-    """A command whose writes are to fail. run: writes into the folder it is given.
+    """A command whose writes will fail. run: writes into a folder.
 
-    alone: whether it has no other processes that write. If so, a process that dies is one whose folder is copied at
-    that moment; if not it is killed, and the others find out.
+    is_only_writer: whether no other process writes. If so, a crash is simulated by a copy of the folder at that moment;
+    if not, the process is killed and the others must notice.
     """
 
     name: str
     run: Callable[[Path], None]
     work: Path
-    alone: bool = True
-    unbroken: dict[str, Any] = field(default_factory=dict)
+    is_only_writer: bool = True
+    expected: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
     def measure(self) -> None:
-        """Run it once without a fault; keep what is on the disk before each of its writes, and how it ends."""
-        folder, record = self.work / f"{self.name}-unbroken", self.work / f"{self.name}-calls"
+        """Run without a fault; keep a copy of the folder before each write, and the outcome."""
+        folder, log = self.work / f"{self.name}-expected", self.work / f"{self.name}-calls"
 
-        def copied() -> None:
-            with Writes(folder, lambda number, half: self._keep(folder, number, half)).noticed() as writes:
+        def keep_copies() -> None:
+            with Writes(folder, partial(self._keep, folder)).recording() as writes:
                 self.run(folder)
-            record.write_text("\n".join(writes.calls))
+            log.write_text("\n".join(writes.calls))
 
-        code, output = in_a_fork(copied)
+        code, output = in_a_fork(keep_copies)
         assert code == 0, output
-        self.calls = record.read_text().splitlines()
-        self.unbroken = outcome(folder)
+        self.calls = log.read_text().splitlines()
+        self.expected = outcome(folder)
 
-    def _keep(self, folder: Path, number: int, half: Callable[[Path], Any]) -> None:
-        while self.alone and folder.exists():
+    def _keep(self, folder: Path, number: int, write_half: Callable[[Path], Any]) -> None:
+        while self.is_only_writer and folder.exists():
             try:
                 shutil.copytree(folder, self._at(number), dirs_exist_ok=True)
-            except shutil.Error:  # TensorBoard's thread wrote meanwhile, or the other one did
+            except shutil.Error:  # TensorBoard's threads may write concurrently
                 shutil.rmtree(self._at(number))
                 continue
-            half(self._at(number))
+            write_half(self._at(number))
             return
 
     def _at(self, number: int) -> Path:
         return self.work / f"{self.name}-before-{number}"
 
     def try_fault(self, number: int, how: str) -> str | None:
-        """What is wrong after the fault and the same command again; None where nothing is."""
+        """Inject a fault, repeat the command, and describe what is wrong; None if it recovered."""
         where = f"{self.name}: {how} at {number} ({self.calls[number - 1]})"
-        if how == DIES and self.alone:
+        if how == DIES and self.is_only_writer:
             folder = self._at(number)
         else:
             folder = self.work / f"{self.name}-{number}-{how}"
@@ -173,26 +174,26 @@ class Case:
             if code == 0:
                 break
         if code != 0:
-            return f"{where}: the same command again ends with {code}\n{output[-1500:]}"
-        if different := differences(outcome(folder), self.unbroken):
-            return f"{where}: another outcome ({', '.join(different)})"
+            return f"{where}: repeating the command ends with {code}\n{output[-1500:]}"
+        if different := differences(outcome(folder), self.expected):
+            return f"{where}: different outcome ({', '.join(different)})"
         shutil.rmtree(folder)
         return None
 
     def _run_into(self, folder: Path, number: int, how: str) -> None:
-        def fail(at: int, half: Callable[[Path], Any]) -> None:
+        def fail(at: int, write_half: Callable[[Path], Any]) -> None:
             if at == number:
-                half(folder)
+                write_half(folder)
                 if how == DIES:
                     os.kill(os.getpid(), signal.SIGKILL)
                 raise OSError(getattr(errno, how), os.strerror(getattr(errno, how)), self.calls[number - 1])
 
-        with Writes(folder, fail).noticed():
+        with Writes(folder, fail).recording():
             self.run(folder)
 
 
 def single_run(root: str) -> Callable[[Path], None]:
-    """Two epochs, as the command does them."""
+    """A function that trains for two epochs, as the command does."""
     from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
     from mnist_mlp.console import command
     from mnist_mlp.training import artifacts, fit
@@ -213,9 +214,9 @@ def single_run(root: str) -> Callable[[Path], None]:
 
 
 def sweep(root: str, work: Path, launcher: str = "basic") -> Callable[[Path], None]:
-    """Four jobs, by the command. Done once here, so that forks know what Hydra composes: that is most of the time.
+    """A function that runs a sweep of four jobs, as the command does.
 
-    The fork server that is started here is theirs too.
+    Runs it once here, so forks share the fork server and the configurations that Hydra composed, which takes longest.
     """
     from multiprocessing.forkserver import _forkserver  # type: ignore[attr-defined]
 
@@ -231,13 +232,13 @@ def sweep(root: str, work: Path, launcher: str = "basic") -> Callable[[Path], No
         *("model.hidden_units=[4]", "trainer.max_epochs=1", "trainer.figures=false", "trainer.threads=1"),
         *("seed=range(4)", "name=faults", f"hydra/launcher={launcher}"),
     ]
-    make_folder = os.mkdir  # the user's, not the command's
+    mkdir = os.mkdir  # unpatched: not a write of the command
     composed: dict[str, list[DictConfig]] = {}
-    compose, learning = ConfigLoaderImpl.load_configuration, True
+    compose, is_recording = ConfigLoaderImpl.load_configuration, True
 
-    def remembered(self: ConfigLoaderImpl, *arguments: Any, **options: Any) -> DictConfig:
+    def load_cached(self: ConfigLoaderImpl, *arguments: Any, **options: Any) -> DictConfig:
         key = repr((arguments, options))
-        if learning:
+        if is_recording:
             config = compose(self, *arguments, **options)
             composed.setdefault(key, []).append(copy.deepcopy(config))
             return config
@@ -245,18 +246,18 @@ def sweep(root: str, work: Path, launcher: str = "basic") -> Callable[[Path], No
 
     def run(folder: Path) -> None:
         if not folder.is_dir():
-            make_folder(folder)
+            mkdir(folder)
         os.chdir(folder)
         sys.argv = ["train", *settings]
         GlobalHydra.instance().clear()
         train.main()
 
-    ConfigLoaderImpl.load_configuration = remembered
+    ConfigLoaderImpl.load_configuration = load_cached
     page.write_page = lambda paths, target: target  # the page has tests of its own
     with contextlib.redirect_stdout(io.StringIO()):
         run(work / "composed")
-    learning = False
-    _forkserver.ensure_running = lambda: None  # it would wait for its process, which is no child of a fork
+    is_recording = False
+    _forkserver.ensure_running = lambda: None  # it would wait for its process, which is not a child of the fork
     return run
 
 
@@ -264,30 +265,30 @@ def main() -> int:
     from conftest import write_digits
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=1, help="try every Kth write only")
-    parser.add_argument("--first", type=int, default=1, help="begin with this write")
+    parser.add_argument("--every", type=int, default=1, help="inject a fault only at every Kth write")
+    parser.add_argument("--first", type=int, default=1, help="number of the first write")
     parser.add_argument("--case", choices=CASES, action="append")
     options = parser.parse_args()
-    bad = tried = 0
+    failed = tried = 0
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         root = str(write_digits(work / "digits"))
         for name in options.case or CASES:
             run = single_run(root) if name == "run" else sweep(root, work, CASES[name])
-            case = Case(name, run, work, alone=name != "side_by_side")
+            case = Case(name, run, work, is_only_writer=name != "side_by_side")
             case.measure()
             print(f"{name}: {len(case.calls)} writes", flush=True)
             offset = options.first - 1 + random.randrange(options.every)
             for number in range(1 + offset, len(case.calls) + 1, options.every):
-                # what is done about an error does not depend on which it is: a sweep's writes fail with one each
+                # errors are handled alike, so one per write suffices for sweeps
                 errors = ERRORS if name == "run" else (ERRORS[number % 2],)
                 for how in (DIES, *errors):
                     tried += 1
                     if (fault := case.try_fault(number, how)) is not None:
-                        bad += 1
+                        failed += 1
                         print(fault, flush=True)
-    print(f"{tried} faults tried, {bad} not mended")
-    return 1 if bad else 0
+    print(f"{tried} faults injected, {failed} without recovery")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

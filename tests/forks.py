@@ -1,4 +1,4 @@
-"""Work done in forks of this process, so that torch is imported once, however many are to fail or be killed."""
+"""Run functions in forks of this process, which import torch only once, to let them fail or be killed."""
 
 import gc
 import os
@@ -12,33 +12,33 @@ from dataclasses import dataclass
 from typing import IO
 
 ONE_LINE = 3
-"""Exit code of a fork that ended in an error which a user sees as one line."""
+"""Exit code of a fork that ended with a one-line error."""
 
 
 @dataclass
 class Fork:
-    """A child process at work; its group is its own, as that of a command in a terminal is."""
+    """A running child process in its own process group, like a command in a terminal."""
 
     pid: int
     output: IO[str]
-    began: float
+    start_time: float
 
     def kill(self, number: int, *, group: bool = False) -> None:
         """Send a signal to the child, or to its whole group."""
         (os.killpg if group else os.kill)(self.pid, number)
 
-    def ended_after(self, seconds: float) -> bool:
-        """Wait so long since its start; whether the child has ended meanwhile."""
+    def has_ended_after(self, seconds: float) -> bool:
+        """Wait until this long after its start; return whether the child has ended."""
         while True:
             ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            left = self.began + seconds - time.monotonic()
+            left = self.start_time + seconds - time.monotonic()
             if ended is not None or left <= 0:
                 return ended is not None
             time.sleep(min(left, 0.02))
 
     def end(self, seconds: float = 600) -> tuple[int, str]:
-        """Its exit code, negative for a signal, and what it printed. It is killed when it takes longer than that."""
-        if not self.ended_after(time.monotonic() - self.began + seconds):
+        """Wait for its exit code, negative for a signal, and output; kill it after the timeout."""
+        if not self.has_ended_after(time.monotonic() - self.start_time + seconds):
             os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         self.output.seek(0)
@@ -47,27 +47,27 @@ class Fork:
 
 
 def fork(work: Callable[[], None]) -> Fork:
-    """A child process that does this work, begun."""
+    """Start a child process that calls this function."""
     output = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- `end` closes it
-    began, going = os.pipe()
-    gc.freeze()  # or every child would go through all that was imported, and copy it by that
+    read_end, write_end = os.pipe()
+    gc.freeze()  # otherwise garbage collection in children would copy all imported objects
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
-        os.close(began)
-        _work(work, output, going)
-    os.close(going)
-    with os.fdopen(began) as pipe:
+        os.close(read_end)
+        _work(work, output, write_end)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
         pipe.read(1)
     return Fork(child, output, time.monotonic())
 
 
-def _work(work: Callable[[], None], output: IO[str], going: int) -> None:
+def _work(work: Callable[[], None], output: IO[str], write_end: int) -> None:
     code = 1
     try:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
-        os.close(going)
+        os.close(write_end)
         work()
         code = 0
     except SystemExit as ended:
@@ -82,5 +82,5 @@ def _work(work: Callable[[], None], output: IO[str], going: int) -> None:
 
 
 def in_a_fork(work: Callable[[], None]) -> tuple[int, str]:
-    """The exit code of a child process that does this work, and what it printed."""
+    """Call a function in a child process; return its exit code and output."""
     return fork(work).end()

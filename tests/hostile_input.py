@@ -1,4 +1,4 @@
-"""How often a property is tried: a small sample in the ordinary suite, ten thousand cases by `make test-faults`."""
+"""Number of hypothesis examples: a small sample by default, ten thousand in `make test-faults`."""
 
 import os
 
@@ -8,7 +8,7 @@ MANY = os.environ.get("MNIST_MLP_CASES")
 
 
 def cases(sample: int, many: int) -> settings:
-    """Settings of hypothesis for `sample` cases; for `many` where MNIST_MLP_CASES is set."""
+    """Hypothesis settings for `sample` examples, or for `many` if MNIST_MLP_CASES is set."""
     return settings(
         max_examples=many if MANY else sample,
         deadline=None,

@@ -1,4 +1,4 @@
-"""Makes a sweep of many finished runs from one that was trained: `python tests/large_sweeps.py SWEEP COUNT`."""
+"""Multiply one trained run into a sweep of many: `python tests/large_sweeps.py SWEEP COUNT`."""
 
 import json
 import os
@@ -12,14 +12,14 @@ from mnist_mlp.runs.settings import describe
 
 
 def multiply(sweep: Path, count: int) -> None:
-    """Give a sweep of one job, seed 0, the jobs of the other seeds below count: the same files under their seeds.
+    """Copy the only job of a sweep, seed 0, to all other seeds below count.
 
-    Each has its own settings, fingerprint and, by a little, accuracies; the large files are the same by hard links.
+    Each copy has its own settings, fingerprint and slightly different accuracies; large files are hard links.
     """
     (original,) = (path.parent for path in sweep.glob("*/result.json"))
     run, result = (json.loads((original / name).read_text()) for name in ("run.json", "result.json"))
     for seed in range(1, count):
-        overrides = [f"seed={seed}" if one == "seed=0" else one for one in run["overrides"]]
+        overrides = [f"seed={seed}" if override == "seed=0" else override for override in run["overrides"]]
         folder = sweep / job_name(overrides)
         shutil.copytree(original, folder, copy_function=os.link)
         for name, content in (("run.json", run), ("result.json", result)):
@@ -30,8 +30,8 @@ def multiply(sweep: Path, count: int) -> None:
                 for key, value in content.get("metrics", {}).items()
             }
             (folder / name).unlink()
-            own = {**described, "data": content["data"], **({"metrics": metrics} if metrics else {})}
-            write_json(folder / name, {**content, **own})
+            changed = {**described, "data": content["data"], **({"metrics": metrics} if metrics else {})}
+            write_json(folder / name, {**content, **changed})
 
 
 if __name__ == "__main__":

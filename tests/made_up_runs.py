@@ -1,4 +1,4 @@
-"""Run folders made by hand, as small as a report can live on. Imports no torch."""
+"""Minimal synthetic run folders, sufficient for reports. Does not import torch."""
 
 import json
 from collections.abc import Sequence
@@ -16,36 +16,36 @@ from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import describe
 
 TRUTH = made_up_digits(100, 1)[1].astype(int)
-"""The labels of the test digits of the fixture idx_root."""
+"""Labels of the test digits of the fixture idx_root."""
 
 
 def predicted_with(wrong: Sequence[int]) -> list[int]:
-    """Predictions of TRUTH that are off by one at these places."""
-    return [(int(digit) + (place in wrong)) % 10 for place, digit in enumerate(TRUTH)]
+    """Predictions that equal TRUTH except at these indices, where they are one higher (modulo 10)."""
+    return [(int(digit) + (index in wrong)) % 10 for index, digit in enumerate(TRUTH)]
 
 
 def config_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """The default configuration, resolved, with these settings by dotted key."""
+    """The resolved default configuration with these settings by dotted key."""
     config: dict[str, Any] = to_dict(Config())
     for key, value in {"data.source": "mnist", "trainer.accelerator": "cpu", **settings}.items():
-        place = config
-        *groups, last = key.split(".")
+        section = config
+        *groups, name = key.split(".")
         for group in groups:
-            place = place[group]
-        assert last in place, key
-        place[last] = value
+            section = section[group]
+        assert name in section, key
+        section[name] = value
     return config
 
 
 def write_curves(folder: Path, losses: Sequence[float]) -> None:
-    """A metrics.csv with these losses in training, and worse ones in validation."""
+    """Write a metrics.csv with these training losses and slightly higher validation losses."""
     lines = ["epoch,train/loss,train/accuracy,val/loss,val/accuracy"]
     lines += [f"{n + 1},{loss},{1 - loss / 4},{loss + 0.01},{0.99 - loss / 4}" for n, loss in enumerate(losses)]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
 
 
 def made_up_result(wrong: Sequence[int] = (0, 1, 2), status: str = "finished", **settings: Any) -> RunResult:
-    """The result of a run whose predictions are wrong at these places; settings as optim__lr=0.1."""
+    """The result of a run that misclassifies these indices; settings such as optim__lr=0.1."""
     config = config_of({key.replace("__", "."): value for key, value in settings.items()})
     predicted = np.array(predicted_with(wrong))
     matrix = np.zeros((10, 10), dtype=int)
@@ -75,7 +75,7 @@ def made_up_result(wrong: Sequence[int] = (0, 1, 2), status: str = "finished", *
 def write_run(
     folder: Path, wrong: Sequence[int] = (0, 1, 2), status: str = "finished", curves: bool = True, **settings: Any
 ) -> Path:
-    """A finished run with `made_up_result`, its predictions and, if asked for, its curves."""
+    """Write a finished run: `made_up_result`, its predictions and, if `curves`, its metrics.csv."""
     folder.mkdir(parents=True)
     result = made_up_result(wrong, status, **settings)
     write_json(folder / "result.json", result.to_json())

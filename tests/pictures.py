@@ -1,4 +1,4 @@
-"""MNIST digits rendered as the pictures that people have: large, coloured, on paper, through a camera."""
+"""MNIST digits rendered like typical user pictures: large, colored, on paper, photographed."""
 
 import io
 from collections.abc import Callable
@@ -8,24 +8,24 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 Rendered = NDArray[np.uint8]
-"""(height, width), or (height, width, 3 or 4)."""
+"""uint8, (height, width) or (height, width, 3 or 4)."""
 SCALE = 10
 PALETTE = (
     ((20, 30, 120), (250, 244, 220)), ((200, 30, 30), (255, 255, 255)), ((250, 230, 90), (70, 20, 90)),
     ((255, 255, 255), (20, 90, 60)), ((230, 120, 20), (30, 60, 120)),
 )  # fmt: skip
-"""(ink, background): some lighter than their background, some darker, one of nearly the same lightness."""
+"""(ink, background): lighter and darker than the background, and one pair of similar lightness."""
 
 
 def ink(digit: NDArray[np.uint8], scale: int = SCALE) -> NDArray[np.float64]:
-    """(28 scale, 28 scale) in [0, 1]: the digit enlarged without corners, its edges as sharp as a pen's."""
+    """The digit enlarged smoothly with sharp edges, (28 scale, 28 scale) in [0, 1]."""
     image = Image.fromarray(digit).resize((28 * scale, 28 * scale), Image.Resampling.BICUBIC)
     soft = np.asarray(image, dtype=float) / 255
     return np.clip(0.5 + 2 * (soft - 0.5), 0, 1)
 
 
-def on(paper: tuple[int, ...], pen: tuple[int, ...], inked: NDArray[np.float64]) -> Rendered:
-    mixed = np.array(paper) * (1 - inked[..., None]) + np.array(pen) * inked[..., None]
+def on(paper: tuple[int, ...], pen: tuple[int, ...], ink_map: NDArray[np.float64]) -> Rendered:
+    mixed = np.array(paper) * (1 - ink_map[..., None]) + np.array(pen) * ink_map[..., None]
     return np.uint8(np.round(mixed))
 
 
@@ -37,26 +37,26 @@ def dark_on_light(digit: NDArray[np.uint8], random: np.random.Generator) -> Rend
     return 255 - light_on_dark(digit, random)
 
 
-def coloured(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
+def colored(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
     pen, paper = PALETTE[random.integers(len(PALETTE))]
     return on(paper, pen, ink(digit))
 
 
 def margins(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
-    """Small, and anywhere on a large page."""
-    inked = ink(digit, 6)
+    """A small digit at a random position on a large page."""
+    ink_map = ink(digit, 6)
     page = np.zeros((420, 600))
     top, left = random.integers(0, 420 - 168), random.integers(0, 600 - 168)
-    page[top : top + 168, left : left + 168] = inked
+    page[top : top + 168, left : left + 168] = ink_map
     return on((255, 255, 255), (0, 0, 0), page)
 
 
 def cropped(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
-    """Hardly any margin."""
-    inked = ink(digit)
-    rows, columns = np.flatnonzero((inked > 0.5).any(1)), np.flatnonzero((inked > 0.5).any(0))
-    part = inked[max(rows[0] - 12, 0) : rows[-1] + 12, max(columns[0] - 12, 0) : columns[-1] + 12]
-    return on((255, 255, 255), (30, 30, 30), part)
+    """Almost no margin."""
+    ink_map = ink(digit)
+    rows, columns = np.flatnonzero((ink_map > 0.5).any(1)), np.flatnonzero((ink_map > 0.5).any(0))
+    crop = ink_map[max(rows[0] - 12, 0) : rows[-1] + 12, max(columns[0] - 12, 0) : columns[-1] + 12]
+    return on((255, 255, 255), (30, 30, 30), crop)
 
 
 def rotated(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
@@ -65,12 +65,12 @@ def rotated(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
 
 
 def noisy_paper(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
-    """Grain, and fibres in the paper."""
+    """Paper with grain and fibers."""
     page = on((236, 230, 214), (40, 40, 60), ink(digit)).astype(float)
-    fibres = np.asarray(
+    fibers = np.asarray(
         Image.fromarray(np.uint8(random.integers(0, 256, (40, 40)))).resize((280, 280), Image.Resampling.BICUBIC), float
     )
-    page += random.normal(0, 14, page.shape) + (fibres[..., None] - 128) / 14
+    page += random.normal(0, 14, page.shape) + (fibers[..., None] - 128) / 14
     return np.uint8(np.clip(np.round(page), 0, 255))
 
 
@@ -80,12 +80,12 @@ def _thickness(digit: NDArray[np.uint8], size: int, filtered: Callable[[int], Im
 
 
 def thin(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
-    """0.8 pixels of MNIST's less than the strokes had."""
+    """Strokes thinner by 0.8 MNIST pixels."""
     return _thickness(digit, 9, ImageFilter.MinFilter)
 
 
 def thick(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
-    """0.8 pixels of MNIST's more."""
+    """Strokes thicker by 0.8 MNIST pixels."""
     return _thickness(digit, 9, ImageFilter.MaxFilter)
 
 
@@ -96,24 +96,24 @@ def jpeg(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
 
 
 def transparent(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
-    """Ink of one colour, dark or light, its shape in the alpha channel alone."""
-    colour = (15, 15, 15) if random.random() < 0.5 else (240, 240, 255)
+    """A uniform color, dark or light; the shape is only in the alpha channel."""
+    color = (15, 15, 15) if random.random() < 0.5 else (240, 240, 255)
     alpha = np.uint8(np.round(255 * ink(digit)))
-    return np.dstack([np.broadcast_to(np.uint8(colour), (*alpha.shape, 3)), alpha])
+    return np.dstack([np.broadcast_to(np.uint8(color), (*alpha.shape, 3)), alpha])
 
 
 def small(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
-    """A little larger than MNIST, dark on light."""
+    """Slightly larger than MNIST, dark on light."""
     size = int(random.integers(34, 60))
     return 255 - np.asarray(Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def photograph(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendered:
-    """Ink on paper in light that falls off to one side, a little out of focus, with grain, as JPEG."""
+    """Ink on unevenly lit paper, slightly out of focus, with grain, as JPEG."""
     page = np.zeros((480, 640))
-    inked = ink(digit, 8)
+    ink_map = ink(digit, 8)
     top, left = random.integers(20, 236), random.integers(20, 396)
-    page[top : top + 224, left : left + 224] = inked
+    page[top : top + 224, left : left + 224] = ink_map
     image = Image.fromarray(on((228, 226, 218), (45, 48, 80), page)).filter(ImageFilter.GaussianBlur(1.5))
     rows, columns = np.mgrid[-1:1:480j, -1:1:640j]
     angle = random.uniform(0, 2 * np.pi)
@@ -127,7 +127,7 @@ def photograph(digit: NDArray[np.uint8], random: np.random.Generator) -> Rendere
 STYLES: dict[str, Callable[[NDArray[np.uint8], np.random.Generator], Rendered]] = {
     style.__name__: style
     for style in (
-        *(light_on_dark, dark_on_light, coloured, margins, cropped, rotated, noisy_paper, thin, thick, jpeg),
+        *(light_on_dark, dark_on_light, colored, margins, cropped, rotated, noisy_paper, thin, thick, jpeg),
         *(transparent, small, photograph),
     )
 }

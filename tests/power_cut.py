@@ -1,4 +1,4 @@
-"""A run that loses its power."""
+"""A run interrupted by a simulated power cut."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mnist_mlp.training.fit import fit
 
 
 def fit_until_power_cut(config: Config, path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int = 2) -> None:
-    """Train in this folder for so many epochs, and no further."""
+    """Train in this folder and crash after this many epochs."""
     start_epoch = DigitClassifier.on_train_epoch_start
 
     def power_cut(self: DigitClassifier) -> None:

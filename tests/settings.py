@@ -1,4 +1,4 @@
-"""Configurations by dotted keys."""
+"""Configurations from dotted keys."""
 
 from enum import Enum
 from typing import Any
@@ -15,12 +15,12 @@ SECTIONS: dict[str, Any] = {
 
 
 def config_with(settings: dict[str, Any]) -> Config:
-    """The defaults but for these dotted keys; choices may be given by their names."""
+    """The default configuration with these dotted keys changed; choices may be strings."""
     nested: dict[str, dict[str, Any]] = {}
     for key, value in settings.items():
         section, _, name = key.rpartition(".")
         default = getattr(SECTIONS[section](), name) if section else None
-        chosen = type(default)(value) if isinstance(default, Enum) and isinstance(value, str) else value
-        nested.setdefault(section, {})[name] = chosen
+        converted = type(default)(value) if isinstance(default, Enum) and isinstance(value, str) else value
+        nested.setdefault(section, {})[name] = converted
     top = nested.pop("", {})
     return Config(**top, **{section: SECTIONS[section](**values) for section, values in nested.items()})

@@ -54,19 +54,16 @@ class Population:
     def draw(
         self, random: np.random.Generator, accuracies: list[float], seeds: int, images: int, validation_images: int = 0
     ) -> tuple[Correct, NDArray[np.float64], NDArray[np.float64]]:
-        """Draw one sweep.
-
-        Returns: correctness on test images; true accuracies on these images (settings,); validation accuracies of the
-        same nets on other images (settings,), zeros without any.
-        """
+        """Draw a sweep: correctness on test images, true accuracies on them (settings,), and validation accuracies
+        of the same nets on other images (settings,), zeros without any."""
         skills = np.array([self.skill(accuracy) for accuracy in accuracies])[:, None]
         net_skills = skills + self.seed * random.standard_normal((len(accuracies), seeds))
         ease = self._ease(random, len(accuracies), images)
-        correct = self._draw_correct(random, net_skills, ease)
+        correct = self._simulate(random, net_skills, ease)
         on_images = ndtr((skills + ease) / np.sqrt(1 + self.seed**2)).mean(1)
         if not validation_images:
             return correct, on_images, np.zeros(len(accuracies))
-        validation = self._draw_correct(random, net_skills, self._ease(random, len(accuracies), validation_images))
+        validation = self._simulate(random, net_skills, self._ease(random, len(accuracies), validation_images))
         return correct, on_images, validation.mean((1, 2))
 
     def _ease(self, random: np.random.Generator, settings: int, images: int) -> NDArray[np.float32]:
@@ -74,12 +71,10 @@ class Population:
         return shared + np.float32(self.setting_image) * random.standard_normal((settings, images), dtype=np.float32)
 
     @staticmethod
-    def _draw_correct(
-        random: np.random.Generator, net_skills: NDArray[np.float64], ease: NDArray[np.float32]
-    ) -> Correct:
-        latent = random.standard_normal((*net_skills.shape, ease.shape[1]), dtype=np.float32)
+    def _simulate(random: np.random.Generator, skills: NDArray[np.float64], ease: NDArray[np.float32]) -> Correct:
+        latent = random.standard_normal((*skills.shape, ease.shape[1]), dtype=np.float32)
         latent += ease[:, None]
-        return latent > -net_skills.astype(np.float32)[:, :, None]
+        return latent > -skills.astype(np.float32)[:, :, None]
 
 
 POPULATIONS = {

@@ -65,10 +65,8 @@ def pigeonhole(
 def family_wise_errors(
     population: Population, settings: int, seeds: int, images: int, sweeps: int, random: np.random.Generator
 ) -> dict[str, float]:
-    """Estimate the family-wise error of comparing equal settings with the best, by adjustment.
-
-    The best is selected by validation; for "selected on test", by the images on which it is compared.
-    """
+    """Estimate the family-wise error of comparing equal settings with the best, by adjustment; the best is selected
+    by validation, or by the images on which it is compared ("selected on test")."""
     errors: dict[str, list[bool]] = {name: [] for name in ("none", "settings - 1", "pairs", "selected on test")}
     for _ in range(sweeps):
         correct, _, validation = population.draw(random, [ACCURACY] * settings, seeds, images, images // 2)

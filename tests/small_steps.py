@@ -1,4 +1,4 @@
-"""Steps of small nets with every choice that a step knows, and what they do in a few epochs."""
+"""Training steps of small nets with every option of a step, and their losses and logits over a few epochs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "augmented": {"augment.rotation": 10.0, "augment.scale": 0.1, "augment.translate": 1.0, "augment.elastic": 1.0},
     "averaged": {"optim.ema": 0.8, "model.batch_norm": True, "model.noise": 0.3},
     "virtual adversarial": {"optim.vat": 1.5, "model.batch_norm": True, "model.activation": "gelu"},
-    "taught": {"optim.teacher": "two nets", "augment.rotation": 10.0, "optim.label_smoothing": 0.1},
+    "distilled": {"optim.teacher": "two nets", "augment.rotation": 10.0, "optim.label_smoothing": 0.1},
     "all": {
         "optim.ema": 0.9,
         "optim.name": "adamw",
@@ -42,14 +42,14 @@ LABELS = torch.arange(90) % 10
 
 
 def digit_classifier(**settings: Any) -> DigitClassifier:
-    """An untrained classifier with these settings by dotted key, small where they say nothing."""
+    """A small untrained classifier with these settings by dotted key."""
     return DigitClassifier.from_config(
         config_with({"model.hidden_layers": 2, "model.hidden_units": [16], "optim.lr": 0.05, **settings})
     )
 
 
 def teacher(device: str = "cpu", count: int = 2) -> Ensemble:
-    """Untrained nets of other sizes than the student's, in float64; the same ones every time."""
+    """An ensemble of untrained float64 nets, smaller than the student and always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
         nets = [digit_classifier(**{"model.hidden_units": [8], "model.batch_norm": True}) for _ in range(count)]
@@ -57,7 +57,7 @@ def teacher(device: str = "cpu", count: int = 2) -> Ensemble:
 
 
 def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:
-    """A small net in float64, where rounding can't hide a mistake, its step, and all that the step changes in place."""
+    """A small net, its step and all tensors that the step changes in place; float64, so rounding cannot hide errors."""
     torch.manual_seed(0)
     model = digit_classifier(**settings)
     model.to(device, torch.float64)
@@ -78,38 +78,38 @@ def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, T
 
 
 def epochs(execute: ChunkRunner, count: int = 3, device: str = "cpu") -> tuple[list[Tensor], list[Tensor]]:
-    """Losses and logits of epochs of 90 images: mini-batches of 20, the last of 10; blocks of 2; falling rates."""
+    """Losses and logits over epochs of 90 images: batches of 20 (the last 10), chunks of 2, decreasing lrs."""
     torch.manual_seed(7)
-    losses, logits, rate = [], [], 0.05
+    losses, logits, lr = [], [], 0.05
     images, labels = IMAGES.to(device), LABELS.to(device)
     for epoch in range(count):
         order = torch.randperm(90, generator=torch.Generator().manual_seed(epoch)).split(20)
         for start in range(0, 5, 2):
             batches = tuple(batch.to(device) for batch in order[start : start + 2])
-            rates = torch.tensor([rate * 0.9**step for step in range(len(batches))]).to(device)
-            rate *= 0.8
-            loss, logit = execute(Chunk(images, labels, batches), rates)
+            lrs = torch.tensor([lr * 0.9**step for step in range(len(batches))]).to(device)
+            lr *= 0.8
+            loss, logit = execute(Chunk(images, labels, batches), lrs)
             losses.append(loss.clone())
             logits.append(logit.clone())
     return losses, logits
 
 
 def assert_equal_training(
-    settings: dict[str, Any], other: Callable[[TrainingStep, list[Tensor]], ChunkRunner], device: str = "cpu"
+    settings: dict[str, Any], make_runner: Callable[[TrainingStep, list[Tensor]], ChunkRunner], device: str = "cpu"
 ) -> None:
-    """That training by `other`, of a step and what it changes in place, equals training eagerly."""
+    """Assert that training by the runner for a step and its in-place state equals eager training."""
     eager, eager_step, _ = classifier(device, **settings)
     expected = epochs(run_eagerly(eager_step), device=device)
     model, step, state = classifier(device, **settings)
-    got = epochs(other(step, state), device=device)
-    for theirs, ours in zip(expected, got, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    actual = epochs(make_runner(step, state), device=device)
+    for want, got in zip(expected, actual, strict=True):
+        torch.testing.assert_close(got, want)
     for name, value in eager.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value)
-    for theirs, ours in zip(average_of(eager_step), average_of(step), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for want, got in zip(average_of(eager_step), average_of(step), strict=True):
+        torch.testing.assert_close(got, want)
 
 
 def average_of(step: TrainingStep) -> list[Tensor]:
-    """The averaged weights of a step and how often they were updated, where it has such."""
+    """The averaged weights of a step and their update count, empty without averaging."""
     return step.average.state() if step.average else []

@@ -1,4 +1,4 @@
-"""How a person draws the ten digits: strokes of points (across, down) in [0, 1]; and a browser's hand for them."""
+"""Hand-drawn digits as strokes of points (x, y) in [0, 1], and drawing them in a browser."""
 
 from math import cos, pi, sin
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 Point = tuple[float, float]
 
 
-def arc(across: float, down: float, wide: float, high: float, start: float, end: float, steps: int = 8) -> list[Point]:
-    """Part of an ellipse; angles in turns, from the right, clockwise as seen."""
+def arc(x: float, y: float, width: float, height: float, start: float, end: float, steps: int = 8) -> list[Point]:
+    """Points on an elliptical arc; width and height are radii, angles are in turns, clockwise from the right."""
     turns = [2 * pi * (start + (end - start) * step / steps) for step in range(steps + 1)]
-    return [(across + wide * cos(turn), down + high * sin(turn)) for turn in turns]
+    return [(x + width * cos(turn), y + height * sin(turn)) for turn in turns]
 
 
 DIGITS: dict[int, list[list[Point]]] = {
@@ -26,24 +26,24 @@ DIGITS: dict[int, list[list[Point]]] = {
 }
 
 
-def draw(browser: Any, digit: int, kind: str = "mouse") -> None:
-    """Clear the sheet and draw a digit on it with a real pointer ("mouse", "touch" or "pen")."""
+def draw(browser: Any, digit: int, pointer: str = "mouse") -> None:
+    """Clear the canvas and draw a digit with a pointer ("mouse", "touch" or "pen")."""
     browser.execute_script("clear(); window.scrollTo(0, 0)")
     for stroke in DIGITS[digit]:
-        draw_stroke(browser, stroke, kind)
+        draw_stroke(browser, stroke, pointer)
     browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
-def draw_stroke(browser: Any, stroke: list[Point], kind: str = "mouse") -> None:
+def draw_stroke(browser: Any, stroke: list[Point], pointer: str = "mouse") -> None:
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
     from selenium.webdriver.common.actions.pointer_input import PointerInput
 
     box = browser.execute_script("const b = sheet.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]")
-    actions = ActionBuilder(browser, mouse=PointerInput(kind, f"{kind}-hand"), duration=0)
-    hand = actions.pointer_action
-    for number, (across, down) in enumerate(stroke):
-        hand.move_to_location(round(box[0] + across * box[2]), round(box[1] + down * box[3]))
+    actions = ActionBuilder(browser, mouse=PointerInput(pointer, f"{pointer}-hand"), duration=0)
+    action = actions.pointer_action
+    for number, (x, y) in enumerate(stroke):
+        action.move_to_location(round(box[0] + x * box[2]), round(box[1] + y * box[3]))
         if number == 0:
-            hand.pointer_down()
-    hand.pointer_up()
+            action.pointer_down()
+    action.pointer_up()
     actions.perform()

@@ -1,4 +1,4 @@
-"""Calls `train -m` in this process, with tiny settings on made-up digits; its jobs too, unless told otherwise."""
+"""Call `train -m` in this process with tiny settings on synthetic digits; jobs run in this process by default."""
 
 import sys
 from collections.abc import Callable
@@ -17,20 +17,19 @@ TINY = (
 
 
 def sweeper(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
-    """A function from overrides to the exit code of the sweep; its outputs are in tmp_path."""
+    """A function that runs a sweep with these overrides in tmp_path and returns its exit code."""
     monkeypatch.chdir(tmp_path)
-    if "joblib.externals.loky" in sys.modules:  # its processes outlive a sweep, in the folder of that test
+    if (
+        "joblib.externals.loky" in sys.modules
+    ):  # its workers outlive a sweep and keep the working directory of that test
         sys.modules["joblib.externals.loky"].get_reusable_executor().shutdown(wait=True)
     monkeypatch.setattr("mnist_mlp.reporting.page.write_page", quick_page)
 
     def call(*overrides: str) -> int:
-        given = {override.partition("=")[0] for override in overrides}
-        rest = [
-            one
-            for one in (f"data.root={idx_root}", "hydra/launcher=basic", *TINY)
-            if one.partition("=")[0] not in given
-        ]
-        monkeypatch.setattr(sys, "argv", ["train", "-m", *rest, *overrides])
+        keys = {override.partition("=")[0] for override in overrides}
+        defaults = (f"data.root={idx_root}", "hydra/launcher=basic", *TINY)
+        unchanged = [default for default in defaults if default.partition("=")[0] not in keys]
+        monkeypatch.setattr(sys, "argv", ["train", "-m", *unchanged, *overrides])
         GlobalHydra.instance().clear()
         try:
             main()
@@ -42,6 +41,6 @@ def sweeper(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def quick_page(paths: list[Path], target: Path) -> Path:
-    """The page has tests of its own."""
+    """Replace the page, which has its own tests."""
     target.write_text(f"page of {paths}")
     return target

@@ -1,4 +1,4 @@
-"""A CUDA graph's stand-in on the CPU: what was recorded runs again on the same memory, with the same Python numbers."""
+"""A stand-in for CUDA graphs on the CPU: replays recorded operations on the same memory with the same Python values."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Tape(TorchDispatchMode):
-    """Records every operation under it; `replay` does them again, each result into the memory it had when recorded."""
+    """Records every operation in its context; `replay` repeats them, writing results to the recorded memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Tape(TorchDispatchMode):
 
 
 def capture_on(state: Sequence[Tensor], tapes: list[Tape]) -> Callable[[Callable[[], Any]], tuple[Any, Any]]:
-    """A `Capture` that leaves `state` (all that the function changes in place) and random numbers as they were."""
+    """A `Capture` that restores `state` (all tensors changed in place) and the random state."""
 
     def capture(function: Callable[[], Any]) -> tuple[Any, Any]:
         before, random = [tensor.detach().clone() for tensor in state], torch.get_rng_state()

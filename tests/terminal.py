@@ -1,4 +1,4 @@
-"""A terminal made of pyte, the emulator, into which a program writes; its size can be changed."""
+"""A terminal emulated by pyte, to which a program writes; it can be resized."""
 
 import io
 
@@ -6,7 +6,7 @@ import pyte
 
 
 class Terminal(io.StringIO):
-    """What is written shows on `screen`; lines that scroll out of it are kept."""
+    """Displays output on `screen` and keeps lines that scroll out."""
 
     def __init__(self, columns: int = 80, rows: int = 24) -> None:
         super().__init__()
@@ -23,17 +23,17 @@ class Terminal(io.StringIO):
 
     def write(self, text: str) -> int:
         self.written.append(text)
-        self._emulator.feed(text.replace("\n", "\r\n"))  # as a terminal's driver does
+        self._emulator.feed(text.replace("\n", "\r\n"))  # as terminal drivers do
         return len(text)
 
     def size(self) -> tuple[int, int]:
         return self.screen.columns, self.screen.lines
 
     def lines(self) -> list[str]:
-        """What is on the screen, without empty lines at its end."""
+        """Lines on the screen, without trailing empty lines."""
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip("\n").split("\n")
 
     def all_lines(self) -> list[str]:
-        """What scrolled out, and what is on the screen."""
+        """Lines that scrolled out, followed by those on the screen."""
         above = ["".join(line[n].data for n in sorted(line)).rstrip() for line in self.screen.history.top]
         return [*above, *self.lines()]

@@ -1,4 +1,4 @@
-"""Commands whose output, folders or terminal are not as they should be: one line, exit code 1, and nothing is lost."""
+"""Commands with unusable output, folders or terminals: one line, exit code 1, and no work is lost."""
 
 import errno
 import io
@@ -18,7 +18,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 
 
-class Failing(io.StringIO):
+class FailingStream(io.StringIO):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self._error = error
@@ -28,8 +28,10 @@ class Failing(io.StringIO):
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "full"), ValueError("closed")])
-def test_output_that_cannot_be_written_is_told_at_the_end(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", Failing(error))
+def test_output_that_cannot_be_written_is_reported_at_the_end(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", FailingStream(error))
     done = []
 
     def work() -> None:
@@ -38,19 +40,19 @@ def test_output_that_cannot_be_written_is_told_at_the_end(error: Exception, monk
             print("another")
             done.append(True)
 
-    with pytest.raises(SystemExit, match=r"^error: the output cannot be written .*the work itself is done$"):
+    with pytest.raises(SystemExit, match=r"^error: cannot write the output .*completed$"):
         work()
     assert done
 
 
-def test_a_closed_stdout_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_stdout_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with command():
-        print("nobody reads this", sys.stdout.isatty())
+        print("unread", sys.stdout.isatty())
     assert sys.stdout is None
 
 
-def test_what_the_terminal_has_no_letter_for_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_that_cannot_be_encoded_become_question_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     with guarded_output() as output:
@@ -65,21 +67,21 @@ def test_what_the_terminal_has_no_letter_for_is_a_question_mark(monkeypatch: pyt
         (UserError("a mistake"), "a mistake"),
         (OSError(errno.ENOSPC, "No space left on device", "a/b"), "a/b: No space left on device"),
         (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
-        (MemoryError(), "there is not enough memory; choose a smaller network or a smaller batch"),
+        (MemoryError(), "out of memory; use a smaller network or a smaller batch size"),
     ],
 )
-def test_an_error_of_the_environment_is_one_line(error: Exception, line: str) -> None:
+def test_an_error_of_the_environment_is_reported_in_one_line(error: Exception, line: str) -> None:
     with pytest.raises(SystemExit, match=f"^error: {line}$"), command():
         raise error
     assert "\n" not in error_line(error)
 
 
-def test_a_bug_is_no_error_of_the_environment() -> None:
+def test_a_bug_is_raised() -> None:
     with pytest.raises(ZeroDivisionError), command():
         raise ZeroDivisionError
 
 
-def test_a_guarded_stream_is_the_stream_it_guards() -> None:
+def test_a_guarded_stream_has_the_attributes_of_its_stream() -> None:
     stream = io.StringIO()
     guard = GuardedStream(stream)
     print("a", file=guard)
@@ -92,7 +94,7 @@ Shell = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    """Runs a line of bash, in which $report is the report command on a sweep with a `±` in its table."""
+    """Runs a line of bash, in which $report is the report command for a sweep with a `±` in its table."""
     sweep = tmp_path / "sweep"
     for seed in (0, 1):
         for lr in (0.1, 0.2):
@@ -110,7 +112,7 @@ def shell(tmp_path: Path) -> Shell:
 
 @pytest.mark.integration
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_report_whose_output_goes_nowhere_is_written_all_the_same(shell: Shell, tmp_path: Path) -> None:
+def test_a_report_is_written_even_if_its_output_cannot_be(shell: Shell, tmp_path: Path) -> None:
     done = shell("$report > /dev/full")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -120,17 +122,17 @@ def test_a_report_whose_output_goes_nowhere_is_written_all_the_same(shell: Shell
 
 
 @pytest.mark.integration
-def test_a_run_whose_reader_leaves_ends_with_its_result(idx_root: Path, tmp_path: Path) -> None:
+def test_a_run_completes_even_if_its_pipe_is_closed(idx_root: Path, tmp_path: Path) -> None:
     arguments = [f"data.root={idx_root}", *TINY, "name=x"]
     line = f"{shlex.join([sys.executable, '-m', 'mnist_mlp.train', *arguments])} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "1\n"
-    assert done.stderr == "error: the output cannot be written (Broken pipe); the work itself is done\n"
+    assert done.stderr == "error: cannot write the output (Broken pipe); the command itself completed\n"
     assert RunFolder(tmp_path / "outputs/train/x").result() is not None
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(idx_root: Path, tmp_path: Path) -> None:
-    (tmp_path / "outputs").write_text("a file where the folder would be")
+def test_a_folder_that_cannot_be_created_is_reported_in_one_line(idx_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file instead of the folder")
     for arguments in ([], ["-m", "seed=0,1"]):
         done = subprocess.run(
             [sys.executable, "-m", "mnist_mlp.train", *arguments, f"data.root={idx_root}", *TINY, "name=x"],

@@ -1,4 +1,4 @@
-"""README and docs/: their commands parse and compose, their Python compiles, their links lead somewhere."""
+"""README and docs/: commands parse and compose, Python blocks compile, links resolve."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ ECHO = r"""python() { printf '%s\n' "$@"; }; """
 
 
 def commands(page: Path) -> Iterator[str]:
-    """The lines of indented blocks that begin with a program, with the lines that continue them."""
+    """Lines in indented blocks that begin with a program, joined with their continuation lines."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL).replace("\\\n", "")
     for line in text.splitlines():
         if line.startswith("    ") and line.split()[0] in PROGRAMS:
@@ -37,7 +37,7 @@ def commands(page: Path) -> Iterator[str]:
 
 
 def words(command: str) -> list[str]:
-    """What bash makes of a command that begins with python."""
+    """Split a command that begins with python into words, as bash does."""
     done = subprocess.run(
         ["bash", "-c", ECHO + re.sub(r" < \S+", "", command)], capture_output=True, text=True, cwd="/"
     )
@@ -48,8 +48,8 @@ def words(command: str) -> list[str]:
 COMMANDS = [(page.name, command) for page in PAGES for command in commands(page)]
 CALLS: dict[str, list[str]] = defaultdict(list)
 for _, _command in COMMANDS:
-    if found := re.match(r"python -m mnist_mlp\.(\w+)", _command):
-        CALLS[found.group(1)].append(_command)
+    if match := re.match(r"python -m mnist_mlp\.(\w+)", _command):
+        CALLS[match[1]].append(_command)
 
 
 def test_there_are_commands_to_check() -> None:
@@ -63,7 +63,7 @@ def test_bash_parses_every_command() -> None:
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     broken = subprocess.run(["bash", "-n"], input="python -m x seed=range(5)", capture_output=True, text=True)
-    assert broken.returncode != 0, "what README had is an error, or this test finds nothing"
+    assert broken.returncode != 0, "bash -n must detect unquoted parentheses"
 
 
 def test_every_override_composes() -> None:
@@ -76,10 +76,10 @@ def test_every_override_composes() -> None:
         assert hydra is not None
         parser = OverridesParser.create(config_loader=hydra.config_loader)
         for command in CALLS["train"]:
-            given = words(command)[2:]
-            overrides = parser.parse_overrides([word for word in given if not word.startswith("-")])
+            arguments = words(command)[2:]
+            overrides = parser.parse_overrides([word for word in arguments if not word.startswith("-")])
             assert list(sweep_faults(overrides)) == [], command
-            assert "-m" in given or not any(override.is_sweep_override() for override in overrides), command
+            assert "-m" in arguments or not any(override.is_sweep_override() for override in overrides), command
             for job in BasicSweeper.split_arguments(overrides, None)[0]:
                 key = tuple(word for word in job if not re.match(r"seed=\d+$", word))
                 if key not in seen:
@@ -89,13 +89,13 @@ def test_every_override_composes() -> None:
     assert len(seen) >= 20
 
 
-def test_every_launcher_and_sweeper_is_installed_or_an_extra() -> None:
+def test_every_launcher_in_the_docs_is_installed_or_an_extra() -> None:
     assert Plugins.instance().is_in_toplevel_plugins_module("hydra_plugins.x")
     named = {word for command in CALLS["train"] for word in words(command) if word.startswith("hydra/launcher=")}
     assert named == {"hydra/launcher=basic", "hydra/launcher=submitit_slurm"}
 
 
-def test_the_other_commands_take_their_arguments() -> None:
+def test_the_other_commands_accept_their_arguments() -> None:
     parsers = {
         **{name: import_module(f"mnist_mlp.{name}").build_parser for name in ("evaluate", "predict", "export")},
         **{name: import_module(f"mnist_mlp.{name}").build_parser for name in ("report", "tensorboard")},
@@ -107,7 +107,7 @@ def test_the_other_commands_take_their_arguments() -> None:
             assert parser().parse_args(words(command)[2:]), command
 
 
-def test_python_blocks_compile_and_name_what_there_is() -> None:
+def test_python_blocks_compile_and_use_existing_names() -> None:
     blocks = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
     assert len(blocks) >= 4
     for block in blocks:
@@ -116,7 +116,7 @@ def test_python_blocks_compile_and_name_what_there_is() -> None:
                 assert hasattr(mnist_mlp, node.attr), node.attr
 
 
-def test_links_and_pictures_lead_somewhere() -> None:
+def test_links_and_images_exist() -> None:
     links = [
         (page, link)
         for page in PAGES
@@ -127,7 +127,7 @@ def test_links_and_pictures_lead_somewhere() -> None:
     assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_first_page_is_short() -> None:
+def test_the_readme_is_short() -> None:
     lines = (CHECKOUT / "README.md").read_text().splitlines()
     assert len(lines) <= 110
     assert max(map(len, lines)) <= 120

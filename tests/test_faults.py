@@ -1,4 +1,4 @@
-"""A sample of `make test-faults`: writes that fail, and processes that die while they write."""
+"""A sample of `make test-faults`: failing writes, and processes that die while writing."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         ("result.json", "dies"),
     ],
 )
-def test_the_same_command_mends_what_a_failed_write_left(case: Case, name: str, how: str) -> None:
-    """At the last write that has to do with each of these files."""
+def test_repeating_a_command_recovers_from_a_failed_write(case: Case, name: str, how: str) -> None:
+    """The fault is at the last write to each of these files."""
     numbers = [number for number, call in enumerate(case.calls, 1) if name in call and not call.startswith("unlink")]
     assert case.try_fault(numbers[-1], how) is None
 
 
-def test_the_harness_sees_every_kind_of_write(case: Case) -> None:
+def test_the_harness_records_every_type_of_write(case: Case) -> None:
     assert {call.split()[0] for call in case.calls} >= {"write", "fsync", "replace", "link", "mkdir", "open"}
     assert Path(case.work).is_dir()

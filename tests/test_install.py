@@ -1,4 +1,4 @@
-"""What `make` installs with; pip is a script here."""
+"""The install script of `make`, with a fake pip."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ SCRIPT = Path(__file__).parents[1] / ".ci" / "install"
 
 
 @pytest.mark.parametrize("exit_code", [0, 3])
-def test_pip_is_logged_and_its_last_lines_are_shown_if_it_fails(tmp_path: Path, exit_code: int) -> None:
+def test_pip_is_logged_and_its_last_lines_are_printed_if_it_fails(tmp_path: Path, exit_code: int) -> None:
     python = tmp_path / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f"#!/bin/sh\necho Collecting torch; exit {exit_code}\n")

@@ -1,4 +1,4 @@
-"""Signals end a command in one line, wherever they come."""
+"""Signals end a command with one line at any time."""
 
 import signal
 import subprocess
@@ -9,15 +9,15 @@ import pytest
 from mnist_mlp.errors import begin_chunk, end_chunk, stopping_on_signals
 
 
-class Dying:
-    """Gets a signal in its finalizer, in which Python only prints exceptions."""
+class SignalInFinalizer:
+    """Raises a signal in its finalizer, where Python only prints exceptions."""
 
     def __del__(self) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_in_one_line_and_the_exit_code_of_shells(
+def test_a_signal_ends_the_program_with_one_line_and_the_exit_code_of_shells(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(number)
@@ -29,7 +29,7 @@ def test_a_signal_ends_in_one_line_and_the_exit_code_of_shells(
     assert signal.getsignal(number) is before
 
 
-def test_a_second_signal_leaves_at_once() -> None:
+def test_a_second_signal_ends_the_process_immediately() -> None:
     code = """
 import signal, sys, time
 from mnist_mlp.errors import stopping_on_signals
@@ -38,47 +38,47 @@ with stopping_on_signals():
         signal.raise_signal(signal.SIGINT)
     finally:
         signal.raise_signal(signal.SIGTERM)
-        print("still here")
+        print("still running")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
 
 
-def test_a_signal_waits_for_the_end_of_a_block() -> None:
+def test_a_signal_is_deferred_to_the_end_of_a_chunk() -> None:
     done = []
 
     def work() -> None:
         with stopping_on_signals():
             begin_chunk()
             signal.raise_signal(signal.SIGTERM)
-            done.append("the block")
+            done.append("chunk")
             end_chunk()
-            done.append("what follows")
+            done.append("after")
 
     with pytest.raises(SystemExit):
         work()
-    assert done == ["the block"]
+    assert done == ["chunk"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_that_a_finalizer_swallowed_counts_at_the_end_of_the_next_block() -> None:
+def test_a_signal_swallowed_by_a_finalizer_is_raised_at_the_end_of_the_next_chunk() -> None:
     done = []
 
     def work() -> None:
         with stopping_on_signals():
-            Dying()
+            SignalInFinalizer()
             begin_chunk()
-            done.append("the block")
+            done.append("chunk")
             end_chunk()
-            done.append("what follows")
+            done.append("after")
 
     with pytest.raises(SystemExit) as ended:
         work()
     assert ended.value.code == 128 + signal.SIGTERM
-    assert done == ["the block"]
+    assert done == ["chunk"]
 
 
-def test_a_signal_to_be_ignored_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stopping_on_signals():

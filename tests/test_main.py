@@ -8,7 +8,7 @@ import mnist_mlp
 from mnist_mlp import __main__ as overview
 
 
-def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["mnist_mlp", *arguments])
     overview.main()
 
@@ -16,32 +16,32 @@ def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_every_command_of_the_package_is_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    called(monkeypatch)
+    call_main(monkeypatch)
     out = capsys.readouterr().out
     assert set(overview.commands()) >= {"benchmark", "report", "train"}
-    for name, does in overview.commands().items():
+    for name, summary in overview.commands().items():
         assert f"  {name} " in out
-        assert does in out
+        assert summary in out
     assert max(map(len, out.splitlines())) <= 120
 
 
 def test_the_version_is_the_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    called(monkeypatch, "--version")
+    call_main(monkeypatch, "--version")
     assert capsys.readouterr().out == f"mnist_mlp {mnist_mlp.__version__}\n"
 
 
 @pytest.mark.parametrize("name", overview.commands())
-def test_a_command_is_the_same_module(name: str) -> None:
+def test_both_forms_of_a_command_are_equivalent(name: str) -> None:
     outputs = [
         subprocess.run([sys.executable, "-m", *words, "--help"], capture_output=True, text=True, check=True)
         for words in (["mnist_mlp", name], [f"mnist_mlp.{name}"])
     ]
-    texts = [re.sub(r"\d", "0", done.stdout) for done in outputs]  # a default is named after the time
+    texts = [re.sub(r"\d", "0", done.stdout) for done in outputs]  # a default contains the time
     assert texts[0] == texts[1] != ""
     assert outputs[0].stderr == outputs[1].stderr == ""
 
 
-def test_its_exit_code_and_its_complaint_are_those_of_the_command() -> None:
+def test_exit_code_and_error_message_are_those_of_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mnist_mlp", "train", "sed=1"], capture_output=True, text=True, check=False
     )
@@ -50,6 +50,6 @@ def test_its_exit_code_and_its_complaint_are_those_of_the_command() -> None:
 
 
 @pytest.mark.parametrize("name", ["fit", "config", "../train"])
-def test_another_name_is_refused_with_the_commands_there_are(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    with pytest.raises(SystemExit, match=r"^error: no command .*: there is benchmark, "):
-        called(monkeypatch, name)
+def test_an_unknown_command_is_rejected_with_a_list_of_commands(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(SystemExit, match=r"^error: unknown command .*: use one of benchmark, "):
+        call_main(monkeypatch, name)

@@ -42,7 +42,7 @@ def test_an_output_folder_gets_only_the_page(tmp_path: Path, capsys: pytest.Capt
 def test_the_page_of_one_run_goes_to_output_without_a_summary(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", data__root=str(tmp_path))
     main([str(run), "--output", str(tmp_path / "new" / "page.html")])
-    assert "How to make it again" in (tmp_path / "new" / "page.html").read_text()
+    assert "Reproduce this run" in (tmp_path / "new" / "page.html").read_text()
     assert not list(tmp_path.rglob("summary.*"))
 
 

@@ -1,4 +1,4 @@
-"""The imports of a run, each in a fresh process, since what is imported stays."""
+"""The imports of a run, each tested in a fresh process."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ optional = ("torchvision", "scipy.signal", "mlxtend", "pandas", "sklearn", "matp
 loaded = [name for name in optional if name in sys.modules]
 collects = gc.isenabled()
 """
-SAY = """
+COMPUTE_METRICS = """
 import torch, torchmetrics
 from mnist_mlp.training.metrics import evaluation_metrics
 metrics = evaluation_metrics("test")
@@ -32,17 +32,17 @@ print(json.dumps({
 """
 
 
-def fresh(*parts: str) -> dict[str, Any]:
-    """What a process of its own says after this code; holds that it says nothing on stderr, at its end either."""
+def run_python(*parts: str) -> dict[str, Any]:
+    """Run code in a new process and return its JSON output; checks that stderr stays empty, even at exit."""
     done = subprocess.run([sys.executable, "-c", "\n".join(parts)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    said = json.loads(done.stdout)
-    assert isinstance(said, dict)
-    return said
+    output = json.loads(done.stdout)
+    assert isinstance(output, dict)
+    return output
 
 
 @pytest.mark.integration
-def test_fit_imports_nothing_that_no_first_step_needs_and_measures_the_same() -> None:
+def test_fit_does_not_import_optional_packages_and_computes_the_same_metrics() -> None:
     later = """
 from torchvision.datasets import MNIST
 import matplotlib.pyplot, rich.console, scipy.signal
@@ -50,17 +50,17 @@ from lightning_utilities.core.imports import RequirementCache, package_available
 assert RequirementCache("torchvision") and RequirementCache("rich")
 assert package_available("scipy")
 """
-    lean = fresh(FIT, SAY, later)
-    assert lean["loaded"] == []
-    assert lean["collects"]
+    quick = run_python(FIT, COMPUTE_METRICS, later)
+    assert quick["loaded"] == []
+    assert quick["collects"]
     metrics = evaluation_metrics("test")
     metrics.update(torch.randn(200, 10, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 10)
-    assert lean["metrics"] == {name: value.tolist() for name, value in metrics.compute().items()}
+    assert quick["metrics"] == {name: value.tolist() for name, value in metrics.compute().items()}
 
 
 @pytest.mark.integration
-def test_a_program_that_imports_the_training_package_gets_every_library_whole() -> None:
-    told = fresh("""
+def test_a_program_that_imports_the_training_package_gets_unmodified_libraries() -> None:
+    output = run_python("""
 import gc, json, os, torch
 import pytorch_lightning  # sets a variable of its own
 before = (torch.get_num_threads(), gc.get_threshold(), gc.isenabled(), gc.get_freeze_count(), dict(os.environ))
@@ -73,8 +73,8 @@ matrix.update(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]))
 figure, axes = matrix.plot()
 print(json.dumps({"changed": [str(pair) for pair in zip(before, after) if pair[0] != pair[1]], "axes": str(axes)}))
 """)
-    assert told["changed"] == []
-    assert "Axes" in told["axes"]
+    assert output["changed"] == []
+    assert "Axes" in output["axes"]
 
 
 @pytest.mark.integration
@@ -82,25 +82,25 @@ print(json.dumps({"changed": [str(pair) for pair in zip(before, after) if pair[0
     ("variables", "expected"),
     [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
 )
-def test_waiting_threads_spin_briefly_unless_the_user_chose(
+def test_waiting_threads_spin_briefly_unless_configured_otherwise(
     variables: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    told = fresh("""
+    output = run_python("""
 import json, os
 from mnist_mlp.startup import quick_start
 with quick_start():
     pass
 print(json.dumps({"spin": os.environ.get("GOMP_SPINCOUNT")}))
 """)
-    assert told == {"spin": expected}
+    assert output == {"spin": expected}
 
 
 @pytest.mark.integration
-def test_ctrl_c_during_the_imports_waits_for_their_end_and_is_one_line() -> None:
+def test_ctrl_c_during_the_imports_is_deferred_to_their_end() -> None:
     code = """
 import os, signal, sys
 from mnist_mlp.errors import stopping_on_signals

@@ -1,4 +1,4 @@
-"""The installed wheel does what the checkout does. Slow: builds, installs and trains."""
+"""The installed wheel works like the checkout. Slow: builds, installs and trains."""
 
 import json
 import os
@@ -19,35 +19,35 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 def call(command: Sequence[str | Path], cwd: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    return done.stdout
+    process = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, ""), process.stdout + process.stderr
+    return process.stdout
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, since setuptools leaves build/ where it builds."""
+    """The wheel, built from a copy because setuptools leaves a build folder behind."""
     copy = tmp_path_factory.mktemp("copy")
     for name in ("mnist_mlp", "conf"):
         shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(CHECKOUT / name, copy)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
-    done = subprocess.run(build, cwd=copy, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run(build, cwd=copy, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
     (built,) = (copy / "dist").glob("*.whl")
     return built
 
 
-def test_the_wheel_has_every_module_and_every_yaml(wheel: Path) -> None:
-    inside = set(zipfile.ZipFile(wheel).namelist())
+def test_the_wheel_contains_every_module_and_every_yaml(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
     conf = [*(CHECKOUT / "conf").rglob("*.yaml"), CHECKOUT / "conf" / "__init__.py"]
     presets = {f"mnist_mlp/{path.relative_to(CHECKOUT)}" for path in conf}
     modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "mnist_mlp").rglob("*.py")}
     assert "mnist_mlp/conf/config.yaml" in presets
     assert len(presets) >= 10
     assert len(modules) >= 50
-    assert presets | modules | {"mnist_mlp/py.typed", "mnist_mlp/reporting/templates/report.html"} <= inside
+    assert presets | modules | {"mnist_mlp/py.typed", "mnist_mlp/reporting/templates/report.html"} <= names
 
 
 @pytest.mark.integration
@@ -55,11 +55,11 @@ def test_the_installed_wheel_trains_in_another_folder(wheel: Path, tmp_path: Pat
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
     python = tmp_path / "env" / "bin" / "python"
     (packages,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
-    with zipfile.ZipFile(wheel) as archive:  # all that installing a pure wheel is, but for the scripts
+    with zipfile.ZipFile(wheel) as archive:  # installing a pure wheel, except for its scripts
         archive.extractall(packages)
-    # The dependencies of this environment, without its .pth files: the editable checkout stays out of sight
-    here = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
-    (packages / "dependencies.pth").write_text("\n".join(dict.fromkeys(here)) + "\n")
+    # dependencies of this environment without its .pth files, which would add the editable checkout
+    site_packages = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
+    (packages / "dependencies.pth").write_text("\n".join(dict.fromkeys(site_packages)) + "\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     imported = call([python, "-c", "import mnist_mlp; print(mnist_mlp.__file__)"], elsewhere).strip()

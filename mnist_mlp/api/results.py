@@ -46,7 +46,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or diverged run: its folder, `path`, and the content of its result.json, `result`."""
+    """A finished or diverged run.
+
+    Attributes:
+        path: Its folder.
+        result: The content of its result.json.
+    """
 
     path: Path
     result: RunResult
@@ -87,6 +92,9 @@ class Run:
         Args:
             network: The module passed to `fit`, if the run was trained with one; its weights are replaced.
 
+        Returns:
+            A LightningModule from uint8 images (n, 28, 28) to logits (n, 10).
+
         Raises:
             UserError: The checkpoint is missing, or needs `network`.
         """
@@ -98,11 +106,14 @@ class Run:
         return DigitClassifier.load_from_checkpoint(checkpoint, network=network)
 
     def evaluate(self, split: str = "test", data_root: str | None = None) -> "Evaluation":
-        """Evaluate the best checkpoint: metrics, confusion matrix, and logits (n, 10) float32 of the split's n images.
+        """Evaluate the best checkpoint.
 
         Args:
             split: "test", "val" or "train".
             data_root: Folder with the official MNIST files; default: the run's `data.root`.
+
+        Returns:
+            Metrics, confusion matrix, and logits (n, 10) float32 of the split's n images.
 
         Raises:
             UserError: The checkpoint or the images are missing.
@@ -133,6 +144,9 @@ class Run:
             path: Default: model.onnx, model.pt2 or draw.html in the run folder.
             weights: For "html": "float16", "int8", or "auto" (int8 if the page would exceed 1 MB).
 
+        Returns:
+            The file, and how closely it agrees with the checkpoint.
+
         Raises:
             UserError: The file cannot be written, or disagrees with the checkpoint.
         """
@@ -141,7 +155,11 @@ class Run:
         return export_run(self.path, format, None if path is None else Path(path), weights)
 
     def report(self) -> str:
-        """Format precision, recall and F1 of each digit on test, like scikit-learn's classification report."""
+        """Format the test metrics of each digit.
+
+        Returns:
+            Precision, recall, F1 and support as text, like scikit-learn's classification report.
+        """
         return classification_report(self.result.confusion_matrix)
 
     def __repr__(self) -> str:
@@ -157,6 +175,9 @@ def load_run(path: str | Path) -> Run:
 
     Args:
         path: The run folder.
+
+    Returns:
+        The run; its files are read when they are used.
 
     Raises:
         UserError: The folder is not a run folder, or its run failed, is unfinished or is damaged.
@@ -216,7 +237,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs to compare: the jobs, of any status, in and below the folder `path`."""
+    """Runs to compare.
+
+    Attributes:
+        path: The folder that contains them.
+        jobs: Its jobs, of any status.
+    """
 
     path: Path
     jobs: Sequence[Job]
@@ -232,9 +258,11 @@ class Sweep:
         return [Run(job.folder, job.result) for job in self.jobs if job.result is not None]
 
     def table(self) -> Any:
-        """Tabulate the jobs: a pandas DataFrame if pandas is installed, else a list of dicts; one row per job.
+        """Tabulate the jobs, a row each.
 
-        Columns are the settings that vary, seed, accuracies in [0, 1], F1, loss, parameters, seconds, status, folder.
+        Returns:
+            A pandas DataFrame if pandas is installed, else a list of dicts, with the settings that vary, the seed,
+            accuracies and F1 in [0, 1], loss in nats, parameters, seconds, status and folder.
         """
         keys = [*self.summary.keys, *(["seed"] if self.summary.over_seeds else [])]
         rows = []
@@ -253,6 +281,9 @@ class Sweep:
         """Return the best run of the best setting, both by validation accuracy.
 
         Without validation images both are chosen by test accuracy, with a warning: their test accuracy is then biased.
+
+        Returns:
+            The run with the highest accuracy among the seeds of the best setting.
 
         Raises:
             UserError: No run has finished.
@@ -334,11 +365,11 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         from mnist_mlp.plots.sweep import learning_curves  # deferred: matplotlib
-        from mnist_mlp.reporting.data import Compared
+        from mnist_mlp.reporting.data import PageContext
 
         panels = [html.preformatted(as_text(self.summary, NOTEBOOK_COLUMNS))]
         names = [row_label(self.summary, row) or "all" for row in self.summary.rows]
-        groups = list(zip(names, Compared(self.summary).group_curves, strict=True))[:MAX_CURVES]
+        groups = list(zip(names, PageContext(self.summary).group_curves, strict=True))[:MAX_CURVES]
         if shown := [group for group in groups if group[1]]:
             panels.append(html.picture(learning_curves(shown), "learning curves of the best settings"))
         return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", panels)
@@ -361,6 +392,9 @@ def load_sweep(path: str | Path) -> Sweep:
 
     Args:
         path: The sweep's folder, or any folder that contains run folders.
+
+    Returns:
+        Its jobs, of any status, in the order of their folders.
 
     Raises:
         UserError: The folder contains no run folder.

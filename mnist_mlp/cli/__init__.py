@@ -1,2 +1,1 @@
-"""The command line: the Hydra application, what it composes, and its messages. Only this package and `mnist_mlp.train`
-know Hydra; nothing here trains, measures or draws."""
+"""The command line: the Hydra application, composition and messages; nothing here trains, measures or draws."""

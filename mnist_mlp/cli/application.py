@@ -1,4 +1,4 @@
-"""The Hydra application: a run from the command line, or a sweep, and what is checked before either."""
+"""The Hydra application: a run or a sweep from the command line, and the checks before either."""
 
 import math
 import os
@@ -43,11 +43,11 @@ from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps.jobs import (
     Job,
     finish_sweep,
-    finished_before,
-    interpreter,
+    finished_result,
     print_interrupted,
+    python_command,
     run_job,
-    unrecorded,
+    unrecorded_failures,
     update_table,
     write_run_page,
 )
@@ -56,7 +56,7 @@ from mnist_mlp.training.processes import is_lost_process, process_rank, report_l
 
 
 def run() -> None:
-    """Do what the command line asks for: a run or a sweep. A mistake ends in one line and exit code 1."""
+    """Run the command line: a single run or a sweep. User errors end it with one line and exit code 1."""
     register()
     task = PreflightCallback.task = Task()
     PreflightCallback.sweep = PreflightCallback.lock = None
@@ -67,7 +67,7 @@ def run() -> None:
         close_pool()
         if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
             closing_code = finish_sweep(PreflightCallback.sweep)
-            code = code or closing_code  # a signal counts more than what it left undone
+            code = code or closing_code  # the code of a signal takes precedence
         if PreflightCallback.lock is not None:
             PreflightCallback.lock.release()
     if code:
@@ -75,37 +75,37 @@ def run() -> None:
 
 
 def _run_hydra(task: "Task") -> int:
-    """The exit code of Hydra's own work; exceptions of the run itself pass through."""
+    """Run Hydra and return its exit code; exceptions of the run itself propagate."""
     application = hydra.main(version_base=VERSION_BASE, config_path=str(conf_folder()), config_name="config")(task)
-    asked_for_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets exceptions through
+    wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets exceptions propagate
     try:
         application()
-    except (Interrupted, KeyboardInterrupt) as stop:  # while jobs ran in other processes, which end with it
+    except (Interrupted, KeyboardInterrupt) as stop:  # the worker processes end with this one
         print_interrupted(stop)
         return exit_code(stop)
     except Exception as error:
-        outside = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
-        if asked_for_traceback or (task.called and not outside):
+        is_environment_error = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
+        if wants_traceback or (task.called and not is_environment_error):
             raise
         sweep = PreflightCallback.sweep
         if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
-            shutil.rmtree(sweep)  # nothing has started in it
-        sys.exit(f"error: {error_line(error) if outside else explain(error)}")
+            shutil.rmtree(sweep)  # no job has started
+        sys.exit(f"error: {error_line(error) if is_environment_error else explain(error)}")
     finally:
-        if not asked_for_traceback:
+        if not wants_traceback:
             os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
 
 
 class Task:
-    """What Hydra calls with a composed configuration. Launchers pickle it for the processes of their jobs.
+    """Hydra's task function. Launchers pickle it for the processes of their jobs.
 
     Attributes:
-        called: Whether that has happened in this process.
-        total: The number of a sweep's jobs.
-        swept: Keys that the sweep varies.
-        began: When the sweep began, as time.time() has it.
+        called: whether Hydra has called it in this process.
+        total: number of jobs of the sweep.
+        swept: keys that the sweep varies.
+        began: start of the sweep, in seconds since the epoch.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class Task:
         register_schema(self.swept)  # before this process composes the job
 
     def __call__(self, cfg: DictConfig) -> float | None:
-        """Run what is composed; returns a sweeper's objective."""
+        """Run a composed configuration; return the objective for Hydra's sweeper."""
         self.called = True
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return self._run_job(cfg)
@@ -127,19 +127,19 @@ class Task:
     def job(
         self, folder: RunFolder, sweep: Path, number: int, overrides: Sequence[str], compose: Callable[[], JSON]
     ) -> Job:
-        """A job of the sweep with its checked configuration. compose: Returns its nested settings."""
+        """Build a job of the sweep and validate its configuration. compose: returns its nested settings."""
         settings: JSON = {}
         config, fault = None, ""
         try:
             settings = compose()
             config = check_settings(settings)
             settings = to_dict(config)
-        except UserError as error:  # the job itself reports it
+        except UserError as error:  # reported when the job runs
             fault = str(error)
         return Job(folder, sweep, number, self.total, overrides, settings, config, fault, self.swept)
 
     def _run_job(self, cfg: DictConfig) -> float | None:
-        """Run a job for one of Hydra's own launchers: it prints its line itself, and keeps the table up to date."""
+        """Run a job for a launcher other than side_by_side: print its line and update the table."""
         app = HydraConfig.get()
         folder, number = RunFolder(Path(app.runtime.output_dir)), int(app.job.num) + 1
         overrides = [*preset_flags(app), *app.overrides.task]
@@ -147,23 +147,23 @@ class Task:
         with guarded_output():
             try:
                 end = run_job(job, hydra_records(job.settings, app))
-            except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is how Lightning passes Ctrl-C on
-                if PreflightCallback.sweep is None:  # in another process than the sweep, which reports it once
+            except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # Lightning turns Ctrl-C into SystemExit
+                if PreflightCallback.sweep is None:  # a process of the sweep, whose parent reports it once
                     raise
                 print_interrupted(stop)
                 raise SystemExit(exit_code(stop)) from None
             if not end.recorded:
-                unrecorded.append(job.name)
+                unrecorded_failures.append(job.name)
             left = time_left((time.time() - self.began) / number, [], self.total - number, 1)
             line = f"{end.line}  [{elapsed_text(self.began, left)}]"
-            # one write, so that parallel jobs do not mix; on a terminal it replaces the bar
+            # a single write keeps the lines of parallel jobs intact; on a terminal it replaces the progress bar
             print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
             update_table(job.sweep)
         return end.objective
 
 
 def single_run(cfg: DictConfig) -> None:
-    """One run, in the folder that Hydra names."""
+    """Run a single configuration in the folder that Hydra determined."""
     app = HydraConfig.get()
     folder = RunFolder(Path(app.runtime.output_dir))
     rank = 0
@@ -173,57 +173,59 @@ def single_run(cfg: DictConfig) -> None:
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
 
         rank = process_rank(config.trainer.devices)
-        earlier = finished_before(folder)
+        earlier = finished_result(folder)
         records = hydra_records(to_dict(to_config(cfg)), app)
         result = fit(config, folder.path, [*preset_flags(app), *app.overrides.task], records)
-    except BaseException as error:  # below, SystemExit: Hydra would add lines of its own
-        for path in PreflightCallback.created:  # by Hydra, for a run that may have been refused
-            with suppress(OSError):  # it is not empty
+    except BaseException as error:  # raises SystemExit, to which Hydra adds no output
+        for path in PreflightCallback.created:  # by Hydra, for a run that may have been rejected
+            with suppress(OSError):  # not empty
                 path.rmdir()
-        go_on = f"go on with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
+        hint = f"resume with resume={folder.path}" if folder.last_checkpoint.is_file() else ""
         if isinstance(error, UserError):
             raise SystemExit(f"error: {error}") from None
         if isinstance(error, (OSError, MemoryError)):
-            raise SystemExit(f"error: {error_line(error)}{go_on and f'; {go_on}'}") from None
-        if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):  # Lightning passes Ctrl-C on as SystemExit
+            raise SystemExit(f"error: {error_line(error)}{hint and f'; {hint}'}") from None
+        if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):  # Lightning turns Ctrl-C into SystemExit
             if rank == 0:
-                print(f"\n{describe_signal(error)}{go_on and f': {go_on}'}", file=sys.stderr)
+                print(f"\n{describe_signal(error)}{hint and f': {hint}'}", file=sys.stderr)
             raise SystemExit(exit_code(error)) from None
         if isinstance(error, RuntimeError) and is_lost_process(error):
             report_lost_process(folder)
-            os._exit(1)  # not sys.exit(), which would wait for what the others have yet to send
+            os._exit(1)  # sys.exit() would wait for the other processes
         raise
     if rank == 0:
         if result == earlier:
-            print("This run was finished before; resume=never would start it over.")
+            print("This run is already finished; use resume=never to restart it.")
         write_run_page(folder.path)
         print(f"\n{closing_table(result, folder.path)}")
-        print(f"\n{folder.next_steps(interpreter())}")
+        print(f"\n{folder.next_steps(python_command())}")
 
 
 class PreflightCallback(Callback):
-    """Refuses bad settings before a folder is created for them, and counts the jobs of a sweep.
+    """Rejects invalid settings before a folder is created for them, and counts the jobs of a sweep.
 
-    The one `_target_` of conf/, because Hydra has no other way to name a callback.
+    The only `_target_` in conf/, because Hydra requires one for a callback.
     """
 
     task: ClassVar[Task] = Task()
     created: ClassVar[list[Path]] = []
-    """Folders that Hydra then creates for the run."""
+    """Folders that Hydra will create for the run."""
     sweep: ClassVar[Path | None] = None
     """Folder of the sweep that was started in this process."""
     lock: ClassVar[FolderLock | None] = None
-    """Of that folder."""
+    """Lock of the sweep's folder."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Validate the configuration of a single run."""
         try:
             to_config(config)
         except UserError as error:
-            sys.exit(f"error: {error}")  # SystemExit: Hydra turns an Exception of a callback into a warning
+            sys.exit(f"error: {error}")  # Hydra turns an Exception in a callback into a warning
         folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
         PreflightCallback.created = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Validate the overrides of a sweep, lock its folder and prepare the storage of a search."""
         overrides = sweep_overrides(config)
         if faults := list(sweep_faults(overrides)):
             sys.exit(f"error: {'; '.join(faults)}")
@@ -233,7 +235,7 @@ class PreflightCallback(Callback):
         register_schema(task.swept)
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
         try:
-            PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder, for optuna's database
+            PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder for Optuna's database
             prepare_storage(config)
         except (UserError, OSError) as error:
             sys.exit(f"error: {error_summary(error)}")
@@ -241,10 +243,10 @@ class PreflightCallback(Callback):
 
 
 def sweep_overrides(config: DictConfig) -> list[Override]:
-    """What the sweep varies and fixes: the command line, before what a preset gives the sweeper (`params`)."""
+    """Return the overrides of the command line, preceded by the sweeper's `params` in a preset."""
     parse = OverridesParser.create().parse_overrides
     overrides: list[Override] = parse(list(config.hydra.overrides.task))
-    if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search, which reads its space itself
+    if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search reads its params itself
         return overrides
     keys = {override.key_or_group for override in overrides}
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
@@ -252,28 +254,27 @@ def sweep_overrides(config: DictConfig) -> list[Override]:
 
 
 def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:
-    """The number of jobs that Hydra's own sweeper makes of a command line, or an optimiser's number of trials."""
+    """Count the jobs of a sweep: the size of the grid, or the number of trials of a search."""
     trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
     return math.prod(map(count_values, overrides)) if trials is None else int(trials)
 
 
 def count_values(override: Override) -> int:
-    """The number of values that an override gives to its key. An interval, which is for a search, counts as one."""
-    glob = override.value()
-    if isinstance(glob, Glob):
-        return len(glob.filter(choices(override.key_or_group)))
+    """Count the values of an override. An interval, which only a search uses, counts as one."""
+    value = override.value()
+    if isinstance(value, Glob):
+        return len(value.filter(choices(override.key_or_group)))
     return sum(1 for _ in override.sweep_iterator()) if override.is_discrete_sweep() else 1
 
 
 def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
-    """What a sweep would silently ignore: keys without a value, given twice, or that make no jobs of their own."""
+    """Yield a message for every override that a sweep would silently ignore."""
     keys = [override.get_key_element() for override in overrides]
     for key in sorted({key for key in keys if keys.count(key) > 1}):
-        yield f"{key} is given {keys.count(key)} times: give its values together, as {key}=A,B"
+        yield f"{key} is set {keys.count(key)} times: combine its values as {key}=A,B"
     for override, key in zip(overrides, keys, strict=True):
-        count = count_values(override)
-        if count == 0:
-            there = f"matches nothing: there is {', '.join(choices(key)) or f'no group {key}'}"
-            yield f"{override.input_line} {there if isinstance(override.value(), Glob) else 'gives no value'}"
+        if count_values(override) == 0:
+            hint = f"use {', '.join(choices(key))}" if choices(key) else "use at least one"
+            yield f"{override.input_line} has no values: {hint}"
         elif override.is_sweep_override() and key == "name":
-            yield f"{override.input_line} gives several names: a sweep has one"
+            yield f"{override.input_line} has several names: a sweep has only one"

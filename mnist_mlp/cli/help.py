@@ -1,4 +1,4 @@
-"""Texts of the command line: help, the configuration reference, and mistakes in one line each.
+"""Texts of the command line: help, completion, the configuration reference and one-line error messages.
 
 docs/configuration.md is the output of `python -m mnist_mlp.cli.help`.
 """
@@ -14,31 +14,31 @@ from typing import Any
 
 from mnist_mlp.config import Config, choices, conf_folder, groups
 from mnist_mlp.errors import UserError
-from mnist_mlp.options import allowed_values, options, wrong_value
+from mnist_mlp.options import allowed_values, options, wrong_value_message
 
 WIDTH = 100
 SUMMARY_LENGTH = 65
 DEFAULT_LENGTH = 12
-"""Cells for a default; a longer one moves its explanation to the right."""
+"""Characters reserved for a default value; a longer one shifts its description to the right."""
 HELP = """\
 Train a plain MLP on MNIST.
 
-  python -m mnist_mlp.train [KEY=VALUE ...]             one run, into outputs/train/<name>
-  python -m mnist_mlp.train -m KEY=A,B [KEY=VALUE ...]  a sweep, into outputs/sweeps/<name>
+  python -m mnist_mlp.train [KEY=VALUE ...]             single run in outputs/train/<name>
+  python -m mnist_mlp.train -m KEY=A,B [KEY=VALUE ...]  sweep in outputs/sweeps/<name>
 
-Presets, as GROUP=CHOICE
+Presets (GROUP=CHOICE)
 {groups}
 
-Options, as KEY=VALUE; with their defaults, and in brackets the values that are allowed
+Options (KEY=VALUE) with default, description and [allowed values]
 {options}
 
---cfg job shows the composed configuration, --version the version; --hydra-help explains Hydra's own
-flags. Completion of keys and values in bash: eval "$(mnist-mlp-train -sc install=bash)"
+--cfg job prints the composed configuration, --version the version; --hydra-help describes Hydra's
+own flags. To enable bash completion: eval "$(mnist-mlp-train -sc install=bash)"
 """
 
 
 def help_text() -> str:
-    """Every group and every option."""
+    """Return the text of `--help`: every preset and every option."""
     rows = list(options(Config()))
     indent = max(len(key) for key, _, _ in rows) + 4
     margin = indent + DEFAULT_LENGTH + 2
@@ -47,19 +47,18 @@ def help_text() -> str:
     for _, group in groupby(rows, lambda row: row[0].rpartition(".")[0]):
         option_lines.append("")
         for key, value, metadata in group:
-            start = f"{f'  {key}'.ljust(indent)}{_shown(value)}  ".ljust(margin)
+            start = f"{f'  {key}'.ljust(indent)}{_format_default(value)}  ".ljust(margin)
             option_lines.append(wrapper.fill(f"{start}{metadata['meaning']} [{allowed_values(value, metadata)}]"))
     group_lines: list[str] = []
     for name in groups():
         group_lines.append("")
         for choice in choices(name):
-            summary = shorten(_first_comment(name, choice), SUMMARY_LENGTH, placeholder=" ...")
+            summary = shorten(_preset_summary(name, choice), SUMMARY_LENGTH, placeholder=" ...")
             group_lines.append(f"  {f'{name}={choice}':<32} {summary}")
     return HELP.format(groups="\n".join(group_lines), options="\n".join(option_lines))
 
 
-def _first_comment(group: str, choice: str) -> str:
-    """What a choice does: the first line of its file, which is a comment on just that."""
+def _preset_summary(group: str, choice: str) -> str:
     text = (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8")
     lines = [line.removeprefix("#").strip() for line in text.splitlines()]
     first = next(line for line in lines if line and not line.startswith("@package"))
@@ -67,47 +66,47 @@ def _first_comment(group: str, choice: str) -> str:
 
 
 def completions(word: str) -> list[str]:
-    """What "KEY=VALUE" on a command line may become: options with their values, groups with their presets."""
-    key, _, begun = word.partition("=")
-    previous, comma, part = begun.rpartition(",")
+    """Complete "KEY=VALUE" on a command line: options with their values, groups with their presets."""
+    key, _, typed = word.partition("=")
+    previous, comma, prefix = typed.rpartition(",")
     values = choices(key) if key in groups() else []
     for name, default, metadata in options(Config()):
         if name == key:
-            known = [str(choice) for choice in type(default)] if isinstance(default, Enum) else metadata["choices"]
-            values = known or (["true", "false"] if isinstance(default, bool) else [str(default)])
-    return [f"{key}={previous}{comma}{value}" for value in values if value.startswith(part)]
+            names = [str(choice) for choice in type(default)] if isinstance(default, Enum) else metadata["choices"]
+            values = names or (["true", "false"] if isinstance(default, bool) else [str(default)])
+    return [f"{key}={previous}{comma}{value}" for value in values if value.startswith(prefix)]
 
 
 HEAD = """\
 # Configuration reference
 
-Made by `python -m mnist_mlp.cli.help` from `mnist_mlp/config.py` and `conf/`; a test compares the two. Every
-option is a key of the command line (`optim.lr=0.005`), of `mnist_mlp.fit({"optim.lr": 0.005})` and an attribute of
-`Config` (`config.optim.lr`). Those marked with a star do not affect the result: they are left out of the fingerprint,
-by which an earlier run is recognised.
+Generated from `mnist_mlp/config.py` and `conf/` by `python -m mnist_mlp.cli.help`. Every option is a key on the
+command line (`optim.lr=0.005`), a key in Python (`mnist_mlp.fit({"optim.lr": 0.005})`) and an attribute of `Config`
+(`config.optim.lr`). Options marked with * do not affect the result; they are excluded from the fingerprint that
+identifies earlier runs with the same settings.
 """
 
 
 def reference() -> str:
-    """Every option by group, then every preset."""
+    """Return the configuration reference in Markdown: every option by group, then every preset."""
     parts = [HEAD]
     for name, group in groupby(options(Config()), lambda row: row[0].rpartition(".")[0]):
         parts.append(f"\n## {name or 'General'}\n\n| key | default | allowed | meaning |\n|---|---|---|---|\n")
         for key, value, metadata in group:
             star = "" if metadata["affects_result"] else " *"
-            default = "$MNIST_MLP_DATA or ./data" if key == "data.root" else _shown(value)
+            default = "$MNIST_MLP_DATA or ./data" if key == "data.root" else _format_default(value)
             cells = (f"`{key}`{star}", f"`{default}`", allowed_values(value, metadata), metadata["meaning"])
             parts.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n")
-    parts.append("\n## Presets\n\n| preset | what it is |\n|---|---|\n")
+    parts.append("\n## Presets\n\n| preset | description |\n|---|---|\n")
     parts += [
-        f"| `{group}={name}` | {_first_comment(group, name)} |\n" for group in groups() for name in choices(group)
+        f"| `{group}={name}` | {_preset_summary(group, name)} |\n" for group in groups() for name in choices(group)
     ]
     return "".join(parts)
 
 
-def _shown(value: Any) -> str:
-    shown = value.value if isinstance(value, Enum) else "null" if value is None else str(value)
-    return shown.lower() if isinstance(value, bool) else shown or '""'
+def _format_default(value: Any) -> str:
+    text = value.value if isinstance(value, Enum) else "null" if value is None else str(value)
+    return text.lower() if isinstance(value, bool) else text or '""'
 
 
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
@@ -150,32 +149,32 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "resume": ("ckpt_path", "checkpoint", "resume_from", "resume_from_checkpoint", "ckpt"),
     "experiment": ("preset", "recipe"),
 }
-"""Our keys, and what other libraries call them."""
+"""Names of other libraries for the options of mnist_mlp."""
 
 
 def suggest(key: str) -> str:
-    """The message for an unknown key, with the key that was probably meant."""
-    meant = likely_key(key)
-    return f"unknown key {key}: {f'did you mean {meant}? ' if meant else ''}--help lists every key"
+    """Explain that a key is unknown, with a suggestion."""
+    likely = likely_key(key)
+    return f"unknown key {key}: {f'did you mean {likely}? ' if likely else ''}--help lists every key"
 
 
 def likely_key(key: str) -> str | None:
-    """The known key that was probably meant; None if nothing is near."""
-    known = [name for name, _, _ in options(Config())]
+    """Return the key that was probably meant; None if no key is similar."""
+    keys = [name for name, _, _ in options(Config())]
     last = key.rpartition(".")[2].lower()
-    foreign = {theirs: ours for ours, names in OTHER_NAMES.items() for theirs in names}
-    short = {name.rpartition(".")[2]: name for name in reversed(known)}
+    foreign = {alias: name for name, aliases in OTHER_NAMES.items() for alias in aliases}
+    short = {name.rpartition(".")[2]: name for name in reversed(keys)}
     if last in short or last in foreign:
         return short.get(last) or foreign[last]
-    whole = {name: name for name in known + groups()}
-    for names, word, cutoff in ((whole, key, 0.6), (short, last, 0.75), (foreign, last, 0.85)):
-        if near := difflib.get_close_matches(word, names, n=1, cutoff=cutoff):
-            return names[near[0]]
+    full = {name: name for name in keys + groups()}
+    for names, word, cutoff in ((full, key, 0.6), (short, last, 0.75), (foreign, last, 0.85)):
+        if matches := difflib.get_close_matches(word, names, n=1, cutoff=cutoff):
+            return names[matches[0]]
     return None
 
 
 def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str:
-    """A composition error in one line: what was wrong, what is allowed, what to do. overrides: default sys.argv."""
+    """Explain a composition error in one line. overrides: the command line, by default sys.argv."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
@@ -184,65 +183,65 @@ def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str
         if isinstance(link, UserError):
             return str(link)
         if type(link).__name__ == "OverrideParseException":  # Hydra's, which --help must not import
-            return _not_a_setting(link.override)
+            return _not_an_override(link.override)
     text = "\n".join(str(link) for link in chain)
     for pattern, explanation in MISTAKES:
-        found = re.search(pattern, text)
-        if found and (line := explanation(found)):
+        match = re.search(pattern, text)
+        if match and (line := explanation(match)):
             return line
     if "Config group override must be a string" in text:  # Hydra does not report which one
         for word in sys.argv[1:] if overrides is None else overrides:
             group, _, choice = word.partition("=")
             if not group:
-                return _not_a_setting(word)
+                return _not_an_override(word)
             if group in groups() and choice not in choices(group):
                 return _missing_choice(group, choice)
     return " ".join(str(error).split())
 
 
-def _not_a_setting(word: str) -> str:
+def _not_an_override(word: str) -> str:
     return f"{word!r} is not of the form KEY=VALUE; --help lists every key"
 
 
-def _wrong_value(found: re.Match[str]) -> str | None:
+def _wrong_value(match: re.Match[str]) -> str | None:
     for key, default, metadata in options(Config()):
-        if found[1] == key or found[1].startswith(f"{key}["):
-            value = re.search(r"[Vv]alue '([^']*)'", found.string)
-            return wrong_value(key, value and value[1], default, metadata)
+        if match[1] == key or match[1].startswith(f"{key}["):
+            value = re.search(r"[Vv]alue '([^']*)'", match.string)
+            return wrong_value_message(key, value and value[1], default, metadata)
     return None
 
 
 def _missing_choice(group: str, name: str) -> str:
-    known = choices(group)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f": did you mean {near[0]}?" if near else ":"
-    return f"no {group}={name}{hint} there is {', '.join(known) or 'none'}"
+    names = choices(group)
+    matches = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {matches[0]}? " if matches else ""
+    return f"{group}={name} does not exist: {hint}use one of {', '.join(names) or 'none'}"
 
 
-_SEVERAL = "gives several values: add -m to sweep over them"
+_SEVERAL = "has several values: add -m to sweep over them"
 MISTAKES: tuple[tuple[str, Callable[[re.Match[str]], str | None]], ...] = (
     (
         r"(In '[\w/-]+': )(?s:.*?)Key '\S+' not in '\w+'\s+full_key: ([\w.]+)",
-        lambda found: (
-            found[1]
-            + ("# @package _global_ is missing in its first line" if found[2] in groups() else suggest(found[2]))
+        lambda match: (
+            match[1]
+            + ("# @package _global_ is missing from the first line" if match[2] in groups() else suggest(match[2]))
         ),
     ),
     (
         r"\A(?=(?s:.*?)(?:Key '\S+' (?:is )?not in|[Nn]o match in the defaults list))"
         r"(?s:.*?)Could not (?:override|append|delete)\b.*?'([\w.@/]+)'",
-        lambda found: suggest(found[1]),
+        lambda match: suggest(match[1]),
     ),
     (r"full_key: ([\w.]+)", _wrong_value),
-    (r"Could not find '(\S+)/(\S+)'", lambda found: _missing_choice(found[1], found[2])),
-    (r"Ambiguous value for argument '(\S+)'", lambda found: f"{found[1]} {_SEVERAL}, or write a list as [a,b]"),
-    (r"Sweep parameters '(.+?)' requires --multirun", lambda found: f"{found[1]} {_SEVERAL}"),
+    (r"Could not find '(\S+)/(\S+)'", lambda match: _missing_choice(match[1], match[2])),
+    (r"Ambiguous value for argument '(\S+)'", lambda match: f"{match[1]} {_SEVERAL}, or write a list as [a,b]"),
+    (r"Sweep parameters '(.+?)' requires --multirun", lambda match: f"{match[1]} {_SEVERAL}"),
     (
         r"Error merging override (\w+)=",
-        lambda found: f"{found[1]} is a group, not an option: give {found[1]}.KEY=VALUE; --help lists every key",
+        lambda match: f"{match[1]} is a group, not an option: use {match[1]}.KEY=VALUE; --help lists every key",
     ),
 )
-"""Messages of Hydra and OmegaConf, as regular expressions, and how to explain each."""
+"""Regular expressions for messages of Hydra and OmegaConf, each with its explanation."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Hydra's launcher `side_by_side`, the default of every sweep: it composes the jobs and hands them to `run_jobs`."""
+"""The Hydra launcher `side_by_side`, the default for sweeps: it composes the jobs and passes them to `run_jobs`."""
 
 import os
 import re
@@ -38,18 +38,17 @@ from mnist_mlp.sweeps.parallel import Limits, run_jobs, shared_faults
 from mnist_mlp.sweeps.processes import WorkerPool
 
 PACKAGE = "hydra_plugins.mnist_mlp"
-"""The package in which Hydra looks for these plugins; see `register`."""
-USUAL_SUBDIR = "${job_name:${hydra.overrides.task}}"
-"""As in conf/config.yaml: the folder of a job follows from its overrides alone."""
+"""The package in which Hydra looks for this plugin; see `register`."""
+DEFAULT_SUBDIR = "${job_name:${hydra.overrides.task}}"
+"""As in conf/config.yaml: a job's folder depends only on its overrides."""
 
 
 class GridComposer:
-    """Composes the jobs of a sweep. Hydra takes 0.1 s for each, so of jobs that differ only in values of mnist_mlp's
-    options it composes the first.
+    """Composes the jobs of a sweep, using Hydra (0.1 s) only once per combination of overridden keys.
 
     Args:
-        loader: Hydra's.
-        master: The configuration of the sweep itself.
+        loader: Hydra's configuration loader.
+        master: configuration of the sweep itself.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -57,22 +56,17 @@ class GridComposer:
         self._common: dict[tuple[str, ...], JSON] = {}
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """What Hydra composes for this job."""
+        """Compose a job with Hydra."""
         return self._loader.load_sweep_config(self._master, list(overrides))
 
     def settings(self, overrides: Sequence[str]) -> JSON:
-        """The nested settings of a job before any check.
-
-        Raises:
-            HydraException: Hydra refuses an override.
-            UserError: An interpolation cannot be resolved.
-        """
+        """Return the nested settings of a job before validation; HydraException or UserError if that fails."""
         values = [None if text[:1] in "+~" else option_value(text) for text in overrides]
-        kind = tuple(value.key if value else text for value, text in zip(values, overrides, strict=True))
-        if kind not in self._common:
-            self._common[kind] = nested_settings(self.compose(overrides), resolve=False)
-        common = self._common[kind]
-        if "${" in repr(common):  # a value may follow from another one
+        keys = tuple(value.key if value else text for value, text in zip(values, overrides, strict=True))
+        if keys not in self._common:
+            self._common[keys] = nested_settings(self.compose(overrides), resolve=False)
+        common = self._common[keys]
+        if "${" in repr(common):  # a value may depend on another one
             return nested_settings(self.compose(overrides))
         settings = {key: dict(value) if isinstance(value, dict) else value for key, value in common.items()}
         for value in filter(None, values):
@@ -82,30 +76,31 @@ class GridComposer:
 
 
 def _check_batch(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:
-    """Check the jobs of a grid, in place of the method of Hydra's sweeper that composes each of them."""
-    if not isinstance(sweeper.launcher, SideBySideLauncher):  # which composes them itself
+    """Check the jobs of a grid. Replaces the method of Hydra's sweeper that composes every job."""
+    if not isinstance(sweeper.launcher, SideBySideLauncher):  # it composes the jobs itself
         composer = GridComposer(sweeper.hydra_context.config_loader, sweeper.config)
         for overrides in batch:
             composer.settings(overrides)
 
 
 class SideBySideLauncher(Launcher):
-    """Runs the jobs of a sweep in worker processes.
+    """Runs the jobs of a sweep in parallel worker processes.
 
     Args:
-        n_jobs: How many at once, 0 for as many as there are cores and memory for.
-        n_per_gpu: How many of these on one GPU.
+        n_jobs: number of parallel jobs; 0: as many as cores and memory allow.
+        n_per_gpu: number of parallel jobs per GPU.
     """
 
     __module__ = PACKAGE
 
     pool: ClassVar[WorkerPool | None] = None
-    """It outlives a call of `launch`, because a search calls that for each of its trials."""
+    """Kept between calls of `launch`, because a search calls it for each trial."""
 
     def __init__(self, n_jobs: int, n_per_gpu: int) -> None:
         self._limits = Limits(n_jobs, n_per_gpu)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Prepare composition and start the fork server."""
         self._callbacks, self._config = hydra_context.callbacks, config
         self._task: Any = task_function
         self._composer = GridComposer(hydra_context.config_loader, config)
@@ -113,14 +108,15 @@ class SideBySideLauncher(Launcher):
         self._composed: dict[int, DictConfig] = {}
         os.environ.update({name: str(value) for name, value in config.hydra.job.env_set.items()})
         SideBySideLauncher.pool = SideBySideLauncher.pool or WorkerPool()
-        SideBySideLauncher.pool.start()  # it imports everything while the jobs are composed
+        SideBySideLauncher.pool.start()  # imports torch while the jobs are composed
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a batch of jobs; UserError if an error in the settings affects all of them."""
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         sweep = Path(str(self._config.hydra.sweep.dir))
         sweep.mkdir(parents=True, exist_ok=True)
-        self._overrides = {initial_job_idx + 1 + place: overrides for place, overrides in enumerate(job_overrides)}
+        self._overrides = dict(enumerate(job_overrides, initial_job_idx + 1))
         jobs = [self._job(sweep, number) for number in self._overrides]
         if faults := shared_faults(jobs):
             raise UserError("; ".join(faults))
@@ -132,7 +128,7 @@ class SideBySideLauncher(Launcher):
         overrides = self._overrides[number]
         texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
-        if raw["subdir"] == USUAL_SUBDIR:
+        if raw["subdir"] == DEFAULT_SUBDIR:
             subdir = job_name(texts, self._task.swept)
         else:
             subdir = str(self._compose(number).hydra.sweep.subdir)
@@ -148,7 +144,7 @@ class SideBySideLauncher(Launcher):
         return config
 
     def _started(self, job: Job) -> Mapping[str, str]:
-        """Tell Hydra's callbacks that a job begins; the records of its folder."""
+        """Notify Hydra's callbacks that a job starts; return the files for its folder."""
         config = self._composed[job.number] = self._compose(job.number)
         with read_write(config.hydra.runtime):
             config.hydra.runtime.output_dir = str(job.folder.path.absolute())
@@ -156,9 +152,9 @@ class SideBySideLauncher(Launcher):
         return hydra_records(job.settings, config.hydra)
 
     def _ended(self, job: Job, end: JobEnd) -> None:
-        """Tell Hydra's callbacks what a job returned."""
-        if len(self._config.hydra.callbacks) > 1:  # mnist_mlp's own does not ask
-            if job.number not in self._composed:  # it was finished before
+        """Notify Hydra's callbacks that a job ended."""
+        if len(self._config.hydra.callbacks) > 1:  # mnist_mlp's own does not need it
+            if job.number not in self._composed:  # its result was reused
                 self._started(job)
             config, returned = self._composed[job.number], self._returned(job, end)
             returned.cfg = without_hydra(config)
@@ -175,7 +171,7 @@ class SideBySideLauncher(Launcher):
 
 @dataclass
 class SideBySideConf:
-    """The launcher's options, as `hydra.launcher.KEY`."""
+    """The launcher's options, `hydra.launcher.KEY`."""
 
     _target_: str = f"{PACKAGE}.SideBySideLauncher"
     n_jobs: int = 0
@@ -183,10 +179,10 @@ class SideBySideConf:
 
 
 def register() -> None:
-    """Register with Hydra what conf/config.yaml names. Hydra finds plugins only in the package hydra_plugins."""
+    """Register the schema, resolvers, launcher and sweeper that conf/config.yaml names."""
     register_schema()
     try:
-        plugins = import_module("hydra_plugins")
+        plugins = import_module("hydra_plugins")  # the only package in which Hydra finds plugins
     except ModuleNotFoundError:  # no other plugin is installed
         plugins = sys.modules["hydra_plugins"] = ModuleType("hydra_plugins")
         plugins.__path__ = []
@@ -194,14 +190,14 @@ def register() -> None:
     sys.modules[PACKAGE] = sys.modules[__name__]
     Plugins.instance().register(SideBySideLauncher)
     ConfigStore.instance().store("side_by_side", SideBySideConf, group="hydra/launcher", provider="mnist_mlp")
-    from hydra._internal.core_plugins import basic_sweeper  # deferred: Plugins.instance() has created its class anew
+    from hydra._internal.core_plugins import basic_sweeper  # deferred: Plugins.instance() replaces its class
 
     sweeper: Any = basic_sweeper.BasicSweeper
     sweeper.validate_batch_is_legal = _check_batch
 
 
 def close_pool() -> None:
-    """End the workers."""
+    """Stop the workers."""
     if SideBySideLauncher.pool is not None:
         SideBySideLauncher.pool.stop()
         SideBySideLauncher.pool = None

@@ -41,7 +41,7 @@ VALUES: dict[str, Callable[[RunResult], float | None]] = {
 EXCLUDED_KEYS = re.compile(
     r"name|resume|data\.root|trainer\.(figures|logger|progress|profiler|test_curve)|reference\.(?!id$).*"
 )
-"""Settings that comparisons ignore; of a published result they keep only the name."""
+"""Settings that comparisons ignore, including those of a published result except its name."""
 MAX_COPY_NOTES = 3
 OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 """Folders of a run that never contain other runs."""
@@ -103,7 +103,7 @@ def load_job(path: Path) -> Job | None:
     try:
         # resuming removes failure.json, so one next to result.json is newer
         if (failure := folder.failure()) is not None:
-            return Job(path, "failed", _with_defaults(failure["config"]), reason=failure["reason"])
+            return Job(path, "failed", _flat_settings(failure["config"]), reason=failure["reason"])
         if (result := folder.result()) is not None:
             return Job(path, result.status, _result_settings(vars(result)), result, "", result.fingerprint)
         run = folder.run()
@@ -112,16 +112,16 @@ def load_job(path: Path) -> Job | None:
         reason = f"{path.name}: {error.reason}"
     with suppress(UnreadableFileError):
         run = folder.run()
-    return Job(path, "unreadable", _with_defaults(run["config"]) if run else {}, reason=reason)
+    return Job(path, "unreadable", _flat_settings(run["config"]) if run else {}, reason=reason)
 
 
 def _result_settings(run: Mapping[str, Any]) -> JSON:
     """The settings, data digest and custom callbacks; runs that differ in any of them are not replicates."""
     callbacks = {"callbacks": ", ".join(run["callbacks"])} if run.get("callbacks") else {}
-    return {**_with_defaults(run["config"]), "data.digest": run.get("data", {}).get("digest"), **callbacks}
+    return {**_flat_settings(run["config"]), "data.digest": run.get("data", {}).get("digest"), **callbacks}
 
 
-def _with_defaults(config: JSON) -> JSON:
+def _flat_settings(config: JSON) -> JSON:
     """The settings by dotted key; options that an older run lacks take their defaults."""
     return with_defaults(flatten(config)) if config else {}
 
@@ -357,9 +357,9 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     rows.sort(key=lambda row: -(row.mean(ranked_by) or 0.0) if row.values[ranked_by] else math.inf)
     if rows and rows[0].values["test_accuracy"]:
         rows[0].best = True
-        others = rows[1:] if over_seeds else []
-        comparisons = adjust_for_all_pairs([compare(row.jobs, rows[0].jobs) for row in others])
-        for row, comparison in zip(others, comparisons, strict=True):
+        other_rows = rows[1:] if over_seeds else []
+        comparisons = adjust_for_all_pairs([compare(row.jobs, rows[0].jobs) for row in other_rows])
+        for row, comparison in zip(other_rows, comparisons, strict=True):
             row.comparison = comparison
             if row.values["test_accuracy"]:
                 row.verdict = comparison.verdict if comparison else _no_comparison(row, rows[0])

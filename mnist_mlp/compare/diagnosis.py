@@ -86,7 +86,7 @@ def verdicts(summary: Summary, curves: Mapping[Path, Curves]) -> list[Verdict]:
 def diagnose(job: Job, curves: Curves) -> Finding:
     """Diagnose a run from its status and curves (the columns of metrics.csv)."""
     epochs, max_epochs = len(curves.get("epoch", ())), job.settings.get("trainer.max_epochs") or "?"
-    progress = f"{epochs} of {max_epochs} epochs are complete"
+    progress = f"{epochs} of {max_epochs} epochs are done"
     not_finished = {
         "failed": ("Failed", f"{job.reason or 'no reason was recorded'}."),
         "unreadable": ("Unreadable", f"{job.reason}."),
@@ -101,7 +101,7 @@ def judge(curves: Curves, runs: int = 1) -> Finding:
     """Diagnose the curves of a finished run, or the mean curves of several, whose noise decreases with their number."""
     loss = _finite(curves.get("train/loss", ()))
     if not loss:
-        return Finding("No curves", "finished, but metrics.csv is missing, unreadable or without a training loss.")
+        return Finding("No curves", "finished, but cannot be judged: metrics.csv is missing, unreadable or empty.")
     if len(curves.get("epoch", ())) < 2:
         return Finding("One epoch only", "too short for a diagnosis; train longer.")
     broken = _at_chance(curves, loss) or _fluctuating(loss)

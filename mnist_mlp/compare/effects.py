@@ -23,7 +23,7 @@ from mnist_mlp.runs.result import is_at_chance
 
 MIN_ERROR = 1e-5  # a tenth of one image in 10,000; replaces an error of zero, whose logarithm is not finite
 FAR_OUT_IQRS = 3.0  # interquartile ranges below the lower quartile: Tukey's outer fence (1977)
-MIN_RUNS = 10  # too few for importance below
+MIN_RUNS = 10  # finished runs that importance needs
 MAX_GROUPS = 5
 MIN_QUANTITY = 6
 """A setting with at least this many numeric values is treated as continuous, otherwise as categorical."""
@@ -72,7 +72,7 @@ class Importance:
 
 @dataclass(frozen=True)
 class Step:
-    """A run in order of completion. number: from 1; value: its own; best: the best so far."""
+    """A run in order of completion. number: its rank, from 1; value: of this run; best: the highest so far."""
 
     number: int
     job: Job
@@ -96,11 +96,11 @@ def matched_sets(jobs: Sequence[Job], key: str, column: str) -> list[MatchedSet]
 
     column: an accuracy column of `VALUES`.
     """
-    others = [other for other in factors(jobs) if other != key]
+    other_keys = [other for other in factors(jobs) if other != key]
     sets: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for job, number in measured(jobs, column):
         if not is_at_chance(number):
-            sets.setdefault(tuple(map(job.text, others)), {}).setdefault(job.text(key), []).append(number)
+            sets.setdefault(tuple(map(job.text, other_keys)), {}).setdefault(job.text(key), []).append(number)
     matched = [{level: levels[level] for level in sort_levels(levels)} for levels in sets.values() if len(levels) > 1]
     return sorted(matched, key=len, reverse=True)
 
@@ -141,10 +141,10 @@ def grid(jobs: Sequence[Job], keys: tuple[str, str], column: str) -> Grid:
 
     Uses the values with the most combinations; no rows if none has two levels of both factors.
     """
-    others = [other for other in factors(jobs) if other not in keys]
+    other_keys = [other for other in factors(jobs) if other not in keys]
     grids: dict[tuple[str, ...], dict[tuple[str, str], list[float]]] = {}
     for job, number in measured(jobs, column):
-        cells = grids.setdefault(tuple(map(job.text, others)), {})
+        cells = grids.setdefault(tuple(map(job.text, other_keys)), {})
         cells.setdefault((job.text(keys[0]), job.text(keys[1])), []).append(number)
     combinations = max(map(frozenset, grids.values()), key=len, default=frozenset())
     rows, columns = (sort_levels({cell[axis] for cell in combinations}) for axis in (0, 1))
@@ -152,7 +152,7 @@ def grid(jobs: Sequence[Job], keys: tuple[str, str], column: str) -> Grid:
         return Grid(keys, [], [], [], {})
     full = {values: cells for values, cells in grids.items() if cells.keys() == combinations}
     means = {cell: statistics.fmean(statistics.fmean(cells[cell]) for cells in full.values()) for cell in combinations}
-    at = dict(zip(others, next(iter(full)), strict=True)) if len(full) == 1 else {}
+    at = dict(zip(other_keys, next(iter(full)), strict=True)) if len(full) == 1 else {}
     return Grid(keys, rows, columns, [[means.get((row, column)) for column in columns] for row in rows], at)
 
 

@@ -56,7 +56,7 @@ def _better(claim: Claim, runs: Runs) -> str | None:
     interval = comparison.decisive
     if interval.low is None or interval.high is None:
         direction = "in favor" if interval.mean > 0 else "against"
-        verdict = f"inconclusive, no variance between seeds is known; the difference is {direction}"
+        verdict = f"inconclusive, as the variance between seeds is unknown; the difference is {direction}"
     elif interval.low <= 0 <= interval.high:
         verdict = "not confirmed, the interval covers zero"
     else:

@@ -196,8 +196,8 @@ def crossed_difference(first: Correctness, second: Correctness) -> PairedCompari
     mean = float(by_seed.sum()) / size
     ms_image = float(by_image.var(ddof=1)) / n
     if n == 1:
-        alone = Interval(mean, None, math.nan, 1)
-        return PairedComparison(alone, replace(alone, images=images), Variance(0.0, ms_image, 0.0))
+        interval = Interval(mean, None, math.nan, 1)
+        return PairedComparison(interval, replace(interval, images=images), Variance(0.0, ms_image, 0.0))
     ms_seed = float(by_seed.var(ddof=1)) / images
     total = float(np.square(gaps).sum()) - size * mean**2
     residual = max((total - (n - 1) * ms_seed - (images - 1) * ms_image) / ((n - 1) * (images - 1)), 0.0)

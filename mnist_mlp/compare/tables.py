@@ -9,7 +9,7 @@ from typing import Any
 
 from mnist_mlp.compare.collect import VALUES, Job, Summary, display_names, find_jobs, row_label, summarize
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
-from mnist_mlp.console import cells, columns, mark, shortened
+from mnist_mlp.console import cells, columns, ellipsis, shortened
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, to_csv, write_text
 from mnist_mlp.runs.settings import short_names, value_text
@@ -191,7 +191,7 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         if any("planned" in row.verdict for row in summary.rows):
             notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")
         if any(paired.is_inconclusive for paired in compared):
-            notes.append("Detectable: the smallest true difference found with power 0.8.")
+            notes.append("Detectable: the smallest true difference that is found with power 0.8.")
     return " ".join([*notes, *summary.notes])
 
 
@@ -231,7 +231,7 @@ def _fitting(summary: Summary, available: int) -> tuple[list[list[str]], list[st
         smaller = _width(widest) - 1
         if smaller < MIN_TEXT_WIDTH:
             break
-        widest[:] = [shortened(text, smaller, mark()) for text in widest]
+        widest[:] = [shortened(text, smaller, ellipsis()) for text in widest]
     return shown, left_out
 
 
@@ -274,7 +274,7 @@ def plan_lines(summary: Summary, points: float) -> Iterator[str]:
     for (row, paired), (_, required) in zip(known, plans, strict=True):
         detectable = paired.detectable_difference or 1.0
         state = f"{100 * detectable:.2f} points" if detectable < 1 else "nothing"
-        state = "already significant" if paired.is_significant else f"now {paired.decisive.n}, which detect {state}"
+        state = "already significant" if paired.is_significant else f"{paired.decisive.n} seeds now detect {state}"
         spread = f"standard deviation of the difference over seeds {100 * paired.spread:.2f} points"
         limit = f"limited by images to {100 * required.limit:.2f} points"
         seeds = f"{required.seeds} seeds" if required.seeds else limit

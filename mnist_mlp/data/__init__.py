@@ -1,1 +1,1 @@
-"""The digits: files, download and sample, splits, blocks of mini-batches, augmentation. Knows no network."""
+"""Data: loading, splits, mini-batches, augmentation, and preparing pictures of digits."""

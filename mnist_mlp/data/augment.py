@@ -1,4 +1,4 @@
-"""Affine and elastic distortion of a batch of digits on its device, drawn afresh for every image."""
+"""Random affine and elastic distortion of batches of images on their device."""
 
 import math
 
@@ -8,10 +8,9 @@ from torch.nn.functional import grid_sample, pad
 
 SIDE = 28
 CANVAS = 32
-"""Side of the square in whose middle an image is sampled: a power of two, which keeps grid_sample's arithmetic exact
-if nothing is moved."""
+"""Side to which images are padded: with a power of two, grid_sample's arithmetic is exact for the identity."""
 UNIT = CANVAS / 2
-"""Pixels in one of grid_sample's units, of which the canvas is two wide."""
+"""Pixels per unit of grid_sample, whose coordinates run from -1 to 1."""
 
 
 def augment(
@@ -23,12 +22,21 @@ def augment(
     elastic: float = 0.0,
     elastic_sigma: float = 5.0,
 ) -> Tensor:
-    """images: (n, 28, 28) of any number type -> (n, 28, 28) float with the same range of values.
+    """Distort every image independently, with one bilinear interpolation and zeros outside the image.
 
-    rotation and shear in degrees, scale relative, translate in pixels: each drawn uniformly up to the given
-    strength either way. elastic: RMS displacement per axis, in pixels, of a uniform field blurred with a Gaussian
-    of elastic_sigma pixels (Simard, Steinkraus and Platt 2003). Affine and elastic distortion are one bilinear
-    sampling; pixels from outside the image are 0. With all strengths zero the result is the input, bit for bit.
+    Affine parameters are uniform in [-strength, strength]. If all strengths are 0, the output equals the input exactly.
+
+    Args:
+        images: (n, 28, 28) of any numeric dtype.
+        rotation: Maximum angle in degrees.
+        scale: Maximum relative change of width and of height, drawn independently.
+        shear: Maximum angle in degrees.
+        translate: Maximum shift in pixels per axis.
+        elastic: RMS displacement per axis in pixels, from blurred uniform noise (Simard, Steinkraus and Platt 2003).
+        elastic_sigma: Standard deviation of that Gaussian blur in pixels.
+
+    Returns:
+        (n, 28, 28) float32 in the value range of the input.
     """
     count, device = len(images), images.device
 
@@ -39,7 +47,7 @@ def augment(
     cos, sin = angle.cos(), angle.sin()
     size_x, size_y = 1 / (1 + draw(scale)), 1 / (1 + draw(scale))
     shift = draw(translate / UNIT, 2)
-    # output to input, from the middle: rotate, shear, then scale
+    # maps output to input coordinates, relative to the center: rotate, shear, scale
     row_x = torch.stack((cos * size_x, (cos * slant - sin) * size_x, shift[:, 0]), 1)
     row_y = torch.stack((sin * size_y, (sin * slant + cos) * size_y, shift[:, 1]), 1)
     with torch.autocast(device.type, enabled=False):
@@ -55,22 +63,22 @@ def augment(
 
 
 def displacement(count: int, rms: float, sigma: float, device: torch.device) -> Tensor:
-    """Smooth random fields (count, 28, 28, 2) of x and y in pixels, with an RMS of `rms` over the draws."""
+    """Draw smooth random fields (count, 28, 28, 2) of x and y displacements with the expected RMS, in pixels."""
     blur = blur_matrix(sigma, device)
     field = blur @ uniform(device, count, 2, SIDE, SIDE) @ blur.T
-    # uniform noise has variance 1/3; a pixel's share of it after the blur is the product of its two rows' energies
+    # uniform noise has variance 1/3, which the blur scales at each pixel by the product of its rows' energies
     energy = blur.square().sum(1)
     expected = (energy[:, None] * energy[None, :] / 3).sqrt()
     return field.div_(expected).mul_(rms).permute(0, 2, 3, 1)
 
 
 def uniform(device: torch.device, *shape: int) -> Tensor:
-    """Numbers drawn from -1 to 1."""
+    """Draw uniformly from [-1, 1)."""
     return torch.rand(*shape, device=device, dtype=torch.float32).mul_(2).sub_(1)
 
 
 def blur_matrix(sigma: float, device: torch.device) -> Tensor:
-    """The Gaussian blur of one axis as a (28, 28) matrix; each row sums to 1, so that the border stays as bright."""
+    """Return the Gaussian blur of one axis as a (28, 28) matrix whose rows sum to 1, also at the borders."""
     pixel = torch.arange(SIDE, device=device, dtype=torch.float32)
     weights = torch.exp(-0.5 * ((pixel[:, None] - pixel[None, :]) / sigma) ** 2)
     return weights / weights.sum(1, keepdim=True)

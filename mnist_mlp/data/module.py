@@ -1,4 +1,4 @@
-"""The LightningDataModule: which images train and validate, in which order, and as which mini-batches."""
+"""The LightningDataModule: splits, shuffling and mini-batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,35 +22,34 @@ EVAL_BATCH = 2_000
 SAMPLE_VAL = 500
 
 
-def random_seed(*parts: int) -> int:
-    """A 64-bit seed from several numbers, by numpy's SeedSequence."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
+def random_seed(*numbers: int) -> int:
+    """Combine several numbers into a 64-bit seed with numpy's SeedSequence."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 def to_device_async(values: Tensor, device: torch.device) -> Tensor:
-    """Copy a CPU tensor to a device without waiting for the device's pending work."""
+    """Copy a CPU tensor to a device without synchronizing with the device."""
     return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
 
 
-FORMS = "give uint8 in 0..255 or floats in [0, 1], one image (28, 28) or many (n, 28, 28), with or without a channel"
+EXPECTED = "expected (28, 28) or (n, 28, 28), with or without a channel, uint8 from 0 to 255 or floats in [0, 1]"
 
 
 def as_pixels(images: NDArray[Any] | Tensor) -> Tensor:
-    """Convert one image or many to (n, 28, 28), uint8 or float32, both on the scale 0 to 255, light ink on dark.
+    """Convert images to a batch (n, 28, 28), uint8 or float32, with values from 0 (background) to 255 (ink).
 
     Args:
-        images: torch or numpy, uint8 in 0..255 or floats in [0, 1] (the output of torchvision's ToTensor); (28, 28),
-            (n, 28, 28), (n, 1, 28, 28) or (n, 28, 28, 1).
+        images: uint8 from 0 to 255 or floats in [0, 1], as from torchvision's ToTensor; (28, 28), (n, 28, 28),
+            (n, 1, 28, 28) or (n, 28, 28, 1).
 
     Raises:
-        UserError: the images are ambiguous: integers of other types, floats outside [0, 1], uint8 that are only 0 and
-            1, several channels.
+        UserError: Unsupported type or shape, floats outside [0, 1], or uint8 that contain only 0 and 1.
     """
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images))
     if not isinstance(images, Tensor):
-        remedy = "a torch tensor or a numpy array (of a list by torch.stack or numpy.stack)"
-        raise UserError(f"images is a {type(images).__name__}: give {remedy}")
+        remedy = "use a torch tensor or a numpy array (torch.stack or numpy.stack converts a list)"
+        raise UserError(f"images is a {type(images).__name__}: {remedy}")
     shape = tuple(images.shape)
     if shape[-1:] == (1,):
         images = images[..., 0]
@@ -59,36 +58,37 @@ def as_pixels(images: NDArray[Any] | Tensor) -> Tensor:
     if images.ndim == 2:
         images = images[None]
     if images.ndim != 3 or images.shape[1:] != (28, 28):
-        raise UserError(f"images have the shape {shape}: {FORMS}")
+        raise UserError(f"images have shape {shape}: {EXPECTED}")
     if images.dtype == torch.uint8:
         if images.numel() and int(images.max()) == 1:
-            raise UserError("images are uint8 of 0 and 1 alone, which may be a mask: multiply by 255 if 1 is full ink")
+            raise UserError("images are uint8 with values 0 and 1 only: multiply by 255 if 1 means full ink")
         return images
     if not images.is_floating_point():
-        raise UserError(f"images are {str(images.dtype).removeprefix('torch.')}: {FORMS}")
-    if images.numel() and not bool(((images >= 0) & (images <= 1)).all()):  # NaN is outside, too
+        raise UserError(f"images are {str(images.dtype).removeprefix('torch.')}: {EXPECTED}")
+    if images.numel() and not bool(((images >= 0) & (images <= 1)).all()):  # also catches NaN
         low, high = images.min().item(), images.max().item()
         raise UserError(
-            f"images are floats from {low:.4g} to {high:.4g}: {FORMS}; not normalised, the classifier does that itself"
+            f"images are floats from {low:.4g} to {high:.4g}: expected values in [0, 1], not normalized; "
+            "the classifier normalizes them"
         )
     return images.float() * 255
 
 
 @dataclass(eq=False)
 class DigitLoader:
-    """Serves mini-batches of images that already lie on the device: (b, 28, 28) uint8 and (b,) int64.
+    """An iterable of mini-batches, (b, 28, 28) uint8 and (b,) int64, indexed from tensors that stay on the device.
 
-    It is iterated like a `DataLoader` and used by itself or by any Lightning trainer. Lightning calls `set_epoch`.
+    Works like a `DataLoader`, with or without a Lightning trainer, which calls `set_epoch`.
 
     Args:
         images: (n, 28, 28) uint8 on the device.
         labels: (n,) int64 on the device.
-        indices: (k,) int64 on the CPU, the images to serve.
-        sizes: Images in each mini-batch.
-        seed: The order of epoch e is a function of (seed, e); None keeps the order of `indices`.
-        rank: This process among `world_size`, of which each takes its own share of the shuffled images.
-        world_size: Number of processes. The last shares are padded with the epoch's first images, so that all
-            processes make the same number of steps.
+        indices: (k,) int64 on the CPU, the images to use.
+        sizes: Number of images in each mini-batch.
+        seed: Seeds the shuffling; the order of an epoch depends only on the seed and the epoch. None: no shuffling.
+        rank: Rank of this process, which takes every `world_size`-th of the shuffled images.
+        world_size: Number of processes. The epoch's first images are repeated at its end if needed to give every
+            process the same number of steps.
     """
 
     images: Tensor
@@ -98,20 +98,20 @@ class DigitLoader:
     seed: int | None = None
     rank: int = 0
     world_size: int = 1
-    batch_sampler = None  # Lightning asks for it next to `sampler`
+    batch_sampler = None  # read by Lightning
     _epoch = 0
 
     @property
     def sampler(self) -> Any:
-        """Lightning looks for `set_epoch` here, and for whether the order is fixed."""
+        """The object on which Lightning calls `set_epoch`; a SequentialSampler tells it that the order is fixed."""
         return SequentialSampler(range(len(self.indices))) if self.seed is None else self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0."""
+        """Set the epoch, counted from 0, which determines the order."""
         self._epoch = epoch
 
     def batches(self) -> tuple[Tensor, ...]:
-        """Return the epoch's mini-batches as indices into `images`, on their device."""
+        """Return the epoch's mini-batches as indices into `images`, on the same device."""
         order = self.indices
         if self.seed is not None:
             generator = torch.Generator().manual_seed(random_seed(self.seed, self._epoch))
@@ -130,10 +130,10 @@ class DigitLoader:
 
 
 def batch_sizes(count: int, batch_size: int, smallest: int = 1) -> list[int]:
-    """Divide `count` images into mini-batches; a last one below `smallest` joins the one before it.
+    """Divide `count` images into mini-batches, merging a last one below `smallest` into the previous one.
 
     Raises:
-        ValueError: There are fewer images than `smallest`.
+        ValueError: `count` is below `smallest`.
     """
     if count < smallest:
         raise ValueError(f"Expected at least {smallest} images, but got {count}")
@@ -144,14 +144,14 @@ def batch_sizes(count: int, batch_size: int, smallest: int = 1) -> list[int]:
 
 
 class Split(NamedTuple):
-    """Indices into the training file's images; val and train are disjoint."""
+    """Disjoint indices into the training images."""
 
     train: Tensor
     val: Tensor
 
 
 def balanced_order(labels: Tensor, split_seed: int) -> Tensor:
-    """Return a permutation in which every stretch is class-balanced: classes are shuffled, then spread evenly."""
+    """Return a permutation of which every slice is stratified: each class is shuffled, then spread evenly."""
     generator = torch.Generator().manual_seed(random_seed(split_seed))
     position = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
@@ -162,24 +162,16 @@ def balanced_order(labels: Tensor, split_seed: int) -> Tensor:
 
 
 def split_digits(labels: Tensor, val_size: int, fraction: float, split_seed: int) -> Split:
-    """Split the training file, as a function of `split_seed` alone.
+    """Split into `val_size` validation images and a `fraction`, in (0, 1], of the others for training.
 
-    Validation is the end of the balanced order, training the first part of the rest, so that subsets nest.
-
-    Args:
-        labels: (n,) of the training file.
-        val_size: Number of validation images.
-        fraction: How much of the remaining images to keep, in (0, 1].
-        split_seed: The only seed of the split.
+    The validation images do not depend on the fraction, and smaller fractions are subsets of larger ones.
 
     Raises:
-        UserError: Nothing would be left to train on.
+        UserError: No training images remain.
     """
     order = balanced_order(labels, split_seed)
     if val_size >= len(order):
-        raise UserError(
-            f"data.val_size={val_size} leaves nothing of {len(order)} training images: choose it below {len(order)}"
-        )
+        raise UserError(f"data.val_size={val_size} must be below the number of training images ({len(order)})")
     pool = order[: len(order) - val_size]
     keep = round(fraction * len(pool))
     if keep < 1:
@@ -188,18 +180,20 @@ def split_digits(labels: Tensor, val_size: int, fraction: float, split_seed: int
 
 
 class DigitData(pl.LightningDataModule):
-    """Splits a data set and serves it in mini-batches `(images, labels)` that lie on the trainer's device.
-
-    On the sample, a `val_size` that its 4,000 training images cannot spare becomes 500.
+    """A LightningDataModule of MNIST with mini-batches (b, 28, 28) uint8 and (b,) int64 on the trainer's device.
 
     Args:
         digits: The images and labels.
-        batch_size: Images per optimiser step and process.
-        val_size: Images held out for validation, class-balanced.
-        subset: Fraction of the remaining training images to keep, in (0, 1].
-        split_seed: The only seed of the split.
-        seed: Seed of the order of mini-batches.
-        smallest_batch: Fewest images in a mini-batch; a shorter last one joins the one before it.
+        batch_size: Images per optimizer step and process.
+        val_size: Training images held out for validation, stratified by class. On the sample, which has 4,000 training
+            images, 4,000 or more become 500.
+        subset: Fraction of the remaining training images to use, in (0, 1], stratified by class.
+        split_seed: Seed of the split and the subset.
+        seed: Seed of the shuffling.
+        smallest_batch: Minimum images per mini-batch; a smaller last one is merged into the previous one.
+
+    Raises:
+        UserError: No training images remain.
     """
 
     def __init__(
@@ -225,11 +219,14 @@ class DigitData(pl.LightningDataModule):
         """Build the data module of a configuration.
 
         Args:
-            config: Its `data` options, `seed`, and `model.batch_norm`, which needs two images per mini-batch.
-            digits: The data set; by default that of `data.source` and `data.root`.
+            config: Uses `data`, `seed`, `trainer.devices`, and `model`: batch norm needs two images per mini-batch.
+            digits: The dataset; by default loaded according to `data.source` and `data.root`.
+
+        Returns:
+            The data module.
 
         Raises:
-            UserError: Nothing would be left to train on.
+            UserError: No training images remain, or too few for batch norm, or the dataset cannot be loaded.
         """
         if digits is None:
             digits = load_digits(config.data.source.value, config.data.root)
@@ -241,12 +238,12 @@ class DigitData(pl.LightningDataModule):
             subset=subset_fraction(config.data.subset),
             split_seed=config.data.split_seed,
             seed=config.seed,
-            smallest_batch=2 if batch_norm else 1,  # a single image has no variance
+            smallest_batch=2 if batch_norm else 1,
         )
         if batch_norm and len(data.split.train) <= config.trainer.devices:
             raise UserError(
                 f"model.batch_norm=true needs at least 2 images per mini-batch but there are {len(data.split.train)} "
-                f"training images for trainer.devices={config.trainer.devices}: train on more, or without batch norm"
+                f"training images for trainer.devices={config.trainer.devices}: use more images or no batch norm"
             )
         return data
 
@@ -254,34 +251,41 @@ class DigitData(pl.LightningDataModule):
         return ", ".join(f"{count:,} {split}" for split, count in self.counts().items())
 
     def counts(self) -> dict[str, int]:
-        """Return the number of images in each split."""
+        """Count the images.
+
+        Returns:
+            Their number by split: "train", "val" and "test".
+        """
         return {"train": len(self.split.train), "val": len(self.split.val), "test": len(self.digits.test_labels)}
 
     def train_dataloader(self) -> DigitLoader:
+        """Return the training images, shuffled in every epoch; in a fixed order with Trainer(overfit_batches=...)."""
         digits, (rank, world_size), indices = self._on_device(), self._rank(), self.split.train
         trainer: Any = self.trainer
-        if trainer is not None and trainer.overfit_batches > 0:  # the same batches in every epoch
-            return self._in_file_order(digits.train_images, digits.train_labels, indices, self.batch_size)
+        if trainer is not None and trainer.overfit_batches > 0:
+            return self._unshuffled(digits.train_images, digits.train_labels, indices, self.batch_size)
         sizes = batch_sizes(-(-len(indices) // world_size), self.batch_size, self._smallest_batch)
         return DigitLoader(digits.train_images, digits.train_labels, indices, sizes, self._seed, rank, world_size)
 
     def val_dataloader(self) -> DigitLoader:
+        """Return the validation images in a fixed order."""
         digits = self._on_device()
-        return self._in_file_order(digits.train_images, digits.train_labels, self.split.val, EVAL_BATCH)
+        return self._unshuffled(digits.train_images, digits.train_labels, self.split.val, EVAL_BATCH)
 
     def test_dataloader(self) -> DigitLoader:
+        """Return the test images in file order."""
         digits = self._on_device()
         indices = torch.arange(len(digits.test_labels))
-        return self._in_file_order(digits.test_images, digits.test_labels, indices, EVAL_BATCH)
+        return self._unshuffled(digits.test_images, digits.test_labels, indices, EVAL_BATCH)
 
     def predict_dataloader(self) -> DigitLoader:
+        """Return the test images, as `test_dataloader` does."""
         return self.test_dataloader()
 
-    def _in_file_order(self, images: Tensor, labels: Tensor, indices: Tensor, batch_size: int) -> DigitLoader:
-        """Of n processes each takes every n-th image."""
+    def _unshuffled(self, images: Tensor, labels: Tensor, indices: Tensor, batch_size: int) -> DigitLoader:
         rank, world_size = self._rank()
-        share = indices[rank::world_size]
-        return DigitLoader(images, labels, share, batch_sizes(len(share), batch_size, smallest=0))
+        shard = indices[rank::world_size]
+        return DigitLoader(images, labels, shard, batch_sizes(len(shard), batch_size, smallest=0))
 
     def _on_device(self) -> Digits:
         return self.digits.on(self.trainer.strategy.root_device) if self.trainer is not None else self.digits

@@ -1,4 +1,4 @@
-"""A picture of a digit, of any kind, prepared the way MNIST was made."""
+"""Conversion of pictures of digits to the format of MNIST's images (LeCun et al. 1998)."""
 
 import io
 import warnings
@@ -13,36 +13,42 @@ from scipy import ndimage
 from mnist_mlp.errors import UserError
 
 Picture = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
-"""A file, its content, a PIL image, or an array: (height, width), or (height, width, 1 to 4) as PIL orders channels."""
+"""A file, its content, a PIL image, or an array (height, width) or (height, width, 1 to 4) with channels as in PIL."""
 Ink = NDArray[np.uint8]
-"""(height, width): 0 is background, 255 is fully inked."""
+"""(height, width), from 0 (background) to 255 (ink)."""
 
 FIELD, BOX, CENTRE = 28, 20, 14
 MAX_SIDE = 1024
-"""Longer side, in pixels, to which larger pictures are reduced."""
+"""Longer side in pixels; larger pictures are reduced."""
 MIN_SIDE = 112
-"""Longer side, in pixels, to which smaller pictures are enlarged: strokes must be some pixels wide to be measured."""
+"""Longer side in pixels; smaller pictures are enlarged, since stroke widths are measured in whole pixels."""
 MAX_PIXELS = 100_000_000
-"""A picture with more is refused before it is decoded: a few kilobytes can claim to be gigabytes."""
+"""Larger pictures are rejected before decoding: a file of kilobytes can declare gigabytes of pixels."""
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "ICO")
-"""What is read. Pillow knows more, some of which (EPS) it hands to another program."""
+"""Accepted formats. Pillow supports more, but some of them (EPS) run external programs."""
 
 
 def prepare(picture: Picture) -> NDArray[np.uint8]:
-    """Prepare a picture of one digit as MNIST would hold it: (28, 28) uint8, light on black.
+    """Convert a picture of one digit to MNIST's format.
 
-    Its ink is located, cropped, scaled into 20 x 20 keeping its shape, and centred by mass. Ink may be darker or
-    lighter than its background, grey or coloured; the background may be transparent, or paper in uneven light. A
-    prepared picture comes back as it is. Arrays of floats are in [0, 1].
+    Segments the ink, crops it, scales it to fit 20 x 20 pixels, and centers its mass. Handles dark or light ink of any
+    color on a uniform or transparent background or on unevenly lit paper. Prepared images are returned unchanged.
+
+    Args:
+        picture: A file, its content, a PIL image, or an array (height, width) or (height, width, 1 to 4) of uint8,
+            bool, or floats in [0, 1].
+
+    Returns:
+        (28, 28) uint8, from 0 (background) to 255 (ink).
 
     Raises:
-        UserError: it is not a picture, too large, or blank.
+        UserError: Not an image, too many pixels, or blank.
     """
     pixels = read_picture(picture)
     if _is_prepared(pixels):
         return pixels[..., 0].copy()
     if pixels.shape[:2] == (FIELD, FIELD):
-        pixels = np.asarray(_enlarged(Image.fromarray(pixels)))
+        pixels = np.asarray(_enlarge(Image.fromarray(pixels)))
     ink = find_ink(pixels)
     if ink is None or not ink.any():
         raise UserError("no digit found: nothing stands out from the background")
@@ -50,31 +56,29 @@ def prepare(picture: Picture) -> NDArray[np.uint8]:
 
 
 def read_picture(picture: Picture) -> NDArray[np.uint8]:
-    """Read a picture as (height, width, 3) uint8, turned upright, its transparent pixels filled.
-
-    Its longer side is brought between MIN_SIDE and MAX_SIDE pixels, unless it is 28 x 28.
+    """Read a picture as (height, width, 3) uint8: upright, opaque, and 28 x 28 or MIN_SIDE to MAX_SIDE pixels long.
 
     Raises:
-        UserError: it is not a picture.
+        UserError: Not an image, or too many pixels.
     """
     if isinstance(picture, Image.Image):
         image = picture
     elif isinstance(picture, (str, Path, bytes)) or hasattr(picture, "read"):
-        image = _decoded(picture)  # type: ignore[arg-type]
+        image = _decode(picture)  # type: ignore[arg-type]
     else:
         image = _from_array(np.asarray(picture))
     if 0 in image.size:
         raise UserError("the picture is empty (0 pixels)")
-    image = _filled(_eight_bit(image))
+    image = _fill_transparency(_to_eight_bit(image))
     longer = max(image.size)
     if longer > MAX_SIDE:
         image = image.reduce(-(-longer // MAX_SIDE))
     elif longer < MIN_SIDE and image.size != (FIELD, FIELD):
-        image = _enlarged(image)
+        image = _enlarge(image)
     return np.asarray(image)
 
 
-def _decoded(file: str | Path | bytes | BinaryIO) -> Image.Image:
+def _decode(file: str | Path | bytes | BinaryIO) -> Image.Image:
     content = Path(file).read_bytes() if isinstance(file, (str, Path)) else file
     content = content if isinstance(content, bytes) else content.read()
     if not content:
@@ -82,19 +86,19 @@ def _decoded(file: str | Path | bytes | BinaryIO) -> Image.Image:
     Image.init()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit and remarks on metadata; ours is the next line
+            warnings.simplefilter("ignore")  # metadata, and Pillow's limit on pixels, which MAX_PIXELS replaces
             image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            image.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))  # JPEG alone can be decoded smaller
+            image.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))  # decodes JPEG at reduced size
             image.load()
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
-        raise UserError("no picture that can be read: PNG, JPEG, GIF, BMP, TIFF, WEBP and some others can") from None
+        raise UserError("not a supported image file: use PNG, JPEG, GIF, BMP, TIFF or WebP") from None
     except Image.DecompressionBombError:
-        raise UserError(f"more than {MAX_PIXELS:,} pixels, which is more than any picture of a digit needs") from None
-    except Exception as error:  # a broken file makes Pillow's decoders raise almost anything
-        raise UserError(f"a broken picture ({error or type(error).__name__})") from None
+        raise UserError(f"the picture has more than {MAX_PIXELS:,} pixels: reduce it") from None
+    except Exception as error:  # Pillow raises almost any type for damaged files
+        raise UserError(f"the image file is damaged ({error or type(error).__name__})") from None
 
 
 def _from_array(values: NDArray[Any]) -> Image.Image:
@@ -102,22 +106,22 @@ def _from_array(values: NDArray[Any]) -> Image.Image:
         values = values[..., 0]
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] > 4):
         raise UserError(
-            f"an array of shape {values.shape} is not a picture: give (height, width) or (height, width, 1 to 4), "
-            "and several pictures as a list"
+            f"an array of shape {values.shape} is not a picture: expected (height, width) or (height, width, 1 to 4); "
+            "use a list for several pictures"
         )
     if values.dtype == bool:
         values = values * np.uint8(255)
     elif values.dtype.kind == "f":
-        if not ((values >= 0) & (values <= 1)).all():  # NaN is outside, too
-            raise UserError("a picture of floats has its values in [0, 1]: divide by 255, or give uint8")
+        if not ((values >= 0) & (values <= 1)).all():  # also catches NaN
+            raise UserError("a picture of floats must have values in [0, 1]: divide by 255 or use uint8")
         values = np.floor(255 * values + 0.5).astype(np.uint8)
     elif values.dtype != np.uint8:
-        raise UserError(f"a picture of {values.dtype} is not understood: give uint8, bool, or floats in [0, 1]")
+        raise UserError(f"a picture of {values.dtype} is not supported: use uint8, bool, or floats in [0, 1]")
     return Image.fromarray(np.ascontiguousarray(values))
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """In a mode of 8 bits a channel; 16-bit and float pictures are stretched over their own range."""
+def _to_eight_bit(image: Image.Image) -> Image.Image:
+    """Rescale 16-bit and float images from their own range to 0 to 255."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
@@ -125,8 +129,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.uint8(np.round(255 * (values - low) / (high - low or 1.0))))
 
 
-def _filled(image: Image.Image) -> Image.Image:
-    """RGB; transparent pixels become black or white, whichever the opaque ones differ from more."""
+def _fill_transparency(image: Image.Image) -> Image.Image:
+    """Convert to RGB; transparent pixels become black or white, whichever contrasts more with the opaque ones."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     pixels = np.asarray(image.convert("RGBA"), dtype=np.float64)
@@ -136,146 +140,145 @@ def _filled(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.uint8(np.round(pixels[..., :3] * opacity + paper * (1 - opacity))))
 
 
-def _enlarged(image: Image.Image) -> Image.Image:
+def _enlarge(image: Image.Image) -> Image.Image:
     factor = -(-MIN_SIDE // max(image.size))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
 
 
 def _is_prepared(pixels: NDArray[np.uint8]) -> bool:
-    """Whether a picture is already as MNIST's are: 28 x 28, on black, 20 pixels long, centred by mass."""
-    grey = pixels[..., 0]
-    if grey.shape != (FIELD, FIELD) or (grey[..., None] != pixels).any() or not grey.any():
+    """Whether a picture has MNIST's format: 28 x 28, light on black, 20 pixels long, centered by mass."""
+    gray = pixels[..., 0]
+    if gray.shape != (FIELD, FIELD) or (gray[..., None] != pixels).any() or not gray.any():
         return False
-    is_centred = max(abs(middle - CENTRE) for middle in ndimage.center_of_mass(grey)) < 0.6
-    return max(crop(grey).shape) in (BOX - 1, BOX) and is_centred
+    is_centered = max(abs(coordinate - CENTRE) for coordinate in ndimage.center_of_mass(gray)) < 0.6
+    return max(crop(gray).shape) in (BOX - 1, BOX) and is_centered
 
 
 FAINT = 32  # ink below this, of 255, is compression noise
-SPECK = 50  # a piece with fewer pixels than the largest piece has, divided by this, is a speck
-MIN_CONTRAST = 12.0  # of 255: a pixel that differs less from the background is not ink
-SMOOTHING = 1.0  # standard deviation, in pixels, of the blur that takes the grain off a photograph
-GRID = 128  # the light and the colour of the ink are estimated on so many points along the longer side
-FRAME = 0.8  # beyond this fraction of the way from the centre to the edges, a picture is mostly background
-EIGHT = np.ones((3, 3), dtype=int)  # pixels that touch at a corner belong together
+SPECK = 50  # components smaller than the largest one by more than this factor are removed
+MIN_CONTRAST = 12.0  # minimum difference between ink and background, of 255
+SMOOTHING = 1.0  # standard deviation, in pixels, of the blur against the grain of a photograph
+GRID = 128  # points along the longer side at which background and ink color are estimated
+FRAME = 0.8  # fraction of the way from the center to the edges beyond which most pixels are background
+EIGHT = np.ones((3, 3), dtype=int)  # 8-connectivity
 
 
-def find_ink(colours: NDArray[np.uint8]) -> Ink | None:
-    """How inked each pixel is; None if the picture is blank. colours: (height, width, 3).
+def find_ink(pixels: NDArray[np.uint8]) -> Ink | None:
+    """Segment the ink of a picture (height, width, 3); None if it is blank.
 
-    A drawing or scan has a background of one colour; it is taken as it is. Anything else is taken for a photograph:
-    the light is evened out, and what runs off its edges is left out if there is anything else.
+    A picture with a uniform background is a drawing or scan. Any other is a photograph: uneven light is removed, and so
+    are components that touch the edges, unless there are hardly any others.
     """
-    background = _flat_background(colours)
-    ink = _photographed(colours) if background is None else _drawn(colours, background)
+    background = _uniform_background(pixels)
+    ink = _photographed_ink(pixels) if background is None else _drawn_ink(pixels, background)
     if ink is None:
         return None
-    # without pieces that are tiny next to the largest, as in `prepare.js`
-    return np.where(_pieces(ndimage.label(ink, EIGHT)[0]), ink, 0).astype(np.uint8)
+    # `prepare.js` removes specks in the same way
+    return np.where(_select_components(ndimage.label(ink, EIGHT)[0]), ink, 0).astype(np.uint8)
 
 
-def _flat_background(colours: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """The one colour of at least half of the border and a fifth of the picture; None if there is none."""
-    border = np.concatenate([colours[0], colours[-1], colours[1:-1, 0], colours[1:-1, -1]])
+def _uniform_background(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Return the color of at least half of the border and a fifth of the picture; None if there is none."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     unique, counts = np.unique(border, axis=0, return_counts=True)
-    colour: NDArray[np.uint8] = unique[counts.argmax()]
-    share = np.equal(colours, colour).all(2).mean()
-    return colour if 2 * counts.max() >= len(border) and share >= 0.2 else None
+    color: NDArray[np.uint8] = unique[counts.argmax()]
+    fraction = np.equal(pixels, color).all(2).mean()
+    return color if 2 * counts.max() >= len(border) and fraction >= 0.2 else None
 
 
-def _drawn(colours: NDArray[np.uint8], background: NDArray[np.uint8]) -> Ink | None:
-    difference = colours.astype(np.float64) - background
-    along = _along_the_ink(difference)
-    inked = along[along > max(MIN_CONTRAST, along.max() / 2)]
-    if not inked.size:
+def _drawn_ink(pixels: NDArray[np.uint8], background: NDArray[np.uint8]) -> Ink | None:
+    intensity = _project_to_ink_color(pixels.astype(np.float64) - background)
+    strong = intensity[intensity > max(MIN_CONTRAST, intensity.max() / 2)]
+    if not strong.size:
         return None
-    full = np.percentile(inked, 90, method="nearest")  # not the highest: JPEG overshoots next to strokes
-    ink: Ink = np.floor(np.clip(255 * along / full, 0, 255) + 0.5).astype(np.uint8)
+    full = np.percentile(strong, 90, method="nearest")  # not the maximum: JPEG overshoots next to strokes
+    ink: Ink = np.floor(np.clip(255 * intensity / full, 0, 255) + 0.5).astype(np.uint8)
     ink[ink < FAINT] = 0
     return ink
 
 
-def _along_the_ink(difference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(height, width): differences from the background, in the direction of colour in which they are largest."""
+def _project_to_ink_color(difference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Project differences from the background onto their first principal component, positive for ink."""
     if (difference[..., :1] == difference).all():
-        along: NDArray[np.float64] = difference[..., 0]
+        intensity: NDArray[np.float64] = difference[..., 0]
     else:
         step = max(1, max(difference.shape) // GRID)
         flat = difference[::step, ::step].reshape(-1, 3)
-        along = np.tensordot(difference, np.linalg.eigh(flat.T @ flat)[1][:, -1], 1)
-    return along if (along**3).sum() >= 0 else -along
+        intensity = np.tensordot(difference, np.linalg.eigh(flat.T @ flat)[1][:, -1], 1)
+    return intensity if (intensity**3).sum() >= 0 else -intensity
 
 
-def _photographed(colours: NDArray[np.uint8]) -> Ink | None:
-    smooth = ndimage.gaussian_filter(colours.astype(np.float64), (SMOOTHING, SMOOTHING, 0))
-    along = _along_the_ink(smooth - _surface_of_light(smooth))
-    grain = 1.4826 * np.median(np.abs(along - np.median(along)))
-    strong = along[along > max(MIN_CONTRAST, 5 * grain, along.max() / 2)]
+def _photographed_ink(pixels: NDArray[np.uint8]) -> Ink | None:
+    smooth = ndimage.gaussian_filter(pixels.astype(np.float64), (SMOOTHING, SMOOTHING, 0))
+    intensity = _project_to_ink_color(smooth - _fit_background(smooth))
+    grain = 1.4826 * np.median(np.abs(intensity - np.median(intensity)))  # standard deviation, from the MAD
+    strong = intensity[intensity > max(MIN_CONTRAST, 5 * grain, intensity.max() / 2)]
     if strong.size < 4:
         return None
     contrast = float(np.median(strong))
-    labels, _ = ndimage.label(along > contrast / 2, EIGHT)
-    chosen = ndimage.binary_dilation(_pieces(labels, whole=True), EIGHT, iterations=2)
-    # from a quarter to three quarters of the contrast: paper keeps its grain below, ink above
-    ink = np.clip(510 * (along / contrast - 0.25), 0, 255)
-    return np.where(chosen, ink, 0).astype(np.uint8)
+    labels, _ = ndimage.label(intensity > contrast / 2, EIGHT)
+    is_digit = ndimage.binary_dilation(_select_components(labels, inside=True), EIGHT, iterations=2)
+    # saturates below a quarter and above three quarters of the contrast, which hides the grain of paper and ink
+    ink = np.clip(510 * (intensity / contrast - 0.25), 0, 255)
+    return np.where(is_digit, ink, 0).astype(np.uint8)
 
 
-def _surface_of_light(colours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A quadratic surface per channel through the background, fitted again and again without what is far from it."""
-    height, width, _ = colours.shape
+def _fit_background(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit a quadratic surface per channel to the background by least squares with repeated outlier removal."""
+    height, width, _ = pixels.shape
     rows, columns = np.linspace(-1, 1, height), np.linspace(-1, 1, width)
     powers = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
     step = max(1, max(height, width) // GRID)
-    few = [np.outer(rows[::step] ** a, columns[::step] ** b).ravel() for a, b in powers]
-    basis, known = np.stack(few, 1), colours[::step, ::step].reshape(len(few[0]), -1)
-    # from the frame inwards: a heavy digit may cover more of the picture than its paper does
-    inner = np.maximum(*(np.abs(basis[:, column]) for column in (1, 2)))
-    kept, used = inner > FRAME, basis[:, :3]
-    for turn in range(8):
-        surface = np.linalg.lstsq(used[kept], known[kept], rcond=None)[0]
-        distance = np.linalg.norm(known - used @ surface, axis=1)
-        kept = (distance <= max(3.0 * float(np.median(distance[kept])), 3.0)) & ((inner > FRAME) | (turn >= 3))
-        used = basis[:, : 3 if turn < 3 else 6]
-    factors = np.zeros((colours.shape[2], 3, 3))
+    terms = [np.outer(rows[::step] ** a, columns[::step] ** b).ravel() for a, b in powers]
+    basis, values = np.stack(terms, 1), pixels[::step, ::step].reshape(len(terms[0]), -1)
+    # begins with the frame, since a bold digit can cover more of the picture than the paper does
+    radius = np.maximum(*(np.abs(basis[:, column]) for column in (1, 2)))
+    is_inlier, design = radius > FRAME, basis[:, :3]
+    for iteration in range(8):
+        surface = np.linalg.lstsq(design[is_inlier], values[is_inlier], rcond=None)[0]
+        distance = np.linalg.norm(values - design @ surface, axis=1)
+        tolerance = max(3.0 * float(np.median(distance[is_inlier])), 3.0)
+        is_inlier = (distance <= tolerance) & ((radius > FRAME) | (iteration >= 3))
+        design = basis[:, : 3 if iteration < 3 else 6]
+    factors = np.zeros((pixels.shape[2], 3, 3))
     for (a, b), coefficients in zip(powers, surface, strict=True):
         factors[:, a, b] = coefficients
-    light: NDArray[np.float64] = np.vander(rows, 3, True) @ factors @ np.vander(columns, 3, True).T
-    return np.moveaxis(light, 0, 2)
+    background: NDArray[np.float64] = np.vander(rows, 3, True) @ factors @ np.vander(columns, 3, True).T
+    return np.moveaxis(background, 0, 2)
 
 
-def _pieces(labels: NDArray[np.int32], whole: bool = False) -> NDArray[np.bool_]:
-    """The pieces that are no specks; with `whole`, without those that run off the picture if there is more."""
+def _select_components(labels: NDArray[np.int32], inside: bool = False) -> NDArray[np.bool_]:
+    """Mask the components except specks; `inside` also drops those at the edges unless hardly any others exist."""
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    if whole:
+    if inside:
         inner = sizes.copy()
         inner[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = 0
         sizes = inner if inner.max() * 20 >= sizes.max() else sizes
-    kept: NDArray[np.bool_] = sizes * SPECK >= max(sizes.max(), 1)
-    return kept[labels]
+    is_selected: NDArray[np.bool_] = sizes * SPECK >= max(sizes.max(), 1)
+    return is_selected[labels]
 
 
 WORK = 120
-"""Ink at least twice as large, in pixels, is first reduced by a whole factor: 20 x 20 can show no more detail."""
+"""Ink at least twice as long, in pixels, is first reduced by an integer factor; 20 x 20 pixels hold no more detail."""
 INKED = 128
-"""From here on a pixel counts as stroke, if there are only strokes and background."""
+"""Threshold between background and stroke."""
 THINNEST, THICKEST = 2.2, 3.7
-"""Stroke widths, in pixels of the 20 x 20 box, that are left alone: those of the middle half of MNIST, and some more
-(the middle 95 % have 1.6 to 4.7). A narrower band makes thin and thick pens more alike, at no cost:
-`tests/data/test_picture_accuracy.py` measures it."""
+"""Range of stroke widths, in pixels of the 20 x 20 box, that are left unchanged: slightly more than the middle half of
+MNIST's (the middle 95 % have 1.6 to 4.7). `tests/data/test_picture_accuracy.py` measures the effect."""
 
 
 def frame(ink: Ink) -> NDArray[np.uint8]:
-    """The digit as MNIST would hold it: (28, 28) uint8. ink: any size, with at least one pixel above 0."""
+    """Scale ink of any size, with a pixel above 0, to fit 20 x 20 pixels and center its mass in (28, 28)."""
     ink = crop(ink)
-    if (factor := max(ink.shape) // WORK) > 1:  # means over whole blocks; the last ones are filled with background
+    if (factor := max(ink.shape) // WORK) > 1:
         ink = np.pad(ink, [(0, -side % factor) for side in ink.shape])
-        ink = crop(_resampled(ink, ink.shape[0] // factor, ink.shape[1] // factor))
+        ink = crop(_resample(ink, ink.shape[0] // factor, ink.shape[1] // factor))
     ink = crop(_normalize_stroke_width(ink))
     longer = max(ink.shape)
     rows, columns = (max(1, (2 * BOX * side + longer) // (2 * longer)) for side in ink.shape)
-    ink = _resampled(ink, rows, columns)
-    # the centre of mass goes to pixel (14, 14), as far as there is room
+    ink = _resample(ink, rows, columns)
+    # moves the center of mass to pixel (14, 14), if the digit then fits into the image
     mass = ink.astype(np.int64)
     total = max(int(mass.sum()), 1)
     corner = []
@@ -286,32 +289,26 @@ def frame(ink: Ink) -> NDArray[np.uint8]:
 
 
 def crop(ink: Ink) -> Ink:
-    """The smallest rectangle with all that is above 0."""
+    """Return the bounding box of the pixels above 0."""
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def stroke_width(ink: Ink) -> float:
-    """Mean width of the strokes in pixels of `ink`.
-
-    Over a bar of width w the distance to the nearest background pixel is w / 4 on average.
-    """
+    """Estimate the mean stroke width in pixels: a bar of width w has a mean distance to the background of w / 4."""
     inside = np.pad(ink >= INKED, 1)
     if not inside.any():
         return 0.0
     distance = ndimage.distance_transform_edt(inside)[inside]
-    return float(4 * distance.mean() - 2)  # distances run to pixel centres: half a pixel more than to the edge
+    return float(4 * distance.mean() - 2)  # distances to pixel centers are half a pixel longer than to the edge
 
 
 def _normalize_stroke_width(ink: Ink) -> Ink:
-    """Strokes far thinner or thicker than MNIST's, brought to the nearest width that MNIST has.
-
-    A ballpoint's line would vanish in 20 x 20 pixels, a marker's would fill them.
-    """
+    """Dilate or erode strokes whose width in the 20 x 20 box would be outside THINNEST to THICKEST."""
     longer, width = max(ink.shape), stroke_width(ink)
-    wanted = min(max(width * BOX / longer, THINNEST), THICKEST)
-    # with strokes wider by 2 r the whole is larger by 2 r: (width + 2 r) / (longer + 2 r) = wanted / BOX
-    radius = (wanted * longer - BOX * width) / (2 * (BOX - wanted))
+    target = min(max(width * BOX / longer, THINNEST), THICKEST)
+    # dilation by r adds 2 r to both stroke width and size: (width + 2 r) / (longer + 2 r) = target / BOX
+    radius = (target * longer - BOX * width) / (2 * (BOX - target))
     steps = int(np.floor(abs(radius) + 0.5))
     if steps == 0 or width == 0:
         return ink
@@ -324,18 +321,15 @@ def _normalize_stroke_width(ink: Ink) -> Ink:
     return np.where(stroke, 255, 0).astype(np.uint8)
 
 
-def _resampled(ink: Ink, rows: int, columns: int) -> Ink:
-    """Means over equal areas, (rows, columns), rounded; a pixel on a border counts by the fraction inside."""
+def _resample(ink: Ink, rows: int, columns: int) -> Ink:
+    """Resample to (rows, columns) by area averaging, rounded."""
     total = _overlaps(ink.shape[0], rows) @ ink.astype(np.float64) @ _overlaps(ink.shape[1], columns).T
     mean: Ink = ((2 * total + ink.size) // (2 * ink.size)).astype(np.uint8)
     return mean
 
 
-def _overlaps(size: int, parts: int) -> NDArray[np.float64]:
-    """(parts, size): how much of each pixel lies in each of `parts` equal stretches, in units of 1 / parts pixel.
-
-    Whole numbers: their products and sums are exact.
-    """
-    pixel, part = np.arange(size)[None] * parts, np.arange(parts)[:, None] * size
-    overlaps = np.maximum(np.minimum(pixel + parts, part + size) - np.maximum(pixel, part), 0)
+def _overlaps(size: int, count: int) -> NDArray[np.float64]:
+    """Return (count, size): overlap of `count` equal intervals with each pixel, in exact units of 1 / count pixel."""
+    pixel, interval = np.arange(size)[None] * count, np.arange(count)[:, None] * size
+    overlaps = np.maximum(np.minimum(pixel + count, interval + size) - np.maximum(pixel, interval), 0)
     return np.asarray(overlaps, np.float64)

@@ -93,7 +93,7 @@ def learning_curves(curves: Curves, best_epoch: int | None) -> Figure:
 def confusion(matrix: Array, title: str, min_fraction: float = 0.0) -> Figure:
     """Draw a confusion matrix of counts; rows are true digits, columns predictions.
 
-    Color is the fourth root of the fraction of the row, so that few mistakes remain visible next to many hits.
+    Color is the fourth root of the fraction of the row, which keeps few mistakes visible next to many hits.
 
     min_fraction: cells below this fraction of their row have no count printed.
     """

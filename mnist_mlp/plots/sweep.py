@@ -20,13 +20,13 @@ from mnist_mlp.runs.predictions import Curves, band
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D00")
 FIRST, LAST = 5, 2
 """Number of best and of worst groups that are colored if there are more groups than colors."""
-PALE_GREY = "#C8C8C8"
+PALE = "#C8C8C8"  # gray
 MAX_LOSS = 10.0
 WIDTH = 10.9  # inches; slightly less than the width of the page
 
 
 def group_colors(count: int) -> list[str | None]:
-    """Colors for `count` groups, best first; None for groups drawn in grey."""
+    """Colors for `count` groups, best first; None for groups drawn in gray."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     return [*PALETTE[:FIRST], *[None] * (count - FIRST - LAST), *PALETTE[FIRST : FIRST + LAST]]
@@ -55,12 +55,7 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
             continue
         mean, deviation = scale * points.T
         epochs = np.arange(1, len(mean) + 1)
-        style: dict[str, Any] = {
-            "ls": "--" if is_training else "-",
-            "color": color or PALE_GREY,
-            "lw": 0.9,
-            "zorder": 1,
-        }
+        style: dict[str, Any] = {"ls": "--" if is_training else "-", "color": color or PALE, "lw": 0.9, "zorder": 1}
         if color is not None:
             style |= {"marker": "." if len(mean) <= 15 else "", "lw": 1.0 if is_training else 1.6, "zorder": 3}
         axes.plot(epochs, mean, **style)
@@ -86,7 +81,7 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     names = [(color, 3.0, "-", _plain(label, 64)) for (label, _), color in zip(groups, colors, strict=True) if color]
     names = [entry for entry in names if entry[3]]
     if hidden := colors.count(None):
-        names.append((PALE_GREY, 3.0, "-", f"{hidden} groups in between"))
+        names.append((PALE, 3.0, "-", f"{hidden} groups in between"))
     splits = {"val": "validation", "test": "test (not for selection)"}
     names += [("#333", 1.5, "-", splits[split]) for split in dict.fromkeys(held_out)]
     names.append(("#333", 1.5, "--", "training"))

@@ -1,1 +1,1 @@
-"""The HTML page that compares runs. It reads run folders through `analysis` and decides no statistics of its own."""
+"""The HTML page that compares runs: presentation only; statistics and run loading live in `mnist_mlp.compare`."""

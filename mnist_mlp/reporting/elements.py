@@ -1,4 +1,4 @@
-"""The elements of a page: sections of sentences, tables, pictures and markup. The template decides how they look."""
+"""Elements of a page: sections of text, tables, pictures and markup; the template renders them."""
 
 import base64
 import shlex
@@ -12,16 +12,16 @@ from mnist_mlp.compare.collect import Job
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.folder import RunFolder
 
-NOT_REPEATED = ("name", "resume", "data.root")
-"""Overrides that say where a run is, not what it is."""
-NAME, WORDS, LONG = 18, 30, 70
-"""A column with a cell of more characters than these is a name, words, or long."""
+OMITTED_KEYS = ("name", "resume", "data.root")
+"""Overrides that affect the location of a run, not its result."""
+NAME_LENGTH, WORDS_LENGTH, LONG_LENGTH = 18, 30, 70
+"""A column whose longest cell exceeds these numbers of characters is of kind name, words or long."""
 
 
 def command(job: Job) -> str:
-    """The command line that repeats a run, without what says where it was; empty if none can."""
+    """The command line that reproduces a run, without its location; empty if no command can."""
     folder, result = RunFolder(job.folder), job.result
-    if job.settings.get("model.network") or job.settings.get("data.source") == "arrays":  # of a user's own script
+    if job.settings.get("model.network") or job.settings.get("data.source") == "arrays":  # from a user's own script
         return ""
     try:
         run = (folder.run() or folder.failure()) if result is None else {"overrides": result.overrides}
@@ -29,44 +29,44 @@ def command(job: Job) -> str:
         return ""
     if run is None:
         return ""
-    kept = decisive([str(override) for override in run["overrides"]])
+    kept = result_overrides([str(override) for override in run["overrides"]])
     threads = job.settings.get("trainer.threads")
-    if result is not None and threads and "trainer.threads" not in kept:  # a sweep sets it for its jobs
+    if result is not None and threads and "trainer.threads" not in kept:  # set by a sweep for its jobs
         kept["trainer.threads"] = f"trainer.threads={threads}"
-    if result is not None and result.data["source"] == "sample":  # elsewhere, auto may find MNIST
+    if result is not None and result.data["source"] == "sample":  # on another machine, auto may find MNIST
         kept["data.source"] = "data.source=sample"
     return " ".join(map(shlex.quote, ["python", "-m", "mnist_mlp.train", *kept.values()]))
 
 
-def decisive(overrides: Sequence[str]) -> dict[str, str]:
-    """The overrides that say what a run is, by key."""
+def result_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    """The overrides that affect the result of a run, by key."""
     keys = {override.lstrip("+~").partition("=")[0]: override for override in overrides}
     return {
         key: text
         for key, text in keys.items()
-        if key not in NOT_REPEATED and (key == "hydra.searchpath" or not key.startswith("hydra."))
+        if key not in OMITTED_KEYS and (key == "hydra.searchpath" or not key.startswith("hydra."))
     }
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG image embedded in the page. alt: what it shows."""
+    """An SVG image embedded in the page, with its alt text."""
 
     content: bytes
     alt: str
 
     @property
     def source(self) -> str:
-        """A data: URL."""
+        """The image as a data: URL."""
         return f"data:image/svg+xml;base64,{base64.b64encode(self.content).decode()}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table that is more than its text.
+    """A table cell with more than its text.
 
-    full: shown on hover; link: an address relative to the page; code: a command to copy; order: what the column is
-    sorted by instead of the text; heat: 0 to 1, how deep the cell is colored.
+    full: tooltip; link: URL relative to the page; code: whether the text is a command to copy; order: sort key, if
+    not the text; heat: color intensity from 0 to 1.
     """
 
     text: str
@@ -85,11 +85,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells.
+    """A table of text cells.
 
-    marks: "best", "bad" or "" for each row; numeric: the columns to align right; hints: full names of the columns;
-    runs: the ids of the runs behind each row, which light up with it; tools: to be sorted, filtered and copied; hidden:
-    columns that are shown on demand; prose: cells are sentences, which stand below one another in a narrow window.
+    marks: "best", "bad" or "" per row; numeric: right-aligned columns; hints: tooltip per column; runs: ids of the
+    runs behind each row, selected together with it; tools: whether readers can sort, filter and copy the table;
+    hidden: columns hidden at first; prose: whether cells hold sentences, which are stacked in narrow windows.
     """
 
     header: Sequence[str]
@@ -105,11 +105,10 @@ class Table:
 
     @cached_property
     def kinds(self) -> list[str]:
-        """Of each column: number, code (a command), path (a link), told (a setting, as in the row's name), name (the
-        first, if it takes room), words (to be broken into a few lines), long (sentences), or none."""
-        return [self._kind(column) for column in range(len(self.header))]
+        """CSS class per column: number, code, path, setting, name, words, long or ""."""
+        return [self._column_kind(column) for column in range(len(self.header))]
 
-    def _kind(self, column: int) -> str:
+    def _column_kind(self, column: int) -> str:
         cells = [row[column] for row in self.rows]
         if any(isinstance(cell, Cell) and cell.code for cell in cells):
             return "code"
@@ -118,15 +117,15 @@ class Table:
         if column in self.numeric:
             return "number"
         if self.hints and self.hints[column]:
-            return "told"
+            return "setting"
         longest = max(map(len, cells), default=0)
         if column == 0:
-            return "name" if longest > NAME else ""
-        return "long" if longest > LONG else "words" if longest > WORDS else ""
+            return "name" if longest > NAME_LENGTH else ""
+        return "long" if longest > LONG_LENGTH else "words" if longest > WORDS_LENGTH else ""
 
     @property
     def lines(self) -> list[tuple[str, Sequence[int], list[Cell]]]:
-        """Mark, runs and cells of each row."""
+        """Mark, run ids and cells of each row."""
         marks, runs = self.marks or [""] * len(self.rows), self.runs or [()] * len(self.rows)
         cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
         return list(zip(marks, runs, cells, strict=True))
@@ -134,7 +133,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart that templates/<kind>.js draws from the page's data. fallback: what is shown without scripts."""
+    """A chart drawn by templates/<kind>.js from the page's data. fallback: shown without JavaScript."""
 
     kind: str
     label: str
@@ -143,11 +142,10 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what follows it, in this order: sentences, markup, chart, table, folded tables, picture, notes.
+    """A heading followed by sentences, markup, chart, table, collapsed tables, picture and notes, in this order.
 
-    folded: tables that open with a click, by their captions; markup: HTML of our own making, with text of a run folder
-    escaped (`Markup.format` does that); styles, scripts: files of templates/ that the page needs for this section,
-    besides those of its chart.
+    folded: collapsed tables by caption; markup: trusted HTML in which text from run folders is escaped (by
+    `Markup.format`); styles, scripts: files in templates/ that this section needs in addition to those of its chart.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The report page of any set of run folders: one self-contained HTML file."""
+"""The comparison page: any set of run folders as one self-contained HTML file."""
 
 import base64
 import gzip
@@ -12,9 +12,9 @@ from markupsafe import Markup
 from mnist_mlp.compare.collect import Job, Summary, find_jobs, summarize
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting import sections_charts as charts
-from mnist_mlp.reporting import sections_run as single
+from mnist_mlp.reporting import sections_run as run
 from mnist_mlp.reporting import sections_tables as tables
-from mnist_mlp.reporting.data import Compared, as_block, best_job, facts, lead, runs_data, sample_warning, title_of
+from mnist_mlp.reporting.data import PageContext, best_job, facts, json_block, lead, runs_data, sample_warning, title_of
 from mnist_mlp.reporting.elements import Section
 from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
 from mnist_mlp.reporting.sections_study import pair_section, reference_sections
@@ -24,106 +24,108 @@ from mnist_mlp.runs.folder import is_held
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STYLES, PRINT_STYLE = ("style.css", "tables.css"), "print.css"
 SCRIPTS = ("page.js", "tables.js", "paper.js")
-"""What every page needs; sections bring what they need beyond that."""
+"""Included in every page; sections add their own."""
 CHART_SCRIPT, LIBRARY = "charts.js", "echarts"
-"""What pages with charts need."""
+"""Included in pages with charts."""
 
 
 def write_page(
     paths: Sequence[Path], target: Path, jobs: Sequence[Job] = (), summary: Summary | None = None
 ) -> Path:  # fmt: skip
-    """Write the page of the runs in these folders.
+    """Write the comparison page of the runs in these folders.
 
     Args:
-        paths: Run folders, or folders that hold some.
-        target: The page, or a folder that gets report.html.
-        jobs: Of these folders, if they have been read already.
-        summary: Of these jobs, likewise.
+        paths: Run folders, or folders that contain runs.
+        target: The HTML file, or an existing folder, in which report.html is written.
+        jobs: The jobs in `paths`, if already loaded.
+        summary: The summary of `jobs`, if already computed.
 
     Returns:
-        The page.
+        The path of the HTML file.
 
     Raises:
-        UserError: There is no run.
+        UserError: A path is not a folder, or the folders contain no runs.
     """
     jobs = jobs or find_runs(paths)
     if target.is_dir():
         target = target / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, page(jobs, title_of(paths, jobs), target.parent, summary))
+    write_text(target, render_page(jobs, title_of(paths, jobs), target.parent, summary))
     return target
 
 
 def find_runs(paths: Sequence[Path]) -> list[Job]:
-    """The runs in these folders; UserError if one is not a folder, or if there is no run.
+    """Load the runs in these folders; unfinished runs locked by a live process get the status "running".
 
-    An unfinished run whose folder a living process has locked has the status "running".
+    Raises:
+        UserError: A path is not a folder, or the folders contain no runs.
     """
     for path in paths:
         if not path.is_dir():
-            raise UserError(f"{path} is not a folder: give run folders, or folders that hold some")
+            raise UserError(f"{path} is not a folder: pass run folders, or folders that contain runs")
     jobs = find_jobs(paths)
     if not jobs:
-        raise UserError(f"no runs in {', '.join(map(str, paths))}: give run folders, or folders that hold some")
+        raise UserError(f"no runs in {', '.join(map(str, paths))}: pass run folders, or folders that contain runs")
     return [
         replace(job, status="running") if job.status == "unfinished" and is_held(job.folder) else job for job in jobs
     ]
 
 
-def page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Summary | None = None) -> str:
-    """The page as HTML. base: the folder it will be in, for links to the run folders; summary: of these runs."""
-    compared = Compared(summarize(jobs) if summary is None else summary, base)
+def render_page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Summary | None = None) -> str:
+    """Render the page as HTML. base: the folder that it is written to, from which links to run folders start."""
+    context = PageContext(summarize(jobs) if summary is None else summary, base)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    sections = list(_sections(jobs, compared))
+    sections = list(_build_sections(jobs, context))
     scripts = [name for section in sections for name in section.scripts]
     libraries = {}
     if kinds := [section.chart.kind for section in sections if section.chart]:
         scripts = [CHART_SCRIPT, *(f"{kind}.js" for kind in kinds), *scripts]
-        # as gzip in base64: less than half as large, and not read before the page is painted
+        # gzip in base64: less than half the size, and parsed only after the first paint
         content = (TEMPLATES / "vendor" / f"{LIBRARY}.min.js").read_bytes()
         libraries[LIBRARY] = base64.b64encode(gzip.compress(content, mtime=0)).decode()
     return environment.get_template("report.html").render(
         title=title,
         warning=sample_warning(jobs),
         facts=list(facts(jobs)),
-        lead=lead(compared),
+        lead=lead(context),
         sections=sections,
-        data=as_block("runs-data", runs_data(compared)),
-        styles=_sources([*STYLES, *(name for section in sections for name in section.styles)]),
-        print_style=_sources([PRINT_STYLE])[0],
+        data=json_block("runs-data", runs_data(context)),
+        styles=_read_templates([*STYLES, *(name for section in sections for name in section.styles)]),
+        print_style=_read_templates([PRINT_STYLE])[0],
         libraries=libraries,
-        scripts=_sources([*SCRIPTS, *scripts]),
+        scripts=_read_templates([*SCRIPTS, *scripts]),
     )
 
 
-def _sources(names: Iterable[str]) -> list[Markup]:
-    """The content of these files, each once; they are ours, so nothing in them is escaped."""
+def _read_templates(names: Iterable[str]) -> list[Markup]:
+    """Read each template file once, unescaped: the files are part of the package."""
     return [Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in dict.fromkeys(names)]
 
 
-def _sections(jobs: Sequence[Job], compared: Compared) -> Iterator[Section]:
-    summary = compared.summary
-    if len(compared.jobs) == 1 and (job := compared.jobs[0]).result is not None:
-        yield single.headline(job, compared.curves[job.folder])
-        optional = [charts.learning_curves(compared), digit_browser(compared), single.mistakes(job)]
-        yield from filter(None, [*optional, single.scores(job), single.origin(job)])
+def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Section]:
+    summary = context.summary
+    if len(context.jobs) == 1 and (job := context.jobs[0]).result is not None:
+        yield run.key_metrics(job, context.curves[job.folder])
+        optional = [charts.learning_curves(context), digit_browser(context), run.mistakes(job)]
+        yield from filter(None, [*optional, run.classification_report(job), run.provenance(job)])
         return
-    yield tables.comparison(compared)
-    a = next((job for job in compared.jobs if job.folder == jobs[0].folder and job.result), None)
-    browser = digit_browser(compared, a if len(jobs) == 2 else None)
+    yield tables.comparison(context)
+    first = next((job for job in context.jobs if job.folder == jobs[0].folder and job.result), None)
+    browser = digit_browser(context, first if len(jobs) == 2 else None)
     if len(jobs) == 2:
-        yield from filter(None, (pair_section(jobs[0], jobs[1], compared.names_of(jobs)), browser))
-    yield from reference_sections(compared.jobs)
-    for make in (
-        charts.search, charts.learning_curves, charts.effects, charts.two_factors, charts.explorer, charts.parallel,
-        tables.diagnoses, tables.not_finished, tables.every_run,
+        yield from filter(None, (pair_section(jobs[0], jobs[1], context.names_of(jobs)), browser))
+    yield from reference_sections(context.jobs)
+    for build in (
+        charts.search, charts.learning_curves, charts.effects, charts.two_factors, charts.scatter_plot, charts.parallel,
+        tables.diagnoses, tables.without_result, tables.all_runs,
     ):  # fmt: skip
-        if section := make(compared):
+        if section := build(context):
             yield section
     yield from filter(None, (browser if len(jobs) != 2 else None, digits_section(summary)))
     if best := best_job(summary):
-        yield single.best_run(best, compared.names_of([best])[0], compared.path(best.folder))
-        yield from filter(None, (single.mistakes(best, "Its most confident mistakes"), single.scores(best)))
+        yield run.best_run(best, context.names_of([best])[0], context.path(best.folder))
+        mistakes = run.mistakes(best, "Most confident mistakes of the best run")
+        yield from filter(None, (mistakes, run.classification_report(best)))

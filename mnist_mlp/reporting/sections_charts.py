@@ -1,4 +1,4 @@
-"""The sections with charts, and the tables on what each setting does: a grid of two factors."""
+"""Page sections with charts, and the heatmap of two factors."""
 
 from collections.abc import Sequence
 
@@ -16,89 +16,89 @@ from mnist_mlp.compare.effects import (
 )
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
-from mnist_mlp.reporting.data import Compared, as_block, plain_value
+from mnist_mlp.reporting.data import PageContext, json_block, plain_value
 from mnist_mlp.reporting.elements import Cell, Chart, Picture, Section, Table
 from mnist_mlp.runs.settings import short_names
 
 QUANTITY = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
 MAX_DRAWN = 40
-"""The best and the worst groups that the pictures without scripts draw."""
+"""Groups, best and worst, in the static pictures shown without JavaScript."""
 MIN_RUNS = 3
-"""Fewer runs need no charts of measures: the table says the same."""
+"""With fewer runs, charts would only repeat the table."""
 MANY_FACTORS = 3
-"""From here on parallel coordinates show more than pairs do."""
+"""From this many factors on, parallel coordinates show more than pairwise charts."""
 MAX_LEVELS, MAX_PANELS = 12, 9
 
 
-def learning_curves(compared: Compared) -> Section | None:
-    """Every column of metrics.csv over the epochs; None if no run has curves."""
-    groups = [group for group in zip(compared.group_names, compared.group_curves, strict=True) if group[1]]
+def learning_curves(context: PageContext) -> Section | None:
+    """Every column of metrics.csv by epoch; None if no run has curves."""
+    groups = [group for group in zip(context.group_names, context.group_curves, strict=True) if group[1]]
     if not groups:
         return None
     worst = MAX_DRAWN // 4
     shown = groups if len(groups) <= MAX_DRAWN else [*groups[: MAX_DRAWN - worst], *groups[-worst:]]
     notes = []
-    if len(compared.jobs) > len(groups):
-        notes.append("One colour per group of seeds; bands reach one standard deviation to both sides of the mean.")
+    if len(context.jobs) > len(groups):
+        notes.append("One color per group of seeds; bands are ± one standard deviation around the mean.")
     if len(groups) > len(shown):
-        notes.append(f"Without scripts, the {len(shown)} best and worst of {len(groups)} groups are drawn.")
-    picture = Picture(svg(plots.learning_curves(shown)), "Accuracy and loss of the runs over the epochs")
-    chart = Chart("curves", "Learning curves of the runs; the tables have their final figures", picture)
-    return Section("Training and validation", chart=chart, notes=notes)
+        notes.append(f"Without JavaScript, only the {len(shown)} best and worst of {len(groups)} groups are drawn.")
+    picture = Picture(svg(plots.learning_curves(shown)), "Accuracy and loss by epoch")
+    chart = Chart("curves", "Learning curves of the runs; the tables list the final values", picture)
+    return Section("Learning curves", chart=chart, notes=notes)
 
 
-def explorer(compared: Compared) -> Section | None:
-    """A dot per run, axes to be chosen; None for fewer than three runs."""
-    if len(measured(compared.jobs, compared.summary.ranked_by)) < MIN_RUNS:
+def scatter_plot(context: PageContext) -> Section | None:
+    """Scatter plot of the runs with selectable axes; None for fewer than three runs."""
+    if len(measured(context.jobs, context.summary.ranked_by)) < MIN_RUNS:
         return None
-    chart = Chart("scatter", "A dot for each run, one measure or setting against another")
-    return Section("What accuracy costs, or depends on", chart=chart)
+    chart = Chart("scatter", "Scatter plot of the runs: one metric or setting against another")
+    return Section("Accuracy vs cost and settings", chart=chart)
 
 
-def parallel(compared: Compared) -> Section | None:
-    """Parallel coordinates, for sweeps of many factors."""
-    summary = compared.summary
-    if len(summary.keys) < MANY_FACTORS or len(measured(compared.jobs, summary.ranked_by)) < MIN_RUNS:
+def parallel(context: PageContext) -> Section | None:
+    """Parallel coordinates for sweeps over many factors."""
+    summary = context.summary
+    if len(summary.keys) < MANY_FACTORS or len(measured(context.jobs, summary.ranked_by)) < MIN_RUNS:
         return None
-    chart = Chart("parallel", "Parallel coordinates: a line for each run through its settings and its accuracy")
+    chart = Chart("parallel", "Parallel coordinates: one line per run through its settings and its accuracy")
     notes = [
-        "A line is a run, coloured from the lowest accuracy to the highest. Drag along an axis to pick the runs that "
-        "pass there; drag over several axes to narrow the choice; click an axis to clear it."
+        "Each line is a run, colored by accuracy. Drag along an axis to select the runs in that range, along several "
+        "axes to narrow the selection; click an axis to clear its range."
     ]
-    return Section("All settings at once", chart=chart, notes=notes)
+    return Section("Parallel coordinates", chart=chart, notes=notes)
 
 
-def search(compared: Compared) -> Section | None:
-    """Best so far over the trials, and which settings mattered; None if the runs do not search over numbers."""
-    summary = compared.summary
-    steps = best_so_far(compared.jobs, summary.ranked_by)
+def search(context: PageContext) -> Section | None:
+    """Best accuracy so far, and importance of each setting; None unless the runs search over numbers."""
+    summary = context.summary
+    steps = best_so_far(context.jobs, summary.ranked_by)
     searched = [key for key in summary.keys if is_quantity([step.job for step in steps], key)]
     if len(steps) < MIN_RUNS or not searched or summary.over_seeds or 2 * len(summary.rows) < len(steps):
         return None
-    ids = {job.folder: run for run, job in enumerate(compared.jobs)}
+    ids = {job.folder: run for run, job in enumerate(context.jobs)}
     order = [ids[step.job.folder] for step in steps]
     named = short_names(summary.keys)
     rows: list[list[str | Cell]] = []
-    for one in importances(compared.jobs, summary.ranked_by):
-        fraction = Cell(f"{100 * one.fraction:.0f} %", heat=round(one.fraction, 2))
-        p_value = "< 0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}"
-        rows.append([named.get(one.key, one.key), fraction, p_value])
+    for importance in importances(context.jobs, summary.ranked_by):
+        fraction = Cell(f"{100 * importance.fraction:.0f} %", heat=round(importance.fraction, 2))
+        p_value = "< 0.001" if importance.p_value < 0.001 else f"{importance.p_value:.3f}"
+        rows.append([named.get(importance.key, importance.key), fraction, p_value])
     caption = "Importance of each setting"
     table = Table(["setting", "importance", "p"], rows, numeric=frozenset({1, 2}), caption=caption) if rows else None
     notes = [
-        "Importance: the part of the variance of the runs' ranks that a setting explains by itself (analysis of "
-        "variance on ranks, adjusted for chance); p: of no influence at all, uncorrected."
+        "Importance: fraction of the variance in rank explained by the setting alone (one-way analysis of variance on "
+        "ranks, adjusted for chance). p: of the null hypothesis that the setting has no effect, uncorrected."
     ]
-    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial in the order of their ends, and the best so far"
+    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial in order of completion, and the best so far"
     return Section(
-        "The search so far", chart=Chart("search", label), table=table, notes=notes if rows else [],
-        markup=as_block("search-data", {"order": order}),
+        "Search progress", chart=Chart("search", label), table=table, notes=notes if rows else [],
+        markup=json_block("search-data", {"order": order}),
     )  # fmt: skip
 
 
-def effects(compared: Compared) -> Section | None:
-    """A panel per factor; None for fewer than three runs or no factor."""
-    summary, jobs = compared.summary, compared.jobs
+def effects(context: PageContext) -> Section | None:
+    """One panel per factor; None for fewer than three runs or without factors."""
+    summary, jobs = context.summary, context.jobs
     runs = [job for job, _ in measured(jobs, summary.ranked_by)]
     keys = [key for key in summary.keys if len({job.text(key) for job in runs}) > 1]
     if len(runs) < MIN_RUNS or not keys:
@@ -108,40 +108,41 @@ def effects(compared: Compared) -> Section | None:
         plain = {job.text(key): plain_value(job.settings.get(key)) for job in jobs}
         levels = main_effect(jobs, key, summary.ranked_by)
         means[key] = [(plain[level.value], 100 * level.mean) for level in levels if level.mean is not None]
-    notes = ["Dots are runs; what has collapsed or lies far out is a triangle at the edge."]
-    alike = "The diamond compares only like with like: runs that differ from others in this factor (and seed) alone."
-    notes.append(alike if any(means.values()) else "No two runs differ in one factor alone, so no means are shown.")
+    notes = ["Each dot is a run; triangles at the edge are runs at chance level or outliers."]
+    matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
+    notes.append(matched if any(means.values()) else "No means: no two runs differ in only one factor.")
     if len(means) < len(keys):
-        notes.append(f"The first {len(means)} of {len(keys)} factors.")
+        notes.append(f"Showing the first {len(means)} of {len(keys)} factors.")
     chart = Chart("effects", "Accuracy of the runs at each level of each factor")
-    block = as_block("effects-data", {"means": means})
-    return Section("What each factor does", chart=chart, notes=notes, markup=block)
+    block = json_block("effects-data", {"means": means})
+    return Section("Main effects", chart=chart, notes=notes, markup=block)
 
 
-def two_factors(compared: Compared) -> Section | None:
-    """A table over the first two factors; None if no two can be crossed, or that would be mostly empty."""
-    summary, jobs = compared.summary, compared.jobs
+def two_factors(context: PageContext) -> Section | None:
+    """Heatmap of the first two factors; None if it would be mostly empty or too large."""
+    summary, jobs = context.summary, context.jobs
     keys = [key for key in summary.keys if len({job.text(key) for job in jobs}) > 1][:2]
     if len(keys) < 2 or len(measured(jobs, summary.ranked_by)) < MIN_RUNS:
         return None
-    found = grid(jobs, (keys[0], keys[1]), summary.ranked_by)
-    known = sum(cell is not None for row in found.cells for cell in row)
-    if max(len(found.rows), len(found.columns)) > MAX_LEVELS or 2 * known <= len(found.rows) * len(found.columns):
+    crossed = grid(jobs, (keys[0], keys[1]), summary.ranked_by)
+    known = sum(cell is not None for row in crossed.cells for cell in row)
+    height, width = len(crossed.rows), len(crossed.columns)
+    if max(height, width) > MAX_LEVELS or 2 * known <= height * width:
         return None
     named = short_names(summary.keys)
     names = (named[keys[0]], named[keys[1]])
-    table = heatmap(np.array(found.cells, dtype=float), found.rows, found.columns, names)
-    at = ", ".join(f"{name} {found.at[key]}" for key, name in short_names(list(found.at)).items())
+    table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names)
+    at = ", ".join(f"{name}={crossed.at[key]}" for key, name in short_names(list(crossed.at)).items())
     over = "" if not summary.over_seeds and len(summary.keys) == 2 else ", mean over seeds"
-    if not found.at and len(summary.keys) > 2:
-        over = ", mean over the same values of all other factors" + (" and seeds" if summary.over_seeds else "")
+    if not crossed.at and len(summary.keys) > 2:
+        over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
     quantity = QUANTITY[summary.ranked_by].capitalize()
-    notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; deeper is better."]
+    notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
     return Section(f"{names[0]} and {names[1]}", table=table, notes=notes)
 
 
 def heatmap(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], names: tuple[str, str]) -> Table:
-    """Accuracies in percent, colored from a robust lowest to the highest; NaN is left blank. cells: (rows, columns)."""
+    """A table of accuracies in percent, colored over a robust range; NaN is blank. cells: (rows, columns) fractions."""
     low, high = robust_range(cells[np.isfinite(cells)].tolist()) or (0.0, 1.0)
     heats = np.clip((cells - low) / max(high - low, 1e-4), 0, 1)
 
@@ -151,4 +152,4 @@ def heatmap(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[s
     pairs = zip(rows, np.stack((cells, heats), axis=2).tolist(), strict=True)
     lines = [[name, *(cell(*pair) for pair in line)] for name, line in pairs]
     header = [names[0], *(f"{names[1]}={column}" for column in columns)]
-    return Table(header, lines, numeric=frozenset(range(1, len(header))), caption=f"{names[0]} against {names[1]}")
+    return Table(header, lines, numeric=frozenset(range(1, len(header))), caption=f"{names[0]} by {names[1]}")

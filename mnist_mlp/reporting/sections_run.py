@@ -1,4 +1,4 @@
-"""The sections on one finished run: its figures, its mistakes, and how to make it again."""
+"""Page sections for one finished run: metrics, mistakes, calibration, and how to reproduce it."""
 
 from collections.abc import Iterator
 
@@ -11,9 +11,9 @@ from mnist_mlp.compare.statistics import wilson
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
-from mnist_mlp.reporting.data import changed
+from mnist_mlp.reporting.data import non_default_settings
 from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command
-from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, images_of
+from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, load_test_images
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_predictions
 from mnist_mlp.runs.result import RunResult, decimal, percent
@@ -23,11 +23,11 @@ RUN_STYLES = ("run.css",)
 MAX_MISTAKES = 24
 SIDE_BY_SIDE = Markup('<span class="side-by-side" hidden></span>')
 WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
-"""Marks by which run.css knows how to lay a section out."""
+"""Markers by which run.css selects the layout of a section."""
 
 
-def headline(job: Job, curves: Curves) -> Section:
-    """The figures that one asks for first, and whether the training went well."""
+def key_metrics(job: Job, curves: Curves) -> Section:
+    """Key metrics as cards, and the diagnosis of the training."""
     verdict = str(diagnose(job, curves))
     kind = "verdict" if verdict.startswith("Fine") else "warning"
     markup = _cards(job) + Markup('<p class="{}">{}</p>').format(kind, verdict)
@@ -36,11 +36,11 @@ def headline(job: Job, curves: Curves) -> Section:
 
 def _cards(job: Job) -> Markup:
     card = Markup("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>")
-    return Markup('<dl class="cards">{}</dl>').format(Markup().join(card.format(*texts) for texts in _figures(job)))
+    return Markup('<dl class="cards">{}</dl>').format(Markup().join(card.format(*texts) for texts in _metrics(job)))
 
 
-def _figures(job: Job) -> Iterator[tuple[str, str, str]]:
-    """Name, value, and what to know of it."""
+def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and explanation of each card."""
     result = _result(job)
     matrix, metrics, timing = np.array(result.confusion_matrix), result.metrics, result.timing
     correct, n = int(np.trace(matrix)), int(matrix.sum())
@@ -49,49 +49,49 @@ def _figures(job: Job) -> Iterator[tuple[str, str, str]]:
     yield "Mistakes", f"{n - correct:,}", f"of {n:,} test images ({result.data['source']})"
     worst = result.worst_digit
     missed = matrix[worst] * (np.arange(10) != worst)
-    taken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} taken for {int(missed.argmax())}"
-    confused = taken if missed.any() else "always recognised"
-    yield f"Worst digit: {worst}", decimal(result.per_class["f1"][worst]), f"F1; {confused}"
-    yield "Macro F1", decimal(metrics["test/f1_macro"]), "mean of the ten digits' F1"
+    mistaken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} predicted as {int(missed.argmax())}"
+    confusion = mistaken if missed.any() else "always correct"
+    yield f"Worst digit: {worst}", decimal(result.per_class["f1"][worst]), f"F1; {confusion}"
+    yield "Macro F1", decimal(metrics["test/f1_macro"]), "mean F1 of the ten digits"
     yield "Test loss", decimal(metrics["test/loss"]), "mean cross-entropy"
     if (val := metrics.get("val/accuracy")) is not None:
-        yield "Validation accuracy", percent(val), f"best in epoch {result.best_epoch} of {result.epochs}"
+        yield "Validation accuracy", percent(val), f"best epoch {result.best_epoch} of {result.epochs}"
     layers = f"{job.text('model.hidden_layers')} hidden layers, units {job.text('model.hidden_units')}"
     network = job.settings.get("model.network") or layers
     yield "Parameters", f"{result.parameters:,}", f"{network}; trained on {result.data['train']:,} images"
-    yield "Time to fit", f"{timing['fit_seconds']:.1f} s", f"{timing['epoch_seconds']:.2f} s an epoch"
+    yield "Training time", f"{timing['fit_seconds']:.1f} s", f"{timing['epoch_seconds']:.2f} s per epoch"
 
 
 def best_run(job: Job, name: str, path: str) -> Section:
-    """The best run of several: its figures and its settings. path: of its folder, as seen from the page."""
-    table = Table(["setting (other than default)", "value"], changed(job.settings))
+    """Metrics and settings of the best run. path: its folder, relative to the page."""
+    table = Table(["non-default setting", "value"], non_default_settings(job.settings))
     folded = {"All settings": _all_settings(job)}
     return Section(
-        f"The best run: {name}", [f"In {path}."], table, folded=folded, markup=_cards(job), styles=RUN_STYLES
+        f"Best run: {name}", [f"Folder: {path}"], table, folded=folded, markup=_cards(job), styles=RUN_STYLES
     )
 
 
 def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:
-    """The mistakes of which the network is surest, as a gallery; None without predictions or without mistakes."""
+    """Gallery of the mistakes with the highest confidence; None without predictions or mistakes."""
     predictions = read_predictions(RunFolder(job.folder))
     if predictions is None or predictions.correct.all():
         return None
     try:
-        images = images_of([job], predictions.truth)
-    except UserError:  # the section with the confusion matrix says so
+        images = load_test_images([job], predictions.truth)
+    except UserError:  # the section with the confusion matrix reports it
         return None
     confidence = np.take_along_axis(predictions.probabilities, predictions.predicted[:, None], 1)[:, 0]
-    wrong = np.flatnonzero(~predictions.correct)
-    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_MISTAKES]
-    what = "true digit → answer, probability"
-    sentence = f"Of {len(wrong):,} mistakes, the {len(shown)} that the net is surest of: {what}."
-    answers = zip(predictions.truth[shown], predictions.predicted[shown], confidence[shown], strict=True)
-    captions = [(f"{truth} → {answer}", f"{100 * sure:.0f} %") for truth, answer, sure in answers]
+    incorrect = np.flatnonzero(~predictions.correct)
+    shown = incorrect[np.argsort(-confidence[incorrect], kind="stable")][:MAX_MISTAKES]
+    caption = "true → predicted, probability of the prediction"
+    sentence = f"Showing {len(shown)} of {len(incorrect):,} mistakes, most confident first: {caption}."
+    predicted = zip(predictions.truth[shown], predictions.predicted[shown], confidence[shown], strict=True)
+    captions = [(f"{truth} → {label}", f"{100 * probability:.0f} %") for truth, label, probability in predicted]
     return Section(title, [sentence], markup=gallery(images[shown], captions), styles=GALLERY_STYLES)
 
 
-def scores(job: Job) -> Section:
-    """The classification report, the worst digit marked, and the calibration."""
+def classification_report(job: Job) -> Section:
+    """Classification report with the worst digit highlighted, and the reliability diagram."""
     result = _result(job)
     worst, columns = result.worst_digit, [result.per_class[name] for name in ("precision", "recall", "f1")]
     support = [int(count) for count in result.per_class["support"]]
@@ -105,31 +105,31 @@ def scores(job: Job) -> Section:
     picture = None
     if (predictions := read_predictions(RunFolder(job.folder))) is not None:
         figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test")
-        picture = Picture(svg(figure), "Fraction correct over the probability of the answer")
-    notes = [f"Marked is the digit with the lowest F1: {worst}."]
+        picture = Picture(svg(figure), "Reliability diagram: fraction correct against predicted probability")
+    notes = [f"Highlighted: digit {worst}, with the lowest F1."]
     title = "Classification report and calibration"
     return Section(title, table=table, picture=picture, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 
 
-def origin(job: Job) -> Section:
-    """The command that makes the run again, its settings, and the machine and the versions it ran with."""
+def provenance(job: Job) -> Section:
+    """The command that reproduces the run, its settings, machine and software versions."""
     result = _result(job)
-    shown = ", ".join(f"{key}={value}" for key, value in changed(job.settings))
+    shown = ", ".join(f"{key}={value}" for key, value in non_default_settings(job.settings))
     rows = [[name, value_text(value)] for name, value in result.environment.items()]
     rows.append(["data", f"{result.data['source']}, digest {result.data.get('digest') or 'unknown'}"])
     rows.append(["fingerprint", result.fingerprint])
     return Section(
-        "How to make it again",
-        [f"Other than the defaults: {shown}." if shown else "All settings are the defaults."],
+        "Reproduce this run",
+        [f"Non-default settings: {shown}." if shown else "All settings are defaults."],
         Table(["", "command"], [["train", Cell(command(job), code=True)]]),
-        folded={"Machine and versions": Table(["what", "value"], rows), "All settings": _all_settings(job)},
+        folded={"Machine and versions": Table(["item", "value"], rows), "All settings": _all_settings(job)},
         markup=WHOLE_COMMANDS,
         styles=RUN_STYLES,
     )
 
 
 def _all_settings(job: Job) -> Table:
-    """Every setting of a run but data.root: pages are passed on."""
+    """Every setting except data.root: pages are shared, and paths are private."""
     rows = [[key, value_text(value)] for key, value in job.settings.items() if key != "data.root"]
     return Table(["setting", "value"], rows)
 

@@ -1,17 +1,17 @@
-"""The tables of all runs: the comparison, every run, what did not finish, and how the runs of each setting went."""
+"""Page sections with tables: the comparison, all runs, runs without a result, and the diagnosis of each setting."""
 
 from collections.abc import Callable, Sequence
 
 from mnist_mlp.compare.collect import Job, Summary
 from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
-from mnist_mlp.reporting.data import MANY_KEYS, Compared
+from mnist_mlp.reporting.data import MANY_KEYS, PageContext
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import short_names, value_text
 
-FIGURES: dict[str, Callable[[RunResult], str]] = {
+METRICS: dict[str, Callable[[RunResult], str]] = {
     "test acc %": lambda result: percent(result.metric("test/accuracy")).removesuffix(" %"),
     "val acc %": lambda result: percent(result.metric("val/accuracy")).removesuffix(" %"),
     "F1": lambda result: decimal(result.metric("test/f1_macro")),
@@ -23,50 +23,50 @@ FIGURES: dict[str, Callable[[RunResult], str]] = {
 Columns = dict[str, list[str | Cell]]
 
 
-def comparison(compared: Compared) -> Section:
-    """A row per group of seeds, best first; a row per run if seeds do not vary."""
-    rows = compared.summary.rows
-    table = _groups_table(compared) if compared.summary.over_seeds else _runs_table(compared)
-    notes = [reading_note(compared.summary).replace("*", "★", 1)] if len(rows) > 1 else []
+def comparison(context: PageContext) -> Section:
+    """One row per group of seeds, best first; one row per run if seeds do not vary."""
+    rows = context.summary.rows
+    table = _groups_table(context) if context.summary.over_seeds else _runs_table(context)
+    notes = [reading_note(context.summary).replace("*", "★", 1)] if len(rows) > 1 else []
     return Section("Comparison" if len(rows) > 1 else "Result", table=table, notes=notes)
 
 
-def every_run(compared: Compared) -> Section | None:
-    """A row per run with its accuracy; None if the comparison has that already."""
-    if not compared.summary.over_seeds:
+def all_runs(context: PageContext) -> Section | None:
+    """One row per run; None if the comparison already has one row per run."""
+    if not context.summary.over_seeds:
         return None
-    return Section("Every run", table=_runs_table(compared), notes=["Accuracies of single runs, best groups first."])
+    return Section("All runs", table=_runs_table(context), notes=["One row per run, best groups first."])
 
 
-def not_finished(compared: Compared) -> Section | None:
-    """Every run without a result, with its reason in full."""
-    jobs = [(run, job) for run, job in enumerate(compared.jobs) if job.result is None]
+def without_result(context: PageContext) -> Section | None:
+    """Runs without a result, with the full reason."""
+    jobs = [(run, job) for run, job in enumerate(context.jobs) if job.result is None]
     if not jobs:
         return None
     rows: list[list[str | Cell]] = [
-        [compared.run_names[run], job.status, job.reason or "-", Cell(command(job), code=True)] for run, job in jobs
+        [context.run_names[run], job.status, job.reason or "-", Cell(command(job), code=True)] for run, job in jobs
     ]
     table = Table(
         ["run", "status", "reason", "command"], rows, ["bad" if job.reason else "" for _, job in jobs],
         runs=[[run] for run, _ in jobs], caption="Runs without a result", prose=True,
     )  # fmt: skip
-    return Section("What did not finish", table=table)
+    return Section("Runs without a result", table=table)
 
 
-def diagnoses(compared: Compared) -> Section:
-    """One diagnosis for each row of the comparison, and the runs that went otherwise."""
-    found = verdicts(compared.summary, compared.curves)
-    columns = 3 if any(one.exceptions for one in found) else 2
+def diagnoses(context: PageContext) -> Section:
+    """The diagnosis of each row of the comparison, and the runs that deviate from it."""
+    judged = verdicts(context.summary, context.curves)
+    columns = 3 if any(verdict.exceptions for verdict in judged) else 2
     rows = [
-        [name or "all runs", one.verdict, " ".join(one.exceptions)][:columns]
-        for name, one in zip(compared.group_names, found, strict=True)
+        [name or "all runs", verdict.verdict, " ".join(verdict.exceptions)][:columns]
+        for name, verdict in zip(context.group_names, judged, strict=True)
     ]
     table = Table(
-        ["setting", "verdict", "exceptions"][:columns], rows, [_mark(one.row.jobs) for one in found],
-        runs=compared.run_ids, tools=len(rows) > 1, caption="How the runs of each setting went", prose=True,
+        ["setting", "verdict", "exceptions"][:columns], rows, [_mark(verdict.row.jobs) for verdict in judged],
+        runs=context.run_ids, tools=len(rows) > 1, caption="Diagnosis of each setting", prose=True,
     )  # fmt: skip
-    notes = ["By rule of thumb, from the curves alone; of several runs, from their mean curves."]
-    return Section("How the runs went", table=table, notes=notes)
+    notes = ["Rules of thumb applied to the learning curves; for several seeds, to their mean."]
+    return Section("Diagnosis", table=table, notes=notes)
 
 
 def _mark(jobs: Sequence[Job], best: bool = False) -> str:
@@ -74,48 +74,48 @@ def _mark(jobs: Sequence[Job], best: bool = False) -> str:
     return "bad" if broken else "best" if best else ""
 
 
-def _groups_table(compared: Compared) -> Table:
-    summary = compared.summary
+def _groups_table(context: PageContext) -> Table:
+    summary = context.summary
     header, cells = shown_cells(summary)
     named = {name: key for key, name in short_names(summary.keys).items()}
-    answer = ["test acc %", "verdict"]
-    order = [*answer, *named, "n"] if len(summary.keys) > MANY_KEYS else [*named, "n", *answer]
+    outcome = ["test acc %", "verdict"]
+    order = [*outcome, *named, "n"] if len(summary.keys) > MANY_KEYS else [*named, "n", *outcome]
     order += ["val acc %", OVER_IMAGES, OVER_SEEDS, *header]
-    pairs = zip(compared.group_names, summary.rows, strict=True)
+    pairs = zip(context.group_names, summary.rows, strict=True)
     columns: Columns = {"setting": [f"{'★ ' if row.best else ''}{name or 'all runs'}" for name, row in pairs]}
     for name in dict.fromkeys(name for name in order if name in header and name):
         texts = [line[header.index(name)] for line in cells]
         if key := named.get(name):
             columns[name] = [_setting(summary, row.settings, key) for row in summary.rows]
-        elif name in ("status", "verdict"):  # reasons have a table of their own
+        elif name in ("status", "verdict"):  # reasons have their own table
             columns[name] = [row.status for row in summary.rows] if name == "status" else list(texts)
-        else:  # a figure is broken nowhere but between a difference and its interval
+        else:  # a line may break only between a difference and its interval
             columns[name] = [text.replace(" ± ", "\u00a0±\u00a0").replace(", ", ",\u00a0") for text in texts]
     marks = [_mark(row.jobs, row.best) for row in summary.rows]
-    caption = "Groups of runs that differ in their seed alone"
-    return _table(columns, marks, compared.run_ids, {"verdict"}, named, caption)
+    caption = "Groups of runs that differ only in the seed"
+    return _table(columns, marks, context.run_ids, {"verdict"}, named, caption)
 
 
-def _runs_table(compared: Compared) -> Table:
-    """A row per run: its settings that vary, its figures, its folder and its command."""
-    summary, jobs = compared.summary, compared.jobs
+def _runs_table(context: PageContext) -> Table:
+    """One row per run: varying settings, metrics, folder and command."""
+    summary, jobs = context.summary, context.jobs
     best = [row.best and not summary.over_seeds for row in summary.rows for _ in row.jobs]
     keys = [*summary.keys, *(["seed"] if summary.over_seeds else [])]
     named = {name: key for key, name in short_names(keys).items()}
-    names = [f"{'★ ' if is_best else ''}{name}" for is_best, name in zip(best, compared.run_names, strict=True)]
+    names = [f"{'★ ' if is_best else ''}{name}" for is_best, name in zip(best, context.run_names, strict=True)]
     runs: Columns = {"run": [Cell(name, full=job.folder.name) for name, job in zip(names, jobs, strict=True)]}
     settings: Columns = {name: [_setting(summary, job.settings, key) for job in jobs] for name, key in named.items()}
     results = [job.result for job in jobs]
-    figures: Columns = {
-        name: ["-" if result is None else text(result) for result in results] for name, text in FIGURES.items()
+    metrics: Columns = {
+        name: ["-" if result is None else text(result) for result in results] for name, text in METRICS.items()
     }
-    answer: Columns = {name: figures.pop(name) for name in ("test acc %", "val acc %")}
-    answer["status"] = [job.status for job in jobs]
+    outcome: Columns = {name: metrics.pop(name) for name in ("test acc %", "val acc %")}
+    outcome["status"] = [job.status for job in jobs]
     links: Columns = {
-        "folder": [Cell(compared.path(job.folder), link=compared.link(job.folder)) for job in jobs],
+        "folder": [Cell(context.path(job.folder), link=context.link(job.folder)) for job in jobs],
         "command": [Cell(command(job), code=True) for job in jobs],
     }
-    columns = runs | (answer | settings if len(summary.keys) > MANY_KEYS else settings | answer) | figures | links
+    columns = runs | (outcome | settings if len(summary.keys) > MANY_KEYS else settings | outcome) | metrics | links
     marks = ["best" if is_best else "" for is_best in best]
     marks = [mark if job.status == "finished" else "bad" for mark, job in zip(marks, jobs, strict=True)]
     return _table(columns, marks, [[run] for run in range(len(jobs))], {"folder", "command"}, named, "Runs")
@@ -133,19 +133,19 @@ def _table(
     columns: Columns, marks: Sequence[str], runs: Sequence[Sequence[int]], words: set[str], hints: dict[str, str],
     caption: str,
 ) -> Table:  # fmt: skip
-    """The table without empty columns; what is the same in all rows is hidden until asked for.
+    """The table without empty columns; constant columns are hidden until the reader shows them.
 
-    words: columns that hold text, besides names, statuses and settings; hints: keys of the settings, by name.
+    words: text columns other than names, statuses and settings; hints: configuration key by column name.
     """
     texts = {name: {str(cell) for cell in cells} for name, cells in columns.items()}
     names = [name for name in columns if name in ("run", "setting") or not texts[name] <= {"", "-"}]
-    single = len(marks) == 1
+    is_single = len(marks) == 1
     hideable = {"parameters", "n", "status", *hints}
-    hidden = [index for index, name in enumerate(names) if name in hideable and not single and len(texts[name]) == 1]
+    hidden = [index for index, name in enumerate(names) if name in hideable and not is_single and len(texts[name]) == 1]
     words = words | {"run", "setting", "status", *hints}
     return Table(
         names, list(zip(*(columns[name] for name in names), strict=True)), marks,
         frozenset(index for index, name in enumerate(names) if name not in words),
-        [hints.get(name, "") for name in names], runs, tools=not single,
+        [hints.get(name, "") for name in names], runs, tools=not is_single,
         hidden=frozenset(hidden), caption=caption,
     )  # fmt: skip

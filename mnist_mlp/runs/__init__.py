@@ -1,1 +1,1 @@
-"""The run folder: its files and lock, the typed result, settings and fingerprint, predictions. Imports no torch."""
+"""The run folder: files, lock, result, settings, fingerprint and predictions. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Files that are written atomically, and read only if they are regular, not too large and hold what they should."""
+"""Atomic writes, and reads that accept only regular files of limited size with valid content."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from mnist_mlp.errors import UserError
 
 
 def cache_folder() -> Path | None:
-    """$XDG_CACHE_HOME/mnist_mlp or ~/.cache/mnist_mlp; None without a home directory."""
+    """Return $XDG_CACHE_HOME/mnist_mlp or ~/.cache/mnist_mlp; None without a home directory."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist_mlp"
     except RuntimeError:
@@ -28,19 +28,19 @@ JSON = dict[str, Any]
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:
-    """Write atomically. Numbers that are not finite become null, since JSON has none. durable: see `write_bytes`."""
+    """Write JSON atomically; non-finite numbers become null. See `write_bytes` for `durable`."""
     write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n", durable=durable)
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """Write UTF-8 atomically. durable: see `write_bytes`."""
+    """Write UTF-8 text atomically. See `write_bytes` for `durable`."""
     write_bytes(path, text.encode(), durable=durable)
 
 
 def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
-    """Write atomically: the file has its old content or the new, never half of it.
+    """Write a file atomically: it has either the old or the new content.
 
-    durable: the file and its name survive a power cut from the moment this returns (fsync).
+    With `durable`, the file and its folder entry are flushed to disk (fsync).
     """
     scratch = scratch_file(path)
     try:
@@ -55,24 +55,24 @@ def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = Fals
 
 
 def scratch_file(path: Path) -> Path:
-    """A hidden name next to `path` that no other thread, process or machine will choose."""
+    """Return a hidden, unique path next to `path`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
 def is_scratch_file(path: Path) -> bool:
-    """Whether `scratch_file` could have made this name, which a killed process leaves behind."""
+    """Whether the name has the form that `scratch_file` returns."""
     return re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", path.name) is not None
 
 
 def remove_scratch_files(*folders: Path) -> None:
-    """Remove the scratch files that killed processes left in these folders."""
+    """Remove scratch files of killed processes from the folders."""
     for folder in folders:
         for path in filter(is_scratch_file, list(folder.glob("*"))):
             path.unlink(missing_ok=True)
 
 
 def write_new(path: Path, content: bytes | memoryview, *, durable: bool) -> None:
-    """Write a file that must not exist yet."""
+    """Write a file that must not exist."""
     with open(path, "xb") as file:
         file.write(content)
         file.flush()
@@ -81,7 +81,7 @@ def write_new(path: Path, content: bytes | memoryview, *, durable: bool) -> None
 
 
 def sync_file(path: Path) -> None:
-    """Bring what was written to a file onto the disk (fsync)."""
+    """Flush a file to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -90,27 +90,27 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Bring the names in a folder onto the disk; does nothing on Windows, where a folder cannot be opened."""
+    """Flush a folder's entries to disk (fsync); does nothing on Windows, which cannot open folders."""
     if os.name == "posix":
         sync_file(path)
 
 
 def refuse_unwritable(path: Path | None) -> None:
-    """Raise a UserError if no file can be written to `path`: before the work rather than after it."""
+    """Raise a UserError if `path` is a folder or in a missing folder: called before long computations."""
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise UserError(f"{path} cannot be written: {reason}")
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV text with Unix line ends; None becomes an empty cell."""
+    """Format CSV with Unix line endings; None becomes an empty cell."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
 
 
 def finite(value: Any) -> Any:
-    """The same nested value with None for every float that is not finite."""
+    """Replace every non-finite float in a nested value by None."""
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -119,11 +119,11 @@ def finite(value: Any) -> Any:
 
 
 MAX_BYTES = 256 * 2**20
-MAX_NESTING = 20  # levels of a JSON file; those of this package have five
+MAX_NESTING = 20  # levels of a JSON file; the files of a run have five
 
 
 class UnreadableFileError(UserError):
-    """A file of a run folder that cannot be read; names it and the reason."""
+    """A file of a run folder is unreadable or invalid; the message has its path and the reason."""
 
     def __init__(self, path: Path, reason: object) -> None:
         super().__init__(f"{path} cannot be read ({reason})")
@@ -131,16 +131,13 @@ class UnreadableFileError(UserError):
 
 
 def read_content(path: Path) -> bytes | None:
-    """The content of a regular file; None if there is no such file. Raises UnreadableFileError for anything else.
-
-    It never waits, as opening a named pipe would.
-    """
+    """Read a regular file; None if it does not exist. Raises UnreadableFileError if it cannot be read."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would block
             raise ValueError("not a regular file")
         if status.st_size > MAX_BYTES:
-            raise ValueError(f"{status.st_size:,} bytes are more than any run writes")
+            raise ValueError(f"{status.st_size:,} bytes exceed the limit of {MAX_BYTES:,}")
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -149,7 +146,7 @@ def read_content(path: Path) -> bytes | None:
 
 
 def read_text(path: Path) -> str | None:
-    """The content of a UTF-8 file; None if there is no such file. Raises UnreadableFileError for anything else."""
+    """Read a UTF-8 file; None if it does not exist. Raises UnreadableFileError if it cannot be read."""
     content = read_content(path)
     try:
         return None if content is None else content.decode()
@@ -158,15 +155,15 @@ def read_text(path: Path) -> str | None:
 
 
 def read_object(path: Path) -> JSON | None:
-    """The object in a JSON file; None if there is no such file. Raises UnreadableFileError for anything else."""
+    """Read a JSON object; None if the file does not exist. Raises UnreadableFileError if it cannot be read."""
 
-    def refuse(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not JSON")
+    def reject_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not valid JSON")
 
     if (text := read_text(path)) is None:
         return None
     try:
-        content = _plain(json.loads(text, parse_constant=refuse), MAX_NESTING)
+        content = _encodable(json.loads(text, parse_constant=reject_constant), MAX_NESTING)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise UnreadableFileError(path, reason if text.strip() else "empty") from error
@@ -175,14 +172,14 @@ def read_object(path: Path) -> JSON | None:
     return content
 
 
-def _plain(value: Any, levels: int) -> Any:
-    """The same value with every half of a surrogate pair, which no file could take, as "?"."""
+def _encodable(value: Any, levels: int) -> Any:
+    """Replace lone surrogates, which UTF-8 cannot encode, by "?"; ValueError beyond `levels` of nesting."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, (dict, list)):
         if not levels:
             raise ValueError("nested too deeply")
         if isinstance(value, list):
-            return [_plain(item, levels - 1) for item in value]
-        return {_plain(key, levels - 1): _plain(item, levels - 1) for key, item in value.items()}
+            return [_encodable(item, levels - 1) for item in value]
+        return {_encodable(key, levels - 1): _encodable(item, levels - 1) for key, item in value.items()}
     return value

@@ -1,4 +1,4 @@
-"""The run folder: the names of its files, the lock of its one writer, and runs that resume with more epochs."""
+"""The run folder: its file names, the lock of its writer, and resuming with more epochs."""
 
 import itertools
 import json
@@ -35,11 +35,10 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "digits")
-"""Names of the figures of a run."""
 EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "right")
-"""Names of figures that earlier versions drew."""
+"""Figures that earlier versions drew."""
 HYDRA_FILES = (".hydra", "train.log")
-"""What Hydra itself writes into a run's folder if the user asks for it."""
+"""Files that Hydra itself writes to its output folder."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 LOCK_FILE = ".lock"
 POLL_SECONDS = 0.2
@@ -47,12 +46,12 @@ Parsed = TypeVar("Parsed")
 
 
 def previous(path: Path) -> Path:
-    """Return where a checkpoint is kept that a newer one has replaced."""
+    """Return the path to which a checkpoint is renamed when a newer one replaces it."""
     return path.with_name(f"{path.name}.previous")
 
 
 class _File(str):
-    """A file or folder of a run folder, by its relative path."""
+    """A descriptor that resolves a relative path against the run folder."""
 
     def __get__(self, folder: "RunFolder", owner: type) -> Path:
         return folder.path / self
@@ -60,20 +59,20 @@ class _File(str):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run: their names, and what they hold."""
+    """The paths of one run's files, and access to their contents."""
 
     MARKER_FILES: ClassVar = ("result.json", "run.json", "failure.json")
-    """A folder with one of these holds a run."""
+    """A folder with one of these is a run folder."""
 
     path: Path
     run_file = _File("run.json")
-    """What runs here: overrides, config and fingerprint; written first."""
+    """Overrides, config and fingerprint of the run; written first."""
     result_file = _File("result.json")
-    """The result; written last and atomically."""
+    """Written last and atomically."""
     failure_file = _File("failure.json")
     """Why a job of a sweep failed: one-line reason, overrides, config."""
     error_log = _File("error.log")
-    """The traceback behind failure.json."""
+    """The traceback that belongs to failure.json."""
     checkpoints = _File("checkpoints")
     best_checkpoint = _File("checkpoints/best.ckpt")
     last_checkpoint = _File("checkpoints/last.ckpt")
@@ -82,48 +81,47 @@ class RunFolder:
     metrics_file = _File("metrics.csv")
     """One row per epoch."""
     predictions_file = _File("predictions.npz")
-    """Every test image: index, truth, prediction, probabilities."""
+    """Index, truth, prediction and probabilities of every test image."""
     report_file = _File("classification_report.txt")
     page_file = _File("report.html")
-    """The page of this run alone."""
 
     def run(self) -> JSON | None:
-        """Read run.json; None if no run has started here. Raises UnreadableFileError if it is not a run's."""
+        """Read run.json; None if it does not exist. Raises UnreadableFileError if it is invalid."""
         return _read(self.run_file, partial(check, schema=RUN))
 
     def failure(self) -> JSON | None:
-        """Read failure.json; None if nothing failed. Raises UnreadableFileError if it is something else."""
+        """Read failure.json; None if it does not exist. Raises UnreadableFileError if it is invalid."""
         return _read(self.failure_file, partial(check, schema=FAILURE))
 
     def result(self) -> RunResult | None:
-        """Read result.json; None if the run did not finish. Raises UnreadableFileError if it is not a result."""
+        """Read result.json; None if it does not exist. Raises UnreadableFileError if it is invalid."""
         return _read(self.result_file, RunResult.from_json)
 
     def stored(self) -> StoredRun:
-        """Read run.json and result.json. Raises UnreadableFileError if a file is not a run's."""
+        """Read run.json and result.json. Raises UnreadableFileError if one is invalid."""
         return StoredRun(self.run(), self.result())
 
     def finished(self, run: JSON) -> RunResult | None:
-        """Return the stored result if it is of the same run as `run`, the content of a run.json."""
+        """Return the stored result if it belongs to `run`, the content of a run.json."""
         try:
             return self.stored().result_of(run)
         except UnreadableFileError:
             return None
 
     def refuse_other_settings(self, run: JSON) -> None:
-        """Raise a UserError that names the keys that differ, if a run of other settings has started here."""
+        """Raise a UserError with the keys that differ if the folder contains a run with other settings."""
         try:
-            different = self.stored().changes(run)
+            differences = self.stored().changes(run)
         except UnreadableFileError as error:
-            different = [error.reason]
-        if different:
+            differences = [error.reason]
+        if differences:
             raise UserError(
-                f"{self.path} holds a run with other settings ({'; '.join(different)}): "
-                "choose another folder, or start over with resume=never"
+                f"{self.path} contains a run with other settings ({'; '.join(differences)}): "
+                "choose another folder, or restart with resume=never"
             )
 
     def holds_run(self) -> bool:
-        """Whether a file says that a run of this package has started here; a checkpoint may say so too."""
+        """Whether a valid run.json, result.json or failure.json exists."""
         for read in (self.run, self.result, self.failure):
             with suppress(UnreadableFileError):
                 if read() is not None:
@@ -131,17 +129,18 @@ class RunFolder:
         return False
 
     def refuse_foreign(self) -> None:
-        """Raise a UserError if the folder, which does not hold a run, is not empty."""
+        """Raise a UserError if the folder contains files other than the lock, Hydra's and scratch files."""
         expected = (LOCK_FILE, *HYDRA_FILES)
         others = (path for path in self.path.glob("*") if path.name not in expected and not is_scratch_file(path))
         if names := sorted(path.name for path in others):
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            raise UserError(f"{self.path} is not empty and holds no run ({shown}): choose another folder")
+            raise UserError(f"{self.path} is not empty and not a run folder ({shown}): choose another folder")
 
     def start(self, run: JSON, records: Mapping[str, str]) -> JSON:
-        """Write run.json and the records, unless they exist; return `run` with what an existing run.json says instead.
+        """Write run.json and `records`, text by relative path, unless they exist.
 
-        records: further files, text by relative path.
+        Returns:
+            `run`, updated with the existing run.json if there is one.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         remove_scratch_files(self.path, self.checkpoints, self.figures, self.path / ".hydra")
@@ -157,21 +156,21 @@ class RunFolder:
         return {**run, **before} if before else run
 
     def forget_failure(self) -> None:
-        """Remove the record of a failed attempt."""
+        """Remove failure.json and error.log."""
         for path in (self.failure_file, self.error_log):
             path.unlink(missing_ok=True)
 
     def archive(self) -> Path:
-        """Move the whole folder to .set_aside/<name>-<n> next to it, which no comparison reads; return the new path."""
+        """Move the folder to ../.set_aside/<name>-<n>, which comparisons ignore, and return its new path."""
         names = (self.path.parent / ".set_aside" / f"{self.path.name}-{n}" for n in itertools.count(1))
         target = next(name for name in names if not name.exists())
         target.parent.mkdir(exist_ok=True)
         return self.path.rename(target)
 
     def clear(self) -> None:
-        """Remove what an earlier run wrote here, and nothing else. Raises UserError if something cannot be removed."""
+        """Remove only the files that a run writes. Raises UserError if one cannot be removed."""
         try:
-            # first: without it the rest is an unfinished run. run.json last: it says that the rest is ours
+            # an interrupted removal leaves an unfinished run: result.json goes first, the marker run.json last
             for path in (self.result_file, *list(self._written()), self.run_file):
                 path.unlink(missing_ok=True)
             for folder in (self.checkpoints, self.tensorboard, self.figures, self.path / ".hydra"):
@@ -183,22 +182,23 @@ class RunFolder:
             raise UserError(f"{error.filename} cannot be removed ({error.strerror}): the run is not started") from error
 
     def clear_training(self) -> None:
-        """Remove the checkpoints, so that training starts over."""
+        """Remove the checkpoints; training restarts from the beginning."""
         for path in self._checkpoint_files():
             path.unlink(missing_ok=True)
 
     def sync(self) -> None:
-        """Bring all that the run wrote onto the disk."""
+        """Flush all files of the run to disk (fsync)."""
         for path in filter(Path.is_file, self._written()):
             sync_file(path)
         for folder in filter(Path.is_dir, (self.tensorboard, self.figures, self.path)):
             sync_folder(folder)
 
     def event_files(self) -> list[Path]:
+        """Return TensorBoard's event files, oldest first."""
         return sorted(self.tensorboard.glob("events.out.tfevents.*"))
 
     def next_steps(self, python: str) -> str:
-        """The commands for a finished run: its page (the file itself if it exists), its curves, a page to draw on."""
+        """Format the commands that follow a finished run: report page (or its file), TensorBoard, drawing page."""
         run = shlex.quote(shown_path(self.path))
         page = shown_path(self.page_file) if self.page_file.is_file() else f"{python} -m mnist_mlp.report {run}"
         return (
@@ -208,13 +208,13 @@ class RunFolder:
         )
 
     def _written(self) -> Iterator[Path]:
-        """The files of a run, but for run.json and result.json, whether they exist or not."""
+        """Yield the paths that a run may write, except run.json and result.json."""
         yield from self._checkpoint_files()
         yield from self.event_files()
         yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
         yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file)
         yield from (self.failure_file, self.error_log)
-        yield from (path for kind in ("fit", "test") for path in self.path.glob(f"{kind}-profile*.txt"))
+        yield from (path for stage in ("fit", "test") for path in self.path.glob(f"{stage}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
 
     def _checkpoint_files(self) -> list[Path]:
@@ -231,51 +231,50 @@ def _read(path: Path, parse: Callable[[JSON], Parsed]) -> Parsed | None:
 
 @dataclass
 class FolderLock(AbstractContextManager["FolderLock"]):
-    """The right to write into a folder, held by one process at a time: `<folder>/.lock`.
+    """An exclusive lock between processes on writing to a folder: `<folder>/.lock`.
 
-    The lock is flock(2), which the system releases when the process ends, however it ends. On NFS Linux makes it a
-    lock of the server, which other machines respect. On a file system without flock the host and process written in the
-    file decide. The file is removed when the lock is released.
+    Uses flock(2), which the system releases when the process ends. On NFS, Linux turns it into a lock on the server,
+    which other machines respect. On file systems without flock, the host and process ID in the file decide. The file is
+    removed when the lock is released.
     """
 
     folder: Path
-    """To be set anew if the folder is renamed while the lock is held."""
+    """Must be updated if the folder is renamed while the lock is held."""
     _descriptor: int | None = field(default=None, init=False)
-    _made_folder: bool = field(default=False, init=False)
+    _has_created_folder: bool = field(default=False, init=False)
 
     @property
     def path(self) -> Path:
+        """The lock file."""
         return self.folder / LOCK_FILE
 
     def acquire(self, on_wait: Callable[[str], None] | None = None) -> "FolderLock":
-        """Take the lock, and create the folder if it is missing.
+        """Acquire the lock, creating the folder if it does not exist.
 
         Args:
-            on_wait: called once with the holder in words if another process has the lock, which is then waited for.
+            on_wait: Called once, with a description of the holder, before waiting for another process.
 
         Raises:
-            UserError: another process has the lock, and there is no `on_wait`.
+            UserError: Another process holds the lock and `on_wait` is None.
         """
-        if (holder := self._try()) is None:
+        if (holder := self._try_acquire()) is None:
             return self
         if on_wait is None:
-            raise UserError(
-                f"{self.folder} is being written by {holder}: wait until that has ended, or choose another name="
-            )
+            raise UserError(f"{self.folder} is being written by {holder}: wait until it ends, or choose another name=")
         on_wait(holder)
-        while self._try() is not None:
+        while self._try_acquire() is not None:
             time.sleep(POLL_SECONDS)
         return self
 
     def release(self) -> None:
-        """Release the lock, if it is held, and remove its file, and the folder if the lock created it and is alone."""
+        """Release the lock if it is held; remove its file, and the folder if the lock created it and it is empty."""
         if self._descriptor is None:
             return
-        with suppress(OSError):  # the file alone does not lock
+        with suppress(OSError):  # a file that remains does not lock
             if _is_same_file(self._descriptor, self.path):
                 self.path.unlink()
         with suppress(OSError):  # not empty
-            if self._made_folder:
+            if self._has_created_folder:
                 self.folder.rmdir()
         os.close(self._descriptor)
         self._descriptor = None
@@ -283,17 +282,17 @@ class FolderLock(AbstractContextManager["FolderLock"]):
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _try(self) -> str | None:
-        """Take the lock, or return its holder in words."""
-        self._made_folder |= not self.folder.exists()
+    def _try_acquire(self) -> str | None:
+        """Acquire the lock without waiting, or return a description of its holder."""
+        self._has_created_folder |= not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         with ExitStack() as on_exit:
             on_exit.callback(os.close, descriptor)
             holder = _parse_holder(os.read(descriptor, 4096))
             if not _flock(descriptor, holder):
-                known = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
-                return known if holder else "another process"
+                description = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+                return description if holder else "another process"
             if _is_same_file(descriptor, self.path):
                 since = time.strftime("%Y-%m-%d %H:%M:%S")
                 content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": since})
@@ -303,18 +302,18 @@ class FolderLock(AbstractContextManager["FolderLock"]):
                 on_exit.pop_all()
                 self._descriptor = descriptor
                 return None
-        return self._try()  # its holder has removed the file or moved the folder meanwhile
+        return self._try_acquire()  # the previous holder has removed the file or moved the folder in the meantime
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a living process has the lock of this folder, by what it wrote there. Leaves the lock alone."""
+    """Whether a running process holds the folder's lock, judging by the lock file's content. Does not lock."""
     with suppress(OSError):
         return _is_alive(_parse_holder((folder / LOCK_FILE).read_bytes()[:4096]))
     return False
 
 
 def _flock(descriptor: int, holder: JSON) -> bool:
-    """Take the lock if it is free; return whether it was. holder: decides if the file system has no such locks."""
+    """Lock without waiting and return whether that succeeded; without flock, `holder` decides."""
     try:
         if fcntl is None:
             return not _is_alive(holder)
@@ -339,7 +338,7 @@ def _parse_holder(content: bytes) -> JSON:
 
 
 def _is_alive(holder: JSON) -> bool:
-    """Whether the process that wrote the lock file runs; one on another machine, or on Windows, is taken to run."""
+    """Whether the process that wrote the lock file is running; assumed on another machine and on Windows."""
     pid = holder.get("pid")
     if holder.get("host") != platform.node() or os.name != "posix":
         return bool(holder)
@@ -347,7 +346,7 @@ def _is_alive(holder: JSON) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except PermissionError:  # it is another user's
+    except PermissionError:  # another user's process
         return True
     except (OSError, OverflowError):
         return False
@@ -358,37 +357,34 @@ EPOCHS = "trainer.max_epochs"
 
 
 def is_continuation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the second run (the content of a run.json) is the first one with more epochs, at a constant rate."""
+    """Whether `now` is the run `before` with more epochs and a constant learning rate; both contents of a run.json."""
     old, new = identity(before), identity(now)
     return {**old, EPOCHS: new[EPOCHS]} == new and old[EPOCHS] < new[EPOCHS] and new["optim.schedule"] == "constant"
 
 
 def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
-    """Make the stored run unfinished again if `run` is the same one with more epochs; return whether it was.
+    """Mark the stored run as unfinished if `run` differs only in having more epochs, and return whether it does.
 
     Raises:
-        UserError: resuming would not give what the longer run gives, since the learning rate depends on the number of
-            epochs, fewer epochs are asked for, or the last checkpoint is gone.
+        UserError: Fewer epochs, a learning rate that depends on the number of epochs, or no last checkpoint.
     """
     if (before := folder.run()) is None:
         return False
     old, new = identity(before), identity(run)
     if old == new or {**old, EPOCHS: new[EPOCHS]} != new:
         return False
-    schedule, asked = new["optim.schedule"], f"{folder.path} holds this run with {EPOCHS}={old[EPOCHS]}"
+    schedule = new["optim.schedule"]
     if new[EPOCHS] < old[EPOCHS]:
-        reason = "a run can be continued, not shortened"
+        reason = "a run cannot be shortened"
     elif schedule != "constant":
-        reason = (
-            f"optim.schedule={schedule} spreads the learning rates over all epochs, so that the first {old[EPOCHS]} "
-            "would have gone differently"
-        )
+        reason = f"optim.schedule={schedule} depends on the total number of epochs"
     elif not folder.last_checkpoint.is_file():
-        reason = f"{folder.last_checkpoint} is gone, from which it would go on"
+        reason = f"{folder.last_checkpoint} does not exist"
     else:
         folder.result_file.unlink(missing_ok=True)
         write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
         return True
     raise UserError(
-        f"{asked}, and {new[EPOCHS]} are asked for: {reason}; choose another folder, or start over with resume=never"
+        f"{folder.path} contains this run with {EPOCHS}={old[EPOCHS]}, which cannot be resumed with {new[EPOCHS]}: "
+        f"{reason}; choose another folder, or restart with resume=never"
     )

@@ -1,4 +1,4 @@
-"""The arrays of a run folder: curves per epoch (metrics.csv), predictions per test image (predictions.npz)."""
+"""The arrays of a run folder: learning curves (metrics.csv) and test predictions (predictions.npz)."""
 
 import csv
 import io
@@ -19,11 +19,11 @@ from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import CLASSES, MAX_NUMBER
 
 Curves = Mapping[str, Sequence[float]]
-"""Columns of metrics.csv by name, a number per epoch; NaN if one is missing."""
+"""Columns of metrics.csv by name: one number per epoch, NaN if missing."""
 
 
 def read_curves(path: Path) -> Curves:
-    """The columns of a metrics.csv; empty if it is missing or cannot be read."""
+    """Read the columns of a metrics.csv; empty if it is missing or invalid."""
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(path) or "", newline="")))
     except (ValueError, csv.Error):
@@ -32,16 +32,13 @@ def read_curves(path: Path) -> Curves:
 
 
 def band(curves: Iterable[Sequence[float]]) -> list[tuple[float, float | None]]:
-    """Mean and sample standard deviation at each epoch, over the curves that have a finite number there.
-
-    The mean is NaN without one, the deviation None with fewer than two.
-    """
+    """Return (mean, sample standard deviation) of the finite values per epoch; NaN without any, None below two."""
     points = []
-    for epoch in zip_longest(*curves, fillvalue=math.nan):
-        numbers = list(filter(math.isfinite, epoch))
-        mean, others = statistics.fmean(numbers or [math.nan]), len(numbers) - 1
-        # statistics.stdev computes with fractions, which takes ten times as long
-        points.append((mean, math.dist(numbers, [mean] * len(numbers)) / others**0.5 if others > 0 else None))
+    for values in zip_longest(*curves, fillvalue=math.nan):
+        numbers = list(filter(math.isfinite, values))
+        mean, freedom = statistics.fmean(numbers or [math.nan]), len(numbers) - 1
+        # statistics.stdev uses fractions and takes ten times as long
+        points.append((mean, math.dist(numbers, [mean] * len(numbers)) / freedom**0.5 if freedom > 0 else None))
     return points
 
 
@@ -55,7 +52,7 @@ def _number(text: str | None) -> float:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Test images in file order: truth and predicted digits (n,), probabilities (n, 10)."""
+    """Predictions of the test images in file order: true and predicted digits (n,), probabilities (n, 10)."""
 
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
@@ -63,11 +60,12 @@ class Predictions:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
+        """Whether each prediction is correct, (n,)."""
         return np.equal(self.predicted, self.truth)
 
 
 def read_predictions(folder: RunFolder) -> Predictions | None:
-    """The content of predictions.npz; None if it is missing or cannot be read. Nothing in it is ever unpickled."""
+    """Read predictions.npz, without unpickling; None if it is missing or invalid."""
     if (arrays := _read(folder, "truth", "prediction", "probabilities")) is None:
         return None
     probabilities = np.clip(np.nan_to_num(arrays[2]), 0, 1).astype(np.float32)
@@ -75,7 +73,7 @@ def read_predictions(folder: RunFolder) -> Predictions | None:
 
 
 def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Truth and prediction (n,) alone, which is quick; None as in `read_predictions`."""
+    """Read only the true and predicted digits (n,), which is fast; None if predictions.npz is missing or invalid."""
     arrays = _read(folder, "truth", "prediction")
     return None if arrays is None else (arrays[0].astype(np.uint8), arrays[1].astype(np.uint8))
 
@@ -88,12 +86,12 @@ def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in names}
         n = len(arrays["truth"])
-    except Exception:  # zipfile, zlib and numpy raise a dozen kinds for damaged files
+    except Exception:  # zipfile, zlib and numpy raise a dozen types for damaged files
         return None
     for name, values in arrays.items():
-        shape, kinds = ((n, CLASSES), "f") if name == "probabilities" else ((n,), "iu")
-        is_valid = n and values.shape == shape and values.dtype.kind in kinds
-        if not is_valid or (kinds == "iu" and (values.min() < 0 or values.max() >= CLASSES)):
+        shape, dtype_kinds = ((n, CLASSES), "f") if name == "probabilities" else ((n,), "iu")
+        is_valid = n and values.shape == shape and values.dtype.kind in dtype_kinds
+        if not is_valid or (dtype_kinds == "iu" and (values.min() < 0 or values.max() >= CLASSES)):
             return None
     return list(arrays.values())
 
@@ -101,9 +99,9 @@ def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
 def write_predictions(
     folder: RunFolder, truth: NDArray[np.int64], predicted: NDArray[np.int64], probabilities: NDArray[np.float32]
 ) -> None:
-    """Write index, truth, prediction (n,) and probabilities (n, 10) of the test images in file order.
+    """Write the true and predicted digits (n,) and the probabilities (n, 10) of the test images in file order.
 
-    predicted: the digits by the logits; float32 probabilities can tie when logits do not.
+    Predictions are the argmax of the logits: float32 probabilities can tie when the logits do not.
     """
     content = io.BytesIO()
     np.savez_compressed(

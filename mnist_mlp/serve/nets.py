@@ -76,9 +76,7 @@ def locate(run: str | Path, outputs: Path = OUTPUTS) -> TrainedNet:
                 raise UserError(f"{path} has no {best}: its run has not finished an epoch")
             count, names = _list_runs(path, "*/")
             if count:
-                raise UserError(
-                    f"{path} is not a run folder: use one of its runs ({names}), or several for an ensemble"
-                )
+                raise UserError(f"{path} is not a run folder: use a run in it ({names}), or several for an ensemble")
             raise UserError(f"{path} is not a run folder: it has no {best}")
     count, names = _list_runs(outputs, "**/")
     known = f" (available: {names})" if count else ""
@@ -213,7 +211,7 @@ def model_card(net: TrainedNet, model: DigitClassifier, dense: DenseNet) -> dict
     result = net.result()
     if result is not None:
         test, data = result.metrics.get("test/accuracy"), result.data
-        metadata["test accuracy"] = f"{percent(test)} of {data['test']:,} images ({data['source']})"
+        metadata["test accuracy"] = f"{percent(test)} on {data['test']:,} images ({data['source']})"
         metadata["trained on"] = (
             f"{data['train']:,} images ({data['source']}), {result.epochs} epochs, seed {result.config['seed']}"
         )

@@ -1,2 +1,1 @@
-"""The jobs of a sweep, however they came to be: side by side in workers, what is seen of them, and the end. It knows no
-Hydra."""
+"""The jobs of a sweep: parallel execution in worker processes, progress display and results. Independent of Hydra."""

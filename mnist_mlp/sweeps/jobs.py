@@ -1,4 +1,4 @@
-"""The jobs of a sweep and what they end with: a line each, the sweep's table and page, and its exit code."""
+"""Running a job of a sweep, and the sweep's results: a line per job, table, page and exit code."""
 
 import shlex
 import sys
@@ -21,21 +21,21 @@ from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.startup import quick_start
 
 TABLE_SECONDS = 5.0
-"""Minimum time between two updates of the table, so that jobs do not wait for it."""
-unrecorded: list[str] = []
-"""Failed jobs of this process whose folders do not say so."""
+"""Minimum time between two updates of the table, which would otherwise delay the jobs."""
+unrecorded_failures: list[str] = []
+"""Failed jobs of this process whose failure could not be written to their folders."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a sweep, however the sweep was started.
+    """A job of a sweep.
 
     Attributes:
-        number: Counts from 1 to `total`.
-        overrides: The settings as the command line writes them.
-        settings: Nested; before any check if they are not legal.
-        config: The same, checked; None if they are not legal, for the reason `fault`.
-        swept: Keys that the sweep varies.
+        number: from 1 to `total`.
+        overrides: the settings as on the command line.
+        settings: nested settings; not validated if `config` is None.
+        config: the validated settings; None if they are not valid, for the reason in `fault`.
+        swept: keys that the sweep varies.
     """
 
     folder: RunFolder
@@ -50,22 +50,24 @@ class Job:
 
     @property
     def name(self) -> str:
+        """Name of the job's folder."""
         return self.folder.path.name
 
     @property
     def label(self) -> str:
+        """Number and name, as printed."""
         return f"[{self.number}/{self.total}] {self.name}"
 
 
 @dataclass(frozen=True)
 class JobEnd:
-    """The end of a job.
+    """The outcome of a job.
 
     Attributes:
-        line: What is printed of it.
-        objective: Best validation accuracy, without validation the training accuracy; None if the job failed.
-        reused: Whether the result was there before.
-        recorded: Whether a failure could be written into the job's folder.
+        line: the line to print.
+        objective: best validation accuracy, or training accuracy without validation; None if the job failed.
+        reused: whether the result existed before.
+        recorded: False if a failure could not be written to the job's folder.
     """
 
     line: str
@@ -75,73 +77,74 @@ class JobEnd:
 
     @property
     def failed(self) -> bool:
+        """Whether the job failed."""
         return self.objective is None
 
 
 def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
-    """Run one job. A failure does not end the sweep: its traceback goes to error.log, the reason to failure.json.
+    """Run a job. Failures do not end the sweep: the traceback is written to error.log, the reason to failure.json.
 
     Args:
-        job: The job.
-        records: Further files for its folder, text by relative path.
+        job: the job.
+        records: additional files for its folder, text by relative path.
     """
-    earlier = finished_before(job.folder)
+    earlier = finished_result(job.folder)
     resumed = job.folder.last_checkpoint.is_file() and earlier is None
     try:
         config = job.config
         if config is None:
             raise UserError(job.fault)
         if config.resume not in ("auto", "never"):
-            raise UserError(f"resume={config.resume} is for one run: in a sweep give auto or never")
+            raise UserError(f"resume={config.resume} is for single runs: in a sweep use auto or never")
         if (number := config.trainer.devices) > 1:
-            raise UserError(f"trainer.devices={number} is for one run: the jobs of a sweep take one device each")
+            raise UserError(f"trainer.devices={number} is for single runs: in a sweep use trainer.devices=1")
         with quick_start():
-            from mnist_mlp.training.fit import fit  # deferred: a mistake in the settings is reported without torch
+            from mnist_mlp.training.fit import fit  # deferred: invalid settings are reported without torch
 
         result = fit(config, job.folder.path, job.overrides, records, job.label, swept=job.swept)
     except Exception as error:
-        return job_failed(job, error_summary(error), "".join(traceback.format_exception(error)))
-    return job_finished(job, result, result == earlier, resumed)
+        return fail_job(job, error_summary(error), "".join(traceback.format_exception(error)))
+    return finish_job(job, result, result == earlier, resumed)
 
 
-def finished_before(folder: RunFolder) -> RunResult | None:
-    """The result in a folder; None if there is none that can be read."""
+def finished_result(folder: RunFolder) -> RunResult | None:
+    """Return the result in a run folder; None if it is missing or unreadable."""
     try:
         return folder.result()
     except UnreadableFileError:
         return None
 
 
-def job_finished(job: Job, result: RunResult, reused: bool, resumed: bool = False) -> JobEnd:
-    """The end of a job with a result. resumed: it continued an earlier attempt."""
+def finish_job(job: Job, result: RunResult, reused: bool, resumed: bool = False) -> JobEnd:
+    """Return the outcome of a job with a result. resumed: whether it continued an earlier attempt."""
     metrics, validated = result.metrics, "val/accuracy" in result.metrics
     outcome = "DIVERGED, " if result.status == "diverged" else ""
     outcome += f"val {percent(metrics['val/accuracy'])}, " if validated else ""
     outcome += f"test {percent(metrics['test/accuracy'])} ({result.data['source']}), "
-    outcome += "already there" if reused else f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"
+    outcome += "reused" if reused else f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"
     return JobEnd(f"{job.label}: {outcome}", result.metric("val/accuracy" if validated else "train/accuracy"), reused)
 
 
-def job_failed(job: Job, why: str, log: str) -> JobEnd:
-    """The end of a job that failed, after error.log and failure.json; if they cannot be written, the line says so."""
+def fail_job(job: Job, reason: str, log: str) -> JobEnd:
+    """Write error.log and failure.json, and return the outcome, which reports if that was not possible."""
     folder, recorded = job.folder, True
     try:
-        content = {"reason": why, "overrides": list(job.overrides), "config": job.settings}
+        content = {"reason": reason, "overrides": list(job.overrides), "config": job.settings}
         folder.path.mkdir(parents=True, exist_ok=True)  # it may have been archived
         write_text(folder.error_log, log)
         write_json(folder.failure_file, content)
-    except Exception as second:
-        why, recorded = f"{why} (this could not be recorded: {error_summary(second)})", False
-    return JobEnd(f"{job.label}: FAILED: {why}", None, recorded=recorded)
+    except Exception as error:
+        reason, recorded = f"{reason} (the failure could not be recorded: {error_summary(error)})", False
+    return JobEnd(f"{job.label}: FAILED: {reason}", None, recorded=recorded)
 
 
 def print_interrupted(stop: BaseException) -> None:
     """Report that a sweep was interrupted, and how to resume it."""
-    print(f"\n{describe_signal(stop)}: finished jobs stay; the same command and name= goes on", file=sys.stderr)
+    print(f"\n{describe_signal(stop)}: finished jobs are kept; rerun with the same name= to resume", file=sys.stderr)
 
 
-def modified(path: Path) -> int | None:
-    """When a file was written, in nanoseconds; None if there is none."""
+def modified_ns(path: Path) -> int | None:
+    """Return a file's modification time in nanoseconds; None if it does not exist."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -150,26 +153,26 @@ def modified(path: Path) -> int | None:
 
 def update_table(sweep: Path) -> None:
     """Write the table, unless this process or another did so within TABLE_SECONDS."""
-    if time.time() - (modified(sweep / "summary.md") or 0) / 1e9 >= TABLE_SECONDS:
+    if time.time() - (modified_ns(sweep / "summary.md") or 0) / 1e9 >= TABLE_SECONDS:
         _write_table(sweep)
 
 
 def _write_table(sweep: Path) -> bool:
-    """Write the table. A failure is only reported: no run is lost, and the next job tries again."""
+    """Write the table; return whether that succeeded. The next job tries again."""
     try:
         write_summary(sweep)
     except Exception as error:
-        print(f"error: the table could not be written: {error_summary(error)}", file=sys.stderr)
+        print(f"error: cannot write the table: {error_summary(error)}", file=sys.stderr)
         return False
     return True
 
 
 def finish_sweep(sweep: Path) -> int:
-    """Print the closing table of a sweep and write its page; the exit code, 1 if a job failed."""
+    """Print the closing table of a sweep and write its page; return the exit code, 1 if anything failed."""
     jobs = find_jobs([sweep])
-    if not jobs and not unrecorded:
+    if not jobs and not unrecorded_failures:
         return 1
-    from mnist_mlp.reporting.tensorboard import MEANS_FOLDER  # deferred: only the end of a sweep needs it
+    from mnist_mlp.reporting.tensorboard import MEANS_FOLDER  # deferred: not needed before
 
     with suppress(OSError):
         remove_scratch_files(sweep, *sweep.glob(f"{MEANS_FOLDER}/*"))
@@ -182,21 +185,21 @@ def finish_sweep(sweep: Path) -> int:
     complete &= _write_page(sweep, page, [job.folder for job in jobs], summary, changed)
     if complete:
         print(f"  page           {shown_path(page)}\n  tables         {shown_path(table)}, runs.csv, summary.md")
-        print(f"  TensorBoard    {interpreter()} -m mnist_mlp.tensorboard {shlex.quote(shown_path(sweep))}")
+        print(f"  TensorBoard    {python_command()} -m mnist_mlp.tensorboard {shlex.quote(shown_path(sweep))}")
     faults = []
     for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
         names = [job.folder.name for row in summary.rows for job in row.jobs if job.status == status]
         faults += [f"{len(names)} {status}: {', '.join(names)} ({advice})"] if names else []
-    if unrecorded:
-        faults.append(f"{len(unrecorded)} failed, and could not be recorded: {', '.join(unrecorded)}")
-        unrecorded.clear()
+    if unrecorded_failures:
+        faults.append(f"{len(unrecorded_failures)} failed without a record: {', '.join(unrecorded_failures)}")
+        unrecorded_failures.clear()
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     return 0 if complete and not faults else 1
 
 
 def write_run_page(folder: Path) -> None:
-    """Write the page of a finished run into its folder, unless it is up to date. A failure is only reported."""
+    """Write the page of a finished run to its folder, unless it is up to date. Failures are printed, not raised."""
     if RunFolder(folder).result_file.is_file():
         _write_page(folder, RunFolder(folder).page_file, [folder])
 
@@ -204,13 +207,9 @@ def write_run_page(folder: Path) -> None:
 def _write_page(
     folder: Path, page: Path, runs: Iterable[Path], summary: Summary | None = None, changed: bool = False
 ) -> bool:
-    """Write the page of a run, or of the sweep with this summary, if its runs report anything newer, or if `changed`.
-
-    Returns:
-        Whether the page is there. A failure is only reported.
-    """
-    written = modified(page)
-    newest = max((modified(run / name) or 0 for run in runs for name in RunFolder.MARKER_FILES), default=0)
+    """Write the page of a run or sweep, if it is older than its runs or `changed`; return whether it is up to date."""
+    written = modified_ns(page)
+    newest = max((modified_ns(run / name) or 0 for run in runs for name in RunFolder.MARKER_FILES), default=0)
     if written is not None and newest <= written and not changed:
         return True
     from mnist_mlp.reporting.page import write_page  # deferred: draws figures
@@ -222,14 +221,13 @@ def _write_page(
             write_digits(folder, summary)
         write_page([folder], page)
     except Exception as error:
-        print(
-            f"error: no page was written: {error_summary(error)}; python -m mnist_mlp.report {folder}", file=sys.stderr
-        )
+        retry = f"retry with python -m mnist_mlp.report {folder}"
+        print(f"error: cannot write the page: {error_summary(error)}; {retry}", file=sys.stderr)
         return False
     return True
 
 
-def interpreter() -> str:
-    """The command of this Python: its path relative to the current folder if it is below, which works unactivated."""
-    python, here = Path(sys.executable), Path.cwd()
-    return shlex.quote(str(python.relative_to(here))) if python.is_relative_to(here) else "python"
+def python_command() -> str:
+    """Return the command for this Python, which works without an activated environment inside the current folder."""
+    python, current = Path(sys.executable), Path.cwd()
+    return shlex.quote(str(python.relative_to(current))) if python.is_relative_to(current) else "python"

@@ -1,4 +1,4 @@
-"""Imported only by the fork server of a sweep's workers: what each of them has from its first moment."""
+"""Modules that the fork server of a sweep's workers imports once for all of them."""
 
 import sys
 from types import TracebackType
@@ -11,10 +11,10 @@ with quick_start():
     from mnist_mlp.training import fit as fit
 
 
-def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Stay silent in a worker whose sweep was killed before it could send a task."""
-    if not issubclass(kind, EOFError):
-        sys.__excepthook__(kind, error, trace)
+def _excepthook(type_: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print nothing in a worker whose sweep was killed before it sent a task."""
+    if not issubclass(type_, EOFError):
+        sys.__excepthook__(type_, error, traceback)
 
 
-sys.excepthook = _show
+sys.excepthook = _excepthook

@@ -1,7 +1,7 @@
-"""Worker processes that do one task after another, isolated: a crash affects only its task.
+"""Worker processes, isolated from each other: a crash affects only its task.
 
 They fork from multiprocessing's fork server, which has imported what they need, so a new worker starts in milliseconds.
-The pools of concurrent.futures and loky break as a whole when a process dies, and do not report which task it had.
+The pools of concurrent.futures and loky break entirely if a process dies, and do not report which task it was running.
 """
 
 import faulthandler
@@ -23,17 +23,17 @@ from typing import Any
 from mnist_mlp.errors import SIGNALS, Interrupted, UserError, exit_code, stopping_on_signals
 
 PATIENCE = 30.0
-"""Seconds that a worker may go on for after its parent has died: time to finish a block of steps."""
+"""Seconds that a worker may continue after its parent has died, to complete a chunk of steps."""
 
 PRELOADED = "mnist_mlp.sweeps.preload"
 Task = Callable[[], Any]
-"""Something that can be pickled."""
+"""A function that can be pickled."""
 
 
 def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) -> None:
-    """Do the tasks that come through a pipe and send back what each returns, until the pipe closes or a signal comes.
+    """Run tasks from a pipe and send back what they return, until the pipe closes or a signal arrives.
 
-    output: where all that is printed goes, by C code too. environment: in place of the fork server's own.
+    Redirects stdout and stderr, even of C code, to `output`, and replaces the fork server's environment variables.
     """
     os.environ.clear()
     os.environ.update(environment)
@@ -45,9 +45,9 @@ def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) 
         for descriptor in (1, 2)
     )
     faulthandler.enable()
-    with stopping_on_signals(patient=True):
+    with stopping_on_signals(ignore_repeats=True):
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked in the fork server, which outlives us
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the fork server blocks them
         try:
             while True:
                 task = tasks.recv()
@@ -62,7 +62,7 @@ def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) 
 
 
 def _end_with_parent() -> None:
-    """Stop as by SIGTERM when the parent is gone, `kill -9` included; a worker that does not is ended."""
+    """Send SIGTERM to this process when its parent dies (even by `kill -9`), and exit after PATIENCE seconds."""
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -73,15 +73,15 @@ def _end_with_parent() -> None:
 
 @dataclass(frozen=True)
 class Crashed:
-    """The outcome of a task whose process is gone. why: in words; printed: its last output."""
+    """The outcome of a task whose process died: the reason, and what the task had printed."""
 
-    why: str
-    printed: str
+    reason: str
+    output: str
 
 
 @dataclass
 class _Worker:
-    """task: the number of what it does now; rest: the beginning of a line; recent: lines of its task."""
+    """task: number of the current task; partial_line: unfinished line of output; task_output: lines of the task."""
 
     process: BaseProcess
     tasks: Connection
@@ -89,36 +89,31 @@ class _Worker:
     slot: int
     environment: Mapping[str, str]
     task: int | None = None
-    rest: str = ""
-    recent: str = ""
+    partial_line: str = ""
+    task_output: str = ""
 
     @property
-    def sources(self) -> tuple[Any, ...]:
-        """What becomes ready when something has happened."""
+    def handles(self) -> tuple[Any, ...]:
+        """Objects to wait for."""
         return self.tasks, self.output, self.process.sentinel
 
     def read(self) -> str | None:
-        """What it has printed since; None at the end."""
-        parts = []
+        """Read new output; None at its end."""
+        chunks = []
         with suppress(BlockingIOError):
             while content := os.read(self.output.fileno(), 2**16):
-                parts.append(content.decode(errors="replace"))
-            return "".join(parts) or None
-        return "".join(parts)
+                chunks.append(content.decode(errors="replace"))
+            return "".join(chunks) or None
+        return "".join(chunks)
 
 
 class WorkerPool:
-    """Worker processes, one by default, each started when it is first needed.
-
-    Raises:
-        UserError: The system has no fork server (Windows).
-    """
+    """A pool of worker processes, started on demand; UserError if the system has no fork server (Windows)."""
 
     def __init__(self) -> None:
         if "forkserver" not in multiprocessing.get_all_start_methods():
             raise UserError(
-                "jobs cannot run side by side here, since this system has no fork server: run them in turn, by "
-                "hydra/launcher=basic or by mnist_mlp.fit"
+                "this system has no fork server for parallel jobs: use hydra/launcher=basic or mnist_mlp.fit"
             )
         self._context: Any = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([PRELOADED])
@@ -126,120 +121,119 @@ class WorkerPool:
         self._workers: dict[int, _Worker] = {}
 
     def start(self) -> None:
-        """Start the fork server without waiting until it has imported everything, as the first worker has to."""
-        resource_tracker.ensure_running()  # first, for what starts it has SIGINT and SIGTERM unblocked afterwards
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the server inherits this: it never takes a signal
+        """Start the fork server, without waiting for its imports."""
+        resource_tracker.ensure_running()  # first, because starting it unblocks SIGINT and SIGTERM
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited by the server, which must not take one
         try:
             forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def resize(self, environments: Sequence[Mapping[str, str]]) -> None:
-        """Have workers in these environments from now on; the others, none of which may be at work, end."""
+        """Use one worker for each of these environments; stop all others, which must be idle."""
         self._environments = list(environments)
         for worker in list(self._workers.values()):
             if worker.environment not in self._environments[worker.slot : worker.slot + 1]:
                 self._remove(worker)
 
     def submit(self, number: int, task: Task) -> bool:
-        """Let a worker do a task; False if none is free now. The task's event carries the number."""
-        free = [worker for worker in self._workers.values() if worker.task is None]
+        """Run a task in an idle worker; return False if all are busy. `events` reports the task's number."""
+        idle = [worker for worker in self._workers.values() if worker.task is None]
         missing = [slot for slot in range(len(self._environments)) if slot not in self._workers]
-        if not free and missing:
-            free.append(self._start_worker(missing[0]))
-        for worker in free:
-            with suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile: `events` will notice
+        if not idle and missing:
+            idle.append(self._start_worker(missing[0]))
+        for worker in idle:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it died; `events` handles that
                 worker.tasks.send(task)
-                worker.task, worker.recent = number, ""
+                worker.task, worker.task_output = number, ""
                 return True
         return False
 
     def events(self, timeout: float) -> Iterator[tuple[int, Any]]:
-        """Wait, at most `timeout` seconds, and print whole lines of the workers.
+        """Wait at most `timeout` seconds, and print complete lines of the workers' output.
 
         Yields:
-            The number of each task that has ended, with what it returned or how it `Crashed`.
+            The number of each task that has ended, with its return value or `Crashed`.
         """
-        sources = [one for worker in self._workers.values() for one in worker.sources]
-        if not sources:
+        handles = [handle for worker in self._workers.values() for handle in worker.handles]
+        if not handles:
             time.sleep(timeout)
             return
-        ready = set(wait(sources, timeout))
+        ready = set(wait(handles, timeout))
         for worker in list(self._workers.values()):
-            if not ready.isdisjoint(worker.sources):
+            if not ready.isdisjoint(worker.handles):
                 yield from self._events_of(worker, ready)
 
     def stop(self) -> None:
-        """Ask all to finish the block of steps they are in, and wait until they have ended."""
+        """Ask the workers to stop after their current chunk of steps, and wait for them."""
         self._environments = []
         for worker in self._workers.values():
-            worker.tasks.close()  # one that waits for a task ends by that
+            worker.tasks.close()  # ends an idle worker
             if worker.task is not None and worker.process.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(worker.process.pid, signal.SIGTERM)
         while self._workers:
-            wait([one for worker in self._workers.values() for one in (worker.output, worker.process.sentinel)])
+            wait([handle for worker in self._workers.values() for handle in (worker.output, worker.process.sentinel)])
             for worker in list(self._workers.values()):
                 if worker.read() is None or not worker.process.is_alive():
                     self._remove(worker)
 
     def _start_worker(self, slot: int) -> _Worker:
         self.start()
-        tasks, theirs = self._context.Pipe()
-        output, printed = self._context.Pipe(duplex=False)
+        tasks, worker_tasks = self._context.Pipe()
+        output, worker_output = self._context.Pipe(duplex=False)
         environment = self._environments[slot]
-        arguments = (theirs, printed, {**os.environ, **environment})
+        arguments = (worker_tasks, worker_output, {**os.environ, **environment})
         process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
         with _without_main():
             process.start()
         worker = self._workers[slot] = _Worker(process, tasks, output, slot, environment)
-        theirs.close()
-        printed.close()
+        worker_tasks.close()
+        worker_output.close()
         os.set_blocking(output.fileno(), False)
         return worker
 
     def _events_of(self, worker: _Worker, ready: set[Any]) -> Iterator[tuple[int, Any]]:
-        dying = worker.process.sentinel in ready
-        self._print(worker, quiet=dying)
+        has_died = worker.process.sentinel in ready
+        self._print(worker, quiet=has_died)
         if worker.tasks in ready and worker.task is not None:
             with suppress(EOFError, OSError):
                 outcome = worker.tasks.recv()
                 task, worker.task = worker.task, None
                 yield task, outcome
-        if dying:
+        if has_died:
             worker.process.join()
             self._print(worker, quiet=True)
             self._remove(worker)
             if worker.task is not None:
-                yield worker.task, Crashed(_cause(worker.process.exitcode), worker.recent)
+                yield worker.task, Crashed(_exit_reason(worker.process.exitcode), worker.task_output)
 
     def _print(self, worker: _Worker, quiet: bool) -> None:
-        """Pass on what a worker printed. quiet: it is dying, and its last words are for the log of its task."""
-        *lines, worker.rest = (worker.rest + (worker.read() or "")).split("\n")
+        """Collect a worker's output for the log of its task, and print it unless `quiet`."""
+        *lines, worker.partial_line = (worker.partial_line + (worker.read() or "")).split("\n")
         for line in lines:
-            worker.recent += f"{line}\n"
+            worker.task_output += f"{line}\n"
             if not quiet:
                 print(line, flush=True)
 
     def _remove(self, worker: _Worker) -> None:
-        worker.tasks.close()  # one that waits for a task ends by that
+        worker.tasks.close()  # ends an idle worker
         worker.process.join()
         worker.output.close()
         del self._workers[worker.slot]
 
 
-def _cause(code: int | None) -> str:
-    """Why a process ended that should not have."""
+def _exit_reason(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
-        memory = "; where memory ran out, hydra.launcher.n_jobs=N lets fewer run at once" if name == "SIGKILL" else ""
-        return f"its process was killed by signal {-code} ({name}){memory}"
-    return f"its process ended by itself, with exit code {code}"
+        hint = "; if memory ran out, reduce hydra.launcher.n_jobs" if name == "SIGKILL" else ""
+        return f"its process was killed by signal {-code} ({name}){hint}"
+    return f"its process exited with code {code}"
 
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Hide the main module, which multiprocessing would run once more in each worker: it may be a user's script."""
+    """Hide the main module, possibly a user's script, which multiprocessing would run again in each worker."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

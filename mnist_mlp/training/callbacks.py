@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mnist_mlp.console import bar, columns, is_unicode, redraws, shortened, styled
+from mnist_mlp.console import bar, can_redraw, columns, is_unicode, shortened, styled
 from mnist_mlp.errors import begin_chunk, end_chunk
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
@@ -40,7 +40,7 @@ class RunProgress:
         self.ends_early = False
         self._label = label
         self._prints_epochs = shown and label is None
-        self._shows_bar = shown and redraws()
+        self._shows_bar = shown and can_redraw()
         self._last_refresh = 0.0
         self._is_compiling = False
         self._epoch_seconds: list[float] = []

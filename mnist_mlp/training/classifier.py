@@ -153,7 +153,17 @@ class DigitClassifier(pl.LightningModule):
         network: nn.Module | None = None,
         **options: Any,
     ) -> "Self":
-        """Build a classifier from a loaded checkpoint; arguments as for `load_from_checkpoint`."""
+        """Build a classifier from a loaded checkpoint; see `load_from_checkpoint`.
+
+        Args:
+            checkpoint: Content of the file.
+            strict: Whether missing and unexpected weights are an error.
+            network: The custom module it was trained with, if any.
+            **options: Replacements of saved constructor arguments.
+
+        Returns:
+            The classifier in evaluation mode.
+        """
         saved: Mapping[str, Any] = checkpoint["hyper_parameters"]
         groups = {"model": ModelConfig, "optim": OptimConfig, "augment": AugmentConfig}
         values = dict(saved) | {name: from_dict(group, saved[name]) for name, group in groups.items()}
@@ -220,6 +230,8 @@ class DigitClassifier(pl.LightningModule):
             UserError: The format of `images` is ambiguous; see `as_pixels`.
         """
         return self.logits(as_pixels(images)).softmax(1)
+
+    predict_proba = probabilities  # its name in scikit-learn
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -330,7 +342,14 @@ class DigitClassifier(pl.LightningModule):
         self._saved_average = pop_from(checkpoint)
 
     def lr_at(self, step: int) -> float:
-        """Return the learning rate of an optimizer step of this training, counted from 0."""
+        """Look up the schedule.
+
+        Args:
+            step: Optimizer step of this training, from 0.
+
+        Returns:
+            Its learning rate.
+        """
         return self._optim.lr * schedule_factor(self._optim.schedule.value, step, self._total_steps)
 
     def _forward_unchecked(self, images: Tensor) -> Tensor:

@@ -88,13 +88,13 @@ def test_overrides_take_precedence_over_a_config(small: dict[str, Any]) -> None:
     ("call", "message"),
     [
         (lambda: mnist_mlp.fit(epochs=5), r"unknown key epochs: did you mean trainer\.max_epochs\?"),
-        (lambda: mnist_mlp.fit({"optim.lr": "0.1"}), r"optim\.lr='0\.1' has the wrong type: allowed is float > 0"),
+        (lambda: mnist_mlp.fit({"optim.lr": "0.1"}), r"optim\.lr='0\.1' has the wrong type: expected float > 0"),
         (lambda: mnist_mlp.fit({"optim.lr": -1}), r"optim\.lr=-1\.0 is out of range"),
         (
             lambda: mnist_mlp.fit({"optim.schedule": "cos"}),
             r"optim\.schedule='cos' is not .*did you mean cosine",
         ),
-        (lambda: mnist_mlp.fit({"experiment": "nope"}), r"no experiment=nope: there is better, debug"),
+        (lambda: mnist_mlp.fit({"experiment": "nope"}), r"experiment=nope .*better, debug"),
         (lambda: mnist_mlp.fit(mnist_mlp.Config(), optim="adam"), "optim: presets .* with a Config: use settings"),
         (lambda: mnist_mlp.fit("outputs/run"), r"config='outputs/run' has the wrong type: use a Config"),
         (lambda: mnist_mlp.fit(resume="some/run"), "resume=some/run is for the command line"),

@@ -59,7 +59,7 @@ def test_ratios_are_computed_within_a_round() -> None:
         (["--only=ours,mine"], "error: --only ours,mine: unknown mine; use bare, conventional, ours, compiled, floor"),
         (["--net=8-0"], "error: model.hidden_units=[8, 0] is out of range"),
         (["--threads=-1"], "error: trainer.threads=-1 is out of range"),
-        (["--val-size=300"], "error: data.val_size=300 leaves nothing of 300 training images"),
+        (["--val-size=300"], "error: data.val_size=300 must be below the number of training images"),
     ],
 )
 def test_a_mistake_is_one_line(idx_root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Jobs that follow from others equal what Hydra composes."""
+"""Jobs derived from one composition equal those that Hydra composes."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def composer() -> Iterator[GridComposer]:
         yield GridComposer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
 
 
-def test_jobs_of_a_grid_have_the_settings_that_hydra_gives_them(composer: GridComposer) -> None:
+def test_jobs_of_a_grid_have_the_settings_that_hydra_composes(composer: GridComposer) -> None:
     jobs = [
         ["seed=0", "optim.lr=0.1", "model.hidden_units=[8,16]"],
         ["seed=1", "optim.lr=1", "model.hidden_units=12"],  # an integer for a float, and for a list
@@ -35,12 +35,12 @@ def test_jobs_of_a_grid_have_the_settings_that_hydra_gives_them(composer: GridCo
         assert check_settings(composer.settings(job)) == to_config(composer.compose(job)), job
 
 
-def test_values_that_follow_from_others_are_hydras(composer: GridComposer) -> None:
+def test_interpolated_values_are_those_of_hydra(composer: GridComposer) -> None:
     for seed in (1, 2):
         assert composer.settings([f"seed={seed}", "data.split_seed=${seed}"])["data"]["split_seed"] == seed
 
 
-def test_a_value_of_the_wrong_type_is_refused_as_by_hydra(composer: GridComposer) -> None:
+def test_a_value_of_the_wrong_type_is_rejected_by_hydra(composer: GridComposer) -> None:
     assert composer.settings(["optim.lr=0.1"])
     with pytest.raises(ConfigCompositionException, match=r"optim\.lr=abc"):
         composer.settings(["optim.lr=abc"])

@@ -1,4 +1,4 @@
-"""Whatever is given for an option, it is an option's value or it is refused in one line."""
+"""Any text for an option is either a valid value or rejected with a one-line message."""
 
 import string
 
@@ -24,7 +24,7 @@ odd = st.sampled_from([
 
 @cases(10, 2500)
 @given(key=keys, value=texts | odd | st.floats().map(str) | st.integers().map(str))
-def test_an_override_is_a_value_or_refused_in_a_line(key: str, value: str) -> None:
+def test_an_override_is_valid_or_rejected_in_one_line(key: str, value: str) -> None:
     register()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         try:
@@ -40,7 +40,7 @@ def test_an_override_is_a_value_or_refused_in_a_line(key: str, value: str) -> No
 
 @cases(30, 1500)
 @given(overrides=st.lists(st.builds("{}={}".format, keys, texts), max_size=5))
-def test_a_jobs_folder_is_a_plain_short_name(overrides: list[str]) -> None:
+def test_the_name_of_a_job_is_short_and_a_valid_folder_name(overrides: list[str]) -> None:
     name = job_name(overrides)
     assert 0 < len(name) <= NAME_LENGTH + 60
     assert not set(name) & set("/\\=\0\n ")
@@ -48,6 +48,6 @@ def test_a_jobs_folder_is_a_plain_short_name(overrides: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "", "a\0b", "x" * 300])
-def test_a_name_no_folder_can_have_is_refused(name: str) -> None:
+def test_an_invalid_folder_name_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="not a valid folder name"):
         Config(name=name)

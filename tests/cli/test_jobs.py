@@ -93,7 +93,7 @@ def test_a_finished_job_is_reused_and_a_wider_grid_runs_only_new_cells(
     after = stamps("wide")
     assert len(after) == 3
     assert {job: after[job] for job in before} == before
-    assert capsys.readouterr().out.count("already there") == 2
+    assert capsys.readouterr().out.count("reused") == 2
     sweep("seed=0,1,2", "name=wide", "resume=never")
     assert all(stamps("wide")[job] > after[job] for job in after)
 
@@ -116,7 +116,7 @@ def test_a_failed_and_a_diverged_job_leave_the_others_alone(sweep: Sweep, capsys
     assert "lr--1" in streams.err
     rows = {row["status"]: row for row in table("mixed")}
     assert set(rows) == {"finished", "diverged", "failed"}
-    assert rows["failed"]["reason"] == "optim.lr=-1.0 is out of range: allowed is float > 0.0"
+    assert rows["failed"]["reason"] == "optim.lr=-1.0 is out of range: expected float > 0.0"
     failed = next(Path("outputs/sweeps/mixed").glob("*lr--1*"))
     assert "Traceback" in (failed / "error.log").read_text()
     assert not (failed / "result.json").exists()
@@ -261,7 +261,7 @@ def test_a_table_that_cannot_be_written_ends_no_sweep(
         patch.setattr("mnist_mlp.sweeps.jobs.write_summary", full)
         assert sweep("seed=0,1", "name=full") == 1
     assert len(list(Path("outputs/sweeps/full").glob("*/result.json"))) == 2
-    assert "error: the table could not be written: " in capsys.readouterr().err
+    assert "error: cannot write the table: " in capsys.readouterr().err
     assert sweep("seed=0,1", "name=full") == 0
 
 
@@ -285,7 +285,7 @@ def test_a_failure_that_cannot_be_recorded_ends_no_sweep(
     assert len(list(Path("outputs/sweeps/unrecorded").glob("*/result.json"))) == 1
     out = capsys.readouterr().out
     assert "FAILED: optim.lr=-1.0 is out of range" in out
-    assert "this could not be recorded: " in out
+    assert "could not be recorded: " in out
 
 
 def test_a_job_that_fails_after_its_folder_was_archived_is_recorded(sweep: Sweep, idx_root: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_job_that_fails_after_its_folder_was_archived_is_recorded(sweep: Sweep
     assert sweep("seed=0", "name=gone") == 1
     (row,) = table("gone")
     assert row["status"] == "failed"
-    assert "data.val_size=60 leaves nothing" in row["reason"]
+    assert "data.val_size=60 must be below" in row["reason"]
 
 
 @pytest.mark.parametrize("name", ["result.json", "run.json", "failure.json"])

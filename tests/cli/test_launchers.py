@@ -1,4 +1,4 @@
-"""Sweeps whose jobs run in other processes, and by a search: every engine once, for real."""
+"""Real sweeps with each of Hydra's other launchers, and a search."""
 
 import csv
 import json
@@ -26,34 +26,34 @@ def metrics(name: str) -> dict[str, dict[str, float]]:
         ("hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
     ],
 )
-def test_jobs_elsewhere_give_what_a_serial_sweep_gives_and_fail_alone(
+def test_another_launcher_gives_the_metrics_of_a_serial_sweep_and_isolates_failures(
     sweep: Sweep, capfd: pytest.CaptureFixture[str], plugin: str, launcher: list[str]
 ) -> None:
     pytest.importorskip(f"hydra_plugins.{plugin}")
-    assert sweep("seed=0,1", "trainer.threads=1", "name=here") == 0
+    assert sweep("seed=0,1", "trainer.threads=1", "name=serial") == 0
     capfd.readouterr()
-    assert sweep("seed=0,1,-1", "trainer.threads=1", "name=there", *launcher) == 1
+    assert sweep("seed=0,1,-1", "trainer.threads=1", "name=launcher", *launcher) == 1
     assert capfd.readouterr().err.startswith("error: 1 failed")
-    assert metrics("there") == metrics("here")
-    assert len(metrics("there")) == 2
-    with Path("outputs/sweeps/there/summary.csv").open() as file:
+    assert metrics("launcher") == metrics("serial")
+    assert len(metrics("launcher")) == 2
+    with Path("outputs/sweeps/launcher/summary.csv").open() as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["1 failed, 2 finished"]
 
 
 @pytest.mark.integration
-def test_a_search_maximises_validation_and_goes_on(sweep: Sweep) -> None:
+def test_a_search_maximizes_validation_accuracy_and_can_be_continued(sweep: Sweep) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     optuna = pytest.importorskip("optuna")
-    free = [
+    space = [
         "model.hidden_layers=int(interval(1,2))",
         "model.hidden_units=choice([4],[8])",
         "optim.lr=interval(0.01,0.1)",
     ]
     for calls in (1, 2):
-        assert sweep("search=optuna", "hydra.sweeper.n_trials=2", "name=found", *free) == 0
-        study = optuna.load_study(study_name="search", storage="sqlite:///outputs/sweeps/found/study.db")
+        assert sweep("search=optuna", "hydra.sweeper.n_trials=2", "name=search", *space) == 0
+        study = optuna.load_study(study_name="search", storage="sqlite:///outputs/sweeps/search/study.db")
         trials = study.get_trials()
         assert len(trials) == 2 * calls
-        assert {trial.value for trial in trials} == {job["val/accuracy"] for job in metrics("found").values()}
+        assert {trial.value for trial in trials} == {job["val/accuracy"] for job in metrics("search").values()}
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     assert len({json.dumps(trial.params, sort_keys=True) for trial in trials}) == 4

@@ -1,4 +1,4 @@
-"""What a sweep knows of itself before its first job."""
+"""The jobs and swept keys of a sweep, determined before its first job."""
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +20,7 @@ def hydra_config(*task: str, **sweeper: object) -> DictConfig:
         (["seed=7,8,9"], {"seed": "range(5)"}, 3, ["seed"]),
     ],
 )
-def test_jobs_are_those_of_the_command_line_and_of_a_presets_grid(
+def test_jobs_come_from_the_command_line_and_the_params_of_a_preset(
     task: list[str], params: dict[str, str] | None, jobs: int, keys: list[str]
 ) -> None:
     config = hydra_config(*task, params=params)

@@ -1,4 +1,4 @@
-"""The seed and the database of a search by Optuna."""
+"""The sampler seed and the database of an Optuna search."""
 
 import sqlite3
 import sys
@@ -19,9 +19,9 @@ def config(storage: str | None) -> DictConfig:
     return OmegaConf.create({"hydra": {"sweeper": sweeper}})
 
 
-def test_in_its_own_database_a_search_is_seeded_by_its_trials_and_not_by_its_name(tmp_path: Path) -> None:
+def test_with_its_own_database_a_search_is_seeded_by_its_number_of_trials_not_its_name(tmp_path: Path) -> None:
     seeds = []
-    for name in ("one", "other"):
+    for name in ("a", "b"):
         sweep = tmp_path / name
         sweep.mkdir()
         storage = f"sqlite:///{sweep}/study.db"
@@ -34,26 +34,26 @@ def test_in_its_own_database_a_search_is_seeded_by_its_trials_and_not_by_its_nam
     assert seeds == [0, 2, 0, 2]
 
 
-def test_searches_that_share_a_database_and_later_calls_have_seeds_of_their_own(tmp_path: Path) -> None:
+def test_searches_that_share_a_database_and_later_calls_have_different_seeds(tmp_path: Path) -> None:
     shared = f"sqlite:///{tmp_path}/shared.db"
-    before = {search_seed(str(tmp_path / name), shared) for name in ("one", "other")}
-    (tmp_path / "one" / "lr-0.1").mkdir(parents=True)
-    (tmp_path / "one" / "lr-0.1" / "run.json").touch()
-    assert len(before | {search_seed(str(tmp_path / "one"), shared)}) == 3
+    before = {search_seed(str(tmp_path / name), shared) for name in ("a", "b")}
+    (tmp_path / "a" / "lr-0.1").mkdir(parents=True)
+    (tmp_path / "a" / "lr-0.1" / "run.json").touch()
+    assert len(before | {search_seed(str(tmp_path / "a"), shared)}) == 3
 
 
-def test_a_database_that_another_search_is_making_is_tried_again(
+def test_creating_the_database_is_retried_if_another_search_interferes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from optuna import storages
 
-    make, calls = storages.get_storage, []
+    get_storage, calls = storages.get_storage, []
 
     def racing(storage: str) -> object:
         calls.append(storage)
         if len(calls) < 3:
             raise sqlite3.IntegrityError("UNIQUE constraint failed: alembic_version.version_num")
-        return make(storage)
+        return get_storage(storage)
 
     monkeypatch.setattr(storages, "get_storage", racing)
     monkeypatch.setattr(search, "PAUSE", 0)
@@ -64,11 +64,11 @@ def test_a_database_that_another_search_is_making_is_tried_again(
     database.close()
 
 
-def test_a_database_that_cannot_be_used_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_database_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "PAUSE", 0)
-    with pytest.raises(UserError, match=r"hydra\.sweeper\.storage=sqlite:///.* cannot be used: ") as refused:
-        prepare_storage(config(f"sqlite:///{tmp_path}/nowhere/study.db"))
-    assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.storage=sqlite:///.* cannot be used: ") as caught:
+        prepare_storage(config(f"sqlite:///{tmp_path}/missing/study.db"))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("sweeper", [{"_target_": "x.OptunaSweeper", "storage": None}, {"_target_": "x.GridSweeper"}])

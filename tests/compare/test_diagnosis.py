@@ -32,8 +32,8 @@ def diagnosis(
     ("status", "reason", "sentence"),
     [
         ("failed", "out of memory", "Failed: out of memory."),
-        ("running", "", "Running: 2 of 10 epochs are complete."),
-        ("unfinished", "", "Unfinished: 2 of 10 epochs are complete"),
+        ("running", "", "Running: 2 of 10 epochs are done."),
+        ("unfinished", "", "Unfinished: 2 of 10 epochs are done"),
         ("diverged", "", "Learning rate too high: the loss became non-finite in epoch 2"),
     ],
 )
@@ -43,7 +43,7 @@ def test_an_incomplete_run_is_diagnosed_by_its_status(status: str, reason: str, 
 
 
 def test_a_run_without_curves_is_reported_as_such() -> None:
-    assert str(judge({})).startswith("No curves: finished, but metrics.csv is missing")
+    assert str(judge({})).startswith("No curves: finished, but cannot be judged: metrics.csv")
     assert judge({"epoch": [1], "train/loss": [float("nan")]}).category == "No curves"
 
 

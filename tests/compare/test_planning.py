@@ -32,7 +32,7 @@ def test_a_plan_states_the_seeds_that_reach_the_power(sweep: Path) -> None:
     assert power(0.2, paired.variance, 100, seeds, 1) >= 0.8 > power(0.2, paired.variance, 100, seeds - 1, 1)
     assert lines[2] == f"Use {seeds} seeds per setting."
     assert paired.detectable_difference is not None
-    assert f"now 4, which detect {100 * paired.detectable_difference:.2f} points" in lines[1]
+    assert f"4 seeds now detect {100 * paired.detectable_difference:.2f} points" in lines[1]
 
 
 def test_if_images_are_the_limit_the_plan_states_how_many_are_needed(sweep: Path) -> None:

@@ -33,9 +33,8 @@ def test_the_family_wise_error_of_equal_settings_is_controlled() -> None:
 
 @pytest.mark.parametrize(("seeds", "comparisons"), [(4, 1), (8, 6)])
 def test_the_detectable_difference_is_detected_with_power_eighty_percent(seeds: int, comparisons: int) -> None:
-    difference, nominal, simulated = simulated_power(
-        POPULATION, seeds, 1000, comparisons, SWEEPS, np.random.default_rng(seeds)
-    )
+    random = np.random.default_rng(seeds)
+    difference, nominal, simulated = simulated_power(POPULATION, seeds, 1000, comparisons, SWEEPS, random)
     assert nominal == pytest.approx(0.8, abs=1e-3)
     assert 0.77 <= simulated <= 0.83
     assert difference > 0

@@ -1,4 +1,4 @@
-"""Whatever the files of digits hold, they are read as they are or refused in one line."""
+"""Property tests: MNIST files with arbitrary content are either read or rejected with a one-line error."""
 
 import gzip
 import struct
@@ -17,27 +17,27 @@ headers = st.builds(
     st.sampled_from([0x801, 0x803, 0x803, 0x803, 0, 2**32 - 1]) | st.integers(0, 2**32 - 1),
     st.lists(st.sampled_from([0, 1, 28, 28, 300, 2**31, 2**32 - 1]), max_size=4),
 )
-contents = st.binary(max_size=64) | st.builds(lambda head, rest: head + rest, headers, st.binary(max_size=1600))
+contents = st.binary(max_size=64) | st.builds(lambda header, body: header + body, headers, st.binary(max_size=1600))
 
 
 @pytest.fixture
-def whole(idx_root: Path) -> dict[Path, bytes]:
+def originals(idx_root: Path) -> dict[Path, bytes]:
     raw = idx_root / "MNIST" / "raw"
     return {raw / name: (raw / name).read_bytes() for name in FILES}
 
 
 @cases(25, 3000)
-@given(place=st.integers(0, 3), content=contents, packed=st.sampled_from(["", "", ".gz"]), real=st.booleans())
-def test_digits_are_read_or_refused_in_a_line(
-    place: int, content: bytes, packed: str, real: bool, idx_root: Path, whole: dict[Path, bytes]
+@given(index=st.integers(0, 3), content=contents, suffix=st.sampled_from(["", "", ".gz"]), is_gzip=st.booleans())
+def test_files_are_read_or_rejected_with_a_one_line_error(
+    index: int, content: bytes, suffix: str, is_gzip: bool, idx_root: Path, originals: dict[Path, bytes]
 ) -> None:
-    for path, original in whole.items():
+    for path, original in originals.items():
         path.write_bytes(original)
         Path(f"{path}.gz").unlink(missing_ok=True)
-    victim = list(whole)[place]
-    if packed:
-        victim.unlink()
-    Path(f"{victim}{packed}").write_bytes(gzip.compress(content) if packed and real else content)
+    replaced = list(originals)[index]
+    if suffix:
+        replaced.unlink()
+    Path(f"{replaced}{suffix}").write_bytes(gzip.compress(content) if suffix and is_gzip else content)
     read_digits.cache_clear()
     try:
         digits = load_digits("mnist", str(idx_root))

@@ -13,7 +13,7 @@ IMAGES = torch.from_numpy(made_up_digits(7, 0)[0])
 
 
 @pytest.mark.parametrize(
-    "given",
+    "images",
     [
         IMAGES,
         IMAGES.numpy(),
@@ -26,50 +26,49 @@ IMAGES = torch.from_numpy(made_up_digits(7, 0)[0])
     ],
     ids=["torch", "numpy", "channel first", "channel last", "floats", "double numpy", "half", "negative stride"],
 )
-def test_every_form_of_the_same_images_is_predicted_alike(given: Any) -> None:
+def test_all_representations_of_the_same_images_give_the_same_predictions(images: Any) -> None:
     model = digit_classifier(**{"model.hidden_units": [16], "model.hidden_layers": 1})
     expected = model.eval()(IMAGES).softmax(1).detach()
-    torch.testing.assert_close(model.probabilities(given), expected, rtol=1e-2, atol=1e-2)
-    tight = given.dtype not in (torch.float16,)
-    if tight:
-        torch.testing.assert_close(model.probabilities(given), expected, rtol=1e-5, atol=1e-6)
-    assert torch.equal(model.predict(given), expected.argmax(1))
+    torch.testing.assert_close(model.probabilities(images), expected, rtol=1e-2, atol=1e-2)
+    if images.dtype != torch.float16:
+        torch.testing.assert_close(model.probabilities(images), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(model.predict(images), expected.argmax(1))
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 28, 28), (28, 28, 1), (1, 1, 28, 28), (1, 28, 28, 1)])
-def test_one_image_is_a_batch_of_one(shape: tuple[int, ...]) -> None:
+def test_a_single_image_is_a_batch_of_one(shape: tuple[int, ...]) -> None:
     assert torch.equal(as_pixels(IMAGES[0].reshape(shape)), IMAGES[:1])
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("images", "message"),
     [
-        (IMAGES.float(), r"images are floats from 0 to 250: give uint8 in 0\.\.255 or floats in \[0, 1\]"),
-        ((IMAGES.float() / 255 - 0.1307) / 0.3081, r"images are floats from -0\.4242 to .*: give .*not normalised"),
-        (torch.full((2, 28, 28), torch.nan), "images are floats from nan to nan: give"),
-        (IMAGES.long(), "images are int64: give uint8"),
-        (IMAGES > 127, "images are bool: give uint8"),
-        ((IMAGES > 127).to(torch.uint8), "images are uint8 of 0 and 1 alone, which may be a mask: multiply by 255"),
-        (IMAGES.reshape(7, 784), r"images have the shape \(7, 784\): give"),
-        (IMAGES[:, None].expand(7, 3, 28, 28), r"images have the shape \(7, 3, 28, 28\): give"),
-        (torch.zeros(32, 32), r"images have the shape \(32, 32\): give"),
-        ([IMAGES[0], IMAGES[1]], r"images is a list: give .*by torch\.stack"),
-        ("seven.png", "images is a str: give a torch tensor or a numpy array"),
+        (IMAGES.float(), r"images are floats from 0 to 250: expected values in \[0, 1\]"),
+        ((IMAGES.float() / 255 - 0.1307) / 0.3081, r"images are floats from -0\.4242 to .*: expected .*not normalized"),
+        (torch.full((2, 28, 28), torch.nan), "images are floats from nan to nan: expected"),
+        (IMAGES.long(), "images are int64: expected .*uint8"),
+        (IMAGES > 127, "images are bool: expected .*uint8"),
+        ((IMAGES > 127).to(torch.uint8), "images are uint8 with values 0 and 1 only: multiply by 255"),
+        (IMAGES.reshape(7, 784), r"images have shape \(7, 784\): expected"),
+        (IMAGES[:, None].expand(7, 3, 28, 28), r"images have shape \(7, 3, 28, 28\): expected"),
+        (torch.zeros(32, 32), r"images have shape \(32, 32\): expected"),
+        ([IMAGES[0], IMAGES[1]], r"images is a list: use .*torch\.stack"),
+        ("seven.png", "images is a str: use a torch tensor or a numpy array"),
     ],
 )
-def test_what_is_ambiguous_is_refused_in_one_line(given: Any, says: str) -> None:
+def test_ambiguous_images_are_rejected_with_a_one_line_error(images: Any, message: str) -> None:
     model = digit_classifier()
     for method in (model.probabilities, model.predict):
-        with pytest.raises(UserError, match=f"^{says}") as caught:
-            method(given)
+        with pytest.raises(UserError, match=f"^{message}") as caught:
+            method(images)
         assert "\n" not in str(caught.value)
 
 
-def test_a_blank_image_is_an_image() -> None:
+def test_a_blank_image_is_valid() -> None:
     assert as_pixels(np.zeros((28, 28), np.uint8)).shape == as_pixels(torch.zeros(28, 28)).shape == (1, 28, 28)
 
 
-def test_the_classifier_itself_refuses_floats_once_it_is_trained() -> None:
+def test_forward_rejects_floats_in_evaluation_mode() -> None:
     model = digit_classifier().eval()
-    with pytest.raises(UserError, match="takes uint8 images: use probabilities or predict for floats"):
+    with pytest.raises(UserError, match=r"uint8.*predict"):
         model(IMAGES.float() / 255)

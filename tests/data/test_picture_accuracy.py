@@ -1,4 +1,4 @@
-"""Accuracy on MNIST's test digits as pictures, style by style, beside that from the IDX file; slow: minutes.
+"""Accuracy on MNIST's test images rendered as pictures, compared with the original images; takes minutes.
 
 MNIST_MLP_DATA=... pytest -m slow -n 0 -s tests/data/test_picture_accuracy.py    prints the table
 """
@@ -17,41 +17,41 @@ from mnist_mlp.training.classifier import DigitClassifier
 
 pytestmark = [pytest.mark.slow, pytest.mark.mnist]
 IMAGES = int(os.environ.get("MNIST_MLP_PICTURES", "2500"))
-"""Per style; 10,000 are all."""
-LARGEST_LOSS = 0.01
+"""Number of test images per style, of 10,000."""
+MAX_LOSS = 0.01
 
 
 @pytest.fixture(scope="module")
 def model() -> DigitClassifier:
-    """Four epochs of plain training: a net that has seen nothing but the digits of the file."""
+    """A classifier trained for four epochs on unmodified images."""
     root = os.environ.get("MNIST_MLP_DATA")
     if not root:
         pytest.skip("needs the full MNIST: set MNIST_MLP_DATA")
     digits = load_digits("mnist", root)
     torch.manual_seed(0)
     config = Config(model=ModelConfig(hidden_layers=2, hidden_units=[256]))
-    made = DigitClassifier.from_config(config)
-    optimizer = torch.optim.Adam(made.mlp.parameters(), lr=0.001)
+    classifier = DigitClassifier.from_config(config)
+    optimizer = torch.optim.Adam(classifier.mlp.parameters(), lr=0.001)
     for _ in range(4):
         for batch in torch.randperm(len(digits.train_labels)).split(128):
-            loss = torch.nn.functional.cross_entropy(made(digits.train_images[batch]), digits.train_labels[batch])
+            loss = torch.nn.functional.cross_entropy(classifier(digits.train_images[batch]), digits.train_labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return made.eval()
+    return classifier.eval()
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_style_costs_at_most_a_point(style: str, model: DigitClassifier) -> None:
+def test_accuracy_on_pictures_is_at_most_one_point_lower(style: str, model: DigitClassifier) -> None:
     digits = load_digits("mnist", os.environ["MNIST_MLP_DATA"])
-    chosen = torch.from_numpy(np.random.default_rng(3).permutation(len(digits.test_labels))[:IMAGES])
-    images, labels = digits.test_images[chosen], digits.test_labels[chosen]
+    subset = torch.from_numpy(np.random.default_rng(3).permutation(len(digits.test_labels))[:IMAGES])
+    images, labels = digits.test_images[subset], digits.test_labels[subset]
     random = np.random.default_rng(0)
     prepared = torch.from_numpy(np.stack([prepare(STYLES[style](image, random)) for image in images.numpy()]))
 
-    def accuracy(seen: torch.Tensor) -> float:
-        return float((model.probabilities(seen).argmax(1) == labels).double().mean())
+    def accuracy(inputs: torch.Tensor) -> float:
+        return float((model.probabilities(inputs).argmax(1) == labels).double().mean())
 
-    from_file, from_pictures = accuracy(images), accuracy(prepared)
-    print(f"\n{style:15} {100 * from_pictures:6.2f} %  from the file {100 * from_file:6.2f} %  n = {len(labels)}")
-    assert from_pictures >= from_file - LARGEST_LOSS
+    original, from_pictures = accuracy(images), accuracy(prepared)
+    print(f"\n{style:15} {100 * from_pictures:6.2f} %  original images {100 * original:6.2f} %  n = {len(labels)}")
+    assert from_pictures >= original - MAX_LOSS

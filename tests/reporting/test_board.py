@@ -1,8 +1,9 @@
-"""Runs under short names for TensorBoard, read back as TensorBoard reads them."""
+"""Runs under short names in TensorBoard, read back by its own reader."""
 
 import os
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
@@ -27,53 +28,53 @@ def run_with_events(folder: Path, wrong: int = 3, **settings: object) -> Path:
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of two learning rates and two seeds, with means, and two single runs."""
-    made = tmp_path_factory.mktemp("outputs")
+    folder = tmp_path_factory.mktemp("outputs")
     for lr, wrong in ((0.1, 20), (0.2, 3)):
         for seed in (0, 1):
             name = f"batch_size-64_lr-{lr}_seed-{seed}"
-            run_with_events(made / "sweeps" / "rates" / name, wrong, optim__lr=lr, seed=seed)
-    sweep = made / "sweeps" / "rates"
+            run_with_events(folder / "sweeps" / "rates" / name, wrong, optim__lr=lr, seed=seed)
+    sweep = folder / "sweeps" / "rates"
     write_means(sweep, summarize(find_jobs([sweep])))
     for name in ("mine", "2026-11-24_12-00-00-123456"):
-        run_with_events(made / "train" / name, seed=5)
-    return made
+        run_with_events(folder / "train" / name, seed=5)
+    return folder
 
 
-def seen_by_tensorboard(folder: Path) -> set[str]:
+def tensorboard_names(folder: Path) -> set[str]:
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder))
     multiplexer.Reload()
     return set(multiplexer.Runs())
 
 
-def test_the_runs_of_a_sweep_have_the_names_of_what_varies(outputs: Path, tmp_path: Path) -> None:
+def test_runs_of_a_sweep_are_named_by_their_varying_settings(outputs: Path, tmp_path: Path) -> None:
     runs = board_runs(find_jobs([outputs / "sweeps" / "rates"]))
     link_runs(runs, tmp_path)
     names = {f"lr={lr}, seed={seed}" for lr in (0.1, 0.2) for seed in (0, 1, "mean")}
-    assert seen_by_tensorboard(tmp_path) == names
+    assert tensorboard_names(tmp_path) == names
     assert list(runs)[:2] == ["lr=0.2, seed=mean", "lr=0.1, seed=mean"]
-    assert list(runs)[2] == "lr=0.2, seed=0"  # best first, since of too many the last are left out
+    assert list(runs)[2] == "lr=0.2, seed=0"  # best first, since a limit drops the last ones
     assert runs["lr=0.1, seed=1"].parent.name == "batch_size-64_lr-0.1_seed-1"
 
 
-def test_of_several_folders_each_run_says_which(outputs: Path, tmp_path: Path) -> None:
+def test_runs_of_several_folders_include_the_folder_name(outputs: Path, tmp_path: Path) -> None:
     link_runs(board_runs(find_jobs([outputs])), tmp_path)
-    seen = seen_by_tensorboard(tmp_path)
-    assert {"train/mine", "train/2026-11-24_12-00-00-123456", "rates/lr=0.1, seed=0", "rates/lr=0.2, seed=mean"} <= seen
-    assert len(seen) == 8
+    runs = tensorboard_names(tmp_path)
+    assert {"train/mine", "train/2026-11-24_12-00-00-123456", "rates/lr=0.1, seed=0", "rates/lr=0.2, seed=mean"} <= runs
+    assert len(runs) == 8
 
 
-def test_a_run_alone_has_its_own_name(outputs: Path) -> None:
+def test_a_single_run_keeps_its_name(outputs: Path) -> None:
     assert list(board_runs(find_jobs([outputs / "train" / "mine"]))) == ["mine"]
 
 
-def test_no_more_runs_than_tensorboard_ticks_and_the_means_among_them(outputs: Path) -> None:
+def test_the_limit_of_runs_includes_the_means(outputs: Path) -> None:
     jobs = find_jobs([outputs])
     assert len(board_runs(jobs, None)) == 8
     assert list(board_runs(jobs, 3))[:2] == ["rates/lr=0.2, seed=mean", "rates/lr=0.1, seed=mean"]
     assert len(board_runs(jobs, 3)) == 3
 
 
-def test_links_follow_the_runs_and_what_is_right_stays(outputs: Path, tmp_path: Path) -> None:
+def test_links_are_updated_and_correct_links_are_kept(outputs: Path, tmp_path: Path) -> None:
     runs = board_runs(find_jobs([outputs]))
     link_runs(runs, tmp_path)
     before = {path: path.lstat().st_ino for path in tmp_path.rglob("*") if path.is_symlink()}
@@ -83,10 +84,10 @@ def test_links_follow_the_runs_and_what_is_right_stays(outputs: Path, tmp_path: 
     assert {str(path.relative_to(tmp_path)) for path in after} == {*kept, "new"}
     assert all(before[path] == inode for path, inode in after.items() if path.name != "new")
     link_runs({"rates": outputs / "train" / "mine" / "tensorboard"}, tmp_path)
-    assert seen_by_tensorboard(tmp_path) == {"rates"}
+    assert tensorboard_names(tmp_path) == {"rates"}
 
 
-def test_names_that_no_file_system_takes_are_made_fit(tmp_path: Path) -> None:
+def test_invalid_characters_in_names_are_replaced(tmp_path: Path) -> None:
     for lr in (0.1, 0.2):
         run_with_events(tmp_path / "s" / str(lr), optim__lr=lr, data__root="a/b:c", name="x")
     runs = board_runs(find_jobs([tmp_path / "s"]))
@@ -96,11 +97,11 @@ def test_names_that_no_file_system_takes_are_made_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is not a folder: use run folders"),
-        (["empty"], "no runs .* in empty: train some"),
+        (["nowhere"], "nowhere is not a folder: .*run folders"),
+        (["empty"], "no runs .* in empty: "),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_a_wrong_path_is_a_one_line_error(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -110,23 +111,23 @@ def test_a_mistake_is_one_line(
 
 
 def start(sweep: Path, folder: Path) -> "subprocess.Popen[str]":
-    """The command over a sweep, with `folder` for its temporary files."""
+    """Start the command on a sweep, with `folder` for its temporary files."""
     command = [sys.executable, "-m", "mnist_mlp.tensorboard", str(sweep), "--port", "0"]
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 @pytest.mark.integration
-def test_the_command_serves_what_it_says_and_leaves_nothing_behind(outputs: Path, tmp_path: Path) -> None:
+def test_the_command_serves_the_runs_and_removes_its_links(outputs: Path, tmp_path: Path) -> None:
     server = start(outputs / "sweeps" / "rates", tmp_path)
     assert server.stdout is not None
     try:
-        lines = list(iter(server.stdout.readline, "Press Ctrl-C to stop.\n"))
+        lines = list(takewhile(lambda line: "Ctrl-C" not in line, server.stdout))
         assert lines[0] == "4 runs and 2 means over seeds\n"
         (address,) = [line.split()[1] for line in lines if line.startswith("curves")]
         assert parse_qs(urlsplit(address).query) == {"smoothing": ["0"], "runColorGroup": ["regex:(.+), seed"]}
-        with urlopen(address.partition("?")[0]) as answer:
-            assert answer.status == 200
+        with urlopen(address.partition("?")[0]) as response:
+            assert response.status == 200
         assert len(list(tmp_path.glob("mnist_mlp-tensorboard-*/lr=*"))) == 6
     finally:
         server.terminate()
@@ -136,7 +137,7 @@ def test_the_command_serves_what_it_says_and_leaves_nothing_behind(outputs: Path
 
 
 @pytest.mark.integration
-def test_more_runs_than_tensorboard_ticks_are_counted_apart_from_the_means(tmp_path: Path) -> None:
+def test_runs_over_the_limit_are_counted_separately_from_the_means(tmp_path: Path) -> None:
     for number in range(MAX_TICKED):
         run_with_events(tmp_path / "sweep" / str(number), optim__lr=0.1 * (1 + number % 2), seed=number // 2)
     write_means(tmp_path / "sweep", summarize(find_jobs([tmp_path / "sweep"])))

@@ -1,4 +1,4 @@
-"""What the report page answers in a real browser, opened from disk; needs Debian's chromium and chromium-driver."""
+"""Interaction with the report page in a real browser; needs Debian's chromium and chromium-driver."""
 
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,30 @@ from mnist_mlp.reporting.page import write_page
 pytestmark = pytest.mark.browser
 SELECTED = "return [...document.querySelectorAll('tr.selected')].map(row => row.dataset.runs)"
 CHART = "const chart = echarts.getInstanceByDom(document.querySelector(`.chart[data-chart=${arguments[0]}] .canvas`));"
-LIT = (
+HIGHLIGHTED = (
     CHART
     + """
-return chart.getOption().series.flatMap(one => {
-  if (one.type === "line" || one.type === "custom") return one.lineStyle?.width > 3 ? [one.lineStyle.color] : [];
-  return one.data.filter(dot => dot.symbolSize > 13 || dot.lineStyle?.width > 2).map(String);
+return chart.getOption().series.flatMap(series => {
+  if (["line", "custom"].includes(series.type)) return series.lineStyle?.width > 3 ? [series.lineStyle.color] : [];
+  return series.data.filter(dot => dot.symbolSize > 13 || dot.lineStyle?.width > 2).map(String);
 });
 """
 )
-PLACE = (
+LAST_POINT = (
     CHART
     + """
 chart.getDom().scrollIntoView({block: "center"});
-const one = chart.getOption().series.filter(one => one.type === arguments[1])[0];
+const series = chart.getOption().series.filter(series => series.type === arguments[1])[0];
 const box = chart.getDom().getBoundingClientRect();
-const place = chart.convertToPixel({gridIndex: 0}, one.data.at(-1).value ?? one.data.at(-1));
-return [box.left + place[0], box.top + place[1]].map(Math.round);
+const pixel = chart.convertToPixel({gridIndex: 0}, series.data.at(-1).value ?? series.data.at(-1));
+return [box.left + pixel[0], box.top + pixel[1]].map(Math.round);
 """
 )
-ALONG = (
+AXIS_BOTTOM = (
     CHART
     + """
 chart.getDom().scrollIntoView({block: "center"});
-const axis = chart.getOption().parallelAxis.findIndex(one => one.name === arguments[1]);
+const axis = chart.getOption().parallelAxis.findIndex(axis => axis.name === arguments[1]);
 const box = chart.getDom().getBoundingClientRect();
 const {position} = chart.getModel().getComponent("parallel").coordinateSystem.getAxisLayout(`dim${axis}`);
 return [box.left + position[0], box.top + position[1]].map(Math.round);
@@ -48,21 +48,21 @@ const wait = () => document.documentElement.dataset.charts ? (start(), done(true
 wait();
 """
 CLICK = """
-const one = document.querySelectorAll(arguments[0])[arguments[1]];
-one.scrollIntoView({block: "center"});
-one.click();
+const element = document.querySelectorAll(arguments[0])[arguments[1]];
+element.scrollIntoView({block: "center"});
+element.click();
 """
 TYPE = """
-const one = document.querySelector(arguments[0]);
-one.value = arguments[1];
-one.dispatchEvent(new Event("input"));
+const element = document.querySelector(arguments[0]);
+element.value = arguments[1];
+element.dispatchEvent(new Event("input"));
 """
 COPIED = "document.addEventListener('copied', event => { window.copied = event.detail.content; });"
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three factors of two levels, two seeds each, one collapsed; a failed, a diverged and an unfinished run."""
+    """Three two-level factors with two seeds, one run at chance level; a failed, a diverged, an unfinished run."""
     sweep = tmp_path_factory.mktemp("outputs") / "sweep"
     for n in range(16):
         settings: dict[str, Any] = {"optim__lr": 0.1 if n & 2 else 0.001, "model__dropout": 0.5 if n & 4 else 0.1}
@@ -78,7 +78,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ready(browser: Any) -> None:
-    """Wait for the library, and draw what is far down the page, too."""
+    """Wait for the chart library, and draw all charts, including those below the fold."""
     browser.set_script_timeout(20)
     assert browser.execute_async_script(START_ALL)
 
@@ -88,42 +88,42 @@ def click(browser: Any, selector: str, number: int = 0) -> None:
 
 
 def point(browser: Any, chart: str, kind: str, clicks: bool) -> None:
-    """Move the pointer to the last point of the first series of a kind, and click there."""
-    x, y = browser.execute_script(PLACE, chart, kind)
+    """Move the pointer to the last point of the first series of a type, and optionally click."""
+    x, y = browser.execute_script(LAST_POINT, chart, kind)
     events = ["mouseMoved", "mousePressed", "mouseReleased"] if clicks else ["mouseMoved"]
     for event in events:
         mouse(browser, event, x, y)
 
 
 def mouse(browser: Any, event: str, x: int, y: int) -> None:
-    held = {} if event == "mouseMoved" else {"button": "left", "clickCount": 1}
-    browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": event, "x": x, "y": y, **held})
+    button = {} if event == "mouseMoved" else {"button": "left", "clickCount": 1}
+    browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": event, "x": x, "y": y, **button})
 
 
 @pytest.mark.parametrize(
     ("width", "dark"),
     [pytest.param(*screen, marks=() if screen == (390, True) else pytest.mark.integration) for screen in SCREENS],
 )
-def test_a_selection_lights_up_everywhere(browser: Any, page: Path, width: int, dark: bool) -> None:
+def test_a_selection_is_highlighted_in_all_views(browser: Any, page: Path, width: int, dark: bool) -> None:
     with opened(browser, page, width, dark):
         ready(browser)
         assert faults(browser) == []
         click(browser, "table tbody tr[data-runs='0 1'] td:nth-child(2)")
         assert browser.execute_script(SELECTED).count("0 1") >= 2  # the group, in the comparison and the diagnoses
         assert {"0", "1"} <= set(browser.execute_script(SELECTED))  # and its runs
-        assert len(browser.execute_script(LIT, "curves")) >= 2
-        assert len(browser.execute_script(LIT, "scatter")) == 2
-        assert len(browser.execute_script(LIT, "parallel")) == 2
+        assert len(browser.execute_script(HIGHLIGHTED, "curves")) >= 2
+        assert len(browser.execute_script(HIGHLIGHTED, "scatter")) == 2
+        assert len(browser.execute_script(HIGHLIGHTED, "parallel")) == 2
         assert texts(browser, ".legend button[aria-pressed=true]")[0].startswith("dropout=")
         assert "2 runs" in texts(browser, "#selection")[0]
         press(browser, "ESCAPE")
         assert browser.execute_script(SELECTED) == []
-        assert browser.execute_script(LIT, "scatter") == []
+        assert browser.execute_script(HIGHLIGHTED, "scatter") == []
         assert faults(browser) == []
 
 
 @pytest.mark.integration
-def test_the_answer_is_seen_without_scrolling_however_many_settings_vary(browser: Any, tmp_path: Path) -> None:
+def test_accuracy_and_verdict_are_visible_without_scrolling_with_many_settings(browser: Any, tmp_path: Path) -> None:
     for n in range(16):
         write_run(
             tmp_path / f"run_{n:02d}", range(2 + n), seed=n & 1, data__root="nowhere", optim__lr=0.1 if n & 2 else 0.01,
@@ -131,18 +131,18 @@ def test_the_answer_is_seen_without_scrolling_however_many_settings_vary(browser
             model__hidden_units=[512, 256, 128] if n & 8 else [1024, 32], trainer__max_epochs=7 if n & 2 else 12,
             optim__momentum=0.9 if n & 4 else 0.5, data__batch_size=64 if n & 8 else 128,
         )  # fmt: skip
-    seen = """
+    visible = """
     const box = document.querySelector(".box");
-    const names = [...box.querySelectorAll("th")].filter(one => one.offsetWidth &&
-      one.getBoundingClientRect().right <= box.getBoundingClientRect().right + 1);
-    return names.map(one => one.textContent);
+    const headers = [...box.querySelectorAll("th")].filter(header => header.offsetWidth &&
+      header.getBoundingClientRect().right <= box.getBoundingClientRect().right + 1);
+    return headers.map(header => header.textContent);
     """
     with opened(browser, write_page([tmp_path], tmp_path / "report.html")):
-        assert {"setting", "test acc %", "verdict"} <= set(browser.execute_script(seen))
+        assert {"setting", "test acc %", "verdict"} <= set(browser.execute_script(visible))
 
 
 @pytest.mark.integration
-def test_a_dot_a_line_and_a_legend_entry_select_and_a_second_click_ends_it(browser: Any, page: Path) -> None:
+def test_clicking_a_dot_a_line_or_a_legend_entry_toggles_the_selection(browser: Any, page: Path) -> None:
     with opened(browser, page):
         ready(browser)
         point(browser, "scatter", "scatter", clicks=True)
@@ -160,7 +160,7 @@ def test_a_dot_a_line_and_a_legend_entry_select_and_a_second_click_ends_it(brows
 
 
 @pytest.mark.integration
-def test_hover_names_the_run_and_its_values(browser: Any, page: Path) -> None:
+def test_the_tooltip_shows_the_run_and_its_values(browser: Any, page: Path) -> None:
     with opened(browser, page):
         ready(browser)
         point(browser, "scatter", "scatter", clicks=False)
@@ -178,27 +178,27 @@ def axes(browser: Any, chart: str) -> list[dict[str, Any]]:
         f"{CHART} const {{xAxis, yAxis}} = chart.getOption();"
         "return [xAxis[0], yAxis[0]].map(({name, type, min, max}) => ({name, type, min, max}))"
     )
-    found: list[dict[str, Any]] = browser.execute_script(script, chart)
-    return found
+    options: list[dict[str, Any]] = browser.execute_script(script, chart)
+    return options
 
 
 def choose(browser: Any, chart: str, number: int, value: str) -> None:
     script = (
-        "const one = document.querySelectorAll(`.chart[data-chart=${arguments[0]}] select`)[arguments[1]];"
-        "one.value = arguments[2]; one.dispatchEvent(new Event('change'))"
+        "const select = document.querySelectorAll(`.chart[data-chart=${arguments[0]}] select`)[arguments[1]];"
+        "select.value = arguments[2]; select.dispatchEvent(new Event('change'))"
     )
     browser.execute_script(script, chart, number, value)
 
 
 @pytest.mark.integration
-def test_the_axes_of_the_scatter_can_be_chosen(browser: Any, page: Path) -> None:
+def test_the_axes_of_the_scatter_plot_are_selectable(browser: Any, page: Path) -> None:
     with opened(browser, page):
         ready(browser)
         assert [axis["name"].partition(";")[0] for axis in axes(browser, "scatter")] == [
             "fit time (s)", "validation accuracy (%)",
         ]  # fmt: skip
-        assert axes(browser, "scatter")[1]["min"] > 50  # the collapsed run does not flatten the others
-        assert axes(browser, "scatter")[1]["name"].endswith("triangles lie outside")
+        assert axes(browser, "scatter")[1]["min"] > 50  # the run at chance level does not compress the others
+        assert axes(browser, "scatter")[1]["name"].endswith("triangles: out of range")
         choose(browser, "scatter", 0, "=optim.lr")
         choose(browser, "scatter", 1, "test/loss")
         x, y = axes(browser, "scatter")
@@ -209,39 +209,38 @@ def test_the_axes_of_the_scatter_can_be_chosen(browser: Any, page: Path) -> None
 
 
 @pytest.mark.integration
-def test_curves_are_unsmoothed_at_first_and_show_the_differences(browser: Any, page: Path) -> None:
-    first = (
+def test_curves_start_unsmoothed_with_a_robust_range(browser: Any, page: Path) -> None:
+    line_data = (
         "return echarts.getInstanceByDom(document.querySelector('.chart[data-chart=curves] .canvas')).getOption()"
-        ".series.filter(one => one.type === 'line').map(one => one.data)"
+        ".series.filter(series => series.type === 'line').map(series => series.data)"
     )
     slide = (
-        "const one = document.querySelector('.chart[data-chart=curves] input[type=range]');"
-        "one.value = arguments[0]; one.dispatchEvent(new Event('input'))"
+        "const slider = document.querySelector('.chart[data-chart=curves] input[type=range]');"
+        "slider.value = arguments[0]; slider.dispatchEvent(new Event('input'))"
     )
     with opened(browser, page):
         ready(browser)
-        plain = browser.execute_script(first)
-        run, other = (
-            100 * (1 - loss / 4) for loss in (2.0, 2 / (1 + 1 / 8))
-        )  # the best group's, as write_curves has it
-        assert plain[0][0] == pytest.approx([1, (run + other) / 2], abs=0.01)
+        plain = browser.execute_script(line_data)
+        # accuracies of the best group's two seeds, as in write_curves
+        first, second = (100 * (1 - loss / 4) for loss in (2.0, 2 / (1 + 1 / 8)))
+        assert plain[0][0] == pytest.approx([1, (first + second) / 2], abs=0.01)
         fitted = axes(browser, "curves")[1]["min"]
-        choose(browser, "curves", 1, "everything")
+        choose(browser, "curves", 1, "full")
         assert axes(browser, "curves")[1]["min"] < fitted
         browser.execute_script(slide, 0.5)
-        smooth = browser.execute_script(first)
+        smooth = browser.execute_script(line_data)
         assert smooth[0][0] == pytest.approx(plain[0][0])
         assert smooth[0][1][1] == pytest.approx((0.5 * plain[0][0][1] + plain[0][1][1]) / 1.5)
         choose(browser, "curves", 0, "runs")
-        assert len(browser.execute_script(first)) > len(plain)
+        assert len(browser.execute_script(line_data)) > len(plain)
         assert messages(browser) == []
 
 
 @pytest.mark.integration
-def test_dragging_along_an_axis_of_the_parallel_coordinates_selects(browser: Any, page: Path) -> None:
+def test_brushing_an_axis_of_the_parallel_coordinates_selects_runs(browser: Any, page: Path) -> None:
     with opened(browser, page):
         ready(browser)
-        x, bottom = browser.execute_script(ALONG, "parallel", "lr")
+        x, bottom = browser.execute_script(AXIS_BOTTOM, "parallel", "lr")
         for event, y in (
             ("mouseMoved", bottom - 100), ("mousePressed", bottom - 100), ("mouseMoved", bottom - 50),
             ("mouseMoved", bottom + 15), ("mouseReleased", bottom + 15),
@@ -254,12 +253,12 @@ def test_dragging_along_an_axis_of_the_parallel_coordinates_selects(browser: Any
 
 
 @pytest.mark.integration
-def test_a_table_is_sorted_filtered_narrowed_and_copied(browser: Any, page: Path) -> None:
+def test_a_table_can_be_sorted_filtered_and_copied(browser: Any, page: Path) -> None:
     with opened(browser, page):
         ready(browser)
         browser.execute_script(COPIED)
         heading = "section:has(#heading-9)"
-        assert texts(browser, "#heading-9") == ["Every run"]
+        assert texts(browser, "#heading-9") == ["All runs"]
         column = f"{heading} tbody tr:not(.off) td:nth-child(6)"
         click(browser, f"{heading} th button", 5)
         accuracies = [float(text) for text in texts(browser, column) if text != "-"]
@@ -284,7 +283,7 @@ def test_a_table_is_sorted_filtered_narrowed_and_copied(browser: Any, page: Path
 
 
 @pytest.mark.integration
-def test_by_keyboard_alone(browser: Any, page: Path) -> None:
+def test_tables_can_be_used_by_keyboard(browser: Any, page: Path) -> None:
     with opened(browser, page):
         ready(browser)
         browser.execute_script("document.querySelector('th button').focus()")
@@ -298,7 +297,7 @@ def test_by_keyboard_alone(browser: Any, page: Path) -> None:
 
 
 @pytest.mark.integration
-def test_without_scripts_tables_and_pictures_are_there(browser: Any, page: Path) -> None:
+def test_without_javascript_tables_and_pictures_are_shown(browser: Any, page: Path) -> None:
     with opened(browser, page, scripts=False):
         shown = browser.find_elements("css selector", "noscript img")
         assert len(shown) == 1
@@ -308,7 +307,7 @@ def test_without_scripts_tables_and_pictures_are_there(browser: Any, page: Path)
 
 
 @pytest.mark.integration
-def test_on_paper_nothing_is_dark_and_charts_are_there(browser: Any, page: Path, tmp_path: Path) -> None:
+def test_a_page_in_dark_mode_can_be_printed(browser: Any, page: Path, tmp_path: Path) -> None:
     with opened(browser, page, dark=True):
         ready(browser)
         content = printed(browser, tmp_path / "page.pdf").read_bytes()
@@ -317,15 +316,15 @@ def test_on_paper_nothing_is_dark_and_charts_are_there(browser: Any, page: Path,
 
 
 @pytest.mark.integration
-def test_every_kind_of_trouble_is_named(browser: Any, page: Path) -> None:
+def test_unfinished_and_failed_runs_are_readable_on_a_phone(browser: Any, page: Path) -> None:
     with opened(browser, page, 390):
         ready(browser)
         text = browser.execute_script("return document.body.innerText")
-        for told in ("a long reason <b>not bold</b>", "diverged", "unfinished", "What did not finish"):
-            assert told in text
+        for words in ("a long reason <b>not bold</b>", "diverged", "unfinished", "Runs without a result"):
+            assert words in text
         cell = browser.execute_script(
-            "const one = [...document.querySelectorAll('td')].find(one => one.textContent.startsWith('a long reason'));"
-            "one.scrollIntoView(); const box = one.getBoundingClientRect(); return [box.left, box.right]"
+            "const cell = [...document.querySelectorAll('td')].find(td => td.textContent.startsWith('a long reason'));"
+            "cell.scrollIntoView(); const box = cell.getBoundingClientRect(); return [box.left, box.right]"
         )
         assert cell[0] >= 0
         assert cell[1] <= 390

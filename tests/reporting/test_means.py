@@ -1,4 +1,4 @@
-"""TensorBoard's mean runs, read back from their event files and compared with the CSVs."""
+"""Mean runs for TensorBoard, read back from their event files and compared with metrics.csv."""
 
 import csv
 import errno
@@ -16,7 +16,7 @@ from mnist_mlp.reporting.tensorboard import write_means
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """Two settings x three seeds, one of which stopped early."""
+    """Two settings with three seeds each, one of which stopped early."""
     for lr in (0.1, 0.2):
         for seed in range(3):
             folder = write_run(tmp_path / f"{lr}_{seed}", seed=seed, optim__lr=lr)
@@ -30,17 +30,17 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_means_and_deviations_are_those_of_the_csvs(sweep: Path) -> None:
+def test_means_and_deviations_match_metrics_csv(sweep: Path) -> None:
     write_means(sweep, summarize(find_jobs([sweep])))
-    found = scalars(sweep / "means" / "lr-0.1")
+    written = scalars(sweep / "means" / "lr-0.1")
     columns: dict[str, list[list[float]]] = {}
     for seed in range(3):
         with (sweep / f"0.1_{seed}" / "metrics.csv").open() as file:
             for epoch, line in enumerate(csv.DictReader(file)):
                 for tag in set(line) - {"epoch"}:
-                    at = columns.setdefault(tag, [[], [], []])
-                    at[epoch].append(float(line[tag]))
-    assert set(found) == {
+                    epochs = columns.setdefault(tag, [[], [], []])
+                    epochs[epoch].append(float(line[tag]))
+    assert set(written) == {
         name for tag in columns for name in (tag, f"variation/{tag} mean - std", f"variation/{tag} mean + std")
     }
     assert len(columns) == 4
@@ -48,11 +48,11 @@ def test_means_and_deviations_are_those_of_the_csvs(sweep: Path) -> None:
         assert [len(numbers) for numbers in epochs] == [3, 3, 2]
         for sign, name in ((0, tag), (-1, f"variation/{tag} mean - std"), (1, f"variation/{tag} mean + std")):
             expected = [statistics.fmean(numbers) + sign * statistics.stdev(numbers) for numbers in epochs]
-            assert [step for step, _ in found[name]] == [1, 2, 3]
-            assert [value for _, value in found[name]] == pytest.approx(expected, abs=1e-6)
+            assert [step for step, _ in written[name]] == [1, 2, 3]
+            assert [value for _, value in written[name]] == pytest.approx(expected, abs=1e-6)
 
 
-def test_written_again_nothing_is_doubled_and_nothing_changes(sweep: Path) -> None:
+def test_writing_again_changes_and_duplicates_nothing(sweep: Path) -> None:
     write_means(sweep, summarize(find_jobs([sweep])))
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("means/*/*")}
     write_means(sweep, summarize(find_jobs([sweep])))
@@ -60,12 +60,12 @@ def test_written_again_nothing_is_doubled_and_nothing_changes(sweep: Path) -> No
     shutil.rmtree(sweep / "0.1_2")
     write_means(sweep, summarize(find_jobs([sweep])))
     assert len(list(sweep.glob("means/lr-0.1/events*"))) == 1
-    found = scalars(sweep / "means" / "lr-0.1")["train/loss"]
-    assert [step for step, _ in found] == [1, 2, 3]
-    assert found[0][1] == pytest.approx((0.1 + 0.2) / 2)
+    written = scalars(sweep / "means" / "lr-0.1")["train/loss"]
+    assert [step for step, _ in written] == [1, 2, 3]
+    assert written[0][1] == pytest.approx((0.1 + 0.2) / 2)
 
 
-def test_a_group_that_is_gone_or_has_one_seed_left_has_no_mean(sweep: Path) -> None:
+def test_a_group_with_fewer_than_two_seeds_has_no_mean(sweep: Path) -> None:
     write_means(sweep, summarize(find_jobs([sweep])))
     for seed in (0, 1):
         shutil.rmtree(sweep / f"0.2_{seed}")
@@ -73,7 +73,7 @@ def test_a_group_that_is_gone_or_has_one_seed_left_has_no_mean(sweep: Path) -> N
     assert [path.name for path in (sweep / "means").iterdir()] == ["lr-0.1"]
 
 
-def test_what_was_cut_off_is_not_doubled_and_folders_of_others_stay(sweep: Path) -> None:
+def test_interrupted_writes_are_redone_and_other_folders_are_kept(sweep: Path) -> None:
     (sweep / "means" / "mine").mkdir(parents=True)
     (sweep / "means" / "mine" / "notes.txt").write_text("keep")
     write_means(sweep, summarize(find_jobs([sweep])))
@@ -83,7 +83,7 @@ def test_what_was_cut_off_is_not_doubled_and_folders_of_others_stay(sweep: Path)
     assert (sweep / "means" / "mine" / "notes.txt").is_file()
 
 
-def test_a_full_disk_is_one_error_without_traceback_and_the_next_call_mends_it(
+def test_a_full_disk_is_one_error_and_the_next_call_recovers(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The page on paper: nothing is cut off, or without what it belongs to. Needs Debian's poppler-utils, too."""
+"""The printed page: nothing is cut off or separated from its heading. Also needs Debian's poppler-utils."""
 
 import shutil
 import subprocess
@@ -17,26 +17,26 @@ pytestmark = [pytest.mark.browser, pytest.mark.integration]
 PAPERS = {"A4": (8.27, 11.69), "Letter": (8.5, 11.0)}
 POINTS_PER_INCH = 72
 MARGIN = 14 / 25.4
-"""Inches, as print.css has it."""
+"""Inches, as in print.css."""
 CHARTS = {
-    "Training and validation": "epoch",
-    "What each factor does": "dropout",
-    "What accuracy costs": "fit time (s)",
-    "All settings at once": "weight_decay",
+    "Learning curves": "epoch",
+    "Main effects": "dropout",
+    "Accuracy vs cost": "fit time (s)",
+    "Parallel coordinates": "weight_decay",
 }
-"""Headings, and what stands in their charts."""
+"""Headings, and text in their charts."""
 PUSH = "document.querySelector('header').style.paddingBottom = `${arguments[0]}px`"
 WIDER = """
 dispatchEvent(new Event("beforeprint"));
-const found = [...document.querySelectorAll("table")].filter(one => one.offsetWidth)
-  .map(one => [one.getBoundingClientRect(), one.closest("section").getBoundingClientRect(), one])
-  .filter(([table, section]) => table.right > section.right + 1)
-  .map(([table, section, one]) => `${one.closest("section").id}: ${table.right} > ${section.right}`);
+const wider = [...document.querySelectorAll("table")].filter(table => table.offsetWidth)
+  .map(table => [table.getBoundingClientRect(), table.closest("section").getBoundingClientRect(), table])
+  .filter(([box, section]) => box.right > section.right + 1)
+  .map(([box, section, table]) => `${table.closest("section").id}: ${box.right} > ${section.right}`);
 const tables = document.querySelectorAll("table").length;
 dispatchEvent(new Event("afterprint"));
-return [tables, found];
+return [tables, wider];
 """
-AXIS_COLOUR = """
+AXIS_COLOR = """
 dispatchEvent(new Event(arguments[0]));
 const chart = echarts.getInstanceByDom(document.querySelector(".chart[data-chart=scatter] .canvas"));
 return chart.getOption().xAxis[0].nameTextStyle.color;
@@ -45,7 +45,7 @@ return chart.getOption().xAxis[0].nameTextStyle.color;
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four factors with long values, two seeds each: 32 runs, more than a sheet's worth of them."""
+    """Four factors with long values, two seeds each: 32 runs, more than fit on one sheet."""
     sweep = tmp_path_factory.mktemp("outputs") / "sweep"
     for n in range(32):
         run = write_run(
@@ -70,9 +70,7 @@ def pages_of(content: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_nothing_is_cut_off_and_columns_that_are_left_out_are_named(
-    browser: Any, page: Path, tmp_path: Path, paper: str
-) -> None:
+def test_nothing_is_cut_off_and_omitted_columns_are_named(browser: Any, page: Path, tmp_path: Path, paper: str) -> None:
     with opened(browser, page):
         ready(browser)
         tables, wider = browser.execute_script(WIDER)
@@ -80,10 +78,10 @@ def test_nothing_is_cut_off_and_columns_that_are_left_out_are_named(
         assert wider == []
         content = printed(browser, tmp_path / "page.pdf", PAPERS[paper])
         text = " ".join(text_of(content).split())
-        assert "Not on paper for want of room, but in the page and the runs' files: " in text
+        assert "Columns omitted in print: " in text
         assert "columns filter" not in text
         assert not {"LaTeX", "smoothing", "logarithmic", "↕"} & set(text.split())
-        assert "Not on paper" not in browser.execute_script("return document.body.innerText")
+        assert "omitted in print" not in browser.execute_script("return document.body.innerText")
         for sheet in ElementTree.fromstring(text_of(content, "-bbox")).iter("{http://www.w3.org/1999/xhtml}page"):
             right = float(sheet.get("width", 0)) - POINTS_PER_INCH * MARGIN
             assert [word.text for word in sheet if float(word.get("xMax", 0)) > right + 1] == []
@@ -91,7 +89,7 @@ def test_nothing_is_cut_off_and_columns_that_are_left_out_are_named(
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_no_heading_is_on_another_sheet_than_its_chart_wherever_they_fall(
+def test_headings_are_on_the_same_sheet_as_their_charts_at_any_offset(
     browser: Any, page: Path, tmp_path: Path, paper: str
 ) -> None:
     with opened(browser, page, dark=True):
@@ -99,41 +97,41 @@ def test_no_heading_is_on_another_sheet_than_its_chart_wherever_they_fall(
         for pushed in range(0, 900, 150):
             browser.execute_script(PUSH, pushed)
             sheets = pages_of(printed(browser, tmp_path / f"{pushed}.pdf", PAPERS[paper]))
-            for heading, told in CHARTS.items():
-                (sheet,) = [one for one in sheets if f"\n{heading}" in f"\n{one}"]
-                assert told in sheet.partition(heading)[2], f"{heading}, {pushed} px further down"
+            for heading, words in CHARTS.items():
+                (text,) = [sheet for sheet in sheets if f"\n{heading}" in f"\n{sheet}"]
+                assert words in text.partition(heading)[2], f"{heading}, {pushed} px further down"
 
 
-def test_a_table_over_two_sheets_has_its_header_on_both(browser: Any, page: Path, tmp_path: Path) -> None:
+def test_a_table_on_two_sheets_repeats_its_header(browser: Any, page: Path, tmp_path: Path) -> None:
     with opened(browser, page):
         ready(browser)
         sheets = pages_of(printed(browser, tmp_path / "page.pdf"))
-        first = next(number for number, sheet in enumerate(sheets) if "Every run" in sheet)
+        first = next(number for number, sheet in enumerate(sheets) if "All runs" in sheet)
         assert "seed=1" in sheets[first + 1]
         assert sheets[first + 1].strip().startswith(("run ", "test "))
 
 
-def test_charts_are_light_on_paper_and_dark_again_afterwards(browser: Any, page: Path) -> None:
+def test_charts_are_light_in_print_and_dark_again_afterwards(browser: Any, page: Path) -> None:
     with opened(browser, page, dark=True):
         ready(browser)
-        assert browser.execute_script(AXIS_COLOUR, "beforeprint") == "#59616e"
-        assert browser.execute_script(AXIS_COLOUR, "afterprint") == "#a3abb8"
+        assert browser.execute_script(AXIS_COLOR, "beforeprint") == "#59616e"
+        assert browser.execute_script(AXIS_COLOR, "afterprint") == "#a3abb8"
 
 
 def pictures(browser: Any, event: str) -> int:
-    fire = "if (arguments[0]) dispatchEvent(new Event(arguments[0]));"
-    found: int = browser.execute_script(f"{fire} return document.querySelectorAll('.chart img').length", event)
-    return found
+    dispatch = "if (arguments[0]) dispatchEvent(new Event(arguments[0]));"
+    count: int = browser.execute_script(f"{dispatch} return document.querySelectorAll('.chart img').length", event)
+    return count
 
 
-def test_a_picture_stands_for_the_curves_that_are_not_drawn_yet_or_cannot_be(browser: Any, page: Path) -> None:
-    text, other = page.read_text(), page.with_name("other.html")
-    other.write_text(text.replace("await unpack();", "await new Promise(() => {});"))
-    with opened(browser, other):
+def test_a_picture_replaces_charts_that_are_not_yet_or_cannot_be_drawn(browser: Any, page: Path) -> None:
+    text, modified = page.read_text(), page.with_name("modified.html")
+    modified.write_text(text.replace("await unpack();", "await new Promise(() => {});"))
+    with opened(browser, modified):
         assert [pictures(browser, event) for event in ("", "beforeprint", "afterprint")] == [0, 1, 0]
         assert messages(browser) == []
-    other.write_text(text.replace("new DecompressionStream(", "new NoSuchThing("))
-    with opened(browser, other):
+    modified.write_text(text.replace("new DecompressionStream(", "new NoSuchThing("))
+    with opened(browser, modified):
         ready(browser)
         assert pictures(browser, "") == 1
         assert "cannot draw the charts" in browser.execute_script("return document.body.innerText")

@@ -7,7 +7,7 @@ import pytest
 from mnist_mlp.runs.predictions import band, read_curves
 
 
-def test_columns_are_read_by_name_and_holes_are_nan(tmp_path: Path) -> None:
+def test_columns_are_read_by_name_and_missing_values_are_nan(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
     file.write_text("epoch,train/loss,val/loss\n1,0.5,\n2,nan,0.25\n3\n")
     curves = read_curves(file)
@@ -17,14 +17,14 @@ def test_columns_are_read_by_name_and_holes_are_nan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"epoch,train/loss\n", b"\xff\xfe\x00", b"a\n1,2,3\n"])
-def test_what_cannot_be_read_is_empty_and_no_error(tmp_path: Path, content: bytes | None) -> None:
+def test_an_unreadable_file_has_no_curves(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "metrics.csv"
     if content is not None:
         file.write_bytes(content)
     assert list(read_curves(file)) in ([], ["a"])
 
 
-def test_a_band_is_of_the_runs_that_reach_an_epoch() -> None:
+def test_a_band_covers_the_runs_that_reach_an_epoch() -> None:
     first, second = band([[1.0, 3.0], [2.0], [6.0]])
     assert first == (3.0, pytest.approx(statistics.stdev([1.0, 2.0, 6.0])))
     assert second == (3.0, None)

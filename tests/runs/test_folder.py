@@ -17,7 +17,7 @@ from mnist_mlp.runs.settings import describe, differences, flatten, settings
 
 
 def config(**changes: Any) -> dict[str, Any]:
-    """A small config; keys are dotted with two underscores."""
+    """A small nested config; `optim__lr` sets optim.lr."""
     values = {"seed": 0, "name": None, "optim__lr": 0.01, "trainer__progress": True} | changes
     nested: dict[str, Any] = {}
     for key, value in values.items():
@@ -30,32 +30,31 @@ def run(**changes: Any) -> dict[str, Any]:
     return describe(config(**changes), ["optim.lr=0.01"])
 
 
-def turned(content: dict[str, Any]) -> dict[str, Any]:
-    """The same, with the keys in the opposite order."""
-    return {key: turned(value) if isinstance(value, dict) else value for key, value in reversed(content.items())}
+def reverse_keys(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: reverse_keys(value) if isinstance(value, dict) else value for key, value in reversed(content.items())}
 
 
-def test_flat_gives_dotted_keys() -> None:
+def test_flatten_returns_dotted_keys() -> None:
     assert flatten({"a": 1, "b": {"c": [2], "d": {"e": 3}}}) == {"a": 1, "b.c": [2], "b.d.e": 3}
 
 
-def test_settings_leave_out_what_changes_no_result() -> None:
+def test_settings_exclude_options_that_do_not_affect_the_result() -> None:
     assert settings(config()) == {"optim.lr": 0.01, "seed": 0}
 
 
 def test_the_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
-    assert list(turned(config())) != list(config())
-    assert describe(turned(config()), [])["fingerprint"] == run()["fingerprint"]
+    assert list(reverse_keys(config())) != list(config())
+    assert describe(reverse_keys(config()), [])["fingerprint"] == run()["fingerprint"]
 
 
 @pytest.mark.parametrize("change", [{"name": "other"}, {"trainer__progress": False}])
-def test_the_fingerprint_does_not_depend_on_what_changes_no_result(change: dict[str, Any]) -> None:
+def test_the_fingerprint_ignores_options_that_do_not_affect_the_result(change: dict[str, Any]) -> None:
     assert run(**change)["config"] != run()["config"]
     assert run(**change)["fingerprint"] == run()["fingerprint"]
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"optim__lr": 0.02}, {"optim__new": 0}])
-def test_the_fingerprint_differs_where_a_setting_does(change: dict[str, Any]) -> None:
+def test_the_fingerprint_depends_on_every_setting(change: dict[str, Any]) -> None:
     assert run(**change)["fingerprint"] != run()["fingerprint"]
 
 
@@ -67,12 +66,12 @@ def test_differences_name_the_key_and_both_values() -> None:
     ]
 
 
-def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+def test_non_finite_numbers_become_null(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"a": math.nan, "b": [math.inf, 1.5], "c": {"d": (-math.inf, 2)}})
     assert read_object(tmp_path / "x.json") == {"a": None, "b": [None, 1.5], "c": {"d": [None, 2]}}
 
 
-def test_what_cannot_be_written_as_json_leaves_the_old_file(tmp_path: Path) -> None:
+def test_content_that_is_not_json_serializable_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "x.json"
     write_json(target, {"a": 1})
     with pytest.raises(TypeError, match="not JSON serializable"):
@@ -93,7 +92,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     assert read_object(target) == {"a": 1}
 
 
-def test_start_says_what_runs_and_writes_the_records(tmp_path: Path) -> None:
+def test_start_writes_run_json_and_the_records(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a" / "b")
     folder.start(run(), {".hydra/config.yaml": "seed: 0\n"})
     assert folder.run() == run()
@@ -101,14 +100,14 @@ def test_start_says_what_runs_and_writes_the_records(tmp_path: Path) -> None:
     assert folder.result() is None
 
 
-def test_a_run_of_the_same_settings_is_not_refused(tmp_path: Path) -> None:
+def test_a_run_with_the_same_settings_is_accepted(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.refuse_other_settings(run())
     folder.start(run(), {})
     folder.refuse_other_settings(run(name="other"))
 
 
-def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
+def test_a_run_with_other_settings_is_an_error_that_names_the_keys(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.start(run(), {})
     with pytest.raises(UserError, match=r"\(optim\.lr: 0\.01 -> 0\.1; seed: 0 -> 7\): .*resume=never") as caught:
@@ -117,15 +116,15 @@ def test_a_run_of_other_settings_is_refused_with_the_keys_that_differ(tmp_path: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_from_before_an_option_was_added_is_the_same_run(tmp_path: Path) -> None:
+def test_options_missing_from_an_older_run_have_their_defaults(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    now = describe(to_dict(Config()), [])
-    older = json.loads(json.dumps(now["config"]))
+    current = describe(to_dict(Config()), [])
+    older = json.loads(json.dumps(current["config"]))
     del older["trainer"]["compile"], older["augment"]
     folder.start(describe(older, []), {})
-    assert folder.run() != now
-    folder.refuse_other_settings(now)
-    compiled = describe({**now["config"], "trainer": {**now["config"]["trainer"], "compile": True}}, [])
+    assert folder.run() != current
+    folder.refuse_other_settings(current)
+    compiled = describe({**current["config"], "trainer": {**current["config"]["trainer"], "compile": True}}, [])
     with pytest.raises(UserError, match=r"\(trainer\.compile: False -> True\)"):
         folder.refuse_other_settings(compiled)
 
@@ -145,16 +144,16 @@ def test_callbacks_that_can_change_the_result_are_part_of_a_runs_identity(tmp_pa
         folder.refuse_other_settings(averaged)
 
 
-def test_a_result_with_callbacks_is_that_of_a_run_with_the_same_ones(tmp_path: Path) -> None:
+def test_a_result_with_callbacks_belongs_to_a_run_with_the_same_callbacks(tmp_path: Path) -> None:
     result = made_up_result()
     averaged = describe(result.config, [], callbacks=["EMA"])
     folder = RunFolder(tmp_path)
     folder.start(averaged, {})
     write_json(folder.result_file, replace(result, callbacks=["EMA"], fingerprint=averaged["fingerprint"]).to_json())
     assert json.loads(folder.result_file.read_text())["callbacks"] == ["EMA"]
-    found = folder.finished(averaged)
-    assert found is not None
-    assert found.callbacks == ["EMA"]
+    stored = folder.finished(averaged)
+    assert stored is not None
+    assert stored.callbacks == ["EMA"]
     assert folder.finished(describe(result.config, [], callbacks=["EMA", "SWA"])) is None
     longer = json.loads(json.dumps(result.config))
     longer["trainer"]["max_epochs"] += 1
@@ -162,7 +161,7 @@ def test_a_result_with_callbacks_is_that_of_a_run_with_the_same_ones(tmp_path: P
     assert not is_continuation(averaged, describe(longer, []))
 
 
-def test_runs_with_other_callbacks_are_no_repetitions_of_each_other(tmp_path: Path) -> None:
+def test_runs_with_different_callbacks_are_not_repetitions(tmp_path: Path) -> None:
     for name in ("EMA", "SWA", ""):
         folder = RunFolder(write_run(tmp_path / f"run{name}", seed=len(name)))
         content = json.loads(folder.result_file.read_text())
@@ -172,7 +171,7 @@ def test_runs_with_other_callbacks_are_no_repetitions_of_each_other(tmp_path: Pa
     assert sorted(summary.shown_value(row, "callbacks") for row in summary.rows) == ["-", "EMA", "SWA"]
 
 
-def test_a_result_reads_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_result_is_unchanged_by_writing_and_reading(tmp_path: Path) -> None:
     folder = RunFolder(write_run(tmp_path / "run"))
     result = folder.result()
     assert result is not None
@@ -180,7 +179,7 @@ def test_a_result_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).result() is None
 
 
-def test_clear_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+def test_clear_removes_only_the_files_of_a_run(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.start(run(), {})
     write_json(folder.result_file, {"status": "finished"})
@@ -188,35 +187,32 @@ def test_clear_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None
     for path in (folder.best_checkpoint, folder.last_checkpoint, folder.tensorboard / "events.out.tfevents.1"):
         path.parent.mkdir(exist_ok=True)
         path.write_text("x")
-    mine = [tmp_path / "notes.txt", tmp_path / "result.json.bak", tmp_path / "plots" / "mine.png"]
-    mine += [folder.checkpoints / "mine.ckpt", folder.tensorboard / "mine", folder.figures / "mine.png"]
-    for path in mine:
+    unrelated = [tmp_path / "notes.txt", tmp_path / "result.json.bak", tmp_path / "plots" / "other.png"]
+    unrelated += [folder.checkpoints / "other.ckpt", folder.tensorboard / "other", folder.figures / "other.png"]
+    for path in unrelated:
         path.parent.mkdir(exist_ok=True)
-        path.write_text("mine")
+        path.write_text("not of the run")
     assert len(list(tmp_path.iterdir())) == 9
     folder.clear()
-    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(mine)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(unrelated)
 
 
-def test_an_empty_folder_can_be_cleared(tmp_path: Path) -> None:
+def test_a_missing_folder_can_be_cleared(tmp_path: Path) -> None:
     RunFolder(tmp_path / "new").clear()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    for name in (".summary.csv.0123456789abcdef.tmp", ".mine.tmp", "summary.csv", "notes.0123456789abcdef.tmp"):
+def test_only_scratch_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    kept = [".other.tmp", "notes.0123456789abcdef.tmp", "summary.csv"]
+    for name in (".summary.csv.0123456789abcdef.tmp", *kept):
         (tmp_path / name).touch()
-    remove_scratch_files(tmp_path, tmp_path / "not there")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".mine.tmp",
-        "notes.0123456789abcdef.tmp",
-        "summary.csv",
-    ]
+    remove_scratch_files(tmp_path, tmp_path / "missing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
-def test_what_a_killed_writer_left_makes_no_folder_foreign(tmp_path: Path) -> None:
+def test_a_folder_with_unrelated_files_is_an_error_but_scratch_files_are_allowed(tmp_path: Path) -> None:
     scratch_file(tmp_path / "run.json").touch()
     RunFolder(tmp_path).refuse_foreign()
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"is not empty and holds no run \(thesis.tex\)"):
+    with pytest.raises(UserError, match=r"is not empty .*\(thesis.tex\): choose another folder"):
         RunFolder(tmp_path).refuse_foreign()

@@ -1,4 +1,4 @@
-"""Files of a run folder that are not what they should be are named, with the reason; nothing waits or crashes."""
+"""Invalid files in a run folder are reported with their path and the reason; reading never blocks or crashes."""
 
 import json
 import os
@@ -17,21 +17,21 @@ from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_curves, read_predictions
 
 
-def spoilt(path: Path, how: str) -> None:
+def damage(path: Path, fault: str) -> None:
     path.unlink(missing_ok=True)
-    if how == "fifo":
+    if fault == "fifo":
         os.mkfifo(path)
-    elif how == "folder":
+    elif fault == "folder":
         path.mkdir()
-    elif how == "link to itself":
+    elif fault == "link to itself":
         path.symlink_to(path.name)
     else:
-        path.write_bytes(CONTENTS[how])
+        path.write_bytes(CONTENTS[fault])
 
 
 CONTENTS = {
     "empty": b"",
-    "cut off": b'{"status": "fin',
+    "truncated": b'{"status": "fin',
     "a list": b"[]",
     "not a number": b'{"status": NaN}',
     "not UTF-8": b'{"status": "\xff"}',
@@ -41,62 +41,66 @@ CONTENTS = {
 }
 REASONS = {
     "fifo": "not a regular file", "folder": "not a regular file", "link to itself": "symbolic link", "empty": "empty",
-    "cut off": "Unterminated string", "a list": "not a JSON object", "not a number": "NaN is not JSON",
+    "truncated": "Unterminated string", "a list": "not a JSON object", "not a number": "NaN is not valid JSON",
     "not UTF-8": "not UTF-8", "deep": "nested too deeply",
     "less deep": "nested too deeply", "long number": "4300 digits",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("how", REASONS)
-def test_what_cannot_be_read_is_refused_in_a_line_that_says_why(tmp_path: Path, how: str) -> None:
-    spoilt(tmp_path / "x.json", how)
-    with pytest.raises(UnreadableFileError, match=REASONS[how]) as caught:
+@pytest.mark.parametrize("fault", REASONS)
+def test_an_unreadable_file_is_a_one_line_error_with_the_reason(tmp_path: Path, fault: str) -> None:
+    damage(tmp_path / "x.json", fault)
+    with pytest.raises(UnreadableFileError, match=REASONS[fault]) as caught:
         read_object(tmp_path / "x.json")
     assert str(tmp_path / "x.json") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_no_mistake(tmp_path: Path) -> None:
+def test_a_missing_file_is_none(tmp_path: Path) -> None:
     assert read_object(tmp_path / "x.json") is None
-    assert RunFolder(tmp_path / "nowhere").result() is None
+    assert RunFolder(tmp_path / "missing").result() is None
 
 
-def test_half_a_surrogate_pair_is_a_question_mark(tmp_path: Path) -> None:
+def test_a_lone_surrogate_becomes_a_question_mark(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"a": ["\\ud800"]}')
     assert read_object(tmp_path / "x.json") == {"a": ["?"]}
 
 
 CHANGES: list[tuple[str, Any, str]] = [
-    ("schema_version", 2, "'schema_version' is 2, but this version of mnist_mlp reads 1"),
-    ("status", "done", "'status' is 'done', but should be 'finished' or 'diverged'"),
-    ("epochs", True, "'epochs' is True, but should be a whole number"),
-    ("metrics.test/accuracy", "0.9", "'metrics.test/accuracy' is '0.9', but should be a number from 0 to 1"),
-    ("metrics.test/accuracy", 97.5, "'metrics.test/accuracy' is 97.5"),
-    ("metrics.test/loss", 10**400, "'metrics.test/loss' is 1000"),
-    ("metrics.val/accuracy", [], "'metrics.val/accuracy' is a list"),
-    ("per_class.f1", [0.9], "'per_class.f1' is a list, but should be a list of 10"),
-    ("confusion_matrix", [[1] * 10] * 9, "'confusion_matrix' is a list, but should be a list of 10"),
-    ("confusion_matrix", [[2] * 10] * 10, "'confusion_matrix' has 200 images, but 'data' says 100"),
-    ("config.seed", "0", "'config.seed' is '0', but should be a whole number"),
-    ("config.optim", 5, "'config.optim' is 5, but should be an object"),
-    ("config.model.hidden_units", [None], "'config.model.hidden_units' is None"),
-    ("config.reference.f1_per_class", [0.9], "'config.reference.f1_per_class' is a list, but should be a list of 10"),
-    ("config.reference.claims", [{"claim": 3}], "is 3, but should be a text"),
-    ("environment.threads", None, "'environment.threads' is None"),
+    ("schema_version", 2, "'schema_version' must be 1 for this version of mnist_mlp, got 2"),
+    ("status", "done", "'status' must be 'finished' or 'diverged', got 'done'"),
+    ("epochs", True, "'epochs' must be an integer >= 1, got True"),
+    ("metrics.test/accuracy", "0.9", "'metrics.test/accuracy' must be a number from 0 to 1 or null, got '0.9'"),
+    ("metrics.test/accuracy", 97.5, "'metrics.test/accuracy' must be a number from 0 to 1 or null, got 97.5"),
+    ("metrics.test/loss", 10**400, "'metrics.test/loss' must be a number or null, got 1000"),
+    ("metrics.val/accuracy", [], "'metrics.val/accuracy' must be a number from 0 to 1 or null, got a list"),
+    ("per_class.f1", [0.9], "'per_class.f1' must be a list of 10, got a list of 1"),
+    ("confusion_matrix", [[1] * 10] * 9, "'confusion_matrix' must be a list of 10, got a list of 9"),
+    ("confusion_matrix", [[2] * 10] * 10, "'confusion_matrix' has 200 images, but 'data.test' is 100"),
+    ("config.seed", "0", "'config.seed' must be an integer >= 0, got '0'"),
+    ("config.optim", 5, "'config.optim' must be an object, got 5"),
+    ("config.model.hidden_units", [None], "'config.model.hidden_units' must be an integer >= 1, got None"),
+    (
+        "config.reference.f1_per_class",
+        [0.9],
+        "'config.reference.f1_per_class' must be a list of 10 numbers",
+    ),
+    ("config.reference.claims", [{"claim": 3}], "must be a string, got 3"),
+    ("environment.threads", None, "'environment.threads' must be an integer >= 0, got None"),
 ]
 
 
 @pytest.mark.parametrize(("key", "value", "reason"), CHANGES, ids=[f"{key}={value!s:.12}" for key, value, _ in CHANGES])
-def test_a_result_that_does_not_hold_what_it_should_says_which_key(
+def test_an_invalid_value_in_a_result_is_reported_with_its_key(
     tmp_path: Path, key: str, value: Any, reason: str
 ) -> None:
     folder = RunFolder(write_run(tmp_path / "run"))
     content = json.loads(folder.result_file.read_text())
-    *groups, last = key.split(".")
-    place = content
+    *groups, name = key.split(".")
+    parent = content
     for group in groups:
-        place = place[group]
-    place[last] = value
+        parent = parent[group]
+    parent[name] = value
     folder.result_file.write_text(json.dumps(content))
     with pytest.raises(UnreadableFileError) as caught:
         folder.result()
@@ -108,7 +112,7 @@ def test_a_result_that_does_not_hold_what_it_should_says_which_key(
 
 
 @pytest.mark.parametrize("key", ["metrics", "config", "environment", "data"])
-def test_a_result_without_a_key_says_which(tmp_path: Path, key: str) -> None:
+def test_a_missing_key_in_a_result_is_reported(tmp_path: Path, key: str) -> None:
     folder = RunFolder(write_run(tmp_path / "run"))
     content = json.loads(folder.result_file.read_text())
     del content[key]
@@ -118,40 +122,40 @@ def test_a_result_without_a_key_says_which(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["result.json", "run.json", "failure.json"])
-@pytest.mark.parametrize("how", ["fifo", "deep", "a list"])
-def test_a_broken_folder_is_a_marked_row_beside_the_others(tmp_path: Path, name: str, how: str) -> None:
+@pytest.mark.parametrize("fault", ["fifo", "deep", "a list"])
+def test_an_unreadable_run_is_a_row_with_the_reason(tmp_path: Path, name: str, fault: str) -> None:
     for seed in (0, 1):
-        write_run(tmp_path / f"good_{seed}", seed=seed)
+        write_run(tmp_path / f"valid_{seed}", seed=seed)
     write_failure(tmp_path / "failed", "a reason")
     write_unfinished(tmp_path / "unfinished")
-    (tmp_path / "broken").mkdir()
-    spoilt(tmp_path / "broken" / name, how)
+    (tmp_path / "damaged").mkdir()
+    damage(tmp_path / "damaged" / name, fault)
     summary = write_summary(tmp_path)
     assert summary is not None
     assert sorted(job.status for row in summary.rows for job in row.jobs) == [
         *("failed", "finished", "finished", "unfinished", "unreadable"),
     ]
-    assert f"{name} cannot be read ({REASONS[how]}" in as_markdown(summary)
+    assert f"{name} cannot be read ({REASONS[fault]}" in as_markdown(summary)
     page = write_page([tmp_path], tmp_path / "page.html").read_text()
-    assert f"{name} cannot be read ({REASONS[how]}" in page
-    assert summary.keys == summarize(find_jobs([tmp_path / "good_0", tmp_path / "good_1"])).keys
+    assert f"{name} cannot be read ({REASONS[fault]}" in page
+    assert summary.keys == summarize(find_jobs([tmp_path / "valid_0", tmp_path / "valid_1"])).keys
 
 
-def test_two_folders_that_cannot_be_read_are_two_rows(tmp_path: Path) -> None:
+def test_two_unreadable_runs_are_two_rows(tmp_path: Path) -> None:
     for seed in (0, 1):
-        write_unfinished(tmp_path / f"broken_{seed}", seed=seed)
-        spoilt(tmp_path / f"broken_{seed}" / "result.json", "deep")
+        write_unfinished(tmp_path / f"damaged_{seed}", seed=seed)
+        damage(tmp_path / f"damaged_{seed}" / "result.json", "deep")
     rows = summarize(find_jobs([tmp_path])).rows
-    assert [[job.folder.name for job in row.jobs] for row in rows] == [["broken_0"], ["broken_1"]]
+    assert [[job.folder.name for job in row.jobs] for row in rows] == [["damaged_0"], ["damaged_1"]]
 
 
-@pytest.mark.parametrize("how", ["fifo", "folder", "empty", "not UTF-8"])
-def test_curves_and_predictions_that_cannot_be_read_are_missing(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("fault", ["fifo", "folder", "empty", "not UTF-8"])
+def test_unreadable_curves_and_predictions_are_treated_as_missing(tmp_path: Path, fault: str) -> None:
     folder = RunFolder(write_run(tmp_path / "run"))
     assert read_curves(folder.metrics_file)
     assert read_predictions(folder)
     for path in (folder.metrics_file, folder.predictions_file):
-        spoilt(path, how)
+        damage(path, fault)
     assert "train/loss" not in read_curves(folder.metrics_file)
     assert read_predictions(folder) is None
     write_page([folder.path], tmp_path / "page.html")
@@ -161,16 +165,15 @@ def write_arrays(folder: RunFolder, truth: Any, prediction: Any, probabilities: 
     np.savez(folder.predictions_file, truth=truth, prediction=prediction, probabilities=probabilities)
 
 
-def test_arrays_that_do_not_belong_together_are_no_predictions(tmp_path: Path) -> None:
+def test_invalid_arrays_are_not_read_as_predictions(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    digits, even = np.arange(10), np.full((10, 10), 0.1)
-    write_arrays(folder, digits, digits, even)
+    digits, uniform = np.arange(10), np.full((10, 10), 0.1)
+    write_arrays(folder, digits, digits, uniform)
     assert read_predictions(folder) is not None
     for arrays in (
-        (digits, digits[:9], even), (digits, digits, even[:, :9]), (digits + 1, digits, even),
-        (digits, digits - 1, even),
-        (digits * 1.5, digits, even), (digits, digits, np.full((10, 10), "0.1")), (digits[:0], digits[:0], even[:0]),
-        (np.array([{}] * 10), digits, even),
+        (digits, digits[:9], uniform), (digits, digits, uniform[:, :9]), (digits + 1, digits, uniform),
+        (digits, digits - 1, uniform), (digits * 1.5, digits, uniform), (np.array([{}] * 10), digits, uniform),
+        (digits, digits, np.full((10, 10), "0.1")), (digits[:0], digits[:0], uniform[:0]),
     ):  # fmt: skip
         write_arrays(folder, *arrays)
         assert read_predictions(folder) is None

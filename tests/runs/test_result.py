@@ -13,7 +13,7 @@ from mnist_mlp.runs.result import classification_report, closing_table, decimal,
 
 
 @pytest.mark.parametrize("absent", [None, 7])
-def test_the_report_is_scikit_learns_to_the_letter(absent: int | None) -> None:
+def test_the_classification_report_equals_scikit_learns(absent: int | None) -> None:
     generator = np.random.default_rng(5)
     truth = generator.integers(0, 10, 2_000)
     predicted = np.where(generator.random(2_000) < 0.8, truth, generator.integers(0, 10, 2_000))
@@ -21,12 +21,12 @@ def test_the_report_is_scikit_learns_to_the_letter(absent: int | None) -> None:
         truth, predicted = (np.where(values == absent, 3, values) for values in (truth, predicted))
     matrix = confusion_matrix(truth, predicted, labels=range(10)).tolist()
     expected = sklearn_report(truth, predicted, labels=range(10), digits=4, zero_division=0)
-    if absent is not None:  # with labels given and one of them absent scikit-learn says "micro avg" of the same value
+    if absent is not None:  # if a label is absent, scikit-learn calls the accuracy "micro avg"
         expected = expected.replace(expected.splitlines()[13], classification_report(matrix).splitlines()[13])
     assert classification_report(matrix) == expected
 
 
-def test_a_diverged_run_says_so_and_shows_dashes(tmp_path: Path) -> None:
+def test_a_diverged_run_is_reported_and_non_finite_values_are_dashes(tmp_path: Path) -> None:
     result = RunFolder(write_run(tmp_path / "run", wrong=range(90), status="diverged")).result()
     assert result is not None
     text = closing_table(result, tmp_path)
@@ -36,7 +36,7 @@ def test_a_diverged_run_says_so_and_shows_dashes(tmp_path: Path) -> None:
     assert [percent(None), percent(float("nan")), decimal(None), decimal(float("nan"))] == ["-"] * 4
 
 
-def test_the_next_steps_are_commands_that_a_shell_takes_as_they_are(tmp_path: Path) -> None:
+def test_the_next_steps_are_valid_shell_commands(tmp_path: Path) -> None:
     folder = tmp_path / "a run's folder"
     folder.mkdir()
     lines = RunFolder(folder).next_steps(".venv/bin/python").splitlines()
@@ -53,7 +53,7 @@ def test_the_next_steps_are_commands_that_a_shell_takes_as_they_are(tmp_path: Pa
 
 
 def test_the_worst_digit_has_the_lowest_f1_and_its_most_frequent_confusion() -> None:
-    def worst(f1: list[float], *confusions: tuple[int, int, int]) -> str:
+    def worst_digit_line(f1: list[float], *confusions: tuple[int, int, int]) -> str:
         matrix = np.diag([10] * 10)
         for truth, predicted, count in confusions:
             matrix[truth, predicted] = count
@@ -64,12 +64,13 @@ def test_the_worst_digit_has_the_lowest_f1_and_its_most_frequent_confusion() -> 
 
     scores = [1.0] * 10
     scores[5] = 0.9567
-    assert worst(scores, (5, 3, 4), (5, 8, 2), (9, 5, 30)).endswith("5, F1 0.957, most often taken for 3")
-    assert worst(scores, (9, 5, 2), (2, 5, 3)).endswith("5, F1 0.957, for which 2 is taken most often")
-    assert worst([1.0] * 10).endswith("none, all are right")
+    line = worst_digit_line(scores, (5, 3, 4), (5, 8, 2), (9, 5, 30))
+    assert line.endswith("5, F1 0.957, most often predicted as 3")
+    assert worst_digit_line(scores, (9, 5, 2), (2, 5, 3)).endswith("5, F1 0.957, most often predicted instead of 2")
+    assert worst_digit_line([1.0] * 10).endswith("none, all correct")
 
 
-def test_the_closing_lines_fit_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_closing_table_fits_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = made_up_result()
     result = replace(result, timing={**result.timing, "compile_seconds": 14.2, "fit_seconds": 12345.6})

@@ -1,4 +1,4 @@
-"""How settings are shown and hashed."""
+"""Text forms and fingerprints of settings."""
 
 import pytest
 
@@ -17,11 +17,11 @@ from mnist_mlp.runs.settings import describe, short_values
         (["relu", None, True, [64, 32]], ["relu", "-", "True", "64-32"]),
     ],
 )
-def test_numbers_have_as_few_digits_as_tell_them_apart(values: list[object], shown: list[str]) -> None:
+def test_numbers_have_the_fewest_digits_that_distinguish_them(values: list[object], shown: list[str]) -> None:
     assert list(short_values(values).values()) == shown
 
 
-def test_what_is_shown_is_never_the_same_for_two_values() -> None:
+def test_different_values_have_different_texts() -> None:
     values = [0.1 + n * 1e-7 for n in range(200)]
     assert len(set(short_values(values).values())) == 200
 
@@ -36,8 +36,8 @@ def test_what_is_shown_is_never_the_same_for_two_values() -> None:
         ),
     ],
 )
-def test_a_new_option_at_its_default_changes_no_fingerprint(config: Config, earlier: str) -> None:
-    """`earlier` is of version 0.1.0 before model.network. If this fails, add the new option to NEWER_OPTIONS."""
+def test_a_new_option_at_its_default_keeps_the_fingerprint(config: Config, earlier: str) -> None:
+    """Fingerprints before model.network was added. If this fails, add the new option to NEWER_OPTIONS."""
     assert describe(to_dict(config), [], "digest")["fingerprint"] == earlier
     config.model.network = "mine.Net@0123"
     assert describe(to_dict(config), [], "digest")["fingerprint"] != earlier

@@ -96,7 +96,7 @@ def test_each_format_is_written_to_the_run_folder_and_reports_its_difference(
     assert result is not None
     metadata = {item.key: item.value for item in onnx.load(run_folder / "model.onnx").metadata_props}
     assert metadata["fingerprint"] == result.fingerprint
-    assert "of 1,000 images (sample)" in metadata["test accuracy"]
+    assert "on 1,000 images (sample)" in metadata["test accuracy"]
     extra = {"metadata.json": ""}
     program = torch.export.load(run_folder / "model.pt2", extra_files=extra).module()
     assert json.loads(extra["metadata.json"]) == metadata

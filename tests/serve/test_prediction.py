@@ -68,8 +68,8 @@ def test_unreadable_files_are_reported_and_the_others_are_predicted(
     rows = json.loads(target.read_text())
     errors = {Path(row["file"]).name: row["error"] for row in rows if "error" in row}
     expected = {
-        "empty.png": "the file is empty", "text.png": "no picture that can be read", "white.png": "nothing stands out",
-        "cut.png": "a broken picture", "bomb.png": "more than 100,000,000 pixels",
+        "empty.png": "the file is empty", "text.png": "not a supported image file", "white.png": "no digit found",
+        "cut.png": "damaged", "bomb.png": "more than 100,000,000 pixels",
         "large.png": "more than 100,000,000 pixels",
         "none.png": "cannot be read (No such file",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep that runs, on the screen of a terminal or as lines."""
+"""The progress display of a sweep: the live view on a terminal, and plain lines."""
 
 import io
 import itertools
@@ -14,14 +14,14 @@ from terminal import Terminal
 from mnist_mlp.config import Config, TrainerConfig
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.sweeps.jobs import Job, JobEnd
-from mnist_mlp.sweeps.live import LiveProgress, SweepProgress, about, sweep_progress, time_left
+from mnist_mlp.sweeps.live import LiveProgress, SweepProgress, format_estimate, sweep_progress, time_left
 
 GRID = list(itertools.product((1, 3), (0.1, 0.5), (0, 1)))
 NAMES = [f"hidden_layers-{h}_lr-{lr}_max_epochs-4_seed-{s}" for h, lr, s in GRID]
 
 
 class Sweep:
-    """A sweep of NAMES on a terminal of this size."""
+    """A sweep of the jobs NAMES on a terminal of the given size."""
 
     def __init__(self, path: Path, columns: int = 80, rows: int = 24) -> None:
         self.terminal = Terminal(columns, rows)
@@ -43,11 +43,11 @@ class Sweep:
             self.view.started(self.jobs[index])
 
     def epochs(self, index: int, count: int, seconds: float = 10.0) -> None:
-        """Write what a job writes, with epochs of so many seconds, and let the view look."""
+        """Write the metrics of a job with epochs of this duration, and update the view."""
         lines = ["epoch,val/accuracy,elapsed_seconds"]
         lines += [f"{epoch},{0.9 + epoch / 100},{epoch * seconds}" for epoch in range(1, count + 1)]
         self.jobs[index].folder.metrics_file.write_text("\n".join(lines) + "\n")
-        time.sleep(0.6)  # the view looks twice a second
+        time.sleep(0.6)  # the view reads metrics twice a second
         self.view.tick()
 
     def end(self, index: int, objective: float | None, outcome: str) -> None:
@@ -55,7 +55,7 @@ class Sweep:
         self.view.ended(job, JobEnd(f"{job.label}: {outcome}", objective))
 
     def words(self) -> list[str]:
-        """The lines of the screen with single spaces."""
+        """The lines on the screen, with runs of spaces collapsed."""
         return [" ".join(line.split()) for line in self.terminal.lines()]
 
 
@@ -73,14 +73,14 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
     sweep.view.close()
 
 
-def test_it_shows_counts_running_jobs_the_best_failures_and_the_time_left(sweep: Sweep) -> None:
+def test_the_view_shows_counts_running_jobs_best_setting_failures_and_time_left(sweep: Sweep) -> None:
     assert sweep.words()[1].endswith("0 of 8 done, starting")
     sweep.start(0, 1, 2)
     for job in sweep.view.running.values():
         job.began -= 20
     sweep.epochs(0, 2)
     assert sweep.words()[1].endswith("0 of 8 done, 3 running")
-    # a job takes 40 s, these have 20 left; five more, three at once: two after each other follow the first to end
+    # a job takes 40 s and these have 20 s left; five jobs wait for three workers, so two of them run in sequence
     assert sweep.words()[2].endswith(" elapsed, about 2 min left")
     assert sweep.words()[3].startswith("hidden_layers 1, lr 0.1, seed 0 epoch 2/4 ")
     assert sweep.words()[3].endswith(" 92.00 %")
@@ -98,8 +98,8 @@ def test_it_shows_counts_running_jobs_the_best_failures_and_the_time_left(sweep:
     assert screen[7].endswith("lr 0.5, seed 0: ValueError: the pictures are upside down")
 
 
-def test_at_the_end_a_line_per_job_stays_and_what_was_printed_stands_among_them(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path)  # here, since pytest gives fixtures another stdout
+def test_a_line_per_job_remains_at_the_end_with_other_output_between_the_lines(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)  # not a fixture, because pytest gives fixtures another stdout
     for index in range(len(NAMES)):
         sweep.start(index)
         if index == 0:
@@ -113,7 +113,7 @@ def test_at_the_end_a_line_per_job_stays_and_what_was_printed_stands_among_them(
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (40, 24), (100, 8), (80, 5), (20, 10), (200, 60)])
-def test_it_fits_every_terminal_and_leaves_nothing_behind(columns: int, rows: int, tmp_path: Path) -> None:
+def test_the_view_fits_every_terminal_and_disappears_at_the_end(columns: int, rows: int, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, columns, rows)
     sweep.start(*range(8))
     for index, reason in ((2, "one"), (3, "two"), (4, "one")):
@@ -123,16 +123,16 @@ def test_it_fits_every_terminal_and_leaves_nothing_behind(columns: int, rows: in
     assert len([line for line in sweep.terminal.all_lines() if line]) == 3
 
 
-def test_on_a_short_terminal_it_counts_the_jobs_that_are_not_shown(tmp_path: Path) -> None:
+def test_on_a_short_terminal_the_view_counts_the_hidden_jobs(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, rows=7)
     sweep.start(*range(8))
     screen = sweep.words()
     sweep.view.close()
     assert screen[1].endswith("0 of 8 done, 8 running")
-    assert screen[-1] == "and 6 more run"
+    assert screen[-1] == "and 6 more running"
 
 
-def test_no_color_is_without_colours_but_not_without_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_removes_colors_but_not_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     sweep = Sweep(tmp_path)
     sweep.start(0)
@@ -145,7 +145,7 @@ def test_no_color_is_without_colours_but_not_without_the_view(tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("term", "tty", "live"), [("xterm", True, True), ("dumb", True, False), ("xterm", False, False)]
 )
-def test_where_lines_cannot_be_redrawn_each_job_has_one(
+def test_without_a_redrawable_terminal_each_job_prints_one_line(
     term: str, tty: bool, live: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = Sweep(tmp_path).jobs
@@ -159,14 +159,14 @@ def test_where_lines_cannot_be_redrawn_each_job_has_one(
         for job in jobs:
             progress.started(job)
             progress.tick()
-            progress.ended(job, JobEnd(f"{job.label}: well", 0.5))
+            progress.ended(job, JobEnd(f"{job.label}: done", 0.5))
         printed = "".join(output.written if isinstance(output, Terminal) else output.getvalue()).splitlines()
-        assert [line.partition("  [")[0] for line in printed] == [f"{job.label}: well" for job in jobs]
+        assert [line.partition("  [")[0] for line in printed] == [f"{job.label}: done" for job in jobs]
         assert printed[0].endswith(" left]")
         assert printed[-1].endswith(" elapsed]")
 
 
-def test_the_epochs_of_an_earlier_attempt_are_not_those_of_this_one(sweep: Sweep) -> None:
+def test_epochs_of_an_earlier_attempt_are_not_counted(sweep: Sweep) -> None:
     sweep.jobs[0].folder.path.mkdir()
     sweep.epochs(0, 3)
     sweep.view.started(sweep.jobs[0])
@@ -177,7 +177,7 @@ def test_the_epochs_of_an_earlier_attempt_are_not_those_of_this_one(sweep: Sweep
     assert "epoch 4/4" in sweep.words()[-1]
 
 
-def test_jobs_that_were_there_or_failed_do_not_make_the_time_left_short(tmp_path: Path) -> None:
+def test_reused_and_failed_jobs_are_ignored_in_the_time_left(tmp_path: Path) -> None:
     jobs = Sweep(tmp_path).jobs
     progress = SweepProgress(jobs, time.time() - 50)
     for job, end in zip(jobs, (JobEnd("", 0.9, reused=True), JobEnd("FAILED: x", None)), strict=False):
@@ -187,7 +187,7 @@ def test_jobs_that_were_there_or_failed_do_not_make_the_time_left_short(tmp_path
     progress.started(jobs[2])
     progress.running[3].began -= 100
     progress.ended(jobs[2], JobEnd("", 0.9))
-    assert progress.seconds_left() == pytest.approx(500, abs=1)  # five more, one at a time
+    assert progress.seconds_left() == pytest.approx(500, abs=1)  # five more, in sequence
 
 
 def test_the_time_left_is_that_of_the_last_job_to_end() -> None:
@@ -197,7 +197,7 @@ def test_the_time_left_is_that_of_the_last_job_to_end() -> None:
     assert time_left(10.0, [], 5, 2) == 30
 
 
-def test_the_time_left_is_not_reported_more_precisely_than_it_is_known() -> None:
-    assert [about(seconds) for seconds in (3, 89, 3540, 3700, 7200, 9000)] == [
+def test_an_estimate_is_rounded_to_its_precision() -> None:
+    assert [format_estimate(seconds) for seconds in (3, 89, 3540, 3700, 7200, 9000)] == [
         "about 10 s", "about 1 min", "about 59 min", "about 1 h", "about 2 h", "about 2 h 30 min",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Jobs in worker processes: what they give, and what one that dies, prints or is interrupted does to the others."""
+"""Jobs in worker processes: results, and isolation from a job that crashes, prints or is interrupted."""
 
 import csv
 import io
@@ -39,45 +39,45 @@ def sweep(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sw
 
 @pytest.fixture
 def pool() -> Iterator[WorkerPool]:
-    made = WorkerPool()
-    yield made
-    made.stop()
+    pool = WorkerPool()
+    yield pool
+    pool.stop()
 
 
-class Heard(SweepProgress):
-    """Remembers what it was told."""
+class Recorder(SweepProgress):
+    """Records the calls of its methods."""
 
     def __init__(self) -> None:
         super().__init__([], time.time())
-        self.told: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.ticks = 0
 
     def started(self, job: Job) -> None:
-        self.told.append(("started", job.name, job.number))
+        self.calls.append(("started", job.name, job.number))
 
     def ended(self, job: Job, end: JobEnd) -> None:
-        self.told.append(("ended", job.name, job.number, end.line, end.failed))
+        self.calls.append(("ended", job.name, job.number, end.line, end.failed))
 
     def tick(self) -> None:
         self.ticks += 1
 
     def close(self) -> None:
-        self.told.append(("closed",))
+        self.calls.append(("closed",))
 
 
 @pytest.fixture
 def run(tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[JobEnd]]:
-    """Runs tasks in place of jobs."""
+    """Runs functions as the jobs of a sweep."""
 
     def call(tasks: list[Any], progress: SweepProgress | None = None) -> list[JobEnd]:
-        monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", DoTask(tasks))
-        return run_jobs(made_up_jobs(tmp_path, len(tasks)), no_records, progress or Heard(), Limits(2), pool=pool)
+        monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", RunTask(tasks))
+        return run_jobs(synthetic_jobs(tmp_path, len(tasks)), no_records, progress or Recorder(), Limits(2), pool=pool)
 
     return call
 
 
 @dataclass
-class DoTask:
+class RunTask:
     tasks: list[Any]
 
     def __call__(self, job: Job, records: Any) -> JobEnd:
@@ -85,7 +85,7 @@ class DoTask:
         return end
 
 
-def made_up_jobs(sweep: Path, count: int) -> list[Job]:
+def synthetic_jobs(sweep: Path, count: int) -> list[Job]:
     return [
         Job(RunFolder(sweep / f"job-{n}"), sweep, n, count, [f"seed={n}"], {"seed": n}, None)
         for n in range(1, count + 1)
@@ -96,28 +96,28 @@ def no_records(job: Job) -> dict[str, str]:
     return {}
 
 
-def ends_well(line: str = "fine") -> JobEnd:
+def succeed(line: str = "done") -> JobEnd:
     return JobEnd(line, 0.5)
 
 
-def is_killed(number: int) -> JobEnd:
+def kill_worker(number: int) -> JobEnd:
     os.kill(os.getpid(), number)
-    return JobEnd("still there", 1.0)
+    return JobEnd("still alive", 1.0)
 
 
-def says(text: str, pause: float = 0.0) -> JobEnd:
-    os.write(1, text.encode())  # as C code does
+def print_text(text: str, pause: float = 0.0) -> JobEnd:
+    os.write(1, text.encode())  # like C code
     time.sleep(pause)
     print("the end", file=sys.stderr)
-    return JobEnd("said", 0.5)
+    return JobEnd("printed", 0.5)
 
 
-def tells_device(seen: Path) -> JobEnd:
-    """Waits until a job with another device has begun."""
+def report_device(devices: Path) -> JobEnd:
+    """Wait until a job on another device has started."""
     device = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
-    (seen / device).touch()
+    (devices / device).touch()
     end = time.monotonic() + 60
-    while len(list(seen.iterdir())) < 2 and time.monotonic() < end:
+    while len(list(devices.iterdir())) < 2 and time.monotonic() < end:
         time.sleep(0.01)
     return JobEnd(device, 0.5)
 
@@ -132,75 +132,75 @@ def weights(folder: Path) -> bytes:
     return content.getvalue()
 
 
-def test_a_sweep_of_two_at_once_equals_a_serial_one_bit_for_bit(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str]
-) -> None:
-    grid = ("seed=0,1", "optim.lr=0.05,-1", "model.hidden_units=[600]", "data.batch_size=200")  # two threads alone
+def test_a_parallel_sweep_equals_a_serial_one_bit_for_bit(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    # a single run of this size uses two threads
+    grid = ("seed=0,1", "optim.lr=0.05,-1", "model.hidden_units=[600]", "data.batch_size=200")
     assert sweep(*grid, "name=serial") == 1
     serial = capsys.readouterr()
-    assert sweep(*grid, "name=beside", *TWO) == 1
-    beside = capsys.readouterr()
+    assert sweep(*grid, "name=parallel", *TWO) == 1
+    parallel = capsys.readouterr()
     folders = sorted(path.parent for path in Path("outputs/sweeps/serial").glob("*/result.json"))
     assert len(folders) == 2
     for folder in folders:
-        other = Path("outputs/sweeps/beside") / folder.name
-        one, two = (json.loads((path / "result.json").read_text()) for path in (folder, other))
-        kept = ("metrics", "confusion_matrix", "per_class", "fingerprint", "config", "overrides", "environment")
-        one["config"]["name"] = two["config"]["name"] = None
-        one["overrides"], two["overrides"] = ([o for o in each["overrides"] if "name" not in o] for each in (one, two))
-        assert {key: one[key] for key in kept} == {key: two[key] for key in kept}
-        assert one["environment"]["threads"] == 1
+        other = Path("outputs/sweeps/parallel") / folder.name
+        results = [json.loads((path / "result.json").read_text()) for path in (folder, other)]
+        keys = ("metrics", "confusion_matrix", "per_class", "fingerprint", "config", "overrides", "environment")
+        for result in results:
+            result["config"]["name"] = None
+            result["overrides"] = [override for override in result["overrides"] if "name" not in override]
+        assert {key: results[0][key] for key in keys} == {key: results[1][key] for key in keys}
+        assert results[0]["environment"]["threads"] == 1
         assert weights(folder) == weights(other)
         assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
-        hydra = [(path / ".hydra/hydra.yaml").read_text().replace("serial", "beside") for path in (folder, other)]
+        hydra = [(path / ".hydra/hydra.yaml").read_text().replace("serial", "parallel") for path in (folder, other)]
         assert [len(text.splitlines()) > 50 for text in hydra] == [True, True]
-    assert "lr--1" in beside.err
-    for out in (serial.out, beside.out):
+    assert "lr--1" in parallel.err
+    for out in (serial.out, parallel.out):
         assert sorted(line.split()[0] for line in out.splitlines() if line.startswith("[")) == [
             *("[1/4]", "[2/4]", "[3/4]", "[4/4]")
         ]
-    with Path("outputs/sweeps/beside/summary.csv").open() as file:
+    with Path("outputs/sweeps/parallel/summary.csv").open() as file:
         assert sorted(row["status"] for row in csv.DictReader(file)) == ["2 failed", "2 finished"]
 
 
-def test_a_killed_worker_fails_its_own_job_and_the_others_go_on(
+def test_a_killed_worker_fails_its_own_job_and_the_others_continue(
     tmp_path: Path, run: Callable[..., list[JobEnd]]
 ) -> None:
-    heard = Heard()
-    tasks = [ends_well, partial(is_killed, signal.SIGKILL), ends_well, partial(is_killed, signal.SIGSEGV), ends_well]
-    ends = run(tasks, progress=heard)
+    recorder = Recorder()
+    tasks = [succeed, partial(kill_worker, signal.SIGKILL), succeed, partial(kill_worker, signal.SIGSEGV), succeed]
+    ends = run(tasks, progress=recorder)
     assert [end.failed for end in ends] == [False, True, False, True, False]
     reasons = [json.loads((tmp_path / f"job-{n}/failure.json").read_text())["reason"] for n in (2, 4)]
     assert reasons[0].startswith("its process was killed by signal 9 (SIGKILL)")
     assert reasons[1] == "its process was killed by signal 11 (SIGSEGV)"
     assert ends[1].line == f"[2/5] job-2: FAILED: {reasons[0]}"
-    assert "Fatal Python error" in (tmp_path / "job-4/error.log").read_text()  # where it happened
-    assert sorted(told[:3] for told in heard.told if told[0] == "started") == [
+    assert "Fatal Python error" in (tmp_path / "job-4/error.log").read_text()  # with a traceback
+    assert sorted(call[:3] for call in recorder.calls if call[0] == "started") == [
         ("started", f"job-{n}", n) for n in range(1, 6)
     ]
-    assert {told[2]: told[4] for told in heard.told if told[0] == "ended"} == {1: 0, 2: 1, 3: 0, 4: 1, 5: 0}
-    assert heard.told[-1] == ("closed",)
-    assert heard.ticks
+    assert {call[2]: call[4] for call in recorder.calls if call[0] == "ended"} == {1: 0, 2: 1, 3: 0, 4: 1, 5: 0}
+    assert recorder.calls[-1] == ("closed",)
+    assert recorder.ticks
 
 
-def test_what_workers_print_comes_out_in_whole_lines(
+def test_output_of_workers_is_printed_in_complete_lines(
     run: Callable[..., list[JobEnd]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run([partial(says, letter * 30 + "\n" + letter * 20, 0.1) for letter in "abcdef"])
+    run([partial(print_text, letter * 30 + "\n" + letter * 20, 0.1) for letter in "abcdef"])
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines) == sorted(
         [letter * 30 for letter in "abcdef"] + [letter * 20 + "the end" for letter in "abcdef"]
     )
 
 
-def test_a_job_that_cannot_be_prepared_fails_alone(
+def test_a_job_that_cannot_be_prepared_does_not_affect_the_others(
     tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def records(job: Job) -> dict[str, str]:
         return {"ratio": str(1 / (job.number - 1))}
 
-    monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", DoTask([ends_well, ends_well]))
-    ends = run_jobs(made_up_jobs(tmp_path, 2), records, Heard(), Limits(1), pool=pool)
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", RunTask([succeed, succeed]))
+    ends = run_jobs(synthetic_jobs(tmp_path, 2), records, Recorder(), Limits(1), pool=pool)
     assert ends[0].line == "[1/2] job-1: FAILED: ZeroDivisionError: division by zero"
     assert not ends[1].failed
 
@@ -209,8 +209,8 @@ def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
     tmp_path: Path, run: Callable[..., list[JobEnd]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", two_gpus)
-    (tmp_path / "seen").mkdir()
-    ends = run([partial(tells_device, tmp_path / "seen")] * 4)
+    (tmp_path / "devices").mkdir()
+    ends = run([partial(report_device, tmp_path / "devices")] * 4)
     assert {end.line for end in ends} == {"0", "1"}
 
 
@@ -221,51 +221,47 @@ def two_gpus(configs: Sequence[Config]) -> Survey:
 @pytest.mark.parametrize(
     ("digest", "accelerator", "line"),
     [
-        ("d1", "cpu", "[1/1] job-1: val 97.00 %, test 97.00 % (mnist), already there"),
-        ("d2", "cpu", "done anew"),
-        ("d1", "gpu", "done anew"),
+        ("d1", "cpu", "[1/1] job-1: val 97.00 %, test 97.00 % (mnist), reused"),
+        ("d2", "cpu", "run again"),
+        ("d1", "gpu", "run again"),
     ],
 )
-def test_a_finished_job_is_there_if_auto_stands_for_the_same_as_then(
+def test_a_finished_job_is_reused_if_auto_resolves_to_the_same_values(
     tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, digest: str, accelerator: str, line: str
 ) -> None:
-    monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", partial(finds, digest, accelerator))
-    monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", DoTask([ends_well_anew]))
-    (job,) = made_up_jobs(tmp_path, 1)
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", partial(survey_with, digest, accelerator))
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", RunTask([partial(succeed, "run again")]))
+    (job,) = synthetic_jobs(tmp_path, 1)
     result = made_up_result()
     run = describe(result.config, [], "d1")
     job.folder.path.mkdir()
     write_json(job.folder.run_file, run)
     write_json(job.folder.result_file, {**result.to_json(), **run, "data": {**result.data, "digest": "d1"}})
-    (end,) = run_jobs([replace(job, config=Config())], no_records, Heard(), Limits(1), pool=pool)
+    (end,) = run_jobs([replace(job, config=Config())], no_records, Recorder(), Limits(1), pool=pool)
     assert end.line == line
 
 
-def finds(digest: str, accelerator: str, configs: Sequence[Config]) -> Survey:
+def survey_with(digest: str, accelerator: str, configs: Sequence[Config]) -> Survey:
     digits = {("auto", Config().data.root): ("mnist", digest)}
     return Survey(2**20, 2**40, gpus=0, digits=digits, accelerators={Accelerator.auto: accelerator})
 
 
-def ends_well_anew() -> JobEnd:
-    return ends_well("done anew")
-
-
-def test_a_setting_that_no_job_could_run_with_is_refused_before_anything_is_there(sweep: Sweep) -> None:
+def test_an_error_shared_by_all_jobs_is_rejected_before_a_folder_is_created(sweep: Sweep) -> None:
     assert sweep(*TWO, "seed=0,1", "optim.lr=0.1,-1", "data.batch_size=0", "name=typo") == 1
     assert not Path("outputs/sweeps/typo").exists()
 
 
-def test_faults_are_shared_where_every_job_has_them(tmp_path: Path) -> None:
-    one, other = made_up_jobs(tmp_path, 2)
-    assert shared_faults([replace(one, fault="a; b"), replace(other, fault="b; c")]) == ["b"]
-    assert shared_faults([replace(one, fault="a"), other]) == []
+def test_shared_faults_are_those_of_every_job(tmp_path: Path) -> None:
+    first, second = synthetic_jobs(tmp_path, 2)
+    assert shared_faults([replace(first, fault="a; b"), replace(second, fault="b; c")]) == ["b"]
+    assert shared_faults([replace(first, fault="a"), second]) == []
 
 
-def test_without_a_fork_server_a_sweep_is_refused_and_leaves_nothing(
+def test_without_a_fork_server_a_sweep_is_rejected_and_creates_no_folder(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])  # as on Windows
-    with pytest.raises(UserError, match="no fork server: run them in turn, by hydra/launcher=basic"):
+    with pytest.raises(UserError, match=r"no fork server .*use hydra/launcher=basic"):
         WorkerPool()
     assert sweep("seed=0,1", "name=x", "hydra/launcher=side_by_side") == 1
     assert not Path("outputs/sweeps/x").exists()
@@ -273,8 +269,8 @@ def test_without_a_fork_server_a_sweep_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.integration
-def test_the_fork_server_never_takes_a_signal_not_even_while_it_starts() -> None:
-    """Ctrl-C in a terminal reaches it, too; in its first moments it would end with a traceback."""
+def test_the_fork_server_blocks_signals_even_while_it_starts() -> None:
+    """Ctrl-C in a terminal reaches the server, too, and would end it with a traceback while it starts."""
     code = """
 import multiprocessing.forkserver, pathlib, time
 from mnist_mlp.sweeps import processes
@@ -295,14 +291,14 @@ pool.stop()
 
 
 @pytest.mark.integration
-def test_a_worker_whose_sweep_is_killed_before_it_has_a_task_ends_silently() -> None:
+def test_a_worker_without_a_task_ends_silently_if_its_sweep_is_killed() -> None:
     code = """
 import multiprocessing.forkserver as server, os
 server.set_forkserver_preload(["mnist_mlp.sweeps.preload"])
 reading, writing = server.connect_to_new_process([])
 os.close(writing)
-os.read(reading, 8)  # its number
-print(os.read(reading, 8) != b"")  # and its exit code, when it has ended
+os.read(reading, 8)  # its pid
+print(os.read(reading, 8) != b"")  # its exit code, after it has ended
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("True\n", "")

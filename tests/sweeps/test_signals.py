@@ -1,4 +1,4 @@
-"""A sweep as a program of its own that is interrupted, killed or written as a script; nothing of it is left running."""
+"""Sweeps in separate processes that are interrupted, killed or started from a script; no process is left running."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts a program in a session of its own."""
+    """Starts a program in a new session."""
     monkeypatch.chdir(tmp_path)
     started: list[subprocess.Popen[str]] = []
 
@@ -41,33 +41,33 @@ def start(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def of_session(session: int) -> list[int]:
-    """The processes of a session that are no zombies."""
-    found = []
+    """Processes of a session, except zombies."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return found
+            pids.append(int(path.parent.name))
+    return pids
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 90) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 90) -> None:
     end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came to that"
+    while not condition():
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
 
 
 def workers(session: int) -> list[int]:
-    """Processes that write into a job's folder, from its lock."""
+    """Processes that hold the lock of a job's folder."""
     locks = Path("outputs/sweeps/long").glob("*/.lock")
     return [json.loads(text)["pid"] for path in locks if (text := path.read_text())]
 
 
 def running(start: Start, idx_root: Path, *more: str) -> "subprocess.Popen[str]":
-    """A sweep of which two jobs have a checkpoint."""
+    """A running sweep with checkpoints of two jobs."""
     process = start("-m", "mnist_mlp.train", "-m", f"data.root={idx_root}", *LONG, "hydra.launcher.n_jobs=2", *more)
     wait_until(lambda: len(list(Path("outputs/sweeps/long").glob("*/checkpoints/last.ckpt"))) == 2)
     return process
@@ -76,13 +76,13 @@ def running(start: Start, idx_root: Path, *more: str) -> "subprocess.Popen[str]"
 @pytest.mark.parametrize(
     ("number", "group", "code"),
     [
-        (signal.SIGINT, True, 130),  # Ctrl-C in a terminal reaches all
+        (signal.SIGINT, True, 130),  # Ctrl-C in a terminal reaches all processes
         (signal.SIGTERM, False, 143),
         (signal.SIGTERM, True, 143),
         (signal.SIGHUP, True, 129),
     ],
 )
-def test_a_signal_ends_all_jobs_after_their_block_and_leaves_their_checkpoints(
+def test_a_signal_ends_all_jobs_after_their_chunk_and_keeps_their_checkpoints(
     start: Start, idx_root: Path, number: signal.Signals, group: bool, code: int
 ) -> None:
     process = running(start, idx_root)
@@ -90,7 +90,7 @@ def test_a_signal_ends_all_jobs_after_their_block_and_leaves_their_checkpoints(
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
     word = "interrupted" if number == signal.SIGINT else f"interrupted by {number.name}"
-    assert err == f"\n{word}: finished jobs stay; the same command and name= goes on\n"
+    assert err == f"\n{word}: finished jobs are kept; rerun with the same name= to resume\n"
     assert "2 unfinished" in out
     wait_until(lambda: not of_session(process.pid), 10)
     assert not list(Path("outputs").rglob("failure.json"))
@@ -99,7 +99,7 @@ def test_a_signal_ends_all_jobs_after_their_block_and_leaves_their_checkpoints(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_before_the_first_job_ends_the_sweep_with_its_code(
+def test_a_signal_before_the_first_job_ends_the_sweep_with_the_exit_code_of_shells(
     start: Start, idx_root: Path, number: signal.Signals, code: int
 ) -> None:
     process = start("-m", "mnist_mlp.train", "-m", f"data.root={idx_root}", *LONG)
@@ -113,7 +113,7 @@ def test_a_signal_before_the_first_job_ends_the_sweep_with_its_code(
     assert not list(Path("outputs").rglob("result.json"))
 
 
-def test_a_killed_parent_takes_its_workers_with_it(start: Start, idx_root: Path) -> None:
+def test_workers_end_if_their_parent_is_killed(start: Start, idx_root: Path) -> None:
     process = running(start, idx_root)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -122,7 +122,7 @@ def test_a_killed_parent_takes_its_workers_with_it(start: Start, idx_root: Path)
     assert not list(Path("outputs/sweeps/long").glob("*/.lock"))
 
 
-def test_a_killed_job_is_a_failure_and_the_next_one_runs(start: Start, idx_root: Path) -> None:
+def test_a_killed_job_counts_as_failed_and_the_next_one_runs(start: Start, idx_root: Path) -> None:
     process = running(start, idx_root)
     first = sorted(workers(process.pid))
     os.kill(first[0], signal.SIGKILL)
@@ -136,15 +136,15 @@ def test_a_killed_job_is_a_failure_and_the_next_one_runs(start: Start, idx_root:
     wait_until(lambda: not of_session(process.pid), 10)
 
 
-def test_a_script_without_a_guard_is_run_once(start: Start, idx_root: Path, tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_is_run_once(start: Start, idx_root: Path, tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
     script.write_text(
         "import mnist_mlp\n"
         "print('once')\n"
         f"grid = {{'data.root': {str(idx_root)!r}, 'data.val_size': 60, 'model.hidden_units': [[8]],\n"
         "         'trainer.max_epochs': 1, 'trainer.figures': False, 'seed': range(3)}\n"
-        "found = mnist_mlp.sweep(grid, 'grid', n_jobs=2)\n"
-        "assert len(found.runs) == 3\n"
+        "sweep = mnist_mlp.sweep(grid, 'grid', n_jobs=2)\n"
+        "assert len(sweep.runs) == 3\n"
     )
     process = start(str(script))
     out, err = process.communicate(timeout=120)

@@ -1,4 +1,4 @@
-"""What a run leaves behind for eyes: read back from its files and its event files."""
+"""Figures, texts and TensorBoard events of a run, read back from its files."""
 
 import time
 from dataclasses import replace
@@ -49,17 +49,13 @@ def test_scalars_have_a_point_per_epoch_and_match_result_json(run: tuple[Path, d
     per_epoch |= {f"val_f1_per_class/{digit}" for digit in range(10)}
     for tag in per_epoch:
         assert [point.step for point in board.Scalars(tag)] == [1, 2, 3, 4], tag
-    groups = sorted({tag.partition("/")[0] for kind in ("scalars", "images") for tag in board.Tags()[kind]})
-    assert groups[:3] == [
-        "test",
-        "train",
-        "val",
-    ]  # the test curve was asked for; what is shown first is accuracy and loss
+    groups = sorted({tag.partition("/")[0] for plugin in ("scalars", "images") for tag in board.Tags()[plugin]})
+    assert groups[:3] == ["test", "train", "val"], "accuracy and loss are shown first"
     best = board.Scalars("val/accuracy")[result.best_epoch - 1].value
     assert best == pytest.approx(result.metrics["val/accuracy"])
 
 
-def test_the_last_point_of_the_test_curve_is_the_test_of_the_last_epoch(idx_root: Path, tmp_path: Path) -> None:
+def test_the_test_curve_ends_with_the_test_result_of_the_last_epoch(idx_root: Path, tmp_path: Path) -> None:
     config = tiny(idx_root, test_curve=True)
     result = fit(replace(config, data=replace(config.data, val_size=0)), tmp_path)
     board = events(tmp_path)
@@ -72,10 +68,10 @@ def test_images_texts_and_layout_are_in_tensorboard(run: tuple[Path, dict[str, A
     board = events(folder)
     assert {f"visual_test/{name}" for name in FIGURES} | {"val/confusion_matrix"} == set(board.Tags()["images"])
     assert [image.step for image in board.Images("val/confusion_matrix")] == [1, 4]
-    (shown,) = board.Images("visual_test/confusion_matrix")
-    assert shown.encoded_image_string == (folder / "figures" / "confusion_matrix.png").read_bytes()
+    (logged,) = board.Images("visual_test/confusion_matrix")
+    assert logged.encoded_image_string == (folder / "figures" / "confusion_matrix.png").read_bytes()
     with Image.open(folder / "figures" / "confusion_matrix.png") as image:
-        assert (shown.width, shown.height) == image.size
+        assert (logged.width, logged.height) == image.size
     tensors = board.Tags()["tensors"]
     text = board.Tensors("classification_report/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "macro avg" in text
@@ -93,7 +89,7 @@ def test_images_texts_and_layout_are_in_tensorboard(run: tuple[Path, dict[str, A
     }
 
 
-def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dict[str, Any]]) -> None:
+def test_hparams_contain_settings_and_final_metrics_in_one_row(run: tuple[Path, dict[str, Any]]) -> None:
     folder, result = run
     data: dict[str, plugin_data_pb2.HParamsPluginData] = {}
     for tag, content in events(folder).summary_metadata.items():
@@ -116,10 +112,8 @@ def test_hparams_hold_settings_and_final_metrics_in_one_row(run: tuple[Path, dic
     assert {path.parent for path in (folder / "tensorboard").rglob("events*")} == {folder / "tensorboard"}  # one run
 
 
-def test_hparams_mark_what_the_sweep_varies_as_differing_since_that_is_shown_first(
-    idx_root: Path, tmp_path: Path
-) -> None:
-    overrides = ["name=mine", "trainer.max_epochs=1", "optim=adam", "optim.label_smoothing=0.1", "seed=0"]
+def test_hparams_mark_swept_settings_as_differing(idx_root: Path, tmp_path: Path) -> None:
+    overrides = ["name=run", "trainer.max_epochs=1", "optim=adam", "optim.label_smoothing=0.1", "seed=0"]
     config = replace(tiny(idx_root, figures=False), optim=OptimConfig(lr=0.05, label_smoothing=0.1))
     config = replace(config, trainer=replace(config.trainer, max_epochs=1))
     result = fit(config, tmp_path, overrides, swept=["name", "optim", "seed"])
@@ -131,7 +125,7 @@ def test_hparams_mark_what_the_sweep_varies_as_differing_since_that_is_shown_fir
     assert first_keys(result) == ["trainer.max_epochs", "optim.name", "optim.label_smoothing", "seed"]
 
 
-def test_figures_are_png_files_that_open(run: tuple[Path, dict[str, Any]]) -> None:
+def test_figures_are_readable_png_files(run: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = run
     files = list((folder / "figures").glob("*"))
     assert {path.stem for path in files} == FIGURES
@@ -141,7 +135,7 @@ def test_figures_are_png_files_that_open(run: tuple[Path, dict[str, Any]]) -> No
             assert len(set(image.convert("L").tobytes())) > 10, f"{path.name} is blank"
 
 
-def test_predictions_agree_with_the_confusion_matrix_and_the_probabilities(run: tuple[Path, dict[str, Any]]) -> None:
+def test_predictions_agree_with_confusion_matrix_and_probabilities(run: tuple[Path, dict[str, Any]]) -> None:
     folder, result = run
     with np.load(folder / "predictions.npz") as saved:
         matrix = np.zeros((10, 10), int)
@@ -154,9 +148,7 @@ def test_predictions_agree_with_the_confusion_matrix_and_the_probabilities(run: 
     assert loss == pytest.approx(result.metrics["test/loss"], rel=1e-4)
 
 
-def test_in_bfloat16_predictions_matrix_and_test_curve_come_from_the_same_numbers(
-    idx_root: Path, tmp_path: Path
-) -> None:
+def test_in_bfloat16_predictions_matrix_and_test_curve_use_the_same_logits(idx_root: Path, tmp_path: Path) -> None:
     config = tiny(idx_root, precision="bf16-mixed", figures=False, test_curve=True)
     config = replace(config, data=replace(config.data, val_size=0), optim=OptimConfig(lr=0.002))
     result = fit(replace(config, trainer=replace(config.trainer, max_epochs=1)), tmp_path)
@@ -166,12 +158,12 @@ def test_in_bfloat16_predictions_matrix_and_test_curve_come_from_the_same_number
     np.add.at(matrix, (truth, predicted), 1)
     assert matrix.tolist() == result.confusion_matrix
     loss = -np.log(probabilities[range(100), truth]).mean()
-    assert loss == pytest.approx(result.metrics["test/loss"], rel=1e-6)  # float32's would be off by 1e-4
+    assert loss == pytest.approx(result.metrics["test/loss"], rel=1e-6)  # in float32 it would differ by 1e-4
     board = events(tmp_path)
     assert board.Scalars("test/loss")[-1].value == pytest.approx(result.metrics["test/loss"], rel=1e-6)
 
 
-def test_without_figures_the_scalars_stay(idx_root: Path, tmp_path: Path) -> None:
+def test_without_figures_scalars_are_still_logged(idx_root: Path, tmp_path: Path) -> None:
     fit(tiny(idx_root, figures=False), tmp_path)
     assert not (tmp_path / "figures").exists()
     board = events(tmp_path)
@@ -184,12 +176,12 @@ def test_a_resumed_run_has_each_epoch_once_in_tensorboard(
     idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit_until_power_cut(tiny(idx_root), tmp_path, monkeypatch)
-    time.sleep(1)  # event files are read in the order of their names, which tell the second
+    time.sleep(1)  # event files are read in the order of their names, which have a resolution of one second
     fit(tiny(idx_root), tmp_path)
     assert [point.step for point in events(tmp_path).Scalars("val/accuracy")] == [1, 2, 3, 4]
 
 
-def test_a_test_curve_stays_finite_where_a_probability_rounds_to_zero(idx_root: Path, tmp_path: Path) -> None:
+def test_the_test_curve_is_finite_if_a_probability_underflows(idx_root: Path, tmp_path: Path) -> None:
     config = tiny(idx_root, test_curve=True, figures=False)
     result = fit(replace(config, optim=OptimConfig(lr=30.0), data=replace(config.data, val_size=0)), tmp_path)
     loss = events(tmp_path).Scalars("test/loss")[-1].value

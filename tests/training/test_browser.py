@@ -1,4 +1,4 @@
-"""TensorBoard in a real browser, on real runs; needs Debian's chromium and chromium-driver."""
+"""TensorBoard in a browser, on trained runs; needs Debian's chromium and chromium-driver."""
 
 import socket
 import subprocess
@@ -14,31 +14,31 @@ import pytest
 pytestmark = pytest.mark.browser
 WAIT_SECONDS = 60
 ALL_TEXT = """
-const parts = [];
+const texts = [];
 const walk = node => {
-    if (node.nodeType === Node.TEXT_NODE) parts.push(node.textContent.trim());
+    if (node.nodeType === Node.TEXT_NODE) texts.push(node.textContent.trim());
     if (node.tagName === "STYLE" || node.tagName === "SCRIPT") return;
     if (node.shadowRoot) walk(node.shadowRoot);
     node.childNodes.forEach(walk);
 };
 walk(document.body);
-return parts.filter(Boolean).join("\\n");
+return texts.filter(Boolean).join("\\n");
 """
 LOADED_IMAGES = """
-const found = [];
+const widths = [];
 const walk = node => {
-    if (node.tagName === "IMG" && node.complete && node.naturalWidth > 300) found.push(node.naturalWidth);
+    if (node.tagName === "IMG" && node.complete && node.naturalWidth > 300) widths.push(node.naturalWidth);
     if (node.shadowRoot) walk(node.shadowRoot);
     node.childNodes.forEach(walk);
 };
 walk(document.body);
-return found.length;
+return widths.length;
 """
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a TensorBoard over two short runs on the sample."""
+    """The URL of TensorBoard with two short runs on the sample."""
     from mnist_mlp.config import Config, DataConfig, ModelConfig, Source, TrainerConfig
     from mnist_mlp.training.fit import fit
 
@@ -54,9 +54,9 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def serve(outputs: Path, run: bytes = b"depth_2") -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(outputs), "--host", "127.0.0.1"]
     server = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
@@ -77,16 +77,16 @@ def answers(address: str, run: bytes) -> bool:
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS
     while not (value := condition()):
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.3)
     return value
 
 
 def shows(browser: Any, *texts: str) -> bool:
-    shown = browser.execute_script(ALL_TEXT)
-    return all(text in shown for text in texts)
+    page_text = browser.execute_script(ALL_TEXT)
+    return all(text in page_text for text in texts)
 
 
 @pytest.mark.integration
@@ -112,29 +112,29 @@ def test_tensorboard_shows_what_was_written(browser: Any, board: str, tab: str, 
 
 
 @pytest.mark.integration
-def test_what_is_seen_first_is_accuracy_and_what_varies_by_short_names(browser: Any, tmp_path: Path) -> None:
+def test_accuracy_and_swept_settings_come_first_under_short_names(browser: Any, tmp_path: Path) -> None:
     from mnist_mlp.compare.collect import find_jobs
     from mnist_mlp.reporting.tensorboard import board_runs, link_runs
 
-    link_runs(board_runs(find_jobs([sweep_of(tmp_path / "rates")])), tmp_path / "links")
+    link_runs(board_runs(find_jobs([train_sweep(tmp_path / "lrs")])), tmp_path / "links")
     for address in serve(tmp_path / "links", b"lr=0.2"):
         browser.get("about:blank")
         browser.get(f"{address}/?smoothing=0")
         wait_for(lambda: shows(browser, "lr=0.1, seed=0", "lr=0.2, seed=1", "/accuracy"))
-        shown = browser.execute_script(ALL_TEXT).split("\n")
-        assert not any(line.endswith("tensorboard") for line in shown)
-        groups = [line for line in shown if line in ("train", "val", "wall_time", "whole_run", "visual_test")]
+        lines = browser.execute_script(ALL_TEXT).split("\n")
+        assert not any(line.endswith("tensorboard") for line in lines)
+        groups = [line for line in lines if line in ("train", "val", "wall_time", "whole_run", "visual_test")]
         assert groups[0] == "train"
         browser.get("about:blank")
         browser.get(f"{address}/#hparams")
         wait_for(lambda: shows(browser, "Trial ID", "lr=0.1, seed=0", "optim.lr", "val/accuracy"))
-        shown = browser.execute_script(ALL_TEXT).split("\n")
-        columns = shown[shown.index("Trial ID") :]
+        lines = browser.execute_script(ALL_TEXT).split("\n")
+        columns = lines[lines.index("Trial ID") :]
         assert columns.index("optim.lr") < columns.index("lr=0.1, seed=0")
 
 
-def sweep_of(folder: Path) -> Path:
-    """Two learning rates and two seeds, as a sweep runs them."""
+def train_sweep(folder: Path) -> Path:
+    """Train two learning rates with two seeds each, like a sweep."""
     from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig, Source, TrainerConfig
     from mnist_mlp.training.fit import fit
 

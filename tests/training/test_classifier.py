@@ -26,11 +26,11 @@ def test_schedules_agree_with_torch(schedule: str, total: int) -> None:
         if step < total - 1:
             reference.step()
     end = schedule_factor(schedule, total, total)
-    assert schedule_factor(schedule, total + 9, total) == pytest.approx(end)  # it does not rise again
+    assert schedule_factor(schedule, total + 9, total) == pytest.approx(end)  # constant afterwards
 
 
 @pytest.mark.parametrize("name", list(NORMALIZATIONS))
-def test_inputs_are_normalised_as_named(name: str) -> None:
+def test_inputs_are_normalized(name: str) -> None:
     model = digit_classifier(**{"model.hidden_layers": 0, "data.normalization": name})
     images = torch.arange(28 * 28).remainder(256).to(torch.uint8).reshape(1, 28, 28)
     mean, deviation = NORMALIZATIONS[name]
@@ -50,7 +50,7 @@ def test_standard_is_the_mean_and_deviation_of_the_training_images(mnist_root: s
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
-def test_the_optimizer_is_the_one_asked_for(name: str) -> None:
+def test_the_optimizer_has_the_configured_type_and_options(name: str) -> None:
     model = digit_classifier(**{"optim.name": name, "optim.lr": 0.02, "optim.weight_decay": 0.1, "optim.momentum": 0.8})
     optimizer = model.configure_optimizers()["optimizer"]
     assert type(optimizer).__name__.lower() == name
@@ -62,9 +62,9 @@ def test_the_optimizer_is_the_one_asked_for(name: str) -> None:
 def test_hyper_parameters_are_primitives() -> None:
     model = digit_classifier(**{"model.hidden_units": [8, 8], "augment.rotation": 3.0})
 
-    def kinds(value: object) -> set[type]:
+    def leaf_types(value: object) -> set[type]:
         if isinstance(value, dict):
-            return set().union(*map(kinds, value.values()))
-        return set().union(*map(kinds, value)) if isinstance(value, list) else {type(value)}
+            return set().union(*map(leaf_types, value.values()))
+        return set().union(*map(leaf_types, value)) if isinstance(value, list) else {type(value)}
 
-    assert kinds(dict(model.hparams)) == {int, float, str, bool}
+    assert leaf_types(dict(model.hparams)) == {int, float, str, bool}

@@ -1,4 +1,4 @@
-"""Compiled steps against the eager ones."""
+"""Compiled steps equal eager steps."""
 
 import itertools
 import os
@@ -29,7 +29,7 @@ from mnist_mlp.training.fast import run_eagerly
 
 @pytest.mark.usefixtures("traced_only")
 @pytest.mark.parametrize("name", ["linear classifier", "no momentum", "adam", "virtual adversarial", "all"])
-def test_the_step_is_one_graph_whatever_is_chosen(name: str) -> None:
+def test_the_step_is_one_graph_for_any_options(name: str) -> None:
     assert_equal_training(CHOICES[name], lambda step, state: run_eagerly(CompiledStep(step)))
 
 
@@ -40,25 +40,25 @@ def test_compiled_agrees_with_eager_within_rounding() -> None:
         "model.hidden_layers": 1, "model.hidden_units": [8], "optim.name": "adamw", "model.dropout": 0.2,
         "model.batch_norm": True,
     }  # fmt: skip
-    with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):  # spares six seconds of trying the compiler
+    with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):  # saves six seconds of compiler checks
         assert_equal_training(settings, lambda step, state: run_eagerly(CompiledStep(step)))
 
 
 @pytest.mark.usefixtures("traced_only")
-def test_nets_of_one_shape_share_the_compiled_step_and_nothing_else() -> None:
+def test_networks_of_equal_shape_share_only_the_compiled_step() -> None:
     first = CompiledStep(classifier(**{"model.dropout": 0.3})[1])
     assert first.seconds == 0
     epochs(run_eagerly(first), 1)
-    took = first.seconds
-    assert took > 0
+    seconds = first.seconds
+    assert seconds > 0
     with torch._dynamo.config.patch(error_on_recompile=True):
         assert_equal_training({"model.dropout": 0.3}, lambda step, state: run_eagerly(CompiledStep(step)))
     epochs(run_eagerly(first), 1)
-    assert first.seconds == took
+    assert first.seconds == seconds
 
 
 @pytest.mark.usefixtures("traced_only")
-def test_a_sweep_may_have_more_nets_than_are_kept_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_may_have_more_shapes_than_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnist_mlp.training.compile.MAX_SHAPES", 2)
     monkeypatch.setattr("mnist_mlp.training.compile._runs", itertools.count())
     for width in (3, 4, 5, 6):
@@ -67,20 +67,20 @@ def test_a_sweep_may_have_more_nets_than_are_kept_compiled(monkeypatch: pytest.M
         assert step.seconds > 0
 
 
-def test_what_is_compiled_is_kept_where_a_restart_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_code_is_cached_across_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "TORCHINDUCTOR_CACHE_DIR"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv(name, "")
     monkeypatch.delenv(name)
     CompiledStep(classifier()[1])
     assert os.environ[name] == str(tmp_path / "mnist_mlp" / "compiled")
-    monkeypatch.setenv(name, str(tmp_path / "mine"))
+    monkeypatch.setenv(name, str(tmp_path / "other"))
     CompiledStep(classifier()[1])
-    assert os.environ[name] == str(tmp_path / "mine")
+    assert os.environ[name] == str(tmp_path / "other")
 
 
 @pytest.mark.parametrize(("accelerator", "missing"), [("cpu", CXX[0]), ("gpu", "gcc or clang")])
-def test_without_a_compiler_there_is_one_clear_line(
+def test_a_missing_compiler_is_a_one_line_error(
     accelerator: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -92,34 +92,34 @@ def test_without_a_compiler_there_is_one_clear_line(
         check_compiler(accelerator)
 
 
-def test_a_compiler_that_was_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_named_by_a_variable_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match="no-such-compiler was not found: install"):
         check_compiler("cpu")
 
 
-def test_one_of_two_compiles_a_kind_and_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_compiles_a_step_while_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
-    order, begun = [], threading.Event()
+    order, started = [], threading.Event()
 
     def second() -> None:
-        begun.set()
+        started.set()
         with compile_once("kind"):
             order.append("second")
 
-    other = threading.Thread(target=second)
+    waiting = threading.Thread(target=second)
     with compile_once("kind"), compile_once("another kind"):
-        other.start()
-        begun.wait()
+        waiting.start()
+        started.wait()
         time.sleep(0.3)
         order.append("first")
-    other.join()
+    waiting.join()
     assert order == ["first", "second"]
     with compile_once("kind"), compile_once("kind"):
-        pass  # what is there already is loaded side by side
+        pass  # cached code is loaded concurrently
 
 
-def test_a_kind_that_could_not_be_compiled_is_left_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_failed_to_compile_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
     with pytest.raises(RuntimeError), compile_once("kind"):
         raise RuntimeError
@@ -130,7 +130,7 @@ def test_a_kind_that_could_not_be_compiled_is_left_to_the_next(tmp_path: Path, m
 
 
 @pytest.mark.integration
-def test_a_process_that_ends_while_it_compiles_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_is_killed_releases_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
     code = """
 import sys, time
@@ -147,8 +147,8 @@ with compile_once("kind"):
         pass
 
 
-def test_where_nothing_can_be_kept_everyone_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "steps").write_text("no folder")
+def test_without_a_cache_every_process_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "steps").write_text("not a folder")
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
     with compile_once("kind"), compile_once("kind"):
         pass
@@ -163,15 +163,15 @@ def test_where_nothing_can_be_kept_everyone_compiles(tmp_path: Path, monkeypatch
         ("optim.teacher", "two nets"),
     ],
 )
-def test_what_the_compiled_code_depends_on_makes_another_kind(setting: str, value: object) -> None:
-    def kind(**settings: object) -> str:
+def test_the_description_of_a_step_depends_on_all_that_is_compiled(setting: str, value: object) -> None:
+    def describe(**settings: object) -> str:
         return classifier(**settings)[1].description()
 
-    assert kind() == kind(**{"optim.lr": 0.7, "seed": 3})
-    assert kind() != kind(**{setting: value})
+    assert describe() == describe(**{"optim.lr": 0.7, "seed": 3})
+    assert describe() != describe(**{setting: value})
 
 
-def test_torch_still_has_what_is_used_beyond_its_public_interface() -> None:
+def test_torch_still_has_the_private_names_in_use() -> None:
     changed = "torch changed: adapt mnist_mlp/training/compile.py"
     for name in ("trace_autograd_ops", "recompile_limit"):
         assert hasattr(torch._dynamo.config, name), f"{changed} (torch._dynamo.config.{name})"
@@ -179,9 +179,9 @@ def test_torch_still_has_what_is_used_beyond_its_public_interface() -> None:
     assert default_compile_cache(), f"{changed} (torch._inductor's default_cache_dir)"
 
 
-def test_without_a_way_to_forget_one_function_everything_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    forgotten = []
+def test_without_reset_code_all_compiled_code_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    resets = []
     monkeypatch.delattr(torch._dynamo, "reset_code")
-    monkeypatch.setattr(torch.compiler, "reset", lambda: forgotten.append("all"))
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append("all"))
     forget_compiled(epochs)
-    assert forgotten == ["all"]
+    assert resets == ["all"]

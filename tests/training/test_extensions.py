@@ -1,4 +1,4 @@
-"""What users bring along to `fit`: networks, arrays, callbacks and loggers."""
+"""User-defined networks, arrays, callbacks and loggers passed to `fit`."""
 
 import csv
 import sys
@@ -47,15 +47,15 @@ def config(settings: dict[str, Any]) -> Config:
     return config_with(settings)
 
 
-def test_a_network_of_ones_own_is_part_of_the_run(config: Config, tmp_path: Path) -> None:
-    result = fit(config, tmp_path / "own", network=Convolution)
+def test_a_user_defined_network_is_part_of_the_run(config: Config, tmp_path: Path) -> None:
+    result = fit(config, tmp_path / "run", network=Convolution)
     assert result.config["model"]["network"].startswith("Convolution@")
     assert result.parameters == sum(weights.numel() for weights in Convolution().parameters())
-    assert fit(config, tmp_path / "own", network=Convolution) == result
-    for other in (None, Convolution(3), lambda: Convolution(3)):
+    assert fit(config, tmp_path / "run", network=Convolution) == result
+    for network in (None, Convolution(3), lambda: Convolution(3)):
         with pytest.raises(UserError, match=r"model\.network"):
-            fit(config, tmp_path / "own", network=other)
-    checkpoint = RunFolder(tmp_path / "own").best_checkpoint
+            fit(config, tmp_path / "run", network=network)
+    checkpoint = RunFolder(tmp_path / "run").best_checkpoint
     with pytest.raises(UserError, match="network="):
         DigitClassifier.load_from_checkpoint(checkpoint)
     DigitClassifier.load_from_checkpoint(checkpoint, network=Convolution())
@@ -67,8 +67,8 @@ def test_a_module_is_copied_and_a_function_is_seeded(settings: dict[str, Any], t
     fit(config_with(settings), tmp_path / "module", network=module)
     assert network_name(module) == before
     names = [
-        fit(config_with({**settings, "seed": seed}), tmp_path / f"{seed}{again}", network=Convolution).config["model"]
-        for seed, again in ((0, "a"), (0, "b"), (1, "a"))
+        fit(config_with({**settings, "seed": seed}), tmp_path / f"{seed}{suffix}", network=Convolution).config["model"]
+        for seed, suffix in ((0, "a"), (0, "b"), (1, "a"))
     ]
     assert names[0] == names[1] != names[2]
 
@@ -81,7 +81,7 @@ def test_a_module_is_copied_and_a_function_is_seeded(settings: dict[str, Any], t
         (lambda: "net", "network= returns a str"),
     ],
 )
-def test_a_network_that_does_not_fit_is_refused_in_a_line(
+def test_a_network_of_wrong_shape_or_type_is_a_one_line_error(
     network: Any, reason: str, config: Config, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=reason):
@@ -89,7 +89,7 @@ def test_a_network_that_does_not_fit_is_refused_in_a_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_network_only_named_in_the_configuration_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_a_network_that_is_only_named_in_the_config_is_an_error(settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.network=CNN@0 .*network="):
         fit(config_with({**settings, "model.network": "CNN@0"}), tmp_path)
     with pytest.raises(UserError, match=r"network= .*model\.\*"):
@@ -98,21 +98,21 @@ def test_a_network_only_named_in_the_configuration_is_refused(settings: dict[str
         fit(config_with({**settings, "data.source": "arrays"}), tmp_path)
 
 
-def test_arrays_of_ones_own_have_a_fingerprint_like_files(config: Config, tmp_path: Path) -> None:
+def test_user_arrays_have_a_fingerprint_like_files(config: Config, tmp_path: Path) -> None:
     images = torch.randint(0, 256, (200, 28, 28), dtype=torch.uint8)
     labels = torch.arange(200) % 10
-    mine = Digits(images, labels, images[:50], labels[:50])
-    result = fit(config, tmp_path / "mine", digits=mine)
+    digits = Digits(images, labels, images[:50], labels[:50])
+    result = fit(config, tmp_path / "run", digits=digits)
     assert result.data["source"] == "arrays"
-    assert result.data["digest"] == mine.digest
+    assert result.data["digest"] == digits.digest
     assert (result.data["train"], result.data["test"]) == (140, 50)
-    assert fit(config, tmp_path / "mine", digits=mine) == result
-    other = Digits(255 - images, labels, images[:50], labels[:50])
+    assert fit(config, tmp_path / "run", digits=digits) == result
+    inverted = Digits(255 - images, labels, images[:50], labels[:50])
     with pytest.raises(UserError, match=r"data\.digest"):
-        fit(config, tmp_path / "mine", digits=other)
+        fit(config, tmp_path / "run", digits=inverted)
 
 
-def test_a_callback_that_changes_weights_gives_one_result_whatever_the_steps_per_execution(
+def test_steps_per_execution_does_not_affect_a_callback_that_changes_weights(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     metrics = [
@@ -131,12 +131,12 @@ def test_callbacks_that_can_change_the_result_are_part_of_the_run(config: Config
     stop = EarlyStopping("val/accuracy", mode="max", patience=1)
     result = fit(config, tmp_path, callbacks=[stop])
     assert fit(config, tmp_path, callbacks=[EarlyStopping("val/accuracy", mode="max", patience=1)]) == result
-    for others in ([], [EarlyStopping("val/accuracy", mode="max", patience=2)], [EMAWeightAveraging(decay=0.9)]):
+    for callbacks in ([], [EarlyStopping("val/accuracy", mode="max", patience=2)], [EMAWeightAveraging(decay=0.9)]):
         with pytest.raises(UserError, match="callbacks"):
-            fit(config, tmp_path, callbacks=others)
+            fit(config, tmp_path, callbacks=callbacks)
 
 
-def test_averages_of_another_decay_are_another_run(config: Config, tmp_path: Path) -> None:
+def test_the_decay_of_an_averaging_callback_is_part_of_the_run(config: Config, tmp_path: Path) -> None:
     fit(config, tmp_path, callbacks=[EMAWeightAveraging(decay=0.9)])
     with pytest.raises(UserError, match=r"callbacks.*EMAWeightAveraging"):
         fit(config, tmp_path, callbacks=[EMAWeightAveraging(decay=0.8)])
@@ -154,18 +154,16 @@ def test_observers_are_not_part_of_the_run(config: Config, tmp_path: Path) -> No
     assert observed.metrics == plain.metrics
 
 
-def test_compiled_steps_and_callbacks_that_see_every_step_exclude_each_other(
-    settings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_compiled_steps_and_callbacks_on_every_step_are_incompatible(settings: dict[str, Any], tmp_path: Path) -> None:
     compiled = config_with({**settings, "trainer.compile": True})
     with pytest.raises(UserError, match=r"trainer\.compile=true .*EMAWeightAveraging.*trainer\.compile=false"):
         fit(compiled, tmp_path, callbacks=[EMAWeightAveraging(decay=0.9)])
 
 
-def test_loggers_get_configuration_metrics_and_the_test(settings: dict[str, Any], tmp_path: Path) -> None:
-    for given, folder in ((True, tmp_path / "given"), (False, tmp_path / "named")):
-        named = config_with({**settings, "trainer.logger": "" if given else "csv"})
-        result = fit(named, folder, loggers=[CSVLogger(folder, name="csv")] if given else ())
+def test_loggers_receive_configuration_metrics_and_test_results(settings: dict[str, Any], tmp_path: Path) -> None:
+    for is_instance, folder in ((True, tmp_path / "instance"), (False, tmp_path / "name")):
+        config = config_with({**settings, "trainer.logger": "" if is_instance else "csv"})
+        result = fit(config, folder, loggers=[CSVLogger(folder, name="csv")] if is_instance else ())
         rows = list(csv.DictReader((folder / "csv" / "version_0" / "metrics.csv").read_text().splitlines()))
         accuracies = [float(row["val/accuracy"]) for row in rows if row["val/accuracy"]]
         assert len(accuracies) == 2
@@ -173,13 +171,13 @@ def test_loggers_get_configuration_metrics_and_the_test(settings: dict[str, Any]
         (tested,) = [float(row["test/accuracy"]) for row in rows if row["test/accuracy"]]
         assert tested == pytest.approx(result.metrics["test/accuracy"])
         steps = [int(row["step"]) for row in rows if row["val/accuracy"]]
-        assert steps == [14, 29]  # optimiser steps, from 0, whatever the steps per execution
+        assert steps == [14, 29]  # optimizer steps from 0, for any steps per execution
         assert "batch_size: 16" in (folder / "csv" / "version_0" / "hparams.yaml").read_text()
         assert read_object(folder / "run.json")["fingerprint"] == result.fingerprint
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_logger_whose_package_is_missing_is_refused_in_a_line(
+def test_a_missing_logger_package_is_a_one_line_error(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
@@ -190,7 +188,7 @@ def test_a_logger_whose_package_is_missing_is_refused_in_a_line(
 @pytest.mark.parametrize(
     "argument", [{"logger": True}, {"logger": [None]}, {"callbacks": EarlyStopping}, {"data": [1, 2]}]
 )
-def test_what_is_not_lightnings_is_refused_in_a_line(argument: dict[str, Any], tmp_path: Path) -> None:
+def test_an_argument_of_wrong_type_is_a_one_line_error(argument: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{next(iter(argument))}=.*(give|pass|use) "):
         mnist_mlp.fit({"data.source": "sample"}, tmp_path / "run", **argument)
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Chunks of steps: captured against eager, with tests/tape.py as a CUDA graph, and both against a plain trainer."""
+"""Chunks of steps: captured (tests/tape.py stands in for a CUDA graph), eager, and in a plain trainer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,60 +22,58 @@ from mnist_mlp.training.trainer import cpu_threads
 
 
 @pytest.mark.parametrize("name", list(CHOICES))
-def test_replayed_blocks_equal_eager_ones(name: str) -> None:
+def test_replayed_chunks_equal_eager_chunks(name: str) -> None:
     tapes: list[Tape] = []
 
     def captured(step: TrainingStep, state: list[Tensor]) -> CUDAGraphRunner:
         return CUDAGraphRunner(run_eagerly(step), state, capture_on(state, tapes))
 
     assert_equal_training(CHOICES[name], captured)
-    assert len(tapes) == 2  # one kind of block is full, one ends the epoch
+    assert len(tapes) == 2  # one for full chunks, one for the last of an epoch
 
 
-def test_another_data_set_is_not_replayed_on_the_recorded_one() -> None:
+def test_another_dataset_is_not_replayed_on_the_captured_one() -> None:
     _, step, state = classifier()
     execute = CUDAGraphRunner(run_eagerly(step), state, capture_on(state, []))
-    batches, rates = torch.arange(40).split(20), torch.zeros(2)
+    batches, lrs = torch.arange(40).split(20), torch.zeros(2)
     for _ in range(3):
-        before = execute(Chunk(IMAGES, LABELS, batches), rates)[1].clone()
-    other = execute(Chunk(255 - IMAGES, LABELS, batches), rates)[1]
-    assert not torch.allclose(before, other)
+        logits = execute(Chunk(IMAGES, LABELS, batches), lrs)[1].clone()
+    inverted_logits = execute(Chunk(255 - IMAGES, LABELS, batches), lrs)[1]
+    assert not torch.allclose(logits, inverted_logits)
 
 
 @pytest.mark.parametrize("name", ["plain", "all"])
-def test_a_recording_that_fails_costs_one_line_and_changes_nothing(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fails(function: object) -> None:
+def test_a_failed_capture_prints_one_line_and_changes_nothing(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(function: object) -> None:
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
 
-    assert_equal_training(CHOICES[name], lambda step, state: CUDAGraphRunner(run_eagerly(step), state, fails))
+    assert_equal_training(CHOICES[name], lambda step, state: CUDAGraphRunner(run_eagerly(step), state, fail))
     assert capsys.readouterr().out == "CUDA graphs are off: operation not permitted when stream is capturing\n"
 
 
 @pytest.mark.parametrize("name", ["plain", "all"])
-def test_a_recording_that_lies_is_found_out_and_changes_nothing(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    def lies(step: TrainingStep, state: list[Tensor]) -> CUDAGraphRunner:
+def test_an_incorrect_capture_is_detected_and_changes_nothing(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def capture_incorrectly(step: TrainingStep, state: list[Tensor]) -> CUDAGraphRunner:
         record = capture_on(state, [])
 
         def capture(function: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
             results, replay = record(function)
 
-            def replay_and_spoil() -> None:
+            def replay_incorrectly() -> None:
                 replay()
                 with torch.no_grad():
                     state[0].mul_(1.01)
 
-            return results, replay_and_spoil
+            return results, replay_incorrectly
 
         return CUDAGraphRunner(run_eagerly(step), state, capture)
 
-    assert_equal_training(CHOICES[name], lies)
-    told = capsys.readouterr().out
-    assert told == "CUDA graphs are off: the recorded chunk does not compute what the eager one does\n"
+    assert_equal_training(CHOICES[name], capture_incorrectly)
+    output = capsys.readouterr().out
+    assert output == "CUDA graphs are off: the recorded chunk does not compute what the eager one does\n"
 
 
-def test_an_epoch_of_one_block_is_recorded_too() -> None:
+def test_an_epoch_of_one_chunk_is_captured() -> None:
     _, step, state = classifier()
     tapes: list[Tape] = []
     runner = CUDAGraphRunner(run_eagerly(step), state, capture_on(state, tapes))
@@ -100,7 +98,7 @@ EQUAL: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", list(EQUAL))
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
-def test_fit_gives_the_bits_of_a_plain_trainer(name: str, idx_root: Path, tmp_path: Path) -> None:
+def test_fit_is_bit_identical_to_a_plain_trainer(name: str, idx_root: Path, tmp_path: Path) -> None:
     config = config_with(
         {
             "data.root": str(idx_root), "data.val_size": 60, "data.batch_size": 16, "model.hidden_layers": 2,
@@ -116,7 +114,7 @@ def test_fit_gives_the_bits_of_a_plain_trainer(name: str, idx_root: Path, tmp_pa
     checkpoint = PortableCheckpoint(tmp_path / "steps", filename="plain", save_on_train_epoch_end=True)
     options: dict[str, Any] = {**quiet, "max_epochs": 2, "precision": config.trainer.precision, "accelerator": "cpu"}
     trainer = pl.Trainer(**options, callbacks=[checkpoint])
-    with cpu_threads(1):  # their number changes rounding
+    with cpu_threads(1):  # the number of threads affects rounding
         trainer.fit(model, datamodule=data)
     plain = torch.load(tmp_path / "steps" / "plain.ckpt", weights_only=True)
     fast = torch.load(tmp_path / "fit" / "checkpoints" / "last.ckpt", weights_only=True)
@@ -132,7 +130,7 @@ def test_fit_gives_the_bits_of_a_plain_trainer(name: str, idx_root: Path, tmp_pa
 
 
 class CountSteps(pl.Callback):
-    """Has to see every step, and changes nothing."""
+    """An observer that needs every step."""
 
     affects_result = False
 
@@ -169,7 +167,7 @@ def test_a_run_can_be_resumed_with_and_without_chunks_of_steps(idx_root: Path, t
     assert observer.steps == 3 * 15
 
 
-def test_lightning_still_counts_steps_where_they_are_advanced() -> None:
+def test_lightning_still_has_the_step_counters_in_use() -> None:
     loop = pl.Trainer(logger=False, enable_checkpointing=False).fit_loop.epoch_loop
     changed = "Lightning changed: adapt count_steps in mnist_mlp/training/fast.py, share_step_count in checkpoint.py"
     progress = loop.manual_optimization.optim_step_progress

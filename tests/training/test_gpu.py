@@ -1,4 +1,4 @@
-"""What needs a GPU: real CUDA graphs, alone and of the compiled step."""
+"""CUDA graphs of eager and compiled steps; needs a GPU."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_graphs_of_the_compiled_step_equal_eager_steps(name: str) -> None:
     )
 
 
-def test_a_run_learns_what_it_learns_on_the_cpu(idx_root: Path, tmp_path: Path) -> None:
+def test_a_run_has_the_results_of_the_cpu(idx_root: Path, tmp_path: Path) -> None:
     config = Config(
         data=DataConfig(root=str(idx_root), val_size=60, batch_size=16),
         model=ModelConfig(hidden_layers=2, hidden_units=[12]),

@@ -1,4 +1,4 @@
-"""Code in a checkpoint is never run, whatever the pickle says."""
+"""Code in a checkpoint is never executed."""
 
 import os
 import pickle
@@ -17,7 +17,7 @@ from mnist_mlp.training.classifier import DigitClassifier
 
 
 class Payload:
-    """Writes a file where it is unpickled."""
+    """Calls a function when it is unpickled."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.reduced = (function, arguments)
@@ -27,35 +27,35 @@ class Payload:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("place", ["", "state_dict", "hyper_parameters", "callbacks"])
-def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, place: str, zipped: bool) -> None:
-    trace, path = tmp_path / "it_ran", tmp_path / "last.ckpt"
+@pytest.mark.parametrize("key", ["", "state_dict", "hyper_parameters", "callbacks"])
+def test_code_in_a_checkpoint_is_not_executed(tmp_path: Path, key: str, zipped: bool) -> None:
+    trace, path = tmp_path / "executed", tmp_path / "last.ckpt"
     for payload in (Payload(os.mkdir, str(trace)), Payload(exec, f"open({str(trace)!r}, 'w')")):
-        content = {"state_dict": {}, "hyper_parameters": {}, place: payload} if place else payload
+        content = {"state_dict": {}, "hyper_parameters": {}, key: payload} if key else payload
         if zipped:
             torch.save(content, path)
         else:
             path.write_bytes(pickle.dumps(content))
         with pytest.raises(DamagedCheckpointError):
             read_checkpoint(path)
-        with pytest.raises(Exception):  # noqa: B017, PT011 -- of whatever kind
+        with pytest.raises(Exception):  # noqa: B017, PT011 -- of any type
             DigitClassifier.load_from_checkpoint(path)
         assert not trace.exists()
 
 
 @cases(10, 700)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 50), cut=st.integers(0, 2000))
-def test_a_damaged_checkpoint_is_refused_or_whole(
+def test_a_damaged_checkpoint_is_rejected_or_intact(
     seed: int, count: int, cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.ckpt"
-    whole = path.with_suffix(".whole")
-    if not whole.exists():
-        torch.save({"state_dict": digit_classifier().state_dict()}, whole)
-    content = torch.ByteTensor(list(whole.read_bytes()))
+    intact = path.with_suffix(".intact")
+    if not intact.exists():
+        torch.save({"state_dict": digit_classifier().state_dict()}, intact)
+    content = torch.ByteTensor(list(intact.read_bytes()))
     generator = torch.Generator().manual_seed(seed)
-    places = torch.randint(len(content), (count,), generator=generator)
-    content[places] = torch.randint(256, (count,), generator=generator).byte()
+    positions = torch.randint(len(content), (count,), generator=generator)
+    content[positions] = torch.randint(256, (count,), generator=generator).byte()
     path.write_bytes(content.numpy().tobytes()[: len(content) - cut])
     try:
         assert "state_dict" in read_checkpoint(path)

@@ -10,7 +10,7 @@ from mnist_mlp.training.fit import fit
 from mnist_mlp.training.trainer import check_memory, free_bytes, needed_bytes
 
 
-def test_the_estimate_counts_weights_gradients_state_and_a_copy_of_them() -> None:
+def test_the_estimate_includes_weights_gradients_optimizer_state_and_checkpoint() -> None:
     config = config_with({"model.hidden_layers": 1, "model.hidden_units": [5000], "data.batch_size": 1})
     weights = sum(item.numel() for item in DigitClassifier.from_config(config).parameters())
     per_step = 5 * 4 * weights  # weights, gradients, momentum; weights and momentum again in the checkpoint
@@ -26,24 +26,24 @@ def test_the_estimate_counts_weights_gradients_state_and_a_copy_of_them() -> Non
         {"data.batch_size": 60_000},
     ],
 )
-def test_whatever_takes_more_memory_raises_the_estimate(settings: dict[str, object]) -> None:
+def test_settings_that_need_more_memory_increase_the_estimate(settings: dict[str, object]) -> None:
     assert needed_bytes(config_with(settings)) > needed_bytes(config_with({}))
 
 
-def test_there_is_free_memory_and_a_default_run_fits_into_it() -> None:
+def test_a_default_run_fits_into_free_memory() -> None:
     free = free_bytes("cpu")
     assert free is None or free > 2**20
     check_memory(config_with({}), "cpu")
 
 
-def test_a_run_that_cannot_fit_is_refused_in_a_line_before_anything_is_there(tmp_path: Path, idx_root: Path) -> None:
+def test_a_run_that_exceeds_free_memory_is_a_one_line_error_and_writes_nothing(tmp_path: Path, idx_root: Path) -> None:
     config = config_with({"data.root": str(idx_root), "model.hidden_layers": 2, "model.hidden_units": [1_000_000]})
     with pytest.raises(UserError, match=r"^model.hidden_layers=2 .* need about [\d,.]+ GiB of memory but .* are free"):
         fit(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_several_processes_need_their_memory_several_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_needs_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     one = needed_bytes(config_with({}))
     monkeypatch.setattr(memory, "free_bytes", lambda accelerator: 3 * one // 2)
     check_memory(config_with({}), "cpu")
@@ -52,7 +52,7 @@ def test_several_processes_need_their_memory_several_times(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("limit", "free"), [("max", None), ("3000", 1000)])
-def test_the_limit_of_a_container_counts(limit: str, free: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_limit_of_a_container_applies(limit: str, free: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"memory.max": [limit], "memory.current": ["2000"]}
     monkeypatch.setattr(memory, "_read_lines", lambda path: files.get(path.name, []))
     assert free_bytes("cpu") == free

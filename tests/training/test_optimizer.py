@@ -10,7 +10,7 @@ from mnist_mlp.training.optimizer import RULES, FunctionalOptimizer, make_optimi
 OPTIMIZERS = [(choice, momentum) for choice in Optimizer for momentum in (0.0, 0.8)]
 
 
-def made(choice: Optimizer, momentum: float, net: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(choice: Optimizer, momentum: float, net: nn.Module) -> torch.optim.Optimizer:
     return make_optimizer(OptimConfig(choice, lr=0.01, momentum=momentum, weight_decay=0.1), net.parameters())
 
 
@@ -26,44 +26,45 @@ def plain_step(net: nn.Module, optimizer: torch.optim.Optimizer, number: int) ->
     optimizer.step()
 
 
-def our_step(net: nn.Module, update: FunctionalOptimizer, number: int, lr: float = 0.01) -> None:
+def functional_step(net: nn.Module, update: FunctionalOptimizer, number: int, lr: float = 0.01) -> None:
     update(torch.autograd.grad(loss(net, number), update.parameters), torch.tensor(lr))
 
 
 @pytest.mark.parametrize(("choice", "momentum"), OPTIMIZERS)
-def test_it_moves_the_weights_as_the_optimizer_itself_does(choice: Optimizer, momentum: float) -> None:
-    ours = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
-    theirs = copy.deepcopy(ours)
-    update, optimizer = FunctionalOptimizer(made(choice, momentum, ours)), made(choice, momentum, theirs)
+def test_updates_equal_those_of_the_torch_optimizer(choice: Optimizer, momentum: float) -> None:
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    reference = copy.deepcopy(net)
+    update = FunctionalOptimizer(build_optimizer(choice, momentum, net))
+    optimizer = build_optimizer(choice, momentum, reference)
     for number in range(4):
-        our_step(ours, update, number, lr=0.01 / (1 + number))
+        functional_step(net, update, number, lr=0.01 / (1 + number))
         optimizer.param_groups[0]["lr"] = 0.01 / (1 + number)
-        plain_step(theirs, optimizer, number)
-        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-            torch.testing.assert_close(mine, other)
+        plain_step(reference, optimizer, number)
+        for weights, expected in zip(net.parameters(), reference.parameters(), strict=True):
+            torch.testing.assert_close(weights, expected)
 
 
 @pytest.mark.parametrize(("choice", "momentum"), OPTIMIZERS)
-def test_its_state_is_the_optimizers_and_goes_on_from_one(choice: Optimizer, momentum: float) -> None:
+def test_training_continues_from_the_state_of_a_torch_optimizer(choice: Optimizer, momentum: float) -> None:
     net = nn.Linear(5, 3)
-    optimizer = made(choice, momentum, net)
+    optimizer = build_optimizer(choice, momentum, net)
     for number in range(2):
         plain_step(net, optimizer, number)
-    ours = copy.deepcopy(net)
-    continued = made(choice, momentum, ours)
+    resumed_net = copy.deepcopy(net)
+    continued = build_optimizer(choice, momentum, resumed_net)
     continued.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     update = FunctionalOptimizer(continued)
     plain_step(net, optimizer, 2)
-    our_step(ours, update, 2)
-    torch.testing.assert_close(ours.weight, net.weight)
-    mine, other = continued.state_dict()["state"], optimizer.state_dict()["state"]
-    for place in range(2):
-        kept = {key: value for key, value in other.get(place, {}).items() if value is not None}
-        assert mine.get(place, {}).keys() == kept.keys()
-        for key, value in kept.items():
-            torch.testing.assert_close(mine[place][key], value)
+    functional_step(resumed_net, update, 2)
+    torch.testing.assert_close(resumed_net.weight, net.weight)
+    states, expected_states = continued.state_dict()["state"], optimizer.state_dict()["state"]
+    for index in range(2):
+        expected = {key: value for key, value in expected_states.get(index, {}).items() if value is not None}
+        assert states.get(index, {}).keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(states[index][key], value)
 
 
 def test_every_optimizer_of_the_config_has_a_rule() -> None:
-    made_types = {type(make_optimizer(OptimConfig(choice), nn.Linear(2, 2).parameters())) for choice in Optimizer}
-    assert made_types == set(RULES)
+    types = {type(make_optimizer(OptimConfig(choice), nn.Linear(2, 2).parameters())) for choice in Optimizer}
+    assert types == set(RULES)

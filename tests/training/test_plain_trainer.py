@@ -35,7 +35,7 @@ SMALL = {"model.hidden_layers": 1, "model.hidden_units": [16], "optim.lr": 0.05,
 
 
 def digits(count: int = 260) -> Digits:
-    """Blobs whose position depends on the digit: learnt in a few steps."""
+    """Return noise with a bar whose position depends on the digit: learned in a few steps."""
     generator = torch.Generator().manual_seed(5)
     labels = torch.arange(count) % 10
     images = torch.randint(0, 90, (count, 28, 28), generator=generator, dtype=torch.uint8)
@@ -44,20 +44,20 @@ def digits(count: int = 260) -> Digits:
     return Digits(images, labels, images[:50].clone(), labels[:50].clone())
 
 
-def parts(**settings: Any) -> tuple[DigitData, DigitClassifier]:
-    """Data and an untrained model: 200 training images, 10 steps an epoch."""
+def data_and_model(**settings: Any) -> tuple[DigitData, DigitClassifier]:
+    """Return data and an untrained model: 200 training images, 10 steps per epoch."""
     config = config_with({"data.batch_size": 20, **SMALL, **settings})
     torch.manual_seed(config.seed)
     return DigitData.from_config(config, digits()), DigitClassifier.from_config(config)
 
 
 def trainer(folder: Path, **options: Any) -> pl.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    return pl.Trainer(**{**quiet, "default_root_dir": folder, "enable_model_summary": False, **options})
+    defaults = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    return pl.Trainer(**{**defaults, "default_root_dir": folder, "enable_model_summary": False, **options})
 
 
-class Watch(pl.Callback):
-    """Notes what a trainer does, step by step."""
+class Recorder(pl.Callback):
+    """Records learning rates, batches, gradients and validations."""
 
     affects_result = False
 
@@ -88,7 +88,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_fit_validate_test_and_predict(tmp_path: Path) -> None:
-    data, model = parts()
+    data, model = data_and_model()
     run = trainer(tmp_path, max_epochs=4)
     run.fit(model, datamodule=data)
     assert run.global_step == 40
@@ -104,19 +104,19 @@ def test_fit_validate_test_and_predict(tmp_path: Path) -> None:
     torch.testing.assert_close(model.test_logits.softmax(1), probabilities)
 
 
-def test_batches_lie_on_the_device_and_an_epoch_has_each_image_once() -> None:
-    data, _ = parts()
+def test_an_epoch_has_each_image_once_in_uint8_batches() -> None:
+    data, _ = data_and_model()
     loader = data.train_dataloader()
     batches = list(loader)
     assert len(batches) == len(loader) == 10
     assert all(images.dtype == torch.uint8 and images.shape[1:] == (28, 28) for images, _ in batches)
     assert all(labels.dtype == torch.int64 for _, labels in batches)
-    seen = torch.cat([images for images, _ in batches]).flatten(1).tolist()
-    assert sorted(seen) == sorted(data.digits.train_images[data.split.train].flatten(1).tolist())
+    pixels = torch.cat([images for images, _ in batches]).flatten(1).tolist()
+    assert sorted(pixels) == sorted(data.digits.train_images[data.split.train].flatten(1).tolist())
     assert "200 train" in str(data)
 
 
-def test_the_schedule_ends_with_the_training_whatever_limits_it(tmp_path: Path) -> None:
+def test_the_schedule_spans_the_training_for_every_limit(tmp_path: Path) -> None:
     limits: list[dict[str, Any]] = [
         {"max_epochs": 2},
         {"max_steps": 7},
@@ -126,50 +126,50 @@ def test_the_schedule_ends_with_the_training_whatever_limits_it(tmp_path: Path) 
     ]
     for limit in limits:
         for schedule in ("linear", "one_cycle"):
-            data, model = parts(**{"optim.schedule": schedule})
-            watch = Watch()
-            run = trainer(tmp_path, callbacks=[watch], **limit)
+            data, model = data_and_model(**{"optim.schedule": schedule})
+            recorder = Recorder()
+            run = trainer(tmp_path, callbacks=[recorder], **limit)
             run.fit(model, datamodule=data)
-            steps = len(watch.gradient_norms)
+            steps = len(recorder.gradient_norms)
             assert run.global_step == steps
-            assert max(watch.lrs) <= 0.05 + 1e-9
-            rate = run.optimizers[0].param_groups[0]["lr"]
-            assert rate == pytest.approx(0.0 if schedule == "linear" else 0.05 / 25e4, abs=1e-6), (limit, schedule)
-    data, model = parts(**{"optim.schedule": "linear"})
+            assert max(recorder.lrs) <= 0.05 + 1e-9
+            lr = run.optimizers[0].param_groups[0]["lr"]
+            assert lr == pytest.approx(0.0 if schedule == "linear" else 0.05 / 25e4, abs=1e-6), (limit, schedule)
+    data, model = data_and_model(**{"optim.schedule": "linear"})
     with pytest.raises(UserError, match=r"optim\.schedule=linear .* max_epochs or max_steps"):
         trainer(tmp_path, max_epochs=-1, callbacks=[EarlyStopping("val/loss")]).fit(model, datamodule=data)
 
 
 def test_steps_are_counted_limited_and_accumulated(tmp_path: Path) -> None:
-    data, model = parts()
+    data, model = data_and_model()
     run = trainer(tmp_path, max_steps=13)
     run.fit(model, datamodule=data)
     assert run.global_step == 13
-    # the gradient of the mean over two mini-batches is that of one of twice the size
-    data, model = parts(**{"data.batch_size": 10})
+    # two accumulated mini-batches have the gradient of one of twice the size
+    data, model = data_and_model(**{"data.batch_size": 10})
     trainer(tmp_path, max_epochs=2, accumulate_grad_batches=2).fit(model, datamodule=data)
-    other_data, other = parts()
-    trainer(tmp_path, max_epochs=2).fit(other, datamodule=other_data)
-    for name, value in other.state_dict().items():
+    reference_data, reference = data_and_model()
+    trainer(tmp_path, max_epochs=2).fit(reference, datamodule=reference_data)
+    for name, value in reference.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value)
-    data, model = parts()
+    data, model = data_and_model()
     run = trainer(tmp_path, fast_dev_run=True)
     run.fit(model, datamodule=data)
     assert run.global_step == 1
 
 
-def test_overfitting_takes_the_same_batch_in_every_epoch(tmp_path: Path) -> None:
-    data, model = parts()
-    watch = Watch()
-    trainer(tmp_path, max_epochs=3, overfit_batches=1, callbacks=[watch]).fit(model, datamodule=data)
-    first, second, third = watch.batches
+def test_overfit_batches_repeats_the_same_batch_in_every_epoch(tmp_path: Path) -> None:
+    data, model = data_and_model()
+    recorder = Recorder()
+    trainer(tmp_path, max_epochs=3, overfit_batches=1, callbacks=[recorder]).fit(model, datamodule=data)
+    first, second, third = recorder.batches
     assert torch.equal(first, second)
     assert torch.equal(first, third)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_gradients_are_clipped_and_hooks_of_every_step_are_called(precision: Any, tmp_path: Path) -> None:
-    class AfterClipping(Watch):
+def test_gradients_are_clipped_and_step_hooks_are_called(precision: Any, tmp_path: Path) -> None:
+    class AfterClipping(Recorder):
         def on_before_zero_grad(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
             gradients = [w.grad for w in pl_module.parameters() if w.grad is not None]
             if gradients:
@@ -178,24 +178,24 @@ def test_gradients_are_clipped_and_hooks_of_every_step_are_called(precision: Any
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
             pass
 
-    data, model = parts()
-    watch = AfterClipping()
+    data, model = data_and_model()
+    recorder = AfterClipping()
     options: dict[str, Any] = {"gradient_clip_val": 0.01, "precision": precision}
-    trainer(tmp_path, max_epochs=1, callbacks=[watch], **options).fit(model, datamodule=data)
-    assert watch.backward == 10
-    assert max(watch.gradient_norms) == pytest.approx(0.01, rel=1e-3)
+    trainer(tmp_path, max_epochs=1, callbacks=[recorder], **options).fit(model, datamodule=data)
+    assert recorder.backward == 10
+    assert max(recorder.gradient_norms) == pytest.approx(0.01, rel=1e-3)
 
 
-def test_validation_runs_as_often_as_asked(tmp_path: Path) -> None:
-    data, model = parts()
-    watch = Watch()
+def test_val_check_interval_is_respected(tmp_path: Path) -> None:
+    data, model = data_and_model()
+    recorder = Recorder()
     options: dict[str, Any] = {"max_epochs": 2, "val_check_interval": 0.5, "num_sanity_val_steps": 0}
-    trainer(tmp_path, callbacks=[watch], **options).fit(model, datamodule=data)
-    assert watch.validations == 4
+    trainer(tmp_path, callbacks=[recorder], **options).fit(model, datamodule=data)
+    assert recorder.validations == 4
 
 
-def test_loggers_get_every_metric_and_the_learning_rate(tmp_path: Path) -> None:
-    data, model = parts(**{"optim.name": "adamw", "optim.lr": 0.01})
+def test_loggers_receive_every_metric_and_the_learning_rate(tmp_path: Path) -> None:
+    data, model = data_and_model(**{"optim.name": "adamw", "optim.lr": 0.01})
     loggers = [CSVLogger(tmp_path / "csv"), TensorBoardLogger(tmp_path / "board")]
     run = trainer(tmp_path, max_epochs=3, logger=loggers, callbacks=[LearningRateMonitor()], log_every_n_steps=5)
     run.fit(model, datamodule=data)
@@ -212,8 +212,8 @@ def test_loggers_get_every_metric_and_the_learning_rate(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("val/accuracy")] == pytest.approx(accuracies)
 
 
-def test_checkpoints_of_steps_are_written_and_load(tmp_path: Path) -> None:
-    data, model = parts()
+def test_step_checkpoints_are_written_and_can_be_loaded(tmp_path: Path) -> None:
+    data, model = data_and_model()
     checkpoint = ModelCheckpoint(tmp_path / "steps", every_n_train_steps=4, save_top_k=-1)
     trainer(tmp_path, max_epochs=1, enable_checkpointing=True, callbacks=[checkpoint]).fit(model, datamodule=data)
     paths = sorted((tmp_path / "steps").iterdir())
@@ -225,28 +225,26 @@ def test_checkpoints_of_steps_are_written_and_load(tmp_path: Path) -> None:
     assert not loaded.training
     saved = torch.load(paths[-1], weights_only=True)
     del saved["state_dict"]["mlp.layers.0.bias"]
-    torch.save(saved, tmp_path / "part.ckpt")
+    torch.save(saved, tmp_path / "partial.ckpt")
     with pytest.raises(RuntimeError, match=r"layers\.0\.bias"):
-        DigitClassifier.load_from_checkpoint(tmp_path / "part.ckpt")
-    part = DigitClassifier.load_from_checkpoint(tmp_path / "part.ckpt", strict=False, map_location="cpu")
-    assert torch.equal(part.state_dict()["mlp.layers.2.weight"], loaded.state_dict()["mlp.layers.2.weight"])
+        DigitClassifier.load_from_checkpoint(tmp_path / "partial.ckpt")
+    partial = DigitClassifier.load_from_checkpoint(tmp_path / "partial.ckpt", strict=False, map_location="cpu")
+    assert torch.equal(partial.state_dict()["mlp.layers.2.weight"], loaded.state_dict()["mlp.layers.2.weight"])
 
 
-def test_early_stopping_and_the_progress_bar_see_the_metrics(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data, model = parts(**{"optim.lr": 1e-9})
+def test_early_stopping_and_progress_bar_use_the_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, model = data_and_model(**{"optim.lr": 1e-9})
     callbacks = [EarlyStopping("val/accuracy", mode="max", patience=2), TQDMProgressBar()]
     options: dict[str, Any] = {"max_epochs": 50, "enable_progress_bar": True, "num_sanity_val_steps": 0}
     run = trainer(tmp_path, callbacks=callbacks, **options)
     run.fit(model, datamodule=data)
     assert run.current_epoch == 3
-    printed = capsys.readouterr()
-    assert "val/loss=" in printed.out + printed.err
+    captured = capsys.readouterr()
+    assert "val/loss=" in captured.out + captured.err
 
 
 def test_ema_averages_once_per_step(tmp_path: Path) -> None:
-    class Keep(pl.Callback):
+    class Averaging(pl.Callback):
         def __init__(self) -> None:
             self.average: Tensor | None = None
 
@@ -254,11 +252,11 @@ def test_ema_averages_once_per_step(tmp_path: Path) -> None:
             weights = pl_module.mlp.layers[0].weight.detach().clone()
             self.average = weights if self.average is None else 0.9 * self.average + 0.1 * weights
 
-    data, model = parts()
-    keep = Keep()
-    callbacks = [keep, EMAWeightAveraging(decay=0.9)]
+    data, model = data_and_model()
+    averaging = Averaging()
+    callbacks = [averaging, EMAWeightAveraging(decay=0.9)]
     trainer(tmp_path, max_epochs=2, callbacks=callbacks).fit(model, datamodule=data)
-    torch.testing.assert_close(model.mlp.layers[0].weight.detach(), keep.average)
+    torch.testing.assert_close(model.mlp.layers[0].weight.detach(), averaging.average)
 
 
 @pytest.mark.filterwarnings("ignore:.*swa", "ignore:Swapping scheduler", "ignore:.*StochasticWeightAveraging")
@@ -270,7 +268,7 @@ def test_stochastic_weight_averaging_with_batch_norm_keeps_the_averaged_weights(
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             self.of_epoch.append(pl_module.mlp.layers[0].weight.detach().clone())
 
-    data, model = parts(**{"model.batch_norm": True})
+    data, model = data_and_model(**{"model.batch_norm": True})
     weights = Weights()
     callbacks = [weights, StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=2)]
     trainer(tmp_path, max_epochs=4, callbacks=callbacks).fit(model, datamodule=data)
@@ -278,21 +276,21 @@ def test_stochastic_weight_averaging_with_batch_norm_keeps_the_averaged_weights(
     torch.testing.assert_close(model.mlp.layers[0].weight.detach(), expected)  # the last epoch changed no weight
 
 
-def test_a_subclass_chooses_its_own_schedule(tmp_path: Path) -> None:
+def test_a_subclass_can_define_its_schedule(tmp_path: Path) -> None:
     class Stepwise(DigitClassifier):
         def configure_optimizers(self) -> Any:
             optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
             return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)]
 
-    data, _ = parts()
-    watch = Watch()
+    data, _ = data_and_model()
+    recorder = Recorder()
     model = Stepwise.from_config(config_with(SMALL))
-    trainer(tmp_path, max_epochs=3, callbacks=[watch]).fit(model, datamodule=data)
-    assert watch.lrs[::10] == [0.1, 0.05, 0.025]
+    trainer(tmp_path, max_epochs=3, callbacks=[recorder]).fit(model, datamodule=data)
+    assert recorder.lrs[::10] == [0.1, 0.05, 0.025]
 
 
 class Convolution(nn.Module):
-    """A network of one's own."""
+    """A user-defined network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -303,22 +301,22 @@ class Convolution(nn.Module):
         return logits
 
 
-def test_a_network_of_ones_own_trains_and_loads(tmp_path: Path) -> None:
-    data, _ = parts()
+def test_a_user_defined_network_trains_and_loads(tmp_path: Path) -> None:
+    data, _ = data_and_model()
     model = DigitClassifier(Convolution(), seed=1)
-    checkpoint = ModelCheckpoint(tmp_path, filename="own")
+    checkpoint = ModelCheckpoint(tmp_path, filename="user")
     run = trainer(tmp_path, max_epochs=4, enable_checkpointing=True, callbacks=[checkpoint])
     run.fit(model, datamodule=data)
     (tested,) = run.test(model, datamodule=data, verbose=False)
     assert tested["test/accuracy"] > 0.8
     with pytest.raises(UserError, match="network="):
-        DigitClassifier.load_from_checkpoint(tmp_path / "own.ckpt")
-    loaded = DigitClassifier.load_from_checkpoint(tmp_path / "own.ckpt", network=Convolution())
+        DigitClassifier.load_from_checkpoint(tmp_path / "user.ckpt")
+    loaded = DigitClassifier.load_from_checkpoint(tmp_path / "user.ckpt", network=Convolution())
     images = data.digits.test_images
     torch.testing.assert_close(loaded.probabilities(images), model.probabilities(images))
 
 
-def test_somebody_elses_module_trains_from_the_data(tmp_path: Path) -> None:
+def test_another_lightning_module_trains_on_the_data(tmp_path: Path) -> None:
     class Linear(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
@@ -331,21 +329,21 @@ def test_somebody_elses_module_trains_from_the_data(tmp_path: Path) -> None:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=0.5)
 
-    data, _ = parts()
+    data, _ = data_and_model()
     model = Linear()
     trainer(tmp_path, max_epochs=5).fit(model, train_dataloaders=data.train_dataloader())
     predicted = model.layer(data.digits.test_images.flatten(1) / 255).argmax(1)
     assert (predicted == data.digits.test_labels).double().mean() > 0.8
 
 
-def test_the_model_trains_from_somebody_elses_loader(tmp_path: Path) -> None:
-    ours = digits()
-    floats = ours.train_images[:, None] / 255  # as torchvision's ToTensor gives them
-    uint8 = DataLoader(TensorDataset(ours.train_images, ours.train_labels), batch_size=20)
-    scaled = DataLoader(TensorDataset(floats, ours.train_labels), batch_size=20)
+def test_the_model_trains_from_another_data_loader(tmp_path: Path) -> None:
+    dataset = digits()
+    floats = dataset.train_images[:, None] / 255  # like torchvision's ToTensor
+    uint8 = DataLoader(TensorDataset(dataset.train_images, dataset.train_labels), batch_size=20)
+    scaled = DataLoader(TensorDataset(floats, dataset.train_labels), batch_size=20)
     weights = []
     for loader in (uint8, scaled):
-        _, model = parts()
+        _, model = data_and_model()
         run = trainer(tmp_path, max_epochs=1)
         run.fit(model, train_dataloaders=loader, val_dataloaders=loader)
         weights.append(model.mlp.layers[0].weight.detach())
@@ -353,23 +351,23 @@ def test_the_model_trains_from_somebody_elses_loader(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*tuner", "ignore:.*Fabric")
-def test_lightnings_tuner_finds_a_rate_and_a_batch_size(tmp_path: Path) -> None:
-    data, model = parts()
+def test_the_lightning_tuner_sets_learning_rate_and_batch_size(tmp_path: Path) -> None:
+    data, model = data_and_model()
     tuner = Tuner(trainer(tmp_path, max_epochs=20))
     finder = tuner.lr_find(model, datamodule=data, num_training=60, max_lr=0.5)
     assert finder is not None
     assert model.lr == model.hparams["optim"]["lr"] == finder.suggestion() != 0.05
     tuner.scale_batch_size(model, datamodule=data, init_val=4, max_trials=2, steps_per_trial=1)
     assert data.batch_size == 8
-    watch = Watch()
-    trainer(tmp_path, max_epochs=1, callbacks=[watch]).fit(model, datamodule=data)
-    assert len(watch.batches[0]) == 8
-    assert watch.lrs[0] == pytest.approx(model.lr)
+    recorder = Recorder()
+    trainer(tmp_path, max_epochs=1, callbacks=[recorder]).fit(model, datamodule=data)
+    assert len(recorder.batches[0]) == 8
+    assert recorder.lrs[0] == pytest.approx(model.lr)
 
 
 @pytest.mark.parametrize("options", [{"max_steps": 0}, {"max_epochs": 0}, {"limit_train_batches": 0, "max_epochs": 1}])
-def test_a_training_without_steps_is_fine(options: dict[str, Any], tmp_path: Path) -> None:
-    data, model = parts(**{"optim.schedule": "one_cycle"})
+def test_training_zero_steps_is_allowed(options: dict[str, Any], tmp_path: Path) -> None:
+    data, model = data_and_model(**{"optim.schedule": "one_cycle"})
     run = trainer(tmp_path, **options)
     run.fit(model, datamodule=data)
     assert run.global_step == 0

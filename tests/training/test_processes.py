@@ -1,4 +1,4 @@
-"""Variables of launchers count only where the run has the processes that they describe."""
+"""Variables of launchers apply only if the run has the processes that they describe."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
         (2, {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, 1),
     ],
 )
-def test_a_rank_counts_only_among_as_many_processes_as_were_asked_for(
+def test_a_rank_applies_only_if_the_number_of_processes_matches(
     devices: int, variables: dict[str, str], rank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -47,7 +47,7 @@ def test_a_rank_counts_only_among_as_many_processes_as_were_asked_for(
     assert launched_by_slurm(devices) is ("SLURM_STEP_NUM_TASKS" in variables)
 
 
-def test_launchers_variables_are_put_back_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launcher_variables_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     before = dict(os.environ)
     with launcher_variables(1):
@@ -59,7 +59,7 @@ def test_launchers_variables_are_put_back_as_they_were(monkeypatch: pytest.Monke
         assert os.environ["LOCAL_RANK"] == "1"
 
 
-def test_threads_come_from_slurm_where_it_says_a_number_else_from_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_come_from_slurm_or_else_the_affinity_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     for text, threads in (("3", 3), ("", 8), ("abc", 8), ("0", 8), ("-1", 8), ("9" * 30, 8)):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", text)
@@ -74,14 +74,14 @@ def test_threads_come_from_slurm_where_it_says_a_number_else_from_the_cores(monk
 
 
 @pytest.mark.integration
-def test_a_run_with_anothers_ranks_in_its_environment_is_an_ordinary_run(idx_root: Path, tmp_path: Path) -> None:
+def test_unrelated_rank_variables_do_not_affect_a_run(idx_root: Path, tmp_path: Path) -> None:
     stray = {"LOCAL_RANK": "1", "RANK": "", "SLURM_PROCID": "abc", "SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": ""}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "mnist_mlp.train", f"data.root={idx_root}", *TINY, "name=x"],
         cwd=tmp_path, env={**os.environ, **stray}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "test accuracy" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "test accuracy" in process.stdout
     folder = tmp_path / "outputs/train/x"
     assert json.loads((folder / "result.json").read_text())["status"] == "finished"
     assert (folder / "run.json").is_file()

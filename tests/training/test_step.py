@@ -8,13 +8,13 @@ from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.step import Objective, TrainingStep
 
 
-def test_a_step_is_the_plain_one_written_out() -> None:
+def test_a_step_equals_a_plain_training_step() -> None:
     torch.manual_seed(0)
     model = digit_classifier(**{"model.hidden_layers": 1, "model.hidden_units": [8], "optim.momentum": 0.8})
     plain = copy.deepcopy(model)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.01, momentum=0.8)
-    ours = FunctionalOptimizer(model.configure_optimizers()["optimizer"])
-    step = TrainingStep(Objective(model, {}, label_smoothing=0.1), ours)
+    functional = FunctionalOptimizer(model.configure_optimizers()["optimizer"])
+    step = TrainingStep(Objective(model, {}, label_smoothing=0.1), functional)
     images, labels = torch.randint(0, 256, (9, 28, 28), dtype=torch.uint8), torch.arange(9)
     for batch in torch.tensor([[1, 5, 2], [8, 0, 3], [1, 1, 7]]):
         loss, logits = step(images, labels, batch, torch.tensor(0.01))
@@ -27,5 +27,5 @@ def test_a_step_is_the_plain_one_written_out() -> None:
         torch.testing.assert_close(loss, mean.detach())
         assert not loss.requires_grad
         assert not logits.requires_grad
-    for weights, theirs in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(weights, theirs)
+    for weights, expected_weights in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(weights, expected_weights)

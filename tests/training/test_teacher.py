@@ -1,4 +1,4 @@
-"""Nets that learn what trained nets say."""
+"""Knowledge distillation: networks distilled from trained networks."""
 
 import json
 import shutil
@@ -38,18 +38,18 @@ def config(idx_root: Path) -> Config:
 
 @pytest.fixture
 def sweep(config: Config, tmp_path: Path) -> Path:
-    """Two finished runs beside each other."""
+    """A folder with two finished runs."""
     for seed in (0, 1):
         fit(replace(config, seed=seed), tmp_path / "sweep" / f"seed-{seed}")
     return tmp_path / "sweep"
 
 
-def taught(config: Config, teachers: object, **changes: Any) -> Config:
-    """The config of a student, whose weights start elsewhere than its teachers'."""
+def distilled(config: Config, teachers: object, **changes: Any) -> Config:
+    """Return the config of a student, whose initial weights differ from its teachers'."""
     return replace(config, seed=7, optim=replace(config.optim, teacher=str(teachers)), **changes)
 
 
-def test_a_teacher_says_what_the_mean_of_log_probabilities_says() -> None:
+def test_a_teacher_predicts_the_normalized_mean_of_log_probabilities() -> None:
     nets = [digit_classifier(**{"model.hidden_layers": 0, "data.normalization": "raw"}).double() for _ in range(3)]
     for net in nets:
         torch.nn.init.normal_(net.mlp.layers[0].weight, std=0.3)
@@ -59,22 +59,22 @@ def test_a_teacher_says_what_the_mean_of_log_probabilities_says() -> None:
         weights, bias = net.mlp.parameters()
         return weights.detach().numpy(), bias.detach().numpy()
 
-    by_hand = softmax(np.mean([log_softmax(pixels @ w.T + b, 1) for w, b in map(layer, nets)], axis=0), 1)
-    said = Ensemble(nets, "three")(IMAGES[:20])
-    np.testing.assert_allclose(said.numpy(), by_hand, rtol=1e-6)
+    expected = softmax(np.mean([log_softmax(pixels @ w.T + b, 1) for w, b in map(layer, nets)], axis=0), 1)
+    targets = Ensemble(nets, "three")(IMAGES[:20])
+    np.testing.assert_allclose(targets.numpy(), expected, rtol=1e-6)
 
 
-def test_a_teacher_is_in_evaluation_and_keeps_its_weights_and_statistics() -> None:
+def test_a_teacher_is_in_evaluation_mode_and_unchanged() -> None:
     nets = [digit_classifier(**{"model.batch_norm": True, "model.dropout": 0.5}).train()]
     before = {name: value.clone() for name, value in nets[0].state_dict().items()}
-    said = Ensemble(nets, "one")
-    torch.testing.assert_close(said(IMAGES), said(IMAGES), rtol=0, atol=0)
-    assert not said(IMAGES.float()).requires_grad
+    ensemble = Ensemble(nets, "one")
+    torch.testing.assert_close(ensemble(IMAGES), ensemble(IMAGES), rtol=0, atol=0)
+    assert not ensemble(IMAGES.float()).requires_grad
     for name, value in nets[0].state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_the_name_of_a_teacher_tells_its_weights() -> None:
+def test_the_name_of_a_teacher_identifies_its_weights() -> None:
     net = digit_classifier()
     first = Ensemble([net], "nets").name
     assert Ensemble([net], "nets").name == first
@@ -83,31 +83,31 @@ def test_the_name_of_a_teacher_tells_its_weights() -> None:
     assert Ensemble([net], "nets").name != first
 
 
-def test_the_target_is_what_the_teacher_says_of_the_image_as_the_student_sees_it() -> None:
+def test_the_target_is_the_prediction_of_the_teacher_for_the_augmented_image() -> None:
     _, step, _ = classifier(**{"augment.rotation": 30.0, "optim.lr": 0.0001})
-    seen: list[tuple[str, Tensor]] = []
+    inputs: list[tuple[str, Tensor]] = []
     student = step.objective.model
 
     def spy_student(images: Tensor) -> Tensor:
-        seen.append(("student", images))
+        inputs.append(("student", images))
         return student(images)
 
     targets = torch.rand(20, 10, generator=torch.Generator().manual_seed(2), dtype=torch.float64).softmax(1)
 
     def spy_teacher(images: Tensor) -> Tensor:
-        seen.append(("teacher", images))
+        inputs.append(("teacher", images))
         return targets
 
     step.objective.model, step.objective.teacher = spy_student, spy_teacher
     loss, logits = step(IMAGES, LABELS, torch.arange(20), torch.tensor(0.0001))
-    assert {name for name, _ in seen} == {"student", "teacher"}
-    torch.testing.assert_close(seen[0][1], seen[1][1], rtol=0, atol=0)
-    assert not torch.equal(seen[0][1], IMAGES[:20].float())
-    by_hand = -(targets.numpy() * log_softmax(logits.numpy(), 1)).sum(1).mean()
-    np.testing.assert_allclose(loss.item(), by_hand, rtol=1e-6)
+    assert {name for name, _ in inputs} == {"student", "teacher"}
+    torch.testing.assert_close(inputs[0][1], inputs[1][1], rtol=0, atol=0)
+    assert not torch.equal(inputs[0][1], IMAGES[:20].float())
+    expected = -(targets.numpy() * log_softmax(logits.numpy(), 1)).sum(1).mean()
+    np.testing.assert_allclose(loss.item(), expected, rtol=1e-6)
 
 
-def test_a_student_learns_from_the_teacher_and_not_from_the_labels() -> None:
+def test_a_student_ignores_the_labels() -> None:
     losses = []
     for labels in (LABELS, LABELS.flip(0)):
         _, step, _ = classifier(**{"optim.teacher": "two nets"})
@@ -117,96 +117,95 @@ def test_a_student_learns_from_the_teacher_and_not_from_the_labels() -> None:
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=0)
 
 
-def test_a_student_comes_to_say_what_its_teacher_says() -> None:
+def test_a_student_converges_to_its_teacher() -> None:
     model, step, _ = classifier(**{"optim.teacher": "two nets", "optim.name": "adam", "model.hidden_units": [64]})
     for _ in range(300):
         step(IMAGES, LABELS, torch.arange(90), torch.tensor(0.003))
     torch.testing.assert_close(model(IMAGES).softmax(1).detach(), teacher()(IMAGES), rtol=0, atol=0.01)
 
 
-def test_a_run_is_taught_by_a_sweep_and_pins_its_weights(config: Config, sweep: Path, tmp_path: Path) -> None:
-    student = taught(config, sweep)
+def test_a_run_is_distilled_from_a_sweep_and_pins_its_weights(config: Config, sweep: Path, tmp_path: Path) -> None:
+    student = distilled(config, sweep)
     result = fit(student, tmp_path / "student")
     pinned = result.config["optim"]["teacher"]
     assert pinned.startswith(f"{sweep}@")
     assert json.loads((tmp_path / "student/run.json").read_text())["config"]["optim"]["teacher"] == pinned
-    assert result.metrics["train/loss"] != fit(taught(config, ""), tmp_path / "alone").metrics["train/loss"]
-    # the loss is that of the ensemble's own predictions, known from elsewhere
+    assert result.metrics["train/loss"] != fit(distilled(config, ""), tmp_path / "without").metrics["train/loss"]
     ensemble = evaluate_ensemble([sweep / "seed-0", sweep / "seed-1"], "test", str(config.data.root)).ensemble
     digits = load_digits("mnist", config.data.root)
-    said = load_teacher(pinned, config.data, digits.digest)(digits.test_images)
+    targets = load_teacher(pinned, config.data, digits.digest)(digits.test_images)
     expected = softmax(ensemble.log_probabilities, 1)
-    np.testing.assert_allclose(said.numpy(), expected, atol=1e-5)
-    assert fit(student, tmp_path / "student") == result  # asked for again
-    assert fit(taught(config, pinned), tmp_path / "student") == result
-    assert fit(taught(config, f"{sweep}/"), tmp_path / "student") == result  # as a shell completes it
-    one = fit(taught(config, sweep / "seed-1"), tmp_path / "of one")
-    assert one.config["optim"]["teacher"].startswith(f"{sweep / 'seed-1'}@")
+    np.testing.assert_allclose(targets.numpy(), expected, atol=1e-5)
+    assert fit(student, tmp_path / "student") == result  # repeated
+    assert fit(distilled(config, pinned), tmp_path / "student") == result
+    assert fit(distilled(config, f"{sweep}/"), tmp_path / "student") == result  # from shell completion
+    single = fit(distilled(config, sweep / "seed-1"), tmp_path / "single")
+    assert single.config["optim"]["teacher"].startswith(f"{sweep / 'seed-1'}@")
 
 
-def test_a_taught_run_that_was_cut_off_ends_as_if_it_never_stopped(
+def test_an_interrupted_distilled_run_resumes_with_identical_results(
     config: Config, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    student = taught(config, sweep, trainer=replace(config.trainer, max_epochs=3))
-    whole = fit(student, tmp_path / "whole")
-    fit_until_power_cut(student, tmp_path / "cut", monkeypatch)
-    assert fit(student, tmp_path / "cut").metrics == whole.metrics
+    student = distilled(config, sweep, trainer=replace(config.trainer, max_epochs=3))
+    unbroken = fit(student, tmp_path / "unbroken")
+    fit_until_power_cut(student, tmp_path / "broken", monkeypatch)
+    assert fit(student, tmp_path / "broken").metrics == unbroken.metrics
 
 
 def test_a_teacher_that_changed_is_another_setting(config: Config, sweep: Path, tmp_path: Path) -> None:
-    student = taught(config, sweep)
+    student = distilled(config, sweep)
     pinned = fit(student, tmp_path / "student").config["optim"]["teacher"]
     shutil.rmtree(sweep / "seed-1")
     with pytest.raises(UserError, match=r"optim\.teacher: .*@[0-9a-f]{12} -> .*@[0-9a-f]{12}"):
         fit(student, tmp_path / "student")
     with pytest.raises(UserError, match="the weights in that folder have changed"):
-        fit(taught(config, pinned), tmp_path / "other")
+        fit(distilled(config, pinned), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
-def refused(config: Config, tmp_path: Path) -> str:
-    with pytest.raises(UserError) as caught:
+def error_message(config: Config, tmp_path: Path) -> str:
+    with pytest.raises(UserError) as error:
         fit(config, tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
-    text = str(caught.value)
+    text = str(error.value)
     assert "\n" not in text
     return text
 
 
-def test_what_cannot_teach_is_refused_in_a_line(
+def test_an_unusable_teacher_is_a_one_line_error(
     config: Config, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "is not the folder of a run or sweep" in refused(taught(config, tmp_path / "nowhere"), tmp_path)
+    assert "is not the folder of a run or sweep" in error_message(distilled(config, tmp_path / "nowhere"), tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "is not the folder of a run or sweep" in refused(taught(config, tmp_path / "empty"), tmp_path)
+    assert "is not the folder of a run or sweep" in error_message(distilled(config, tmp_path / "empty"), tmp_path)
 
-    other = replace(config.data, val_size=30)
-    assert "the student's validation images" in refused(taught(config, sweep, data=other), tmp_path)
-    other = replace(config.data, split_seed=3)
-    assert "the student's validation images" in refused(taught(config, sweep, data=other), tmp_path)
-    fit(taught(config, sweep, data=replace(config.data, val_size=0, split_seed=3)), tmp_path / "all images")
+    data = replace(config.data, val_size=30)
+    assert "the student's validation images" in error_message(distilled(config, sweep, data=data), tmp_path)
+    data = replace(config.data, split_seed=3)
+    assert "the student's validation images" in error_message(distilled(config, sweep, data=data), tmp_path)
+    fit(distilled(config, sweep, data=replace(config.data, val_size=0, split_seed=3)), tmp_path / "all images")
 
     file = sweep / "seed-1/result.json"
-    kept = file.read_text()
-    content = json.loads(kept)
+    original = file.read_text()
+    content = json.loads(original)
     file.write_text(json.dumps({**content, "data": {**content["data"], "digest": "of others"}}))
-    assert "seed-1 used another dataset" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 used another dataset" in error_message(distilled(config, sweep), tmp_path)
     file.write_text(json.dumps({**content, "status": "diverged"}))
-    assert "seed-1 has not finished" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 has not finished" in error_message(distilled(config, sweep), tmp_path)
     file.write_text("{")
-    assert "seed-1 has not finished" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 has not finished" in error_message(distilled(config, sweep), tmp_path)
     file.unlink()
-    assert "seed-1 has not finished" in refused(taught(config, sweep), tmp_path)
-    file.write_text(kept)
+    assert "seed-1 has not finished" in error_message(distilled(config, sweep), tmp_path)
+    file.write_text(original)
     checkpoint = sweep / "seed-1/checkpoints/best.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-200])
-    assert "best.ckpt" in refused(taught(config, sweep), tmp_path)
+    assert "best.ckpt" in error_message(distilled(config, sweep), tmp_path)
     checkpoint.unlink()
-    assert "seed-1 has not finished" in refused(taught(config, sweep), tmp_path)
+    assert "seed-1 has not finished" in error_message(distilled(config, sweep), tmp_path)
 
 
-def test_a_classifier_without_the_teacher_of_its_options_is_not_trained(config: Config, tmp_path: Path) -> None:
-    options = taught(config, "somewhere")
+def test_a_classifier_is_not_trained_without_its_teacher(config: Config, tmp_path: Path) -> None:
+    options = distilled(config, "somewhere")
     data = DigitData.from_config(options, load_digits("mnist", config.data.root))
     trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     with pytest.raises(UserError, match=r"optim\.teacher=somewhere is not loaded"):

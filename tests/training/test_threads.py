@@ -6,8 +6,8 @@ from mnist_mlp.training.processes import cores_of_job
 from mnist_mlp.training.trainer import cpu_threads, step_flops, threads_for, threads_of
 
 
-def test_the_work_of_a_step_is_counted_from_its_matrix_products() -> None:
-    # forward: 2 * b * in * out; backward: the same for the weights' gradients and, counted here too, the inputs'
+def test_the_cost_of_a_step_is_that_of_its_matrix_products() -> None:
+    # 2 * batch * inputs * outputs each for forward, weight gradients and input gradients (of the first layer, too)
     assert step_flops([784, 256, 10], batch_size=2) == 3 * 2 * 2 * (784 * 256 + 256 * 10)
 
 
@@ -21,14 +21,14 @@ def test_the_work_of_a_step_is_counted_from_its_matrix_products() -> None:
         ([784, 10], 1, 1, 1),
     ],
 )
-def test_small_steps_take_one_thread_and_large_ones_more(
+def test_small_steps_use_one_thread_and_large_ones_more(
     sizes: list[int], batch_size: int, on_2: int, on_16: int
 ) -> None:
     work = step_flops(sizes, batch_size)
     assert [threads_for(work, cores) for cores in (1, 2, 16)] == [1, on_2, on_16]
 
 
-def test_the_cores_of_a_job_are_its_allocation_or_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cores_of_a_job_are_its_allocation_or_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     for jobs, cores in ((1, 8), (3, 2), (20, 1)):
@@ -38,7 +38,7 @@ def test_the_cores_of_a_job_are_its_allocation_or_its_share(monkeypatch: pytest.
     assert cores_of_job() == 5
 
 
-def test_the_processes_of_a_run_share_its_cores_unless_each_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_processes_of_a_run_share_its_cores_unless_allocated_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
     for name in ("SLURM_CPUS_PER_TASK", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "MNIST_MLP_PARALLEL_JOBS"):
         monkeypatch.delenv(name, raising=False)
@@ -54,7 +54,7 @@ def test_the_processes_of_a_run_share_its_cores_unless_each_has_its_own(monkeypa
     assert threads(2) == 8
 
 
-def test_the_number_of_threads_is_as_before_afterwards() -> None:
+def test_the_number_of_threads_is_restored() -> None:
     before = torch.get_num_threads()
     with cpu_threads(before + 1):
         assert torch.get_num_threads() == before + 1

@@ -1,4 +1,4 @@
-"""A run on two processes (DDP on the CPU), by the public command."""
+"""A run in two processes (DDP on the CPU), with the public command."""
 
 import csv
 import json
@@ -30,8 +30,8 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
 
 
-def alive(process: int) -> bool:
-    """Whether there is such a process that has not ended."""
+def is_alive(process: int) -> bool:
+    """Whether the process exists and is not a zombie."""
     try:
         return process > 0 and ") Z " not in Path(f"/proc/{process}/stat").read_text()
     except OSError:
@@ -39,17 +39,17 @@ def alive(process: int) -> bool:
 
 
 def command_lines(children: Path) -> str:
-    """The command lines of the processes that are listed in a file of /proc."""
+    """Read the command lines of the processes listed in a file of /proc."""
     try:
         return "".join(Path(f"/proc/{child}/cmdline").read_text() for child in children.read_text().split())
     except OSError:
         return ""
 
 
-def wait_until(there: Callable[[], bool]) -> None:
-    until = time.monotonic() + 300
-    while not there():
-        assert time.monotonic() < until
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
@@ -59,14 +59,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.integration
-def test_two_processes_of_half_the_batch_train_the_same_net_in_one_folder(idx_root: Path, tmp_path: Path) -> None:
+def test_two_processes_with_half_the_batch_train_the_same_network_in_one_folder(idx_root: Path, tmp_path: Path) -> None:
     for name, overrides in (("one", ["data.batch_size=32"]), ("two", ["data.batch_size=16", "trainer.devices=2"])):
-        done = subprocess.run(
+        process = subprocess.run(
             arguments(idx_root, "trainer.max_epochs=2", f"name={name}", *overrides),
             cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("test accuracy") == 1
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.count("test accuracy") == 1
     assert sorted(path.name for path in (tmp_path / "outputs/train").iterdir()) == ["one", "two"]
     one, two = (tmp_path / "outputs/train" / name for name in ("one", "two"))
     for name, value in weights(one).items():
@@ -75,10 +75,10 @@ def test_two_processes_of_half_the_batch_train_the_same_net_in_one_folder(idx_ro
     assert results[0]["data"] == results[1]["data"]
     assert results[0]["confusion_matrix"] == results[1]["confusion_matrix"]
     with (two / "metrics.csv").open() as file:
-        assert [row["step"] for row in csv.DictReader(file)] == ["8", "16"]  # 240 images by 2 x 16, once each
-    with np.load(two / "predictions.npz") as saved, np.load(one / "predictions.npz") as alone:
-        assert saved["truth"].tolist() == alone["truth"].tolist()
-        assert saved["prediction"].tolist() == alone["prediction"].tolist()
+        assert [row["step"] for row in csv.DictReader(file)] == ["8", "16"]  # 240 images in batches of 2 x 16
+    with np.load(two / "predictions.npz") as saved, np.load(one / "predictions.npz") as expected:
+        assert saved["truth"].tolist() == expected["truth"].tolist()
+        assert saved["prediction"].tolist() == expected["prediction"].tolist()
         matrix = np.zeros((10, 10), int)
         np.add.at(matrix, (saved["truth"], saved["prediction"]), 1)
     assert matrix.tolist() == results[1]["confusion_matrix"]
@@ -90,9 +90,9 @@ def test_two_processes_of_half_the_batch_train_the_same_net_in_one_folder(idx_ro
 @pytest.mark.parametrize(
     ("victim", "number"),
     [("first", signal.SIGKILL), ("second", signal.SIGKILL), ("second", signal.SIGTERM)],
-    ids=["first killed", "second killed", "second asked to end"],
+    ids=["first killed", "second killed", "second terminated"],
 )
-def test_a_process_that_ends_takes_the_other_with_it_in_a_line(
+def test_if_one_process_exits_the_other_ends_with_one_line(
     idx_root: Path, tmp_path: Path, victim: str, number: signal.Signals, training: bool
 ) -> None:
     folder = tmp_path / "outputs/train/x"
@@ -108,33 +108,33 @@ def test_a_process_that_ends_takes_the_other_with_it_in_a_line(
             wait_until(lambda: (folder / "checkpoints/last.ckpt").is_file() or running.poll() is not None)
         assert running.poll() is None, running.communicate()[1]
         os.kill(running.pid if victim == "first" else second, number)
-        wait_until(lambda: not alive(second))
+        wait_until(lambda: not is_alive(second))
         _, errors = running.communicate(timeout=60)
     finally:
-        for process in filter(alive, (running.pid, second)):
+        for process in filter(is_alive, (running.pid, second)):
             os.kill(process, signal.SIGKILL)
         running.wait()
     line = "error: another process of this run has exited"
-    go_on = f"; continue with resume={folder}" if training else ""
-    assert [shown for shown in errors.splitlines() if shown.startswith("error: ")] == [line + go_on]
+    remedy = f"; continue with resume={folder}" if training else ""
+    assert [text for text in errors.splitlines() if text.startswith("error: ")] == [line + remedy]
     assert "Traceback" not in errors
     assert not (folder / "result.json").exists()
     assert (folder / "checkpoints/last.ckpt").is_file() == training
 
 
 @pytest.mark.faults
-def test_a_run_that_goes_on_on_two_processes_equals_the_unbroken_one(idx_root: Path, tmp_path: Path) -> None:
-    """With batch norm, whose running means each process has of its own images."""
+def test_resuming_on_two_processes_gives_identical_results(idx_root: Path, tmp_path: Path) -> None:
+    """Uses batch norm, whose running means differ between processes."""
     for name, epochs in (("unbroken", 2), ("resumed", 1), ("resumed", 2)):
-        done = subprocess.run(
+        process = subprocess.run(
             arguments(
                 idx_root, f"trainer.max_epochs={epochs}", f"name={name}", "data.batch_size=16", "trainer.devices=2",
                 "model.batch_norm=true", "model.dropout=0.2",
             ),
             cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-    assert "Resuming from" in done.stdout
+        assert process.returncode == 0, process.stderr
+    assert "Resuming from" in process.stdout
     folders = [tmp_path / "outputs/train" / name for name in ("unbroken", "resumed")]
     for name, value in weights(folders[0]).items():
         assert torch.equal(weights(folders[1])[name], value), name

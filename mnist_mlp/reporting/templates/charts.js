@@ -1,17 +1,17 @@
 "use strict";
-/* What the charts share: made when they come near the window, redrawn with theme, selection and paper. */
+/* Shared by all charts: created when scrolled near, redrawn when theme, selection or print mode changes. */
 const Charts = (() => {
   const {make} = Report;
-  const NOTHING_LEARNT = 20, GUESSING = 0.9 * Math.log(10), WIDE = 30, NEAR = "600px";
+  const CHANCE_ACCURACY = 20, CHANCE_LOSS = 0.9 * Math.log(10), LOG_RATIO = 30, MARGIN = "600px";
   const built = [], waiting = new Map();
 
   function register(kind, build) {
     for (const element of document.querySelectorAll(`.chart[data-chart="${kind}"]`)) waiting.set(element, build);
   }
-  /* The library is packed, so that the page is small and is painted before a megabyte of script is read. */
+  /* The compressed library keeps the page small and is parsed only after the first paint. */
   async function unpack() {
     const packed = document.querySelector("[data-library=echarts]");
-    const bytes = Uint8Array.from(atob(packed.textContent), letter => letter.charCodeAt(0));
+    const bytes = Uint8Array.from(atob(packed.textContent), character => character.charCodeAt(0));
     packed.remove();
     const text = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
     document.head.append(make("script", {}, text));
@@ -22,9 +22,9 @@ const Charts = (() => {
     waiting.delete(element);
     built.push(build(element));
   }
-  /* The picture that is there for want of scripts, where a chart is not drawn, or not yet. */
-  const showPicture = element => element.append(make("div", {class: "instead"}, document.createRange().createContextualFragment(element.querySelector("noscript").textContent)));
-  const hidePicture = element => element.querySelector(".instead")?.remove();
+  /* The static picture of the noscript element stands in for a chart that is not drawn, or not yet. */
+  const showPicture = element => element.append(make("div", {class: "fallback"}, document.createRange().createContextualFragment(element.querySelector("noscript").textContent)));
+  const hidePicture = element => element.querySelector(".fallback")?.remove();
   const startAll = () => [...waiting.keys()].forEach(start);
   const redraw = () => built.forEach(draw => draw());
 
@@ -35,15 +35,15 @@ const Charts = (() => {
     } catch (error) {
       for (const element of waiting.keys()) {
         showPicture(element);
-        element.append(make("p", {class: "note"}, `This browser cannot draw the charts (${error.message}); the tables have their figures.`));
+        element.append(make("p", {class: "note"}, `This browser cannot draw the charts (${error.message}); the tables list their values.`));
       }
       waiting.clear();
     }
-    const near = new IntersectionObserver(found => found.filter(one => one.isIntersecting).forEach(one => {
-      near.unobserve(one.target);
-      start(one.target);
-    }), {rootMargin: NEAR});
-    for (const element of waiting.keys()) near.observe(element);
+    const observer = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(entry => {
+      observer.unobserve(entry.target);
+      start(entry.target);
+    }), {rootMargin: MARGIN});
+    for (const element of waiting.keys()) observer.observe(element);
     document.documentElement.dataset.charts = "ready";
   });
   document.addEventListener("select-runs", redraw);
@@ -59,7 +59,7 @@ const Charts = (() => {
     for (const element of document.querySelectorAll(".canvas")) window.echarts?.getInstanceByDom(element)?.resize();
   }
 
-  /* A plot with its tip and its dot. */
+  /* Create a plot with its tooltip and its marker. */
   function plot(parent, label, height) {
     const canvas = make("div", {class: "canvas", role: "img", "aria-label": label, ...(height ? {style: `height: ${height}px`} : {})});
     const tip = make("div", {class: "tip", hidden: true}), dot = make("div", {class: "dot", hidden: true});
@@ -81,55 +81,55 @@ const Charts = (() => {
     return {chart, canvas, show, hide};
   }
 
-  /* What is nearest to the pointer answers to it. points(): [{x, y, ...}] in the chart's coordinates. */
-  function respond(one, points, describe, pick, reach = 30) {
+  /* Show a tooltip for the point nearest to the pointer, and select its runs on click. points(): [{x, y, ...}] in data coordinates. */
+  function respond(plot, points, describe, runsOf, reach = 30) {
     const nearest = event => {
-      let best = null, least = reach ** 2;
+      let best = null, smallest = reach ** 2;
       for (const point of points()) {
-        const place = one.chart.convertToPixel(point.at ?? {gridIndex: 0}, [point.x, point.y]);
-        if (!place) continue;
-        const away = (place[0] - event.offsetX) ** 2 + (place[1] - event.offsetY) ** 2;
-        if (away < least) [best, least] = [{...point, place}, away];
+        const pixel = plot.chart.convertToPixel({gridIndex: 0}, [point.x, point.y]);
+        if (!pixel) continue;
+        const distance = (pixel[0] - event.offsetX) ** 2 + (pixel[1] - event.offsetY) ** 2;
+        if (distance < smallest) [best, smallest] = [{...point, pixel}, distance];
       }
       return best;
     };
-    one.chart.getZr().on("mousemove", event => {
-      const found = nearest(event);
-      if (found) one.show(found.place, ...describe(found));
-      else one.hide();
-      one.chart.getZr().setCursorStyle(found ? "pointer" : "default");
+    plot.chart.getZr().on("mousemove", event => {
+      const point = nearest(event);
+      if (point) plot.show(point.pixel, ...describe(point));
+      else plot.hide();
+      plot.chart.getZr().setCursorStyle(point ? "pointer" : "default");
     });
-    one.chart.getZr().on("click", event => {
-      const found = nearest(event);
-      if (found) Report.toggle(pick(found));
+    plot.chart.getZr().on("click", event => {
+      const point = nearest(event);
+      if (point) Report.toggle(runsOf(point));
     });
   }
 
-  const quantile = (sorted, part) => {
-    const place = (sorted.length - 1) * part, low = Math.floor(place);
-    return sorted[low] + (place - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
+  const quantile = (sorted, fraction) => {
+    const position = (sorted.length - 1) * fraction, low = Math.floor(position);
+    return sorted[low] + (position - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
   };
-  /* The range that shows the differences: without collapsed runs and what lies far outside of the middle half. */
+  /* The padded range of the values; if robust, without runs at chance level and values beyond three interquartile ranges. */
   function range(values, name, robust = true) {
     let kept = values.filter(Number.isFinite);
     if (!kept.length) return null;
     if (robust) {
-      const learnt = kept.filter(/accuracy/.test(name) ? value => value >= NOTHING_LEARNT : /loss/.test(name) ? value => value < GUESSING : () => true);
-      if (learnt.length) kept = learnt;
-      kept.sort((one, other) => one - other);
+      const aboveChance = kept.filter(/accuracy/.test(name) ? value => value >= CHANCE_ACCURACY : /loss/.test(name) ? value => value < CHANCE_LOSS : () => true);
+      if (aboveChance.length) kept = aboveChance;
+      kept.sort((a, b) => a - b);
       const first = quantile(kept, 0.25), third = quantile(kept, 0.75), reach = Math.max(3 * (third - first), 1e-9);
       kept = kept.filter(value => value >= first - reach && value <= third + reach);
     }
-    const low = kept.reduce((one, other) => Math.min(one, other)), high = kept.reduce((one, other) => Math.max(one, other));
+    const low = kept.reduce((a, b) => Math.min(a, b)), high = kept.reduce((a, b) => Math.max(a, b));
     const pad = 0.06 * (high - low || Math.abs(high) * 0.1 || 1);
     const bounds = [low - pad, high + pad];
     if (/accuracy/.test(name)) bounds[1] = Math.min(bounds[1], Math.max(100, high));
     if (low >= 0) bounds[0] = Math.max(bounds[0], 0);
     return bounds;
   }
-  const isWide = values => {
-    const known = values.filter(Number.isFinite);
-    return known.length > 1 && Math.min(...known) > 0 && Math.max(...known) > WIDE * Math.min(...known);
+  const needsLog = values => {
+    const finite = values.filter(Number.isFinite);
+    return finite.length > 1 && Math.min(...finite) > 0 && Math.max(...finite) > LOG_RATIO * Math.min(...finite);
   };
 
   function number(value) {
@@ -139,24 +139,24 @@ const Charts = (() => {
     return Math.abs(value) >= 1 ? String(Number(value.toFixed(3))) : String(Number(value.toPrecision(3)));
   }
   function axis(theme, extra) {
-    const ends = extra.type === "value" && Number.isFinite(extra.max); // the ends of a fitted range are no round numbers
+    const isFitted = extra.type === "value" && Number.isFinite(extra.max); // the ends of a fitted range are not round numbers
     return {
       nameLocation: "middle", nameTextStyle: {color: theme.muted, fontSize: 12}, axisLine: {show: true, onZero: false, lineStyle: {color: theme.line}},
-      axisTick: {lineStyle: {color: theme.line}}, axisLabel: {color: theme.muted, fontSize: 11, hideOverlap: true, formatter: number, showMinLabel: !ends, showMaxLabel: !ends},
+      axisTick: {lineStyle: {color: theme.line}}, axisLabel: {color: theme.muted, fontSize: 11, hideOverlap: true, formatter: number, showMinLabel: !isFitted, showMaxLabel: !isFitted},
       splitLine: {lineStyle: {color: theme.line, opacity: 0.6}}, minorSplitLine: {show: false}, ...extra,
     };
   }
 
-  /* A legend of groups as buttons; the best first, as many as can be read. */
+  /* Add a legend of groups as buttons, best first, up to a readable number; return a function that updates it. */
   function legend(parent) {
-    const MOST = 40, groups = Report.data.groups;
+    const MAX_ENTRIES = 40, groups = Report.data.groups;
     if (groups.length < 2) return () => {};
-    const buttons = groups.slice(0, MOST).map((group, place) => make("button", {type: "button", "aria-pressed": "false", title: group.name,
-      onclick: () => Report.toggle(group.runs)}, make("i", {style: `--colour: ${Report.cssColour(place)}`}), make("span", {}, group.name)));
-    const rest = groups.length - buttons.length;
+    const buttons = groups.slice(0, MAX_ENTRIES).map((group, index) => make("button", {type: "button", "aria-pressed": "false", title: group.name,
+      onclick: () => Report.toggle(group.runs)}, make("i", {style: `--color: ${Report.cssColor(index)}`}), make("span", {}, group.name)));
+    const remaining = groups.length - buttons.length;
     parent.append(make("ul", {class: "legend", "aria-label": "Groups, best first", tabindex: "0"}, ...buttons.map(button => make("li", {}, button)),
-      rest ? make("li", {class: "note"}, `and ${rest} more, in the table`) : null));
-    return () => buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(groups[place].runs.some(Report.isSelected))));
+      remaining ? make("li", {class: "note"}, `and ${remaining} more in the table`) : null));
+    return () => buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(groups[index].runs.some(Report.isSelected))));
   }
   function choice(label, options, chosen, onchange) {
     const select = make("select", {onchange: () => onchange(select.value)},
@@ -166,14 +166,14 @@ const Charts = (() => {
   const check = (label, checked, onchange) =>
     make("label", {}, make("input", {type: "checkbox", checked, onchange: event => onchange(event.target.checked)}), label);
 
-  /* An axis of names in a row, positions 0, 1, ... */
+  /* A categorical axis with the labels at 0, 1, ... */
   function names(theme, labels, extra) {
-    const places = labels.map((_, place) => place);
+    const positions = labels.map((_, position) => position);
     const crowded = labels.map(String).join("").length > 34;
     const base = axis(theme, {type: "value", min: -0.5, max: labels.length - 0.5, splitLine: {show: false}, ...extra});
-    return {...base, axisTick: {...base.axisTick, customValues: places}, axisLabel: {color: theme.muted, fontSize: 11, customValues: places, hideOverlap: true,
-      rotate: crowded ? 30 : 0, width: 110, overflow: "truncate", formatter: place => labels[place] === undefined ? "" : number(labels[place])}};
+    return {...base, axisTick: {...base.axisTick, customValues: positions}, axisLabel: {color: theme.muted, fontSize: 11, customValues: positions, hideOverlap: true,
+      rotate: crowded ? 30 : 0, width: 110, overflow: "truncate", formatter: position => labels[position] === undefined ? "" : number(labels[position])}};
   }
 
-  return {register, plot, names, respond, range, isWide, number, axis, legend, choice, check};
+  return {register, plot, names, respond, range, needsLog, number, axis, legend, choice, check};
 })();

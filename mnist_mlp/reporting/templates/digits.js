@@ -1,40 +1,40 @@
 "use strict";
-// The digit browser: a confusion matrix whose cells open their test digits, for a run or a group, or for two of them.
+// The image browser: a confusion matrix whose cells open their test images, for one run or group, or for two of them.
 
 (() => {
-  const DIGITS = [...Array(10).keys()], MOST_THUMBS = 300, CONTRAST = 0.5;
+  const DIGITS = [...Array(10).keys()], MAX_THUMBNAILS = 300, CONTRAST = 0.5;
+  const MODES = {onlyFirst: "correct only in A", onlySecond: "correct only in B", neither: "incorrect in both, different predictions"};
 
-  /** An element with attributes (functions are listeners) and children; text is never markup. */
+  /** Create an element with attributes (functions become listeners) and children; text is never parsed as markup. */
   function make(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
+    const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-      if (typeof value === "function") made.addEventListener(name, value);
-      else if (value !== false) made.setAttribute(name, value === true ? "" : value);
+      if (typeof value === "function") element.addEventListener(name, value);
+      else if (value !== false) element.setAttribute(name, value === true ? "" : value);
     }
-    made.append(...children);
-    return made;
+    element.append(...children);
+    return element;
   }
 
-  const whole = number => number.toLocaleString("en");
-  const percent = part => `${Math.round(100 * part)} %`;
-  const plural = (n, one) => `${whole(n)} ${one}${n === 1 ? "" : "s"}`;
+  const integer = number => number.toLocaleString("en");
+  const percent = fraction => `${Math.round(100 * fraction)} %`;
+  const plural = (n, noun) => `${integer(n)} ${noun}${n === 1 ? "" : "s"}`;
 
-  // ---- any confusion matrix of the page: a grid with arrow keys whose cells open
-
+  /** Turn a confusion matrix into a grid with arrow-key navigation whose cells can be opened. */
   function makeGrid(table, open) {
     const cells = [...table.tBodies[0].rows].map(row => [...row.querySelectorAll("td")]);
     let focused = cells[0][0];
     const steps = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
     const move = cell => { focused.tabIndex = -1; cell.tabIndex = 0; focused = cell; };
     table.setAttribute("role", "grid");
-    cells.forEach((row, truth) => row.forEach((cell, said) => {
-      cell.tabIndex = truth || said ? -1 : 0;
-      cell.addEventListener("click", () => { move(cell); open(truth, said); });
+    cells.forEach((row, truth) => row.forEach((cell, predicted) => {
+      cell.tabIndex = truth || predicted ? -1 : 0;
+      cell.addEventListener("click", () => { move(cell); open(truth, predicted); });
       cell.addEventListener("keydown", event => {
-        if (event.key === "Enter" || event.key === " ") open(truth, said);
+        if (event.key === "Enter" || event.key === " ") open(truth, predicted);
         else if (event.key in steps) {
           const [down, right] = steps[event.key];
-          const next = cells[Math.min(9, Math.max(0, truth + down))][Math.min(9, Math.max(0, said + right))];
+          const next = cells[Math.min(9, Math.max(0, truth + down))][Math.min(9, Math.max(0, predicted + right))];
           move(next);
           next.focus();
         } else if (event.key === "Home" || event.key === "End") {
@@ -45,77 +45,77 @@
         event.preventDefault();
       });
     }));
-    return {cells, focus: (truth, said) => { move(cells[truth][said]); cells[truth][said].focus(); }, move};
+    return {cells, focus: (truth, predicted) => { move(cells[truth][predicted]); cells[truth][predicted].focus(); }, move};
   }
 
   class Browser {
-    constructor(model, place, grid, table) {
-      Object.assign(this, {model, grid, table, list: [], at: 0, cell: null, mode: "cell"});
-      const bytes = Uint8Array.from(atob(model.data.sprite), letter => letter.charCodeAt(0));
+    constructor(model, container, grid, table) {
+      Object.assign(this, {model, grid, table, list: [], position: 0, cell: null, mode: "cell"});
+      const bytes = Uint8Array.from(atob(model.data.sprite), character => character.charCodeAt(0));
       this.sprite = URL.createObjectURL(new Blob([bytes], {type: "image/png"}));
-      place.style.setProperty("--sprite", `url(${this.sprite})`);
-      place.style.setProperty("--columns", model.data.columns);
-      const own = model.choices.find(choice => choice.key === `run ${table.dataset.run}`) || model.choices.at(-1);
-      this.first = own;
+      container.style.setProperty("--sprite", `url(${this.sprite})`);
+      container.style.setProperty("--columns", model.data.columns);
+      const initial = model.choices.find(choice => choice.key === `run ${table.dataset.run}`) || model.choices.at(-1);
+      this.first = initial;
       this.second = null;
-      this.build(place);
-      this.selects.first.value = own.key;
+      this.build(container);
+      this.selects.first.value = initial.key;
       this.showTable();
       const runs = model.choices.filter(choice => choice.rows.length === 1);
-      if (runs.length === 2) this.compare(own, runs.find(run => run !== own));
+      if (runs.length === 2) this.compare(initial, runs.find(run => run !== initial));
       else this.openWorst();
     }
 
-    build(place) {
-      const select = (label, change, none) => {
-        const made = make("select", {change: () => change(this.choice(made.value))});
-        if (none) made.append(make("option", {value: ""}, none));
-        for (const [title, several] of [["Mean over seeds", true], ["Runs", false]]) {
-          const some = this.model.choices.filter(choice => choice.rows.length > 1 === several);
-          if (some.length) made.append(make("optgroup", {label: title}, ...some.map(choice =>
-            make("option", {value: choice.key}, several ? `${choice.label} (${choice.rows.length} seeds)` : choice.label))));
+    build(container) {
+      const labeledSelect = (label, change, none) => {
+        const select = make("select", {change: () => change(this.choice(select.value))});
+        if (none) select.append(make("option", {value: ""}, none));
+        for (const [title, isGroup] of [["Mean over seeds", true], ["Runs", false]]) {
+          const choices = this.model.choices.filter(choice => choice.rows.length > 1 === isGroup);
+          if (choices.length) select.append(make("optgroup", {label: title}, ...choices.map(choice =>
+            make("option", {value: choice.key}, isGroup ? `${choice.label} (${choice.rows.length} seeds)` : choice.label))));
         }
-        return [made, make("label", {}, make("span", {}, label), made)];
+        return [select, make("label", {}, make("span", {}, label), select)];
       };
-      const [first, firstLabel] = select("A: run or group", choice => this.choose(choice));
-      const [second, secondLabel] = select("B: compare with", choice => this.compare(this.first, choice), "nothing");
+      const [first, firstLabel] = labeledSelect("A: run or group", choice => this.choose(choice));
+      const [second, secondLabel] = labeledSelect("B: compare with", choice => this.compare(this.first, choice), "none");
       this.selects = {first, second};
-      this.modes = make("div", {class: "modes", role: "group", "aria-label": "Which digits"});
+      this.modes = make("div", {class: "modes", role: "group", "aria-label": "Images to show"});
       this.controls = make("div", {class: "controls"}, firstLabel, secondLabel, this.modes);
       this.controls.hidden = this.model.choices.length < 2;
       this.head = make("p", {class: "head", "aria-live": "polite"});
-      this.says = make("div", {class: "says"});
+      this.answers = make("div", {class: "answers"});
       this.image = make("div", {class: "digit large", role: "img"});
       this.bars = make("div", {class: "bars"});
-      this.strip = make("div", {class: "strip", role: "listbox", tabindex: "0", "aria-label": "Digits of the cell",
-        "aria-orientation": "horizontal", keydown: event => this.key(event), click: event => {
+      this.strip = make("div", {class: "strip", role: "listbox", tabindex: "0", "aria-label": "Images in the cell",
+        "aria-orientation": "horizontal", keydown: event => this.handleKey(event), click: event => {
           const thumb = event.target.closest("[role=option]");
-          if (thumb) this.show(Number(thumb.dataset.at));
+          if (thumb) this.show(Number(thumb.dataset.position));
         }});
       this.note = make("p", {class: "note"});
       const button = (label, text, click) => make("button", {type: "button", "aria-label": label, title: label, click}, text);
-      this.previous = button("Previous digit", "‹", () => this.show(this.at - 1));
-      this.next = button("Next digit", "›", () => this.show(this.at + 1));
+      this.previous = button("Previous image", "‹", () => this.show(this.position - 1));
+      this.next = button("Next image", "›", () => this.show(this.position + 1));
       const close = button("Close", "×", () => this.close());
-      this.figure = make("div", {class: "figure"}, this.image, this.says, this.bars);
-      this.panel = make("div", {class: "panel", role: "region", "aria-label": "Test digits of the chosen cell",
+      this.figure = make("div", {class: "figure"}, this.image, this.answers, this.bars);
+      this.panel = make("div", {class: "panel", role: "region", "aria-label": "Test images in the selected cell",
         keydown: event => { if (event.key === "Escape") this.close(); }},
         make("div", {class: "bar"}, this.head, this.previous, this.next, close), this.figure, this.strip, this.note);
-      this.hint = make("p", {class: "hint"}, "Choose a cell to see its test digits.");
+      this.hint = make("p", {class: "hint"}, "Select a cell to see its test images.");
       this.hint.hidden = true;
-      place.prepend(this.controls);
-      place.append(this.panel, this.hint);
+      container.prepend(this.controls);
+      container.append(this.panel, this.hint);
     }
 
     choice(key) { return this.model.choices.find(choice => choice.key === key) || null; }
 
-    /** Show this run or group; told: the rest of the page is told of it. */
-    choose(choice, told = true) {
-      if (told) this.tell(choice);
+    /** Show this run or group; notify: whether to select it on the rest of the page, too. */
+    choose(choice, notify = true) {
+      if (notify) this.selectOnPage(choice);
       this.compare(choice, this.second === choice ? null : this.second);
     }
 
-    tell(choice) {
+    selectOnPage(choice) {
       const runs = choice.rows.map(row => this.model.data.runs[row]);
       document.dispatchEvent(new CustomEvent("select-runs", {detail: {runs, from: "digits"}}));
     }
@@ -127,36 +127,35 @@
       this.selects.first.value = first.key;
       this.selects.second.value = this.second ? this.second.key : "";
       this.showTable();
-      if (this.second) this.open(this.mode === "cell" && before && this.cell ? "cell" : this.mode === "cell" ? "lost" : this.mode);
+      if (this.second) this.open(this.mode === "cell" && before && this.cell ? "cell" : this.mode === "cell" ? "onlyFirst" : this.mode);
       else if (this.cell) this.open("cell");
       else this.openWorst();
     }
 
-    /** The matrix of the first choice, or the first less the second. */
+    /** Show the matrix of the first choice, or the difference first minus second. */
     showTable() {
       const {first, second, model} = this, counts = model.matrix(first);
       const shown = second ? model.matrix(second).map((count, cell) => counts[cell] - count) : counts;
-      const off = shown.filter((_, cell) => cell % 11);
-      const top = {miss: Math.max(1, ...off.map(Math.abs)), hit: Math.max(1, ...shown.map(Math.abs))};
-      const name = second ? `${first.label} less ${second.label}` : first.label;
-      this.table.caption.textContent = second ? "A less B: orange where A makes more mistakes, blue where fewer"
-        : `Confusion matrix of ${name}${first.rows.length > 1 ? `, mean over ${first.rows.length} seeds` : ""}`;
+      const offDiagonal = shown.filter((_, cell) => cell % 11);
+      const max = {miss: Math.max(1, ...offDiagonal.map(Math.abs)), hit: Math.max(1, ...shown.map(Math.abs))};
+      this.table.caption.textContent = second ? "A minus B: orange if A makes more mistakes, blue if fewer"
+        : `Confusion matrix of ${first.label}${first.rows.length > 1 ? `, mean over ${first.rows.length} seeds` : ""}`;
       this.table.classList.toggle("difference", Boolean(second));
-      this.grid.cells.forEach((row, truth) => row.forEach((cell, said) => {
-        const count = shown[truth * 10 + said], hit = truth === said;
+      this.grid.cells.forEach((row, truth) => row.forEach((cell, predicted) => {
+        const count = shown[truth * 10 + predicted], hit = truth === predicted;
         const total = DIGITS.reduce((sum, digit) => sum + counts[truth * 10 + digit], 0);
         const worse = hit ? count < 0 : count > 0;
         cell.className = second ? (worse ? "miss" : "hit") : hit ? "hit" : "miss";
-        const part = second ? Math.abs(count) / (hit ? top.hit : top.miss) : hit ? count / Math.max(1, total) : count / top.miss;
-        cell.style.setProperty("--heat", (hit && !second ? part : part ** CONTRAST).toFixed(3));
+        const fraction = second ? Math.abs(count) / (hit ? max.hit : max.miss) : hit ? count / Math.max(1, total) : count / max.miss;
+        cell.style.setProperty("--heat", (hit && !second ? fraction : fraction ** CONTRAST).toFixed(3));
         const text = count.toFixed(Math.abs(count) < 10 ? 1 : 0).replace(".0", "").replace("-", "−");
         cell.textContent = Math.abs(count) < 0.05 ? "" : (second && count > 0 ? "+" : "") + text;
-        cell.setAttribute("aria-label", `true ${truth}, predicted ${said}: ${cell.textContent || 0}`);
+        cell.setAttribute("aria-label", `true ${truth}, predicted ${predicted}: ${cell.textContent || 0}`);
       }));
-      this.mark();
+      this.markCell();
     }
 
-    mark() {
+    markCell() {
       this.grid.cells.flat().forEach(cell => cell.removeAttribute("aria-selected"));
       if (this.mode === "cell" && this.cell && !this.panel.hidden)
         this.grid.cells[this.cell[0]][this.cell[1]].setAttribute("aria-selected", "true");
@@ -169,8 +168,8 @@
       this.open("cell");
     }
 
-    openCell(truth, said) {
-      this.cell = [truth, said];
+    openCell(truth, predicted) {
+      this.cell = [truth, predicted];
       this.open("cell");
       if (this.list.length) this.strip.focus({preventScroll: true});
       this.panel.scrollIntoView({block: "nearest"});
@@ -187,98 +186,96 @@
       this.hint.hidden = true;
       this.showModes(flips);
       this.showStrip();
-      this.mark();
+      this.markCell();
       this.show(0);
     }
 
     showModes(flips) {
-      const names = {lost: "right in A, wrong in B", gained: "wrong in A, right in B", other: "wrong in both, differently"};
-      this.modes.replaceChildren(...Object.entries(flips ? names : {}).map(([mode, text]) =>
+      this.modes.replaceChildren(...Object.entries(flips ? MODES : {}).map(([mode, text]) =>
         make("button", {type: "button", "aria-pressed": String(this.mode === mode), click: () => this.open(mode)},
-          make("b", {}, whole(flips[mode].length)), ` ${text}`)));
+          make("b", {}, integer(flips[mode].length)), ` ${text}`)));
     }
 
     showStrip() {
-      const some = this.list.slice(0, MOST_THUMBS);
-      this.strip.replaceChildren(...some.map((place, at) => {
-        const made = make("div", {class: "digit", role: "option", id: `digit-${at}`, "data-at": at, "aria-selected": "false",
-          "aria-label": this.words(place)});
-        this.paint(made, place);
-        return made;
+      const shown = this.list.slice(0, MAX_THUMBNAILS);
+      this.strip.replaceChildren(...shown.map((index, position) => {
+        const thumbnail = make("div", {class: "digit", role: "option", id: `digit-${position}`, "data-position": position, "aria-selected": "false",
+          "aria-label": this.describe(index)});
+        this.paint(thumbnail, index);
+        return thumbnail;
       }));
       this.strip.hidden = this.figure.hidden = !this.list.length;
-      const several = this.first.rows.length > 1;
+      const isGroup = this.first.rows.length > 1;
       let note = "";
       if (this.mode === "cell" && !this.second) {
         const count = this.model.matrix(this.first)[this.cell[0] * 10 + this.cell[1]];
-        if (!several && count > this.list.length)
-          note = `The page holds ${whole(this.list.length)} of the ${whole(count)} images in this cell.`;
-        else if (several && this.list.length) note = "Every digit that at least one seed counts here, those of most seeds first.";
-        if (this.cell[0] === this.cell[1] && this.list.length) note += " The least certain come first.";
+        if (!isGroup && count > this.list.length)
+          note = `The page includes ${integer(this.list.length)} of the ${integer(count)} images in this cell.`;
+        else if (isGroup && this.list.length) note = "Images that at least one seed assigns to this cell, most seeds first.";
+        if (this.cell[0] === this.cell[1] && this.list.length) note += " Least confident first.";
       }
-      if (this.mode !== "cell" && !this.model.data.complete) note = `Counted among the ${whole(this.model.data.places.length)} digits that the page holds.`;
-      if (this.list.length > MOST_THUMBS) note += ` Shown are the first ${MOST_THUMBS}.`;
-      this.list = some;
+      if (this.mode !== "cell" && !this.model.data.complete) note = `Counts cover only the ${integer(this.model.data.indices.length)} images included in the page.`;
+      if (this.list.length > MAX_THUMBNAILS) note += ` Showing the first ${MAX_THUMBNAILS}.`;
+      this.list = shown;
       this.note.textContent = note.trim();
       this.note.hidden = !note;
     }
 
-    words(place) {
-      const said = choice => this.model.answer(choice, place);
-      return `true ${this.model.truth(place)}, ` + (this.second ? `A says ${said(this.first)}, B says ${said(this.second)}`
-        : `predicted ${said(this.first)}`);
+    describe(index) {
+      const predicted = choice => this.model.prediction(choice, index);
+      return `true ${this.model.truth(index)}, ` + (this.second ? `A predicts ${predicted(this.first)}, B predicts ${predicted(this.second)}`
+        : `predicted ${predicted(this.first)}`);
     }
 
-    paint(element, place) {
+    paint(element, index) {
       const columns = this.model.data.columns;
-      element.style.setProperty("--x", place % columns);
-      element.style.setProperty("--y", Math.floor(place / columns));
+      element.style.setProperty("--x", index % columns);
+      element.style.setProperty("--y", Math.floor(index / columns));
     }
 
-    show(at) {
+    show(position) {
       const total = this.list.length;
-      this.at = Math.max(0, Math.min(total - 1, at));
-      this.previous.disabled = this.at <= 0;
-      this.next.disabled = this.at >= total - 1;
-      const what = this.mode === "cell" ? `true ${this.cell[0]}, predicted ${this.cell[1]}`
-        : {lost: "right in A, wrong in B", gained: "wrong in A, right in B", other: "wrong in both, differently"}[this.mode];
-      this.head.textContent = total ? `${what}: ${this.at + 1} of ${total}` : `${what}: no images`;
+      this.position = Math.max(0, Math.min(total - 1, position));
+      this.previous.disabled = this.position <= 0;
+      this.next.disabled = this.position >= total - 1;
+      const title = this.mode === "cell" ? `true ${this.cell[0]}, predicted ${this.cell[1]}` : MODES[this.mode];
+      this.head.textContent = total ? `${title}: ${this.position + 1} of ${total}` : `${title}: no images`;
       if (!total) return this.strip.removeAttribute("aria-activedescendant");
-      const place = this.list[this.at];
+      const index = this.list[this.position];
       for (const thumb of this.strip.children) {
-        const chosen = Number(thumb.dataset.at) === this.at;
-        thumb.setAttribute("aria-selected", String(chosen));
-        if (chosen) {
+        const isShown = Number(thumb.dataset.position) === this.position;
+        thumb.setAttribute("aria-selected", String(isShown));
+        if (isShown) {
           this.strip.setAttribute("aria-activedescendant", thumb.id);
           this.strip.scrollLeft = thumb.offsetLeft - this.strip.offsetLeft - this.strip.clientWidth / 2;
         }
       }
-      this.paint(this.image, place);
-      this.image.setAttribute("aria-label", `Test image ${this.model.place(place)}: ${this.words(place)}`);
-      this.showAnswers(place);
+      this.paint(this.image, index);
+      this.image.setAttribute("aria-label", `Test image ${this.model.imageNumber(index)}: ${this.describe(index)}`);
+      this.showAnswers(index);
     }
 
-    showAnswers(place) {
-      const {model, first, second} = this, truth = model.truth(place), chosen = second ? [first, second] : [first];
+    showAnswers(index) {
+      const {model, first, second} = this, truth = model.truth(index), chosen = second ? [first, second] : [first];
       const line = (choice, name) => {
-        const votes = model.votes(choice, place), said = model.answer(choice, place), n = choice.rows.length;
-        const right = said === truth;
-        return make("p", {}, name && make("b", {class: `name ${name.toLowerCase()}`}, name), ` says ${said} `,
-          make("span", {class: right ? "right" : "wrong"}, right ? "✓" : "✗"), n > 1 ? ` ${votes[said]} of ${n} seeds` : "");
+        const votes = model.votes(choice, index), predicted = model.prediction(choice, index), n = choice.rows.length;
+        const isCorrect = predicted === truth;
+        return make("p", {}, name && make("b", {class: `name ${name.toLowerCase()}`}, name), ` predicted ${predicted} `,
+          make("span", {class: isCorrect ? "correct" : "incorrect"}, isCorrect ? "✓" : "✗"), n > 1 ? ` ${votes[predicted]} of ${n} seeds` : "");
       };
-      this.says.replaceChildren(
-        make("p", {}, make("b", {}, `True ${truth}`), make("span", {class: "number"}, ` test image ${whole(model.place(place))}`)),
+      this.answers.replaceChildren(
+        make("p", {}, make("b", {}, `True ${truth}`), make("span", {class: "number"}, ` test image ${integer(model.imageNumber(index))}`)),
         ...chosen.map((choice, number) => line(choice, second ? "AB"[number] : "")));
-      const known = chosen.map(choice => model.probability(choice, place));
-      const values = chosen.map((choice, number) => known[number]?.values
-        || model.votes(choice, place).map(count => count / choice.rows.length));
-      const sources = known.map((one, number) => !one ? (chosen[number].rows.length > 1 ? `votes of ${plural(chosen[number].rows.length, "seed")}` : "answer, without probabilities")
-        : chosen[number].rows.length > 1 ? `mean probability of ${plural(one.of, "seed")}` : "probability");
+      const probabilities = chosen.map(choice => model.probability(choice, index));
+      const values = chosen.map((choice, number) => probabilities[number]?.values
+        || model.votes(choice, index).map(count => count / choice.rows.length));
+      const sources = probabilities.map((mean, number) => !mean ? (chosen[number].rows.length > 1 ? `votes of ${plural(chosen[number].rows.length, "seed")}` : "prediction without probabilities")
+        : chosen[number].rows.length > 1 ? `mean probability over ${plural(mean.runs, "seed")}` : "probability");
       const body = DIGITS.map(digit => make("tr", {class: digit === truth ? "truth" : ""},
-        make("th", {scope: "row"}, String(digit)), ...values.map((one, number) => {
-          const wrong = !second && digit !== truth && digit === model.answer(first, place);
-          return make("td", {}, make("span", {class: `fill ${"ab"[number]}${wrong ? " wrong" : ""}`, style: `--part: ${one[digit].toFixed(3)}`}),
-            make("span", {class: "value"}, percent(one[digit]) + (digit === truth && !number ? " true" : "")));
+        make("th", {scope: "row"}, String(digit)), ...values.map((fractions, number) => {
+          const isIncorrect = !second && digit !== truth && digit === model.prediction(first, index);
+          return make("td", {}, make("span", {class: `fill ${"ab"[number]}${isIncorrect ? " incorrect" : ""}`, style: `--fraction: ${fractions[digit].toFixed(3)}`}),
+            make("span", {class: "value"}, percent(fractions[digit]) + (digit === truth && !number ? " true" : "")));
         })));
       const same = new Set(sources).size === 1;
       const caption = same ? sources[0] : sources.map((text, number) => `${"AB"[number]}: ${text}`).join(", ");
@@ -287,9 +284,9 @@
         make("tbody", {}, ...body)));
     }
 
-    key(event) {
+    handleKey(event) {
       const steps = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10};
-      if (event.key in steps) this.show(this.at + steps[event.key]);
+      if (event.key in steps) this.show(this.position + steps[event.key]);
       else if (event.key === "Home") this.show(0);
       else if (event.key === "End") this.show(this.list.length - 1);
       else return;
@@ -299,40 +296,40 @@
     close() {
       this.panel.hidden = true;
       this.hint.hidden = false;
-      this.mark();
+      this.markCell();
       if (this.cell) this.grid.focus(...this.cell);
     }
 
-    /** The page has chosen runs: one, the runs of a group, or two to compare. */
+    /** Show the runs selected on the page: one run, a group, or two runs to compare. */
     follow(ids) {
       const rows = ids.map(id => this.model.data.runs.indexOf(id)).filter(row => row >= 0);
-      const same = choice => choice.rows.length === rows.length && choice.rows.every(row => rows.includes(row));
-      const found = this.model.choices.find(same), one = row => this.model.choices.find(
+      const matches = choice => choice.rows.length === rows.length && choice.rows.every(row => rows.includes(row));
+      const match = this.model.choices.find(matches), runOf = row => this.model.choices.find(
         choice => choice.rows.length === 1 && choice.rows[0] === row);
-      if (found) this.choose(found, false);
-      else if (rows.length === 2) this.compare(one(rows[0]), one(rows[1]));
+      if (match) this.choose(match, false);
+      else if (rows.length === 2) this.compare(runOf(rows[0]), runOf(rows[1]));
     }
   }
 
   async function start() {
-    const place = document.querySelector(".digits"), model = place && await digitModel.load();
+    const container = document.querySelector(".digits"), model = container && await digitModel.load();
     if (!model) return;
     let browser = null;
     for (const table of document.querySelectorAll("table.confusion[data-run]")) {
-      const main = place.contains(table);
-      const grid = makeGrid(table, (truth, said) => {
-        const choice = main ? null : browser.choice(`run ${table.dataset.run}`);
+      const isMain = container.contains(table);
+      const grid = makeGrid(table, (truth, predicted) => {
+        const choice = isMain ? null : browser.choice(`run ${table.dataset.run}`);
         if (choice) browser.choose(choice);
-        browser.openCell(truth, said);
+        browser.openCell(truth, predicted);
       });
-      if (main) browser = new Browser(model, place, grid, table);
+      if (isMain) browser = new Browser(model, container, grid, table);
     }
     document.addEventListener("select-runs", event => {
       if (event.detail.from !== "digits") browser.follow(event.detail.runs);
     });
-    place.dataset.ready = "true";
+    container.dataset.ready = "true";
   }
 
-  const soon = window.requestIdleCallback || (call => setTimeout(call, 50));
-  addEventListener("DOMContentLoaded", () => soon(() => start()));
+  const whenIdle = window.requestIdleCallback || (call => setTimeout(call, 50));
+  addEventListener("DOMContentLoaded", () => whenIdle(() => start()));
 })();

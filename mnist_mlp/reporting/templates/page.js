@@ -1,15 +1,15 @@
 "use strict";
-/* The runs of the page, the selection that all views share, and the colours of the theme. */
+/* The runs of the page, the selection shared by all views, and the colors of the theme. */
 const Report = (() => {
   const data = JSON.parse(document.getElementById("runs-data").textContent);
   const status = document.getElementById("selection");
-  const COLOURS = 10, SHOWN = 8;
+  const MAX_COLORS = 10, MAX_COLORED = 8; // with more groups than colors, the best few have one and the others are grey
   const SYMBOLS = ["circle", "triangle", "rect", "diamond", "roundRect", "emptyCircle", "emptyTriangle", "emptyRect", "emptyDiamond", "arrow"];
   let selected = [];
 
-  const same = (one, other) => one.length === other.length && one.every(run => other.includes(run));
+  const equal = (a, b) => a.length === b.length && a.every(run => b.includes(run));
   const select = runs => document.dispatchEvent(new CustomEvent("select-runs", {detail: {runs}}));
-  const toggle = runs => select(same(runs, selected) ? [] : runs);
+  const toggle = runs => select(equal(runs, selected) ? [] : runs);
 
   const make = (tag, attributes = {}, ...children) => {
     const element = document.createElement(tag);
@@ -23,7 +23,7 @@ const Report = (() => {
 
   function nameOf(runs) {
     if (runs.length === 1) return data.runs[runs[0]].name;
-    const group = data.groups.find(one => same(one.runs, runs));
+    const group = data.groups.find(group => equal(group.runs, runs));
     return group ? `${group.name} (${runs.length} runs)` : `${runs.length} runs`;
   }
 
@@ -40,13 +40,13 @@ const Report = (() => {
     if (event.key === "Escape" && selected.length) select([]);
   });
 
-  const colourName = group => data.groups.length <= COLOURS || group < SHOWN ? `--group-${group}` : "--grey";
+  const colorVariable = group => data.groups.length <= MAX_COLORS || group < MAX_COLORED ? `--group-${group}` : "--grey";
   function theme() {
     const style = getComputedStyle(document.documentElement);
-    const of = name => style.getPropertyValue(name).trim();
+    const color = name => style.getPropertyValue(name).trim();
     return {
-      bg: of("--bg"), surface: of("--surface"), fg: of("--fg"), muted: of("--muted"), line: of("--line"), accent: of("--accent"),
-      grey: of("--grey"), group: group => of(colourName(group)),
+      bg: color("--bg"), surface: color("--surface"), fg: color("--fg"), muted: color("--muted"), line: color("--line"), accent: color("--accent"),
+      grey: color("--grey"), group: group => color(colorVariable(group)),
     };
   }
 
@@ -54,8 +54,7 @@ const Report = (() => {
     data, make, select, toggle, nameOf, theme,
     selection: () => selected,
     isSelected: run => selected.includes(run),
-    symbol: group => data.groups.length <= COLOURS || group < SHOWN ? SYMBOLS[group] : "circle",
-    cssColour: group => `var(${colourName(group)})`,
-    settingOf: key => data.settings[key] ?? key,
+    symbol: group => data.groups.length <= MAX_COLORS || group < MAX_COLORED ? SYMBOLS[group] : "circle",
+    cssColor: group => `var(${colorVariable(group)})`,
   };
 })();

@@ -1,27 +1,27 @@
 "use strict";
-/* A search: each trial in the order of its start, and the best so far. */
+/* Search progress: each trial in order of completion, and the best so far. */
 Charts.register("search", element => {
   const {data} = Report, measure = data.ranked_by;
   const done = JSON.parse(document.getElementById("search-data").textContent).order.map(run => data.runs[run]);
   const range = Charts.range(done.map(run => run.measures[measure]), measure);
-  const one = Charts.plot(element, element.dataset.label, 320);
-  const inside = value => Math.min(Math.max(value, range[0]), range[1]);
-  const dots = done.map((run, place) => ({run, x: place + 1, y: inside(run.measures[measure]), low: run.measures[measure] < range[0]}));
+  const plot = Charts.plot(element, element.dataset.label, 320);
+  const clamp = value => Math.min(Math.max(value, range[0]), range[1]);
+  const dots = done.map((run, index) => ({run, x: index + 1, y: clamp(run.measures[measure]), low: run.measures[measure] < range[0]}));
   let best = -Infinity;
   const line = dots.map(dot => [dot.x, best = Math.max(best, dot.y)]);
-  Charts.respond(one, () => dots, found => [found.run.name, [`trial ${found.x}, ${data.measures[measure]}: ${Charts.number(found.run.measures[measure])}`]], found => [found.run.id]);
+  Charts.respond(plot, () => dots, dot => [dot.run.name, [`trial ${dot.x}, ${data.measures[measure]}: ${Charts.number(dot.run.measures[measure])}`]], dot => [dot.run.id]);
   function draw() {
-    const theme = Report.theme(), chosen = Report.selection().length;
-    one.chart.setOption({
+    const theme = Report.theme(), hasSelection = Report.selection().length > 0;
+    plot.chart.setOption({
       animation: false, grid: {left: 62, right: 16, top: 12, bottom: 44},
       xAxis: Charts.axis(theme, {type: "value", name: "trial", nameGap: 26, min: 0, max: dots.length + 1, minInterval: 1, splitLine: {show: false}}),
       yAxis: Charts.axis(theme, {type: "value", name: data.measures[measure], nameGap: 46, min: range[0], max: range[1]}),
       series: [
         {type: "line", step: "end", silent: true, showSymbol: false, data: line, lineStyle: {color: theme.group(0), width: 2}},
         {type: "scatter", silent: true, clip: false, data: dots.map(dot => {
-          const lit = Report.isSelected(dot.run.id);
-          return {value: [dot.x, dot.y], symbol: dot.low ? "triangle" : "circle", symbolRotate: dot.low ? 180 : 0, symbolSize: lit ? 13 : 8,
-            itemStyle: {color: dot.low ? theme.group(1) : theme.muted, opacity: chosen && !lit ? 0.2 : 0.9, borderColor: lit ? theme.fg : undefined, borderWidth: lit ? 1.5 : undefined}};
+          const isSelected = Report.isSelected(dot.run.id);
+          return {value: [dot.x, dot.y], symbol: dot.low ? "triangle" : "circle", symbolRotate: dot.low ? 180 : 0, symbolSize: isSelected ? 13 : 8,
+            itemStyle: {color: dot.low ? theme.group(1) : theme.muted, opacity: hasSelection && !isSelected ? 0.2 : 0.9, borderColor: isSelected ? theme.fg : undefined, borderWidth: isSelected ? 1.5 : undefined}};
         })},
       ],
     }, {replaceMerge: ["series"]});

@@ -76,7 +76,7 @@ function update() {
   const contributions = contributionsTo(net, result, first, second);
   paint(element("input"), pixels, value => [value, value, value]);
   paintSigned(element("contributions"), contributions.pixels, Math.max(...contributions.pixels.map(Math.abs)), pixels);
-  element("contributions-text").textContent = `evidence for ${first} and against it, compared with ${second}`;
+  element("contributions-text").textContent = `evidence for and against ${first}, compared with ${second}`;
   showUnits(contributions.units, first, second);
 }
 
@@ -89,7 +89,7 @@ function showEmpty() {
     value.textContent = "";
   }
   for (const name of ["input", "contributions"]) element(name).getContext("2d").clearRect(0, 0, FIELD, FIELD);
-  element("contributions-text").textContent = "evidence for the prediction and against it";
+  element("contributions-text").textContent = "evidence for and against the prediction";
   element("units").replaceChildren();
   element("units-text").textContent = "The largest appear here when you draw.";
   announce("Nothing drawn yet");
@@ -102,7 +102,7 @@ function showPrediction(probabilities, first, second) {
   const highest = probabilities[first], next = probabilities[second];
   const lead = highest >= 0.9 ? "This is" : highest >= 0.6 ? "Probably" : "Uncertain: perhaps";
   const confidence = highest >= 0.9995 ? "over 99.9 %" : percent(highest);
-  const alternative = next >= 0.0005 ? `, or else ${withArticle(second)} (${percent(next)})` : "";
+  const alternative = next >= 0.0005 ? `; next most likely: ${second} (${percent(next)})` : "";
   element("digit").textContent = first;
   element("sentence").textContent = `${lead} ${withArticle(first)} (${confidence})${alternative}`;
   bars.forEach(({ row, fill, value }, digit) => {

@@ -1,4 +1,4 @@
-"""Two runs against each other, on predictions that are wrong where the test says."""
+"""The comparison of two runs, on predictions with known mistakes."""
 
 from pathlib import Path
 
@@ -11,23 +11,23 @@ from mnist_mlp.reporting.sections_study import mcnemar_sentence, pair_section
 
 
 def job(folder: Path) -> Job:
-    found = load_job(folder)
-    assert found is not None
-    return found
+    loaded = load_job(folder)
+    assert loaded is not None
+    return loaded
 
 
 @pytest.mark.parametrize(
     ("only_first", "only_second", "words"),
     [
-        (0, 0, "no image tells the two runs apart"),
-        (3, 2, "(3 against 2): p = 1.0000"),
-        (0, 10, "(0 against 10): p = 0.0020; B is better"),
-        (30, 0, "(30 against 0): p < 0.0001; A is better"),
+        (0, 0, "correct on the same images"),
+        (3, 2, "(3 vs 2): p = 1.0000"),
+        (0, 10, "(0 vs 10): p = 0.0020; B is better"),
+        (30, 0, "(30 vs 0): p < 0.0001; A is better"),
     ],
 )
-def test_mcnemar_is_said_in_words(only_first: int, only_second: int, words: str) -> None:
+def test_mcnemar_is_described_in_words(only_first: int, only_second: int, words: str) -> None:
     first = [True] * only_first + [False] * only_second
-    assert words in mcnemar_sentence(mcnemar(first, [not right for right in first]))
+    assert words in mcnemar_sentence(mcnemar(first, [not is_correct for is_correct in first]))
 
 
 def test_the_section_counts_the_images_on_which_the_runs_differ(tmp_path: Path) -> None:
@@ -37,14 +37,14 @@ def test_the_section_counts_the_images_on_which_the_runs_differ(tmp_path: Path) 
     section = pair_section(job(first), job(second), ["first", "second"])
     assert section is not None
     text = " ".join(section.sentences)
-    assert "1 are right in A and wrong in B, 9 the other way round; 89 are right and 1 wrong in both" in text
-    assert "90.00 % right" in text
+    assert "1 are correct only in A, 9 only in B, 89 in both and 1 in neither" in text
+    assert "test accuracy 90.00 %" in text
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04 broken"])
-def test_runs_on_other_digits_or_without_predictions_are_no_pair(tmp_path: Path, content: bytes) -> None:
-    first, other = write_run(tmp_path / "a"), write_run(tmp_path / "b", data__source="sample")
-    assert pair_section(job(first), job(other), ["first", "other"]) is None
+@pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04 broken"])
+def test_runs_on_different_images_or_without_predictions_are_not_compared(tmp_path: Path, content: bytes) -> None:
+    first, sample = write_run(tmp_path / "a"), write_run(tmp_path / "b", data__source="sample")
+    assert pair_section(job(first), job(sample), ["first", "sample"]) is None
     second = write_run(tmp_path / "c")
     (second / "predictions.npz").write_bytes(content)
     assert pair_section(job(first), job(second), ["first", "second"]) is None

@@ -1,4 +1,4 @@
-"""`train -m` and `mnist_mlp.sweep` are one thing: same folders, files and numbers, and each finds the other's jobs."""
+"""`train -m` and `mnist_mlp.sweep` are equivalent: same folders, files and numbers; each reuses the other's jobs."""
 
 import json
 import shlex
@@ -45,12 +45,12 @@ def stamps(folder: str) -> dict[str, int]:
         (["optim.name=adam", "++optim.name=adam"], "optim.name-adam"),
     ],
 )
-def test_a_value_has_one_spelling(spellings: list[str], name: str) -> None:
+def test_all_spellings_of_a_value_give_the_same_name(spellings: list[str], name: str) -> None:
     assert {job_name([spelling]) for spelling in spellings} == {name}
 
 
 @pytest.mark.parametrize("subset", ["0.5", "half"])
-def test_a_fraction_has_one_fingerprint(subset: str) -> None:
+def test_all_spellings_of_a_fraction_give_the_same_fingerprint(subset: str) -> None:
     from mnist_mlp.config import Config
     from mnist_mlp.options import from_dict, to_dict
     from mnist_mlp.runs.settings import changes, describe
@@ -63,32 +63,32 @@ def test_a_fraction_has_one_fingerprint(subset: str) -> None:
 
 
 @pytest.mark.integration
-def test_sweep_and_the_command_reuse_each_others_jobs_whatever_the_spelling(
+def test_sweep_and_the_command_reuse_each_others_jobs_with_any_spelling(
     sweep: Sweep, idx_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    side = ("hydra/launcher=side_by_side", "model.hidden_units=8", "trainer.max_epochs=1")
+    fixed = ("hydra/launcher=side_by_side", "model.hidden_units=8", "trainer.max_epochs=1")
     command = ("optim.lr=1e-2,5e-2", "data.subset=0.5,1.0", "trainer.figures=False", "optim.weight_decay=0.00001")
-    assert sweep(*command, *side, "name=one") == 0
+    assert sweep(*command, *fixed, "name=one") == 0
     before = stamps("outputs/sweeps/one")
     assert len(before) == 4
     grid = {"data.root": idx_root, "optim.lr": [0.01, 0.05], "optim.weight_decay": 1e-5, "data.subset": [0.5, "full"]}
     capsys.readouterr()
     mnist_mlp.sweep({**FIXED, **grid}, "outputs/sweeps/one")
-    assert capsys.readouterr().out.count("already there") == 4
+    assert capsys.readouterr().out.count("reused") == 4
     assert stamps("outputs/sweeps/one") == before
     mnist_mlp.sweep({**FIXED, **grid, "data.subset": [0.25, "full"]}, "outputs/sweeps/one")
-    wider = stamps("outputs/sweeps/one")
-    assert len(wider) == 6
+    larger = stamps("outputs/sweeps/one")
+    assert len(larger) == 6
     capsys.readouterr()
     for launcher in ("side_by_side", "basic"):
-        more = ("data.subset=2.5e-1,full", "trainer.figures=false", "optim.weight_decay=1e-5", "optim.lr=0.01,0.050")
-        assert sweep(*more, *side[1:], f"hydra/launcher={launcher}", "name=one") == 0
-        assert capsys.readouterr().out.count("already there") == 4
-        assert stamps("outputs/sweeps/one") == wider
+        same = ("data.subset=2.5e-1,full", "trainer.figures=false", "optim.weight_decay=1e-5", "optim.lr=0.01,0.050")
+        assert sweep(*same, *fixed[1:], f"hydra/launcher={launcher}", "name=one") == 0
+        assert capsys.readouterr().out.count("reused") == 4
+        assert stamps("outputs/sweeps/one") == larger
 
 
 def hparams(job: Path) -> list[tuple[str, bool]]:
-    """The columns, and whether TensorBoard shows them first."""
+    """HParams columns, and whether TensorBoard shows them first."""
     events = EventAccumulator(str(job / "tensorboard")).Reload()
     content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
     columns = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.hparam_infos
@@ -96,7 +96,7 @@ def hparams(job: Path) -> list[tuple[str, bool]]:
 
 
 @pytest.mark.integration
-def test_a_job_has_the_same_files_however_it_is_started(sweep: Sweep, idx_root: Path) -> None:
+def test_a_job_has_the_same_files_with_every_launcher(sweep: Sweep, idx_root: Path) -> None:
     command = ("optim.lr=0.01,0.05", "optim.label_smoothing=0.1", "trainer.max_epochs=1")
     grid = {"data.root": idx_root, "optim.lr": [0.01, 0.05], "optim.label_smoothing": 0.1}
     assert sweep(*command, "hydra/launcher=side_by_side", "name=parallel") == 0
@@ -105,7 +105,7 @@ def test_a_job_has_the_same_files_however_it_is_started(sweep: Sweep, idx_root: 
     names = {path.parent.name for path in Path("outputs/sweeps/parallel").glob("*/result.json")}
     assert len(names) == 2
     for name in names:
-        jobs = [Path("outputs/sweeps", kind, name) for kind in ("parallel", "serial", "python")]
+        jobs = [Path("outputs/sweeps", sweep_name, name) for sweep_name in ("parallel", "serial", "python")]
         results = [json.loads((job / "result.json").read_text()) for job in jobs]
         assert results[0]["metrics"] == results[1]["metrics"] == results[2]["metrics"]
         assert hparams(jobs[0]) == hparams(jobs[1]) == hparams(jobs[2])
@@ -118,13 +118,13 @@ CALLBACK = """
 from pathlib import Path
 from hydra.experimental.callback import Callback
 
-class Remember(Callback):
+class Recorder(Callback):
     def on_job_start(self, config, **kwargs):
         Path(config.hydra.runtime.output_dir).mkdir(parents=True, exist_ok=True)
 
     def on_job_end(self, config, job_return, **kwargs):
         line = f"{config.hydra.job.num} {config.seed} {job_return.return_value!r} {job_return.cfg.seed}\\n"
-        Path(config.hydra.sweep.dir, f"heard-{config.hydra.job.num}").write_text(line)
+        Path(config.hydra.sweep.dir, f"recorded-{config.hydra.job.num}").write_text(line)
 """
 
 
@@ -135,43 +135,43 @@ def test_hydras_callbacks_get_the_objective_under_every_launcher(
 ) -> None:
     if launcher == "joblib":
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    (tmp_path / "remembering.py").write_text(CALLBACK)
+    (tmp_path / "recorder.py").write_text(CALLBACK)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(sys.path)}")
     call = (
-        "+hydra.callbacks.mine._target_=remembering.Remember", "seed=0,-1", f"hydra/launcher={launcher}", "name=heard",
+        "+hydra.callbacks.mine._target_=recorder.Recorder", "seed=0,-1", f"hydra/launcher={launcher}", "name=calls",
     )  # fmt: skip
-    for _ in range(2):  # the second time the first job is finished already
+    for _ in range(2):  # the second call reuses the first job
         assert sweep(*call) == 1
-        found = [path.read_text() for path in sorted(Path("outputs/sweeps/heard").glob("heard-*"))]
-        (result,) = Path("outputs/sweeps/heard").glob("*/result.json")
+        recorded = [path.read_text() for path in sorted(Path("outputs/sweeps/calls").glob("recorded-*"))]
+        (result,) = Path("outputs/sweeps/calls").glob("*/result.json")
         objective = json.loads(result.read_text())["metrics"]["val/accuracy"]
-        assert found == [f"0 0 {objective!r} 0\n", "1 -1 None -1\n"]
-        for path in Path("outputs/sweeps/heard").glob("heard-*"):
+        assert recorded == [f"0 0 {objective!r} 0\n", "1 -1 None -1\n"]
+        for path in Path("outputs/sweeps/calls").glob("recorded-*"):
             path.unlink()
 
 
 @pytest.mark.parametrize("launcher", ["single", "side_by_side", "basic"])
-def test_what_hydra_writes_on_request_does_not_make_the_folder_foreign(
+def test_hydras_own_logs_are_accepted_in_a_run_folder(
     sweep: Sweep, idx_root: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ("hydra/job_logging=default", "hydra/hydra_logging=default", "hydra.output_subdir=.hydra", "name=logged")
+    logging = ("hydra/job_logging=default", "hydra/hydra_logging=default", "hydra.output_subdir=.hydra", "name=logged")
     if launcher == "single":
         fixed = [f"{key}={str(value).lower()}" for key, value in FIXED.items()]
-        monkeypatch.setattr(sys, "argv", ["train", f"data.root={idx_root}", *fixed, *asked])
+        monkeypatch.setattr(sys, "argv", ["train", f"data.root={idx_root}", *fixed, *logging])
         GlobalHydra.instance().clear()
         main()
         folder = Path("outputs/train/logged")
         assert (folder / "train.log").is_file()
     else:
-        assert sweep(*asked, "seed=0", f"hydra/launcher={launcher}") == 0
+        assert sweep(*logging, "seed=0", f"hydra/launcher={launcher}") == 0
         (folder,) = (path.parent for path in Path("outputs/sweeps/logged").glob("*/run.json"))
     assert (folder / "result.json").is_file()
     assert {path.name for path in (folder / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
 
 
 @pytest.mark.parametrize("multirun", [False, True])
-def test_the_command_of_a_run_keeps_the_folder_of_its_presets(
+def test_the_recorded_command_of_a_run_includes_its_config_dir(
     sweep: Sweep, idx_root: Path, monkeypatch: pytest.MonkeyPatch, multirun: bool
 ) -> None:
     preset = Path("presets/experiment/mine.yaml")

@@ -16,7 +16,8 @@ from typing import Any
 import mnist_mlp
 
 BASE: dict[str, Any] = {
-    "data.subset": 0.05, "model.hidden_units": 128, "trainer.max_epochs": 10, "trainer.figures": False, "trainer.progress": False,
+    "data.subset": 0.05, "model.hidden_units": 128, "trainer.max_epochs": 10, "trainer.figures": False,
+    "trainer.progress": False,
     "trainer.threads": 1, "trainer.accelerator": "cpu",
 }  # fmt: skip
 MUCH, SOME = 1.0, 0.3

@@ -28,7 +28,7 @@ MIN_DROP = 0.002  # one standard error of an accuracy of 98 % over 5,000 images
 MIN_LOSS_DECREASE = 0.02  # relative, per epoch; more means that longer training helps
 MIN_ACCURACY_GAIN = 0.005  # per epoch; likewise
 SATURATED = 0.999  # training accuracy from which a falling loss no longer makes predictions correct
-POOR_FIT = 0.95  # below this training accuracy, a rising validation loss need not be overfitting
+POOR_FIT = 0.94  # below this training accuracy, a rising validation loss need not be overfitting
 UNDERFIT, REGULARIZED = 0.9, 0.05
 """A converged net underfits below this training accuracy, or if validation accuracy exceeds it by this much: dropout,
 noise and augmentation act on training only."""

@@ -77,7 +77,7 @@ def test_other_sweeps_need_no_database(sweeper: dict[str, str], monkeypatch: pyt
     prepare_storage(OmegaConf.create({"hydra": {"sweeper": sweeper}}))
 
 
-def test_a_search_without_validation_images_is_rejected() -> None:
-    sweeper = {"_target_": "x.OptunaSweeper", "storage": None}
+@pytest.mark.parametrize("storage", [None, "sqlite:///study.db"])
+def test_a_search_without_validation_images_is_rejected(storage: str | None) -> None:
     with pytest.raises(UserError, match=r"data\.val_size=0"):
-        prepare_storage(OmegaConf.create({"hydra": {"sweeper": sweeper}, "data": {"val_size": 0}}))
+        prepare_storage(OmegaConf.merge(config(storage), {"data": {"val_size": 0}}))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from mnist_mlp.compare.collect import Job
@@ -46,6 +47,15 @@ def result_overrides(overrides: Sequence[str]) -> dict[str, str]:
         for key, text in keys.items()
         if key not in OMITTED_KEYS and (key == "hydra.searchpath" or not key.startswith("hydra."))
     }
+
+
+def render(template: str, **values: object) -> Markup:
+    """Render an HTML template, with texts escaped."""
+    environment = Environment(
+        loader=PackageLoader("mnist_mlp.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=select_autoescape(),
+    )  # fmt: skip
+    return Markup(environment.get_template(template).render(values))
 
 
 @dataclass(frozen=True)

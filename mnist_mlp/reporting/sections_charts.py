@@ -5,15 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.effects import (
-    best_so_far,
-    grid,
-    importances,
-    is_quantity,
-    main_effect,
-    measured,
-    robust_range,
-)
+from mnist_mlp.compare.effects import best_so_far, grid, importances, is_quantity, main_effect, measured, robust_range
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import PageContext, json_block, plain_value

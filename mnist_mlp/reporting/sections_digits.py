@@ -17,7 +17,7 @@ from mnist_mlp.compare.collect import Job, Summary
 from mnist_mlp.compare.digits import DOUBTFUL_FRACTION, Votes, votes
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.data import PageContext, best_job, json_block
-from mnist_mlp.reporting.elements import Section, Table
+from mnist_mlp.reporting.elements import Section, Table, render
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_labels, read_predictions
 
@@ -159,18 +159,8 @@ def load_test_images(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uin
 
 def gallery(images: NDArray[np.uint8], captions: Sequence[tuple[str, str]], title: str = "") -> Markup:
     """Images (n, 28, 28), each with two captions: labels, and confidence or frequency."""
-    tiles = Markup().join(
-        Markup(
-            '<li><span class="digit" role="img" aria-label="Image {}" style="--x: {}; --y: {}"></span>'
-            "<b>{}</b><span>{}</span></li>"
-        ).format(number + 1, number % COLUMNS, number // COLUMNS, *caption)
-        for number, caption in enumerate(captions)
-    )
-    heading = Markup("<h3>{}</h3>").format(title) if title else Markup()
-    source = base64.b64encode(sprite(images)).decode()
-    return heading + Markup(
-        '<ul class="gallery" style="--sprite: url(data:image/png;base64,{}); --columns: {}">{}</ul>'
-    ).format(source, COLUMNS, tiles)
+    picture = base64.b64encode(sprite(images)).decode()
+    return render("gallery.html", sprite=picture, columns=COLUMNS, captions=captions, title=title)
 
 
 def digits_section(summary: Summary) -> Section | None:
@@ -274,9 +264,8 @@ def digit_browser(context: PageContext, first: Job | None = None) -> Section | N
     sentence = (
         "Rows are true digits, columns predictions; blue is correct, orange incorrect. Click a cell for its images."
     )
-    markup = Markup('<div class="digits">{}</div>').format(table) + data
     title = "Confusion matrix and test images"
-    return Section(title, [sentence], markup=markup, notes=notes, styles=STYLES, scripts=SCRIPTS)
+    return Section(title, [sentence], markup=table + data, notes=notes, styles=STYLES, scripts=SCRIPTS)
 
 
 def confusion_table(matrix: NDArray[np.int64], run: int, name: str) -> Markup:
@@ -284,16 +273,4 @@ def confusion_table(matrix: NDArray[np.int64], run: int, name: str) -> Markup:
     hits = np.eye(10, dtype=bool)
     mistakes = (matrix / max(int(matrix[~hits].max()), 1)) ** CONTRAST
     heat = np.where(hits, matrix / np.maximum(matrix.sum(1, keepdims=True), 1), mistakes)
-    cell = Markup('<td class="{}" style="--heat: {:.3f}">{}</td>')
-    rows = Markup()
-    for truth, counts in enumerate(matrix.tolist()):
-        kinds = ["hit" if truth == predicted else "miss" for predicted in range(10)]
-        values = zip(kinds, heat[truth], (count or "" for count in counts), strict=True)
-        cells = (cell.format(*texts) for texts in values)
-        rows += Markup('<tr><th scope="row">{}</th>{}</tr>').format(truth, Markup().join(cells))
-    head = Markup().join(Markup('<th scope="col">{}</th>').format(digit) for digit in range(10))
-    return Markup(
-        '<table class="confusion" data-run="{}"><caption>Confusion matrix of {}</caption><thead>'
-        '<tr><td></td><th scope="colgroup" colspan="10">predicted digit</th></tr>'
-        '<tr><th scope="col">true</th>{}</tr></thead><tbody>{}</tbody></table>'
-    ).format(run, name, head, rows)
+    return render("confusion.html", matrix=matrix.tolist(), heat=heat.tolist(), run=run, name=name)

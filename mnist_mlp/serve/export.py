@@ -22,17 +22,7 @@ from mnist_mlp.data.mnist import has_official_files, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS
 from mnist_mlp.runs.files import JSON
-from mnist_mlp.serve.nets import (
-    INPUT,
-    OUTPUT,
-    Dense,
-    DenseNet,
-    TrainedNet,
-    dense_net,
-    load_classifier,
-    locate,
-    model_card,
-)
+from mnist_mlp.serve.nets import Dense, DenseNet, TrainedNet, dense_net, load_classifier, locate, model_card
 from mnist_mlp.training.classifier import DigitClassifier
 
 OPSET, IR_VERSION = 20, 9
@@ -69,8 +59,8 @@ def write_onnx(net: DenseNet, metadata: dict[str, str], path: Path) -> None:
     graph = helper.make_graph(
         nodes,
         "mnist_mlp",
-        [helper.make_tensor_value_info("images", numbers.UINT8, ["n", 28, 28], INPUT)],
-        [helper.make_tensor_value_info("probabilities", numbers.FLOAT, ["n", 10], OUTPUT)],
+        [helper.make_tensor_value_info("images", numbers.UINT8, ["n", 28, 28], metadata["input"])],
+        [helper.make_tensor_value_info("probabilities", numbers.FLOAT, ["n", 10], metadata["output"])],
         [onnx.numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
         doc_string=metadata["net"],
     )
@@ -109,7 +99,6 @@ def run_program(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return probabilities.numpy()
 
 
-TEMPLATES = Path(__file__).parent / "templates"
 WEIGHT_TYPES = ("auto", "float16", "int8")
 MAX_PAGE_BYTES = 1_000_000
 """By default, a page that would be larger with float16 weights stores int8 weights."""
@@ -130,23 +119,15 @@ def draw_page(net: DenseNet, metadata: dict[str, str], weight_type: str = "auto"
         return page if len(page.encode()) <= MAX_PAGE_BYTES else draw_page(net, metadata, "int8")
     stored = {"activation": net.activation, "layers": [_encoded(layer, weight_type) for layer in net.on_unit_pixels()]}
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html"]),
+        loader=jinja2.PackageLoader("mnist_mlp.serve"),
+        autoescape=jinja2.select_autoescape(),
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    constants = json.dumps({name: getattr(picture, name) for name in SHARED_CONSTANTS})
-    prepare = environment.get_template("prepare.js").render(constants=constants)
-    network, draw, css = (
-        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("network.js", "draw.js", "draw.css")
-    )
-    accuracy = f"; test accuracy {metadata['test accuracy']}" if "test accuracy" in metadata else ""
-    shown = {name: text for name, text in metadata.items() if name not in ("input", "output")}
     return environment.get_template("draw.html").render(
-        net={"name": metadata["name"], "metadata": [*shown.items(), ("weights in this page", weight_type)]},
-        lead=f"{metadata['name']}: {metadata['net']}{accuracy}. It runs in your browser.",
-        css=Markup(css),
-        script=Markup("\n".join([prepare, network, draw])),
+        metadata=metadata,
+        weight_type=weight_type,
+        constants=json.dumps({name: getattr(picture, name) for name in SHARED_CONSTANTS}),
         net_json=Markup(json.dumps(stored, separators=(",", ":")).replace("<", "\\u003c")),
     )
 

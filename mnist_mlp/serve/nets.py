@@ -193,10 +193,6 @@ def dense_net(model: DigitClassifier) -> DenseNet:
     return DenseNet(float(model.scale), float(model.shift), activation, tuple(dense))
 
 
-INPUT = "uint8 (n, 28, 28): handwritten digits, 0 background to 255 ink, preprocessed by mnist_mlp.prepare"
-OUTPUT = "float32 (n, 10): probabilities of the digits 0 to 9"
-
-
 def model_card(net: TrainedNet, model: DigitClassifier, dense: DenseNet) -> dict[str, str]:
     """Describe the network: texts by name. Accuracy and provenance need the run folder."""
     parameters = sum(weights.numel() for weights in model.parameters())
@@ -204,8 +200,8 @@ def model_card(net: TrainedNet, model: DigitClassifier, dense: DenseNet) -> dict
     metadata = {
         "name": net.name,
         "net": f"MLP {sizes}, {dense.activation}, {parameters:,} parameters",
-        "input": INPUT,
-        "output": OUTPUT,
+        "input": "uint8 (n, 28, 28): handwritten digits, 0 background to 255 ink, preprocessed by mnist_mlp.prepare",
+        "output": "float32 (n, 10): probabilities of the digits 0 to 9",
         "input scaling": f"{model.hparams['normalization']} (part of the network)",
     }
     result = net.result()

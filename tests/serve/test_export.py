@@ -19,7 +19,7 @@ from mnist_mlp.serve.export import MAX_PAGE_BYTES, draw_page, run_onnx, run_page
 from mnist_mlp.serve.nets import dense_net
 from mnist_mlp.training.classifier import DigitClassifier
 
-METADATA = {"name": "a net", "net": "MLP"}
+METADATA = {"name": "a net", "net": "MLP", "input": "images", "output": "probabilities"}
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,6 @@ from mnist_mlp import __version__
 
 SUMMARY_LENGTH = 85
 PACKAGE = Path(__file__).parent
-USAGE = """\
-mnist_mlp {version}: train, compare and trust plain MLPs on MNIST.
-
-Usage: python -m mnist_mlp COMMAND ... (or python -m mnist_mlp.COMMAND ...); each has --help:
-{commands}
-
-In Python: import mnist_mlp; mnist_mlp.fit(mnist_mlp.Config()), load_run, load_sweep, sweep.
-First steps: python -m mnist_mlp train experiment=debug
-"""
 
 
 def commands() -> dict[str, str]:
@@ -39,7 +30,8 @@ def main() -> None:
         print(f"mnist_mlp {__version__}")
     elif name in ("-h", "--help"):
         rows = [f"  {command:<12} {summary}" for command, summary in commands().items()]
-        print(USAGE.format(version=__version__, commands="\n".join(rows)), end="")
+        overview = (PACKAGE / "cli" / "templates" / "commands.txt").read_text(encoding="utf-8")
+        print(overview.format(version=__version__, commands="\n".join(rows)), end="")
     elif name in commands():
         del sys.argv[1]
         runpy.run_module(f"mnist_mlp.{name}", run_name="__main__", alter_sys=True)

@@ -47,7 +47,9 @@ def test_the_wheel_contains_every_module_and_every_yaml(wheel: Path) -> None:
     assert "mnist_mlp/conf/config.yaml" in presets
     assert len(presets) >= 10
     assert len(modules) >= 50
-    assert presets | modules | {"mnist_mlp/py.typed", "mnist_mlp/reporting/templates/report.html"} <= names
+    templates = {str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("mnist_mlp/*/templates/*.*")}
+    assert {path.split("/")[1] for path in templates} == {"cli", "reporting", "serve"}
+    assert presets | modules | templates | {"mnist_mlp/py.typed"} <= names
 
 
 @pytest.mark.integration

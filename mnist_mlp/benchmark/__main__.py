@@ -62,7 +62,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     output = Path("outputs/benchmark") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
-    root = os.environ.get("MNIST_MLP_DATA", "./data")
     add("--net", type=widths, default="256-128-64", metavar="N-N-...", help="widths of the hidden layers")
     add("--batch-size", type=int, default=64, metavar="N", help="images per optimizer step")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where to train")
@@ -75,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--epochs", type=count, default=0, metavar="N", help="epochs per round; 0: 3, or 10 per job with --sweep")
     only_help = "any of bare, conventional, ours, compiled, floor; with --sweep, of bare, sweep, compiled"
     add("--only", default="all", metavar="NAME,...", help=only_help)
-    add("--data", default=root, help="as data.root")
+    add("--data", default=DataConfig().root, help="as data.root")
     add("--source", choices=("auto", "mnist", "sample"), default="auto", help="as data.source")
     add("--val-size", type=int, default=5000, metavar="N", help="as data.val_size")
     add("--output", type=Path, default=output, metavar="FILE", help="JSON file for the results")

@@ -82,28 +82,18 @@ def bare(config: Config, images: Images) -> list[Epoch]:
     return epochs
 
 
-class PictureDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Yields a transformed PIL image and an int label, as torchvision.datasets.MNIST does."""
-
-    def __init__(self, images: Tensor, labels: Tensor, transform: Callable[[Any], Tensor]) -> None:
-        self._images, self._labels, self._transform = images.numpy(), labels, transform
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        return self._transform(Image.fromarray(self._images[index])), int(self._labels[index])
-
-
 def conventional(config: Config, images: Images) -> list[Epoch]:
     """Train as in Lightning tutorials: torchvision transforms per image, DataLoader without workers, default logger."""
     import pytorch_lightning as pl
     from torchmetrics.classification import MulticlassAccuracy
+    from torchvision.datasets import MNIST
     from torchvision.transforms import v2 as transforms
 
     from mnist_mlp.training.fit import quiet_lightning
+
+    class Pictures(MNIST):  # type: ignore[misc]
+        def __init__(self, images: Tensor, labels: Tensor) -> None:  # without the files that MNIST reads
+            self.data, self.targets, self.transform, self.target_transform = images, labels, transform, None
 
     class Module(pl.LightningModule):
         def __init__(self) -> None:
@@ -148,8 +138,7 @@ def conventional(config: Config, images: Images) -> list[Epoch]:
     to_tensor = [transforms.PILToTensor(), transforms.ToDtype(torch.float32, scale=True)]
     transform = transforms.Compose([*to_tensor, transforms.Normalize((MEAN,), (DEVIATION,))])
     size = -(-len(images.train) // CONVENTIONAL_FRACTION)
-    train = PictureDataset(images.train[:size], images.train_labels[:size], transform)
-    val = PictureDataset(images.val, images.val_labels, transform)
+    train, val = Pictures(images.train[:size], images.train_labels[:size]), Pictures(images.val, images.val_labels)
     loader, times = torch.utils.data.DataLoader, Times()
     with tempfile.TemporaryDirectory() as folder, quiet_lightning():
         trainer = pl.Trainer(

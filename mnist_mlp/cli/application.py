@@ -40,17 +40,7 @@ from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import LOCK_FILE, FolderLock, RunFolder
 from mnist_mlp.runs.result import closing_table
 from mnist_mlp.startup import quick_start
-from mnist_mlp.sweeps.jobs import (
-    Job,
-    finish_sweep,
-    finished_result,
-    print_interrupted,
-    python_command,
-    run_job,
-    unrecorded_failures,
-    update_table,
-    write_run_page,
-)
+from mnist_mlp.sweeps import jobs
 from mnist_mlp.sweeps.live import elapsed_text, time_left
 from mnist_mlp.training.processes import is_lost_process, process_rank, report_lost_process
 
@@ -66,7 +56,7 @@ def run() -> None:
     finally:
         close_pool()
         if PreflightCallback.sweep is not None and PreflightCallback.sweep.is_dir():
-            closing_code = finish_sweep(PreflightCallback.sweep)
+            closing_code = jobs.finish_sweep(PreflightCallback.sweep)
             code = code or closing_code  # the code of a signal takes precedence
         if PreflightCallback.lock is not None:
             PreflightCallback.lock.release()
@@ -82,7 +72,7 @@ def _run_hydra(task: "Task") -> int:
     try:
         application()
     except (Interrupted, KeyboardInterrupt) as stop:  # the worker processes end with this one
-        print_interrupted(stop)
+        jobs.print_interrupted(stop)
         return exit_code(stop)
     except Exception as error:
         is_environment_error = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
@@ -126,7 +116,7 @@ class Task:
 
     def job(
         self, folder: RunFolder, sweep: Path, number: int, overrides: Sequence[str], compose: Callable[[], JSON]
-    ) -> Job:
+    ) -> jobs.Job:
         """Build a job of the sweep and validate its configuration. compose: returns its nested settings."""
         settings: JSON = {}
         config, fault = None, ""
@@ -136,7 +126,7 @@ class Task:
             settings = to_dict(config)
         except UserError as error:  # reported when the job runs
             fault = str(error)
-        return Job(folder, sweep, number, self.total, overrides, settings, config, fault, self.swept)
+        return jobs.Job(folder, sweep, number, self.total, overrides, settings, config, fault, self.swept)
 
     def _run_job(self, cfg: DictConfig) -> float | None:
         """Run a job for a launcher other than side_by_side: print its line and update the table."""
@@ -146,19 +136,19 @@ class Task:
         job = self.job(folder, Path(app.sweep.dir), number, overrides, lambda: nested_settings(cfg))
         with guarded_output():
             try:
-                end = run_job(job, hydra_records(job.settings, app))
+                end = jobs.run_job(job, hydra_records(job.settings, app))
             except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # Lightning turns Ctrl-C into SystemExit
                 if PreflightCallback.sweep is None:  # a process of the sweep, whose parent reports it once
                     raise
-                print_interrupted(stop)
+                jobs.print_interrupted(stop)
                 raise SystemExit(exit_code(stop)) from None
             if not end.recorded:
-                unrecorded_failures.append(job.name)
+                jobs.unrecorded_failures.append(job.name)
             left = time_left((time.time() - self.began) / number, [], self.total - number, 1)
             line = f"{end.line}  [{elapsed_text(self.began, left)}]"
             # a single write keeps the lines of parallel jobs intact; on a terminal it replaces the progress bar
             print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
-            update_table(job.sweep)
+            jobs.update_table(job.sweep)
         return end.objective
 
 
@@ -173,7 +163,7 @@ def single_run(cfg: DictConfig) -> None:
             from mnist_mlp.training.fit import fit  # deferred: a mistyped key is reported without torch
 
         rank = process_rank(config.trainer.devices)
-        earlier = finished_result(folder)
+        earlier = jobs.finished_result(folder)
         records = hydra_records(to_dict(to_config(cfg)), app)
         result = fit(config, folder.path, [*preset_flags(app), *app.overrides.task], records)
     except BaseException as error:  # raises SystemExit, to which Hydra adds no output
@@ -196,9 +186,9 @@ def single_run(cfg: DictConfig) -> None:
     if rank == 0:
         if result == earlier:
             print("This run is already finished; use resume=never to restart it.")
-        write_run_page(folder.path)
+        jobs.write_run_page(folder.path)
         print(f"\n{closing_table(result, folder.path)}")
-        print(f"\n{folder.next_steps(python_command())}")
+        print(f"\n{folder.next_steps(jobs.python_command())}")
 
 
 class PreflightCallback(Callback):

@@ -253,14 +253,9 @@ def known_settings(nested: JSON) -> JSON:
     return nested
 
 
-def without_hydra(cfg: DictConfig) -> DictConfig:
-    """Return a composed configuration without its `hydra` node."""
-    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-
-
 def nested_settings(cfg: DictConfig, resolve: bool = True) -> JSON:
     """Convert a configuration to nested settings, without validation; UserError names unresolved interpolations."""
-    cfg = without_hydra(cfg)
+    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         content: Any = OmegaConf.to_container(
             cfg, resolve=resolve, structured_config_mode=SCMode.DICT, enum_to_str=True

@@ -4,11 +4,14 @@ docs/configuration.md is the output of `python -m mnist_mlp.cli.help`.
 """
 
 import difflib
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 from textwrap import TextWrapper, shorten
 from typing import Any
 
@@ -20,42 +23,41 @@ WIDTH = 100
 SUMMARY_LENGTH = 65
 DEFAULT_LENGTH = 12
 """Characters reserved for a default value; a longer one shifts its description to the right."""
-HELP = """\
-Train a plain MLP on MNIST.
-
-  python -m mnist_mlp.train [KEY=VALUE ...]             single run in outputs/train/<name>
-  python -m mnist_mlp.train -m KEY=A,B [KEY=VALUE ...]  sweep in outputs/sweeps/<name>
-
-Presets (GROUP=CHOICE)
-{groups}
-
-Options (KEY=VALUE) with default, description and [allowed values]
-{options}
-
---cfg job prints the composed configuration, --version the version; --hydra-help describes Hydra's
-own flags. To enable bash completion: eval "$(mnist-mlp-train -sc install=bash)"
-"""
 
 
 def help_text() -> str:
     """Return the text of `--help`: every preset and every option."""
-    rows = list(options(Config()))
-    indent = max(len(key) for key, _, _ in rows) + 4
+    indent = max(len(key) for key, _, _ in options(Config())) + 4
     margin = indent + DEFAULT_LENGTH + 2
     wrapper = TextWrapper(WIDTH, subsequent_indent=" " * margin, break_long_words=False, break_on_hyphens=False)
-    option_lines: list[str] = []
-    for _, group in groupby(rows, lambda row: row[0].rpartition(".")[0]):
-        option_lines.append("")
-        for key, value, metadata in group:
-            start = f"{f'  {key}'.ljust(indent)}{_format_default(value)}  ".ljust(margin)
-            option_lines.append(wrapper.fill(f"{start}{metadata['meaning']} [{allowed_values(value, metadata)}]"))
-    group_lines: list[str] = []
-    for name in groups():
-        group_lines.append("")
-        for choice in choices(name):
-            summary = shorten(_preset_summary(name, choice), SUMMARY_LENGTH, placeholder=" ...")
-            group_lines.append(f"  {f'{name}={choice}':<32} {summary}")
-    return HELP.format(groups="\n".join(group_lines), options="\n".join(option_lines))
+
+    def wrap(key: str, default: str, description: str) -> str:
+        return wrapper.fill(f"{f'  {key}'.ljust(indent)}{default}  ".ljust(margin) + description)
+
+    return _render("help.txt", wrap=wrap, shorten=partial(shorten, width=SUMMARY_LENGTH, placeholder=" ..."))
+
+
+def reference() -> str:
+    """Return the configuration reference in Markdown: every option by group, then every preset."""
+    return _render("reference.md")
+
+
+def _render(name: str, **functions: Callable[..., str]) -> str:
+    """Fill a template with all options and presets."""
+    from jinja2 import Template  # deferred: error messages do without it
+
+    rows = [
+        (key, _format_default(value), allowed_values(value, metadata), metadata)
+        for key, value, metadata in options(Config())
+    ]
+    grouped = [(group, list(members)) for group, members in groupby(rows, lambda row: row[0].rpartition(".")[0])]
+    presets = [{f"{group}={choice}": _preset_summary(group, choice) for choice in choices(group)} for group in groups()]
+    template = Template(_read_template(name), trim_blocks=True, keep_trailing_newline=True)
+    return str(template.render(groups=grouped, presets=presets, **functions))
+
+
+def _read_template(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
 def _preset_summary(group: str, choice: str) -> str:
@@ -77,79 +79,15 @@ def completions(word: str) -> list[str]:
     return [f"{key}={previous}{comma}{value}" for value in values if value.startswith(prefix)]
 
 
-HEAD = """\
-# Configuration reference
-
-Generated from `mnist_mlp/config.py` and `conf/` by `python -m mnist_mlp.cli.help`. Every option is a key on the
-command line (`optim.lr=0.005`), a key in Python (`mnist_mlp.fit({"optim.lr": 0.005})`) and an attribute of `Config`
-(`config.optim.lr`). Options marked with * do not affect the result; they are excluded from the fingerprint that
-identifies earlier runs with the same settings.
-"""
-
-
-def reference() -> str:
-    """Return the configuration reference in Markdown: every option by group, then every preset."""
-    parts = [HEAD]
-    for name, group in groupby(options(Config()), lambda row: row[0].rpartition(".")[0]):
-        parts.append(f"\n## {name or 'General'}\n\n| key | default | allowed | meaning |\n|---|---|---|---|\n")
-        for key, value, metadata in group:
-            star = "" if metadata["affects_result"] else " *"
-            default = "$MNIST_MLP_DATA or ./data" if key == "data.root" else _format_default(value)
-            cells = (f"`{key}`{star}", f"`{default}`", allowed_values(value, metadata), metadata["meaning"])
-            parts.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n")
-    parts.append("\n## Presets\n\n| preset | description |\n|---|---|\n")
-    parts += [
-        f"| `{group}={name}` | {_preset_summary(group, name)} |\n" for group in groups() for name in choices(group)
-    ]
-    return "".join(parts)
-
-
 def _format_default(value: Any) -> str:
     text = value.value if isinstance(value, Enum) else "null" if value is None else str(value)
     return text.lower() if isinstance(value, bool) else text or '""'
 
 
-OTHER_NAMES: dict[str, tuple[str, ...]] = {
-    "trainer.max_epochs": ("epochs", "n_epochs", "num_epochs", "max_iter", "nb_epoch"),
-    "optim.lr": ("learning_rate", "learning_rate_init", "base_lr", "max_lr", "eta", "eta0", "step_size"),
-    "optim.name": ("optimizer", "optimiser", "solver", "opt"),
-    "optim.schedule": ("scheduler", "lr_scheduler", "lr_schedule", "learning_rate_schedule", "decay_schedule"),
-    "optim.momentum": ("beta1", "beta_1", "betas"),
-    "optim.weight_decay": ("alpha", "l2", "wd", "decay", "l2_regularization"),
-    "optim.label_smoothing": ("smoothing",),
-    "optim.teacher": ("distill", "distillation", "teacher_path", "teacher_model"),
-    "optim.vat": ("vat_eps", "adversarial", "virtual_adversarial"),
-    "data.batch_size": ("bs", "batch", "minibatch", "minibatch_size", "train_batch_size"),
-    "data.root": ("data_dir", "data_path", "data_root", "dataset_dir", "path", "download_root"),
-    "data.subset": ("train_size", "fraction", "limit_train_batches", "overfit_batches"),
-    "data.val_size": ("validation_split", "validation_fraction", "val_split", "val_fraction", "validation_size"),
-    "data.normalization": ("normalize", "normalise", "normalisation", "scaling", "transform", "preprocessing"),
-    "model.hidden_units": (
-        *("hidden_layer_sizes", "units", "hidden_size", "hidden_sizes", "hidden_dim", "hidden_dims", "width"),
-        *("widths", "n_units", "neurons", "layer_sizes"),
-    ),
-    "model.hidden_layers": ("layers", "num_layers", "n_layers", "depth", "num_hidden_layers", "n_hidden"),
-    "model.dropout": ("dropout_rate", "drop_rate", "dropout_prob", "p_dropout"),
-    "model.batch_norm": ("batchnorm", "bn", "batch_normalization", "use_batch_norm", "norm"),
-    "model.activation": ("act", "activation_fn", "nonlinearity"),
-    "augment.rotation": ("rotation_range", "rotate", "degrees", "random_rotation"),
-    "augment.translate": ("width_shift_range", "height_shift_range", "shift", "translation"),
-    "augment.scale": ("zoom_range", "zoom"),
-    "augment.shear": ("shear_range",),
-    "trainer.accelerator": ("device", "gpu", "cuda", "use_gpu", "use_cuda", "gpus"),
-    "trainer.devices": ("num_gpus", "n_gpus", "num_devices", "world_size"),
-    "trainer.precision": ("dtype", "amp", "mixed_precision", "fp16", "bf16"),
-    "trainer.threads": ("num_threads", "n_threads", "num_workers", "workers", "n_jobs", "cpus"),
-    "trainer.early_stopping": ("patience", "n_iter_no_change", "early_stop"),
-    "trainer.compile": ("jit", "jit_compile", "torch_compile"),
-    "trainer.progress": ("verbose", "enable_progress_bar", "progress_bar", "quiet"),
-    "trainer.figures": ("plots", "plot"),
-    "seed": ("random_state", "random_seed", "seed_everything", "rng"),
-    "name": ("run_name", "experiment_name", "exp_name", "output", "out_dir", "output_dir", "run"),
-    "resume": ("ckpt_path", "checkpoint", "resume_from", "resume_from_checkpoint", "ckpt"),
-    "experiment": ("preset", "recipe"),
-}
-"""Names of other libraries for the options of mnist_mlp."""
+def other_names() -> dict[str, list[str]]:
+    """Return names of other libraries for the options of mnist_mlp, by key."""
+    names: dict[str, list[str]] = json.loads(_read_template("other_names.json"))
+    return names
 
 
 def suggest(key: str) -> str:
@@ -162,7 +100,7 @@ def likely_key(key: str) -> str | None:
     """Return the key that was probably meant; None if no key is similar."""
     keys = [name for name, _, _ in options(Config())]
     last = key.rpartition(".")[2].lower()
-    foreign = {alias: name for name, aliases in OTHER_NAMES.items() for alias in aliases}
+    foreign = {alias: name for name, aliases in other_names().items() for alias in aliases}
     short = {name.rpartition(".")[2]: name for name in reversed(keys)}
     if last in short or last in foreign:
         return short.get(last) or foreign[last]

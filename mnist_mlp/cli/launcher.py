@@ -20,15 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_mlp.cli.compose import (
-    hydra_records,
-    job_name,
-    nested_settings,
-    option_value,
-    preset_flags,
-    register_schema,
-    without_hydra,
-)
+from mnist_mlp.cli.compose import hydra_records, job_name, nested_settings, option_value, preset_flags, register_schema
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
@@ -39,8 +31,6 @@ from mnist_mlp.sweeps.processes import WorkerPool
 
 PACKAGE = "hydra_plugins.mnist_mlp"
 """The package in which Hydra looks for this plugin; see `register`."""
-DEFAULT_SUBDIR = "${job_name:${hydra.overrides.task}}"
-"""As in conf/config.yaml: a job's folder depends only on its overrides."""
 
 
 class GridComposer:
@@ -128,7 +118,7 @@ class SideBySideLauncher(Launcher):
         overrides = self._overrides[number]
         texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
-        if raw["subdir"] == DEFAULT_SUBDIR:
+        if raw["subdir"] == "${job_name:${hydra.overrides.task}}":  # as in conf/config.yaml: needs only the overrides
             subdir = job_name(texts, self._task.swept)
         else:
             subdir = str(self._compose(number).hydra.sweep.subdir)
@@ -157,7 +147,7 @@ class SideBySideLauncher(Launcher):
             if job.number not in self._composed:  # its result was reused
                 self._started(job)
             config, returned = self._composed[job.number], self._returned(job, end)
-            returned.cfg = without_hydra(config)
+            returned.cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             returned.hydra_cfg = OmegaConf.masked_copy(config, "hydra")
             returned.task_name, returned.working_dir = config.hydra.job.name, os.getcwd()
             self._callbacks.on_job_end(config=config, job_return=returned)

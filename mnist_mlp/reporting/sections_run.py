@@ -12,7 +12,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import non_default_settings
-from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command
+from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command, render
 from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, load_test_images
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_predictions
@@ -28,15 +28,8 @@ WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
 
 def key_metrics(job: Job, curves: Curves) -> Section:
     """Key metrics as cards, and the diagnosis of the training."""
-    verdict = str(diagnose(job, curves))
-    kind = "verdict" if verdict.startswith("Fine") else "warning"
-    markup = _cards(job) + Markup('<p class="{}">{}</p>').format(kind, verdict)
+    markup = render("cards.html", cards=_metrics(job), verdict=str(diagnose(job, curves)))
     return Section("Result", markup=markup, styles=RUN_STYLES)
-
-
-def _cards(job: Job) -> Markup:
-    card = Markup("<div><dt>{}</dt><dd>{}</dd><dd>{}</dd></div>")
-    return Markup('<dl class="cards">{}</dl>').format(Markup().join(card.format(*texts) for texts in _metrics(job)))
 
 
 def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
@@ -65,10 +58,8 @@ def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
 def best_run(job: Job, name: str, path: str) -> Section:
     """Metrics and settings of the best run. path: its folder, relative to the page."""
     table = Table(["non-default setting", "value"], non_default_settings(job.settings))
-    folded = {"All settings": _all_settings(job)}
-    return Section(
-        f"Best run: {name}", [f"Folder: {path}"], table, folded=folded, markup=_cards(job), styles=RUN_STYLES
-    )
+    folded, markup = {"All settings": _all_settings(job)}, render("cards.html", cards=_metrics(job), verdict="")
+    return Section(f"Best run: {name}", [f"Folder: {path}"], table, folded=folded, markup=markup, styles=RUN_STYLES)
 
 
 def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:

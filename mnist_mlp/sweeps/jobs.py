@@ -75,11 +75,6 @@ class JobEnd:
     reused: bool = False
     recorded: bool = True
 
-    @property
-    def failed(self) -> bool:
-        """Whether the job failed."""
-        return self.objective is None
-
 
 def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
     """Run a job. Failures do not end the sweep: the traceback is written to error.log, the reason to failure.json.

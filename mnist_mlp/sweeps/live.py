@@ -163,7 +163,7 @@ class SweepProgress:
 
     def _count(self, job: Job, end: JobEnd) -> None:
         running = self.running.pop(job.number, None)
-        if end.failed:
+        if end.objective is None:
             self.failures.append((job.name, end.line.partition("FAILED: ")[2]))
             return
         self.done += 1
@@ -214,7 +214,7 @@ class LiveProgress(SweepProgress):
             self._splits.add("val" if job.config is None or job.config.data.val_size else "train")
         line, width = plain(end.line), self._console.width
         label = self._label(job.name, max(width // 3, width - cells(line) + cells(job.name)))
-        style = "red" if end.failed else "yellow" if "DIVERGED" in line else ""
+        style = "red" if end.objective is None else "yellow" if "DIVERGED" in line else ""
         self._console.print(line.replace(job.name, label, 1), style=style, no_wrap=True, overflow="ellipsis")
         self._draw()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from mnist_mlp.compare.collect import find_jobs
 from mnist_mlp.config import Accelerator, Config
@@ -79,13 +79,9 @@ def survey_machine(configs: Sequence[Config]) -> Survey:
         trainer = replace(configs[0].trainer, accelerator=name, devices=1)
         with suppress(UserError):
             accelerators[name] = choose_accelerator(replace(configs[0], trainer=trainer))
-    return Survey(
-        bytes_per_job=max(map(needed_bytes, configs), default=0),
-        free=free_bytes("cpu"),
-        gpus=torch.cuda.device_count() if "gpu" in accelerators.values() else 0,
-        digits=digits,
-        accelerators=accelerators,
-    )
+    bytes_per_job = max(map(needed_bytes, configs), default=0)
+    gpus = torch.cuda.device_count() if "gpu" in accelerators.values() else 0
+    return Survey(bytes_per_job, free_bytes("cpu"), gpus, digits, accelerators)
 
 
 @dataclass(frozen=True)
@@ -202,8 +198,7 @@ class _Run:
         ((_, outcome),) = events
         if isinstance(outcome, Crashed):
             raise RuntimeError(f"cannot start a worker: {outcome.reason}\n{outcome.output}")
-        survey: Survey = outcome
-        return survey
+        return cast(Survey, outcome)
 
     def _train(self, waiting: list[int]) -> None:
         """Run the jobs at these indices in the workers, starting from the end of the list."""

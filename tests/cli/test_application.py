@@ -11,7 +11,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from mnist_mlp.cli.compose import run_folder
-from mnist_mlp.cli.help import OTHER_NAMES, completions, help_text, likely_key
+from mnist_mlp.cli.help import completions, help_text, likely_key, other_names
 from mnist_mlp.config import Config, conf_folder
 from mnist_mlp.options import options, to_dict
 from mnist_mlp.runs.settings import flatten
@@ -111,11 +111,11 @@ def test_a_sweep_that_would_ignore_an_override_is_rejected(
 
 def test_every_name_of_another_library_leads_to_exactly_one_key() -> None:
     keys = {key for key, _, _ in options(Config())}
-    names = [name for aliases in OTHER_NAMES.values() for name in aliases]
-    assert set(OTHER_NAMES) <= keys | {"experiment"}
+    names = [name for aliases in other_names().values() for name in aliases]
+    assert set(other_names()) <= keys | {"experiment"}
     assert len(names) == len(set(names))
     assert not set(names) & {key.rpartition(".")[2] for key in keys}
-    for key, aliases in OTHER_NAMES.items():
+    for key, aliases in other_names().items():
         assert {likely_key(name) for name in aliases} == {key}
 
 

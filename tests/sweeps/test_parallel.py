@@ -56,7 +56,7 @@ class Recorder(SweepProgress):
         self.calls.append(("started", job.name, job.number))
 
     def ended(self, job: Job, end: JobEnd) -> None:
-        self.calls.append(("ended", job.name, job.number, end.line, end.failed))
+        self.calls.append(("ended", job.name, job.number, end.line, end.objective is None))
 
     def tick(self) -> None:
         self.ticks += 1
@@ -169,7 +169,7 @@ def test_a_killed_worker_fails_its_own_job_and_the_others_continue(
     recorder = Recorder()
     tasks = [succeed, partial(kill_worker, signal.SIGKILL), succeed, partial(kill_worker, signal.SIGSEGV), succeed]
     ends = run(tasks, progress=recorder)
-    assert [end.failed for end in ends] == [False, True, False, True, False]
+    assert [end.objective is None for end in ends] == [False, True, False, True, False]
     reasons = [json.loads((tmp_path / f"job-{n}/failure.json").read_text())["reason"] for n in (2, 4)]
     assert reasons[0].startswith("its process was killed by signal 9 (SIGKILL)")
     assert reasons[1] == "its process was killed by signal 11 (SIGSEGV)"
@@ -202,7 +202,7 @@ def test_a_job_that_cannot_be_prepared_does_not_affect_the_others(
     monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", RunTask([succeed, succeed]))
     ends = run_jobs(synthetic_jobs(tmp_path, 2), records, Recorder(), Limits(1), pool=pool)
     assert ends[0].line == "[1/2] job-1: FAILED: ZeroDivisionError: division by zero"
-    assert not ends[1].failed
+    assert ends[1].objective is not None
 
 
 def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(

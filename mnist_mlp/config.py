@@ -12,6 +12,8 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.options import Converted, OptionGroup, StrEnum, option, options, range_faults, to_dict
 
 OFFICIAL_TRAIN = 60_000
+OFFICIAL_DIGEST = "25c98f992c005963"
+"""`Digits.digest` of the official files, which need not be hashed because reading them verifies the CRC-32."""
 PIXELS, CLASSES = 28 * 28, 10
 MAX_UNITS = 1_000_000
 MAX_NAME_BYTES = 200

@@ -1,6 +1,8 @@
 """Run and Sweep: results read from run folders, displayed as text or, in notebooks, as HTML."""
 
 import importlib.util
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
-from mnist_mlp.compare.collect import VALUES, Job, Summary, compare, find_jobs, row_label, summarize
-from mnist_mlp.compare.statistics import SIGNIFICANCE, mcnemar
+from mnist_mlp.compare.collect import (
+    VALUES,
+    Job,
+    Summary,
+    by_cell,
+    compare,
+    find_jobs,
+    row_label,
+    same_test_images,
+    summarize,
+)
+from mnist_mlp.compare.statistics import SIGNIFICANCE, holm, mcnemar
 from mnist_mlp.compare.tables import as_text
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
@@ -197,7 +209,9 @@ class Difference:
         difference: Mean over common seeds, in [-1, 1].
         low, high: 95 % interval over seeds, and over test images if predictions exist; None for one seed.
         n: Number of common seeds.
-        p_value: For the hypothesis of no difference; for two single runs, of McNemar's test over the test images.
+        p_value: Of no difference, adjusted; for two single runs, of McNemar's test over the test images.
+        comparisons: Size of the family that the p-value is Holm-adjusted for: all pairs of the sweep.
+        unmatched: Folder names of runs without a counterpart, which are left out.
     """
 
     a: str
@@ -208,13 +222,17 @@ class Difference:
     n: int
     verdict: str
     p_value: float | None = None
+    comparisons: int = 1
+    unmatched: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         interval = "" if self.low is None else f" [{100 * self.low:+.2f}, {100 * (self.high or 0):+.2f}]"
-        p_value = "" if self.p_value is None else f", p = {self.p_value:.3g}"
-        return (
+        adjusted = f" (Holm-adjusted for {self.comparisons} comparisons)" if self.comparisons > 1 else ""
+        p_value = "" if self.p_value is None else f", p = {self.p_value:.3g}{adjusted}"
+        text = (
             f"{self.a} - {self.b}: {100 * self.difference:+.2f} points{interval}, n = {self.n}{p_value}: {self.verdict}"
         )
+        return f"{text}; left out, without a counterpart: {', '.join(self.unmatched)}" if self.unmatched else text
 
 
 @dataclass(frozen=True)
@@ -260,7 +278,9 @@ class Sweep:
         return pandas.DataFrame(rows)
 
     def best(self) -> Run:
-        """Return the best run, by the accuracy that ranks the summary, of the best setting.
+        """Return the best run of the best setting, both by validation accuracy.
+
+        Without validation images both are chosen by test accuracy, with a warning: their test accuracy is then biased.
 
         Returns:
             The run with the highest accuracy among the seeds of the best setting.
@@ -272,11 +292,16 @@ class Sweep:
         if row is None:
             raise UserError(f"{self.path} has no finished run: train its jobs first")
         finished = [job for job in row.jobs if job.status == "finished"] or row.jobs
+        if self.summary.ranked_by != "val_accuracy":
+            warnings.warn(f"{self.path}: chosen by test accuracy, as runs have no validation images", stacklevel=2)
         metric = "val/accuracy" if self.summary.ranked_by == "val_accuracy" else "test/accuracy"
         return load_run(max(finished, key=lambda job: job.result.metric(metric) if job.result else -1.0).folder)
 
     def compare(self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str) -> Difference:
-        """Compare the test accuracy of two settings, paired by seed, or of two single runs, by McNemar's test.
+        """Compare the test accuracy of two settings, like for like, or of two single runs, by McNemar's test.
+
+        Only runs that have a counterpart are compared: with the same seed, and with the same value of every other
+        setting that varies. P-values are Holm-adjusted for all pairs of settings of this sweep, as in its table.
 
         Args:
             a: Settings by dotted key, such as {"optim.lr": 0.01}, or the name of a job's folder.
@@ -286,25 +311,51 @@ class Sweep:
             The difference a - b.
 
         Raises:
-            UserError: No finished run matches `a` or `b`, or they have no seed in common.
+            UserError: No finished run matches `a` or `b`, they share runs, or no runs match.
         """
         jobs_a, jobs_b = self._matching_jobs(a), self._matching_jobs(b)
-        if len(jobs_a) == len(jobs_b) == 1:  # without several seeds, only the test images can be sampled over
-            run_a, run_b = (load_run(job.folder) for job in (*jobs_a, *jobs_b))
-            gap = run_a.result.metric("test/accuracy") - run_b.result.metric("test/accuracy")
-            p_value, verdict = None, "one run of each: no verdict"
-            test_a, test_b = run_a.predictions, run_b.predictions
-            if test_a is not None and test_b is not None and len(test_a.truth) == len(test_b.truth):
-                p_value = mcnemar(test_a.correct.tolist(), test_b.correct.tolist()).p_value
-                verdict = "distinguishable" if p_value < SIGNIFICANCE else "not distinguishable on these images"
-            return Difference(_text(a), _text(b), gap, None, None, 1, verdict, p_value)
-        comparison = compare(jobs_a, jobs_b)
+        both = f"{_text(a)} and {_text(b)}"
+        if any(job in jobs_b for job in jobs_a):
+            raise UserError(f"{both} have runs in common: give both a value of the setting to compare")
+        if not same_test_images([*jobs_a, *jobs_b]):
+            raise UserError(f"{both} were tested on different images: compare runs of one data set")
+        if len(jobs_a) == len(jobs_b) == 1:
+            return self._compare_nets(_text(a), _text(b), *jobs_a, *jobs_b)
+        chosen_a, chosen_b = self._settings(a), self._settings(b)
+        context = [key for key in self.summary.keys if chosen_a.get(key) == chosen_b.get(key) or key not in chosen_b]
+        comparison = compare(jobs_a, jobs_b, context)
         if comparison is None:
-            raise UserError(f"{_text(a)} and {_text(b)} have no seed in common: train both with the same seeds")
+            names = ", ".join(["the same seed", *context])
+            raise UserError(f"{both} have no runs that match in {names}: train both with the same seeds")
+        comparison = self.summary.adjust(comparison, jobs_a, jobs_b)
+        cells_a, cells_b = dict(by_cell(jobs_a, context)), dict(by_cell(jobs_b, context))
+        unmatched = [job.folder.name for cell in cells_a.keys() ^ cells_b.keys() for job in (cells_a | cells_b)[cell]]
         paired, verdict = comparison.decisive, comparison.verdict.replace("the best", "b")
         return Difference(
-            *(_text(a), _text(b), paired.mean, paired.low, paired.high, paired.n, verdict, comparison.p_value)
+            *(_text(a), _text(b), paired.mean, paired.low, paired.high, paired.n, verdict, comparison.p_value),
+            *(comparison.comparisons, tuple(sorted(unmatched))),
         )
+
+    def _compare_nets(self, a: str, b: str, job_a: Job, job_b: Job) -> Difference:
+        """Compare two single runs on their test images: a statement about these two nets, not about their settings."""
+        run_a, run_b = load_run(job_a.folder), load_run(job_b.folder)
+        difference = run_a.result.metric("test/accuracy") - run_b.result.metric("test/accuracy")
+        test_a, test_b = run_a.predictions, run_b.predictions
+        if test_a is None or test_b is None or not np.array_equal(test_a.truth, test_b.truth):
+            return Difference(
+                a, b, difference, None, None, 1, "one run of each, without common predictions: no verdict"
+            )
+        family = math.comb(len(self.runs), 2)
+        (p_value,) = holm([mcnemar(test_a.correct.tolist(), test_b.correct.tolist()).p_value], family)
+        differ = "these two nets differ" if p_value < SIGNIFICANCE else "no difference between these two nets is found"
+        verdict = f"{differ} on these images; other seeds may differ otherwise"
+        return Difference(a, b, difference, None, None, 1, verdict, p_value, family)
+
+    def _settings(self, selection: Mapping[str, Any] | str) -> dict[str, str]:
+        """The settings that a selection fixes, as text by dotted key."""
+        if isinstance(selection, str):
+            return {key: self._matching_jobs(selection)[0].text(key) for key in self.summary.keys}
+        return {key: value_text(value) for key, value in selection.items()}
 
     def __len__(self) -> int:
         return len(self.jobs)

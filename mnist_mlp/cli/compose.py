@@ -140,10 +140,18 @@ def search_seed(sweep: str, storage: str) -> int:
 
 
 def prepare_storage(config: DictConfig) -> None:
-    """Create the tables of a search's storage or raise UserError. Retries, because concurrent attempts may collide."""
+    """Create the tables of a search's storage; retries, because concurrent attempts may collide.
+
+    Raises:
+        UserError: The storage cannot be used, or the search has no validation accuracy to maximize.
+    """
     sweeper: Any = OmegaConf.select(config, "hydra.sweeper")
     storage = sweeper.get("storage")
-    if "optuna" not in str(sweeper.get("_target_")) or not isinstance(storage, str):
+    if "optuna" not in str(sweeper.get("_target_")):
+        return
+    if OmegaConf.select(config, "data.val_size") == 0:
+        raise UserError("a search maximizes validation accuracy but data.val_size=0: use data.val_size=5000")
+    if not isinstance(storage, str):
         return
     from optuna.storages import get_storage  # deferred: optional dependency
 

@@ -7,7 +7,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_mlp.compare.selection import cross_fitted_accuracy
 from mnist_mlp.compare.statistics import (
     PairedComparison,
     Variance,
@@ -153,32 +154,68 @@ def _read_labels(folder: Path, stamp: tuple[int, ...] | None) -> Labels | None:
     return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), labels[1])
 
 
-def compare(first: Iterable[Job], second: Iterable[Job]) -> PairedComparison | None:
-    """Compare first - second over their common seeds, unadjusted; None without one.
+def same_test_images(jobs: Iterable[Job]) -> bool:
+    """Whether these runs were tested on the same images, as far as the digests of their data are known."""
+    return len({digest for job in jobs if (digest := job.settings.get("data.digest"))}) < 2
 
-    Several runs of one seed are averaged; their predictions are then not used.
+
+def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] = ()) -> PairedComparison | None:
+    """Compare first - second like for like, unadjusted: only runs with a counterpart of the same seed and context.
+
+    Matched runs of one seed are averaged. The interval over images needs predictions of the same images by all of them.
+
+    Args:
+        first: Runs of one setting.
+        second: Runs of another one.
+        context: Dotted keys of further settings that vary within both, such as the width if depths are compared.
+
+    Returns:
+        The comparison; None if no runs match, or if they were tested on different images.
     """
-    sides = _accuracies_by_seed(first), _accuracies_by_seed(second)
-    shared = sorted(sides[0].keys() & sides[1].keys())
-    accuracies = ({seed: statistics.fmean(accuracy for _, accuracy in runs[seed]) for seed in shared} for runs in sides)
-    over_seeds = paired_difference(*accuracies)
-    if over_seeds is None:
+    sides = by_cell(first, context), by_cell(second, context)
+    cells = sorted(sides[0].keys() & sides[1].keys())
+    matched = [[runs[cell] for cell in cells] for runs in sides]
+    if not cells or not same_test_images(job for side in matched for jobs in side for job in jobs):
         return None
-    labels = [[labels_of(runs[seed][0][0].folder) for seed in shared if len(runs[seed]) == 1] for runs in sides]
-    known = [[pair for pair in pairs if pair is not None] for pairs in labels]
-    truths = {truth for pairs in known for truth, _ in pairs}
-    if len(truths) != 1 or sum(map(len, known)) < 2 * len(shared):  # predictions are missing or for different images
-        return PairedComparison(over_seeds, None, Variance((over_seeds.error or 0.0) ** 2 * over_seeds.n, 0.0, 0.0))
-    truth = np.frombuffer(truths.pop(), dtype=np.uint8)
-    return crossed_difference(*(np.array([predicted for _, predicted in pairs]) == truth for pairs in known))
+    seeds = [seed for seed, *_ in cells]
+    accuracies = ([statistics.fmean(map(_accuracy, jobs)) for jobs in side] for side in matched)
+    over_seeds = paired_difference(*(_mean_by_seed(seeds, values) for values in accuracies))
+    assert over_seeds is not None  # there are cells
+    labels = [[[labels_of(job.folder) for job in jobs] for jobs in side] for side in matched]
+    truths = {pair and pair[0] for side in labels for pairs in side for pair in pairs}
+    if len(truths) != 1 or (truth := truths.pop()) is None:  # predictions are missing or for different images
+        n, error = over_seeds.n, over_seeds.error or 0.0
+        return PairedComparison(over_seeds, None, Variance(error**2 * n, 0.0, 0.0, n - 1))
+    correct = ([_correctness(pairs, truth) for pairs in side] for side in labels)
+    return crossed_difference(*(np.array(list(_mean_by_seed(seeds, values).values())) for values in correct))
 
 
-def _accuracies_by_seed(jobs: Iterable[Job]) -> Mapping[int, list[tuple[Job, float]]]:
-    runs = defaultdict(list)
+def by_cell(jobs: Iterable[Job], context: Sequence[str]) -> Mapping[tuple[Any, ...], list[Job]]:
+    """Group tested runs by their seed and the text of each setting of the context."""
+    runs: dict[tuple[Any, ...], list[Job]] = defaultdict(list)
     for job in jobs:
-        if job.result is not None and math.isfinite(accuracy := job.result.metric("test/accuracy")):
-            runs[job.seed].append((job, accuracy))
+        if job.result is not None and math.isfinite(_accuracy(job)):
+            runs[(job.seed, *map(job.text, context))].append(job)
     return runs
+
+
+def _accuracy(job: Job) -> float:
+    return job.result.metric("test/accuracy") if job.result is not None else math.nan
+
+
+def _correctness(pairs: Sequence[Labels | None], truth: bytes) -> NDArray[Any]:
+    """Whether a run is correct on each image, (n,) bool; of several runs the fraction that is."""
+    labels = np.frombuffer(truth, dtype=np.uint8)
+    correct = [pair[1] == labels for pair in pairs if pair is not None]
+    return correct[0] if len(correct) == 1 else np.asarray(np.mean(correct, axis=0))
+
+
+def _mean_by_seed(seeds: Sequence[Any], values: Sequence[Any]) -> dict[int, Any]:
+    """Average numbers or arrays over the contexts of each seed; a single one stays as it is."""
+    groups = defaultdict(list)
+    for seed, value in zip(seeds, values, strict=True):
+        groups[seed].append(value)
+    return {seed: group[0] if len(group) == 1 else sum(group) / len(group) for seed, group in groups.items()}
 
 
 @dataclass
@@ -215,6 +252,12 @@ class Row:
         return next(iter(counts)) if len(self.jobs) == 1 else ", ".join(f"{n} {name}" for name, n in counts.items())
 
     @property
+    def incomplete(self) -> str:
+        """How many runs did not finish, such as "2 of 5 runs failed"; empty if all did."""
+        lost = Counter(job.status for job in self.jobs if job.status != "finished")
+        return ", ".join(f"{n} of {len(self.jobs)} runs {status}" for status, n in lost.items())
+
+    @property
     def reasons(self) -> str:
         """Why jobs failed or cannot be read, each reason once."""
         return "; ".join(dict.fromkeys(job.reason for job in self.jobs if job.reason))
@@ -238,6 +281,31 @@ class Summary:
     def jobs(self) -> list[Job]:
         """All runs in row order, without copies."""
         return [job for row in self.rows for job in row.jobs]
+
+    def adjust(self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job]) -> PairedComparison:
+        """Adjust a comparison of runs of this table for all pairs of settings; two rows get the table's p-values."""
+        known = [row.comparison for row in self.rows if row.comparison is not None]
+        tested = {id(row): {job.folder for job in row.jobs if job.result is not None} for row in self.rows}
+        sides = [{job.folder for job in jobs} for jobs in (first, second)]
+        pair = [row for row in self.rows if tested[id(row)] in sides]
+        if len(pair) == 2 and pair[0].best and (own := pair[1].comparison) is not None:
+            comparison = replace(comparison, comparisons=own.comparisons, adjusted=own.adjusted)
+            return replace(comparison, adjusted_anytime=own.adjusted_anytime)
+        family = math.comb(len(known) + 1, 2) or 1
+        adjusted = adjust_for_all_pairs([*known, comparison], family)[-1]
+        assert adjusted is not None
+        return adjusted
+
+    @cached_property
+    def cross_fitted(self) -> float | None:
+        """Test accuracy of the best setting without the luck by which it was selected; None if seeds are too few."""
+        read, test = VALUES[self.ranked_by], VALUES["test_accuracy"]
+        scores: list[dict[int, tuple[float, float]]] = []
+        for row in self.rows:
+            pairs = {job.seed: (read(job.result), test(job.result)) for job in row.jobs if job.result is not None}
+            known = {seed: (score, tested) for seed, (score, tested) in pairs.items() if score and tested}
+            scores += [known] if known else []
+        return cross_fitted_accuracy(scores)
 
     @cached_property
     def shown_values(self) -> dict[str, dict[str, str]]:
@@ -294,9 +362,14 @@ def summarize(jobs: Sequence[Job]) -> Summary:
         for row, comparison in zip(other_rows, comparisons, strict=True):
             row.comparison = comparison
             if row.values["test_accuracy"]:
-                row.verdict = comparison.verdict if comparison else "no seed in common with the best"
+                row.verdict = comparison.verdict if comparison else _no_comparison(row, rows[0])
     notes += [note for row in rows for note in _shared_seeds(row)]
     return Summary(keys, rows, over_seeds, ranked_by, notes)
+
+
+def _no_comparison(row: Row, best: Row) -> str:
+    is_same = same_test_images([*row.jobs, *best.jobs])
+    return "no seed in common with the best" if is_same else "tested on other images than the best: no verdict"
 
 
 def row_label(summary: Summary, row: Row) -> str:

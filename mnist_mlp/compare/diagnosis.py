@@ -27,11 +27,17 @@ NOISE = {1: 0.08, WINDOW: 0.05}
 MIN_DROP = 0.002  # one standard error of an accuracy of 98 % over 5,000 images
 MIN_LOSS_DECREASE = 0.02  # relative, per epoch; more means that longer training helps
 MIN_ACCURACY_GAIN = 0.005  # per epoch; likewise
+SATURATED = 0.999  # training accuracy from which a falling loss no longer makes predictions correct
+POOR_FIT = 0.94  # below this training accuracy, a rising validation loss need not be overfitting
+UNDERFIT, REGULARIZED = 0.9, 0.05
+"""A converged net underfits below this training accuracy, or if validation accuracy exceeds it by this much: dropout,
+noise and augmentation act on training only."""
+COLLAPSE = 0.05  # training accuracy that fell by more was lost again
 GAP = 0.01  # smaller gaps between training and validation accuracy need no action
 TOO_HIGH = "Learning rate too high"
 BROKEN = ("Failed", "Unreadable", "Unfinished", "Running", TOO_HIGH, "At chance level", "Slow progress")
 """Categories that make a run an exception among others; finer differences are due to the seed."""
-FAULTS = ("Overfitting", "Overconfident")
+FAULTS = ("Overfitting", "Overconfident", "Underfitting", "Validation loss rising")
 
 
 @dataclass(frozen=True)
@@ -113,11 +119,17 @@ def _at_chance(curves: Curves, loss: Sequence[float]) -> Finding | None:
     if not accuracy or not is_at_chance(max(accuracy[-2:])):
         return None
     stuck = f"accuracy stays at {100 * accuracy[-1]:.0f} %, loss at {loss[-1]:.2f} (guessing: {CHANCE_LOSS:.2f})"
+    if max(accuracy) - accuracy[-1] > COLLAPSE:
+        fell = f"training accuracy fell from {100 * max(accuracy):.0f} to {100 * accuracy[-1]:.0f} %"
+        return Finding(TOO_HIGH, f"{fell}, the level of guessing.")
     if max(loss) > 1.5 * CHANCE_LOSS:
         return Finding(TOO_HIGH, f"the loss reached {max(loss):.3g} and did not recover; {stuck}.")
     if max(loss) - min(loss) < MIN_RISE:
         return Finding("At chance level", f"{stuck}; check for dead or saturated units or a very low learning rate.")
-    return Finding("Slow progress", f"{stuck}; use a higher learning rate or more epochs.")
+    return Finding(
+        "Slow progress",
+        f"{stuck}; use more epochs or a higher learning rate, or a lower one if it is high: both look alike.",
+    )
 
 
 def _fluctuating(loss: Sequence[float]) -> Finding | None:
@@ -146,6 +158,10 @@ def _overfitting(curves: Curves, loss: Sequence[float], runs: int) -> Finding | 
         f" {smooth_train[lowest]:.3f} to {smooth_train[-1]:.3f}"
     )
     epoch = lowest + 1 + window // 2
+    fit = _finite(curves.get("train/accuracy", ()))
+    if fit and fit[-1] < POOR_FIT:
+        causes = f"training accuracy is only {100 * fit[-1]:.1f} %, so the learning rate may be too high instead"
+        return Finding("Validation loss rising", f"{rose}; this looks like overfitting, but {causes}.", epoch)
     smooth = _moving_averages(accuracy, window) if len(accuracy) == len(val) else []
     if smooth and max(smooth) - smooth[-1] <= MIN_DROP:
         text = (
@@ -164,7 +180,9 @@ def _improving(curves: Curves) -> Finding | None:
     if min(len(loss), len(accuracy)) <= lag or loss[-1] > min(loss):
         return None
     decrease, gain = (loss[-1 - lag] - loss[-1]) / lag, (accuracy[-1] - accuracy[-1 - lag]) / lag
-    if decrease <= MIN_LOSS_DECREASE * loss[-1 - lag] and gain <= MIN_ACCURACY_GAIN:
+    fit = _finite(curves.get("train/accuracy", ()))
+    is_saturated = bool(fit) and fit[-1] >= SATURATED
+    if gain <= MIN_ACCURACY_GAIN and (decrease <= MIN_LOSS_DECREASE * loss[-1 - lag] or is_saturated):
         return None
     text = f"{name} loss last fell by {decrease:.3f} per epoch, to {loss[-1]:.3f}; train longer."
     return Finding("Still improving", text)
@@ -178,6 +196,9 @@ def _converged(curves: Curves) -> Finding:
     if train and val and train[-1] - val[-1] > max(GAP, 1 - train[-1]):
         text = f"{ends}; more data, augmentation, dropout or weight decay could narrow the gap."
         return Finding("Generalization gap", text)
+    if train and (train[-1] < UNDERFIT or (val and val[-1] - train[-1] > REGULARIZED)):
+        text = f"{ends}; less dropout, noise or augmentation, a larger network or another learning rate could raise it."
+        return Finding("Underfitting", text)
     return Finding("Converged", f"{ends}, and the loss has leveled off.")
 
 

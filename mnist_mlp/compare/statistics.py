@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy  # imports its submodules lazily
 from numpy.typing import NDArray
+
+from mnist_mlp.compare.sequential import anytime_p_value
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
@@ -25,8 +27,9 @@ MS_FLOOR_QUANTILE = {"seeds": 0.05, "images": 0.38}
 """Lower bound on MS_seed, as a quantile of its distribution if only residuals vary. Seeds can agree by chance; the
 bound keeps intervals from having zero width. With 0.38, simulated coverage is nominal from two seeds on."""
 MAX_SEEDS = 10_000
-MS_QUANTILES = (np.arange(400) + 0.5) / 400
-"""Quantiles of MS_seed over which power is averaged."""
+Correctness = NDArray[np.bool_] | NDArray[np.floating[Any]]
+MS_QUANTILES, TRUE_MS_QUANTILES = (np.arange(200) + 0.5) / 200, (np.arange(40)[:, None] + 0.5) / 40
+"""Quantiles over which power is averaged: of the MS_seed to be observed, and of the true one if that is estimated."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,15 @@ class Interval:
 class Variance:
     """Variance components of the difference in correctness (0 or 1) between two nets on one image.
 
-    seed: due to training; image: due to the sample of images; residual: of one seed on one image.
+    seed: due to training, negative if seeds differ by less than the residuals explain; image: due to the sample of
+    images; residual: of one seed on one image.
+    degrees: of freedom with which MS_seed was estimated; infinite if it is known.
     """
 
     seed: float
     image: float
     residual: float
+    degrees: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,7 @@ class PairedComparison:
     variance: Variance
     comparisons: int = 1
     adjusted: float | None = None
+    adjusted_anytime: float | None = None
 
     @property
     def decisive(self) -> Interval:
@@ -105,8 +112,17 @@ class PairedComparison:
         return self.decisive.p_value if self.adjusted is None else self.adjusted
 
     @property
+    def anytime_p_value(self) -> float | None:
+        """The p-value that holds however often one looks while seeds are added, adjusted for `comparisons`."""
+        if self.adjusted_anytime is not None or self.seeds.error is None:
+            return self.adjusted_anytime
+        images = self.decisive.images
+        image_error = math.sqrt(self.variance.image / images) if images else 0.0
+        return anytime_p_value(self.seeds.mean, self.seeds.error, self.seeds.n, image_error)
+
+    @property
     def is_significant(self) -> bool:
-        """Whether the adjusted p-value is below 0.05."""
+        """Whether the adjusted p-value is below 0.05: valid for a number of seeds that was fixed in advance."""
         return self.p_value is not None and self.p_value < SIGNIFICANCE
 
     @property
@@ -122,6 +138,12 @@ class PairedComparison:
         return detectable_difference(self.variance, self.decisive.images, self.decisive.n, self.comparisons)
 
     @property
+    def spread(self) -> float:
+        """Standard deviation of the difference between seeds, on these test images."""
+        per_image = self.variance.residual / self.decisive.images if self.decisive.images else 0.0
+        return math.sqrt(max(self.variance.seed + per_image, 0.0))
+
+    @property
     def verdict(self) -> str:
         """The comparison in words, for a table whose reference is the best setting."""
         if self.decisive.n == 1:
@@ -130,7 +152,9 @@ class PairedComparison:
         if detectable is None:
             return "no variation between seeds: no verdict"
         if self.is_significant:
-            return "worse than the best" if self.decisive.mean < 0 else "better than the best"
+            words = "worse than the best" if self.decisive.mean < 0 else "better than the best"
+            at_any_look = self.anytime_p_value is not None and self.anytime_p_value < SIGNIFICANCE
+            return words if at_any_look else f"{words} (if {self.decisive.n} seeds were planned)"
         text = f"detectable: {100 * detectable:.2f} points" if detectable < 1 else "no difference is detectable"
         return f"not distinguishable from the best ({text})"
 
@@ -148,7 +172,7 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     return Interval(mean, error if error > ROUNDING else None, n - 1, n)
 
 
-def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> PairedComparison:
+def crossed_difference(first: Correctness, second: Correctness) -> PairedComparison:
     """Estimate the difference first - second in accuracy with seeds and images as crossed random effects.
 
     Variance components come from the mean squares of a two-way ANOVA without replication. The squared standard error
@@ -157,7 +181,8 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> P
     (paired t test). One seed has no standard error.
 
     Args:
-        first: Whether the net of each seed is correct on each image, (seeds, images) bool.
+        first: Whether the net of each seed is correct on each image, (seeds, images) bool, or the fraction of its nets
+            that are correct, float.
         second: The same for the other setting, rows paired by seed.
 
     Raises:
@@ -166,15 +191,15 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> P
     if first.shape != second.shape or first.ndim != 2 or first.shape[1] < 2:
         raise ValueError(f"expected two arrays of one shape (seeds, images), got {first.shape} and {second.shape}")
     (n, images), size = first.shape, first.size
-    by_seed = first.sum(1) - second.sum(1)
-    by_image = first.sum(0, dtype=np.int32) - second.sum(0, dtype=np.int32)
-    mean, differing = float(by_seed.sum()) / size, int(np.count_nonzero(first != second))
+    gaps = np.subtract(first, second, dtype=np.int8 if first.dtype == second.dtype == bool else np.float64)
+    by_seed, by_image = gaps.sum(1), gaps.sum(0)
+    mean = float(by_seed.sum()) / size
     ms_image = float(by_image.var(ddof=1)) / n
     if n == 1:
         interval = Interval(mean, None, math.nan, 1)
         return PairedComparison(interval, replace(interval, images=images), Variance(0.0, ms_image, 0.0))
     ms_seed = float(by_seed.var(ddof=1)) / images
-    total = differing - size * mean**2
+    total = float(np.square(gaps).sum()) - size * mean**2
     residual = max((total - (n - 1) * ms_seed - (images - 1) * ms_image) / ((n - 1) * (images - 1)), 0.0)
     image_excess = max(ms_image - residual, 0.0)
     seed_ms = {name: max(ms_seed, residual * _ms_floor(n, name)) for name in MS_FLOOR_QUANTILE}
@@ -185,7 +210,7 @@ def crossed_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> P
     return PairedComparison(
         Interval(mean, errors[0], n - 1, n),
         Interval(mean, errors[1], min(degrees, images - 1), n, images),
-        Variance(max(ms_seed - residual, 0.0) / images, image_excess / n, residual),
+        Variance((ms_seed - residual) / images, image_excess / n, residual, n - 1),
     )
 
 
@@ -206,19 +231,27 @@ def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
     return adjusted
 
 
-def adjust_for_all_pairs(comparisons: Sequence[PairedComparison | None]) -> list[PairedComparison | None]:
+def adjust_for_all_pairs(
+    comparisons: Sequence[PairedComparison | None], family: int | None = None
+) -> list[PairedComparison | None]:
     """Holm-adjust comparisons with a best setting that was selected from the data.
 
     The family is all pairs, not settings - 1: validation and test accuracy of a net are correlated, so selecting the
     best by validation favors settings that are lucky on test, too, and any pair could have been the one compared.
+
+    family: the number of pairs, by default that of all settings with a comparison and the best.
     """
-    raw = [None if pair is None else pair.decisive.p_value for pair in comparisons]
-    known = [p_value for p_value in raw if p_value is not None]
-    family = math.comb(len(known) + 1, 2)
-    adjusted = iter(holm(known, family))
+    known = [pair for pair in comparisons if pair is not None and pair.decisive.p_value is not None]
+    family = max(family or math.comb(len(known) + 1, 2), len(known))
+    adjusted, anytime = (
+        iter(holm([1.0 if p_value is None else p_value for p_value in p_values], family))
+        for p_values in ([pair.decisive.p_value for pair in known], [pair.anytime_p_value for pair in known])
+    )
     return [
-        pair if pair is None or p_value is None else replace(pair, comparisons=family, adjusted=next(adjusted))
-        for pair, p_value in zip(comparisons, raw, strict=True)
+        replace(pair, comparisons=family, adjusted=next(adjusted), adjusted_anytime=next(anytime))
+        if pair is not None and pair.decisive.p_value is not None
+        else pair
+        for pair in comparisons
     ]
 
 
@@ -226,11 +259,16 @@ def power(difference: float, variance: Variance, images: int, seeds: int, compar
     """Compute the probability of detecting a true difference; zero with one seed.
 
     Critical values are those of `crossed_difference`, averaged over the chi-square distribution of MS_seed, at the
-    level of Holm's first, strictest step (Bonferroni) for this many comparisons. images = 0 means the interval over
+    level of Holm's first, strictest step (Bonferroni) for this many comparisons. If MS_seed was estimated, the true one
+    is averaged over, too, given the estimate (inverse chi-square): an estimate from three seeds is often half of the
+    truth, and taking it for the truth would promise a power of 0.8 where it is 0.65. images = 0 means the interval over
     seeds: variance.seed is then the variance of a seed's difference over all images, the other components are zero.
     """
-    thresholds, deviation = _thresholds(variance, images, seeds, comparisons)
-    detected = scipy.special.ndtr((difference - thresholds) / deviation) if deviation else difference > thresholds
+    thresholds, deviations = _thresholds(variance, images, seeds, comparisons)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        detected = np.where(
+            deviations > 0, scipy.special.ndtr((difference - thresholds) / deviations), difference > thresholds
+        )
     return float(detected.mean())
 
 
@@ -238,31 +276,36 @@ def power(difference: float, variance: Variance, images: int, seeds: int, compar
 def detectable_difference(variance: Variance, images: int, seeds: int, comparisons: int) -> float:
     """Find the smallest true difference that is detected with power 0.8, at most 1; see `power`."""
     low, high = 0.0, 1.0
-    for _ in range(40):
+    for _ in range(32):
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle, variance, images, seeds, comparisons) >= POWER else (middle, high)
     return high
 
 
 @lru_cache
-def _thresholds(variance: Variance, images: int, seeds: int, comparisons: int) -> tuple[NDArray[np.float64], float]:
-    """The critical difference at each of MS_QUANTILES, and the standard deviation of observed differences."""
+def _thresholds(
+    variance: Variance, images: int, seeds: int, comparisons: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Critical differences, a row per true MS_seed, and the standard deviations of observed differences, a column."""
     count = images or 1
     expected, image_excess = variance.seed * count + variance.residual, variance.image * seeds
     if seeds < 2:
-        return np.full(1, np.inf), 0.0
+        return np.full((1, 1), np.inf), np.zeros((1, 1))
     if expected + image_excess == 0:
-        return np.zeros(1), 0.0
-    quantiles = scipy.special.chdtri(seeds - 1, 1 - MS_QUANTILES) / (seeds - 1)
+        return np.zeros((1, 1)), np.zeros((1, 1))
+    true_ms = np.full((1, 1), expected)
+    if math.isfinite(variance.degrees):
+        true_ms = expected * variance.degrees / scipy.special.chdtri(variance.degrees, TRUE_MS_QUANTILES)
+    true_ms = np.maximum(true_ms, variance.residual)
     floor = max(variance.residual * _ms_floor(seeds, "images"), 1e-9 * (expected + image_excess))
-    seed_ms = np.maximum(expected * quantiles, floor)
+    seed_ms = np.maximum(true_ms * scipy.special.chdtri(seeds - 1, 1 - MS_QUANTILES) / (seeds - 1), floor)
     both = seed_ms + image_excess
     degrees = (both / seed_ms) ** 2 * (seeds - 1)
     if images:
         degrees = np.minimum(degrees, images - 1)
     critical = -scipy.special.stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
     size = seeds * count
-    return critical * np.sqrt(both / size), math.sqrt((expected + image_excess) / size)
+    return critical * np.sqrt(both / size), np.sqrt((true_ms + image_excess) / size)
 
 
 @dataclass(frozen=True)

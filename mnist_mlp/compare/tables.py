@@ -24,6 +24,7 @@ and accuracies stay."""
 NEVER_SHORTENED = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
 MIN_TEXT_WIDTH = 6  # terminal cells to which texts are shortened at most if the remaining columns do not fit
 MAX_ROWS = 40
+VALIDATION_KEYS = ("data.digest", "data.val_size", "data.split_seed")
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
 VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best")
@@ -63,6 +64,7 @@ def _csv(summary: Summary) -> str:
                 "images_high": paired and paired.images and paired.images.high,
                 "p_value": paired and paired.decisive.p_value,
                 "p_corrected": paired and paired.p_value,
+                "p_anytime": paired and paired.anytime_p_value,
                 "comparisons": paired and paired.comparisons,
                 "resolvable": paired and paired.detectable_difference,
                 "verdict": row.verdict,
@@ -106,9 +108,12 @@ def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     rows = []
     for row in summary.rows:
         line = ["*" if row.best else "", *(summary.shown_value(row, key) for key in summary.keys)]
-        line += [str(len(row.values["test_accuracy"]))] if summary.over_seeds else []
-        line += [mean_and_deviation(row.values[name]) for name in ("val_accuracy", "test_accuracy")]
-        line += [mean_and_deviation(row.values[name], 1, 4) for name in ("test_f1_macro", "test_loss")]
+        n = len(row.values["test_accuracy"])
+        line += [str(n) if n in (0, len(row.jobs)) else f"{n} of {len(row.jobs)}"] if summary.over_seeds else []
+        for name in ("val_accuracy", "test_accuracy", "test_f1_macro", "test_loss"):
+            values = row.values[name]
+            text = mean_and_deviation(values) if "accuracy" in name else mean_and_deviation(values, 1, 4)
+            line.append(f"{text} (n = {len(values)})" if 0 < len(values) < n else text)
         parameters, seconds = row.mean("parameters"), row.mean("fit_seconds")
         line += ["-" if parameters is None else f"{parameters:,.0f}", "-" if seconds is None else f"{seconds:.1f}"]
         line.append(f"{row.status}: {row.reasons}" if row.reasons else row.status)
@@ -154,8 +159,15 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         notes = ["* best by test accuracy, as runs have no validation images."]
         if len(summary.rows) > 1:
             notes.append("Selecting on test biases the best row's test accuracy upwards.")
+    if varying := [key for key in VALIDATION_KEYS if key in summary.keys and summary.ranked_by == "val_accuracy"]:
+        notes.append(f"Validation images differ between settings ({', '.join(varying)}), and with them the ranking.")
+    if summary.rows and (incomplete := summary.rows[0].incomplete):
+        notes.append(f"Of the best setting, {incomplete}: its means cover the others.")
     if summary.over_seeds:
         notes.append("Mean ± standard deviation over seeds.")
+    honest, best = summary.cross_fitted, summary.rows[0].mean("test_accuracy") if summary.rows else None
+    if honest is not None and best is not None and f"{honest:.4f}" != f"{best:.4f}":
+        notes.append(f"Selection flatters the best test accuracy; cross-fitted over seeds, it is {100 * honest:.2f} %.")
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
     with_images = sum(paired.images is not None for paired in compared)
     family = max((paired.comparisons for paired in compared), default=1)
@@ -176,6 +188,8 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
                 f"Verdicts are Holm-adjusted for all {family} pairs of settings, since any could have been selected as"
                 " best; an unadjusted interval that excludes zero does not by itself make a difference significant."
             )
+        if any("planned" in row.verdict for row in summary.rows):
+            notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")
         if any(paired.is_inconclusive for paired in compared):
             notes.append("Detectable: the smallest true difference that is found with power 0.8.")
     return " ".join([*notes, *summary.notes])
@@ -261,7 +275,7 @@ def plan_lines(summary: Summary, points: float) -> Iterator[str]:
         detectable = paired.detectable_difference or 1.0
         state = f"{100 * detectable:.2f} points" if detectable < 1 else "nothing"
         state = "already significant" if paired.is_significant else f"{paired.decisive.n} seeds now detect {state}"
-        spread = f"standard deviation of the difference over seeds {100 * paired.variance.seed**0.5:.2f} points"
+        spread = f"standard deviation of the difference over seeds {100 * paired.spread:.2f} points"
         limit = f"limited by images to {100 * required.limit:.2f} points"
         seeds = f"{required.seeds} seeds" if required.seeds else limit
         yield f"  {row_label(summary, row)}: {seeds} ({state}; {spread})"
@@ -279,7 +293,9 @@ def _limit_line(paired: PairedComparison, required: Plan, points: float, family:
     images, variance = paired.decisive.images, paired.variance
     if not images or required.limit < points / 100:
         return f"Detecting {points:g} points takes more than 10,000 seeds per setting."
-    seeds = plan(points / 100, Variance(variance.seed + variance.residual / images, 0.0, 0.0), 0, family).seeds
+    seeds = plan(
+        points / 100, Variance(variance.seed + variance.residual / images, 0.0, 0.0, variance.degrees), 0, family
+    ).seeds
     text = (
         f"Images, not seeds, are the limit: with any number of seeds, {images:,} test images detect no less than "
         f"{100 * required.limit:.2f} points; {points:g} points need at least {required.images:,} images."

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mnist_mlp.config import DEFAULT_ROOT, DataConfig, Source
+from mnist_mlp.config import DEFAULT_ROOT, OFFICIAL_DIGEST, DataConfig, Source
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import write_bytes
 
@@ -28,8 +28,6 @@ FILES = {
     "t10k-labels-idx1-ubyte": (10_000, 1253699577),
 }
 """The official files: number of images or labels, and CRC-32 of the uncompressed content."""
-OFFICIAL_DIGEST = "25c98f992c005963"
-"""`Digits.digest` of the official files, which need not be hashed because reading them verifies the CRC-32."""
 MAX_FILE_BYTES = 2**30
 SAMPLE_TRAIN_PER_DIGIT = 400
 CONNECT_SECONDS = 10

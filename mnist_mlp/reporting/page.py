@@ -11,7 +11,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.reporting import sections_charts as charts
 from mnist_mlp.reporting import sections_run as run
 from mnist_mlp.reporting import sections_tables as tables
-from mnist_mlp.reporting.data import PageContext, best_job, facts, json_block, lead, runs_data, title_of
+from mnist_mlp.reporting.data import PageContext, best_job, data_warning, facts, json_block, lead, runs_data, title_of
 from mnist_mlp.reporting.elements import Section, render
 from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
 from mnist_mlp.reporting.sections_study import pair_section, reference_sections
@@ -78,8 +78,7 @@ def render_page(jobs: Sequence[Job], title: str, base: Path | None = None, summa
     return render(
         "report.html",
         title=title,
-        runs=len(jobs),
-        samples=[job.settings.get("data.source") for job in jobs].count("sample"),
+        warning=data_warning(jobs),
         facts=list(facts(jobs)),
         lead=lead(context),
         sections=sections,

@@ -16,7 +16,7 @@ from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distingu
 from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.statistics import Interval
 from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv
-from mnist_mlp.config import non_result_keys
+from mnist_mlp.config import OFFICIAL_DIGEST, non_result_keys
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
@@ -89,6 +89,11 @@ class Study:
     def setting(self, key: str) -> str:
         """The value of a setting, or all its values if it varies: "0.01, 0.02 or 0.04"."""
         return join_or(sort_levels({job.text(key) for job in self.jobs}))
+
+    @property
+    def is_official(self) -> bool:
+        """Whether all runs used the official MNIST files."""
+        return {result.data.get("digest") for result in self.results} == {OFFICIAL_DIGEST}
 
     def environment(self, key: str) -> str:
         """The value of a key in `environment` of result.json, or all its values."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mnist_mlp.compare.collect import Job
+from mnist_mlp.compare.collect import Job, same_test_images
 from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation
@@ -104,7 +104,8 @@ def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | Non
     """Compare two runs image by image; None if they did not predict the same test images."""
     a, b = (read_predictions(RunFolder(job.folder)) for job in (first, second))
     sources = {job.text("data.source") for job in (first, second)}
-    if a is None or b is None or len(sources) > 1 or not np.array_equal(a.truth, b.truth):
+    is_same = len(sources) == 1 and same_test_images((first, second))
+    if a is None or b is None or not is_same or not np.array_equal(a.truth, b.truth):
         return None
     test, both = mcnemar(a.correct.tolist(), b.correct.tolist()), int((a.correct & b.correct).sum())
     neither = len(a.truth) - both - test.only_first - test.only_second
@@ -126,7 +127,7 @@ def mcnemar_sentence(test: McNemar) -> str:
     ahead = "A" if test.only_first > test.only_second else "B"
     p = "p < 0.0001" if test.p_value < 1e-4 else f"p = {test.p_value:.4f}"
     if test.p_value < 0.05:
-        meaning = f"{ahead} is better on images like these; the test does not cover variation between seeds"
+        meaning = f"{ahead} is better on images like these: a statement about these two nets, not about their settings"
     else:
         meaning = "a split this uneven is consistent with equal accuracy"
     split = f"{test.only_first} vs {test.only_second}"

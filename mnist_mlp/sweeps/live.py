@@ -193,7 +193,7 @@ class LiveProgress(SweepProgress):
         from rich.live import Live  # deferred: only needed on a terminal
 
         super().__init__(jobs, began)
-        self._console, self._last_read, self._split = console, 0.0, "val"
+        self._console, self._last_read, self._splits = console, 0.0, set[str]()
         self._objectives: dict[str, list[float]] = defaultdict(list)
         """Objectives of finished jobs by their settings without the seed."""
         self._live = Live(console=console, auto_refresh=False, transient=True)
@@ -211,7 +211,7 @@ class LiveProgress(SweepProgress):
         if end.objective is not None and math.isfinite(end.objective):
             settings = {key: value for key, value in self._settings.get(job.name, {}).items() if key != "seed"}
             self._objectives[format_settings("", settings)].append(end.objective)
-            self._split = "val" if job.config is None or job.config.data.val_size else "train"
+            self._splits.add("val" if job.config is None or job.config.data.val_size else "train")
         line, width = plain(end.line), self._console.width
         label = self._label(job.name, max(width // 3, width - cells(line) + cells(job.name)))
         style = "red" if end.objective is None else "yellow" if "DIVERGED" in line else ""
@@ -247,10 +247,10 @@ class LiveProgress(SweepProgress):
         line = partial(Text, no_wrap=True, overflow="ellipsis")
         width, failed, ended = self._console.width, len(self.failures), self.done + len(self.failures)
         footer = []
-        if self._objectives:
+        if len(self._splits) == 1:  # accuracies of different splits are not comparable
             name, values = max(self._objectives.items(), key=lambda item: statistics.fmean(item[1]))
             mean = f" (mean of {len(values)})" if len(values) > 1 else ""
-            accuracy = f"{self._split} {percent(statistics.fmean(values))}{mean}"
+            accuracy = f"{min(self._splits)} {percent(statistics.fmean(values))}{mean}"
             name = shortened(name, width - len(accuracy) - 10, ellipsis(self._console.file))
             footer.append(line(f"best    {name}{': ' if name else ''}{accuracy}", "green"))
         for name, reason in self.failures[: -1 - MAX_FAILURES : -1]:

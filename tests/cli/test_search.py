@@ -75,3 +75,9 @@ def test_an_unusable_database_is_reported_in_one_line(tmp_path: Path, monkeypatc
 def test_other_sweeps_need_no_database(sweeper: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna.storages", None)  # importing it would fail
     prepare_storage(OmegaConf.create({"hydra": {"sweeper": sweeper}}))
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite:///study.db"])
+def test_a_search_without_validation_images_is_rejected(storage: str | None) -> None:
+    with pytest.raises(UserError, match=r"data\.val_size=0"):
+        prepare_storage(OmegaConf.merge(config(storage), {"data": {"val_size": 0}}))

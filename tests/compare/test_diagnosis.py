@@ -72,7 +72,7 @@ def test_small_fluctuations_of_a_tiny_loss_are_ignored() -> None:
 
 
 def test_a_rising_validation_loss_is_overfitting() -> None:
-    sentence = diagnosis([1.0, 0.5, 0.3, 0.1], [0.9, 0.6, 0.7, 0.9], [], [0.8, 0.88, 0.88, 0.87])
+    sentence = diagnosis([1.0, 0.5, 0.3, 0.1], [0.9, 0.6, 0.7, 0.9], [0.98] * 4, [0.8, 0.88, 0.88, 0.87])
     assert sentence.startswith("Overfitting since epoch 2: validation loss rose from 0.600 to 0.900")
     assert sentence.endswith("and validation accuracy fell from 88.0 to 87.0 %.")
 
@@ -116,6 +116,32 @@ def test_a_gap_wider_than_the_training_error_is_a_generalization_gap() -> None:
 def test_flat_curves_without_a_gap_are_converged() -> None:
     sentence = diagnosis([0.3] * 5, [0.31] * 5, [0.92] * 5, [0.91] * 5)
     assert sentence.startswith("Converged: training accuracy ends at 92.0 %")
+
+
+def test_a_lost_training_accuracy_means_the_learning_rate_is_too_high() -> None:
+    sentence = diagnosis([2.1, 2.29, 2.30, 2.31], [2.3] * 4, [0.31, 0.15, 0.11, 0.11])
+    assert sentence.startswith("Learning rate too high: training accuracy fell from 31 to 11 %")
+
+
+def test_a_perfect_fit_is_not_told_to_train_longer() -> None:
+    falling = [10 ** -(1 + index / 3) for index in range(10)]
+    assert "longer" not in diagnosis(falling, (), [0.95] + [1.0] * 9)
+    assert "longer" in diagnosis(falling, (), [0.95] * 10)
+
+
+def test_a_rising_validation_loss_with_a_poor_fit_names_both_causes() -> None:
+    train, val = [0.6 - index / 50 for index in range(10)], [0.5] * 5 + [0.5 + index / 10 for index in range(1, 6)]
+    poor = diagnosis(train, val, [0.9] * 10, [0.9] * 5 + [0.89] * 5)
+    assert "overfitting" in poor
+    assert "learning rate" in poor
+    assert diagnosis(train, val, [0.99] * 10, [0.9] * 5 + [0.89] * 5).startswith("Overfitting")
+
+
+def test_a_converged_net_far_from_fitting_its_training_images_underfits() -> None:
+    flat = [1.2] * 8
+    assert diagnosis(flat, flat, [0.556] * 8, [0.9] * 8).startswith("Underfitting: training accuracy ends at 55.6 %")
+    assert diagnosis(flat, flat, [0.92] * 8, [0.98] * 8).startswith("Underfitting")  # strong dropout
+    assert diagnosis(flat, flat, [0.92] * 8, [0.92] * 8).startswith("Converged")
 
 
 def test_one_epoch_is_too_short() -> None:

@@ -1,0 +1,147 @@
+"""Simulations of three promises: of power, of claims that hold at any look, and of the figure of the best setting.
+
+`python tests/promises.py` prints the tables of docs/statistics.md; tests/compare/test_promises.py runs the same
+functions on fewer sweeps.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+from scipy import special, stats
+from simulated_sweeps import POPULATIONS, Population
+
+from mnist_mlp.compare.selection import cross_fitted_accuracy
+from mnist_mlp.compare.sequential import IMAGE_SHARE, critical_value
+from mnist_mlp.compare.statistics import POWER, SIGNIFICANCE, crossed_difference, detectable_difference, power
+
+ACCURACY = 0.97
+
+
+def power_of_promises(
+    population: Population, seeds: int, images: int, sweeps: int, random: np.random.Generator
+) -> np.ndarray:
+    """Return the true power (sweeps,) at the difference that each sweep calls detectable with power 0.8."""
+    truth = population.variance([ACCURACY, ACCURACY])
+    powers = np.empty(sweeps)
+    for sweep in range(sweeps):
+        correct, _, _ = population.draw(random, [ACCURACY, ACCURACY], seeds, images)
+        estimated = crossed_difference(correct[0], correct[1]).variance
+        powers[sweep] = power(detectable_difference(estimated, images, seeds, 1), truth, images, seeds, 1)
+    return powers
+
+
+@cache
+def _critical_values(looks: int) -> np.ndarray:
+    return np.array([critical_value(seeds, SIGNIFICANCE) for seeds in range(2, looks + 1)])
+
+
+def first_claims(
+    difference: float, image_error: float, looks: int, sweeps: int, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of seeds at the first claim (sweeps,), by anytime-valid tests and by repeated t-tests.
+
+    One look after each seed from the second to `looks`; looks + 1 stands for no claim. In units of the standard
+    deviation of a seed's difference. image_error: of the test images, the same at each look.
+    """
+    gaps = random.normal(difference, 1, (sweeps, looks)) + image_error * random.standard_normal((sweeps, 1))
+    number = np.arange(1, looks + 1)
+    means = gaps.cumsum(1) / number
+    squares = np.maximum((gaps**2).cumsum(1) - number * means**2, 0)[:, 1:]
+    errors = np.sqrt(squares / (number[1:] - 1) / number[1:])
+    of_images = -special.ndtri(np.array([IMAGE_SHARE, 1]) * SIGNIFICANCE / 2) * image_error
+    bounds = (
+        np.hypot(_critical_values(looks) * errors, of_images[0]),
+        np.hypot(stats.t.isf(SIGNIFICANCE / 2, number[1:] - 1) * errors, of_images[1]),
+    )
+    claims = [np.abs(means[:, 1:]) > bound for bound in bounds]
+    anytime, repeated = (np.where(claim.any(1), claim.argmax(1) + 2, looks + 1) for claim in claims)
+    return anytime, repeated
+
+
+def planned_seeds(difference: float) -> int:
+    """Return how many seeds a t-test that is planned in advance needs for power 0.8."""
+    for seeds in range(2, 10_000):
+        critical, shift = stats.t.isf(SIGNIFICANCE / 2, seeds - 1), difference * math.sqrt(seeds)
+        if stats.nct.sf(critical, seeds - 1, shift) >= POWER:
+            return seeds
+    raise ValueError(f"{difference} is too small")
+
+
+def seeds_until_claim(difference: float, sweeps: int, random: np.random.Generator) -> tuple[float, int]:
+    """Return the mean number of seeds until a claim, and the number by which 80 % of the sweeps have one."""
+    anytime, _ = first_claims(difference, 0.0, 10 * planned_seeds(difference), sweeps, random)
+    by = int(np.sort(anytime)[math.ceil(POWER * sweeps) - 1])
+    return float(np.minimum(anytime, by).mean()), by
+
+
+def flattery(settings: int, seeds: int, spread: float, sweeps: int, random: np.random.Generator) -> tuple[float, float]:
+    """Return by how much the best setting's mean test accuracy exceeds its true one, and the cross-fitted figure.
+
+    In points. Settings have true accuracies of standard deviation `spread`; a seed's luck of 0.4 points is shared by
+    validation (0.25 points of noise by its images) and test (0.15).
+    """
+    excess, fitted = [], []
+    for _ in range(sweeps):
+        truth = random.normal(0, spread, settings)
+        nets = truth[:, None] + random.normal(0, 0.4, (settings, seeds))
+        validation, test = (nets + random.normal(0, noise, nets.shape) for noise in (0.25, 0.15))
+        best = validation.mean(1).argmax()
+        scores = [dict(enumerate(zip(*pair, strict=True))) for pair in zip(validation, test, strict=True)]
+        excess.append(test[best].mean() - truth[best])
+        fitted.append((cross_fitted_accuracy(scores) or 0.0) - truth[best])
+    return float(np.mean(excess)), float(np.mean(fitted))
+
+
+def power_table(sweeps: int) -> Iterator[str]:
+    yield "| power at the difference called detectable with 0.8 | seeds | mean | worst tenth |"
+    yield "| --- | --- | --- | --- |"
+    for name, population in POPULATIONS.items():
+        for seeds in (3, 5, 10):
+            powers = power_of_promises(population, seeds, 10_000, sweeps // 20, np.random.default_rng(seeds))
+            yield f"| {name} | {seeds} | {powers.mean():.2f} | {np.quantile(powers, 0.1):.2f} |"
+
+
+def looks_table(sweeps: int) -> Iterator[str]:
+    yield "| equal settings, a look after each seed: false claims, % | looks up to | anytime | repeated t-tests |"
+    yield "| --- | --- | --- | --- |"
+    for ratio in (0.0, 0.5, 1.0, 3.0):
+        for looks in (10, 20, 100):
+            claims = first_claims(0.0, ratio / math.sqrt(5), looks, sweeps, np.random.default_rng(looks))
+            shown = " | ".join(f"{100 * np.mean(claim <= looks):.1f}" for claim in claims)
+            yield f"| error of images / of five seeds {ratio:g} | {looks} | {shown} |"
+    yield ""
+    yield "| difference / deviation of a seed | seeds if planned | mean until a claim | 80 % have one by |"
+    yield "| --- | --- | --- | --- |"
+    for difference in (0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0):
+        mean, by = seeds_until_claim(difference, sweeps // 4, np.random.default_rng(1))
+        planned = planned_seeds(difference)
+        yield f"| {difference:g} | {planned} | {mean:.1f} ({mean / planned:.2f}) | {by} ({by / planned:.2f}) |"
+
+
+def flattery_table(sweeps: int) -> Iterator[str]:
+    yield "| best of | spread of settings, points | its mean, excess in points | cross-fitted, excess |"
+    yield "| --- | --- | --- | --- |"
+    for settings, seeds in ((8, 3), (20, 3), (8, 5), (4, 10)):
+        for spread in (0.0, 0.2, 0.5, 2.0):
+            excess, fitted = flattery(settings, seeds, spread, sweeps // 4, np.random.default_rng(settings))
+            yield f"| {settings} x {seeds} seeds | {spread:g} | {excess:+.2f} | {fitted:+.2f} |"
+
+
+TABLES = {"power": power_table, "looks": looks_table, "flattery": flattery_table}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--sweeps", type=int, default=20_000)
+    parser.add_argument("--only", choices=TABLES, action="append")
+    args = parser.parse_args()
+    for name in args.only or TABLES:
+        print(*TABLES[name](args.sweeps), sep="\n", end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

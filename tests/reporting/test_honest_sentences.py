@@ -1,0 +1,76 @@
+"""Sentences around right numbers: runs that are missing, data that are not MNIST, figures flattered by selection."""
+
+import json
+from pathlib import Path
+
+import pytest
+from made_up_runs import write_failure, write_run
+
+from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.tables import as_markdown
+from mnist_mlp.config import OFFICIAL_DIGEST
+from mnist_mlp.reporting.data import PageContext, data_warning, lead
+from mnist_mlp.reporting.publish import Study, methods
+from mnist_mlp.reporting.sections_study import pair_section
+
+
+def set_digest(folder: Path, digest: str) -> None:
+    """Record this digest of the data in every run below the folder."""
+    for file in folder.rglob("result.json"):
+        result = json.loads(file.read_text())
+        result["data"]["digest"] = digest
+        file.write_text(json.dumps(result))
+
+
+def test_failed_seeds_of_the_best_setting_are_mentioned_wherever_it_is_called_best(tmp_path: Path) -> None:
+    for seed in range(5):
+        write_run(tmp_path / f"a{seed}", range(8 + seed), seed=seed, optim__lr=0.1)
+        if seed < 3:
+            write_run(tmp_path / f"b{seed}", range(2 + seed), seed=seed, optim__lr=0.2)
+        else:
+            write_failure(tmp_path / f"b{seed}", "ValueError: no", optim__lr=0.2, seed=seed)
+    summary = summarize(find_jobs([tmp_path]))
+    assert summary.rows[0].settings["optim.lr"] == 0.2
+    for text in (lead(PageContext(summary)), as_markdown(summary), methods(Study(summary))):
+        assert "2 of 5 runs failed" in text
+    assert "3 of 5" in as_markdown(summary).splitlines()[2]
+
+
+@pytest.mark.parametrize(("digest", "is_official"), [(OFFICIAL_DIGEST, True), ("0123456789abcdef", False)])
+def test_only_the_official_files_are_called_official(tmp_path: Path, digest: str, is_official: bool) -> None:
+    for seed in range(2):
+        write_run(tmp_path / str(seed), range(2 + seed), seed=seed)
+    set_digest(tmp_path, digest)
+    jobs = find_jobs([tmp_path])
+    assert ("with the official training and test split" in methods(Study(summarize(jobs)))) == is_official
+    assert ("other than the official MNIST" in data_warning(jobs)) != is_official
+
+
+def test_data_without_a_digest_are_not_called_official(tmp_path: Path) -> None:
+    write_run(tmp_path / "old")
+    assert "not known to be the official MNIST" in methods(Study(summarize(find_jobs([tmp_path]))))
+
+
+def test_two_test_sets_of_equal_length_are_not_compared_image_by_image(tmp_path: Path) -> None:
+    for name in "ab":
+        write_run(tmp_path / name / "run", range(3))
+    first, second = find_jobs([tmp_path])
+    assert pair_section(first, second, ["a", "b"]) is not None
+    set_digest(tmp_path / "a", OFFICIAL_DIGEST)
+    set_digest(tmp_path / "b", "0123456789abcdef")
+    first, second = find_jobs([tmp_path])
+    assert pair_section(first, second, ["a", "b"]) is None
+
+
+def test_the_figure_of_a_selected_setting_comes_with_the_one_without_its_luck(tmp_path: Path) -> None:
+    """Settings are equal; each seed has one that is lucky on validation and test alike."""
+    for index in range(3):
+        for seed in range(3):
+            write_run(
+                tmp_path / f"{index}{seed}", range(2 if index == seed else 10), seed=seed, optim__lr=0.1 * (index + 1)
+            )
+    summary = summarize(find_jobs([tmp_path]))
+    assert summary.cross_fitted is not None
+    assert summary.cross_fitted < (summary.rows[0].mean("test_accuracy") or 0.0)
+    for text in (lead(PageContext(summary)), as_markdown(summary), methods(Study(summary))):
+        assert f"{100 * summary.cross_fitted:.2f} %" in text

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.statistics import Interval
-from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv
+from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv, seeds_text
 from mnist_mlp.config import OFFICIAL_DIGEST, non_result_keys
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
@@ -200,7 +200,7 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
         comparison = row.comparison
         rows.append([
             *(summary.shown_value(row, key) if key else label for key in settings),
-            str(len(row.values["test_accuracy"])),
+            seeds_text(row),
             *(mean_and_deviation(row.values["val_accuracy"]) for _ in validation),
             mean_and_deviation(row.values["test_accuracy"]),
             *([interval_text(comparison.seeds), interval_text(comparison.images)] if comparison else ["-", "-"]),

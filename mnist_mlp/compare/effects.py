@@ -29,7 +29,7 @@ MIN_QUANTITY = 6
 """A setting with at least this many numeric values is treated as continuous, otherwise as categorical."""
 
 MatchedSet = Mapping[str, Sequence[float]]
-"""Accuracies by level of one factor, of runs above chance level that agree in all other settings but the seed."""
+"""Accuracies by level of one factor, of runs that agree in all other settings but the seed."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,14 @@ class Level:
     """One value of a factor. numbers: accuracies of its runs that have a match at another level.
 
     mean: adjusted mean accuracy over all matched sets; None if no chain of sets connects it with the other levels.
-    collapsed: number of excluded runs at chance level.
+    collapsed, missing: numbers of all its runs at chance level, which the mean includes, and of those without a result.
     """
 
     value: str
     numbers: list[float]
     mean: float | None
     collapsed: int = 0
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,7 @@ def matched_sets(jobs: Sequence[Job], key: str, column: str) -> list[MatchedSet]
     other_keys = [other for other in factors(jobs) if other != key]
     sets: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for job, number in measured(jobs, column):
-        if not is_at_chance(number):
-            sets.setdefault(tuple(map(job.text, other_keys)), {}).setdefault(job.text(key), []).append(number)
+        sets.setdefault(tuple(map(job.text, other_keys)), {}).setdefault(job.text(key), []).append(number)
     matched = [{level: levels[level] for level in sort_levels(levels)} for levels in sets.values() if len(levels) > 1]
     return sorted(matched, key=len, reverse=True)
 
@@ -110,9 +110,11 @@ def main_effect(jobs: Sequence[Job], key: str, column: str) -> list[Level]:
     sets = matched_sets(jobs, key, column)
     means = _adjusted_means(sets)
     collapsed = [job.text(key) for job, number in measured(jobs, column) if is_at_chance(number)]
+    missing = [job.text(key) for job in jobs if job.result is None]
     levels = sort_levels({level for matched in sets for level in matched})
     numbers = {level: [number for matched in sets for number in matched.get(level, ())] for level in levels}
-    return [Level(level, own, means.get(level), collapsed.count(level)) for level, own in numbers.items()]
+    counts = {level: (collapsed.count(level), missing.count(level)) for level in levels}
+    return [Level(level, own, means.get(level), *counts[level]) for level, own in numbers.items()]
 
 
 def _adjusted_means(sets: Sequence[MatchedSet]) -> dict[str, float]:

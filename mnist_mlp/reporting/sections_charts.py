@@ -95,13 +95,20 @@ def effects(context: PageContext) -> Section | None:
     keys = [key for key in summary.keys if len({job.text(key) for job in runs}) > 1]
     if len(runs) < MIN_RUNS or not keys:
         return None
-    means = {}
+    means, counts, named = {}, [], short_names(keys)
     for key in keys[:MAX_PANELS]:
         plain = {job.text(key): plain_value(job.settings.get(key)) for job in jobs}
         levels = main_effect(jobs, key, summary.ranked_by)
         means[key] = [(plain[level.value], 100 * level.mean) for level in levels if level.mean is not None]
+        for level in levels:
+            lost = {"at chance level": level.collapsed, "without a result": level.missing}
+            texts = [f"{n} {words}" for words, n in lost.items() if n]
+            counts += [f"{named[key]}={level.value} {' and '.join(texts)}"] if texts else []
     notes = ["Each dot is a run; triangles at the edge are runs at chance level or outliers."]
-    matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
+    matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed); lines are ±"
+    matched += " one standard deviation of the runs; hollow ones at the edge are below it."
+    if counts:
+        matched += f" Means include runs at chance level, but none without a result: {', '.join(counts)}."
     notes.append(matched if any(means.values()) else "No means: no two runs differ in only one factor.")
     if len(means) < len(keys):
         notes.append(f"Showing the first {len(means)} of {len(keys)} factors.")

@@ -95,11 +95,20 @@ def test_a_random_search_has_no_matched_sets() -> None:
     assert matched_sets([job(0.9, lr=0.1, units=1), job(0.8, lr=0.2, units=2)], "lr", VAL) == []
 
 
-def test_collapsed_runs_are_counted_and_excluded() -> None:
+def test_collapsed_runs_count_in_the_mean_and_are_reported_with_runs_without_a_result() -> None:
     levels = main_effect([*FULL, job(0.1, lr=0.1, units=[16])], "lr", VAL)
-    assert [level.collapsed for level in levels] == [0, 1]
-    assert levels[1].mean == pytest.approx(1 - math.sqrt(0.4 * 0.1))
-    assert 0.1 not in levels[1].numbers
+    assert [(level.collapsed, level.missing) for level in levels] == [(0, 0), (1, 1)]
+    assert levels[1].mean == pytest.approx(1 - math.sqrt(math.sqrt(0.4 * 0.9) * 0.1))
+    assert 0.1 in levels[1].numbers
+
+
+def test_a_level_of_which_most_runs_collapsed_is_not_above_one_that_trains() -> None:
+    jobs = [job(0.97, lr=0.1, seed=seed) for seed in range(5)]
+    jobs += [job(0.98 if seed == 0 else 0.1, lr=0.2, seed=seed) for seed in range(5)]
+    low, high = main_effect(jobs, "lr", VAL)
+    assert low.mean == pytest.approx(0.97)
+    assert high.mean is not None
+    assert high.mean < 0.97
 
 
 def test_seeds_and_names_of_published_results_are_not_factors() -> None:

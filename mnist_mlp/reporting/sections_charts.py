@@ -31,7 +31,14 @@ def learning_curves(context: PageContext) -> Section | None:
     shown = groups if len(groups) <= MAX_DRAWN else [*groups[: MAX_DRAWN - worst], *groups[-worst:]]
     notes = []
     if len(context.jobs) > len(groups):
-        notes.append("One color per group of seeds; bands are ± one standard deviation around the mean.")
+        notes.append(
+            "One color per group of seeds; bands are ± one standard deviation around the mean. Dotted means are over"
+            " fewer runs, as others ended earlier."
+        )
+    notes.append(
+        "Training accuracy and loss are means over the steps of an epoch, each before its update, with dropout and"
+        " distortions if used: not those of the checkpoint."
+    )
     if len(groups) > len(shown):
         notes.append(f"Without JavaScript, only the {len(shown)} best and worst of {len(groups)} groups are drawn.")
     picture = Picture(svg(plots.learning_curves(shown)), "Accuracy and loss by epoch")

@@ -64,11 +64,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Importance:
-    """Importance of a setting. fraction: explained fraction of rank variance; p_value: Kruskal-Wallis, unadjusted."""
+    """Importance of a setting. fraction: explained fraction of rank variance; p_value: Kruskal-Wallis, unadjusted.
+
+    by_chance: the fraction that a setting without effect exceeds with probability 0.05.
+    """
 
     key: str
     fraction: float
     p_value: float
+    by_chance: float
 
 
 @dataclass(frozen=True)
@@ -221,9 +225,11 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
         count = len(sizes)
         if 1 < count < n and total:  # n groups of one run have no variance within
             between = float((sums**2 / sizes).sum()) - n * float(ranks.mean()) ** 2
-            fraction = 1 - (total - between) / (n - count) / (total / (n - 1))
-            p_value = float(scipy.special.chdtrc(count - 1, (n - 1) * between / total))
-            ranking.append(Importance(key, max(fraction, 0.0), p_value))
+            statistic = (n - 1) * between / total
+            both = (statistic, float(scipy.special.chdtri(count - 1, 0.05)))
+            fraction, by_chance = (min(max(1 - (n - 1 - value) / (n - count), 0.0), 1.0) for value in both)
+            p_value = float(scipy.special.chdtrc(count - 1, statistic))
+            ranking.append(Importance(key, fraction, p_value, by_chance))
     return sorted(ranking, key=lambda importance: -importance.fraction)
 
 

@@ -181,11 +181,17 @@ def lead(context: PageContext) -> str:
         )
     if inconclusive := sum(row.comparison is not None and row.comparison.is_inconclusive for row in summary.rows):
         text += f" Not distinguishable from the best: {inconclusive} of {len(summary.rows) - 1} other settings."
-    job = best_job(summary)
-    if n > 1 and job is not None and job.result is not None and summary.ranked_by == "val_accuracy":
-        accuracy = percent(job.result.metrics["test/accuracy"])
-        text += f" Shown in detail is seed {job.seed}, the best on validation, with test accuracy {accuracy}."
-    return text
+    return f"{text} {best_run_note(summary)}".rstrip()
+
+
+def best_run_note(summary: Summary) -> str:
+    """The seed that is shown in detail, and the mean of its setting; empty if the setting has no other seed."""
+    job, row, split = best_job(summary), summary.rows[0], summary.ranked_by.removesuffix("_accuracy")
+    if job is None or job.result is None or len(row.values["test_accuracy"]) < 2:
+        return ""
+    chosen = {"val": "validation", "test": "test, which flatters it"}[split]
+    accuracy, mean = percent(job.result.metrics["test/accuracy"]), percent(row.mean("test_accuracy"))
+    return f"Shown in detail is seed {job.seed}, the best on {chosen}: test accuracy {accuracy}, its setting {mean}."
 
 
 def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
@@ -213,7 +219,7 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     yield "Software", unique(f"commit {(host['commit'] or 'unknown')[:9]}, torch {host['torch']}" for host in hosts)
     times = [_modified(RunFolder(job.folder).result_file) for job in jobs]
     days = sorted(_local_time(seconds)[:10] for seconds in times if math.isfinite(seconds))
-    ran = f"runs finished {' to '.join(dict.fromkeys((days[0], days[-1])))}; " if days else ""
+    ran = f"runs finished {' to '.join(dict.fromkeys((days[0], days[-1])))} by file times; " if days else ""
     running = " while runs were in progress; regenerate it for newer results" if "running" in statuses else ""
     yield "Date", f"{ran}page generated {_local_time(datetime.now(timezone.utc).timestamp())}{running}"
 

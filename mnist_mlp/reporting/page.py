@@ -110,6 +110,6 @@ def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Secti
             yield section
     yield from filter(None, (browser if len(jobs) != 2 else None, digits_section(summary)))
     if best := best_job(summary):
-        yield run.best_run(best, context.names_of([best])[0], context.path(best.folder))
+        yield run.best_run(best, context)
         mistakes = run.mistakes(best, "Most confident mistakes of the best run")
         yield from filter(None, (mistakes, run.classification_report(best)))

@@ -141,7 +141,11 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
         over_images = [percent_bounds(comparison.images) for comparison in comparisons]
         yield "differences", differences(names, gaps, over_seeds, over_images, lowest)
     assert study.best.result is not None
-    title = f"Best run, test accuracy {percent(study.best.result.metric('test/accuracy'))}"
+    accuracy, row = percent(study.best.result.metric("test/accuracy")), study.summary.rows[0]
+    mean = (
+        f" (mean of its setting {percent(row.mean('test_accuracy'))})" if len(row.values["test_accuracy"]) > 1 else ""
+    )
+    title = f"Best run, seed {study.best.seed}: test accuracy {accuracy}{mean}"
     yield "confusion_matrix", confusion(np.array(study.best.result.confusion_matrix), title)
 
 

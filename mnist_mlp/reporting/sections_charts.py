@@ -81,14 +81,16 @@ def search(context: PageContext) -> Section | None:
     for importance in importances(context.jobs, summary.ranked_by):
         fraction = Cell(f"{100 * importance.fraction:.0f} %", heat=round(importance.fraction, 2))
         p_value = "< 0.001" if importance.p_value < 0.001 else f"{importance.p_value:.3f}"
-        rows.append([named.get(importance.key, importance.key), fraction, p_value])
+        chance = f"up to {100 * importance.by_chance:.0f} %"
+        rows.append([named.get(importance.key, importance.key), fraction, chance, p_value])
     caption = "Importance of each setting"
-    table = Table(["setting", "importance", "p"], rows, numeric=frozenset({1, 2}), caption=caption) if rows else None
+    header = ["setting", "importance", "by chance", "p"]
+    table = Table(header, rows, numeric=frozenset({1, 2, 3}), caption=caption) if rows else None
     notes = [
         "Importance: fraction of the variance in rank explained by the setting alone (one-way analysis of variance on "
-        "ranks, adjusted for chance). p: of the null hypothesis that the setting has no effect, uncorrected."
+        "ranks, adjusted for chance). By chance: 95 % of settings without an effect are below. p: uncorrected."
     ]
-    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial in order of completion, and the best so far"
+    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial, ordered by file times, and the best so far"
     return Section(
         "Search progress", chart=Chart("search", label), table=table, notes=notes if rows else [],
         markup=json_block("search-data", {"order": order}),

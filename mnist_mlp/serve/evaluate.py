@@ -18,8 +18,11 @@ from mnist_mlp.data.mnist import Digits, has_official_files, load_digits
 from mnist_mlp.data.module import EVAL_BATCH, random_seed, split_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.folder import is_continuation
 from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.settings import changes
 from mnist_mlp.serve.nets import TrainedNet, augmented_log_probabilities, load_classifier, locate
+from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.metrics import MeanLoss, class_metrics, evaluation_metrics, to_float
 
 SPLITS = ("test", "val", "train")
@@ -217,6 +220,11 @@ def _indices(net: TrainedNet, digits: Digits, split: str) -> Tensor:
     config, result = net.config(), net.result()
     if config is None:
         raise UserError(f"split={split} needs the run folder: a checkpoint does not record which images are in it")
+    saved, run = read_checkpoint(net.checkpoint).get("run"), net.folder.run() if net.folder else None
+    if saved and run and (differences := changes(saved, run)) and not is_continuation(saved, run):
+        raise UserError(
+            f"{net.checkpoint} belongs to another run ({'; '.join(differences)}): restore this run's own, or use --split test"
+        )
     data = config["data"]
     val_size = int(result.data["val"]) if result else int(data["val_size"])  # reduced for the sample
     parts = split_digits(digits.train_labels, val_size, subset_fraction(data["subset"]), data["split_seed"])

@@ -236,11 +236,11 @@ class Row:
     @cached_property
     def values(self) -> dict[str, list[float]]:
         """A value per seed with a result, for each column of VALUES: the mean of its runs."""
-        results = [(job.seed, job.result) for job in self.jobs if job.result is not None]
-        return {
-            name: list(_mean_by_seed((seed, n) for seed, run in results if (n := read(run)) is not None).values())
-            for name, read in VALUES.items()
+        runs = [(job.seed, job.result) for job in self.jobs if job.result is not None]
+        columns = {
+            name: [(seed, n) for seed, run in runs if (n := read(run)) is not None] for name, read in VALUES.items()
         }
+        return {name: list(_mean_by_seed(pairs).values()) for name, pairs in columns.items()}
 
     def mean(self, column: str) -> float | None:
         """Mean; None without values."""
@@ -290,9 +290,8 @@ class Summary:
     def adjust(self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job]) -> PairedComparison:
         """Adjust a comparison of runs of this table for all pairs of settings; two rows get the table's p-values."""
         known = [row.comparison for row in self.rows if row.comparison is not None]
-        tested = {id(row): {job.folder for job in row.jobs if job.result is not None} for row in self.rows}
         sides = [{job.folder for job in jobs} for jobs in (first, second)]
-        pair = [row for row in self.rows if tested[id(row)] in sides]
+        pair = [row for row in self.rows if {job.folder for job in row.jobs if job.result is not None} in sides]
         if len(pair) == 2 and pair[0].best and (own := pair[1].comparison) is not None:
             comparison = replace(comparison, comparisons=own.comparisons, adjusted=own.adjusted)
             return replace(comparison, adjusted_anytime=own.adjusted_anytime)

@@ -8,9 +8,9 @@ effect size. Ranks are invariant under rescaling and robust to collapsed runs.
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import scipy  # imports its submodules lazily
@@ -33,21 +33,6 @@ MatchedSet = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Level:
-    """One value of a factor. numbers: accuracies of its runs that have a match at another level.
-
-    mean: adjusted mean accuracy over all matched sets; None if no chain of sets connects it with the other levels.
-    collapsed, missing: numbers of all its runs at chance level, which the mean includes, and of those without a result.
-    """
-
-    value: str
-    numbers: list[float]
-    mean: float | None
-    collapsed: int = 0
-    missing: int = 0
-
-
-@dataclass(frozen=True)
 class Grid:
     """Mean accuracies over two factors; no rows if the runs do not form a grid.
 
@@ -64,15 +49,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Importance:
-    """Importance of a setting. fraction: explained fraction of rank variance; p_value: Kruskal-Wallis, unadjusted.
-
-    by_chance: the fraction that a setting without effect exceeds with probability 0.05.
-    """
+    """Explained fraction of rank variance, its 95 % quantile without effect, and the unadjusted Kruskal-Wallis p."""
 
     key: str
     fraction: float
-    p_value: float
     by_chance: float
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -109,16 +91,14 @@ def matched_sets(jobs: Sequence[Job], key: str, column: str) -> list[MatchedSet]
     return sorted(matched, key=len, reverse=True)
 
 
-def main_effect(jobs: Sequence[Job], key: str, column: str) -> list[Level]:
-    """Estimate the main effect of a factor: its comparable levels in order, empty without matched runs."""
+def main_effect(jobs: Sequence[Job], key: str, column: str) -> dict[str, float | None]:
+    """Estimate the main effect of a factor: an adjusted mean accuracy for each level with matched runs, in order.
+
+    Runs at chance level count. None if no chain of matched sets connects a level with the others.
+    """
     sets = matched_sets(jobs, key, column)
     means = _adjusted_means(sets)
-    collapsed = [job.text(key) for job, number in measured(jobs, column) if is_at_chance(number)]
-    missing = [job.text(key) for job in jobs if job.result is None]
-    levels = sort_levels({level for matched in sets for level in matched})
-    numbers = {level: [number for matched in sets for number in matched.get(level, ())] for level in levels}
-    counts = {level: (collapsed.count(level), missing.count(level)) for level in levels}
-    return [Level(level, own, means.get(level), *counts[level]) for level, own in numbers.items()]
+    return {level: means.get(level) for level in sort_levels({level for matched in sets for level in matched})}
 
 
 def _adjusted_means(sets: Sequence[MatchedSet]) -> dict[str, float]:
@@ -191,15 +171,18 @@ def as_number(value: str) -> float | None:
 
 def best_so_far(jobs: Sequence[Job], column: str) -> list[Step]:
     """The finished runs in order of completion, each with the highest value so far."""
+    files = ((RunFolder(job.folder).result_file, job, value) for job, value in measured(jobs, column))
+    ordered = sorted(files, key=lambda file: (modified(file[0]), str(file[0])))
+    highest = zip(ordered, accumulate((value for *_, value in ordered), max), strict=True)
+    return [Step(n, job, value, best) for n, ((_, job, value), best) in enumerate(highest, 1)]
 
-    def completion_time(job: Job) -> float:
-        with suppress(OSError):
-            return RunFolder(job.folder).result_file.stat().st_mtime
-        return 0.0
 
-    ordered = sorted(measured(jobs, column), key=lambda pair: (completion_time(pair[0]), str(pair[0].folder)))
-    highest = accumulate((value for _, value in ordered), max)
-    return [Step(n, job, value, best) for n, ((job, value), best) in enumerate(zip(ordered, highest, strict=True), 1)]
+def modified(file: Path) -> float:
+    """Modification time of a file in seconds; infinite if it does not exist."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def is_quantity(jobs: Sequence[Job], key: str) -> bool:
@@ -229,7 +212,7 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
             both = (statistic, float(scipy.special.chdtri(count - 1, 0.05)))
             fraction, by_chance = (min(max(1 - (n - 1 - value) / (n - count), 0.0), 1.0) for value in both)
             p_value = float(scipy.special.chdtrc(count - 1, statistic))
-            ranking.append(Importance(key, fraction, p_value, by_chance))
+            ranking.append(Importance(key, fraction, by_chance, p_value))
     return sorted(ranking, key=lambda importance: -importance.fraction)
 
 

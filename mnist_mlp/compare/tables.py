@@ -193,9 +193,8 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         )
         if family > 1:
             notes.append(
-                f"Verdicts are Holm-adjusted for all {family} pairs of settings with common seeds, since any could have"
-                " been selected as best; an unadjusted interval that excludes zero does not by itself make a difference"
-                " significant."
+                f"Verdicts are Holm-adjusted for all {family} pairs of settings with common seeds; an unadjusted"
+                " interval that excludes zero does not by itself make a difference significant."
             )
         if any("planned" in row.verdict for row in summary.rows):
             notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")

@@ -46,7 +46,7 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     colors = group_colors(len(groups))
     held_out = ["val" if any("val/loss" in run for run in curves) else "test" for _, curves in groups]
     in_front = sorted(zip(groups, colors, held_out, strict=True), key=lambda drawn: drawn[1] is not None)
-    panels, has_fewer = ((left, "accuracy", 100.0), (right, "loss", 1.0)), False
+    panels = ((left, "accuracy", 100.0), (right, "loss", 1.0))
     for group, (axes, name, scale), is_training in itertools.product(in_front, panels, (True, False)):
         (_, runs), color, split = group
         column = f"{'train' if is_training else split}/{name}"
@@ -62,10 +62,9 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
         axes.plot(epochs[:shared], mean[:shared], **style)
         if np.isfinite(mean[shared:]).any():
             axes.plot(epochs[shared:], mean[shared:], **style | {"ls": ":", "lw": 0.9})
-            has_fewer = True
         if color is not None and not is_training:
-            low, high = (mean + sign * deviation for sign in (-1, 1))
-            axes.fill_between(epochs[:shared], low[:shared], high[:shared], color=color, alpha=0.13, linewidth=0)
+            deviation[shared:] = np.nan
+            axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.13, linewidth=0)
     left.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
     right.set(xlabel="epoch", ylabel="cross-entropy loss (nats per image)", title="Loss")
     losses = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in right.lines] or [np.zeros(0)])
@@ -90,7 +89,11 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     splits = {"val": "validation", "test": "test (not for selection)"}
     names += [("#333", 1.5, "-", splits[split]) for split in dict.fromkeys(held_out)]
     names.append(("#333", 1.5, "--", "training (mean over the steps of the epoch)"))
-    names += [("#333", 0.9, ":", "mean over fewer runs, as others ended")] if has_fewer else []
+    names += (
+        [("#333", 0.9, ":", "mean over fewer runs, as others ended")]
+        if any(line.get_ls() == ":" for line in left.lines)
+        else []
+    )
     handles = [Line2D([], [], color=color, lw=width, ls=line, label=label) for color, width, line, label in names]
     columns = max(1, min(len(names), 130 // (max(len(label) for *_, label in names) + 8)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)

@@ -76,17 +76,10 @@ def render_page(jobs: Sequence[Job], title: str, base: Path | None = None, summa
         # gzip in base64: less than half the size, and parsed only after the first paint
         library = base64.b64encode(gzip.compress(LIBRARY.read_bytes(), mtime=0)).decode()
     return render(
-        "report.html",
-        title=title,
-        warning=data_warning(jobs),
-        facts=list(facts(jobs)),
-        lead=lead(context),
-        sections=sections,
-        data=json_block("runs-data", runs_data(context)),
-        styles=dict.fromkeys(styles),
-        library=library,
-        scripts=dict.fromkeys([*SCRIPTS, *scripts]),
-    )
+        "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)), lead=lead(context),
+        sections=sections, data=json_block("runs-data", runs_data(context)), styles=dict.fromkeys(styles),
+        library=library, scripts=dict.fromkeys([*SCRIPTS, *scripts]),
+    )  # fmt: skip
 
 
 def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Section]:

@@ -1,5 +1,6 @@
 """Page sections with charts, and the heatmap of two factors."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import PageContext, json_block, plain_value
 from mnist_mlp.reporting.elements import Cell, Chart, Picture, Section, Table
+from mnist_mlp.runs.result import is_at_chance
 from mnist_mlp.runs.settings import short_names
 
 QUANTITY = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
@@ -20,6 +22,8 @@ MIN_RUNS = 3
 MANY_FACTORS = 3
 """From this many factors on, parallel coordinates show more than pairwise charts."""
 MAX_LEVELS, MAX_PANELS = 12, 9
+CURVES_NOTE = """Dotted means are over fewer runs, as others ended. Training accuracy and loss are means over the steps
+of an epoch, each before its update, with dropout and distortions if used: not those of the checkpoint."""
 
 
 def learning_curves(context: PageContext) -> Section | None:
@@ -31,14 +35,8 @@ def learning_curves(context: PageContext) -> Section | None:
     shown = groups if len(groups) <= MAX_DRAWN else [*groups[: MAX_DRAWN - worst], *groups[-worst:]]
     notes = []
     if len(context.jobs) > len(groups):
-        notes.append(
-            "One color per group of seeds; bands are ± one standard deviation around the mean. Dotted means are over"
-            " fewer runs, as others ended earlier."
-        )
-    notes.append(
-        "Training accuracy and loss are means over the steps of an epoch, each before its update, with dropout and"
-        " distortions if used: not those of the checkpoint."
-    )
+        notes.append("One color per group of seeds; bands are ± one standard deviation around the mean.")
+    notes.append(CURVES_NOTE)
     if len(groups) > len(shown):
         notes.append(f"Without JavaScript, only the {len(shown)} best and worst of {len(groups)} groups are drawn.")
     picture = Picture(svg(plots.learning_curves(shown)), "Accuracy and loss by epoch")
@@ -81,8 +79,8 @@ def search(context: PageContext) -> Section | None:
     for importance in importances(context.jobs, summary.ranked_by):
         fraction = Cell(f"{100 * importance.fraction:.0f} %", heat=round(importance.fraction, 2))
         p_value = "< 0.001" if importance.p_value < 0.001 else f"{importance.p_value:.3f}"
-        chance = f"up to {100 * importance.by_chance:.0f} %"
-        rows.append([named.get(importance.key, importance.key), fraction, chance, p_value])
+        name, chance = named.get(importance.key, importance.key), f"up to {100 * importance.by_chance:.0f} %"
+        rows.append([name, fraction, chance, p_value])
     caption = "Importance of each setting"
     header = ["setting", "importance", "by chance", "p"]
     table = Table(header, rows, numeric=frozenset({1, 2, 3}), caption=caption) if rows else None
@@ -105,19 +103,18 @@ def effects(context: PageContext) -> Section | None:
     if len(runs) < MIN_RUNS or not keys:
         return None
     means, counts, named = {}, [], short_names(keys)
+    collapsed = [job for job, accuracy in measured(jobs, summary.ranked_by) if is_at_chance(accuracy)]
     for key in keys[:MAX_PANELS]:
         plain = {job.text(key): plain_value(job.settings.get(key)) for job in jobs}
-        levels = main_effect(jobs, key, summary.ranked_by)
-        means[key] = [(plain[level.value], 100 * level.mean) for level in levels if level.mean is not None]
-        for level in levels:
-            lost = {"at chance level": level.collapsed, "without a result": level.missing}
-            texts = [f"{n} {words}" for words, n in lost.items() if n]
-            counts += [f"{named[key]}={level.value} {' and '.join(texts)}"] if texts else []
-    notes = ["Each dot is a run; triangles at the edge are runs at chance level or outliers."]
-    matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed); lines are ±"
-    matched += " one standard deviation of the runs; hollow ones at the edge are below it."
+        levels = main_effect(jobs, key, summary.ranked_by).items()
+        means[key] = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
+        lost = Counter((job.text(key), "without a result") for job in jobs if job.result is None)
+        lost.update((job.text(key), "at chance level") for job in collapsed)
+        counts += [f"{n} of {named[key]}={level} {words}" for (level, words), n in sorted(lost.items())]
+    notes = ["Each dot is a run; at the edge, triangles are runs at chance level or outliers."]
+    matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
     if counts:
-        matched += f" Means include runs at chance level, but none without a result: {', '.join(counts)}."
+        matched += f" They include runs at chance level, but not those without a result: {', '.join(counts)}."
     notes.append(matched if any(means.values()) else "No means: no two runs differ in only one factor.")
     if len(means) < len(keys):
         notes.append(f"Showing the first {len(means)} of {len(keys)} factors.")

@@ -60,9 +60,8 @@ def best_run(job: Job, context: PageContext) -> Section:
     table = Table(["non-default setting", "value"], non_default_settings(job.settings))
     folded, markup = {"All settings": _all_settings(job)}, render("cards.html", cards=_metrics(job), verdict="")
     sentences = [*filter(None, [best_run_note(context.summary)]), f"Folder: {context.path(job.folder)}"]
-    return Section(
-        f"Best run: {context.names_of([job])[0]}", sentences, table, folded=folded, markup=markup, styles=RUN_STYLES
-    )
+    title = f"Best run: {context.names_of([job])[0]}"
+    return Section(title, sentences, table, folded=folded, markup=markup, styles=RUN_STYLES)
 
 
 def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:
@@ -112,14 +111,10 @@ def provenance(job: Job) -> Section:
     rows = [[name, value_text(value)] for name, value in result.environment.items()]
     rows.append(["data", f"{result.data['source']}, digest {result.data.get('digest') or 'unknown'}"])
     rows.append(["fingerprint", result.fingerprint])
-    return Section(
-        "Reproduce this run",
-        [f"Non-default settings: {shown}." if shown else "All settings are defaults."],
-        Table(["", "command"], [["train", Cell(command(job), code=True)]]),
-        folded={"Machine and versions": Table(["item", "value"], rows), "All settings": _all_settings(job)},
-        markup=WHOLE_COMMANDS,
-        styles=RUN_STYLES,
-    )
+    sentences = [f"Non-default settings: {shown}." if shown else "All settings are defaults."]
+    table = Table(["", "command"], [["train", Cell(command(job), code=True)]])
+    folded = {"Machine and versions": Table(["item", "value"], rows), "All settings": _all_settings(job)}
+    return Section("Reproduce this run", sentences, table, folded=folded, markup=WHOLE_COMMANDS, styles=RUN_STYLES)
 
 
 def _all_settings(job: Job) -> Table:

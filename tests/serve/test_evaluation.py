@@ -52,7 +52,7 @@ def test_the_checkpoint_of_another_run_is_not_evaluated_on_images_that_it_may_ha
     run = RunFolder(run_folder).run_file
     run.write_text(run.read_text().replace('"split_seed": 0', '"split_seed": 1'))
     assert '"split_seed": 1' in run.read_text()
-    with pytest.raises(UserError, match=r"belongs to another run \(data.split_seed: 0 -> 1\)"):
+    with pytest.raises(UserError, match=r"is of another run \(data.split_seed: 0 -> 1\)"):
         evaluate_run(run_folder, split)
 
 

@@ -52,4 +52,4 @@ def test_runs_that_collapsed_or_failed_are_listed_with_the_means(tmp_path: Path)
     write_failure(tmp_path / "b3", "ValueError: no", seed=3, optim__lr=0.2)
     section = effects(PageContext(summarize(find_jobs([tmp_path]))))
     assert section is not None
-    assert any("lr=0.2 2 at chance level and 1 without a result" in note for note in section.notes)
+    assert any("2 of lr=0.2 at chance level, 1 of lr=0.2 without a result" in note for note in section.notes)

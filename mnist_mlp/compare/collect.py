@@ -371,7 +371,7 @@ def summarize(jobs: Sequence[Job]) -> Summary:
                 row.verdict = comparison.verdict if comparison else _no_comparison(row, rows[0])
     notes += [note for row in rows for note in _shared_seeds(row)]
     if any(len(row.values[ranked_by]) == 1 for row in rows) and several:
-        notes.append("Settings with one tested seed rank after those with several.")
+        notes.append("Settings with one tested seed rank last, whatever their mean.")
     return Summary(keys, rows, over_seeds, ranked_by, notes)
 
 

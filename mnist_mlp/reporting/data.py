@@ -189,7 +189,7 @@ def best_run_note(summary: Summary) -> str:
         return ""
     chosen = "validation" if summary.ranked_by == "val_accuracy" else "test, which flatters it"
     accuracy, mean = percent(job.result.metrics["test/accuracy"]), percent(row.mean("test_accuracy"))
-    return f"Best run: seed {job.seed}, of {n} the best on {chosen}; test accuracy {accuracy}, its setting {mean}."
+    return f"Best run: seed {job.seed}, the best of {n} on {chosen}; test accuracy {accuracy}, its setting {mean}."
 
 
 def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:

@@ -33,10 +33,9 @@ def learning_curves(context: PageContext) -> Section | None:
         return None
     worst = MAX_DRAWN // 4
     shown = groups if len(groups) <= MAX_DRAWN else [*groups[: MAX_DRAWN - worst], *groups[-worst:]]
-    notes = []
+    notes = [CURVES_NOTE]
     if len(context.jobs) > len(groups):
         notes.append("One color per group of seeds; bands are ± one standard deviation around the mean.")
-    notes.append(CURVES_NOTE)
     if len(groups) > len(shown):
         notes.append(f"Without JavaScript, only the {len(shown)} best and worst of {len(groups)} groups are drawn.")
     picture = Picture(svg(plots.learning_curves(shown)), "Accuracy and loss by epoch")
@@ -110,7 +109,8 @@ def effects(context: PageContext) -> Section | None:
         means[key] = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
         lost = Counter((job.text(key), "without a result") for job in jobs if job.result is None)
         lost.update((job.text(key), "at chance level") for job in collapsed)
-        counts += [f"{n} of {named[key]}={level} {words}" for (level, words), n in sorted(lost.items())]
+        runs_at = Counter(job.text(key) for job in jobs)
+        counts += [f"{named[key]}={at} {n} of {runs_at[at]} {words}" for (at, words), n in sorted(lost.items())]
     notes = ["Each dot is a run; at the edge, triangles are runs at chance level or outliers."]
     matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
     if counts:
@@ -141,6 +141,8 @@ def two_factors(context: PageContext) -> Section | None:
     over = "" if not summary.over_seeds and len(summary.keys) == 2 else ", mean over seeds"
     if not crossed.at and len(summary.keys) > 2:
         over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
+    if lost := sum(job.result is None for job in jobs):
+        over += f", over the {len(jobs) - lost} of {len(jobs)} runs with a result"
     quantity = QUANTITY[summary.ranked_by].capitalize()
     notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
     return Section(f"{names[0]} and {names[1]}", table=table, notes=notes)

@@ -44,7 +44,7 @@ def test_the_figure_of_one_seed_stands_with_the_mean_of_its_setting(tmp_path: Pa
         write_run(tmp_path / str(seed), range(2 + 2 * seed), seed=seed)
     summary = summarize(find_jobs([tmp_path]))
     page = render_page(summary.jobs, "title")
-    note = "Best run: seed 0, of 3 the best on validation; test accuracy 98.00 %, its setting 96.00 %."
+    note = "Best run: seed 0, the best of 3 on validation; test accuracy 98.00 %, its setting 96.00 %."
     assert page.count(note) == 2  # in the lead and with the best run
     title = dict(figures(Study(summary)))["confusion_matrix"].axes[0].get_title()
     assert f"{title}." == note

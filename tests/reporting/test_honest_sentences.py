@@ -60,6 +60,7 @@ def test_a_single_comparison_is_not_called_corrected(tmp_path: Path) -> None:
         assert "Holm" not in text
         assert "orrected" not in text
     assert "3 paired seeds" in methods(study)
+    assert "for a number of seeds fixed in advance" in as_latex(study)
 
 
 @pytest.mark.parametrize(("digest", "is_official"), [(OFFICIAL_DIGEST, True), ("0123456789abcdef", False)])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] 
         return None
     seeds = [seed for seed, *_ in cells]
     accuracies = ([statistics.fmean(map(_accuracy, jobs)) for jobs in side] for side in matched)
-    over_seeds = paired_difference(*(_mean_by_seed(seeds, values) for values in accuracies))
+    over_seeds = paired_difference(*(_mean_by_seed(zip(seeds, values, strict=True)) for values in accuracies))
     assert over_seeds is not None  # there are cells
     labels = [[[labels_of(job.folder) for job in jobs] for jobs in side] for side in matched]
     truths = {pair and pair[0] for side in labels for pairs in side for pair in pairs}
@@ -187,7 +188,8 @@ def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] 
         n, error = over_seeds.n, over_seeds.error or 0.0
         return PairedComparison(over_seeds, None, Variance(error**2 * n, 0.0, 0.0, n - 1))
     correct = ([_correctness(pairs, truth) for pairs in side] for side in labels)
-    return crossed_difference(*(np.array(list(_mean_by_seed(seeds, values).values())) for values in correct))
+    means = (_mean_by_seed(zip(seeds, values, strict=True)) for values in correct)
+    return crossed_difference(*(np.array(list(side.values())) for side in means))
 
 
 def by_cell(jobs: Iterable[Job], context: Sequence[str]) -> Mapping[tuple[Any, ...], list[Job]]:
@@ -210,10 +212,10 @@ def _correctness(pairs: Sequence[Labels | None], truth: bytes) -> NDArray[Any]:
     return correct[0] if len(correct) == 1 else np.asarray(np.mean(correct, axis=0))
 
 
-def _mean_by_seed(seeds: Sequence[Any], values: Sequence[Any]) -> dict[int, Any]:
+def _mean_by_seed(pairs: Iterable[tuple[int, Any]]) -> dict[int, Any]:
     """Average numbers or arrays over the contexts of each seed; a single one stays as it is."""
     groups = defaultdict(list)
-    for seed, value in zip(seeds, values, strict=True):
+    for seed, value in pairs:
         groups[seed].append(value)
     return {seed: group[0] if len(group) == 1 else sum(group) / len(group) for seed, group in groups.items()}
 
@@ -233,9 +235,12 @@ class Row:
 
     @cached_property
     def values(self) -> dict[str, list[float]]:
-        """A value per finished job, for each column of VALUES."""
-        results = [job.result for job in self.jobs if job.result is not None]
-        return {name: [n for result in results if (n := read(result)) is not None] for name, read in VALUES.items()}
+        """A value per seed with a result, for each column of VALUES: the mean of its runs."""
+        runs = [(job.seed, job.result) for job in self.jobs if job.result is not None]
+        columns = {
+            name: [(seed, n) for seed, run in runs if (n := read(run)) is not None] for name, read in VALUES.items()
+        }
+        return {name: list(_mean_by_seed(pairs).values()) for name, pairs in columns.items()}
 
     def mean(self, column: str) -> float | None:
         """Mean; None without values."""
@@ -285,14 +290,12 @@ class Summary:
     def adjust(self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job]) -> PairedComparison:
         """Adjust a comparison of runs of this table for all pairs of settings; two rows get the table's p-values."""
         known = [row.comparison for row in self.rows if row.comparison is not None]
-        tested = {id(row): {job.folder for job in row.jobs if job.result is not None} for row in self.rows}
         sides = [{job.folder for job in jobs} for jobs in (first, second)]
-        pair = [row for row in self.rows if tested[id(row)] in sides]
+        pair = [row for row in self.rows if {job.folder for job in row.jobs if job.result is not None} in sides]
         if len(pair) == 2 and pair[0].best and (own := pair[1].comparison) is not None:
             comparison = replace(comparison, comparisons=own.comparisons, adjusted=own.adjusted)
             return replace(comparison, adjusted_anytime=own.adjusted_anytime)
-        family = math.comb(len(known) + 1, 2) or 1
-        adjusted = adjust_for_all_pairs([*known, comparison], family)[-1]
+        adjusted = adjust_for_all_pairs([*known, comparison], count_testable_pairs(self.rows))[-1]
         assert adjusted is not None
         return adjusted
 
@@ -304,7 +307,7 @@ class Summary:
         for row in self.rows:
             pairs = {job.seed: (read(job.result), test(job.result)) for job in row.jobs if job.result is not None}
             known = {seed: (score, tested) for seed, (score, tested) in pairs.items() if score and tested}
-            scores += [known] if known else []
+            scores += [known] if len(known) > 1 else []  # one seed cannot be best
         return cross_fitted_accuracy(scores)
 
     @cached_property
@@ -354,17 +357,28 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     ]
     tested = [row for row in rows if row.values["test_accuracy"]]
     ranked_by = "val_accuracy" if all(row.values["val_accuracy"] for row in tested) else "test_accuracy"
-    rows.sort(key=lambda row: -(row.mean(ranked_by) or 0.0) if row.values[ranked_by] else math.inf)
+    several = max((len(row.values["test_accuracy"]) for row in rows), default=0) > 1
+    # a setting with one seed has no spread: as the best, it would leave the others without a verdict
+    rows.sort(key=lambda row: (several and len(row.values[ranked_by]) < 2, -(row.mean(ranked_by) or -1.0)))
     if rows and rows[0].values["test_accuracy"]:
         rows[0].best = True
         other_rows = rows[1:] if over_seeds else []
-        comparisons = adjust_for_all_pairs([compare(row.jobs, rows[0].jobs) for row in other_rows])
+        compared = [compare(row.jobs, rows[0].jobs) for row in other_rows]
+        comparisons = adjust_for_all_pairs(compared, count_testable_pairs(rows))
         for row, comparison in zip(other_rows, comparisons, strict=True):
             row.comparison = comparison
             if row.values["test_accuracy"]:
                 row.verdict = comparison.verdict if comparison else _no_comparison(row, rows[0])
     notes += [note for row in rows for note in _shared_seeds(row)]
+    if any(len(row.values[ranked_by]) == 1 for row in rows) and several:
+        notes.append("Settings with one tested seed rank last, whatever their mean.")
     return Summary(keys, rows, over_seeds, ranked_by, notes)
+
+
+def count_testable_pairs(rows: Sequence[Row]) -> int:
+    """Count the pairs of settings with two seeds in common, any of which could have been compared with the best."""
+    seeds = [{job.seed for job in row.jobs if job.result is not None} for row in rows]
+    return sum(len(first & second) > 1 for first, second in combinations([own for own in seeds if len(own) > 1], 2))
 
 
 def _no_comparison(row: Row, best: Row) -> str:
@@ -398,10 +412,13 @@ def display_names(summary: Summary) -> dict[Path, str]:
 
 
 def _drop_copies(jobs: list[Job]) -> Iterator[str]:
-    """Keep one finished run per fingerprint; yield a note for each that is removed."""
-    kept: dict[str, Job] = {}
-    for job in sorted(jobs, key=lambda job: str(job.folder)):
-        if not job.fingerprint or (first := kept.setdefault(job.fingerprint, job)) is job:
+    """Keep one run per fingerprint or, as versions hash settings differently, per metrics; yield notes on the rest."""
+    kept: dict[Any, Job] = {}
+    for job in sorted((job for job in jobs if job.result and job.fingerprint), key=lambda job: str(job.folder)):
+        outcome = (job.seed, tuple(sorted(job.result.metrics.items()))) if job.result else None
+        first = kept.get(job.fingerprint) or kept.get(outcome)
+        if first is None:
+            kept |= {job.fingerprint: job, outcome: job}
             continue
         jobs.remove(job)
         same = job.result is not None and first.result is not None and job.result.metrics == first.result.metrics

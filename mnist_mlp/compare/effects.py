@@ -8,9 +8,9 @@ effect size. Ranks are invariant under rescaling and robust to collapsed runs.
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import scipy  # imports its submodules lazily
@@ -29,21 +29,7 @@ MIN_QUANTITY = 6
 """A setting with at least this many numeric values is treated as continuous, otherwise as categorical."""
 
 MatchedSet = Mapping[str, Sequence[float]]
-"""Accuracies by level of one factor, of runs above chance level that agree in all other settings but the seed."""
-
-
-@dataclass(frozen=True)
-class Level:
-    """One value of a factor. numbers: accuracies of its runs that have a match at another level.
-
-    mean: adjusted mean accuracy over all matched sets; None if no chain of sets connects it with the other levels.
-    collapsed: number of excluded runs at chance level.
-    """
-
-    value: str
-    numbers: list[float]
-    mean: float | None
-    collapsed: int = 0
+"""Accuracies by level of one factor, of runs that agree in all other settings but the seed."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +49,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Importance:
-    """Importance of a setting. fraction: explained fraction of rank variance; p_value: Kruskal-Wallis, unadjusted."""
+    """Explained fraction of rank variance, its 95 % quantile without effect, and the unadjusted Kruskal-Wallis p."""
 
     key: str
     fraction: float
+    by_chance: float
     p_value: float
 
 
@@ -99,20 +86,19 @@ def matched_sets(jobs: Sequence[Job], key: str, column: str) -> list[MatchedSet]
     other_keys = [other for other in factors(jobs) if other != key]
     sets: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for job, number in measured(jobs, column):
-        if not is_at_chance(number):
-            sets.setdefault(tuple(map(job.text, other_keys)), {}).setdefault(job.text(key), []).append(number)
+        sets.setdefault(tuple(map(job.text, other_keys)), {}).setdefault(job.text(key), []).append(number)
     matched = [{level: levels[level] for level in sort_levels(levels)} for levels in sets.values() if len(levels) > 1]
     return sorted(matched, key=len, reverse=True)
 
 
-def main_effect(jobs: Sequence[Job], key: str, column: str) -> list[Level]:
-    """Estimate the main effect of a factor: its comparable levels in order, empty without matched runs."""
+def main_effect(jobs: Sequence[Job], key: str, column: str) -> dict[str, float | None]:
+    """Estimate the main effect of a factor: an adjusted mean accuracy for each level with matched runs, in order.
+
+    Runs at chance level count. None if no chain of matched sets connects a level with the others.
+    """
     sets = matched_sets(jobs, key, column)
     means = _adjusted_means(sets)
-    collapsed = [job.text(key) for job, number in measured(jobs, column) if is_at_chance(number)]
-    levels = sort_levels({level for matched in sets for level in matched})
-    numbers = {level: [number for matched in sets for number in matched.get(level, ())] for level in levels}
-    return [Level(level, own, means.get(level), collapsed.count(level)) for level, own in numbers.items()]
+    return {level: means.get(level) for level in sort_levels({level for matched in sets for level in matched})}
 
 
 def _adjusted_means(sets: Sequence[MatchedSet]) -> dict[str, float]:
@@ -185,15 +171,18 @@ def as_number(value: str) -> float | None:
 
 def best_so_far(jobs: Sequence[Job], column: str) -> list[Step]:
     """The finished runs in order of completion, each with the highest value so far."""
+    files = ((RunFolder(job.folder).result_file, job, value) for job, value in measured(jobs, column))
+    ordered = sorted(files, key=lambda file: (modified(file[0]), str(file[0])))
+    highest = zip(ordered, accumulate((value for *_, value in ordered), max), strict=True)
+    return [Step(n, job, value, best) for n, ((_, job, value), best) in enumerate(highest, 1)]
 
-    def completion_time(job: Job) -> float:
-        with suppress(OSError):
-            return RunFolder(job.folder).result_file.stat().st_mtime
-        return 0.0
 
-    ordered = sorted(measured(jobs, column), key=lambda pair: (completion_time(pair[0]), str(pair[0].folder)))
-    highest = accumulate((value for _, value in ordered), max)
-    return [Step(n, job, value, best) for n, ((job, value), best) in enumerate(zip(ordered, highest, strict=True), 1)]
+def modified(file: Path) -> float:
+    """Modification time of a file in seconds; infinite if it does not exist."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def is_quantity(jobs: Sequence[Job], key: str) -> bool:
@@ -219,9 +208,11 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
         count = len(sizes)
         if 1 < count < n and total:  # n groups of one run have no variance within
             between = float((sums**2 / sizes).sum()) - n * float(ranks.mean()) ** 2
-            fraction = 1 - (total - between) / (n - count) / (total / (n - 1))
-            p_value = float(scipy.special.chdtrc(count - 1, (n - 1) * between / total))
-            ranking.append(Importance(key, max(fraction, 0.0), p_value))
+            statistic = (n - 1) * between / total
+            both = (statistic, float(scipy.special.chdtri(count - 1, 0.05)))
+            fraction, by_chance = (min(max(1 - (n - 1 - value) / (n - count), 0.0), 1.0) for value in both)
+            p_value = float(scipy.special.chdtrc(count - 1, statistic))
+            ranking.append(Importance(key, fraction, by_chance, p_value))
     return sorted(ranking, key=lambda importance: -importance.fraction)
 
 

@@ -1,8 +1,4 @@
-"""What the best setting of a sweep is worth: its own figure is flattered, because it was chosen for its luck, too.
-
-A seed that does well on validation images does well on test images, so that the luck by which a setting came out best
-is in its test accuracy as well, even if validation chose it.
-"""
+"""What the best setting is worth: it was chosen for its luck on validation, too, which its test accuracy shares."""
 
 import statistics
 from collections.abc import Mapping, Sequence

@@ -231,18 +231,15 @@ def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
     return adjusted
 
 
-def adjust_for_all_pairs(
-    comparisons: Sequence[PairedComparison | None], family: int | None = None
-) -> list[PairedComparison | None]:
+def adjust_for_all_pairs(comparisons: Sequence[PairedComparison | None], family: int) -> list[PairedComparison | None]:
     """Holm-adjust comparisons with a best setting that was selected from the data.
 
     The family is all pairs, not settings - 1: validation and test accuracy of a net are correlated, so selecting the
     best by validation favors settings that are lucky on test, too, and any pair could have been the one compared.
-
-    family: the number of pairs, by default that of all settings with a comparison and the best.
+    family: the number of pairs.
     """
     known = [pair for pair in comparisons if pair is not None and pair.decisive.p_value is not None]
-    family = max(family or math.comb(len(known) + 1, 2), len(known))
+    family = max(family, len(known))
     adjusted, anytime = (
         iter(holm([1.0 if p_value is None else p_value for p_value in p_values], family))
         for p_values in ([pair.decisive.p_value for pair in known], [pair.anytime_p_value for pair in known])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.compare.collect import VALUES, Job, Summary, display_names, find_jobs, row_label, summarize
+from mnist_mlp.compare.collect import VALUES, Job, Row, Summary, display_names, find_jobs, row_label, summarize
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
 from mnist_mlp.console import cells, columns, ellipsis, shortened
 from mnist_mlp.errors import UserError
@@ -57,6 +57,7 @@ def _csv(summary: Summary) -> str:
             line |= {f"{column}_std": row.deviation(column) for column in VALUES}
             line |= {
                 "n": len(row.values["test_accuracy"]),
+                "pairs": paired and paired.decisive.n,
                 "difference": paired and paired.decisive.mean,
                 "seeds_low": paired and paired.seeds.low,
                 "seeds_high": paired and paired.seeds.high,
@@ -109,7 +110,7 @@ def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     for row in summary.rows:
         line = ["*" if row.best else "", *(summary.shown_value(row, key) for key in summary.keys)]
         n = len(row.values["test_accuracy"])
-        line += [str(n) if n in (0, len(row.jobs)) else f"{n} of {len(row.jobs)}"] if summary.over_seeds else []
+        line += [seeds_text(row)] if summary.over_seeds else []
         for name in ("val_accuracy", "test_accuracy", "test_f1_macro", "test_loss"):
             values = row.values[name]
             text = mean_and_deviation(values) if "accuracy" in name else mean_and_deviation(values, 1, 4)
@@ -123,6 +124,13 @@ def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
             line.append("best" if row.best else row.verdict)
         rows.append(line)
     return header, rows
+
+
+def seeds_text(row: Row) -> str:
+    """Number of seeds with a result: "3 of 5" if others have none, "5 (2 paired)" if the best has only two of them."""
+    n, started = len(row.values["test_accuracy"]), len({job.seed for job in row.jobs})
+    pairs = row.comparison.decisive.n if row.comparison else n
+    return (str(n) if n in (0, started) else f"{n} of {started}") + (f" ({pairs} paired)" if pairs != n else "")
 
 
 def interval_text(difference: Interval | None) -> str:
@@ -185,8 +193,8 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         )
         if family > 1:
             notes.append(
-                f"Verdicts are Holm-adjusted for all {family} pairs of settings, since any could have been selected as"
-                " best; an unadjusted interval that excludes zero does not by itself make a difference significant."
+                f"Verdicts are Holm-adjusted for all {family} pairs of settings with common seeds; an unadjusted"
+                " interval that excludes zero does not by itself make a difference significant."
             )
         if any("planned" in row.verdict for row in summary.rows):
             notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")

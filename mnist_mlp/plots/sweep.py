@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from mnist_mlp.plots.run import BLUE, GREEN, GREY, ORANGE, sized_figure
-from mnist_mlp.runs.predictions import Curves, band
+from mnist_mlp.runs.predictions import Curves, band, shared_epochs
 
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D00")
 FIRST, LAST = 5, 2
@@ -35,8 +35,8 @@ def group_colors(count: int) -> list[str | None]:
 def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     """Draw mean accuracy and loss per epoch over seeds: training dashed, validation (else test) solid.
 
-    Bands show ± one standard deviation. The loss axis is logarithmic if losses span more than a factor of 20; exploded
-    losses are cut off.
+    Bands show ± one standard deviation; means over fewer runs, after others have ended, are dotted. The loss axis is
+    logarithmic if losses span more than a factor of 20; exploded losses are cut off.
 
     Args:
         groups: Name and curves of runs that differ only in their seed, best group first.
@@ -50,7 +50,8 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     for group, (axes, name, scale), is_training in itertools.product(in_front, panels, (True, False)):
         (_, runs), color, split = group
         column = f"{'train' if is_training else split}/{name}"
-        points = np.array(band(run[column] for run in runs if column in run), dtype=float)
+        values = [run[column] for run in runs if column in run]
+        points, shared = np.array(band(values), dtype=float), shared_epochs(values)
         if not np.isfinite(points).any():
             continue
         mean, deviation = scale * points.T
@@ -58,8 +59,11 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
         style: dict[str, Any] = {"ls": "--" if is_training else "-", "color": color or PALE, "lw": 0.9, "zorder": 1}
         if color is not None:
             style |= {"marker": "." if len(mean) <= 15 else "", "lw": 1.0 if is_training else 1.6, "zorder": 3}
-        axes.plot(epochs, mean, **style)
+        axes.plot(epochs[:shared], mean[:shared], **style)
+        if np.isfinite(mean[shared:]).any():
+            axes.plot(epochs[shared:], mean[shared:], **style | {"ls": ":", "lw": 0.9})
         if color is not None and not is_training:
+            deviation[shared:] = np.nan
             axes.fill_between(epochs, mean - deviation, mean + deviation, color=color, alpha=0.13, linewidth=0)
     left.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
     right.set(xlabel="epoch", ylabel="cross-entropy loss (nats per image)", title="Loss")
@@ -84,7 +88,12 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
         names.append((PALE, 3.0, "-", f"{hidden} groups in between"))
     splits = {"val": "validation", "test": "test (not for selection)"}
     names += [("#333", 1.5, "-", splits[split]) for split in dict.fromkeys(held_out)]
-    names.append(("#333", 1.5, "--", "training"))
+    names.append(("#333", 1.5, "--", "training (mean over the steps of the epoch)"))
+    names += (
+        [("#333", 0.9, ":", "mean over fewer runs, as others ended")]
+        if any(line.get_ls() == ":" for line in left.lines)
+        else []
+    )
     handles = [Line2D([], [], color=color, lw=width, ls=line, label=label) for color, width, line, label in names]
     columns = max(1, min(len(names), 130 // (max(len(label) for *_, label in names) + 8)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)

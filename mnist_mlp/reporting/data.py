@@ -24,7 +24,7 @@ from mnist_mlp.compare.collect import (
     summarize,
     varying_keys,
 )
-from mnist_mlp.compare.effects import is_quantity, sort_levels
+from mnist_mlp.compare.effects import is_quantity, modified, sort_levels
 from mnist_mlp.config import OFFICIAL_DIGEST, Config, non_result_keys
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, finite
@@ -175,17 +175,21 @@ def lead(context: PageContext) -> str:
     text = f"Best{f': {name}' if name else ''}, test accuracy {mean}{over}."
     if best.incomplete:
         text = f"{text[:-1]}; {best.incomplete}."
-    if summary.cross_fitted is not None and percent(summary.cross_fitted) != mean:
-        text += (
-            f" Selection flatters it: cross-fitted over seeds, the best setting has {percent(summary.cross_fitted)}."
-        )
+    if (honest := percent(summary.cross_fitted)) not in ("-", mean):
+        text += f" Selection flatters it: cross-fitted over seeds, the best setting has {honest}."
     if inconclusive := sum(row.comparison is not None and row.comparison.is_inconclusive for row in summary.rows):
         text += f" Not distinguishable from the best: {inconclusive} of {len(summary.rows) - 1} other settings."
-    job = best_job(summary)
-    if n > 1 and job is not None and job.result is not None and summary.ranked_by == "val_accuracy":
-        accuracy = percent(job.result.metrics["test/accuracy"])
-        text += f" Shown in detail is seed {job.seed}, the best on validation, with test accuracy {accuracy}."
-    return text
+    return f"{text} {best_run_note(summary)}".rstrip()
+
+
+def best_run_note(summary: Summary) -> str:
+    """The seed that is shown in detail, and the mean of its setting; empty if the setting has no other seed."""
+    job, row = best_job(summary), summary.rows[0]
+    if job is None or job.result is None or (n := len(row.values["test_accuracy"])) < 2:
+        return ""
+    chosen = "validation" if summary.ranked_by == "val_accuracy" else "test, which flatters it"
+    accuracy, mean = percent(job.result.metrics["test/accuracy"]), percent(row.mean("test_accuracy"))
+    return f"Best run: seed {job.seed}, the best of {n} on {chosen}; test accuracy {accuracy}, its setting {mean}."
 
 
 def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
@@ -211,9 +215,9 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     hosts = [result.environment for result in results]
     yield "Device", unique(f"{host['device']}, CPU threads: {host['threads']}" for host in hosts)
     yield "Software", unique(f"commit {(host['commit'] or 'unknown')[:9]}, torch {host['torch']}" for host in hosts)
-    times = [_modified(RunFolder(job.folder).result_file) for job in jobs]
+    times = [modified(RunFolder(job.folder).result_file) for job in jobs]
     days = sorted(_local_time(seconds)[:10] for seconds in times if math.isfinite(seconds))
-    ran = f"runs finished {' to '.join(dict.fromkeys((days[0], days[-1])))}; " if days else ""
+    ran = f"runs finished {' to '.join(dict.fromkeys((days[0], days[-1])))} by file times; " if days else ""
     running = " while runs were in progress; regenerate it for newer results" if "running" in statuses else ""
     yield "Date", f"{ran}page generated {_local_time(datetime.now(timezone.utc).timestamp())}{running}"
 
@@ -236,14 +240,6 @@ def _images(results: Sequence[RunResult], source: str) -> str:
     return f"{source}: {', '.join(ranges)} images"
 
 
-def _modified(file: Path) -> float:
-    """Modification time of a file in seconds; infinite if it does not exist."""
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return math.inf
-
-
 def _local_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
@@ -261,17 +257,13 @@ def runs_data(context: PageContext) -> JSON:
     group_of = [group for group, ids in enumerate(context.run_ids) for _ in ids]
     runs = [
         {
-            "id": run,
-            "name": context.run_names[run],
-            "group": group_of[run],
-            "status": job.status,
-            "order": ranks[run],
-            "settings": {key: plain_value(job.settings.get(key)) for key in keys},
+            "id": run, "name": context.run_names[run], "group": group_of[run], "status": job.status,
+            "order": ranks[run], "settings": {key: plain_value(job.settings.get(key)) for key in keys},
             "measures": _measures(job.result) if job.result is not None else {},
             **thin_curves(context.curves[job.folder], points),
         }
         for run, job in enumerate(jobs)
-    ]
+    ]  # fmt: skip
     groups = [
         {"name": name or "all runs", "runs": ids, "best": row.best}
         for name, ids, row in zip(context.group_names, context.run_ids, summary.rows, strict=True)
@@ -288,7 +280,7 @@ def runs_data(context: PageContext) -> JSON:
 
 def _started(job: Job) -> float:
     folder = RunFolder(job.folder)
-    times = map(_modified, (folder.run_file, folder.result_file, folder.failure_file))
+    times = map(modified, (folder.run_file, folder.result_file, folder.failure_file))
     return next(filter(math.isfinite, times), math.inf)
 
 

@@ -76,17 +76,10 @@ def render_page(jobs: Sequence[Job], title: str, base: Path | None = None, summa
         # gzip in base64: less than half the size, and parsed only after the first paint
         library = base64.b64encode(gzip.compress(LIBRARY.read_bytes(), mtime=0)).decode()
     return render(
-        "report.html",
-        title=title,
-        warning=data_warning(jobs),
-        facts=list(facts(jobs)),
-        lead=lead(context),
-        sections=sections,
-        data=json_block("runs-data", runs_data(context)),
-        styles=dict.fromkeys(styles),
-        library=library,
-        scripts=dict.fromkeys([*SCRIPTS, *scripts]),
-    )
+        "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)), lead=lead(context),
+        sections=sections, data=json_block("runs-data", runs_data(context)), styles=dict.fromkeys(styles),
+        library=library, scripts=dict.fromkeys([*SCRIPTS, *scripts]),
+    )  # fmt: skip
 
 
 def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Section]:
@@ -110,6 +103,6 @@ def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Secti
             yield section
     yield from filter(None, (browser if len(jobs) != 2 else None, digits_section(summary)))
     if best := best_job(summary):
-        yield run.best_run(best, context.names_of([best])[0], context.path(best.folder))
+        yield run.best_run(best, context)
         mistakes = run.mistakes(best, "Most confident mistakes of the best run")
         yield from filter(None, (mistakes, run.classification_report(best)))

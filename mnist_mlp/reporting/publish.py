@@ -15,12 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.statistics import Interval
-from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv
+from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv, seeds_text
 from mnist_mlp.config import OFFICIAL_DIGEST, non_result_keys
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
-from mnist_mlp.reporting.data import PageContext, best_job
+from mnist_mlp.reporting.data import PageContext, best_job, best_run_note
 from mnist_mlp.reporting.elements import result_overrides
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
@@ -141,7 +141,8 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
         over_images = [percent_bounds(comparison.images) for comparison in comparisons]
         yield "differences", differences(names, gaps, over_seeds, over_images, lowest)
     assert study.best.result is not None
-    title = f"Best run, test accuracy {percent(study.best.result.metric('test/accuracy'))}"
+    accuracy = percent(study.best.result.metric("test/accuracy"))
+    title = best_run_note(study.summary).rstrip(".") or f"Best run: test accuracy {accuracy}"
     yield "confusion_matrix", confusion(np.array(study.best.result.confusion_matrix), title)
 
 
@@ -200,7 +201,7 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
         comparison = row.comparison
         rows.append([
             *(summary.shown_value(row, key) if key else label for key in settings),
-            str(len(row.values["test_accuracy"])),
+            seeds_text(row),
             *(mean_and_deviation(row.values["val_accuracy"]) for _ in validation),
             mean_and_deviation(row.values["test_accuracy"]),
             *([interval_text(comparison.seeds), interval_text(comparison.images)] if comparison else ["-", "-"]),
@@ -276,21 +277,14 @@ def methods(study: Study) -> str:
     sizes = sorted({result.parameters for result in results})
     seconds = [result.timing["fit_seconds"] for result in results]
     text = _render(
-        "methods.md",
-        study=study,
+        "methods.md", study=study, groups=groups, seconds=seconds, median=statistics.median(seconds),
         watched=any(job.settings.get("trainer.test_curve") is True for job in study.jobs),
         varying=", ".join(f"{name} ({study.setting(key)})" for key, name in named.items()),
-        groups=groups,
         sizes=" to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1]))),
         seeds=f"{seeds[0]} to {seeds[-1]}" if consecutive else ", ".join(map(str, seeds)),
         crossed=any(comparison.images is not None for *_, comparison in study.compared),
-        numbers=study.summary.rows[0].values["test_accuracy"],
-        unfinished=len(study.summary.jobs) - len(study.jobs),
+        numbers=study.summary.rows[0].values["test_accuracy"], unfinished=len(study.summary.jobs) - len(study.jobs),
         diverged=sum(result.status == "diverged" for result in results),
-        seconds=seconds,
-        median=statistics.median(seconds),
-        mean_and_deviation=mean_and_deviation,
-        interval_text=interval_text,
-        p_text=_p_text,
-    )
+        mean_and_deviation=mean_and_deviation, interval_text=interval_text, p_text=_p_text,
+    )  # fmt: skip
     return LINE_BREAK.sub(" ", text)

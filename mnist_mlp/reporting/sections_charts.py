@@ -1,5 +1,6 @@
 """Page sections with charts, and the heatmap of two factors."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import PageContext, json_block, plain_value
 from mnist_mlp.reporting.elements import Cell, Chart, Picture, Section, Table
+from mnist_mlp.runs.result import is_at_chance
 from mnist_mlp.runs.settings import short_names
 
 QUANTITY = {"val_accuracy": "validation accuracy", "test_accuracy": "test accuracy"}
@@ -20,6 +22,8 @@ MIN_RUNS = 3
 MANY_FACTORS = 3
 """From this many factors on, parallel coordinates show more than pairwise charts."""
 MAX_LEVELS, MAX_PANELS = 12, 9
+CURVES_NOTE = """Dotted means are over fewer runs, as others ended. Training accuracy and loss are means over the steps
+of an epoch, each before its update, with dropout and distortions if used: not those of the checkpoint."""
 
 
 def learning_curves(context: PageContext) -> Section | None:
@@ -29,7 +33,7 @@ def learning_curves(context: PageContext) -> Section | None:
         return None
     worst = MAX_DRAWN // 4
     shown = groups if len(groups) <= MAX_DRAWN else [*groups[: MAX_DRAWN - worst], *groups[-worst:]]
-    notes = []
+    notes = [CURVES_NOTE]
     if len(context.jobs) > len(groups):
         notes.append("One color per group of seeds; bands are ± one standard deviation around the mean.")
     if len(groups) > len(shown):
@@ -74,14 +78,16 @@ def search(context: PageContext) -> Section | None:
     for importance in importances(context.jobs, summary.ranked_by):
         fraction = Cell(f"{100 * importance.fraction:.0f} %", heat=round(importance.fraction, 2))
         p_value = "< 0.001" if importance.p_value < 0.001 else f"{importance.p_value:.3f}"
-        rows.append([named.get(importance.key, importance.key), fraction, p_value])
+        name, chance = named.get(importance.key, importance.key), f"up to {100 * importance.by_chance:.0f} %"
+        rows.append([name, fraction, chance, p_value])
     caption = "Importance of each setting"
-    table = Table(["setting", "importance", "p"], rows, numeric=frozenset({1, 2}), caption=caption) if rows else None
+    header = ["setting", "importance", "by chance", "p"]
+    table = Table(header, rows, numeric=frozenset({1, 2, 3}), caption=caption) if rows else None
     notes = [
         "Importance: fraction of the variance in rank explained by the setting alone (one-way analysis of variance on "
-        "ranks, adjusted for chance). p: of the null hypothesis that the setting has no effect, uncorrected."
+        "ranks, adjusted for chance). By chance: 95 % of settings without an effect are below. p: uncorrected."
     ]
-    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial in order of completion, and the best so far"
+    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial, ordered by file times, and the best so far"
     return Section(
         "Search progress", chart=Chart("search", label), table=table, notes=notes if rows else [],
         markup=json_block("search-data", {"order": order}),
@@ -95,13 +101,20 @@ def effects(context: PageContext) -> Section | None:
     keys = [key for key in summary.keys if len({job.text(key) for job in runs}) > 1]
     if len(runs) < MIN_RUNS or not keys:
         return None
-    means = {}
+    means, counts, named = {}, [], short_names(keys)
+    collapsed = [job for job, accuracy in measured(jobs, summary.ranked_by) if is_at_chance(accuracy)]
     for key in keys[:MAX_PANELS]:
         plain = {job.text(key): plain_value(job.settings.get(key)) for job in jobs}
-        levels = main_effect(jobs, key, summary.ranked_by)
-        means[key] = [(plain[level.value], 100 * level.mean) for level in levels if level.mean is not None]
-    notes = ["Each dot is a run; triangles at the edge are runs at chance level or outliers."]
+        levels = main_effect(jobs, key, summary.ranked_by).items()
+        means[key] = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
+        lost = Counter((job.text(key), "without a result") for job in jobs if job.result is None)
+        lost.update((job.text(key), "at chance level") for job in collapsed)
+        runs_at = Counter(job.text(key) for job in jobs)
+        counts += [f"{named[key]}={at} {n} of {runs_at[at]} {words}" for (at, words), n in sorted(lost.items())]
+    notes = ["Each dot is a run; at the edge, triangles are runs at chance level or outliers."]
     matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
+    if counts:
+        matched += f" They include runs at chance level, but not those without a result: {', '.join(counts)}."
     notes.append(matched if any(means.values()) else "No means: no two runs differ in only one factor.")
     if len(means) < len(keys):
         notes.append(f"Showing the first {len(means)} of {len(keys)} factors.")
@@ -128,6 +141,8 @@ def two_factors(context: PageContext) -> Section | None:
     over = "" if not summary.over_seeds and len(summary.keys) == 2 else ", mean over seeds"
     if not crossed.at and len(summary.keys) > 2:
         over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
+    if lost := sum(job.result is None for job in jobs):
+        over += f", over the {len(jobs) - lost} of {len(jobs)} runs with a result"
     quantity = QUANTITY[summary.ranked_by].capitalize()
     notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
     return Section(f"{names[0]} and {names[1]}", table=table, notes=notes)

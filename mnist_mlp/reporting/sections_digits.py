@@ -113,16 +113,12 @@ def digits_data(
     return {
         "total": len(runs.truth),
         "complete": bool(runs.missed[shown].sum() == runs.missed.sum()),
-        "columns": COLUMNS,
-        "sprite": base64.b64encode(sprite(images[shown])).decode(),
-        "indices": shown.tolist(),
-        "truth": "".join(map(str, runs.truth[shown])),
-        "runs": [ids[job.folder] for job in runs.jobs],
-        "predicted": _compress(runs.predicted[:, shown]),
+        "columns": COLUMNS, "sprite": base64.b64encode(sprite(images[shown])).decode(),
+        "indices": shown.tolist(), "truth": "".join(map(str, runs.truth[shown])),
+        "runs": [ids[job.folder] for job in runs.jobs], "predicted": _compress(runs.predicted[:, shown]),
         "matrices": _compress(np.stack([np.bincount(row, minlength=100) for row in cells]).astype("<u2")),
-        "certain": certain,
-        "probabilities": _compress(kept),
-    }
+        "certain": certain, "probabilities": _compress(kept),
+    }  # fmt: skip
 
 
 def sprite(images: NDArray[np.uint8]) -> bytes:

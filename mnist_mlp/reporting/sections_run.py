@@ -11,7 +11,7 @@ from mnist_mlp.compare.statistics import wilson
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
-from mnist_mlp.reporting.data import non_default_settings
+from mnist_mlp.reporting.data import PageContext, best_run_note, non_default_settings
 from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command, render
 from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, load_test_images
 from mnist_mlp.runs.folder import RunFolder
@@ -55,11 +55,13 @@ def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
     yield "Training time", f"{timing['fit_seconds']:.1f} s", f"{timing['epoch_seconds']:.2f} s per epoch"
 
 
-def best_run(job: Job, name: str, path: str) -> Section:
-    """Metrics and settings of the best run. path: its folder, relative to the page."""
+def best_run(job: Job, context: PageContext) -> Section:
+    """Metrics and settings of the best run, and the mean of its setting."""
     table = Table(["non-default setting", "value"], non_default_settings(job.settings))
     folded, markup = {"All settings": _all_settings(job)}, render("cards.html", cards=_metrics(job), verdict="")
-    return Section(f"Best run: {name}", [f"Folder: {path}"], table, folded=folded, markup=markup, styles=RUN_STYLES)
+    sentences = [*filter(None, [best_run_note(context.summary)]), f"Folder: {context.path(job.folder)}"]
+    title = f"Best run: {context.names_of([job])[0]}"
+    return Section(title, sentences, table, folded=folded, markup=markup, styles=RUN_STYLES)
 
 
 def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:
@@ -109,14 +111,10 @@ def provenance(job: Job) -> Section:
     rows = [[name, value_text(value)] for name, value in result.environment.items()]
     rows.append(["data", f"{result.data['source']}, digest {result.data.get('digest') or 'unknown'}"])
     rows.append(["fingerprint", result.fingerprint])
-    return Section(
-        "Reproduce this run",
-        [f"Non-default settings: {shown}." if shown else "All settings are defaults."],
-        Table(["", "command"], [["train", Cell(command(job), code=True)]]),
-        folded={"Machine and versions": Table(["item", "value"], rows), "All settings": _all_settings(job)},
-        markup=WHOLE_COMMANDS,
-        styles=RUN_STYLES,
-    )
+    sentences = [f"Non-default settings: {shown}." if shown else "All settings are defaults."]
+    table = Table(["", "command"], [["train", Cell(command(job), code=True)]])
+    folded = {"Machine and versions": Table(["item", "value"], rows), "All settings": _all_settings(job)}
+    return Section("Reproduce this run", sentences, table, folded=folded, markup=WHOLE_COMMANDS, styles=RUN_STYLES)
 
 
 def _all_settings(job: Job) -> Table:

@@ -58,9 +58,10 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
 def agreement(measured: Sequence[float], published: float) -> str:
     """Describe how close the mean measured accuracy is to the published one."""
     gap = abs(statistics.fmean(measured) - published)
-    if len(measured) > 1 and gap <= statistics.stdev(measured):
-        return "within one standard deviation"
-    return "within 1 point" if gap <= 0.01 else "more than 1 point"
+    words = "within 1 point" if gap <= 0.01 else "more than 1 point"
+    if len(measured) > 1 and gap <= (deviation := statistics.stdev(measured)):
+        return f"{words}, within one standard deviation ({100 * deviation:.2f})"
+    return words
 
 
 def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
@@ -74,7 +75,7 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
         inferred = ", ".join(f"{key}={settings.get(key)}" for key in settings.get("reference.inferred") or [])
         published_text = "-" if published is None else f"{100 * published:.2f}"
         rows.append([name, published_text, mean_and_deviation(measured), str(len(measured)), gap, verdict, inferred])
-        marks.append("bad" if verdict == "more than 1 point" else "")
+        marks.append("bad" if verdict.startswith("more than 1 point") else "")
     sources = dict.fromkeys(str(jobs[0].settings.get("reference.source")) for jobs in runs.values())
     notes = [
         f"Source: {'; '.join(sources)}. Test accuracy: mean ± standard deviation over n seeds;"

@@ -19,7 +19,7 @@ from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import UnreadableFileError, read_object, write_json
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import band, read_curves
+from mnist_mlp.runs.predictions import band, read_curves, shared_epochs
 from mnist_mlp.runs.result import tag_of
 
 MEANS_FOLDER = "means"
@@ -34,7 +34,7 @@ Band = Sequence[tuple[float, float | None]]
 
 
 def write_means(sweep: Path, summary: Summary) -> list[Path]:
-    """Write a mean run for each group with at least two seeds, unless it is up to date; return their folders."""
+    """Write a mean run, up to where its first run ends, for each group with two seeds or more; return their folders."""
     target, written = sweep / MEANS_FOLDER, []
     named = folder_names(summary)
     for old in target.iterdir() if target.is_dir() else ():
@@ -47,7 +47,8 @@ def write_means(sweep: Path, summary: Summary) -> list[Path]:
             _remove_written(target / name)
             continue
         columns = dict.fromkeys(column for run in curves for column in run if "/" in column or column == "lr")
-        bands = {tag_of(column): band(run[column] for run in curves if column in run) for column in columns}
+        groups = {tag_of(column): [run[column] for run in curves if column in run] for column in columns}
+        bands = {tag: band(values)[: shared_epochs(values)] for tag, values in groups.items()}
         _write_events(target / name, bands, len(curves))
         written.append(target / name)
     return written

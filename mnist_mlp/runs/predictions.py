@@ -42,6 +42,12 @@ def band(curves: Iterable[Sequence[float]]) -> list[tuple[float, float | None]]:
     return points
 
 
+def shared_epochs(curves: Iterable[Sequence[float]]) -> int:
+    """Count the epochs before some runs of several have no value any more: means of later ones are over fewer runs."""
+    known = [[math.isfinite(value) for value in values] for values in zip_longest(*curves, fillvalue=math.nan)]
+    return next((epoch for epoch, values in enumerate(known) if any(values) and not all(values)), len(known))
+
+
 def _number(text: str | None) -> float:
     try:
         value = float(text or "nan")

@@ -18,8 +18,11 @@ from mnist_mlp.data.mnist import Digits, has_official_files, load_digits
 from mnist_mlp.data.module import EVAL_BATCH, random_seed, split_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.folder import is_continuation
 from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.settings import changes
 from mnist_mlp.serve.nets import TrainedNet, augmented_log_probabilities, load_classifier, locate
+from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.metrics import MeanLoss, class_metrics, evaluation_metrics, to_float
 
 SPLITS = ("test", "val", "train")
@@ -90,15 +93,10 @@ class Evaluation:
     def to_json(self) -> JSON:
         """Return the evaluation with the keys of result.json."""
         return {
-            "name": self.name,
-            "split": self.split,
-            "source": self.source,
-            "images": len(self.truth),
-            "views": self.augment,
-            "metrics": {f"{self.split}/{name}": value for name, value in self.metrics.items()},
-            "per_class": self.per_class,
-            "confusion_matrix": self.confusion_matrix,
-        }
+            "name": self.name, "split": self.split, "source": self.source, "images": len(self.truth),
+            "views": self.augment, "metrics": {f"{self.split}/{name}": value for name, value in self.metrics.items()},
+            "per_class": self.per_class, "confusion_matrix": self.confusion_matrix,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,15 +113,12 @@ class EnsembleEvaluation:
     def to_json(self) -> JSON:
         """Return members, ensemble and test; keys are those of earlier versions, which called it a committee."""
         test = self.against_best
+        counts = {"only_best_member_right": test.only_first, "only_committee_right": test.only_second}
         return {
             "members": [member.to_json() for member in self.members],
             "committee": self.ensemble.to_json(),
             "best_member": self.best.name,
-            "mcnemar": {
-                "only_best_member_right": test.only_first,
-                "only_committee_right": test.only_second,
-                "p_value": test.p_value,
-            },
+            "mcnemar": {**counts, "p_value": test.p_value},
         }
 
 
@@ -217,6 +212,9 @@ def _indices(net: TrainedNet, digits: Digits, split: str) -> Tensor:
     config, result = net.config(), net.result()
     if config is None:
         raise UserError(f"split={split} needs the run folder: a checkpoint does not record which images are in it")
+    saved, run = read_checkpoint(net.checkpoint).get("run"), net.folder.run() if net.folder else None
+    if saved and run and (differences := changes(saved, run)) and not is_continuation(saved, run):
+        raise UserError(f"{net.checkpoint} is of another run ({'; '.join(differences)}): use --split test")
     data = config["data"]
     val_size = int(result.data["val"]) if result else int(data["val_size"])  # reduced for the sample
     parts = split_digits(digits.train_labels, val_size, subset_fraction(data["subset"]), data["split_seed"])

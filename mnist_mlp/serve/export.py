@@ -119,11 +119,9 @@ def draw_page(net: DenseNet, metadata: dict[str, str], weight_type: str = "auto"
         return page if len(page.encode()) <= MAX_PAGE_BYTES else draw_page(net, metadata, "int8")
     stored = {"activation": net.activation, "layers": [_encoded(layer, weight_type) for layer in net.on_unit_pixels()]}
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mnist_mlp.serve"),
-        autoescape=jinja2.select_autoescape(),
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
+        loader=jinja2.PackageLoader("mnist_mlp.serve"), autoescape=jinja2.select_autoescape(),
+        keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
     return environment.get_template("draw.html").render(
         metadata=metadata,
         weight_type=weight_type,

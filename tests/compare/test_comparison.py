@@ -1,5 +1,6 @@
 """Rows of a comparison of synthetic run folders: replicates, intervals, verdicts and notes."""
 
+import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from made_up_runs import TRUTH, write_run
 
 from mnist_mlp.compare.collect import Row, Summary, find_jobs, summarize
 from mnist_mlp.compare.statistics import crossed_difference, holm
-from mnist_mlp.compare.tables import as_markdown, write_summary
+from mnist_mlp.compare.tables import as_markdown, seeds_text, write_summary
 from mnist_mlp.runs.folder import RunFolder
 
 WORSE = ((0, 1, 2, 3, 4, 5), (0, 1, 2, 7, 8), (0, 1, 5, 6, 7, 8))
@@ -116,13 +117,60 @@ def test_different_runs_of_one_seed_are_reported_and_averaged(tmp_path: Path) ->
     result = (tmp_path / "l2_0" / "result.json").read_text()
     shutil.copytree(tmp_path / "l2_0", tmp_path / "l2_0_on_other_data")
     fingerprint = find_jobs([tmp_path / "l2_0"])[0].fingerprint
-    (tmp_path / "l2_0_on_other_data" / "result.json").write_text(result.replace(fingerprint, "f" * 16))
+    other = result.replace(fingerprint, "f" * 16).replace('"test/loss": 0.06', '"test/loss": 0.07')
+    (tmp_path / "l2_0_on_other_data" / "result.json").write_text(other)
     summary = summarize(find_jobs([tmp_path]))
     comparison = row(summary, 2).comparison
     assert comparison is not None
     doubled = np.concatenate([(correct(*WORSE[:1]).astype(float) * 2) / 2, correct(*WORSE[1:])])
     assert comparison.images == crossed_difference(doubled, correct(*BETTER)).images
     assert any(note.startswith("Several runs have seed 0") for note in summary.notes)
+    assert len(row(summary, 2).values["test_accuracy"]) == 3  # seeds, not runs
+
+
+def test_a_copy_with_the_fingerprint_of_an_older_version_is_not_a_replicate(tmp_path: Path) -> None:
+    sweep(tmp_path, l1=BETTER, l2=WORSE)
+    shutil.copytree(tmp_path / "l2_0", tmp_path / "zcopy")
+    result = tmp_path / "zcopy" / "result.json"
+    result.write_text(result.read_text().replace(find_jobs([tmp_path / "l2_0"])[0].fingerprint, "f" * 16))
+    summary = summarize(find_jobs([tmp_path]))
+    assert [len(row.jobs) for row in summary.rows] == [3, 3]
+    assert "zcopy has the same settings and seed as l2_0 and is counted once." in summary.notes
+
+
+def test_n_counts_seeds_and_shows_how_many_of_them_are_paired(tmp_path: Path) -> None:
+    for seed in range(5):
+        write_run(tmp_path / f"a{seed}", wrong=BETTER[seed % 3], seed=seed)
+        write_run(tmp_path / f"b{seed}", wrong=WORSE[seed % 3], seed=seed + 3, optim__lr=2.0)
+    summary = write_summary(tmp_path)
+    assert summary is not None
+    assert [seeds_text(row) for row in summary.rows] == ["5", "5 (2 paired)"]
+    assert "| 5 (2 paired) |" in as_markdown(summary)
+    with (tmp_path / "summary.csv").open() as file:
+        assert [(line["n"], line["pairs"]) for line in csv.DictReader(file)] == [("5", ""), ("5", "2")]
+
+
+def test_one_lucky_seed_of_a_setting_does_not_remove_the_verdicts_of_the_others(tmp_path: Path) -> None:
+    sweep(tmp_path, l1=BETTER, l2=WORSE, l3=((5,),))
+    summary = summarize(find_jobs([tmp_path]))
+    assert [(row.settings["optim.lr"], row.best) for row in summary.rows] == [(1, True), (2, False), (3, False)]
+    assert row(summary, 2).comparison.p_value is not None  # type: ignore[union-attr]
+    assert summary.cross_fitted is not None
+    assert "Settings with one tested seed rank last, whatever their mean." in summary.notes
+
+
+def test_settings_without_a_p_value_belong_to_the_family(tmp_path: Path) -> None:
+    """The third setting is always one image below the best: no variation, but it could have been selected."""
+    third = tuple((*wrong, 50) for wrong in BETTER)
+    summary = sweep(tmp_path, l1=BETTER, l2=WORSE, l3=third)
+    for folder in tmp_path.iterdir():
+        RunFolder(folder).predictions_file.unlink()
+    summary = summarize(find_jobs([tmp_path]))
+    without, tested = row(summary, 3).comparison, row(summary, 2).comparison
+    assert without is not None
+    assert tested is not None
+    assert without.p_value is None
+    assert tested.comparisons == 3
 
 
 def test_the_table_warns_if_the_best_is_selected_on_test(tmp_path: Path) -> None:

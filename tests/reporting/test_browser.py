@@ -328,3 +328,34 @@ def test_unfinished_and_failed_runs_are_readable_on_a_phone(browser: Any, page: 
         )
         assert cell[0] >= 0
         assert cell[1] <= 390
+
+
+@pytest.mark.integration
+def test_means_over_fewer_runs_are_dotted_and_a_mean_of_collapsed_runs_is_drawn_at_the_edge(
+    browser: Any, tmp_path: Path
+) -> None:
+    """Three of five runs of lr=0.2 collapse and end after 2 of 150 epochs; curves have more epochs than points."""
+    for seed in range(5):
+        for lr in (0.1, 0.2):
+            ended = lr == 0.2 and seed > 1
+            run = write_run(tmp_path / f"{lr}_{seed}", range(90 if ended else 3 + seed), seed=seed, optim__lr=lr)
+            write_curves(run, [2.0] * 2 if ended else [1 / (2 + seed)] * (150 if seed else 120))
+    page = write_page([tmp_path], tmp_path / "report.html")
+    series = (
+        CHART + "return chart.getOption().series.map(item => [item.type, item.lineStyle?.type, item.symbol, item.data])"
+    )
+    with opened(browser, page):
+        ready(browser)
+        lines = browser.execute_script(series, "curves")
+        dotted = [data for kind, style, _, data in lines if kind == "line" and style == "dotted"]
+        solid = [data for kind, style, _, data in lines if kind == "line" and style == "solid"]
+        assert [round(data[-1][0]) for data in solid] == [120, 2]
+        assert {data[-1][0] for data in dotted} == {150}
+        assert all(min(point[0] for point in data) > 2 for data in dotted)
+        (edge,) = [
+            data
+            for kind, _, symbol, data in browser.execute_script(series, "effects")
+            if symbol == "diamond" and kind == "scatter"
+        ]
+        assert [round(x) for x, _ in edge] == [1]
+        assert messages(browser) == []

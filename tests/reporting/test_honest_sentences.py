@@ -10,7 +10,9 @@ from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.compare.tables import as_markdown
 from mnist_mlp.config import OFFICIAL_DIGEST
 from mnist_mlp.reporting.data import PageContext, data_warning, lead
-from mnist_mlp.reporting.publish import Study, methods
+from mnist_mlp.reporting.page import render_page
+from mnist_mlp.reporting.publish import Study, as_latex, figures, methods
+from mnist_mlp.reporting.publish import as_markdown as publish_markdown
 from mnist_mlp.reporting.sections_study import pair_section
 
 
@@ -34,6 +36,31 @@ def test_failed_seeds_of_the_best_setting_are_mentioned_wherever_it_is_called_be
     for text in (lead(PageContext(summary)), as_markdown(summary), methods(Study(summary))):
         assert "2 of 5 runs failed" in text
     assert "3 of 5" in as_markdown(summary).splitlines()[2]
+    assert "0.2} & \\textbf{3 of 5}" in as_latex(Study(summary))
+
+
+def test_the_figure_of_one_seed_stands_with_the_mean_of_its_setting(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path / str(seed), range(2 + 2 * seed), seed=seed)
+    summary = summarize(find_jobs([tmp_path]))
+    page = render_page(summary.jobs, "title")
+    note = "Best run: seed 0, the best of 3 on validation; test accuracy 98.00 %, its setting 96.00 %."
+    assert page.count(note) == 2  # in the lead and with the best run
+    title = dict(figures(Study(summary)))["confusion_matrix"].axes[0].get_title()
+    assert f"{title}." == note
+
+
+def test_a_single_comparison_is_not_called_corrected(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path / f"a{seed}", range(2 + seed), seed=seed)
+        write_run(tmp_path / f"b{seed}", range(30 + 2 * seed), seed=seed, optim__lr=0.2)
+    study = Study(summarize(find_jobs([tmp_path])))
+    assert study.family == 1
+    for text in (as_latex(study), publish_markdown(study), methods(study)):
+        assert "Holm" not in text
+        assert "orrected" not in text
+    assert "3 paired seeds" in methods(study)
+    assert "for a number of seeds fixed in advance" in as_latex(study)
 
 
 @pytest.mark.parametrize(("digest", "is_official"), [(OFFICIAL_DIGEST, True), ("0123456789abcdef", False)])

@@ -45,6 +45,17 @@ def test_evaluating_a_run_on_test_reproduces_its_result(trained: Path) -> None:
     np.testing.assert_allclose(evaluation.probabilities, predictions.probabilities, atol=1e-5)
 
 
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_the_checkpoint_of_another_run_is_not_evaluated_on_images_that_it_may_have_seen(
+    run_folder: Path, split: str
+) -> None:
+    run = RunFolder(run_folder).run_file
+    run.write_text(run.read_text().replace('"split_seed": 0', '"split_seed": 1'))
+    assert '"split_seed": 1' in run.read_text()
+    with pytest.raises(UserError, match=r"is of another run \(data.split_seed: 0 -> 1\)"):
+        evaluate_run(run_folder, split)
+
+
 def test_a_result_that_is_not_reproduced_is_reported(members: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_code:
         evaluate.main([str(members[1]), "--no-figures"])
@@ -105,10 +116,14 @@ def test_members_and_ensemble_are_printed_in_one_table(members: list[Path], caps
 
 
 def test_an_ensemble_on_different_validation_images_is_an_error(members: list[Path]) -> None:
+    import torch
+
     file = RunFolder(members[1]).run_file
     run = json.loads(file.read_text())
     run["config"]["data"]["split_seed"] = 7
     file.write_text(json.dumps(run))
+    checkpoint = torch.load(RunFolder(members[1]).best_checkpoint, weights_only=True)
+    torch.save({**checkpoint, "run": run}, RunFolder(members[1]).best_checkpoint)
     with pytest.raises(UserError, match=r"different val images.*use --split test"):
         evaluate_ensemble(members, "val")
 

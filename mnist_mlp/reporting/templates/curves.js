@@ -39,7 +39,7 @@ Charts.register("curves", element => {
     Object.assign(plot, Charts.plot(box, element.dataset.label, 360));
     const points = () => plot.lines.flatMap(line => line.points.map(([x, y]) => ({x, y, line})));
     Charts.respond(plot, points, ({line, x, y}) => [line.name, [`${SPLITS[line.split] ?? ""} ${names[plot.metric]} at epoch ${x}: ${Charts.number(y)}`,
-      ...(line.runs.length > 1 ? [`mean of ${line.runs.length} runs`] : [])]], point => point.line.runs);
+      ...(line.runs.length > 1 ? [`mean of ${line.counts.get(x)} of ${line.runs.length} runs`] : [])]], point => point.line.runs);
     return plot;
   });
 
@@ -58,13 +58,22 @@ Charts.register("curves", element => {
       return [x, sum / weight];
     });
   }
+  /* Epochs that are left out of a curve to keep the page small are interpolated; after its end it has no value. */
+  function valueAt(points, known, x) {
+    if (known.has(x)) return known.get(x);
+    const next = points.findIndex(point => point[0] > x);
+    if (next < 1) return null;
+    const [[x0, y0], [x1, y1]] = [points[next - 1], points[next]];
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0);
+  }
   function mean(curves) {
-    const columns = new Map();
-    curves.flat().forEach(([x, y]) => { if (y !== null) columns.set(x, [...(columns.get(x) ?? []), y]); });
-    return [...columns].sort((a, b) => a[0] - b[0]).map(([x, values]) => {
+    const shown = curves.map(points => points.filter(point => point[1] !== null)), known = shown.map(points => new Map(points));
+    const epochs = [...new Set(shown.flatMap(points => points.map(point => point[0])))].sort((a, b) => a - b);
+    return epochs.map(x => {
+      const values = shown.map((points, index) => valueAt(points, known[index], x)).filter(value => value !== null);
       const mean = values.reduce((sum, value) => sum + value) / values.length;
       const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-      return [x, mean, values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0];
+      return [x, mean, values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0, values.length];
     });
   }
 
@@ -77,8 +86,12 @@ Charts.register("curves", element => {
         const curves = group.runs.map(run => [run, smooth(curve(data.runs[run], split, metric))]).filter(([, points]) => points.length);
         if (!curves.length) continue;
         if (state.lines === "mean" && curves.length > 1) {
-          const points = mean(curves.map(pair => pair[1]));
-          lines.push({name: group.name, group: index, split, runs: group.runs, points, band: split === heldOut || !split});
+          const points = mean(curves.map(pair => pair[1])), ends = points.findIndex(point => point[3] < curves.length);
+          const counts = new Map(points.map(point => [point[0], point[3]])), runs = curves.map(pair => pair[0]);
+          const line = {name: group.name, group: index, split, runs, counts, band: split === heldOut || !split};
+          const shared = ends < 0 ? points : points.slice(0, ends);
+          if (shared.length) lines.push({...line, points: shared});
+          if (ends >= 0) lines.push({...line, points: points.slice(ends), band: false, fewer: true});
         } else curves.forEach(([run, points]) => lines.push({name: data.runs[run].name, group: index, split, runs: [run], points: points.filter(point => point[1] !== null)}));
       }
     }
@@ -109,7 +122,7 @@ Charts.register("curves", element => {
       const isSelected = line.runs.some(Report.isSelected), isDimmed = selected.length && !isSelected, color = theme.group(line.group);
       const z = isSelected ? 1000 : data.groups.length - line.group + 2;
       const main = {type: "line", data: line.points.map(point => point.slice(0, 2)), silent: true, z, showSymbol: line.points.length === 1, symbolSize: 6,
-        lineStyle: {color, width: isSelected ? 3.2 : line.split === heldOut ? 1.8 : 1.2, type: line.split && line.split !== heldOut ? "dashed" : "solid", opacity: isDimmed ? 0.12 : 1},
+        lineStyle: {color, width: isSelected ? 3.2 : line.split === heldOut ? 1.8 : 1.2, type: line.fewer ? "dotted" : line.split && line.split !== heldOut ? "dashed" : "solid", opacity: isDimmed ? 0.12 : 1},
         itemStyle: {color, opacity: isDimmed ? 0.12 : 1}};
       if (!line.band || isDimmed || line.points.length < 2) return [main];
       const edge = sign => line.points.map(([x, y, spread]) => [x, Math.max(y + sign * spread, log ? low : -Infinity)]);

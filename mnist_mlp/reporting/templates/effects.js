@@ -30,8 +30,9 @@ Charts.register("effects", element => {
       const x = panel.continuous ? value : panel.levels.indexOf(value) - 0.12 + ((run.id * 0.618) % 1 - 0.5) * 0.2;
       return {run, x, y: Math.min(Math.max(measured, range[0]), range[1]), low: measured < range[0]};
     });
-    const inRange = level => done.filter(run => run.settings[panel.key] === level && run.measures[measure] >= range[0]).map(run => run.measures[measure]);
-    const centers = panel.continuous ? [] : panel.levels.map((level, position) => [position + 0.16, means[panel.key].find(pair => pair[0] === level)?.[1], deviation(inRange(level))]).filter(point => point[1] >= range[0]);
+    const numbers = level => done.filter(run => run.settings[panel.key] === level).map(run => run.measures[measure]);
+    const known = panel.continuous ? [] : panel.levels.map((level, position) => [position + 0.16, means[panel.key].find(pair => pair[0] === level)?.[1], deviation(numbers(level))]).filter(point => Number.isFinite(point[1]));
+    const centers = known.filter(point => point[1] >= range[0]), below = known.filter(point => point[1] < range[0]);
     const crowded = panel.levels.map(String).join("").length > 34, axisOptions = {name: panel.name, nameGap: crowded ? 48 : 26};
     panel.chart.setOption({
       animation: false, grid: {left: 56, right: 12, top: 12, bottom: crowded ? 66 : 44},
@@ -44,6 +45,8 @@ Charts.register("effects", element => {
           return {value: [dot.x, dot.y], symbol: dot.low ? "triangle" : "circle", symbolRotate: dot.low ? 180 : 0, symbolSize: isSelected ? 12 : 7,
             itemStyle: {color: dot.low ? theme.group(1) : theme.group(0), opacity: hasSelection && !isSelected ? 0.12 : 0.7, borderColor: isSelected ? theme.fg : undefined, borderWidth: isSelected ? 1.5 : undefined}};
         })},
+        {type: "scatter", silent: true, clip: false, z: 5, symbol: "diamond", symbolSize: 11, data: below.map(point => [point[0], range[0]]),
+          itemStyle: {color: "transparent", borderColor: theme.fg, borderWidth: 1.4}, label: {show: true, position: "top", color: theme.fg, formatter: item => below[item.dataIndex][1].toFixed(1)}},
         {type: "line", silent: true, data: centers.map(point => point.slice(0, 2)), symbol: "diamond", symbolSize: 11, itemStyle: {color: theme.fg},
           lineStyle: {color: theme.muted, width: panel.levels.every(level => typeof level === "number") ? 1 : 0}, z: 5},
         {type: "custom", silent: true, clip: true, z: 4, data: centers, renderItem: (_, api) => {

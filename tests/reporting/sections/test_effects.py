@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from made_up_runs import write_run
+from made_up_runs import write_failure, write_run
 
 from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.reporting.data import PageContext
@@ -43,3 +43,21 @@ def test_two_runs_and_unmatched_runs_have_no_heatmap_and_no_means(tmp_path: Path
     section = effects(unmatched)
     assert section is not None
     assert "No means: no two runs differ in only one factor." in section.notes
+
+
+def test_a_heatmap_says_how_many_runs_are_in_no_mean(tmp_path: Path) -> None:
+    context_of(tmp_path, {(0.1, 0.0): 1, (0.1, 0.5): 2, (0.2, 0.0): 3, (0.2, 0.5): 4})
+    write_failure(tmp_path / "failed", "ValueError: no", optim__lr=0.2, model__dropout=0.5, seed=1)
+    section = two_factors(PageContext(summarize(find_jobs([tmp_path]))))
+    assert section is not None
+    assert "mean over seeds, over the 4 of 5 runs with a result" in section.notes[0]
+
+
+def test_runs_that_collapsed_or_failed_are_listed_with_the_means(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path / f"a{seed}", range(3), seed=seed, optim__lr=0.1)
+        write_run(tmp_path / f"b{seed}", range(90 if seed else 2), seed=seed, optim__lr=0.2)
+    write_failure(tmp_path / "b3", "ValueError: no", seed=3, optim__lr=0.2)
+    section = effects(PageContext(summarize(find_jobs([tmp_path]))))
+    assert section is not None
+    assert any("lr=0.2 2 of 4 at chance level, lr=0.2 1 of 4 without a result" in note for note in section.notes)

@@ -40,7 +40,15 @@ def test_a_row_has_both_accuracies_their_difference_and_inferred_settings(tmp_pa
     assert table is not None
     fast, too_high = table.rows
     assert list(fast) == [
-        *("fast", "96.50", "96.00 ± 1.00", "3", "-0.50", "within one standard deviation", "data.batch_size=64")
+        *(
+            "fast",
+            "96.50",
+            "96.00 ± 1.00",
+            "3",
+            "-0.50",
+            "within 1 point, within one standard deviation (1.00)",
+            "data.batch_size=64",
+        )
     ]
     assert list(too_high)[1:6] == ["-", "10.00 ± 0.00", "3", "-", "no number published"]
 
@@ -48,7 +56,8 @@ def test_a_row_has_both_accuracies_their_difference_and_inferred_settings(tmp_pa
 @pytest.mark.parametrize(
     ("measured", "published", "words"),
     [
-        ([0.96, 0.98], 0.975, "within one standard deviation"),
+        ([0.96, 0.98], 0.975, "within 1 point, within one standard deviation (1.41)"),
+        ([0.98, 0.98, 0.80], 0.99, "more than 1 point, within one standard deviation (10.39)"),
         ([0.970, 0.9701], 0.975, "within 1 point"),
         ([0.97], 0.97, "within 1 point"),
         ([0.96, 0.961], 0.975, "more than 1 point"),

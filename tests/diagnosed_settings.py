@@ -44,7 +44,7 @@ ADVICE: dict[str, Sequence[str]] = {
     "train longer|more epochs": ("epochs x 3",),
     "larger network": ("wider",),
     "less dropout, noise or augmentation": ("no dropout", "no augmentation"),
-    "augmentation or dropout could narrow": ("augmentation", "dropout"),
+    "augmentation could narrow": ("augmentation",),
 }
 """Neighbors by the phrase that advises them; that fewer epochs give better probabilities is no advice on accuracy."""
 

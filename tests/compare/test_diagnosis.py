@@ -155,10 +155,10 @@ def test_a_loss_that_jumps_now_and_then_before_the_images_are_fitted_names_learn
     assert diagnosis(train, rising, [0.995] * 10, [0.9] * 9 + [0.8]).startswith("Overfitting")
 
 
-def test_regularization_is_advised_only_to_nets_that_fit_their_training_images() -> None:
+def test_augmentation_is_advised_only_to_nets_that_fit_their_training_images() -> None:
     flat, falling = [0.3] * 10, [0.6 - index / 20 for index in range(10)]
     rising = [0.5] * 5 + [0.5 + index / 10 for index in range(1, 6)]
-    advice = "More data, augmentation or dropout could narrow the gap of 9.5 points."
+    advice = "More data or augmentation could narrow the gap of 9.5 points."
     assert diagnosis(flat, flat, [0.995] * 10, [0.9] * 10).endswith(advice)
     assert diagnosis(falling, rising, [0.995] * 10, [0.9] * 10).endswith(advice)  # overconfident
     assert diagnosis(falling, rising, [0.995] * 10, [0.95] * 9 + [0.9]).endswith(advice)  # overfitting

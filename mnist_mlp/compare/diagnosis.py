@@ -28,7 +28,7 @@ MIN_DROP = 0.002  # one standard error of an accuracy of 98 % over 5,000 images
 MIN_LOSS_DECREASE = 0.02  # relative, per epoch; more means that longer training helps
 MIN_ACCURACY_GAIN = 0.005  # per epoch; likewise
 SATURATED = 0.999  # training accuracy from which a falling loss no longer makes predictions correct
-POOR_FIT, FITTED = 0.94, 0.99  # below (the latter after jumps), a rising validation loss need not be overfitting
+POOR_FIT, FITTED = 0.94, 0.98  # below (the latter after jumps), a rising validation loss need not be overfitting
 UNDERFIT, REGULARIZED = 0.9, 0.05
 """A converged net underfits below this training accuracy, or if validation accuracy exceeds it by this much: dropout,
 noise and augmentation act on training only."""
@@ -127,7 +127,8 @@ def _at_chance(curves: Curves, loss: Sequence[float]) -> Finding | None:
     if max(loss) > 1.5 * CHANCE_LOSS:
         return Finding(TOO_HIGH, f"the loss reached {max(loss):.3g} and did not recover; {stuck}.")
     if max(loss) - min(loss) < MIN_RISE:
-        return Finding("At chance level", f"{stuck}; dead or saturated units, or a learning rate too low.")
+        cause = " or a learning rate too low" if len(set(accuracy[-3:])) > 1 else "; try batch norm or fewer layers"
+        return Finding("At chance level", f"{stuck}; dead or saturated units{cause}.")
     text = f"{stuck}; use more epochs or a higher learning rate, or a lower one if it is high: both look alike."
     return Finding("Slow progress", text)
 
@@ -137,8 +138,7 @@ def _jumps(loss: Sequence[float]) -> tuple[str, bool]:
     jumps = [(new - old, old, new) for old, new in pairwise(loss) if new - old > max(MIN_RISE, MIN_RELATIVE_RISE * old)]
     _, old, new = max(jumps, default=(0, 0, 0))
     text = f"the training loss rose in {len(jumps)} of {len(loss) - 1} epochs, once from {old:.3f} to {new:.3f}"
-    is_frequent = len(jumps) > MAX_JUMP_FRACTION * (len(loss) - 1)
-    return text if jumps else "", bool(jumps) and (is_frequent or loss[-1] >= 2 * min(loss))
+    return text if jumps else "", len(jumps) > (0 if loss[-1] >= 2 * min(loss) else MAX_JUMP_FRACTION * (len(loss) - 1))
 
 
 def _overfitting(curves: Curves, loss: Sequence[float], runs: int) -> Finding | None:
@@ -174,7 +174,7 @@ def _overfitting(curves: Curves, loss: Sequence[float], runs: int) -> Finding | 
 
 def _remedy(train: Sequence[float], val: Sequence[float]) -> str:
     """Advise augmentation to nets that fit their training images and leave a gap; dropout of 0.2 rarely gains there."""
-    gap = train[-1] - val[-1] if train and val and train[-1] >= FITTED else 0.0
+    gap = train[-1] - val[-1] if train and val and train[-1] > FITTED else 0.0
     return f" More data or augmentation could narrow the gap of {100 * gap:.1f} points." if gap > GAP else ""
 
 
@@ -190,7 +190,7 @@ def _improving(curves: Curves) -> Finding | None:
     if gain <= MIN_ACCURACY_GAIN and (decrease <= MIN_LOSS_DECREASE * loss[-1 - lag] or is_saturated):
         return None
     text = f"{name} loss last fell by {decrease:.3f} per epoch, to {loss[-1]:.3f}; train longer."
-    if split == "val" and fit and accuracy[-1] - fit[-1] > REGULARIZED:
+    if split == "val" and fit and accuracy[-2] - fit[-1] > REGULARIZED:  # val before the epoch that train averages
         text += f" Training accuracy is only {100 * fit[-1]:.1f} %: less dropout, noise or augmentation may help, too."
     return Finding("Still improving", text)
 
@@ -200,14 +200,14 @@ def _converged(curves: Curves) -> Finding:
     train, val = (_finite(curves.get(f"{split}/accuracy", ())) for split in ("train", "val"))
     known = [(name, values[-1]) for name, values in (("training", train), ("validation", val)) if values]
     ends = ", ".join(f"{name} accuracy ends at {100 * last:.1f} %" for name, last in known) or "no accuracies logged"
-    jumps, _ = _jumps(_finite(curves["train/loss"]))
-    if train and train[-1] < FITTED and jumps:
+    loss = _finite(curves["train/loss"])
+    if train and train[-1] < FITTED and (jumps := _jumps(loss)[0]):
         return Finding("Training loss fluctuating", f"{ends}; {jumps}: a lower learning rate or more epochs may help.")
     if train and val and train[-1] - val[-1] > max(GAP, 1 - train[-1]):
         return Finding("Generalization gap", f"{ends}.{_remedy(train, val)}")
     if train and val and val[-1] - train[-1] > REGULARIZED:
         return Finding("Underfitting", f"{ends}; less dropout, noise or augmentation could raise it.")
-    if train and train[-1] < UNDERFIT:
+    if train and train[-1] < (POOR_FIT if loss[-1] < (1 - MIN_LOSS_DECREASE) * loss[-2:][0] else UNDERFIT):
         return Finding("Underfitting", f"{ends}; more epochs or a larger network could raise it.")
     return Finding("Converged", f"{ends}, and the loss has leveled off.")
 

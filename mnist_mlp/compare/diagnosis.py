@@ -28,7 +28,7 @@ MIN_DROP = 0.002  # one standard error of an accuracy of 98 % over 5,000 images
 MIN_LOSS_DECREASE = 0.02  # relative, per epoch; more means that longer training helps
 MIN_ACCURACY_GAIN = 0.005  # per epoch; likewise
 SATURATED = 0.999  # training accuracy from which a falling loss no longer makes predictions correct
-POOR_FIT = 0.94  # below this training accuracy, a rising validation loss need not be overfitting
+POOR_FIT, FITTED = 0.94, 0.98  # below (the latter after jumps), a rising validation loss need not be overfitting
 UNDERFIT, REGULARIZED = 0.9, 0.05
 """A converged net underfits below this training accuracy, or if validation accuracy exceeds it by this much: dropout,
 noise and augmentation act on training only."""
@@ -37,7 +37,7 @@ GAP = 0.01  # smaller gaps between training and validation accuracy need no acti
 TOO_HIGH = "Learning rate too high"
 BROKEN = ("Failed", "Unreadable", "Unfinished", "Running", TOO_HIGH, "At chance level", "Slow progress")
 """Categories that make a run an exception among others; finer differences are due to the seed."""
-FAULTS = ("Overfitting", "Overconfident", "Underfitting", "Validation loss rising")
+FAULTS = ("Overfitting", "Overconfident", "Underfitting", "Validation loss rising", "Training loss fluctuating")
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,10 @@ def judge(curves: Curves, runs: int = 1) -> Finding:
         return Finding("No curves", "finished, but cannot be judged: metrics.csv is missing, unreadable or empty.")
     if len(curves.get("epoch", ())) < 2:
         return Finding("One epoch only", "too short for a diagnosis; train longer.")
-    broken = _at_chance(curves, loss) or _fluctuating(loss)
-    return broken or _overfitting(curves, loss, runs) or _improving(curves) or _converged(curves)
+    jumps, is_too_high = _jumps(loss)
+    too_high = Finding(TOO_HIGH, f"{jumps}; try a lower learning rate.") if is_too_high else None
+    fault = _at_chance(curves, loss) or too_high or _overfitting(curves, loss, runs)
+    return fault or _improving(curves) or _converged(curves)
 
 
 def _at_chance(curves: Curves, loss: Sequence[float]) -> Finding | None:
@@ -125,21 +127,18 @@ def _at_chance(curves: Curves, loss: Sequence[float]) -> Finding | None:
     if max(loss) > 1.5 * CHANCE_LOSS:
         return Finding(TOO_HIGH, f"the loss reached {max(loss):.3g} and did not recover; {stuck}.")
     if max(loss) - min(loss) < MIN_RISE:
-        return Finding("At chance level", f"{stuck}; check for dead or saturated units or a very low learning rate.")
-    return Finding(
-        "Slow progress",
-        f"{stuck}; use more epochs or a higher learning rate, or a lower one if it is high: both look alike.",
-    )
+        cause = " or a learning rate too low" if len(set(accuracy[-3:])) > 1 else "; try batch norm or fewer layers"
+        return Finding("At chance level", f"{stuck}; dead or saturated units{cause}.")
+    text = f"{stuck}; use more epochs or a higher learning rate, or a lower one if it is high: both look alike."
+    return Finding("Slow progress", text)
 
 
-def _fluctuating(loss: Sequence[float]) -> Finding | None:
-    rises = [(new - old, old, new) for old, new in pairwise(loss)]
-    jumps = [rise for rise in rises if rise[0] > max(MIN_RISE, MIN_RELATIVE_RISE * rise[1])]
-    if not jumps or (len(jumps) <= MAX_JUMP_FRACTION * len(rises) and loss[-1] < 2 * min(loss)):
-        return None
-    _, old, new = max(jumps)
-    text = f"the training loss rose in {len(jumps)} of {len(rises)} epochs, once from {old:.3f} to {new:.3f}."
-    return Finding(TOO_HIGH, text)
+def _jumps(loss: Sequence[float]) -> tuple[str, bool]:
+    """Describe the jumps of the training loss, "" without any; and whether they are frequent or left it high."""
+    jumps = [(new - old, old, new) for old, new in pairwise(loss) if new - old > max(MIN_RISE, MIN_RELATIVE_RISE * old)]
+    _, old, new = max(jumps, default=(0, 0, 0))
+    text = f"the training loss rose in {len(jumps)} of {len(loss) - 1} epochs, once from {old:.3f} to {new:.3f}"
+    return text if jumps else "", len(jumps) > (0 if loss[-1] >= 2 * min(loss) else MAX_JUMP_FRACTION * (len(loss) - 1))
 
 
 def _overfitting(curves: Curves, loss: Sequence[float], runs: int) -> Finding | None:
@@ -159,18 +158,24 @@ def _overfitting(curves: Curves, loss: Sequence[float], runs: int) -> Finding | 
     )
     epoch = lowest + 1 + window // 2
     fit = _finite(curves.get("train/accuracy", ()))
-    if fit and fit[-1] < POOR_FIT:
-        causes = f"training accuracy is only {100 * fit[-1]:.1f} %, so the learning rate may be too high instead"
+    if fit and fit[-1] < (FITTED if _jumps(loss)[0] else POOR_FIT):
+        causes = f"training accuracy is only {100 * fit[-1]:.1f} %: a lower learning rate or more epochs may help"
         return Finding("Validation loss rising", f"{rose}; this looks like overfitting, but {causes}.", epoch)
     smooth = _moving_averages(accuracy, window) if len(accuracy) == len(val) else []
     if smooth and max(smooth) - smooth[-1] <= MIN_DROP:
         text = (
             f"{rose}, but validation accuracy held, at {100 * smooth[-1]:.1f} %: errors become more confident, not more"
-            " frequent; if probabilities matter, use label smoothing or fewer epochs."
+            f" frequent; if probabilities matter, use label smoothing or fewer epochs.{_remedy(fit, accuracy)}"
         )
         return Finding("Overconfident", text, epoch)
     fell = f", and validation accuracy fell from {100 * max(smooth):.1f} to {100 * smooth[-1]:.1f} %" if smooth else ""
-    return Finding("Overfitting", f"{rose}{fell}.", epoch)
+    return Finding("Overfitting", f"{rose}{fell}.{_remedy(fit, accuracy)}", epoch)
+
+
+def _remedy(train: Sequence[float], val: Sequence[float]) -> str:
+    """Advise augmentation to nets that fit their training images and leave a gap; dropout of 0.2 rarely gains there."""
+    gap = train[-1] - val[-1] if train and val and train[-1] > FITTED else 0.0
+    return f" More data or augmentation could narrow the gap of {100 * gap:.1f} points." if gap > GAP else ""
 
 
 def _improving(curves: Curves) -> Finding | None:
@@ -185,6 +190,8 @@ def _improving(curves: Curves) -> Finding | None:
     if gain <= MIN_ACCURACY_GAIN and (decrease <= MIN_LOSS_DECREASE * loss[-1 - lag] or is_saturated):
         return None
     text = f"{name} loss last fell by {decrease:.3f} per epoch, to {loss[-1]:.3f}; train longer."
+    if split == "val" and fit and accuracy[-2] - fit[-1] > REGULARIZED:  # val before the epoch that train averages
+        text += f" Training accuracy is only {100 * fit[-1]:.1f} %: less dropout, noise or augmentation may help, too."
     return Finding("Still improving", text)
 
 
@@ -193,12 +200,15 @@ def _converged(curves: Curves) -> Finding:
     train, val = (_finite(curves.get(f"{split}/accuracy", ())) for split in ("train", "val"))
     known = [(name, values[-1]) for name, values in (("training", train), ("validation", val)) if values]
     ends = ", ".join(f"{name} accuracy ends at {100 * last:.1f} %" for name, last in known) or "no accuracies logged"
+    loss = _finite(curves["train/loss"])
+    if train and train[-1] < FITTED and (jumps := _jumps(loss)[0]):
+        return Finding("Training loss fluctuating", f"{ends}; {jumps}: a lower learning rate or more epochs may help.")
     if train and val and train[-1] - val[-1] > max(GAP, 1 - train[-1]):
-        text = f"{ends}; more data, augmentation, dropout or weight decay could narrow the gap."
-        return Finding("Generalization gap", text)
-    if train and (train[-1] < UNDERFIT or (val and val[-1] - train[-1] > REGULARIZED)):
-        text = f"{ends}; less dropout, noise or augmentation, a larger network or another learning rate could raise it."
-        return Finding("Underfitting", text)
+        return Finding("Generalization gap", f"{ends}.{_remedy(train, val)}")
+    if train and val and val[-1] - train[-1] > REGULARIZED:
+        return Finding("Underfitting", f"{ends}; less dropout, noise or augmentation could raise it.")
+    if train and train[-1] < (POOR_FIT if loss[-1] < (1 - MIN_LOSS_DECREASE) * loss[-2:][0] else UNDERFIT):
+        return Finding("Underfitting", f"{ends}; more epochs or a larger network could raise it.")
     return Finding("Converged", f"{ends}, and the loss has leveled off.")
 
 

@@ -144,6 +144,46 @@ def test_a_converged_net_far_from_fitting_its_training_images_underfits() -> Non
     assert diagnosis(flat, flat, [0.92] * 8, [0.92] * 8).startswith("Converged")
 
 
+def test_a_loss_that_jumps_now_and_then_before_the_images_are_fitted_names_learning_rate_and_epochs() -> None:
+    """Adam at 0.03, 0.01 and 0.003 on a twentieth of MNIST: one jump in nine epochs, training accuracy below 98 %."""
+    train = [1.7, 0.67, 0.51, 0.46, 0.42, 0.40, 0.35, 0.33, 0.27, 0.34]
+    flat, rising = [0.6] * 10, [0.6, 0.5, 0.36, 0.4, 0.41, 0.43, 0.45, 0.46, 0.47, 0.47]
+    assert diagnosis(train, flat, [0.95] * 10, [0.95] * 10).startswith("Training loss fluctuating: training accuracy")
+    for sentence in (diagnosis(train, flat, [0.95] * 10), diagnosis(train, rising, [0.97] * 10)):
+        assert "a lower learning rate or more epochs" in sentence
+        assert "augmentation" not in sentence
+    assert diagnosis(train, rising, [0.995] * 10, [0.9] * 9 + [0.8]).startswith("Overfitting")
+
+
+def test_augmentation_is_advised_only_to_nets_that_fit_their_training_images() -> None:
+    flat, falling = [0.3] * 10, [0.6 - index / 20 for index in range(10)]
+    rising = [0.5] * 5 + [0.5 + index / 10 for index in range(1, 6)]
+    advice = "More data or augmentation could narrow the gap of 9.5 points."
+    assert diagnosis(flat, flat, [0.995] * 10, [0.9] * 10).endswith(advice)
+    assert diagnosis(falling, rising, [0.995] * 10, [0.9] * 10).endswith(advice)  # overconfident
+    assert diagnosis(falling, rising, [0.995] * 10, [0.95] * 9 + [0.9]).endswith(advice)  # overfitting
+    unfitted = diagnosis(flat, flat, [0.97] * 10, [0.9] * 10)
+    assert unfitted == "Generalization gap: training accuracy ends at 97.0 %, validation accuracy ends at 90.0 %."
+
+
+def test_too_much_regularization_and_too_little_training_get_opposite_advice() -> None:
+    flat, falling = [1.2] * 8, [2.2 - index / 10 for index in range(8)]
+    assert diagnosis(flat, flat, [0.6] * 8, [0.8] * 8).endswith("less dropout, noise or augmentation could raise it.")
+    assert diagnosis(flat, flat, [0.8] * 8, [0.8] * 8).endswith("more epochs or a larger network could raise it.")
+    fitting = diagnosis([1 - index / 10 for index in range(8)], flat, [0.92] * 8, [0.9] * 8)
+    assert fitting.startswith("Underfitting")  # training loss still falls, validation loss does not
+    assert "less dropout" in diagnosis(falling, falling, [0.35] * 8, [0.5] * 8)
+    assert "less dropout" not in diagnosis(falling, falling, [0.5] * 8, [0.5] * 8)
+    rapid = [index / 10 for index in range(8)]  # training accuracy is a mean over the epoch and lags behind
+    assert "less dropout" not in diagnosis(falling, falling, rapid, [value + 0.1 for value in rapid])
+
+
+def test_a_run_at_chance_level_is_told_that_its_learning_rate_may_be_too_low() -> None:
+    assert "learning rate too low" in diagnosis([2.3, 2.295, 2.29], [2.3, 2.29, 2.28], [0.08, 0.11, 0.15])
+    constant = diagnosis([2.302, 2.3015, 2.301, 2.301], [2.301] * 4, [0.106, 0.1124, 0.1124, 0.1124])
+    assert constant.endswith("dead or saturated units; try batch norm or fewer layers.")
+
+
 def test_one_epoch_is_too_short() -> None:
     assert diagnosis([0.3], [0.3]).startswith("One epoch only")
 

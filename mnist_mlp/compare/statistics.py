@@ -291,7 +291,7 @@ def _thresholds(
     expected, image_excess = variance.seed * count + variance.residual, variance.image * seeds
     if seeds < 2:
         return np.full((1, 1), np.inf), np.zeros((1, 1))
-    if expected + image_excess == 0:
+    if max(expected, variance.residual) + image_excess == 0:
         return np.zeros((1, 1)), np.zeros((1, 1))
     true_ms = np.full((1, 1), expected)
     if math.isfinite(variance.degrees):

@@ -36,6 +36,12 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "★": r"$\star$",
 }  # fmt: skip
+TEMPLATES = Environment(
+    loader=PackageLoader("mnist_mlp.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    keep_trailing_newline=True, block_start_string="<%", block_end_string="%>", variable_start_string="<<",
+    variable_end_string=">>",
+)  # fmt: skip
+"""Delimiters are << and <%, because braces are common in LaTeX."""
 LINE_BREAK = re.compile(r"(?<=\S)\n(?=\S)")
 """A line break within a paragraph of a template."""
 
@@ -111,13 +117,7 @@ def join_or(values: Iterable[str]) -> str:
 
 
 def _render(name: str, **values: object) -> str:
-    """Render a template. Its delimiters are << and <%, because braces are common in LaTeX."""
-    environment = Environment(
-        loader=PackageLoader("mnist_mlp.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, block_start_string="<%", block_end_string="%>", variable_start_string="<<",
-        variable_end_string=">>",
-    )  # fmt: skip
-    return environment.get_template(name).render(values)
+    return TEMPLATES.get_template(name).render(values)
 
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:
@@ -200,7 +200,7 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
         comparison = row.comparison
         rows.append([
             *(summary.shown_value(row, key) if key else label for key in settings),
-            str(len(row.values["test_accuracy"])),
+            row.count,
             *(mean_and_deviation(row.values["val_accuracy"]) for _ in validation),
             mean_and_deviation(row.values["test_accuracy"]),
             *([interval_text(comparison.seeds), interval_text(comparison.images)] if comparison else ["-", "-"]),

@@ -101,8 +101,8 @@ def effects(context: PageContext) -> Section | None:
         levels = main_effect(jobs, key, summary.ranked_by)
         means[key] = [(plain[level.value], 100 * level.mean) for level in levels if level.mean is not None]
     notes = ["Each dot is a run; triangles at the edge are runs at chance level or outliers."]
-    matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
-    notes.append(matched if any(means.values()) else "No means: no two runs differ in only one factor.")
+    matched = "Diamonds are means over matched runs above chance level, which differ only in this factor and the seed."
+    notes.append(matched if any(means.values()) else "No means: no two runs above chance level differ in one factor.")
     if len(means) < len(keys):
         notes.append(f"Showing the first {len(means)} of {len(keys)} factors.")
     chart = Chart("effects", "Accuracy of the runs at each level of each factor")

@@ -42,4 +42,4 @@ def test_two_runs_and_unmatched_runs_have_no_heatmap_and_no_means(tmp_path: Path
     assert two_factors(unmatched) is None
     section = effects(unmatched)
     assert section is not None
-    assert "No means: no two runs differ in only one factor." in section.notes
+    assert "No means: no two runs above chance level differ in one factor." in section.notes

@@ -229,9 +229,8 @@ class Difference:
         interval = "" if self.low is None else f" [{100 * self.low:+.2f}, {100 * (self.high or 0):+.2f}]"
         adjusted = f" (Holm-adjusted for {self.comparisons} comparisons)" if self.comparisons > 1 else ""
         p_value = "" if self.p_value is None else f", p = {self.p_value:.3g}{adjusted}"
-        text = (
-            f"{self.a} - {self.b}: {100 * self.difference:+.2f} points{interval}, n = {self.n}{p_value}: {self.verdict}"
-        )
+        points = f"{100 * self.difference:+.2f} points{interval}, n = {self.n}{p_value}"
+        text = f"{self.a} - {self.b}: {points}: {self.verdict}"
         return f"{text}; left out, without a counterpart: {', '.join(self.unmatched)}" if self.unmatched else text
 
 

@@ -141,11 +141,10 @@ def _run_folders(path: Path) -> Iterator[Path]:
 
 
 def _file_stamp(path: Path) -> tuple[int, ...] | None:
-    try:
+    with suppress(OSError):
         status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return None
 
 
 def labels_of(folder: Path) -> Labels | None:
@@ -301,8 +300,7 @@ class Summary:
         sides = [{job.folder for job in jobs} for jobs in (first, second)]
         pair = [row for row in self.rows if tested[id(row)] in sides]
         if len(pair) == 2 and pair[0].best and (own := pair[1].comparison) is not None:
-            comparison = replace(comparison, comparisons=own.comparisons, adjusted=own.adjusted)
-            return replace(comparison, adjusted_anytime=own.adjusted_anytime)
+            return replace(own, seeds=comparison.seeds, images=comparison.images, variance=comparison.variance)
         family = math.comb(len(known) + 1, 2) or 1
         adjusted = adjust_for_all_pairs([*known, comparison], family)[-1]
         assert adjusted is not None

@@ -285,8 +285,7 @@ def plan_lines(summary: Summary, points: float) -> Iterator[str]:
         yield _limit_line(*max(limited, key=lambda pair: pair[1].limit), points, family)
     else:
         yield f"Use {max(required.seeds or 0 for _, required in inconclusive)} seeds per setting."
-    fewest = min(paired.decisive.n for _, paired in known)
-    if fewest < 10:
+    if (fewest := min(paired.decisive.n for _, paired in known)) < 10:
         yield f"With {fewest} seeds the standard deviations are rough estimates; plan again with more."
 
 

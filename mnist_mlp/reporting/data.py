@@ -157,9 +157,9 @@ def data_warning(jobs: Sequence[Job]) -> str:
     if others := [job for job in known if job not in samples]:
         affected, data = [*samples, *others], "data other than the official MNIST"
     verb, its = ("uses", "its") if len(affected) == 1 else ("use", "their")
-    some = "These runs use" if len(affected) == len(jobs) else f"{len(affected)} of these runs {verb}"
-    subject = "This run uses" if len(jobs) == 1 else some
-    return f"{subject} {data}: {its} results are not comparable with results on MNIST." if affected else ""
+    some = "These runs" if len(affected) == len(jobs) else f"{len(affected)} of these runs"
+    runs = "This run" if len(jobs) == 1 else some
+    return f"{runs} {verb} {data}: {its} results are not comparable with results on MNIST." if affected else ""
 
 
 def lead(context: PageContext) -> str:
@@ -172,12 +172,14 @@ def lead(context: PageContext) -> str:
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     runs = "seeds" if len({job.seed for job in best.jobs if job.result is not None}) == n else "runs"
     over = f" ± {100 * spread:.2f} over {n} {runs}" if spread is not None else " (one run)" * (len(summary.jobs) > 1)
-    text = f"{f'Best: {name}, test' if name else 'Test'} accuracy {mean}{over}"
+    best_by = "Best" if summary.ranked_by == "val_accuracy" else "Best on test"
+    text = f"{f'{best_by}: {name}, test' if name else 'Test'} accuracy {mean}{over}"
     text += f"; {best.incomplete}." if best.incomplete else "."
     if (fitted := summary.cross_fitted) is not None:
         text += f" Selection flatters it: cross-fitted over seeds, a setting chosen this way has {percent(fitted)}."
-    if not same_test_images(summary.jobs):
-        text += " Settings were tested on different images, which the ranking ignores."
+    text += " Settings were tested on different images, which the ranking ignores." * (
+        not same_test_images(summary.jobs)
+    )
     tested = [pair for row in summary.rows if (pair := row.comparison) is not None and pair.p_value is not None]
     for outcome, number in (
         ("Not distinguishable from the best", sum(pair.is_inconclusive for pair in tested)),

@@ -6,6 +6,7 @@ import re
 import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -181,10 +182,8 @@ def hashes(study: Study) -> str:
     directory = Path.cwd()
     for file in files:
         shown = file.relative_to(directory) if file.is_relative_to(directory) else file
-        try:
+        with suppress(OSError):
             lines.append(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {shown}")
-        except OSError:
-            continue
     return "\n".join([*lines, ""])
 
 

@@ -103,6 +103,8 @@ def effects(context: PageContext) -> Section | None:
     notes = ["Each dot is a run; triangles at the edge are runs at chance level or outliers."]
     matched = "Diamonds are means over matched runs above chance level, which differ only in this factor and the seed."
     notes.append(matched if any(means.values()) else "No means: no two runs above chance level differ in one factor.")
+    if collapsed := sum(job.outcome == "at chance level" for job in runs):
+        notes.append(f"Left out of the means: {collapsed} of {len(runs)} runs, at chance level.")
     if len(means) < len(keys):
         notes.append(f"Showing the first {len(means)} of {len(keys)} factors.")
     chart = Chart("effects", "Accuracy of the runs at each level of each factor")

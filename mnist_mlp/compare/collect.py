@@ -265,8 +265,7 @@ class Row:
     def incomplete(self) -> str:
         """How many runs failed, diverged or ended at chance level, and whether the means cover them; or empty."""
         lost = Counter((job.outcome, "not " * (job.result is None)) for job in self.jobs if job.outcome != "finished")
-        total = len(self.jobs)
-        return ", ".join(f"{n} of {total} runs {outcome} ({no}in the means)" for (outcome, no), n in lost.items())
+        return ", ".join(f"{n} of {len(self.jobs)} runs {end} ({no}in the means)" for (end, no), n in lost.items())
 
     @property
     def reasons(self) -> str:

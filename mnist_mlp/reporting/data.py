@@ -167,19 +167,17 @@ def lead(context: PageContext) -> str:
     summary = context.summary
     if not summary.rows or not summary.rows[0].best:
         return "No run has finished."
-    name, best = context.group_names[0], summary.rows[0]
+    name, best, on_test = context.group_names[0], summary.rows[0], " on test" * (summary.ranked_by == "test_accuracy")
     mean = percent(best.mean("test_accuracy"))
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     runs = "seeds" if len({job.seed for job in best.jobs if job.result is not None}) == n else "runs"
     over = f" ± {100 * spread:.2f} over {n} {runs}" if spread is not None else " (one run)" * (len(summary.jobs) > 1)
-    best_by = "Best" if summary.ranked_by == "val_accuracy" else "Best on test"
-    text = f"{f'{best_by}: {name}, test' if name else 'Test'} accuracy {mean}{over}"
-    text += f"; {best.incomplete}." if best.incomplete else "."
+    over += f"; {best.incomplete}." if best.incomplete else "."
+    text = f"{f'Best{on_test}: {name}, test' if name else 'Test'} accuracy {mean}{over}"
     if (fitted := summary.cross_fitted) is not None:
         text += f" Selection flatters it: cross-fitted over seeds, a setting chosen this way has {percent(fitted)}."
-    text += " Settings were tested on different images, which the ranking ignores." * (
-        not same_test_images(summary.jobs)
-    )
+    if not same_test_images(summary.jobs):
+        text += " Settings were tested on different images, which the ranking ignores."
     tested = [pair for row in summary.rows if (pair := row.comparison) is not None and pair.p_value is not None]
     for outcome, number in (
         ("Not distinguishable from the best", sum(pair.is_inconclusive for pair in tested)),

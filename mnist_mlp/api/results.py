@@ -229,9 +229,8 @@ class Difference:
         interval = "" if self.low is None else f" [{100 * self.low:+.2f}, {100 * (self.high or 0):+.2f}]"
         adjusted = f" (Holm-adjusted for {self.comparisons} comparisons)" if self.comparisons > 1 else ""
         p_value = "" if self.p_value is None else f", p = {self.p_value:.3g}{adjusted}"
-        text = (
-            f"{self.a} - {self.b}: {100 * self.difference:+.2f} points{interval}, n = {self.n}{p_value}: {self.verdict}"
-        )
+        points = f"{100 * self.difference:+.2f} points{interval}, n = {self.n}{p_value}"
+        text = f"{self.a} - {self.b}: {points}: {self.verdict}"
         return f"{text}; left out, without a counterpart: {', '.join(self.unmatched)}" if self.unmatched else text
 
 
@@ -292,8 +291,8 @@ class Sweep:
         if row is None:
             raise UserError(f"{self.path} has no finished run: train its jobs first")
         finished = [job for job in row.jobs if job.status == "finished"] or row.jobs
-        if self.summary.ranked_by != "val_accuracy":
-            warnings.warn(f"{self.path}: chosen by test accuracy, as runs have no validation images", stacklevel=2)
+        if self.summary.ranked_by != "val_accuracy" and len(self.runs) > 1:
+            warnings.warn(f"{self.path}: chosen by test accuracy, as some have no validation images", stacklevel=2)
         metric = "val/accuracy" if self.summary.ranked_by == "val_accuracy" else "test/accuracy"
         return load_run(max(finished, key=lambda job: job.result.metric(metric) if job.result else -1.0).folder)
 
@@ -326,7 +325,7 @@ class Sweep:
         comparison = compare(jobs_a, jobs_b, context)
         if comparison is None:
             names = ", ".join(["the same seed", *context])
-            raise UserError(f"{both} have no runs that match in {names}: train both with the same seeds")
+            raise UserError(f"{both} have no runs that match in {names}: train both with the same values of these")
         comparison = self.summary.adjust(comparison, jobs_a, jobs_b)
         cells_a, cells_b = dict(by_cell(jobs_a, context)), dict(by_cell(jobs_b, context))
         unmatched = [job.folder.name for cell in cells_a.keys() ^ cells_b.keys() for job in (cells_a | cells_b)[cell]]
@@ -342,9 +341,8 @@ class Sweep:
         difference = run_a.result.metric("test/accuracy") - run_b.result.metric("test/accuracy")
         test_a, test_b = run_a.predictions, run_b.predictions
         if test_a is None or test_b is None or not np.array_equal(test_a.truth, test_b.truth):
-            return Difference(
-                a, b, difference, None, None, 1, "one run of each, without common predictions: no verdict"
-            )
+            verdict = "one run of each, without common predictions: no verdict"
+            return Difference(a, b, difference, None, None, 1, verdict)
         family = math.comb(len(self.runs), 2)
         (p_value,) = holm([mcnemar(test_a.correct.tolist(), test_b.correct.tolist()).p_value], family)
         differ = "these two nets differ" if p_value < SIGNIFICANCE else "no difference between these two nets is found"
@@ -378,8 +376,8 @@ class Sweep:
         if isinstance(selection, str):
             jobs = [job for job in self.jobs if job.folder.name == selection]
         else:
-            wanted = {key: value_text(value) for key, value in selection.items()}
-            jobs = [job for job in self.jobs if wanted == {key: value_text(job.settings.get(key)) for key in wanted}]
+            wanted = self._settings(selection).items()
+            jobs = [job for job in self.summary.jobs if all(job.text(key) == text for key, text in wanted)]
         jobs = [job for job in jobs if job.result is not None]
         if not jobs:
             keys = ", ".join(self.summary.keys) or "only the seed"
@@ -407,6 +405,5 @@ def load_sweep(path: str | Path) -> Sweep:
 
 
 def _text(selection: Mapping[str, Any] | str) -> str:
-    if isinstance(selection, str):
-        return selection
-    return ", ".join(f"{key}={value_text(value)}" for key, value in selection.items())
+    texts = [selection] if isinstance(selection, str) else [f"{key}={value_text(selection[key])}" for key in selection]
+    return ", ".join(texts)

@@ -27,7 +27,7 @@ from mnist_mlp.compare.statistics import (
 from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_labels
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, is_at_chance
 from mnist_mlp.runs.settings import flatten, short_names, short_values, value_text, with_defaults
 
 VALUES: dict[str, Callable[[RunResult], float | None]] = {
@@ -71,6 +71,11 @@ class Job:
         """The seed; 0 if a job failed because its seed is not an integer."""
         seed = self.settings.get("seed", 0)
         return seed if isinstance(seed, int) else 0
+
+    @property
+    def outcome(self) -> str:
+        """The status; "at chance level" for a finished run whose test accuracy is."""
+        return "at chance level" if self.status == "finished" and is_at_chance(_accuracy(self)) else self.status
 
     def text(self, key: str) -> str:
         """A setting as text; a dash if the run does not have it."""
@@ -137,11 +142,10 @@ def _run_folders(path: Path) -> Iterator[Path]:
 
 
 def _file_stamp(path: Path) -> tuple[int, ...] | None:
-    try:
+    with suppress(OSError):
         status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return None
 
 
 def labels_of(folder: Path) -> Labels | None:
@@ -253,14 +257,14 @@ class Row:
     @property
     def status(self) -> str:
         """The status of the only job, or how many jobs have which."""
-        counts = Counter(job.status for job in self.jobs)
-        return next(iter(counts)) if len(self.jobs) == 1 else ", ".join(f"{n} {name}" for name, n in counts.items())
+        counts = Counter(job.outcome for job in self.jobs)
+        return self.jobs[0].status if len(self.jobs) == 1 else ", ".join(f"{n} {name}" for name, n in counts.items())
 
     @property
     def incomplete(self) -> str:
-        """How many runs did not finish, such as "2 of 5 runs failed"; empty if all did."""
-        lost = Counter(job.status for job in self.jobs if job.status != "finished")
-        return ", ".join(f"{n} of {len(self.jobs)} runs {status}" for status, n in lost.items())
+        """How many runs failed, diverged or ended at chance level, and whether the means cover them; or empty."""
+        lost = Counter((job.outcome, "not " * (job.result is None)) for job in self.jobs if job.outcome != "finished")
+        return ", ".join(f"{n} of {len(self.jobs)} runs {end} ({no}in the means)" for (end, no), n in lost.items())
 
     @property
     def reasons(self) -> str:
@@ -293,22 +297,22 @@ class Summary:
         sides = [{job.folder for job in jobs} for jobs in (first, second)]
         pair = [row for row in self.rows if {job.folder for job in row.jobs if job.result is not None} in sides]
         if len(pair) == 2 and pair[0].best and (own := pair[1].comparison) is not None:
-            comparison = replace(comparison, comparisons=own.comparisons, adjusted=own.adjusted)
-            return replace(comparison, adjusted_anytime=own.adjusted_anytime)
+            return replace(own, seeds=comparison.seeds, images=comparison.images, variance=comparison.variance)
         adjusted = adjust_for_all_pairs([*known, comparison], count_testable_pairs(self.rows))[-1]
         assert adjusted is not None
         return adjusted
 
     @cached_property
     def cross_fitted(self) -> float | None:
-        """Test accuracy of the best setting without the luck by which it was selected; None if seeds are too few."""
+        """Cross-fitted test accuracy of the best setting; None if seeds are too few, or if it is not below its mean."""
         read, test = VALUES[self.ranked_by], VALUES["test_accuracy"]
         scores: list[dict[int, tuple[float, float]]] = []
         for row in self.rows:
             pairs = {job.seed: (read(job.result), test(job.result)) for job in row.jobs if job.result is not None}
             known = {seed: (score, tested) for seed, (score, tested) in pairs.items() if score and tested}
             scores += [known] if len(known) > 1 else []  # one seed cannot be best
-        return cross_fitted_accuracy(scores)
+        fitted, mean = cross_fitted_accuracy(scores), self.rows[0].mean("test_accuracy") if self.rows else None
+        return fitted if fitted is not None and mean is not None and round(fitted, 4) < round(mean, 4) else None
 
     @cached_property
     def shown_values(self) -> dict[str, dict[str, str]]:
@@ -421,9 +425,8 @@ def _drop_copies(jobs: list[Job]) -> Iterator[str]:
             kept |= {job.fingerprint: job, outcome: job}
             continue
         jobs.remove(job)
-        same = job.result is not None and first.result is not None and job.result.metrics == first.result.metrics
-        results = "" if same else "; its results differ, so they come from other code or another machine"
-        yield f"{job.folder.name} has the same settings and seed as {first.folder.name} and is counted once{results}."
+        other = "" if outcome in kept else "; its results differ, so they come from other code or another machine"
+        yield f"{job.folder.name} has the same settings and seed as {first.folder.name} and is counted once{other}."
 
 
 def _shared_seeds(row: Row) -> Iterator[str]:

@@ -49,8 +49,7 @@ class Finding:
     epoch: int = 0
 
     def __str__(self) -> str:
-        since = f" since epoch {self.epoch}" if self.epoch else ""
-        return f"{self.category}{since}: {self.text}"
+        return f"{self.category}{f' since epoch {self.epoch}' if self.epoch else ''}: {self.text}"
 
 
 class Verdict(NamedTuple):

@@ -8,6 +8,7 @@ effect size. Ranks are invariant under rescaling and robust to collapsed runs.
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -163,10 +164,9 @@ def sort_levels(values: Iterable[str]) -> list[str]:
 
 def as_number(value: str) -> float | None:
     """Convert a level to a number; None for a name."""
-    try:
+    with suppress(ValueError):
         return subset_fraction(value)
-    except ValueError:
-        return None
+    return None
 
 
 def best_so_far(jobs: Sequence[Job], column: str) -> list[Step]:
@@ -220,8 +220,7 @@ def _groups(jobs: Sequence[Job], key: str) -> NDArray[np.int64]:
     """The group of each run: its value, or its quantile bin if the setting is a quantity."""
     if not is_quantity(jobs, key):
         texts = [job.text(key) for job in jobs]
-        indices = {text: index for index, text in enumerate(dict.fromkeys(texts))}
-        return np.array([indices[text] for text in texts])
+        return np.unique(texts, return_inverse=True)[1]
     numbers = np.array([job.settings[key] for job in jobs], dtype=float)
     count = min(MAX_GROUPS, len(jobs) // MAX_GROUPS)
     edges = np.quantile(numbers, np.arange(1, count) / count)

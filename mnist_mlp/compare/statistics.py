@@ -59,9 +59,8 @@ class Interval:
     @property
     def p_value(self) -> float | None:
         """Two-sided p-value of no difference, unadjusted."""
-        if self.error is None:
-            return None
-        return 2 * float(scipy.special.stdtr(self.degrees, -abs(self.mean) / self.error))
+        error = self.error
+        return None if error is None else 2 * float(scipy.special.stdtr(self.degrees, -abs(self.mean) / error))
 
     def _end(self, sign: int) -> float | None:
         if self.error is None:
@@ -148,8 +147,7 @@ class PairedComparison:
         """The comparison in words, for a table whose reference is the best setting."""
         if self.decisive.n == 1:
             return "only one seed in common: no verdict"
-        detectable = self.detectable_difference
-        if detectable is None:
+        if (detectable := self.detectable_difference) is None:
             return "no variation between seeds: no verdict"
         if self.is_significant:
             words = "worse than the best" if self.decisive.mean < 0 else "better than the best"
@@ -288,7 +286,7 @@ def _thresholds(
     expected, image_excess = variance.seed * count + variance.residual, variance.image * seeds
     if seeds < 2:
         return np.full((1, 1), np.inf), np.zeros((1, 1))
-    if expected + image_excess == 0:
+    if max(expected, variance.residual) + image_excess == 0:
         return np.zeros((1, 1)), np.zeros((1, 1))
     true_ms = np.full((1, 1), expected)
     if math.isfinite(variance.degrees):

@@ -161,21 +161,22 @@ def as_markdown(summary: Summary) -> str:
 
 def reading_note(summary: Summary, intervals: bool = True) -> str:
     """Explain the ranking, the intervals if shown, and any warnings about the runs."""
+    if not any(row.best for row in summary.rows):
+        return " ".join(["No run has finished.", *summary.notes])
     if summary.ranked_by == "val_accuracy":
         notes = ["* best by validation accuracy."]
     else:
-        notes = ["* best by test accuracy, as runs have no validation images."]
+        notes = ["* best by test accuracy, as some or all runs have no validation images."]
         if len(summary.rows) > 1:
             notes.append("Selecting on test biases the best row's test accuracy upwards.")
     if varying := [key for key in VALIDATION_KEYS if key in summary.keys and summary.ranked_by == "val_accuracy"]:
         notes.append(f"Validation images differ between settings ({', '.join(varying)}), and with them the ranking.")
-    if summary.rows and (incomplete := summary.rows[0].incomplete):
-        notes.append(f"Of the best setting, {incomplete}: its means cover the others.")
-    if summary.over_seeds:
-        notes.append("Mean ± standard deviation over seeds.")
-    honest, best = summary.cross_fitted, summary.rows[0].mean("test_accuracy") if summary.rows else None
-    if honest is not None and best is not None and f"{honest:.4f}" != f"{best:.4f}":
-        notes.append(f"Selection flatters the best test accuracy; cross-fitted over seeds, it is {100 * honest:.2f} %.")
+    if incomplete := summary.rows[0].incomplete:
+        notes.append(f"Of the best setting, {incomplete}.")
+    notes += ["Mean ± standard deviation over seeds."] * summary.over_seeds
+    if (fitted := summary.cross_fitted) is not None:
+        flattered = "Selection flatters the best test accuracy"
+        notes.append(f"{flattered}; cross-fitted over seeds, a setting chosen this way has {100 * fitted:.2f} %.")
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
     with_images = sum(paired.images is not None for paired in compared)
     family = max((paired.comparisons for paired in compared), default=1)
@@ -292,8 +293,7 @@ def plan_lines(summary: Summary, points: float) -> Iterator[str]:
         yield _limit_line(*max(limited, key=lambda pair: pair[1].limit), points, family)
     else:
         yield f"Use {max(required.seeds or 0 for _, required in inconclusive)} seeds per setting."
-    fewest = min(paired.decisive.n for _, paired in known)
-    if fewest < 10:
+    if (fewest := min(paired.decisive.n for _, paired in known)) < 10:
         yield f"With {fewest} seeds the standard deviations are rough estimates; plan again with more."
 
 
@@ -301,9 +301,8 @@ def _limit_line(paired: PairedComparison, required: Plan, points: float, family:
     images, variance = paired.decisive.images, paired.variance
     if not images or required.limit < points / 100:
         return f"Detecting {points:g} points takes more than 10,000 seeds per setting."
-    seeds = plan(
-        points / 100, Variance(variance.seed + variance.residual / images, 0.0, 0.0, variance.degrees), 0, family
-    ).seeds
+    fixed = Variance(variance.seed + variance.residual / images, 0.0, 0.0, variance.degrees)
+    seeds = plan(points / 100, fixed, 0, family).seeds if paired.spread else None
     text = (
         f"Images, not seeds, are the limit: with any number of seeds, {images:,} test images detect no less than "
         f"{100 * required.limit:.2f} points; {points:g} points need at least {required.images:,} images."

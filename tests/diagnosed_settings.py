@@ -183,7 +183,7 @@ def main() -> None:
         "\n*Test accuracy in percent and its change in points. Settings not shown: "
         + describe({key: value for key, value in BASE.items() if not key.startswith("trainer.") or "epochs" in key})
         + f" (2,750 training images). One seed (0), commit {commit.strip()}."
-        " The held-out settings had 8 right, 5 silent and 1 wrong (adamw at 0.002) before a rule was changed for them: a"
+        " The held-out settings had 8 right, 5 silent and 1 wrong (adamw at 0.002) before a rule was changed: a"
         " jump to a small loss no longer means too high a learning rate. tests/diagnosed_settings.py prints this page"
         " and defines right, silent and wrong.*"
     )

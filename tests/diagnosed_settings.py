@@ -185,7 +185,8 @@ def main() -> None:
         + f" (2,750 training images). One seed (0), commit {commit.strip()}."
         " The held-out settings had 8 right, 5 silent and 1 wrong (adamw at 0.002) before a rule was changed: a"
         " jump to a small loss no longer means too high a learning rate. tests/diagnosed_settings.py prints this page"
-        " and defines right, silent and wrong.*"
+        " and defines right, silent and wrong. The rules of commit a9f1f90 had 38 right, 10 silent and 2 wrong of the"
+        " 50, and 9, 4 and 1 of the held-out 14.*"
     )
 
 

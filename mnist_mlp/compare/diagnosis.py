@@ -137,7 +137,7 @@ def _jumps(loss: Sequence[float]) -> tuple[str, bool]:
     jumps = [(new - old, old, new) for old, new in pairwise(loss) if new - old > max(MIN_RISE, MIN_RELATIVE_RISE * old)]
     _, old, new = max(jumps, default=(0, 0, 0))
     text = f"the training loss rose in {len(jumps)} of {len(loss) - 1} epochs, once from {old:.3f} to {new:.3f}"
-    return text if jumps else "", len(jumps) > (0 if loss[-1] >= 2 * min(loss) else MAX_JUMP_FRACTION * (len(loss) - 1))
+    return text if jumps else "", len(jumps) > MAX_JUMP_FRACTION * len(loss) * (loss[-1] <= max(2 * min(loss), 0.2))
 
 
 def _overfitting(curves: Curves, loss: Sequence[float], runs: int) -> Finding | None:

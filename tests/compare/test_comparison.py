@@ -158,7 +158,6 @@ def test_one_lucky_seed_of_a_setting_does_not_remove_the_verdicts_of_the_others(
     summary = summarize(find_jobs([tmp_path]))
     assert [(row.settings["optim.lr"], row.best) for row in summary.rows] == [(1, True), (2, False), (3, False)]
     assert row(summary, 2).comparison.p_value is not None  # type: ignore[union-attr]
-    assert summary.cross_fitted is not None
     assert "Settings with one tested seed rank last, whatever their mean." in summary.notes
 
 

@@ -96,6 +96,7 @@ def test_the_figure_of_a_selected_setting_comes_with_the_one_without_its_luck(tm
             write_run(
                 tmp_path / f"{index}{seed}", range(2 if index == seed else 10), seed=seed, optim__lr=0.1 * (index + 1)
             )
+    write_run(tmp_path / "one", range(1), seed=0, optim__lr=0.9)  # one seed neither is best nor hinders cross-fitting
     summary = summarize(find_jobs([tmp_path]))
     assert summary.cross_fitted is not None
     assert summary.cross_fitted < (summary.rows[0].mean("test_accuracy") or 0.0)

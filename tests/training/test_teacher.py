@@ -50,6 +50,7 @@ def distilled(config: Config, teachers: object, **changes: Any) -> Config:
 
 
 def test_a_teacher_predicts_the_normalized_mean_of_log_probabilities() -> None:
+    torch.manual_seed(0)
     nets = [digit_classifier(**{"model.hidden_layers": 0, "data.normalization": "raw"}).double() for _ in range(3)]
     for net in nets:
         torch.nn.init.normal_(net.mlp.layers[0].weight, std=0.3)

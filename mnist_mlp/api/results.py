@@ -16,6 +16,7 @@ from mnist_mlp.api import notebook as html
 from mnist_mlp.compare.collect import (
     VALUES,
     Job,
+    Row,
     Summary,
     by_cell,
     compare,
@@ -330,6 +331,9 @@ class Sweep:
         cells_a, cells_b = dict(by_cell(jobs_a, context)), dict(by_cell(jobs_b, context))
         unmatched = [job.folder.name for cell in cells_a.keys() ^ cells_b.keys() for job in (cells_a | cells_b)[cell]]
         paired, verdict = comparison.decisive, comparison.verdict.replace("the best", "b")
+        for side, selection in (("a", a), ("b", b)):
+            if incomplete := Row({}, self._matching_jobs(selection, tested=False)).incomplete:
+                verdict += f"; {side}: {incomplete}"
         return Difference(
             *(_text(a), _text(b), paired.mean, paired.low, paired.high, paired.n, verdict, comparison.p_value),
             *(comparison.comparisons, tuple(sorted(unmatched))),
@@ -372,13 +376,13 @@ class Sweep:
             panels.append(html.picture(learning_curves(shown), "learning curves of the best settings"))
         return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", panels)
 
-    def _matching_jobs(self, selection: Mapping[str, Any] | str) -> list[Job]:
+    def _matching_jobs(self, selection: Mapping[str, Any] | str, tested: bool = True) -> list[Job]:
         if isinstance(selection, str):
             jobs = [job for job in self.jobs if job.folder.name == selection]
         else:
             wanted = self._settings(selection).items()
             jobs = [job for job in self.summary.jobs if all(job.text(key) == text for key, text in wanted)]
-        jobs = [job for job in jobs if job.result is not None]
+        jobs = [job for job in jobs if job.result is not None or not tested]
         if not jobs:
             keys = ", ".join(self.summary.keys) or "only the seed"
             raise UserError(f"{_text(selection)} matches no finished run of {self.path}; settings that vary: {keys}")

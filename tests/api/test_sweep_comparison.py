@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_runs import TRUTH, write_run
+from made_up_runs import TRUTH, write_failure, write_run
 
 import mnist_mlp
 from mnist_mlp.compare.statistics import crossed_difference
@@ -98,6 +98,25 @@ def test_runs_tested_on_different_images_are_refused(tmp_path: Path) -> None:
         with pytest.raises(mnist_mlp.UserError, match="different images"):
             sweep.compare(*pair)
     assert verdicts == {"tested on other images than the best: no verdict"}
+
+
+def test_failed_and_diverged_runs_are_mentioned(tmp_path: Path) -> None:
+    write_grid(tmp_path, {(0.01, 16): 5, (0.02, 16): 9})
+    write_failure(
+        tmp_path / "failed", "ValueError: no", seed=3, optim__lr=0.02, model__hidden_units=[16], model__hidden_layers=1
+    )
+    write_run(
+        tmp_path / "diverged",
+        errors(8),
+        "diverged",
+        seed=3,
+        optim__lr=0.01,
+        model__hidden_units=[16],
+        model__hidden_layers=1,
+    )
+    verdict = mnist_mlp.load_sweep(tmp_path).compare({"optim.lr": 0.01}, {"optim.lr": 0.02}).verdict
+    assert "a: 1 of 4 runs diverged" in verdict
+    assert "b: 1 of 4 runs failed" in verdict
 
 
 def test_settings_that_share_runs_are_refused(tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ class Summary:
 
     @cached_property
     def cross_fitted(self) -> float | None:
-        """Cross-fitted test accuracy of the best setting; None if seeds are too few, or if it is not below its mean."""
+        """Cross-fitted test accuracy of the best setting; None if seeds are too few, or if it equals its mean."""
         read, test = VALUES[self.ranked_by], VALUES["test_accuracy"]
         scores: list[dict[int, tuple[float, float]]] = []
         for row in self.rows:
@@ -312,7 +312,7 @@ class Summary:
             known = {seed: (score, tested) for seed, (score, tested) in pairs.items() if score and tested}
             scores += [known] if len(known) > 1 else []  # one seed cannot be best
         fitted, mean = cross_fitted_accuracy(scores), self.rows[0].mean("test_accuracy") if self.rows else None
-        return fitted if fitted is not None and mean is not None and round(fitted, 4) < round(mean, 4) else None
+        return fitted if fitted is not None and mean is not None and round(fitted, 4) != round(mean, 4) else None
 
     @cached_property
     def shown_values(self) -> dict[str, dict[str, str]]:

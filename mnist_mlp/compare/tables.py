@@ -175,8 +175,8 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         notes.append(f"Of the best setting, {incomplete}.")
     notes += ["Mean ± standard deviation over seeds."] * summary.over_seeds
     if (fitted := summary.cross_fitted) is not None:
-        flattered = "Selection flatters the best test accuracy"
-        notes.append(f"{flattered}; cross-fitted over seeds, a setting chosen this way has {100 * fitted:.2f} %.")
+        accuracy = f"{100 * fitted:.2f} %"
+        notes.append(f"Without the luck of selection, cross-fitted, a setting chosen this way has {accuracy}.")
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
     with_images = sum(paired.images is not None for paired in compared)
     family = max((paired.comparisons for paired in compared), default=1)

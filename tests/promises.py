@@ -13,9 +13,15 @@ import numpy as np
 from scipy import special, stats
 from simulated_sweeps import POPULATIONS, Population
 
-from mnist_mlp.compare.selection import cross_fitted_accuracy
 from mnist_mlp.compare.sequential import IMAGE_SHARE, critical_value
-from mnist_mlp.compare.statistics import POWER, SIGNIFICANCE, crossed_difference, detectable_difference, power
+from mnist_mlp.compare.statistics import (
+    POWER,
+    SIGNIFICANCE,
+    cross_fitted_accuracy,
+    crossed_difference,
+    detectable_difference,
+    power,
+)
 
 ACCURACY = 0.97
 

@@ -349,8 +349,8 @@ class Sweep:
             return Difference(a, b, difference, None, None, 1, verdict)
         family = math.comb(len(self.runs), 2)
         (p_value,) = holm([mcnemar(test_a.correct.tolist(), test_b.correct.tolist()).p_value], family)
-        differ = "these two nets differ" if p_value < SIGNIFICANCE else "no difference between these two nets is found"
-        verdict = f"{differ} on these images; other seeds may differ otherwise"
+        differ = "these two nets differ" if p_value < SIGNIFICANCE else "these two nets do not differ significantly"
+        verdict = f"{differ} on these images; other seeds may give another outcome"
         return Difference(a, b, difference, None, None, 1, verdict, p_value, family)
 
     def _settings(self, selection: Mapping[str, Any] | str) -> dict[str, str]:

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.selection import cross_fitted_accuracy
 from mnist_mlp.compare.statistics import (
     PairedComparison,
     Variance,
     adjust_for_all_pairs,
+    cross_fitted_accuracy,
     crossed_difference,
     paired_difference,
 )

@@ -330,6 +330,29 @@ def plan(difference: float, variance: Variance, images: int, comparisons: int) -
     return Plan(bisect_left(range(MAX_SEEDS), POWER, lo=2, key=powers), limit, enough)
 
 
+def cross_fitted_accuracy(scores: Sequence[Mapping[int, tuple[float, float]]]) -> float | None:
+    """Estimate the test accuracy of a setting that is selected by its score, without selection bias.
+
+    A seed that does well on validation does well on test, so the selected setting's own test accuracy is biased upward
+    even if validation selects it. Here, all other seeds select the setting that each seed evaluates (cross-fitting).
+
+    Args:
+        scores: For each setting, by seed, the score that selects (validation accuracy) and the test accuracy.
+
+    Returns:
+        A fraction; None with fewer than two settings, or if they have fewer than two seeds in common.
+    """
+    common = sorted(set.intersection(*map(set, scores))) if scores else []
+    if len(scores) < 2 or len(common) < 2:
+        return None
+    accuracies = []
+    for seed in common:
+        others = [other for other in common if other != seed]
+        best = max(scores, key=lambda setting: statistics.fmean(setting[other][0] for other in others))
+        accuracies.append(best[seed][1])
+    return statistics.fmean(accuracies)
+
+
 class McNemar(NamedTuple):
     """Images that only the first or only the second model classifies correctly, and the exact two-sided p-value."""
 

@@ -175,8 +175,7 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         notes.append(f"Of the best setting, {incomplete}.")
     notes += ["Mean ± standard deviation over seeds."] * summary.over_seeds
     if (fitted := summary.cross_fitted) is not None:
-        accuracy = f"{100 * fitted:.2f} %"
-        notes.append(f"Without the luck of selection, cross-fitted, a setting chosen this way has {accuracy}.")
+        notes.append(f"Best test accuracy cross-fitted over seeds, without selection bias: {100 * fitted:.2f} %.")
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
     with_images = sum(paired.images is not None for paired in compared)
     family = max((paired.comparisons for paired in compared), default=1)
@@ -200,7 +199,7 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         if any("planned" in row.verdict for row in summary.rows):
             notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")
         if any(paired.is_inconclusive for paired in compared):
-            notes.append("Detectable: the smallest true difference that is found with power 0.8.")
+            notes.append("Detectable: the smallest true difference that is detected with power 0.8.")
     return " ".join([*notes, *summary.notes])
 
 

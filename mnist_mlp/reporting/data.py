@@ -175,7 +175,7 @@ def lead(context: PageContext) -> str:
     over += f"; {best.incomplete}." if best.incomplete else "."
     text = f"{f'Best{on_test}: {name}, test' if name else 'Test'} accuracy {mean}{over}"
     if (fitted := summary.cross_fitted) is not None:
-        text += f" Without the luck of selection, cross-fitted, a setting chosen this way has {percent(fitted)}."
+        text += f" Cross-fitted over seeds, without selection bias: {percent(fitted)}."
     if not same_test_images(summary.jobs):
         text += " Settings were tested on different images, which the ranking ignores."
     tested = [pair for row in summary.rows if (pair := row.comparison) is not None and pair.p_value is not None]

@@ -80,7 +80,7 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
     notes = [
         f"Source: {'; '.join(sources)}. Test accuracy: mean ± standard deviation over n seeds;"
         " differences in percentage points.",
-        "Inferred settings are not given in the publication.",
+        "The publication does not report inferred settings.",
         *notes,
     ]
     table = Table(header, rows, marks, frozenset({1, 2, 3, 4}), prose=True)

@@ -205,7 +205,7 @@ def export_run(
 ) -> Export:
     """Export a run as in `Run.export`; a file that disagrees with the checkpoint does not replace an earlier one.
 
-    The run is located by `locate`; images for the check are searched in data_root, else where `real_images` looks.
+    `locate` finds the run. Images for the check come from data_root, else from the folders that `real_images` tries.
     """
     if format not in FORMATS:
         raise UserError(f"format={format!r} is unknown: use {', '.join(FORMATS)}")

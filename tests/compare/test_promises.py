@@ -7,9 +7,8 @@ import pytest
 from promises import first_claims, flattery, planned_seeds, power_of_promises, seeds_until_claim
 from simulated_sweeps import POPULATIONS
 
-from mnist_mlp.compare.selection import cross_fitted_accuracy
 from mnist_mlp.compare.sequential import SPREAD, anytime_p_value, critical_value
-from mnist_mlp.compare.statistics import SIGNIFICANCE
+from mnist_mlp.compare.statistics import SIGNIFICANCE, cross_fitted_accuracy
 
 SWEEPS = 4000
 

@@ -55,7 +55,7 @@ def serve(options: argparse.Namespace, links: Path) -> None:
 def _describe_counts(shown: dict[str, Path], available: dict[str, Path]) -> str:
     means, all_means = (sum(path.parent.name == MEANS_FOLDER for path in some.values()) for some in (shown, available))
     runs, all_runs = len(shown) - means, len(available) - all_means
-    over_seeds = f" and {means} means over seeds" if means else ""
+    over_seeds = f" and {means} mean{'s' * (means != 1)} over seeds" if means else ""
     if runs == all_runs:
         return f"{runs} runs{over_seeds}"
     reason = "because TensorBoard selects none if there are more; --all shows all"

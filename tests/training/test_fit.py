@@ -270,7 +270,7 @@ def test_the_console_shows_settings_epochs_and_nothing_on_stderr(
 def test_the_banner_explains_why_the_sample_is_used(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def no_network(folder: Path) -> None:
+    def no_network(*arguments: object) -> None:
         raise DownloadError("the network is unreachable")
 
     monkeypatch.chdir(tmp_path)

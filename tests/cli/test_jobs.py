@@ -13,10 +13,10 @@ import pytest
 from conftest import made_up_digits, write_idx
 from made_up_runs import write_run
 from sweeps_in_process import TINY, Sweep, sweeper
+from torchvision.datasets import MNIST
 
 from mnist_mlp.cli.compose import job_name
 from mnist_mlp.compare.collect import find_jobs
-from mnist_mlp.data.mnist import read_digits
 from mnist_mlp.errors import Interrupted
 from mnist_mlp.runs.folder import FolderLock
 from mnist_mlp.train import main
@@ -290,14 +290,42 @@ def test_a_failure_that_cannot_be_recorded_ends_no_sweep(
 
 def test_a_job_that_fails_after_its_folder_was_archived_is_recorded(sweep: Sweep, idx_root: Path) -> None:
     assert sweep("seed=0", "name=gone") == 0
-    read_digits.cache_clear()  # other digits, of which there are too few for data.val_size
-    images, labels = made_up_digits(60, 0)
+    images, labels = made_up_digits(60, 0)  # too few for data.val_size
     write_idx(idx_root / "MNIST/raw/train-images-idx3-ubyte", images)
     write_idx(idx_root / "MNIST/raw/train-labels-idx1-ubyte", labels)
     assert sweep("seed=0", "name=gone") == 1
     (row,) = table("gone")
     assert row["status"] == "failed"
     assert "data.val_size=60 must be below" in row["reason"]
+
+
+def test_a_sweep_is_not_trained_again_while_its_digits_are_away(
+    sweep: Sweep, idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    idx_root.rename(tmp_path / "data")
+    assert sweep("data.root=data", "seed=0", "name=away") == 0
+    before = stamps("away")
+    (tmp_path / "data").rename(tmp_path / "unplugged")
+    assert sweep("data.root=data", "seed=0", "name=away") == 1
+    (tmp_path / "unplugged").rename(tmp_path / "data")
+    assert sweep("data.root=data", "seed=0", "name=away") == 0
+    assert stamps("away") == before
+    assert not Path("outputs/sweeps/away/.set_aside").exists()
+
+
+def test_hydras_chdir_does_not_change_which_digits_are_found(
+    sweep: Sweep, idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    idx_root.rename(tmp_path / "data")
+    arguments = ["data.root=data", "hydra.job.chdir=true", "name=moved"]
+    assert sweep(*arguments, "seed=0") == 0
+    monkeypatch.setattr(sys, "argv", ["train", *arguments, *TINY])
+    main()
+    for result in (*Path("outputs/sweeps/moved").glob("*/result.json"), Path("outputs/train/moved/result.json")):
+        assert json.loads(result.read_text())["data"]["source"] == "mnist"
+    assert "outputs/train/moved/report.html" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["result.json", "run.json", "failure.json"])

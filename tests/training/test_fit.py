@@ -306,6 +306,25 @@ def test_auto_accepts_a_finished_run_from_any_device_and_reports_which(
             fit(other, tmp_path)
 
 
+def test_a_job_is_not_trained_again_while_its_digits_are_away(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*arguments: object) -> None:
+        raise DownloadError("the network is unreachable")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mnist_mlp.data.mnist.download", no_network)
+    Path(config.data.root).rename("data")
+    config = replace(config, data=replace(config.data, root="./data"))
+    result = fit(config, "sweep/job", job_label="[1/1] job")
+    Path("data").rename("unplugged")
+    with pytest.raises(UserError, match="mnist -> sample"):
+        fit(config, "sweep/job", job_label="[1/1] job")
+    Path("unplugged").rename("data")
+    assert fit(config, "sweep/job", job_label="[1/1] job") == result
+    assert [path.name for path in Path("sweep").iterdir()] == ["job"]
+
+
 def test_macro_averages_and_the_worst_digit_ignore_digits_that_do_not_occur(config: Config, tmp_path: Path) -> None:
     full = load_digits("mnist", config.data.root)
     train, test = (labels < 2 for labels in (full.train_labels, full.test_labels))

@@ -18,6 +18,7 @@ from mnist_mlp.compare.collect import (
     Job,
     Row,
     Summary,
+    assumption,
     by_cell,
     compare,
     find_jobs,
@@ -318,7 +319,7 @@ class Sweep:
         if any(job in jobs_b for job in jobs_a):
             raise UserError(f"{both} have runs in common: give both a value of the setting to compare")
         if not same_test_images([*jobs_a, *jobs_b]):
-            raise UserError(f"{both} were tested on different images: compare runs of one data set")
+            raise UserError(f"{both} were tested on different images, or on unknown ones: compare runs of one data set")
         if len(jobs_a) == len(jobs_b) == 1:
             return self._compare_nets(_text(a), _text(b), *jobs_a, *jobs_b)
         chosen_a, chosen_b = self._settings(a), self._settings(b)
@@ -331,6 +332,7 @@ class Sweep:
         cells_a, cells_b = dict(by_cell(jobs_a, context)), dict(by_cell(jobs_b, context))
         unmatched = [job.folder.name for cell in cells_a.keys() ^ cells_b.keys() for job in (cells_a | cells_b)[cell]]
         paired, verdict = comparison.decisive, comparison.verdict.replace("the best", "b")
+        verdict += assumption([*jobs_a, *jobs_b])
         for side, selection in (("a", a), ("b", b)):
             if incomplete := Row({}, self._matching_jobs(selection, tested=False)).incomplete:
                 verdict += f"; {side}: {incomplete}"

@@ -98,9 +98,9 @@ class Study:
         return join_or(sort_levels({job.text(key) for job in self.jobs}))
 
     @property
-    def is_official(self) -> bool:
-        """Whether all runs used the official MNIST files."""
-        return {result.data.get("digest") for result in self.results} == {OFFICIAL_DIGEST}
+    def digests(self) -> str:
+        """The digest of the data as the runs recorded it, "unknown" in runs of older versions, or all its values."""
+        return join_or(str(result.data.get("digest") or "unknown") for result in self.results)
 
     def environment(self, key: str) -> str:
         """The value of a key in `environment` of result.json, or all its values."""
@@ -284,6 +284,6 @@ def methods(study: Study) -> str:
         crossed=any(comparison.images is not None for *_, comparison in study.compared),
         numbers=study.summary.rows[0].values["test_accuracy"], unfinished=len(study.summary.jobs) - len(study.jobs),
         diverged=sum(result.status == "diverged" for result in results),
-        mean_and_deviation=mean_and_deviation, interval_text=interval_text, p_text=_p_text,
+        mean_and_deviation=mean_and_deviation, interval_text=interval_text, p_text=_p_text, official=OFFICIAL_DIGEST,
     )  # fmt: skip
     return LINE_BREAK.sub(" ", text)

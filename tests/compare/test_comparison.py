@@ -1,6 +1,7 @@
 """Rows of a comparison of synthetic run folders: replicates, intervals, verdicts and notes."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,24 @@ def test_one_common_seed_gives_no_verdict(tmp_path: Path) -> None:
     summary = summarize(find_jobs([tmp_path]))
     assert row(summary, 2.0).verdict == "only one seed in common: no verdict"
     assert row(summary, 3.0).verdict == "no seed in common with the best"
+
+
+def test_runs_without_a_digest_count_as_on_the_data_of_runs_with_the_same_test_labels(tmp_path: Path) -> None:
+    """Their verdict says so; without labels, or if two data sets have these labels, there is none."""
+    for seed in range(2):
+        for name, digest in (("a", "25c9"), ("b", None), ("c", "25ca")):
+            write_run(tmp_path / f"{name}{seed}", range(8 + seed), seed=seed, optim__lr=0.1 if name == "a" else 0.2)
+            file = tmp_path / f"{name}{seed}" / "result.json"
+            result = json.loads(file.read_text())
+            result["data"] |= {"digest": digest} if digest else {}
+            file.write_text(json.dumps(result))
+    jobs = find_jobs([tmp_path / name for name in ("a0", "a1", "b0", "b1")])
+    assert {job.settings["data.digest"] for job in jobs} == {"25c9"}
+    assert summarize(jobs).rows[1].verdict.endswith("test images are the same as far as recorded")
+    for file in tmp_path.glob("b*/predictions.npz"):
+        file.rename(file.with_suffix(".away"))
+    summary = summarize(find_jobs([tmp_path / name for name in ("a0", "a1", "b0", "b1")]))
+    assert summary.rows[1].verdict == "not comparable with the best: test images unknown"
+    for file in tmp_path.glob("b*/predictions.away"):
+        file.rename(file.with_suffix(".npz"))
+    assert len({job.settings["data.digest"] for job in find_jobs([tmp_path])}) == 3

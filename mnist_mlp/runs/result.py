@@ -249,7 +249,9 @@ def closing_table(result: RunResult, folder: Path) -> str:
         f"loss {decimal(metrics['test/loss'])}",
         "worst digit": _worst_digit_text(result),
         "tested": f"{data['test']:,} images ({data['source']}), "
-        f"checkpoint of epoch {result.best_epoch} of {result.epochs}",
+        f"checkpoint of epoch {result.best_epoch} of {result.epochs}"
+        + ", averaged weights (optim.ema)"
+        * bool(result.config["optim"].get("ema")),
         "fit time": f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s per training epoch{compiling}",
         "run folder": shown_path(folder),
     }

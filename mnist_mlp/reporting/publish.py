@@ -152,7 +152,7 @@ def script(study: Study) -> str:
     if grid := _grid(runs):
         commands, folders = [["-m", *grid, "name=reproduced"]], ["outputs/sweeps/reproduced"]
     else:
-        lines = [line for job in study.jobs if (line := shlex.split(command(job))[3:])]  # without custom networks
+        lines = [shlex.split(line)[3:] for line in map(command, study.jobs) if line]  # without custom networks
         commands = [[*line, f"name=reproduced_{n}"] for n, line in enumerate(lines, 1)]
         folders = [f"outputs/train/reproduced_{n}" for n in range(1, len(lines) + 1)]
     return _render("reproduce.sh", study=study, commands=map(shlex.join, commands), folders=folders)

@@ -121,7 +121,7 @@ def effects(context: PageContext) -> Section | None:
     notes = ["Each dot is a run; at the edge, triangles are runs at chance level or outliers."]
     matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
     if counts:
-        matched += f" They include runs at chance level, but not those without a result: {', '.join(counts)}."
+        matched += f" Runs at chance level are in the means, those without a result are not: {', '.join(counts)}."
     notes.append(
         matched if any(panel["means"] for panel in panels) else "No means: no two runs differ in only one factor."
     )

@@ -42,7 +42,7 @@ def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
         low, high = accuracy_interval(predictions.correct)
         notes.append(f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, over images, not seeds")
     yield "Test accuracy", percent(metrics["test/accuracy"]), "; ".join(notes)
-    yield "Mistakes", f"{n - correct:,}", f"of {n:,} test images ({result.data['source']})"
+    yield "Mistakes", f"{n - correct:,}", f"of {n:,} test images ({result.source})"
     worst = result.worst_digit
     missed = matrix[worst] * (np.arange(10) != worst)
     mistaken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} predicted as {int(missed.argmax())}"

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeAlias, get_args, get_origin
 
-from mnist_mlp.config import Config
+from mnist_mlp.config import OFFICIAL_DIGEST, Config
 from mnist_mlp.console import shown_path
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import changes
@@ -198,6 +198,12 @@ class RunResult:
         content = {"schema_version": self.schema_version, **asdict(self)}
         return {key: value for key, value in content.items() if key != "callbacks" or value}
 
+    @property
+    def source(self) -> str:
+        """`data.source`; "not MNIST" if the files under `data.root` are known to be others."""
+        is_other = self.data["source"] == "mnist" and self.data.get("digest") not in (None, OFFICIAL_DIGEST)
+        return "not MNIST" if is_other else str(self.data["source"])
+
     def metric(self, name: str) -> float:
         """Return a metric by name; NaN if it is missing or was not finite."""
         value = self.metrics.get(name)
@@ -248,7 +254,7 @@ def closing_table(result: RunResult, folder: Path) -> str:
         "test accuracy": f"{percent(metrics['test/accuracy'])}, macro F1 {decimal(metrics['test/f1_macro'])}, "
         f"loss {decimal(metrics['test/loss'])}",
         "worst digit": _worst_digit_text(result),
-        "tested": f"{data['test']:,} images ({data['source']}), "
+        "tested": f"{data['test']:,} images ({result.source}), "
         f"checkpoint of epoch {result.best_epoch} of {result.epochs}"
         + ", averaged weights (optim.ema)"
         * bool(result.config["optim"].get("ema")),

@@ -534,17 +534,12 @@ def _(sweep: Folder) -> None:
         sweep.add(10, (3, 4), digest=None, lr=lr)
 
 
-@case("unknown data that may be either", "lr 0.1 is on MNIST, 0.2 on the same with permuted pixels; 0.4 is unknown.")
+@case(
+    "unknown data next to permuted pixels", "lr 0.1 is on MNIST, 0.2 on the same with permuted pixels; 0.4 is unknown."
+)
 def _(sweep: Folder) -> None:
     for lr, digest in ((0.1, OFFICIAL_DIGEST), (0.2, "9e43107a1e09e43a"), (0.4, None)):
         sweep.add(10, digest=digest, lr=lr)
-
-
-@case("unknown data without predictions", "The data of seed 2 of lr 0.2 are unknown, and not even its labels are.")
-def _(sweep: Folder) -> None:
-    sweep.add(10, lr=0.1)
-    sweep.add(10, (0, 1), lr=0.2)
-    sweep.add(10, (2,), digest=None, predictions=False, lr=0.2)
 
 
 @case("one seed each", "Three settings with one run each: no statement about settings.", ("lr0.1_s0", "lr0.2_s0"))

@@ -18,7 +18,6 @@ from mnist_mlp.compare.collect import (
     Job,
     Row,
     Summary,
-    assumption,
     by_cell,
     compare,
     find_jobs,
@@ -332,7 +331,6 @@ class Sweep:
         cells_a, cells_b = dict(by_cell(jobs_a, context)), dict(by_cell(jobs_b, context))
         unmatched = [job.folder.name for cell in cells_a.keys() ^ cells_b.keys() for job in (cells_a | cells_b)[cell]]
         paired, verdict = comparison.decisive, comparison.verdict.replace("the best", "b")
-        verdict += assumption([*jobs_a, *jobs_b])
         for side, selection in (("a", a), ("b", b)):
             if incomplete := Row({}, self._matching_jobs(selection, tested=False)).incomplete:
                 verdict += f"; {side}: {incomplete}"

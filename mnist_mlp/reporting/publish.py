@@ -175,8 +175,7 @@ def hashes(study: Study) -> str:
         f"# package mnist_mlp {version('mnist_mlp')}; runs from commit {study.environment('commit')}",
         "# check with: sha256sum -c hashes.sha256, in the directory in which the report was generated",
     ]
-    files_used = [job.settings.get("data.root") for job in study.jobs if job.text("data.source") != "sample"]
-    roots = [Path(str(root)) for root in dict.fromkeys(files_used)]
+    roots = dict.fromkeys(Path(job.text("data.root")) for job in study.jobs if job.text("data.source") != "sample")
     files = [file for root in roots for file in sorted((root / "MNIST" / "raw").glob("*ubyte*"))]
     files += sorted(PACKAGE.rglob("*.py"))
     for folder in (RunFolder(job.folder) for job in study.jobs):

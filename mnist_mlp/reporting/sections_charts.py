@@ -122,9 +122,8 @@ def effects(context: PageContext) -> Section | None:
     matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
     if counts:
         matched += f" Runs at chance level are in the means, those without a result are not: {', '.join(counts)}."
-    notes.append(
-        matched if any(panel["means"] for panel in panels) else "No means: no two runs differ in only one factor."
-    )
+    has_means = any(panel["means"] for panel in panels)
+    notes.append(matched if has_means else "No means: no two runs differ in only one factor.")
     if len(panels) > MAX_PANELS:
         notes.append(f"Showing the first {MAX_PANELS} of {len(panels)} panels.")
     chart = Chart("effects", "Accuracy of the runs at each level of each factor")
@@ -152,8 +151,7 @@ def two_factors(context: PageContext) -> Iterator[Section]:
             over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
         on_data = f", digest {digest}" if digest else ""
         if len(jobs) < len(context.jobs):
-            result = f"with a result{' on this data' if digest else ''}"
-            over += f", over the {len(jobs)} of {len(context.jobs)} runs {result}"
+            over += f", over the {len(jobs)} of {len(context.jobs)} runs with a result{' on this data' * bool(digest)}"
         quantity = QUANTITY[summary.ranked_by].capitalize()
         notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
         yield Section(f"{names[0]} and {names[1]}{on_data}", table=table, notes=notes)

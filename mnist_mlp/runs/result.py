@@ -249,15 +249,14 @@ def decimal(value: float | None) -> str:
 def closing_table(result: RunResult, folder: Path) -> str:
     """Format the test results of the best checkpoint, its worst digit, the timing and the folder."""
     metrics, timing, data = result.metrics, result.timing, result.data
+    is_averaged = bool(result.config["optim"].get("ema"))
     compiling = f"; {timing['compile_seconds']:.1f} s to compile" if timing.get("compile_seconds") else ""
     rows = {
         "test accuracy": f"{percent(metrics['test/accuracy'])}, macro F1 {decimal(metrics['test/f1_macro'])}, "
         f"loss {decimal(metrics['test/loss'])}",
         "worst digit": _worst_digit_text(result),
         "tested": f"{data['test']:,} images ({result.source}), "
-        f"checkpoint of epoch {result.best_epoch} of {result.epochs}"
-        + ", averaged weights (optim.ema)"
-        * bool(result.config["optim"].get("ema")),
+        f"checkpoint of epoch {result.best_epoch} of {result.epochs}{', averaged weights' * is_averaged}",
         "fit time": f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s per training epoch{compiling}",
         "run folder": shown_path(folder),
     }

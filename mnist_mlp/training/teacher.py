@@ -77,7 +77,7 @@ def _checked_checkpoint(name: str, job: Job, data: DataConfig, digest: str) -> P
     run, checkpoint = f"optim.teacher={name}: the run {job.folder.name}", RunFolder(job.folder).best_checkpoint
     if job.status != "finished" or not checkpoint.is_file():
         raise UserError(f"{run} has not finished, or diverged: finish it, or move it away")
-    if job.result is None or job.result.data.get("digest") != digest:
+    if job.settings["data.digest"] != digest:
         raise UserError(f"{run} used another dataset: use the same data.root and data.source for teacher and student")
     teacher_split = job.settings["data.val_size"], job.settings["data.split_seed"]
     student_split = data.val_size, data.split_seed

@@ -29,6 +29,7 @@ from mnist_mlp.reporting.data import PageContext, best_job, data_warning, facts,
 from mnist_mlp.reporting.publish import Study, caption, figures, methods, script, table
 from mnist_mlp.reporting.sections_run import best_run, key_metrics
 from mnist_mlp.reporting.sections_study import pair_section, reference_sections
+from mnist_mlp.runs.result import closing_table
 
 GOLDEN = Path(__file__).with_name("compare") / "honest_cases.txt"
 FASHION = "00fa5410000fa541"
@@ -880,7 +881,10 @@ def render() -> str:
                 lines.append(f"  {place if place != previous else '':12}{numbers.get(text, text)}".rstrip())
             previous, numbered = place, text in numbers
     lines += ["", "== evaluate, --json and the model card", f"TRUTH: {evaluate_command.TRUTH}"]
-    lines += [f"  {place:12}{text}".rstrip() for place, text in evaluate_command.sentences()]
+    previous = ""
+    for place, text in evaluate_command.sentences():
+        lines.append(f"  {place if place != previous else '':12}{text}".rstrip())
+        previous = place
     return "\n".join(lines) + "\n"
 
 
@@ -970,6 +974,8 @@ def _details(sweep: Sweep) -> Iterator[tuple[str, str]]:
         return
     alone = len(context.jobs) == 1
     section = key_metrics(job, context.curves[job.folder]) if alone else best_run(job, context)
+    assert job.result is not None
+    yield from (("closing", line.strip()) for line in closing_table(job.result, job.folder).splitlines() if alone)
     yield from (("run", text) for text in section.sentences)
     yield from (("run", " | ".join(card)) for card in CARD.findall(section.markup))
     study = Study(sweep.summary)

@@ -121,6 +121,7 @@ _DESCRIPTION: dict[str, Schema] = {
     "config": _schema_of(Config),
     "fingerprint": _string(),
     "callbacks?": [_string()],
+    "started?": _string(),
 }
 RUN: Schema = {**_DESCRIPTION, "data?": {"digest": _string()}, "environment?": ENVIRONMENT}
 """Schema of run.json."""
@@ -173,6 +174,7 @@ class RunResult:
     environment: JSON
     callbacks: list[str] = field(default_factory=list)
     """State keys of the user's callbacks that can change the result."""
+    started: str = ""  # ISO 8601; empty in older runs
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -194,9 +196,9 @@ class RunResult:
         return cls(**{item.name: content[item.name] for item in fields(cls) if item.name in content})
 
     def to_json(self) -> JSON:
-        """Return the content of result.json, without `callbacks` if there are none."""
+        """Return the content of result.json, without `callbacks` and `started` if they are empty."""
         content = {"schema_version": self.schema_version, **asdict(self)}
-        return {key: value for key, value in content.items() if key != "callbacks" or value}
+        return {key: value for key, value in content.items() if key not in ("callbacks", "started") or value}
 
     @property
     def source(self) -> str:

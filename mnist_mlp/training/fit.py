@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -168,6 +169,7 @@ def _resolve(
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
     run = describe(resolved, overrides, digits.digest, callback_identity(callbacks))
     run["environment"] = environment(device, torch.get_num_threads())
+    run["started"] = datetime.now(timezone.utc).isoformat()
     return _Request(config, folder, job_label, callbacks, loggers, network, digits, teacher, run)
 
 
@@ -236,7 +238,7 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
     trainer.test(model, datamodule=data, verbose=False)
     result = RunResult(
         status="diverged" if divergence.diverged else "finished",
-        **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment")},
+        **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment", "started")},
         data={"source": digits.source, "digest": digits.digest, **counts},
         callbacks=request.run.get("callbacks", []),
         parameters=count_parameters(model),

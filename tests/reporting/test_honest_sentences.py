@@ -105,16 +105,17 @@ def test_the_figure_of_a_selected_setting_comes_with_the_one_without_its_luck(tm
 
 
 def test_settings_without_a_verdict_are_named_in_the_publication_and_in_the_plan(tmp_path: Path) -> None:
-    for lr, seeds in ((0.1, (0, 1)), (0.2, (0, 2)), (0.3, (0, 1))):
+    for lr, seeds in ((0.1, (0, 1)), (0.2, (0, 2)), (0.3, (0, 1)), (0.4, (4, 5))):
         for seed in seeds:
             write_run(tmp_path / f"{lr}{seed}", range(int(100 * lr) + seed), seed=seed, optim__lr=lr)
     write_failure(tmp_path / "failed", "ValueError: no", optim__lr=0.2, seed=1)
     study = Study(summarize(find_jobs([tmp_path])))
     text = methods(study)
-    assert "'lr=0.2' has a test accuracy of 79.00 ± 1.41 % (n = 2; only one seed in common: no verdict)." in text
-    assert "Of 'lr=0.2', 1 of 3 runs failed" in text
+    assert "'lr=0.2': only one seed in common: no verdict: -10.00 points (1 paired seeds)" in text
+    assert "Of lr=0.2, 1 of 3 runs failed" in text
+    assert "'lr=0.4' has a test accuracy of 55.50 ± 0.71 % (n = 2; no seed in common with the best" in text
     assert "& no verdict" in as_latex(study)
-    assert "fewer than two seeds with the best: lr=0.2" in "\n".join(plan_lines(study.summary, 2.0))
+    assert "fewer than two seeds with the best: lr=0.2; lr=0.4" in "\n".join(plan_lines(study.summary, 2.0))
 
 
 def test_files_that_a_publication_did_not_use_have_no_hashes_in_it(tmp_path: Path) -> None:

@@ -419,7 +419,7 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     summary = Summary(keys, rows, over_seeds, ranked_by, notes)
     lost = [row for row in rows if row.is_setting and row.incomplete]
     few = len(lost) <= MAX_NOTES
-    texts = [f"{row_label(summary, row) or 'all'}, {row.incomplete}" for row in lost if few or row.best]
+    texts = [f"'{row_label(summary, row) or 'the setting'}', {row.incomplete}" for row in lost if few or row.best]
     texts += [] if few else [f"all settings, {Row({}, summary.jobs).incomplete}"]
     notes[:0] = [f"Of {'; of '.join(texts)}."] if texts else []
     return summary

@@ -27,7 +27,7 @@ MAX_ROWS = 40
 VALIDATION_KEYS = ("data.digest", "data.val_size", "data.split_seed")
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
-VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best")
+VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best|, as .*")
 
 
 def write_summary(sweep: Path) -> Summary | None:
@@ -254,7 +254,7 @@ def _failure_lines(summary: Summary) -> Iterator[str]:
     names: dict[str, list[str]] = {}
     for row in summary.rows:
         if row.reasons:
-            names.setdefault(row.reasons, []).append(row_label(summary, row) or row.status)
+            names.setdefault(row.reasons, []).append((row.is_setting and row_label(summary, row)) or row.status)
     for reason, (first, *further) in list(names.items())[:MAX_REASONS]:
         more = f" and {len(further)} more" if further else ""
         yield f"{first}{more}: {textwrap.shorten(reason, 300, placeholder=' ...')}"

@@ -217,7 +217,7 @@ def test_a_mix_of_trained_and_collapsed_seeds_gets_no_interval(
 
 def test_losses_are_named_in_every_setting_of_a_few_and_counted_in_many(tmp_path: Path) -> None:
     summary = sweep(tmp_path, l1=BETTER, l2=(MOST, (1,)))
-    assert summary.notes == ["Of lr=2.0, 1 of 2 runs at chance level (in the means)."]
+    assert summary.notes == ["Of 'lr=2.0', 1 of 2 runs at chance level (in the means)."]
     summary = sweep(tmp_path, l3=(MOST,), l4=(MOST,), l5=(MOST,))
     assert summary.notes[0] == "Of all settings, 4 of 8 runs at chance level (in the means)."
 

@@ -163,9 +163,7 @@ def _read_labels(folder: Path, stamp: tuple[int, ...] | None) -> Labels | None:
 def _mark_unknown_data(jobs: list[Job]) -> list[Job]:
     """Give runs that recorded no digest "unknown" as digest if others did: equal labels do not show equal images."""
     unknown = {job.folder: job for job in jobs if job.result is not None and not job.settings.get("data.digest")}
-    if len(unknown) == sum(job.result is not None for job in jobs):
-        return jobs
-    mark = {"data.digest": UNKNOWN}
+    mark = {"data.digest": UNKNOWN} if len(unknown) < sum(job.result is not None for job in jobs) else {}
     return [replace(job, settings=job.settings | mark) if job.folder in unknown else job for job in jobs]
 
 

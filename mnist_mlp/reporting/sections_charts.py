@@ -149,12 +149,11 @@ def two_factors(context: PageContext) -> Iterator[Section]:
         over = "" if not summary.over_seeds and len(keys) == 2 else ", mean over seeds"
         if not crossed.at and len(keys) > 2:
             over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
-        on_data = f", digest {digest}" if digest else ""
         if len(jobs) < len(context.jobs):
             over += f", over the {len(jobs)} of {len(context.jobs)} runs with a result{' on this data' * bool(digest)}"
         quantity = QUANTITY[summary.ranked_by].capitalize()
         notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
-        yield Section(f"{names[0]} and {names[1]}{on_data}", table=table, notes=notes)
+        yield Section(f"{names[0]} and {names[1]}{f', digest {digest}' if digest else ''}", table=table, notes=notes)
 
 
 def heatmap(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], names: tuple[str, str]) -> Table:

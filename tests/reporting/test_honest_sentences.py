@@ -111,11 +111,11 @@ def test_settings_without_a_verdict_are_named_in_the_publication_and_in_the_plan
     write_failure(tmp_path / "failed", "ValueError: no", optim__lr=0.2, seed=1)
     study = Study(summarize(find_jobs([tmp_path])))
     text = methods(study)
-    assert "'lr=0.2': only one seed in common: no verdict: -10.00 points (1 paired seeds)" in text
+    assert "'lr=0.2' has a test accuracy of 79.00 ± 1.41 % (n = 2; only one seed in common: no verdict)." in text
     assert "Of 'lr=0.2', 1 of 3 runs failed" in text
     assert "'lr=0.4' has a test accuracy of 55.50 ± 0.71 % (n = 2; no seed in common with the best" in text
     assert "& no verdict" in as_latex(study)
-    assert "fewer than two seeds with the best: lr=0.2; lr=0.4" in "\n".join(plan_lines(study.summary, 2.0))
+    assert "no plan without an interval: lr=0.2; lr=0.4" in "\n".join(plan_lines(study.summary, 2.0))
 
 
 def test_files_that_a_publication_did_not_use_have_no_hashes_in_it(tmp_path: Path) -> None:

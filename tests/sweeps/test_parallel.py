@@ -221,7 +221,7 @@ def two_gpus(configs: Sequence[Config]) -> Survey:
 @pytest.mark.parametrize(
     ("digest", "accelerator", "line"),
     [
-        ("d1", "cpu", "[1/1] job-1: val 97.00 %, test 97.00 % (mnist), reused"),
+        ("d1", "cpu", "[1/1] job-1: val 97.00 %, test 97.00 % (not MNIST), reused"),
         ("d2", "cpu", "run again"),
         ("d1", "gpu", "run again"),
     ],

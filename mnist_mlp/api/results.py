@@ -318,7 +318,7 @@ class Sweep:
         if any(job in jobs_b for job in jobs_a):
             raise UserError(f"{both} have runs in common: give both a value of the setting to compare")
         if not same_test_images([*jobs_a, *jobs_b]):
-            raise UserError(f"{both} were tested on different images: compare runs of one data set")
+            raise UserError(f"{both} were tested on different images, or on unknown ones: compare runs of one data set")
         if len(jobs_a) == len(jobs_b) == 1:
             return self._compare_nets(_text(a), _text(b), *jobs_a, *jobs_b)
         chosen_a, chosen_b = self._settings(a), self._settings(b)

@@ -44,6 +44,7 @@ EXCLUDED_KEYS = re.compile(
 )
 """Settings that comparisons ignore, including those of a published result except its name."""
 MAX_NOTES = 3
+UNKNOWN = "unknown"  # digest of the data of runs of older versions, which did not record it
 OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 """Folders of a run that never contain other runs."""
 Stamp = tuple[tuple[int, ...] | None, ...]
@@ -95,7 +96,7 @@ def find_jobs(paths: Iterable[Path]) -> list[Job]:
             job = load_job(folder)
         if job is not None:
             jobs.setdefault(folder.resolve(), job)
-    return list(jobs.values())
+    return _mark_unknown_data(list(jobs.values()))
 
 
 @lru_cache(maxsize=10_000)
@@ -159,9 +160,25 @@ def _read_labels(folder: Path, stamp: tuple[int, ...] | None) -> Labels | None:
     return None if labels is None or len(labels[0]) < 2 else (labels[0].tobytes(), labels[1])
 
 
+def _mark_unknown_data(jobs: list[Job]) -> list[Job]:
+    """Give runs that recorded no digest "unknown" as digest if others did: equal labels do not show equal images."""
+    unknown = {job.folder: job for job in jobs if job.result is not None and not job.settings.get("data.digest")}
+    mark = {"data.digest": UNKNOWN} if len(unknown) < sum(job.result is not None for job in jobs) else {}
+    return [replace(job, settings=job.settings | mark) if job.folder in unknown else job for job in jobs]
+
+
+def by_dataset(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Group tested runs by digest, the largest group first, for means within one dataset; "" if there is only one."""
+    tested = [(job.text("data.digest"), job) for job in jobs if job.result is not None]
+    names = [name for name, _ in Counter(name for name, _ in tested).most_common()]
+    return {name * (len(names) > 1): [job for own, job in tested if own == name] for name in names}
+
+
 def same_test_images(jobs: Iterable[Job]) -> bool:
-    """Whether these runs were tested on the same images, as far as the digests of their data are known."""
-    return len({digest for job in jobs if (digest := job.settings.get("data.digest"))}) < 2
+    """Whether these runs were tested on the same images, by digest, or by source and number if it is unknown."""
+    results = [(job.settings.get("data.digest"), job.result.data) for job in jobs if job.result is not None]
+    digests = {digest for digest, _ in results if digest}
+    return len(digests or {(data["source"], data["test"]) for _, data in results}) < 2
 
 
 def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] = ()) -> PairedComparison | None:
@@ -189,6 +206,8 @@ def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] 
     assert over_seeds is not None  # there are cells
     labels = [[[labels_of(job.folder) for job in jobs] for jobs in side] for side in matched]
     truths = {pair and pair[0] for side in labels for pairs in side for pair in pairs}
+    if len(truths - {None}) > 1:
+        return None
     n, error = over_seeds.n, over_seeds.error or 0.0
     paired = PairedComparison(over_seeds, None, Variance(error**2 * n, 0.0, 0.0, n - 1))
     if len(truths) == 1 and (truth := truths.pop()) is not None:  # all predicted the same images
@@ -318,13 +337,15 @@ class Summary:
 
     @cached_property
     def cross_fitted(self) -> float | None:
-        """Cross-fitted test accuracy of the best setting; None if seeds are too few, or if it equals its mean."""
+        """Cross-fitted accuracy of the best; None if seeds are few or collapsed, data differ, or it is its mean."""
         read, test = VALUES[self.ranked_by], VALUES["test_accuracy"]
         scores: list[dict[int, tuple[float, float]]] = []
-        for row in self.rows:
+        for row in self.rows if same_test_images(self.jobs) else ():
             pairs = {job.seed: (read(job.result), test(job.result)) for job in row.jobs if job.result is not None}
             known = {seed: (score, tested) for seed, (score, tested) in pairs.items() if score and tested}
             scores += [known] if len(known) > 1 else []  # one seed cannot be best
+        if any(len({is_at_chance(tested) for _, tested in pairs.values()}) > 1 for pairs in scores):
+            return None  # the mean of few such seeds says nothing
         fitted, mean = cross_fitted_accuracy(scores), self.rows[0].mean("test_accuracy") if self.rows else None
         return fitted if fitted is not None and mean is not None and round(fitted, 4) != round(mean, 4) else None
 
@@ -404,13 +425,15 @@ def summarize(jobs: Sequence[Job]) -> Summary:
 
 def count_testable_pairs(rows: Sequence[Row]) -> int:
     """Count the pairs of settings with two seeds in common, any of which could have been compared with the best."""
-    seeds = [{job.seed for job in row.jobs if job.result is not None} for row in rows]
+    seeds = [{(job.text("data.digest"), job.seed) for job in row.jobs if job.result is not None} for row in rows]
     return sum(len(first & second) > 1 for first, second in combinations([own for own in seeds if len(own) > 1], 2))
 
 
 def _no_comparison(row: Row, best: Row) -> str:
-    is_same = same_test_images([*row.jobs, *best.jobs])
-    return "no seed in common with the best" if is_same else "tested on other images than the best: no verdict"
+    if same_test_images(jobs := [*row.jobs, *best.jobs]):
+        return "no seed in common with the best on the same test images"
+    is_unknown = UNKNOWN in {job.text("data.digest") for job in jobs}
+    return "not comparable: data unknown" if is_unknown else "tested on other images than the best: no verdict"
 
 
 def row_label(summary: Summary, row: Row) -> str:

@@ -56,7 +56,8 @@ def _better(claim: Claim, runs: Runs) -> str | None:
     interval = comparison.decisive
     if interval.low is None or interval.high is None:
         direction = "in favor" if interval.mean > 0 else "against"
-        verdict = f"inconclusive, as the variance between seeds is unknown; the difference is {direction}"
+        reason = comparison.obstacle or "the variance between seeds is unknown"
+        verdict = f"inconclusive, as {reason}; the difference is {direction}"
     elif interval.low <= 0 <= interval.high:
         verdict = "not confirmed, the interval covers zero"
     else:

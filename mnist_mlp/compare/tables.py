@@ -285,6 +285,8 @@ def plan_lines(summary: Summary, points: float) -> Iterator[str]:
         limit = f"limited by images to {100 * required.limit:.2f} points"
         seeds = f"{required.seeds} seeds" if required.seeds else limit
         yield f"  {row_label(summary, row)}: {seeds} ({state}; {spread})"
+    if others := [row_label(summary, row) for row in summary.rows[1:] if all(row is not plan for plan, _ in known)]:
+        yield f"  no plan without an interval: {'; '.join(others)}"
     inconclusive = [pair for pair in plans if not pair[0].is_significant] or plans
     if limited := [pair for pair in inconclusive if pair[1].seeds is None]:
         yield _limit_line(*max(limited, key=lambda pair: pair[1].limit), points, family)

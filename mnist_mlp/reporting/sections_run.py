@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.diagnosis import diagnose
-from mnist_mlp.compare.statistics import wilson
+from mnist_mlp.compare.statistics import accuracy_interval
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
@@ -37,9 +37,12 @@ def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
     result = _result(job)
     matrix, metrics, timing = np.array(result.confusion_matrix), result.metrics, result.timing
     correct, n = int(np.trace(matrix)), int(matrix.sum())
-    low, high = wilson(correct, n)
-    yield "Test accuracy", percent(metrics["test/accuracy"]), f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"
-    yield "Mistakes", f"{n - correct:,}", f"of {n:,} test images ({result.data['source']})"
+    predictions, notes = read_predictions(RunFolder(job.folder)), ["averaged weights"] * bool(job.settings["optim.ema"])
+    if predictions is not None:
+        low, high = accuracy_interval(predictions.correct)
+        notes.append(f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, over images, not seeds")
+    yield "Test accuracy", percent(metrics["test/accuracy"]), "; ".join(notes)
+    yield "Mistakes", f"{n - correct:,}", f"of {n:,} test images ({result.source})"
     worst = result.worst_digit
     missed = matrix[worst] * (np.arange(10) != worst)
     mistaken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} predicted as {int(missed.argmax())}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mnist_mlp.compare.collect import Job, same_test_images
+from mnist_mlp.compare.collect import Job, Row, same_test_images
 from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation
@@ -34,17 +34,19 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
         yield Section("Published vs measured", [note])
     if not runs:
         return
-    yield _accuracies(runs, [note] if modified else [])
+    rows = {name: Row({}, [job for job in jobs if job.settings.get("reference.id") == name]) for name in runs}
+    lost = [f"Of {name}, {row.incomplete}." for name, row in rows.items() if row.incomplete]
+    yield _accuracies(runs, [*lost, *([note] if modified else [])])
     notes = ["Measured values are means over seeds."]
-    rows: list[list[str]] = []
+    scores: list[list[str]] = []
     for name, members in runs.items():
         if published := members[0].settings.get("reference.f1_per_class"):
             measured = _per_class(members, "f1")
-            rows.append([name, "published", *(f"{value:.4f}" for value in published)])
-            rows.append(["", "measured", *(f"{value:.4f}" for value in measured)])
-            rows.append(["", "difference", *(f"{a - b:+.4f}" for a, b in zip(measured, published, strict=True))])
-    if rows:
-        table = Table(["result", "F1", *map(str, range(10))], rows, numeric=frozenset(range(2, 12)))
+            scores.append([name, "published", *(f"{value:.4f}" for value in published)])
+            scores.append(["", "measured", *(f"{value:.4f}" for value in measured)])
+            scores.append(["", "difference", *(f"{a - b:+.4f}" for a, b in zip(measured, published, strict=True))])
+    if scores:
+        table = Table(["result", "F1", *map(str, range(10))], scores, numeric=frozenset(range(2, 12)))
         yield Section("F1 per digit, published vs measured", table=table, notes=notes)
     for name, members in runs.items():
         if any(members[0].settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
@@ -58,9 +60,9 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
 def agreement(measured: Sequence[float], published: float) -> str:
     """Describe how close the mean measured accuracy is to the published one."""
     gap = abs(statistics.fmean(measured) - published)
-    words = "within 1 point" if gap <= 0.01 else "more than 1 point"
+    words = "within 1 point" if round(gap, 6) <= 0.01 else "more than 1 point"
     if len(measured) > 1 and gap <= (deviation := statistics.stdev(measured)):
-        return f"{words}, within one standard deviation ({100 * deviation:.2f})"
+        return f"{words}, less than seeds differ (standard deviation {100 * deviation:.2f})"
     return words
 
 
@@ -104,9 +106,7 @@ def _per_class(jobs: Sequence[Job], score: str) -> list[float]:
 def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | None:
     """Compare two runs image by image; None if they did not predict the same test images."""
     a, b = (read_predictions(RunFolder(job.folder)) for job in (first, second))
-    sources = {job.text("data.source") for job in (first, second)}
-    is_same = len(sources) == 1 and same_test_images((first, second))
-    if a is None or b is None or not is_same or not np.array_equal(a.truth, b.truth):
+    if a is None or b is None or not same_test_images((first, second)) or not np.array_equal(a.truth, b.truth):
         return None
     test, both = mcnemar(a.correct.tolist(), b.correct.tolist()), int((a.correct & b.correct).sum())
     neither = len(a.truth) - both - test.only_first - test.only_second

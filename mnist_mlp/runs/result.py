@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeAlias, get_args, get_origin
 
-from mnist_mlp.config import Config
+from mnist_mlp.config import OFFICIAL_DIGEST, Config
 from mnist_mlp.console import shown_path
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import changes, identity
@@ -200,6 +200,12 @@ class RunResult:
         content = {"schema_version": self.schema_version, **asdict(self)}
         return {key: value for key, value in content.items() if key not in ("callbacks", "started") or value}
 
+    @property
+    def source(self) -> str:
+        """`data.source`; "not MNIST" if the files under `data.root` are known to be others."""
+        is_other = self.data["source"] == "mnist" and self.data.get("digest") not in (None, OFFICIAL_DIGEST)
+        return "not MNIST" if is_other else str(self.data["source"])
+
     def metric(self, name: str) -> float:
         """Return a metric by name; NaN if it is missing or was not finite."""
         value = self.metrics.get(name)
@@ -257,13 +263,14 @@ def decimal(value: float | None) -> str:
 def closing_table(result: RunResult, folder: Path) -> str:
     """Format the test results of the best checkpoint, its worst digit, the timing and the folder."""
     metrics, timing, data = result.metrics, result.timing, result.data
+    is_averaged = bool(result.config["optim"].get("ema"))
     compiling = f"; {timing['compile_seconds']:.1f} s to compile" if timing.get("compile_seconds") else ""
     rows = {
         "test accuracy": f"{percent(metrics['test/accuracy'])}, macro F1 {decimal(metrics['test/f1_macro'])}, "
         f"loss {decimal(metrics['test/loss'])}",
         "worst digit": _worst_digit_text(result),
-        "tested": f"{data['test']:,} images ({data['source']}), "
-        f"checkpoint of epoch {result.best_epoch} of {result.epochs}",
+        "tested": f"{data['test']:,} images ({result.source}), "
+        f"checkpoint of epoch {result.best_epoch} of {result.epochs}{', averaged weights' * is_averaged}",
         "fit time": f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s per training epoch{compiling}",
         "run folder": shown_path(folder),
     }

@@ -207,9 +207,9 @@ def model_card(net: TrainedNet, model: DigitClassifier, dense: DenseNet) -> dict
     result = net.result()
     if result is not None:
         test, data = result.metrics.get("test/accuracy"), result.data
-        metadata["test accuracy"] = f"{percent(test)} on {data['test']:,} images ({data['source']})"
+        metadata["test accuracy"] = f"{percent(test)} on {data['test']:,} images ({result.source})"
         metadata["trained on"] = (
-            f"{data['train']:,} images ({data['source']}), {result.epochs} epochs, seed {result.config['seed']}"
+            f"{data['train']:,} images ({result.source}), {result.epochs} epochs, seed {result.config['seed']}"
         )
         metadata["fingerprint"] = result.fingerprint
         metadata["commit"] = str(result.environment.get("commit") or "unknown")

@@ -1,6 +1,7 @@
 """Rows of a comparison of synthetic run folders: replicates, intervals, verdicts and notes."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,7 @@ def test_one_common_seed_gives_no_verdict(tmp_path: Path) -> None:
     write_run(tmp_path / "c9", wrong=(1, 2, 3), seed=9, optim__lr=3.0)
     summary = summarize(find_jobs([tmp_path]))
     assert row(summary, 2.0).verdict == "only one seed in common: no verdict"
-    assert row(summary, 3.0).verdict == "no seed in common with the best"
+    assert row(summary, 3.0).verdict == "no seed in common with the best on the same test images"
 
 
 MOST = tuple(range(90))
@@ -230,3 +231,28 @@ def test_seeds_that_lack_further_epochs_are_named(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
         write_run(tmp_path / f"full_{seed}", wrong=(seed,), seed=seed, trainer__max_epochs=30)
     assert "differ in max_epochs" not in " ".join(summarize(find_jobs([tmp_path])).notes)
+
+
+def test_runs_that_did_not_record_their_data_are_not_compared_with_those_that_did(tmp_path: Path) -> None:
+    """Their test labels are the same, but so are those of any distortion of the images."""
+    for seed in range(2):
+        for name, digest in (("a", "25c9"), ("b", None), ("c", None)):
+            lr = {"a": 0.1, "b": 0.2, "c": 0.3}[name]
+            write_run(tmp_path / f"{name}{seed}", range(8 + 2 * seed), seed=seed, optim__lr=lr)
+            file = tmp_path / f"{name}{seed}" / "result.json"
+            result = json.loads(file.read_text())
+            result["data"] |= {"digest": digest} if digest else {}
+            file.write_text(json.dumps(result))
+    summary = summarize(find_jobs([tmp_path]))
+    assert {row.settings["data.digest"] for row in summary.rows} == {"25c9", "unknown"}
+    assert row(summary, 0.2).verdict == row(summary, 0.3).verdict == "not comparable: data unknown"
+    older = summarize(find_jobs([tmp_path / f"{name}{seed}" for name in "bc" for seed in range(2)]))
+    assert "data.digest" not in older.keys  # among themselves, as far as recorded
+    assert older.rows[1].comparison is not None
+    predictions = np.load(tmp_path / "c0" / "predictions.npz")
+    for folder in tmp_path.glob("c*"):
+        np.savez(folder / "predictions.npz", **{**predictions, "truth": predictions["truth"][::-1]})
+    assert (
+        summarize(find_jobs([tmp_path / f"{name}{seed}" for name in "bc" for seed in range(2)])).rows[1].comparison
+        is None
+    )

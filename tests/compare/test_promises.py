@@ -4,7 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from promises import first_claims, flattery, planned_seeds, power_of_promises, seeds_until_claim
+from promises import (
+    coverage_of_accuracy,
+    first_claims,
+    flattery,
+    planned_seeds,
+    power_of_promises,
+    seeds_until_claim,
+)
 from simulated_sweeps import POPULATIONS
 
 from mnist_mlp.compare.sequential import SPREAD, anytime_p_value, critical_value
@@ -74,3 +81,10 @@ def test_each_seed_judges_the_setting_that_the_others_chose() -> None:
     assert cross_fitted_accuracy([first, second]) == pytest.approx((0.5 + 0.6 + 0.7) / 3)
     assert cross_fitted_accuracy([first]) is None
     assert cross_fitted_accuracy([first, {3: (1.0, 1.0)}]) is None
+
+
+@pytest.mark.parametrize("name", ["halves", "halves, writers, places"])
+def test_the_interval_of_an_accuracy_covers_what_it_promises_even_if_errors_cluster(name: str) -> None:
+    clustered, wilson, _ = coverage_of_accuracy(name, 10_000, 400, np.random.default_rng(1))
+    assert 0.93 <= clustered <= 0.99
+    assert (wilson < 0.85) == ("writers" in name)  # why the score interval is not enough

@@ -7,7 +7,9 @@ from scipy import stats
 from scipy.stats import binomtest
 
 from mnist_mlp.compare.statistics import (
+    BLOCKS,
     Variance,
+    accuracy_interval,
     crossed_difference,
     detectable_difference,
     holm,
@@ -15,7 +17,6 @@ from mnist_mlp.compare.statistics import (
     paired_difference,
     plan,
     power,
-    wilson,
 )
 
 
@@ -180,11 +181,25 @@ def test_a_plan_for_a_zero_difference_is_rejected() -> None:
         plan(0.0, Variance(1.0, 0.0, 0.0), 0, 1)
 
 
-@pytest.mark.parametrize(("hits", "n"), [(9811, 10_000), (0, 100), (100, 100), (1, 3), (37, 100)])
-def test_the_score_interval_equals_that_of_scipy(hits: int, n: int) -> None:
-    expected = binomtest(hits, n).proportion_ci(0.95, "wilson")
-    assert wilson(hits, n) == (pytest.approx(expected.low), pytest.approx(expected.high))
+@pytest.mark.parametrize(("hits", "n"), [(0, 100), (100, 100), (1, 3), (18, 19)])
+def test_without_clusters_the_interval_of_an_accuracy_is_the_score_interval(hits: int, n: int) -> None:
+    level = 1 - 2 * stats.norm.sf(stats.t.isf(0.025, 2 / 3 * (BLOCKS - 1)))
+    expected = binomtest(hits, n).proportion_ci(level, "wilson")
+    interval = accuracy_interval(np.arange(n) < hits)
+    assert interval == (pytest.approx(expected.low, abs=1e-9), pytest.approx(expected.high))
 
 
-def test_without_images_the_score_interval_is_the_unit_interval() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
+def test_errors_in_clusters_widen_the_interval_of_an_accuracy_but_a_trend_does_not() -> None:
+    """The same 200 errors of 10,000: evenly spread, three of four in the first half, and in ten runs of 20."""
+    images, clustered = np.arange(10_000), np.ones(10_000, dtype=bool)
+    clustered[np.random.default_rng(1).choice(100, 10, replace=False)[:, None] * 100 + np.arange(20)] = False
+    halves = np.where(images < 5000, images % 33 != 0, images % 100 != 0)
+    even, trend, clusters = (
+        np.subtract(*accuracy_interval(run)[::-1]) for run in (images % 50 != 0, halves, clustered)
+    )
+    assert trend == pytest.approx(even, rel=0.02)
+    assert clusters > 2 * even
+
+
+def test_without_images_the_interval_of_an_accuracy_is_the_unit_interval() -> None:
+    assert accuracy_interval(np.zeros(0, dtype=bool)) == (0.0, 1.0)

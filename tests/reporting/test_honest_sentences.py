@@ -7,11 +7,11 @@ import pytest
 from made_up_runs import write_failure, write_run
 
 from mnist_mlp.compare.collect import find_jobs, summarize
-from mnist_mlp.compare.tables import as_markdown
+from mnist_mlp.compare.tables import as_markdown, plan_lines
 from mnist_mlp.config import OFFICIAL_DIGEST
 from mnist_mlp.reporting.data import PageContext, data_warning, lead
 from mnist_mlp.reporting.page import render_page
-from mnist_mlp.reporting.publish import Study, as_latex, figures, methods
+from mnist_mlp.reporting.publish import Study, as_latex, figures, hashes, methods
 from mnist_mlp.reporting.publish import as_markdown as publish_markdown
 from mnist_mlp.reporting.sections_study import pair_section
 
@@ -102,3 +102,26 @@ def test_the_figure_of_a_selected_setting_comes_with_the_one_without_its_luck(tm
     assert summary.cross_fitted < (summary.rows[0].mean("test_accuracy") or 0.0)
     for text in (lead(PageContext(summary)), as_markdown(summary), methods(Study(summary))):
         assert f"{100 * summary.cross_fitted:.2f} %" in text
+
+
+def test_settings_without_a_verdict_are_named_in_the_publication_and_in_the_plan(tmp_path: Path) -> None:
+    for lr, seeds in ((0.1, (0, 1)), (0.2, (0, 2)), (0.3, (0, 1)), (0.4, (4, 5))):
+        for seed in seeds:
+            write_run(tmp_path / f"{lr}{seed}", range(int(100 * lr) + seed), seed=seed, optim__lr=lr)
+    write_failure(tmp_path / "failed", "ValueError: no", optim__lr=0.2, seed=1)
+    study = Study(summarize(find_jobs([tmp_path])))
+    text = methods(study)
+    assert "'lr=0.2' has a test accuracy of 79.00 ± 1.41 % (n = 2; only one seed in common: no verdict)." in text
+    assert "Of 'lr=0.2', 1 of 3 runs failed" in text
+    assert "'lr=0.4' has a test accuracy of 55.50 ± 0.71 % (n = 2; no seed in common with the best" in text
+    assert "& no verdict" in as_latex(study)
+    assert "no plan without an interval: lr=0.2; lr=0.4" in "\n".join(plan_lines(study.summary, 2.0))
+
+
+def test_files_that_a_publication_did_not_use_have_no_hashes_in_it(tmp_path: Path) -> None:
+    images = tmp_path / "data" / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    images.parent.mkdir(parents=True)
+    images.write_bytes(b"")
+    for source, is_used in (("mnist", True), ("sample", False)):
+        write_run(tmp_path / source, data__source=source, data__root=str(tmp_path / "data"))
+        assert (images.name in hashes(Study(summarize(find_jobs([tmp_path / source]))))) == is_used

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_up_runs import TRUTH, write_failure, write_run, write_unfinished
-from scipy.stats import binomtest
 
+from mnist_mlp.compare.statistics import accuracy_interval
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.page import write_page
 from mnist_mlp.runs.folder import FolderLock
@@ -162,8 +163,8 @@ def test_the_page_of_a_run_has_metrics_mistakes_and_the_command(tmp_path: Path, 
     page = read(run)
     subjects = ("Result", "Learning curves", "Confusion", "mistakes", "Classification report", "Reproduce")
     assert len(headings(page, *subjects)) == len(subjects) == len(page.headings)
-    low, high = binomtest(97, 100).proportion_ci(0.95, "wilson")
-    assert f"Test accuracy 97.00 % 95 % interval {100 * low:.2f} to {100 * high:.2f} %" in page.text
+    low, high = accuracy_interval(np.arange(100) > 2)
+    assert f"Test accuracy 97.00 % 95 % interval {100 * low:.2f} to {100 * high:.2f} %, over images, not" in page.text
     assert "3 of 3 mistakes, most confident first" in page.text
     assert f"{TRUTH[0]} → {(TRUTH[0] + 1) % 10} 91 %" in page.text
     assert "python -m mnist_mlp.train" in page.text

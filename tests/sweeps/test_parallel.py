@@ -222,8 +222,8 @@ def two_gpus(configs: Sequence[Config]) -> Survey:
 @pytest.mark.parametrize(
     ("digest", "accelerator", "line"),
     [
-        ("d1", "auto", "[1/1] job-1: val 97.00 %, test 97.00 % (mnist), reused (gpu)"),
-        ("d1", "gpu", "[1/1] job-1: val 97.00 %, test 97.00 % (mnist), reused (gpu)"),
+        ("d1", "auto", "[1/1] job-1: val 97.00 %, test 97.00 % (not MNIST), reused (gpu)"),
+        ("d1", "gpu", "[1/1] job-1: val 97.00 %, test 97.00 % (not MNIST), reused (gpu)"),
         ("d2", "auto", "run again"),
         ("d1", "cpu", "run again"),
     ],

@@ -1,19 +1,18 @@
 "use strict";
-/* Main effects: one panel per factor with the runs at each level, on a shared scale. */
+/* Main effects: one panel per factor and dataset with the runs at each level, on a shared scale. */
 Charts.register("effects", element => {
   const {data, make} = Report;
   const MAX_LEVELS = 12;
-  const means = JSON.parse(document.getElementById("effects-data").textContent).means, measure = data.ranked_by;
+  const described = JSON.parse(document.getElementById("effects-data").textContent).panels, measure = data.ranked_by;
   const done = data.runs.filter(run => Number.isFinite(run.measures[measure]));
-  const keys = Object.keys(means);
   const range = Charts.range(done.map(run => run.measures[measure]), measure);
   const box = make("div", {class: "panels"});
   element.append(box);
-  const panels = keys.map(key => {
-    const name = data.settings[key], values = done.map(run => run.settings[key]), levels = [...new Set(values)];
+  const panels = described.map(({key, name, runs: ids, means}) => {
+    const runs = done.filter(run => ids.includes(run.id)), values = runs.map(run => run.settings[key]), levels = [...new Set(values)];
     const isNumber = values.every(value => typeof value === "number");
     levels.sort((a, b) => isNumber ? a - b : String(a).localeCompare(String(b), "en", {numeric: true}));
-    const panel = {key, name, values, levels, continuous: isNumber && levels.length > MAX_LEVELS, dots: [], ...Charts.plot(box, `${name}: ${element.dataset.label}`)};
+    const panel = {key, name, runs, means, values, levels, continuous: isNumber && levels.length > MAX_LEVELS, dots: [], ...Charts.plot(box, `${name}: ${element.dataset.label}`)};
     Charts.respond(panel, () => panel.dots, dot => [dot.run.name, [`${data.measures[measure]}: ${Charts.number(dot.run.measures[measure])}`, `${name}: ${Charts.number(dot.run.settings[key])}`]], dot => [dot.run.id]);
     return panel;
   });
@@ -25,13 +24,13 @@ Charts.register("effects", element => {
   }
   function drawPanel(panel, theme) {
     const hasSelection = Report.selection().length > 0;
-    panel.dots = done.map(run => {
+    panel.dots = panel.runs.map(run => {
       const value = run.settings[panel.key], measured = run.measures[measure];
       const x = panel.continuous ? value : panel.levels.indexOf(value) - 0.12 + ((run.id * 0.618) % 1 - 0.5) * 0.2;
       return {run, x, y: Math.min(Math.max(measured, range[0]), range[1]), low: measured < range[0]};
     });
-    const numbers = level => done.filter(run => run.settings[panel.key] === level).map(run => run.measures[measure]);
-    const known = panel.continuous ? [] : panel.levels.map((level, position) => [position + 0.16, means[panel.key].find(pair => pair[0] === level)?.[1], deviation(numbers(level))]).filter(point => Number.isFinite(point[1]));
+    const numbers = level => panel.runs.filter(run => run.settings[panel.key] === level).map(run => run.measures[measure]);
+    const known = panel.continuous ? [] : panel.levels.map((level, position) => [position + 0.16, panel.means.find(pair => pair[0] === level)?.[1], deviation(numbers(level))]).filter(point => Number.isFinite(point[1]));
     const centers = known.filter(point => point[1] >= range[0]), below = known.filter(point => point[1] < range[0]);
     const crowded = panel.levels.map(String).join("").length > 34, axisOptions = {name: panel.name, nameGap: crowded ? 48 : 26};
     panel.chart.setOption({

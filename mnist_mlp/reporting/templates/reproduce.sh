@@ -1,5 +1,5 @@
 #!/bin/sh
-# Reproduces the runs of this publication with mnist_mlp and compares them.
+# Reproduces the runs of this publication that have a result with mnist_mlp and compares them.
 # Original runs: commit << study.environment("commit") >>, PyTorch << study.environment("torch") >>.
 set -e
 <% for command in commands %>

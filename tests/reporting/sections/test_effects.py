@@ -1,5 +1,6 @@
 """Heatmaps and main effects, on synthetic runs."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,7 @@ def context_of(tmp_path: Path, wrong: dict[tuple[float, float], int]) -> PageCon
 
 
 def test_two_factors_make_a_heatmap_of_means(tmp_path: Path) -> None:
-    section = two_factors(context_of(tmp_path, {(0.1, 0.0): 1, (0.1, 0.5): 2, (0.2, 0.0): 3, (0.2, 0.5): 4}))
-    assert section is not None
+    (section,) = two_factors(context_of(tmp_path, {(0.1, 0.0): 1, (0.1, 0.5): 2, (0.2, 0.0): 3, (0.2, 0.5): 4}))
     assert section.title == "dropout and lr"
     assert section.table is not None
     assert [[str(cell) for cell in row] for row in section.table.rows] == [
@@ -39,7 +39,7 @@ def test_two_factors_make_a_heatmap_of_means(tmp_path: Path) -> None:
 def test_two_runs_and_unmatched_runs_have_no_heatmap_and_no_means(tmp_path: Path) -> None:
     assert effects(context_of(tmp_path / "two", {(0.1, 0.0): 1, (0.1, 0.5): 2})) is None
     unmatched = context_of(tmp_path / "unmatched", {(0.1, 0.0): 1, (0.2, 0.5): 2, (0.3, 0.7): 3})
-    assert two_factors(unmatched) is None
+    assert list(two_factors(unmatched)) == []
     section = effects(unmatched)
     assert section is not None
     assert "No means: no two runs differ in only one factor." in section.notes
@@ -48,8 +48,7 @@ def test_two_runs_and_unmatched_runs_have_no_heatmap_and_no_means(tmp_path: Path
 def test_a_heatmap_says_how_many_runs_are_in_no_mean(tmp_path: Path) -> None:
     context_of(tmp_path, {(0.1, 0.0): 1, (0.1, 0.5): 2, (0.2, 0.0): 3, (0.2, 0.5): 4})
     write_failure(tmp_path / "failed", "ValueError: no", optim__lr=0.2, model__dropout=0.5, seed=1)
-    section = two_factors(PageContext(summarize(find_jobs([tmp_path]))))
-    assert section is not None
+    (section,) = two_factors(PageContext(summarize(find_jobs([tmp_path]))))
     assert "mean over seeds, over the 4 of 5 runs with a result" in section.notes[0]
 
 
@@ -61,3 +60,23 @@ def test_runs_that_collapsed_or_failed_are_listed_with_the_means(tmp_path: Path)
     section = effects(PageContext(summarize(find_jobs([tmp_path]))))
     assert section is not None
     assert any("lr=0.2 2 of 4 at chance level, lr=0.2 1 of 4 without a result" in note for note in section.notes)
+
+
+def test_means_are_within_one_data_set(tmp_path: Path) -> None:
+    for digest, errors in (("a", 2), ("b", 40)):
+        context_of(tmp_path / digest, {(0.1, 0.0): errors, (0.1, 0.5): errors + 2, (0.2, 0.0): errors + 4})
+        for file in (tmp_path / digest).rglob("result.json"):
+            result = json.loads(file.read_text())
+            result["data"]["digest"] = digest
+            file.write_text(json.dumps(result))
+    context = PageContext(summarize(find_jobs([tmp_path])))
+    section = effects(context)
+    assert section is not None
+    assert [name in str(section.markup) for name in ("lr, digest a", "lr, digest b", '"key":"data.digest"')] == [
+        1,
+        1,
+        0,
+    ]
+    heatmaps = list(two_factors(context))
+    assert [heatmap.title for heatmap in heatmaps] == ["dropout and lr, digest a", "dropout and lr, digest b"]
+    assert [str(heatmap.table.rows[0][1]) for heatmap in heatmaps if heatmap.table] == ["98.00", "60.00"]

@@ -46,7 +46,7 @@ def test_a_row_has_both_accuracies_their_difference_and_inferred_settings(tmp_pa
             "96.00 ± 1.00",
             "3",
             "-0.50",
-            "within 1 point, within one standard deviation (1.00)",
+            "within 1 point, less than seeds differ (standard deviation 1.00)",
             "data.batch_size=64",
         )
     ]
@@ -56,8 +56,8 @@ def test_a_row_has_both_accuracies_their_difference_and_inferred_settings(tmp_pa
 @pytest.mark.parametrize(
     ("measured", "published", "words"),
     [
-        ([0.96, 0.98], 0.975, "within 1 point, within one standard deviation (1.41)"),
-        ([0.98, 0.98, 0.80], 0.99, "more than 1 point, within one standard deviation (10.39)"),
+        ([0.96, 0.98], 0.975, "within 1 point, less than seeds differ (standard deviation 1.41)"),
+        ([0.98, 0.98, 0.80], 0.99, "more than 1 point, less than seeds differ (standard deviation 10.39)"),
         ([0.970, 0.9701], 0.975, "within 1 point"),
         ([0.97], 0.97, "within 1 point"),
         ([0.96, 0.961], 0.975, "more than 1 point"),

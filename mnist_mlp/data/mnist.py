@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mnist_mlp.config import DEFAULT_ROOT, OFFICIAL_DIGEST, DataConfig, Source
+from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import write_bytes
 
@@ -159,7 +160,7 @@ def read_digits(source: str, root: str) -> Digits:
             download(folder)
         except OSError as error:
             raise UserError(
-                f"data.root={root} is not writable ({error.strerror}), but MNIST must be downloaded: "
+                f"data.root={root} is not writable ({error_line(error)}), but MNIST must be downloaded: "
                 "choose another data.root or use data.source=sample"
             ) from error
         except DownloadError as error:
@@ -250,7 +251,7 @@ class DownloadError(Exception):
 
 
 def download(folder: Path) -> None:
-    """Download MNIST's four files from torchvision's mirrors; writes them uncompressed once all are verified.
+    """Download MNIST's four files from torchvision's mirrors; writes missing ones, uncompressed, once all are verified.
 
     Raises:
         DownloadError: No mirror served one of the files.
@@ -261,8 +262,8 @@ def download(folder: Path) -> None:
     print(f"Downloading MNIST into {folder} ...", flush=True)
     contents = {name.removesuffix(".gz"): _fetch(MNIST.mirrors, name, md5) for name, md5 in MNIST.resources}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        write_bytes(folder / name, gzip.decompress(content))
+    for name in _missing_files(folder):  # another process may have written some, and have them open
+        write_bytes(folder / name, gzip.decompress(contents[name]))
 
 
 def _fetch(mirrors: list[str], name: str, md5: str) -> bytes:

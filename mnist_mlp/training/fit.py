@@ -188,7 +188,7 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
     folder, run, label = request.folder, request.run, request.job_label
 
     def waiting(holder: str) -> None:
-        print(f"{label}: waiting for {holder}, which is writing to this folder", flush=True)
+        print(f"{label}: waiting for {holder}", flush=True)
 
     while True:
         lock = FolderLock(folder.path).acquire(waiting if label else None)
@@ -206,10 +206,7 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
         except UserError:
             if not label:
                 raise
-            archived = folder.archive()
-            lock.folder = archived
-            lock.release()
-            print(f"{label}: archived a run with other settings as {archived}", flush=True)
+            print(f"{label}: archived a run with other settings as {folder.archive(lock)}", flush=True)
 
 
 def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, swept: Sequence[str]) -> RunResult:

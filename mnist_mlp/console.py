@@ -198,13 +198,13 @@ def error_summary(error: Exception) -> str:
 
 
 @contextmanager
-def ignore_tensorboard_thread_errors() -> Iterator[None]:
-    """Suppress tracebacks of OSErrors in TensorBoard's writer thread; its next write raises them in this thread."""
+def ignore_tensorboard_thread_errors(folder: Path) -> Iterator[None]:
+    """Name the folder in OSErrors of TensorBoard's writer thread, which its next write raises here; hide tracebacks."""
     before = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
         if isinstance(arguments.exc_value, OSError):
-            _name_file(arguments.exc_value, "TensorBoard's event file", "written")
+            _name_file(arguments.exc_value, str(folder), "written")
         else:
             before(arguments)
 

@@ -103,7 +103,8 @@ def fit(
     """
     devices, folder = config.trainer.devices, RunFolder(Path(path))
     module = build_network(network, config) if network is not None else None
-    with quiet_lightning(), ignore_tensorboard_thread_errors(), launcher_variables(devices), ExitStack() as stack:
+    with quiet_lightning(), launcher_variables(devices), ExitStack() as stack:
+        stack.enter_context(ignore_tensorboard_thread_errors(folder.tensorboard))
         stack.enter_context(cpu_threads(config.trainer.threads or (1 if job_label else threads_of(config, module))))
         is_main = process_rank(devices) == 0  # the other ranks follow the decisions of rank 0
         if is_main:

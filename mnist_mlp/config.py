@@ -18,6 +18,7 @@ PIXELS, CLASSES = 28 * 28, 10
 MAX_UNITS = 1_000_000
 MAX_NAME_BYTES = 200
 """File systems allow 255."""
+RESERVED_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
 DEFAULT_ROOT = "./data"
 """The default dataset folder, and the only one that falls back to the sample."""
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
@@ -358,6 +359,8 @@ def _relation_faults(config: Config) -> Iterator[str]:
             f"name={name!r} is not a valid folder name: use letters, digits, '_', '-', '.' and '+', at most"
             f" {MAX_NAME_BYTES} bytes"
         )
+    elif name is not None and os.name != "posix" and RESERVED_NAME.fullmatch(name):
+        yield f"name={name!r} is reserved by Windows, or ends in a dot: choose another name"
 
 
 def layer_sizes(hidden_layers: int, hidden_units: Sequence[int]) -> list[int]:

@@ -165,6 +165,22 @@ def command() -> Iterator[None]:
         raise SystemExit(f"error: cannot write the output ({error_line(output.error)}); the command itself completed")
 
 
+@contextmanager
+def naming_file(path: Path, action: str) -> Iterator[None]:
+    """Add a file and a participle, such as "written", to an OSError, because the system's message lacks them."""
+    try:
+        yield
+    except OSError as error:
+        _name_file(error, str(path), action)
+        raise
+
+
+def _name_file(error: OSError, file: str, action: str) -> None:
+    if error.strerror and not error.strerror.startswith("cannot be "):  # it is named already
+        hint = "; paths longer than 259 characters need Windows' long paths" * (os.name == "nt" and len(file) > 259)
+        error.filename, error.strerror = file, f"cannot be {action} ({error.strerror}){hint}"
+
+
 def error_line(error: BaseException) -> str:
     """Describe an error of the environment in one line: the file and the system's message."""
     if isinstance(error, MemoryError):
@@ -182,12 +198,14 @@ def error_summary(error: Exception) -> str:
 
 
 @contextmanager
-def ignore_tensorboard_thread_errors() -> Iterator[None]:
-    """Suppress tracebacks of OSErrors in TensorBoard's writer thread; its next write raises them in this thread."""
+def ignore_tensorboard_thread_errors(folder: Path) -> Iterator[None]:
+    """Name the folder in OSErrors of TensorBoard's writer thread, which its next write raises here; hide tracebacks."""
     before = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
-        if not isinstance(arguments.exc_value, OSError):
+        if isinstance(arguments.exc_value, OSError):
+            _name_file(arguments.exc_value, str(folder), "written")
+        else:
             before(arguments)
 
     threading.excepthook = hook

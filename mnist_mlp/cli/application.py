@@ -80,7 +80,9 @@ def _run_hydra(task: "Task") -> int:
             raise
         sweep = PreflightCallback.sweep
         if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
-            shutil.rmtree(sweep)  # no job has started
+            assert PreflightCallback.lock is not None
+            PreflightCallback.lock.release()  # Windows cannot remove open files
+            shutil.rmtree(sweep, ignore_errors=True)  # no job has started
         sys.exit(f"error: {error_line(error) if is_environment_error else explain(error)}")
     finally:
         if not wants_traceback:

@@ -1,6 +1,7 @@
 """From overrides to folder names, and from a composed Hydra configuration to validated dataclasses."""
 
 import hashlib
+import os
 import re
 import sqlite3
 import time
@@ -33,8 +34,10 @@ from mnist_mlp.runs.settings import flatten, short_names
 
 VERSION_BASE = "1.3"
 """Hydra version whose defaults apply."""
-NAME_LENGTH = 180
-"""Maximum length of a job's name; file systems allow 255 bytes."""
+NAME_LENGTH, WINDOWS_NAME_LENGTH = 180, 70
+"""Maximum length of a job's name without its hash, in characters; Windows limits whole paths to 259."""
+NAME_BYTES = 236
+"""The same in bytes: file systems allow 255, and an archived job has a longer name."""
 FLAGS = ("--config-dir", "--config-path", "--config-name", "hydra.searchpath")
 """Flags recorded with a run's overrides, because they determine which presets exist."""
 ATTEMPTS = 20
@@ -119,8 +122,12 @@ def job_name(overrides: Iterable[str], swept: Iterable[str] = ()) -> str:
     short = short_names([key for key, _ in pairs])
     exact = "_".join(f"{short[key]}-{value}" for key, value in pairs) or "defaults"
     simple = re.sub(r"\[([\w.,-]+)\]", lambda match: match[1].replace(",", "-"), exact)
-    name = re.sub(r"[^\w.+-]+", "-", simple)[:NAME_LENGTH]
-    return name if name == simple else f"{name}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+    name = re.sub(r"[^\w.+-]+", "-", simple)[:NAME_LENGTH].encode()[:NAME_BYTES].decode(errors="ignore")
+    if os.name != "posix":
+        name = name[:WINDOWS_NAME_LENGTH].rstrip(".")  # Windows drops dots at the end
+    return (
+        name if name == simple else f"{name}-{hashlib.sha256(exact.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    )
 
 
 def search_seed(sweep: str, storage: str) -> int:

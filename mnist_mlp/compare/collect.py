@@ -89,7 +89,7 @@ def find_jobs(paths: Iterable[Path]) -> list[Job]:
     Cached: a run is read again only if one of its files has been replaced or could not be read.
     """
     jobs: dict[Path, Job] = {}
-    for folder in (folder for path in paths for folder in sorted(_run_folders(path))):
+    for folder in (folder for path in paths for folder in sorted(run_folders(path))):
         # stamped before reading, so a file replaced in between is read again next time
         job = _load_cached(folder, tuple(_file_stamp(folder / name) for name in RunFolder.MARKER_FILES))
         if job is not None and job.status == "unreadable":  # the cause may be transient
@@ -133,12 +133,16 @@ def _flat_settings(config: JSON) -> JSON:
     return with_defaults(flatten(config)) if config else {}
 
 
-def _run_folders(path: Path) -> Iterator[Path]:
-    """Run folders in and below a path; folders that vanish or cannot be read are skipped."""
-    for folder, subfolders, files in os.walk(path):
+def run_folders(path: Path) -> Iterator[Path]:
+    """Run folders in and below a path, each once, through symbolic links; skips those that vanish or are unreadable."""
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(path, followlinks=True):
         is_run = not set(files).isdisjoint(RunFolder.MARKER_FILES)
-        subfolders[:] = [name for name in subfolders if name[0] != "." and not (is_run and name in OWN_FOLDERS)]
-        if is_run:
+        is_new = (real := os.path.realpath(folder)) not in seen  # a link may lead back to a parent
+        seen.add(real)
+        subfolders[:] = [n for n in subfolders if is_new and n[0] != "." and not (is_run and n in OWN_FOLDERS)]
+        subfolders.sort(key=lambda name: os.path.islink(os.path.join(folder, name)))  # a run keeps its own name
+        if is_run and is_new:
             yield Path(folder)
 
 

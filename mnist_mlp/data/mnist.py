@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mnist_mlp.config import DEFAULT_ROOT, OFFICIAL_DIGEST, DataConfig, Source
+from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import write_bytes
 
@@ -166,7 +167,7 @@ def read_digits(source: str, root: str = "", *state: object) -> Digits:
             download(folder, missing)
         except OSError as error:
             raise UserError(
-                f"data.root={root} is not writable ({error.strerror}), but MNIST must be downloaded: "
+                f"data.root={root} is not writable ({error_line(error)}), but MNIST must be downloaded: "
                 "choose another data.root or use data.source=sample"
             ) from error
         except DownloadError as error:
@@ -296,7 +297,8 @@ def download(folder: Path, names: Collection[str] = tuple(FILES)) -> None:
     contents = {name: _fetch(MNIST.mirrors, *resources[name]) for name in names}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        write_bytes(folder / name, gzip.decompress(content))
+        if not (folder / name).is_file():  # another process may have written it, and have it open
+            write_bytes(folder / name, gzip.decompress(content))
 
 
 def _fetch(mirrors: list[str], name: str, md5: str) -> bytes:

@@ -89,7 +89,7 @@ def _write_events(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(mark, {"digest": ""})  # before the events: an interrupted write is redone, not appended to
     # purge_step discards what a running TensorBoard has read from an earlier file
-    with ignore_tensorboard_thread_errors(), SummaryWriter(folder, purge_step=1) as writer:
+    with ignore_tensorboard_thread_errors(folder), SummaryWriter(folder, purge_step=1) as writer:
         writer.add_custom_scalars({"mean ± standard deviation over seeds": charts})
         for tag, band in bands.items():
             for epoch, (mean, spread) in enumerate(band, 1):

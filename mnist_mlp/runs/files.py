@@ -1,6 +1,7 @@
 """Atomic writes, and reads that accept only regular files of limited size with valid content."""
 
 import csv
+import errno
 import io
 import json
 import math
@@ -8,11 +9,13 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mnist_mlp.console import naming_file
 from mnist_mlp.errors import UserError
 
 
@@ -25,6 +28,7 @@ def cache_folder() -> Path | None:
 
 
 JSON = dict[str, Any]
+NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF)
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:
@@ -50,20 +54,31 @@ def write_bytes(
     when the new content is complete.
     """
     scratch = scratch_file(path)
-    try:
-        with open(scratch, "xb") as file:
-            file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        before_replace(path)
-        os.replace(scratch, path)
-    except BaseException:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise
+    with naming_file(path, "written"):
+        try:
+            with open(scratch, "xb") as file:
+                file.write(content)
+                file.flush()
+                if durable:
+                    _fsync(file.fileno())
+            before_replace(path)
+            replace_file(scratch, path)
+        except BaseException:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+            raise
     if durable:
         sync_folder(path.parent)
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Move a file to `target`; on Windows, wait for programs that have either open, such as virus scanners."""
+    for seconds in () if os.name == "posix" else (0.1, 0.3, 1.0):
+        with suppress(PermissionError):
+            os.replace(source, target)
+            return
+        time.sleep(seconds)
+    os.replace(source, target)
 
 
 def scratch_file(path: Path) -> Path:
@@ -85,17 +100,27 @@ def remove_scratch_files(*folders: Path) -> None:
 
 def sync_file(path: Path) -> None:
     """Flush a file to disk (fsync)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with naming_file(path, "flushed to disk"), open(path, "r+b", buffering=0) as file:  # Windows must be able to write
+        _fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a folder's entries to disk (fsync); does nothing on Windows, which cannot open folders."""
-    if os.name == "posix":
-        sync_file(path)
+    """Flush a folder's entries to disk (fsync), unless the system cannot: Windows cannot even open folders."""
+    with naming_file(path, "flushed to disk"), suppress(PermissionError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            _fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _fsync(descriptor: int) -> None:
+    """Flush to disk if the file system supports it: network disks, FUSE and 9p may not, mostly for folders."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FSYNC:
+            raise
 
 
 def refuse_unwritable(path: Path | None) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -13,14 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from mnist_mlp.console import shown_path
+from mnist_mlp.console import naming_file, shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import (
     JSON,
     UnreadableFileError,
-    is_scratch_file,
     read_object,
     remove_scratch_files,
+    scratch_file,
     sync_file,
     sync_folder,
     write_json,
@@ -29,19 +30,16 @@ from mnist_mlp.runs.files import (
 from mnist_mlp.runs.result import FAILURE, RUN, RunResult, StoredRun, check
 from mnist_mlp.runs.settings import identity
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "digits")
 EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "right")
 """Figures that earlier versions drew."""
-HYDRA_FILES = (".hydra", "train.log")
-"""Files that Hydra itself writes to its output folder."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
+OTHER_FILES = ("train.log", "desktop.ini", "Thumbs.db", "lost+found", "@eaDir")
+"""Files that Hydra or the system creates, besides hidden ones such as .hydra and .DS_Store."""
 LOCK_FILE = ".lock"
 POLL_SECONDS = 0.2
+RENEWAL_SECONDS, LEASE_SECONDS = 10.0, 60.0
+"""A holder touches its lock file every RENEWAL_SECONDS; where only that counts, it expires after LEASE_SECONDS."""
 Parsed = TypeVar("Parsed")
 
 
@@ -129,10 +127,8 @@ class RunFolder:
         return False
 
     def refuse_foreign(self) -> None:
-        """Raise a UserError if the folder contains files other than the lock, Hydra's and scratch files."""
-        expected = (LOCK_FILE, *HYDRA_FILES)
-        others = (path for path in self.path.glob("*") if path.name not in expected and not is_scratch_file(path))
-        if names := sorted(path.name for path in others):
+        """Raise a UserError if the folder contains files that are neither hidden nor of Hydra or the system."""
+        if names := sorted({path.name for path in self.path.glob("[!.]*")}.difference(OTHER_FILES)):
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             raise UserError(f"{self.path} is not empty and not a run folder ({shown}): choose another folder")
 
@@ -160,12 +156,17 @@ class RunFolder:
         for path in (self.failure_file, self.error_log):
             path.unlink(missing_ok=True)
 
-    def archive(self) -> Path:
-        """Move the folder to ../.set_aside/<name>-<n>, which comparisons ignore, and return its new path."""
+    def archive(self, lock: "FolderLock") -> Path:
+        """Move the folder to ../.set_aside/<name>-<n>, which comparisons ignore; release its lock. Return its path."""
         names = (self.path.parent / ".set_aside" / f"{self.path.name}-{n}" for n in itertools.count(1))
         target = next(name for name in names if not name.exists())
-        target.parent.mkdir(exist_ok=True)
-        return self.path.rename(target)
+        with naming_file(self.path, "archived"):
+            target.parent.mkdir(exist_ok=True)
+            if os.name != "posix":  # Windows cannot rename a folder that contains an open file
+                lock.release()
+            lock.folder = self.path.rename(target)
+            lock.release()
+        return target
 
     def clear(self) -> None:
         """Remove only the files that a run writes. Raises UserError if one cannot be removed."""
@@ -176,10 +177,10 @@ class RunFolder:
             for folder in (self.checkpoints, self.tensorboard, self.figures, self.path / ".hydra"):
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
-            if self.path.is_dir():
-                sync_folder(self.path)
         except OSError as error:
             raise UserError(f"{error.filename} cannot be removed ({error.strerror}): the run is not started") from error
+        if self.path.is_dir():
+            sync_folder(self.path)
 
     def clear_training(self) -> None:
         """Remove the checkpoints; training restarts from the beginning."""
@@ -233,15 +234,18 @@ def _read(path: Path, parse: Callable[[JSON], Parsed]) -> Parsed | None:
 class FolderLock(AbstractContextManager["FolderLock"]):
     """An exclusive lock between processes on writing to a folder: `<folder>/.lock`.
 
-    Uses flock(2), which the system releases when the process ends. On NFS, Linux turns it into a lock on the server,
-    which other machines respect. On file systems without flock, the host and process ID in the file decide. The file is
-    removed when the lock is released.
+    Uses a lock of the operating system, which ends with the process. Not every file system has them, or passes them to
+    other machines; therefore the holder also renews the file, and another machine waits until the renewals have ended.
+    A release removes the file.
     """
 
     folder: Path
     """Must be updated if the folder is renamed while the lock is held."""
     _descriptor: int | None = field(default=None, init=False)
     _has_created_folder: bool = field(default=False, init=False)
+    _released: threading.Event = field(default_factory=threading.Event, init=False)
+    _renewals: dict[int, float] = field(default_factory=dict, init=False)
+    """When another holder's renewals were first seen, by modification time, where only they count."""
 
     @property
     def path(self) -> Path:
@@ -257,12 +261,15 @@ class FolderLock(AbstractContextManager["FolderLock"]):
         Raises:
             UserError: Another process holds the lock and `on_wait` is None.
         """
-        if (holder := self._try_acquire()) is None:
-            return self
-        if on_wait is None:
-            raise UserError(f"{self.folder} is being written by {holder}: wait until it ends, or choose another name=")
-        on_wait(holder)
-        while self._try_acquire() is not None:
+        notify = on_wait or (lambda holder: print(f"Waiting up to {LEASE_SECONDS:.0f} s for {holder}", flush=True))
+        is_waiting = False
+        while (holder := self._try_acquire()) is not None:
+            if on_wait is None and len(self._renewals) != 1:  # it is running
+                remedy = "wait until it ends, or choose another name="
+                raise UserError(f"{self.folder} is being written by {holder}: {remedy}")
+            if not is_waiting:
+                notify(holder)
+            is_waiting = True
             time.sleep(POLL_SECONDS)
         return self
 
@@ -270,14 +277,18 @@ class FolderLock(AbstractContextManager["FolderLock"]):
         """Release the lock if it is held; remove its file, and the folder if the lock created it and it is empty."""
         if self._descriptor is None:
             return
-        with suppress(OSError):  # a file that remains does not lock
-            if _is_same_file(self._descriptor, self.path):
+        self._released.set()
+        with suppress(OSError):
+            if os.name == "posix" and _is_same_file(self._descriptor, self.path):
+                self.path.unlink()
+        os.close(self._descriptor)
+        self._descriptor = None
+        with suppress(OSError):
+            if os.name != "posix":  # Windows removes only files that no process has opened
                 self.path.unlink()
         with suppress(OSError):  # not empty
             if self._has_created_folder:
                 self.folder.rmdir()
-        os.close(self._descriptor)
-        self._descriptor = None
 
     def __exit__(self, *_: object) -> None:
         self.release()
@@ -285,15 +296,21 @@ class FolderLock(AbstractContextManager["FolderLock"]):
     def _try_acquire(self) -> str | None:
         """Acquire the lock without waiting, or return a description of its holder."""
         self._has_created_folder |= not self.folder.exists()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        with ExitStack() as on_exit:
+        with naming_file(self.path, "locked"), ExitStack() as on_exit:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor, is_new = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+            except FileExistsError:
+                descriptor, is_new = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), False
             on_exit.callback(os.close, descriptor)
-            holder = _parse_holder(os.read(descriptor, 4096))
-            if not _flock(descriptor, holder):
-                description = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
-                return description if holder else "another process"
-            if _is_same_file(descriptor, self.path):
+            holder, status = _read_holder(descriptor), os.fstat(descriptor)
+            if not self._lock(descriptor, is_new, holder):
+                who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+                return f"{who if holder else 'another process'} (if that has ended, delete {shown_path(self.path)})"
+            if self._renewals and not is_new:
+                on_exit.close()  # Windows cannot rename open files
+                _remove_if_same(self.path, status)
+            elif _is_same_file(descriptor, self.path):
                 since = time.strftime("%Y-%m-%d %H:%M:%S")
                 content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": since})
                 os.ftruncate(descriptor, 0)
@@ -301,26 +318,35 @@ class FolderLock(AbstractContextManager["FolderLock"]):
                 os.write(descriptor, content.encode())
                 on_exit.pop_all()
                 self._descriptor = descriptor
+                self._released.clear()
+                self._renewals.clear()
+                threading.Thread(target=self._renew, daemon=True).start()
                 return None
         return self._try_acquire()  # the previous holder has removed the file or moved the folder in the meantime
 
+    def _lock(self, descriptor: int, is_new: bool, holder: JSON) -> bool:
+        """Lock the open file; where that does not bind its holder, return whether it is new or has expired."""
+        from filelock import lock_descriptor  # deferred: what only reads runs does not lock
+
+        with suppress(OSError):  # the file system has no locks
+            is_free = lock_descriptor(descriptor, blocking=False)
+            if not is_free or is_new or holder.get("host") in (None, platform.node()):  # a lock may not reach others
+                return is_free
+        seen = self._renewals.setdefault(os.fstat(descriptor).st_mtime_ns, time.monotonic())
+        return is_new or _has_ended(holder) or time.monotonic() - seen >= LEASE_SECONDS
+
+    def _renew(self) -> None:
+        while not self._released.wait(RENEWAL_SECONDS):
+            with suppress(OSError):  # the next attempt may succeed
+                os.utime(self.path)
+
 
 def is_held(folder: Path) -> bool:
-    """Whether a running process holds the folder's lock, judging by the lock file's content. Does not lock."""
-    with suppress(OSError):
-        return _is_alive(_parse_holder((folder / LOCK_FILE).read_bytes()[:4096]))
+    """Whether a running process holds the folder's lock, judging by the lock file. Does not lock."""
+    with suppress(OSError), open(folder / LOCK_FILE, "rb", buffering=0) as file:
+        age = time.time() - os.fstat(file.fileno()).st_mtime
+        return age < LEASE_SECONDS and not _has_ended(_read_holder(file.fileno()))
     return False
-
-
-def _flock(descriptor: int, holder: JSON) -> bool:
-    """Lock without waiting and return whether that succeeded; without flock, `holder` decides."""
-    try:
-        if fcntl is None:
-            return not _is_alive(holder)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return not (isinstance(error, BlockingIOError) or _is_alive(holder))
-    return True
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
@@ -330,27 +356,36 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _parse_holder(content: bytes) -> JSON:
+def _remove_if_same(path: Path, status: os.stat_result) -> None:
+    """Remove an expired lock file, unless another process has just done so and created its own."""
+    aside = scratch_file(path)
+    with suppress(FileNotFoundError):
+        path.rename(aside)
+        if not os.path.samestat(aside.stat(), status):
+            aside.rename(path)
+        aside.unlink()
+
+
+def _read_holder(descriptor: int) -> JSON:
+    """Read host, pid and since; empty if they cannot be read. Windows locks the first byte, which is always {."""
+    os.lseek(descriptor, 1, os.SEEK_SET)
     with suppress(ValueError):
-        if isinstance(holder := json.loads(content), dict):
+        if isinstance(holder := json.loads(b"{" + os.read(descriptor, 4096)), dict):
             return holder
     return {}
 
 
-def _is_alive(holder: JSON) -> bool:
-    """Whether the process that wrote the lock file is running; assumed on another machine and on Windows."""
-    pid = holder.get("pid")
+def _has_ended(holder: JSON) -> bool:
+    """Whether the process that wrote the lock file has ended; False on another machine and on Windows."""
     if holder.get("host") != platform.node() or os.name != "posix":
-        return bool(holder)
-    if not isinstance(pid, int) or pid < 1:
         return False
     try:
-        os.kill(pid, 0)
+        os.kill(holder.get("pid"), 0)  # type: ignore[arg-type]
     except PermissionError:  # another user's process
-        return True
-    except (OSError, OverflowError):
         return False
-    return True
+    except (OSError, OverflowError, TypeError):
+        return True
+    return False
 
 
 EPOCHS = "trainer.max_epochs"

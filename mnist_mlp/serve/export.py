@@ -21,7 +21,7 @@ from mnist_mlp.data import picture
 from mnist_mlp.data.mnist import has_official_files, load_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS
-from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.files import JSON, replace_file
 from mnist_mlp.serve.nets import Dense, DenseNet, TrainedNet, dense_net, load_classifier, locate, model_card
 from mnist_mlp.training.classifier import DigitClassifier
 
@@ -236,7 +236,7 @@ def export_run(
                 f"checkpoint's by up to {difference:.2g} (tolerance {tolerance:g}) and {other_digits} digits differ"
                 + ("; try --weights float16" if format == "html" else "")
             )
-        os.replace(scratch, target)
+        replace_file(scratch, target)
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror or error}") from None
     finally:

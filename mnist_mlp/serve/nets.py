@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from mnist_mlp import __version__
+from mnist_mlp.compare.collect import run_folders
 from mnist_mlp.config import layer_sizes
 from mnist_mlp.data.augment import augment
 from mnist_mlp.errors import UserError
@@ -57,7 +58,8 @@ class TrainedNet:
 def locate(run: str | Path, outputs: Path = OUTPUTS) -> TrainedNet:
     """Locate a network by run folder, checkpoint, name under `outputs`, or "latest"; UserError if none is unique."""
     if str(run) == LATEST:
-        finished = [path for path in outputs.glob("**/result.json") if RunFolder(path.parent).best_checkpoint.is_file()]
+        folders = [RunFolder(path) for path in run_folders(outputs)]
+        finished = [run.result_file for run in folders if run.result_file.is_file() and run.best_checkpoint.is_file()]
         if not finished:
             raise UserError(f"latest: no finished run under {outputs}/: train one, or use a run folder or a checkpoint")
         run = max(finished, key=lambda path: path.stat().st_mtime).parent
@@ -74,18 +76,18 @@ def locate(run: str | Path, outputs: Path = OUTPUTS) -> TrainedNet:
             best = folder.best_checkpoint.relative_to(path)
             if any((path / mark).is_file() for mark in RunFolder.MARKER_FILES):
                 raise UserError(f"{path} has no {best}: its run has not finished an epoch")
-            count, names = _list_runs(path, "*/")
+            count, names = _list_runs(path)
             if count:
                 raise UserError(f"{path} is not a run folder: use a run in it ({names}), or several for an ensemble")
             raise UserError(f"{path} is not a run folder: it has no {best}")
-    count, names = _list_runs(outputs, "**/")
+    count, names = _list_runs(outputs)
     known = f" (available: {names})" if count else ""
     raise UserError(f"no run {str(run)!r}{known}: use a run folder, a checkpoint, a name under {outputs}/, or latest")
 
 
-def _list_runs(folder: Path, pattern: str) -> tuple[int, str]:
+def _list_runs(folder: Path) -> tuple[int, str]:
     """Count the runs, and list the first of them as text."""
-    runs = sorted({str(path.parent.parent) for path in folder.glob(f"{pattern}checkpoints/best.ckpt")})
+    runs = sorted(str(path) for path in run_folders(folder) if RunFolder(path).best_checkpoint.is_file())
     more = f" and {len(runs) - MAX_LISTED} more" if len(runs) > MAX_LISTED else ""
     return len(runs), f"{', '.join(runs[:MAX_LISTED])}{more}"
 

@@ -14,6 +14,7 @@ from mnist_mlp.console import error_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, UnreadableFileError
+from mnist_mlp.runs.folder import LOCK_FILE
 from mnist_mlp.runs.result import RunResult, StoredRun
 from mnist_mlp.sweeps.jobs import Job, JobEnd, fail_job, finish_job, run_job, unrecorded_failures, update_table
 from mnist_mlp.sweeps.live import SweepProgress
@@ -126,6 +127,15 @@ def shared_faults(jobs: Sequence[Job]) -> list[str]:
     return [fault for fault in first if all(fault in faults for faults in others)]
 
 
+def refuse_same_folder(jobs: Sequence[Job]) -> None:
+    """Raise a UserError if the names of two jobs differ only in case and the file system ignores case."""
+    names: dict[str, str] = {}
+    for job in jobs:
+        other = names.setdefault(job.name.casefold(), job.name)
+        if other != job.name and (job.sweep / LOCK_FILE.upper()).exists():
+            raise UserError(f"{other} and {job.name} are the same folder here: run the jobs in two sweeps")
+
+
 def run_jobs(
     jobs: Sequence[Job],
     records: Records,
@@ -147,6 +157,7 @@ def run_jobs(
     Returns:
         The outcome of each job, in the order of the jobs.
     """
+    refuse_same_folder(jobs)
     run = _Run(jobs, records, progress, on_end, pool or WorkerPool())
     try:
         run.run(limits)

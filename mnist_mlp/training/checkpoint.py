@@ -14,7 +14,7 @@ from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import JSON, scratch_file, write_bytes
+from mnist_mlp.runs.files import JSON, replace_file, scratch_file, write_bytes
 from mnist_mlp.runs.folder import RunFolder, is_continuation, previous
 from mnist_mlp.runs.settings import changes
 
@@ -102,10 +102,10 @@ def _keep_previous(path: Path) -> None:
     try:
         os.link(path, link)
     except OSError:  # the file system has no hard links: until the new file is moved, only `previous` exists
-        os.replace(path, previous(path))
+        replace_file(path, previous(path))
         return
     try:
-        os.replace(link, previous(path))
+        replace_file(link, previous(path))
     finally:  # rename(2) leaves the link if both are links to the same file
         with suppress(OSError):
             link.unlink(missing_ok=True)
@@ -190,6 +190,6 @@ def _restore_best(folder: RunFolder, checkpoint: Mapping[str, Any]) -> None:
     for path in (best, previous(best)):
         with suppress(DamagedCheckpointError):
             if read_checkpoint(path)["epoch"] == epoch:
-                os.replace(path, best)  # does nothing to best.ckpt itself
+                replace_file(path, best)  # does nothing to best.ckpt itself
                 return
     raise DamagedCheckpointError(f"{best} of epoch {epoch + 1} is lost or damaged")

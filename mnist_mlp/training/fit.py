@@ -104,7 +104,8 @@ def fit(
     """
     devices, folder = config.trainer.devices, RunFolder(Path(path))
     module = build_network(network, config) if network is not None else None
-    with quiet_lightning(), ignore_tensorboard_thread_errors(), launcher_variables(devices), ExitStack() as stack:
+    with quiet_lightning(), launcher_variables(devices), ExitStack() as stack:
+        stack.enter_context(ignore_tensorboard_thread_errors(folder.tensorboard))
         stack.enter_context(cpu_threads(config.trainer.threads or (1 if job_label else threads_of(config, module))))
         is_main = process_rank(devices) == 0  # the other ranks follow the decisions of rank 0
         if is_main:
@@ -193,7 +194,7 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
     folder, run, label = request.folder, request.run, request.job_label
 
     def waiting(holder: str) -> None:
-        print(f"{label}: waiting for {holder}, which is writing to this folder", flush=True)
+        print(f"{label}: waiting for {holder}", flush=True)
 
     while True:
         lock = FolderLock(folder.path).acquire(waiting if label else None)
@@ -212,10 +213,7 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
             with suppress(UnreadableFileError):
                 if not label or (request.config.data.source == "auto" and folder.stored().changed_source(run)):
                     raise
-            archived = folder.archive()
-            lock.folder = archived
-            lock.release()
-            print(f"{label}: archived a run with other settings as {archived}", flush=True)
+            print(f"{label}: archived a run with other settings as {folder.archive(lock)}", flush=True)
 
 
 def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, swept: Sequence[str]) -> RunResult:

@@ -9,7 +9,7 @@ import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
 from mnist_mlp.compare.collect import find_jobs, summarize, varying_keys
-from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.folder import FolderLock, RunFolder
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_an_archived_run_is_not_served_from_the_cache(tmp_path: Path) -> None:
     write_run(tmp_path / "a", seed=0)
     write_run(tmp_path / "b", seed=1)
     assert len(find_jobs([tmp_path])) == 2
-    RunFolder(tmp_path / "b").archive()
+    RunFolder(tmp_path / "b").archive(FolderLock(tmp_path / "b").acquire())
     assert [job.folder.name for job in find_jobs([tmp_path])] == ["a"]
 
 

@@ -365,7 +365,9 @@ def test_a_missing_file_is_downloaded(idx_root: Path, mirror: Mirror) -> None:
     load_digits("mnist", idx_root)
     read_digits.cache_clear()
     (raw(idx_root) / NAMES[1]).unlink()
+    others = {path: path.stat().st_ino for path in raw(idx_root).iterdir()}
     assert len(load_digits("auto", idx_root).train_labels) == 300
+    assert {path: path.stat().st_ino for path in others} == others  # another process may be reading them
 
 
 def test_a_download_replaces_no_file(idx_root: Path, mirror: Mirror) -> None:

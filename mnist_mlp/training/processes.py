@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.training.cgroup import cpu_limit
 
 MAX_THREADS = 256
 POLL_SECONDS = 5.0
@@ -112,6 +113,7 @@ def cores_of_job() -> int:
     if allocated:
         return min(allocated, MAX_THREADS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, cpu_limit() or cores)
     jobs = os.environ.get("MNIST_MLP_PARALLEL_JOBS", "").strip() or "1"
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"MNIST_MLP_PARALLEL_JOBS={jobs} must be an integer >= 1: correct it, or unset it")

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,9 @@ from mnist_mlp.errors import SIGNALS, Interrupted, UserError, exit_code, stoppin
 
 PATIENCE = 30.0
 """Seconds that a worker may continue after its parent has died, to complete a chunk of steps."""
+
+MAX_TEMPDIR = 70
+"""Maximum length of TMPDIR in bytes: multiprocessing appends 32, and the path of a socket has at most 107, 103 on macOS."""
 
 PRELOADED = "mnist_mlp.sweeps.preload"
 Task = Callable[[], Any]
@@ -125,7 +129,8 @@ class WorkerPool:
         resource_tracker.ensure_running()  # first, because starting it unblocks SIGINT and SIGTERM
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited by the server, which must not take one
         try:
-            forkserver.ensure_running()
+            with _short_temporary_folder():
+                forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -229,6 +234,25 @@ def _exit_reason(code: int | None) -> str:
         hint = "; if memory ran out, reduce hydra.launcher.n_jobs" if name == "SIGKILL" else ""
         return f"its process was killed by signal {-code} ({name}){hint}"
     return f"its process exited with code {code}"
+
+
+@contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """Replace a temporary folder whose path is too long for the fork server's socket by /tmp."""
+    before, folder = tempfile.tempdir, tempfile.gettempdir()
+    is_long = len(os.fsencode(folder)) > MAX_TEMPDIR
+    tempfile.tempdir = "/tmp" if is_long else folder
+    try:
+        yield
+    except OSError as error:
+        if not is_long:
+            raise
+        raise UserError(
+            f"TMPDIR={folder} is too long for sockets and /tmp cannot be used ({error}): "
+            f"set TMPDIR to a folder of at most {MAX_TEMPDIR} bytes"
+        ) from error
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

@@ -41,8 +41,7 @@ FLAGS = ("--config-dir", "--config-path", "--config-name", "hydra.searchpath")
 ATTEMPTS = 20
 PAUSE = 0.25
 """Seconds between two attempts; Optuna takes about one second to create its tables."""
-_COMPOSING = threading.Lock()
-"""Held while Hydra's global state is replaced."""
+_composing = threading.Lock()  # held while Hydra's global state is replaced
 
 
 def run_folder(name: str | None, resume: str) -> str:
@@ -189,10 +188,10 @@ class Schema(Config):
 def register_schema(swept: Iterable[str] = ()) -> None:
     """Register the schema and the resolvers of conf/config.yaml. swept: keys that a sweep varies."""
     ConfigStore.instance().store(name="mnist_mlp_schema", node=Schema)
-    resolvers = {"run_folder": run_folder, "sweep_folder": sweep_folder, "search_seed": search_seed}
-    for name, resolver in resolvers.items():
-        OmegaConf.register_new_resolver(f"mnist_mlp.{name}", resolver, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("mnist_mlp.run_folder", run_folder, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("mnist_mlp.sweep_folder", sweep_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("mnist_mlp.job_name", partial(job_name, swept=swept), replace=True)
+    OmegaConf.register_new_resolver("mnist_mlp.search_seed", search_seed, replace=True, use_cache=True)
 
 
 def compose(overrides: Iterable[str] = (), config_dir: str | Path | None = None) -> Config:
@@ -222,7 +221,7 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
             raise UserError(f"config_dir={config_dir} is not a folder: use the folder that contains GROUP/PRESET.yaml")
         quoted = str(folder).replace("'", "\\'")
         words.append(f"hydra.searchpath=['file://{quoted}']")
-    with _COMPOSING:
+    with _composing:
         shared, version = GlobalHydra.instance(), VersionBase.instance()
         before, shared.hydra, version_base = shared.hydra, None, version.getbase()
         try:

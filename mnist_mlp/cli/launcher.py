@@ -118,7 +118,7 @@ class SideBySideLauncher(Launcher):
         overrides = self._overrides[number]
         texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
-        if raw["subdir"] == "${mnist_mlp.job_name:${hydra.overrides.task}}":  # as in conf/config.yaml: needs only the overrides
+        if raw["subdir"] == "${mnist_mlp.job_name:${hydra.overrides.task}}":  # needs no composition
             subdir = job_name(texts, self._task.swept)
         else:
             subdir = str(self._compose(number).hydra.sweep.subdir)

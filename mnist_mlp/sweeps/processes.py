@@ -27,7 +27,7 @@ PATIENCE = 30.0
 """Seconds that a worker may continue after its parent has died, to complete a chunk of steps."""
 
 MAX_TEMPDIR = 70
-"""Maximum length of TMPDIR in bytes: multiprocessing appends 32, and the path of a socket has at most 107, 103 on macOS."""
+"""Maximum length of the temporary folder in bytes: multiprocessing appends 32, and macOS allows 103 for a socket."""
 
 PRELOADED = "mnist_mlp.sweeps.preload"
 Task = Callable[[], Any]
@@ -123,6 +123,8 @@ class WorkerPool:
         self._context.set_forkserver_preload([PRELOADED])
         self._environments: list[Mapping[str, str]] = [{}]
         self._workers: dict[int, _Worker] = {}
+        if multiprocessing.current_process().daemon:
+            raise UserError("multiprocessing.Pool's processes cannot start others: use a ProcessPoolExecutor")
 
     def start(self) -> None:
         """Start the fork server, without waiting for its imports."""
@@ -183,6 +185,12 @@ class WorkerPool:
                 if worker.read() is None or not worker.process.is_alive():
                     self._remove(worker)
 
+    def kill(self) -> None:
+        """Kill the workers."""
+        for worker in list(self._workers.values()):
+            worker.process.kill()
+            self._remove(worker)
+
     def _start_worker(self, slot: int) -> _Worker:
         self.start()
         tasks, worker_tasks = self._context.Pipe()
@@ -240,17 +248,9 @@ def _exit_reason(code: int | None) -> str:
 def _short_temporary_folder() -> Iterator[None]:
     """Replace a temporary folder whose path is too long for the fork server's socket by /tmp."""
     before, folder = tempfile.tempdir, tempfile.gettempdir()
-    is_long = len(os.fsencode(folder)) > MAX_TEMPDIR
-    tempfile.tempdir = "/tmp" if is_long else folder
+    tempfile.tempdir = "/tmp" if len(os.fsencode(folder)) > MAX_TEMPDIR else folder
     try:
         yield
-    except OSError as error:
-        if not is_long:
-            raise
-        raise UserError(
-            f"TMPDIR={folder} is too long for sockets and /tmp cannot be used ({error}): "
-            f"set TMPDIR to a folder of at most {MAX_TEMPDIR} bytes"
-        ) from error
     finally:
         tempfile.tempdir = before
 

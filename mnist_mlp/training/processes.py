@@ -36,6 +36,11 @@ def process_rank(devices: int) -> int:
     return rank if rank is not None and _read_number("WORLD_SIZE") == devices and rank < devices else 0
 
 
+def is_launched(devices: int) -> bool:
+    """Whether a launcher started this process as one of `devices`."""
+    return launched_by_slurm(devices) or _read_number("WORLD_SIZE") == devices > 1
+
+
 def launched_by_slurm(devices: int) -> bool:
     """Whether srun started this process as one of `devices`; a batch script itself is not such a process."""
     rank = _read_number("SLURM_PROCID")
@@ -83,7 +88,7 @@ def launcher_variables(devices: int) -> Iterator[None]:
     previous = {name: os.environ[name] for name in LAUNCHER_VARIABLES if name in os.environ}
     rank_zero = getattr(sys.modules.get("lightning_fabric.utilities.rank_zero"), "rank_zero_only", None)
     previous_rank = getattr(rank_zero, "rank", 0)
-    if process_rank(devices) == 0 and not (launched_by_slurm(devices) or _read_number("WORLD_SIZE") == devices > 1):
+    if not is_launched(devices):
         _unset(LAUNCHER_VARIABLES)
         if rank_zero is not None:
             rank_zero.rank = 0  # Lightning logs and writes on rank 0 only

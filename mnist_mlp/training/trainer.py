@@ -117,48 +117,22 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def default_torch_state() -> Iterator[None]:
-    """Hide the calling program's global settings of PyTorch that would change a run's figures; restore all of them.
-
-    These are the default dtype and device, autocast, inference mode, disabled gradients and reduced precision of
-    products. The calling program's random numbers continue as if there were no run.
-    """
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with ExitStack() as stack:
-            gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-            stack.enter_context(torch.random.fork_rng(gpus))
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.enable_grad())
-            if torch.get_default_device().type != "cpu":
-                stack.enter_context(torch.device("cpu"))
-            for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
-                stack.enter_context(torch.autocast(device, enabled=False))
-            stack.enter_context(_exact_products())
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """Multiply float32 matrices in float32, not in TF32 or bfloat16."""
-    backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
-    previous = [backend.fp32_precision for backend in backends]
-    if {"none", "ieee"}.issuperset(previous):
+    """Hide the calling program's global settings of PyTorch, which would change figures, and its random generators."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        backends: Any = torch.backends
+        for backend in (backends.cuda.matmul, backends.mkldnn.matmul):
+            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+        with suppress(RuntimeError):  # unknown if set per backend
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
         yield
-        return
-    try:
-        name = torch.get_float32_matmul_precision()
-    except RuntimeError:  # it was set by backend
-        name = "highest"
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(name)
-        for backend, precision in zip(backends, previous, strict=True):
-            backend.fp32_precision = precision
 
 
 GIB = 2**30

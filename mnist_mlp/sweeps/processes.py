@@ -26,9 +26,6 @@ from mnist_mlp.errors import SIGNALS, Interrupted, UserError, exit_code, stoppin
 PATIENCE = 30.0
 """Seconds that a worker may continue after its parent has died, to complete a chunk of steps."""
 
-MAX_TEMPDIR = 70
-"""Maximum length of the temporary folder in bytes: multiprocessing appends 32, and macOS allows 103 for a socket."""
-
 PRELOADED = "mnist_mlp.sweeps.preload"
 Task = Callable[[], Any]
 """A function that can be pickled."""
@@ -242,6 +239,10 @@ def _exit_reason(code: int | None) -> str:
         hint = "; if memory ran out, reduce hydra.launcher.n_jobs" if name == "SIGKILL" else ""
         return f"its process was killed by signal {-code} ({name}){hint}"
     return f"its process exited with code {code}"
+
+
+MAX_TEMPDIR = 70
+"""Maximum length of the temporary folder in bytes: multiprocessing appends 32, and macOS allows 103 for a socket."""
 
 
 @contextmanager

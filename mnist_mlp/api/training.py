@@ -46,6 +46,18 @@ Settings = Config | Mapping[str, Any] | None
 _training = threading.RLock()  # reentrant, because a callback may train another network
 
 
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait until no other thread trains: threads share PyTorch's random generators."""
+    if not _training.acquire(blocking=False):
+        print("waiting for another thread; mnist_mlp.sweep trains in parallel", flush=True)
+        _training.acquire()
+    try:
+        yield
+    finally:
+        _training.release()
+
+
 def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
     """Return the validated configuration: base, or the defaults, updated with the settings.
 
@@ -177,18 +189,6 @@ def fit(
             result = task(callbacks=callbacks, loggers=loggers, network=network)
     write_run_page(path)
     return Run(path, result)
-
-
-@contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Wait until no other thread trains: threads share PyTorch's random generators."""
-    if not _training.acquire(blocking=False):
-        print("waiting for another thread; mnist_mlp.sweep trains in parallel", flush=True)
-        _training.acquire()
-    try:
-        yield
-    finally:
-        _training.release()
 
 
 def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: int = 0) -> Sweep:

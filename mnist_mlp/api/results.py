@@ -100,11 +100,13 @@ class Run:
             UserError: The checkpoint is missing, or needs `network`.
         """
         from mnist_mlp.training.classifier import DigitClassifier  # deferred: inspecting a run needs no torch
+        from mnist_mlp.training.trainer import default_torch_state
 
         checkpoint = RunFolder(self.path).best_checkpoint
         if not checkpoint.is_file():
             raise UserError(f"{checkpoint} is missing: train this run again with resume='never'")
-        return DigitClassifier.load_from_checkpoint(checkpoint, network=network)
+        with default_torch_state():
+            return DigitClassifier.load_from_checkpoint(checkpoint, network=network)
 
     def evaluate(self, split: str = "test", data_root: str | None = None) -> "Evaluation":
         """Evaluate the best checkpoint.

@@ -1,9 +1,12 @@
 """Train a run or a sweep from Python, with the run folders and results of the command line."""
 
 import itertools
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -30,14 +33,29 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder
 from mnist_mlp.runs.settings import flatten
+from mnist_mlp.sweeps.devices import run_on_devices
 from mnist_mlp.sweeps.jobs import Job, finish_sweep, write_run_page
 from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_jobs
 from mnist_mlp.training.extensions import Network, as_list
 from mnist_mlp.training.fit import fit as train
+from mnist_mlp.training.processes import is_launched
 
 Settings = Config | Mapping[str, Any] | None
 """A configuration, or settings by dotted key or nested; None for the defaults."""
+_training = threading.RLock()  # reentrant, because a callback may train another network
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Wait until no other thread trains: threads share PyTorch's random generators."""
+    if not _training.acquire(blocking=False):
+        print("waiting for another thread; mnist_mlp.sweep trains in parallel", flush=True)
+        _training.acquire()
+    try:
+        yield
+    finally:
+        _training.release()
 
 
 def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
@@ -146,16 +164,29 @@ def fit(
     chosen = configuration(base, settings)
     if chosen.resume not in ("auto", "never"):
         raise UserError(f"resume={chosen.resume} is for the command line: pass this folder to fit as `folder`")
+    devices, launched = chosen.trainer.devices, is_launched(chosen.trainer.devices)
+    if devices > 1 and not launched and (network is not None or loggers or callbacks):
+        raise UserError(
+            f"trainer.devices={devices} with network=, logger= or callbacks= needs a launcher: "
+            f"put this into a script and run torchrun --nproc-per-node={devices} SCRIPT"
+        )
+    if launched and folder is None and chosen.name is None:
+        raise UserError(f"the {devices} processes of this run need the same folder: pass it to fit")
     path = Path(folder if folder is not None else run_folder(chosen.name, chosen.resume))
     if isinstance(config, (Config, DictConfig)):  # both contain every setting: record only those that were changed
         defaults = flatten(to_dict(Config()))
         settings = {key: value for key, value in flatten(to_dict(chosen)).items() if value != defaults[key]}
     texts = [override_text(key, value) for key, value in settings.items()]
     records = config_records(to_dict(chosen), texts)
-    if chosen.trainer.progress and in_notebook():
+    if chosen.trainer.progress and in_notebook() and devices == 1:
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
-    result = train(chosen, path, texts, records, callbacks=callbacks, loggers=loggers, network=network, digits=data)
+    task = partial(train, chosen, path, texts, records, digits=data)
+    with one_at_a_time():
+        if devices > 1 and not launched:
+            result = run_on_devices(devices, task)
+        else:
+            result = task(callbacks=callbacks, loggers=loggers, network=network)
     write_run_page(path)
     return Run(path, result)
 
@@ -185,7 +216,7 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
     for key in non_result_keys() & set(swept):
         raise UserError(f"{key} does not affect results, so it cannot be swept: use one value")
     started = time.time()
-    with FolderLock(path).acquire():
+    with one_at_a_time(), FolderLock(path).acquire():
         jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]

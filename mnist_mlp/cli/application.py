@@ -31,7 +31,7 @@ from mnist_mlp.cli.compose import (
     to_config,
 )
 from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import close_pool, register
+from mnist_mlp.cli.launcher import close_pool, register, replace_batch_check
 from mnist_mlp.config import choices, conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
@@ -48,6 +48,7 @@ from mnist_mlp.training.processes import is_lost_process, process_rank, report_l
 def run() -> None:
     """Run the command line: a single run or a sweep. User errors end it with one line and exit code 1."""
     register()
+    replace_batch_check()
     task = PreflightCallback.task = Task()
     PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
@@ -140,7 +141,7 @@ class Task:
         with guarded_output():
             try:
                 end = jobs.run_job(job, hydra_records(job.settings, app))
-            except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # Lightning turns Ctrl-C into SystemExit
+            except (Interrupted, KeyboardInterrupt) as stop:
                 if PreflightCallback.sweep is None:  # a process of the sweep, whose parent reports it once
                     raise
                 jobs.print_interrupted(stop)
@@ -178,7 +179,7 @@ def single_run(cfg: DictConfig) -> None:
             raise SystemExit(f"error: {error}") from None
         if isinstance(error, (OSError, MemoryError)):
             raise SystemExit(f"error: {error_line(error)}{hint and f'; {hint}'}") from None
-        if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):  # Lightning turns Ctrl-C into SystemExit
+        if isinstance(error, (Interrupted, KeyboardInterrupt)):
             if rank == 0:
                 print(f"\n{describe_signal(error)}{hint and f': {hint}'}", file=sys.stderr)
             raise SystemExit(exit_code(error)) from None

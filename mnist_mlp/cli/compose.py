@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import closing, suppress
@@ -43,6 +44,7 @@ FLAGS = ("--config-dir", "--config-path", "--config-name", "hydra.searchpath")
 ATTEMPTS = 20
 PAUSE = 0.25
 """Seconds between two attempts; Optuna takes about one second to create its tables."""
+_composing = threading.Lock()  # held while Hydra's global state is replaced
 
 
 def run_folder(name: str | None, resume: str) -> str:
@@ -192,11 +194,11 @@ class Schema(Config):
 
 def register_schema(swept: Iterable[str] = ()) -> None:
     """Register the schema and the resolvers of conf/config.yaml. swept: keys that a sweep varies."""
-    ConfigStore.instance().store(name="schema", node=Schema)
-    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True, use_cache=True)
-    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
-    OmegaConf.register_new_resolver("job_name", partial(job_name, swept=swept), replace=True)
-    OmegaConf.register_new_resolver("search_seed", search_seed, replace=True, use_cache=True)
+    ConfigStore.instance().store(name="mnist_mlp_schema", node=Schema)
+    OmegaConf.register_new_resolver("mnist_mlp.run_folder", run_folder, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("mnist_mlp.sweep_folder", sweep_folder, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("mnist_mlp.job_name", partial(job_name, swept=swept), replace=True)
+    OmegaConf.register_new_resolver("mnist_mlp.search_seed", search_seed, replace=True, use_cache=True)
 
 
 def compose(overrides: Iterable[str] = (), config_dir: str | Path | None = None) -> Config:
@@ -226,17 +228,18 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
             raise UserError(f"config_dir={config_dir} is not a folder: use the folder that contains GROUP/PRESET.yaml")
         quoted = str(folder).replace("'", "\\'")
         words.append(f"hydra.searchpath=['file://{quoted}']")
-    shared, version = GlobalHydra.instance(), VersionBase.instance()
-    before, shared.hydra, version_base = shared.hydra, None, version.getbase()
-    try:
-        with hydra.initialize_config_module("mnist_mlp.conf", version_base=VERSION_BASE):
-            register_schema()  # again: the default of data.root depends on the environment
-            return known_settings(nested_settings(hydra.compose("config", words)))
-    except Exception as error:  # from Hydra, OmegaConf, yaml or the file system
-        raise UserError(explain(error, words)) from None
-    finally:
-        shared.hydra, version.version_base = before, version_base
-        GlobalHydra.set_instance(shared)
+    with _composing:
+        shared, version = GlobalHydra.instance(), VersionBase.instance()
+        before, shared.hydra, version_base = shared.hydra, None, version.getbase()
+        try:
+            with hydra.initialize_config_module("mnist_mlp.conf", version_base=VERSION_BASE):
+                register_schema()  # again: the default of data.root depends on the environment
+                return known_settings(nested_settings(hydra.compose("config", words)))
+        except Exception as error:  # from Hydra, OmegaConf, yaml or the file system
+            raise UserError(explain(error, words)) from None
+        finally:
+            shared.hydra, version.version_base = before, version_base
+            GlobalHydra.set_instance(shared)
 
 
 def to_config(cfg: DictConfig) -> Config:

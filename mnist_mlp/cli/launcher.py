@@ -118,7 +118,7 @@ class SideBySideLauncher(Launcher):
         overrides = self._overrides[number]
         texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
-        if raw["subdir"] == "${job_name:${hydra.overrides.task}}":  # as in conf/config.yaml: needs only the overrides
+        if raw["subdir"] == "${mnist_mlp.job_name:${hydra.overrides.task}}":  # needs no composition
             subdir = job_name(texts, self._task.swept)
         else:
             subdir = str(self._compose(number).hydra.sweep.subdir)
@@ -169,7 +169,7 @@ class SideBySideConf:
 
 
 def register() -> None:
-    """Register the schema, resolvers, launcher and sweeper that conf/config.yaml names."""
+    """Register the schema, resolvers and launcher that conf/config.yaml names."""
     register_schema()
     try:
         plugins = import_module("hydra_plugins")  # the only package in which Hydra finds plugins
@@ -180,6 +180,10 @@ def register() -> None:
     sys.modules[PACKAGE] = sys.modules[__name__]
     Plugins.instance().register(SideBySideLauncher)
     ConfigStore.instance().store("side_by_side", SideBySideConf, group="hydra/launcher", provider="mnist_mlp")
+
+
+def replace_batch_check() -> None:
+    """Let Hydra's sweeper check the jobs of this process's grids by `_check_batch`."""
     from hydra._internal.core_plugins import basic_sweeper  # deferred: Plugins.instance() replaces its class
 
     sweeper: Any = basic_sweeper.BasicSweeper

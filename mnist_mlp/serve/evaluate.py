@@ -24,6 +24,7 @@ from mnist_mlp.runs.settings import changes
 from mnist_mlp.serve.nets import TrainedNet, augmented_log_probabilities, load_classifier, locate
 from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.metrics import MeanLoss, class_metrics, evaluation_metrics, to_float
+from mnist_mlp.training.trainer import default_torch_state
 
 SPLITS = ("test", "val", "train")
 
@@ -63,6 +64,7 @@ class Evaluation:
         return np.asarray(self.log_probabilities.argmax(1) == self.truth)
 
     @cached_property
+    @default_torch_state()
     def _scores(self) -> dict[str, Tensor]:
         metrics, by_class, loss = evaluation_metrics("test"), class_metrics(), MeanLoss()
         logits, truth = (torch.from_numpy(values).split(EVAL_BATCH) for values in (self.logits, self.truth))
@@ -122,6 +124,7 @@ class EnsembleEvaluation:
         }
 
 
+@default_torch_state()
 def evaluate_run(
     run: str | Path | TrainedNet, split: str = "test", data_root: str | None = None, augment: int = 0, seed: int = 0
 ) -> Evaluation:

@@ -24,6 +24,7 @@ from mnist_mlp.model import ACTIVATIONS
 from mnist_mlp.runs.files import JSON, replace_file
 from mnist_mlp.serve.nets import Dense, DenseNet, TrainedNet, dense_net, load_classifier, locate, model_card
 from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.trainer import default_torch_state
 
 OPSET, IR_VERSION = 20, 9
 """Those of ONNX 1.15 (2023), the first release with Gelu."""
@@ -200,6 +201,7 @@ class Export:
         return {**self.__dict__, "path": str(self.path)}
 
 
+@default_torch_state()
 def export_run(
     run: str | Path, format: str, path: Path | None = None, weights: str = "auto", data_root: str | None = None
 ) -> Export:

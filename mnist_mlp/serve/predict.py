@@ -14,6 +14,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.serve.nets import load_classifier, locate
 from mnist_mlp.training.classifier import DigitClassifier
+from mnist_mlp.training.trainer import default_torch_state
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
@@ -90,6 +91,7 @@ def predict_pictures(
     return [item if item.error else replace(item, probabilities=tuple(next(rows))) for item in predictions]
 
 
+@default_torch_state()
 def predict_run(run: str | Path, pictures: Iterable[Picture], names: Sequence[str] | None = None) -> list[Prediction]:
     """Predict with a run: its folder, a checkpoint, a name under outputs/, or "latest"."""
     return predict_pictures(load_classifier(locate(run).checkpoint), pictures, names)

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,13 +120,16 @@ class WorkerPool:
         self._context.set_forkserver_preload([PRELOADED])
         self._environments: list[Mapping[str, str]] = [{}]
         self._workers: dict[int, _Worker] = {}
+        if multiprocessing.current_process().daemon:
+            raise UserError("multiprocessing.Pool's processes cannot start others: use a ProcessPoolExecutor")
 
     def start(self) -> None:
         """Start the fork server, without waiting for its imports."""
         resource_tracker.ensure_running()  # first, because starting it unblocks SIGINT and SIGTERM
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited by the server, which must not take one
         try:
-            forkserver.ensure_running()
+            with _short_temporary_folder():
+                forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -178,6 +182,12 @@ class WorkerPool:
                 if worker.read() is None or not worker.process.is_alive():
                     self._remove(worker)
 
+    def kill(self) -> None:
+        """Kill the workers."""
+        for worker in list(self._workers.values()):
+            worker.process.kill()
+            self._remove(worker)
+
     def _start_worker(self, slot: int) -> _Worker:
         self.start()
         tasks, worker_tasks = self._context.Pipe()
@@ -229,6 +239,21 @@ def _exit_reason(code: int | None) -> str:
         hint = "; if memory ran out, reduce hydra.launcher.n_jobs" if name == "SIGKILL" else ""
         return f"its process was killed by signal {-code} ({name}){hint}"
     return f"its process exited with code {code}"
+
+
+MAX_TEMPDIR = 70
+"""Maximum length of the temporary folder in bytes: multiprocessing appends 32, and macOS allows 103 for a socket."""
+
+
+@contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """Replace a temporary folder whose path is too long for the fork server's socket by /tmp."""
+    before, folder = tempfile.tempdir, tempfile.gettempdir()
+    tempfile.tempdir = "/tmp" if len(os.fsencode(folder)) > MAX_TEMPDIR else folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from mnist_mlp.config import Config, ModelConfig, layer_sizes
 from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.data.module import DigitData
-from mnist_mlp.errors import Interrupted, UserError, begin_chunk, end_chunk
+from mnist_mlp.errors import UserError, begin_chunk, end_chunk
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, UnreadableFileError, finite, write_json
 from mnist_mlp.runs.folder import FolderLock, RunFolder, reopen_for_more_epochs
@@ -56,8 +56,9 @@ from mnist_mlp.training.trainer import (
     check_memory,
     choose_accelerator,
     cpu_threads,
+    default_torch_state,
     exit_on_lost_rank,
-    kill_other_ranks,
+    keyboard_interrupts,
     threads_of,
 )
 
@@ -103,9 +104,10 @@ def fit(
     result are part of the run's identity; see `build_network` for networks. A UserError means that nothing was written.
     """
     devices, folder = config.trainer.devices, RunFolder(Path(path))
-    module = build_network(network, config) if network is not None else None
     with quiet_lightning(), launcher_variables(devices), ExitStack() as stack:
         stack.enter_context(ignore_tensorboard_thread_errors(folder.tensorboard))
+        stack.enter_context(default_torch_state())
+        module = build_network(network, config) if network is not None else None
         stack.enter_context(cpu_threads(config.trainer.threads or (1 if job_label else threads_of(config, module))))
         is_main = process_rank(devices) == 0  # the other ranks follow the decisions of rank 0
         if is_main:
@@ -234,10 +236,11 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
     trainer = build_trainer(config, folder, accelerator, data, callbacks, loggers)
     for logger in trainer.loggers:
         logger.log_hyperparams(request.run["config"])
-    _train(request, trainer, data, model)
-    best = read_checkpoint(folder.best_checkpoint)
-    model.load_state_dict(best["state_dict"])  # ckpt_path= would also restore the callbacks of that epoch
-    trainer.test(model, datamodule=data, verbose=False)
+    with keyboard_interrupts(trainer):
+        _train(request, trainer, data, model)
+        best = read_checkpoint(folder.best_checkpoint)
+        model.load_state_dict(best["state_dict"])  # ckpt_path= would also restore the callbacks of that epoch
+        trainer.test(model, datamodule=data, verbose=False)
     result = RunResult(
         status="diverged" if divergence.diverged else "finished",
         **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment", "started")},
@@ -268,11 +271,7 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
         elif request.job_label is None:
             print(f"Resuming from {checkpoint}", flush=True)
     exit_on_lost_rank(trainer, partial(report_lost_process, request.folder))
-    try:
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except Interrupted:
-        kill_other_ranks(trainer)
-        raise
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.training.cgroup import cpu_limit
 
 MAX_THREADS = 256
 POLL_SECONDS = 5.0
@@ -33,6 +34,11 @@ def process_rank(devices: int) -> int:
         return _read_number("SLURM_PROCID") or 0
     rank = _read_number("LOCAL_RANK")
     return rank if rank is not None and _read_number("WORLD_SIZE") == devices and rank < devices else 0
+
+
+def is_launched(devices: int) -> bool:
+    """Whether a launcher started this process as one of `devices`."""
+    return launched_by_slurm(devices) or _read_number("WORLD_SIZE") == devices > 1
 
 
 def launched_by_slurm(devices: int) -> bool:
@@ -82,7 +88,7 @@ def launcher_variables(devices: int) -> Iterator[None]:
     previous = {name: os.environ[name] for name in LAUNCHER_VARIABLES if name in os.environ}
     rank_zero = getattr(sys.modules.get("lightning_fabric.utilities.rank_zero"), "rank_zero_only", None)
     previous_rank = getattr(rank_zero, "rank", 0)
-    if process_rank(devices) == 0 and not (launched_by_slurm(devices) or _read_number("WORLD_SIZE") == devices > 1):
+    if not is_launched(devices):
         _unset(LAUNCHER_VARIABLES)
         if rank_zero is not None:
             rank_zero.rank = 0  # Lightning logs and writes on rank 0 only
@@ -112,6 +118,7 @@ def cores_of_job() -> int:
     if allocated:
         return min(allocated, MAX_THREADS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(cores, cpu_limit() or cores)
     jobs = os.environ.get("MNIST_MLP_PARALLEL_JOBS", "").strip() or "1"
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"MNIST_MLP_PARALLEL_JOBS={jobs} must be an integer >= 1: correct it, or unset it")

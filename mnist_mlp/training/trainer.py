@@ -3,7 +3,8 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from torch import nn
 
 from mnist_mlp.config import PIXELS, Config, layer_sizes
 from mnist_mlp.data.module import EVAL_BATCH, DigitData
-from mnist_mlp.errors import UserError
+from mnist_mlp.errors import Interrupted, UserError
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.training.cgroup import memory_left, read_lines
 from mnist_mlp.training.checkpoint import DurableCheckpointIO, PortableCheckpoint
 from mnist_mlp.training.processes import cores_of_job, launched_by_slurm
 
@@ -30,6 +32,28 @@ def disable_signal_handlers(trainer: pl.Trainer) -> None:
     connector = getattr(trainer, "_signal_connector", None)  # private; if missing, Lightning's handler calls ours, too
     if connector is not None:
         connector.register_signal_handlers = lambda: None
+
+
+@contextmanager
+def keyboard_interrupts(trainer: pl.Trainer) -> Iterator[None]:
+    """Let KeyboardInterrupt pass: Lightning would exit, close stdin and ignore SIGINT from then on."""
+    for name in ("_fit_impl", "_test_impl"):  # private; if missing, Lightning exits
+        with suppress(AttributeError):
+            setattr(trainer, name, partial(_interruptible, getattr(trainer, name)))
+    try:
+        yield
+    except Interrupted as stop:
+        kill_other_ranks(trainer)
+        if isinstance(stop.__cause__, KeyboardInterrupt):
+            raise stop.__cause__ from None
+        raise
+
+
+def _interruptible(action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    try:
+        return action(*args, **kwargs)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(signal.SIGINT) from interrupt
 
 
 def kill_other_ranks(trainer: pl.Trainer) -> None:
@@ -91,6 +115,26 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(previous)
 
 
+@contextmanager
+def default_torch_state() -> Iterator[None]:
+    """Hide the calling program's global settings of PyTorch, which would change figures, and its random generators."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        backends: Any = torch.backends
+        for backend in (backends.cuda.matmul, backends.mkldnn.matmul):
+            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+        with suppress(RuntimeError):  # unknown if set per backend
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+        yield
+
+
 GIB = 2**30
 
 
@@ -120,33 +164,19 @@ def needed_bytes(config: Config) -> int:
 
 
 def free_bytes(accelerator: str) -> int | None:
-    """Return the free memory of the GPU or of this process's control group; None if unknown."""
+    """Return the free memory of the GPU, or of the machine and its control groups; None if unknown."""
     if accelerator == "gpu":
         return int(torch.cuda.mem_get_info()[0])
-    known = [limit for limit in (_available_memory(), _cgroup_memory()) if limit is not None]
+    known = [limit for limit in (_available_memory(), memory_left()) if limit is not None]
     return min(known, default=None)
 
 
 def _available_memory() -> int | None:
     """Read Linux's estimate of what can be allocated without swapping."""
-    for line in _read_lines(Path("/proc/meminfo")):
+    for line in read_lines(Path("/proc/meminfo")):
         if line.startswith("MemAvailable:"):
             return 1024 * int(line.split()[1])
     return None
-
-
-def _cgroup_memory() -> int | None:
-    """Read what a container's control group (version 2) has left."""
-    folder = Path("/sys/fs/cgroup")
-    limit, used = (_read_lines(folder / name) for name in ("memory.max", "memory.current"))
-    return int(limit[0]) - int(used[0]) if limit and used and limit[0].isdecimal() else None
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError):
-        return []
 
 
 MONITOR = "val/accuracy"

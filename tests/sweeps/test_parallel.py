@@ -306,6 +306,26 @@ pool.stop()
     assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 
+def test_workers_start_with_a_long_temporary_folder(tmp_path: Path) -> None:
+    """The path of the fork server's socket must not exceed 107 bytes."""
+    code = """
+import tempfile, time
+from mnist_mlp.sweeps import processes
+processes.PRELOADED = "json"
+pool = processes.WorkerPool()
+pool.submit(0, time.time)
+while not list(pool.events(0.1)):
+    pass
+pool.stop()
+print(tempfile.gettempdir())
+"""
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{folder}\n", "")
+
+
 @pytest.mark.integration
 def test_a_worker_without_a_task_ends_silently_if_its_sweep_is_killed() -> None:
     code = """

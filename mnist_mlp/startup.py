@@ -1,4 +1,4 @@
-"""Fast imports for the commands. Programs that import mnist_mlp.training get every library unmodified."""
+"""Fast and robust imports. Programs that import mnist_mlp.training get every library unmodified."""
 
 import atexit
 import gc
@@ -37,6 +37,22 @@ def quick_start() -> Iterator[None]:
     finally:
         gc.enable()
         end_chunk()
+
+
+@contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Make TensorBoard's modules that the body imports access files themselves instead of through TensorFlow.
+
+    TensorFlow takes seconds to import, and a left-over folder or an incompatible version cannot be imported.
+    """
+    from tensorboard import compat  # deferred: training can start without tensorboard
+    from tensorboard.compat import tensorflow_stub
+
+    before, compat.tf = compat.tf, tensorflow_stub
+    try:
+        yield
+    finally:
+        compat.tf = before
 
 
 def _import_torchmetrics() -> None:

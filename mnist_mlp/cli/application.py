@@ -1,12 +1,13 @@
 """The Hydra application: a run or a sweep from the command line, and the checks before either."""
 
+import argparse
 import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -70,7 +71,8 @@ def _run_hydra(task: "Task") -> int:
     wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets exceptions propagate
     try:
-        application()
+        with lazy_help():
+            application()
     except (Interrupted, KeyboardInterrupt) as stop:  # the worker processes end with this one
         jobs.print_interrupted(stop)
         return exit_code(stop)
@@ -86,6 +88,21 @@ def _run_hydra(task: "Task") -> int:
         if not wants_traceback:
             os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
+
+
+@contextmanager
+def lazy_help() -> Iterator[None]:
+    """Accept help that is not a string, as Hydra 1.3 passes it to argparse; Python 3.14 refuses it."""
+    container: Any = argparse._ActionsContainer
+    check = getattr(container, "_check_help", None)
+    if check is None:
+        yield
+        return
+    container._check_help = lambda self, action: isinstance(action.help, str) and check(self, action)
+    try:
+        yield
+    finally:
+        container._check_help = check
 
 
 class Task:

@@ -855,7 +855,7 @@ def _page(sweep: Sweep) -> Iterator[tuple[str, str]]:
     for build in (charts.search, charts.effects, charts.two_factors):
         if (section := build(context)) is not None:
             means = " ".join(DATA_BLOCK.findall(str(section.markup)))
-            yield build.__name__, re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", means)
+            yield build.__name__, re.sub(r"\d+\.\d{3,}|\b\d\d\.\d\b", lambda number: f"{float(number[0]):.2f}", means)
             rows = [" ".join(map(str, row)) for row in (section.table.rows if section.table else ())]
             yield from ((build.__name__, text) for text in (*section.notes, *rows))
     section = tables.diagnoses(context)

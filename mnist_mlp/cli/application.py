@@ -148,7 +148,7 @@ class Task:
     def _run_job(self, cfg: DictConfig) -> float | None:
         """Run a job for a launcher other than side_by_side: print its line and update the table."""
         app = HydraConfig.get()
-        folder, number = RunFolder(Path(app.runtime.output_dir)), int(app.job.num) + 1
+        folder, number = output_folder(app), int(app.job.num) + 1
         overrides = [*preset_flags(app), *app.overrides.task]
         job = self.job(folder, Path(app.sweep.dir), number, overrides, lambda: nested_settings(cfg))
         with guarded_output():
@@ -169,10 +169,16 @@ class Task:
         return end.objective
 
 
+def output_folder(app: Any) -> RunFolder:
+    """Return the folder that Hydra determined. Its path is not resolved, because it may contain ${."""
+    runtime: Any = OmegaConf.to_container(app.runtime, resolve=False)
+    return RunFolder(Path(runtime["output_dir"]))
+
+
 def single_run(cfg: DictConfig) -> None:
     """Run a single configuration in the folder that Hydra determined."""
     app = HydraConfig.get()
-    folder = RunFolder(Path(app.runtime.output_dir))
+    folder = output_folder(app)
     rank = 0
     try:
         config = choose_config(cfg, folder, HydraConfig.get().overrides.task)

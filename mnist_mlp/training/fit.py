@@ -140,6 +140,12 @@ def _resolve(
     config: Config, folder: RunFolder, overrides: Sequence[str], job_label: str | None,
     callbacks: Sequence[pl.Callback], loggers: Sequence[Logger], network: nn.Module | None, digits: Digits | None,
 ) -> _Request:  # fmt: skip
+    try:
+        str(folder.path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the path {folder.path.absolute()} is not UTF-8, which TensorBoard requires: rename it, or use another folder"
+        ) from None
     accelerator = choose_accelerator(config)
     if config.trainer.compile:
         check_compiler(accelerator)

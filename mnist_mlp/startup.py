@@ -41,10 +41,7 @@ def quick_start() -> Iterator[None]:
 
 @contextmanager
 def without_tensorflow() -> Iterator[None]:
-    """Make TensorBoard's modules that the body imports access files themselves instead of through TensorFlow.
-
-    TensorFlow takes seconds to import, and a left-over folder or an incompatible version cannot be imported.
-    """
+    """Make the modules of TensorBoard imported in the body avoid TensorFlow, which takes seconds and may be broken."""
     from tensorboard import compat  # deferred: training can start without tensorboard
     from tensorboard.compat import tensorflow_stub
 

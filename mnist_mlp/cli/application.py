@@ -93,16 +93,12 @@ def _run_hydra(task: "Task") -> int:
 @contextmanager
 def lazy_help() -> Iterator[None]:
     """Accept help that is not a string, as Hydra 1.3 passes it to argparse; Python 3.14 refuses it."""
-    container: Any = argparse._ActionsContainer
-    check = getattr(container, "_check_help", None)
-    if check is None:
-        yield
-        return
-    container._check_help = lambda self, action: isinstance(action.help, str) and check(self, action)
+    parser: Any = argparse.ArgumentParser  # inherits the method, if the version has it
+    parser._check_help = lambda self, action: isinstance(action.help, str) and super(parser, self)._check_help(action)
     try:
         yield
     finally:
-        container._check_help = check
+        del parser._check_help
 
 
 class Task:

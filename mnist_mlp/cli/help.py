@@ -170,10 +170,7 @@ MISTAKES: tuple[tuple[str, Callable[[re.Match[str]], str | None]], ...] = (
         r"(?s:.*?)Could not (?:override|append|delete)\b.*?'([\w.@/]+)'",
         lambda match: suggest(match[1]),
     ),
-    (
-        r"full_key: hydra\.runtime\.cwd",
-        lambda _: "the path of the current folder contains ${, which Hydra cannot read: use another folder",
-    ),
+    (r"key: hydra\.runtime\.cwd", lambda _: "the path of the current folder contains ${: use another folder"),
     (r"full_key: ([\w.]+)", _wrong_value),
     (r"Could not find '(\S+)/(\S+)'", lambda match: _missing_choice(match[1], match[2])),
     (r"Ambiguous value for argument '(\S+)'", lambda match: f"{match[1]} {_SEVERAL}, or write a list as [a,b]"),

@@ -47,6 +47,15 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     GlobalHydra.instance().clear()
 
 
+def test_a_current_folder_whose_path_hydra_cannot_read_is_reported(
+    refusal: Refusal, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path_factory.mktemp("here") / "a${x"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert "current folder contains ${" in refusal("seed=1")
+
+
 def test_hydras_help_is_accepted_where_argparse_requires_strings_and_argparse_is_restored(
     refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from mnist_mlp.cli.compose import (
     check_settings,
     choose_config,
     hydra_records,
+    hydra_runtime,
     nested_settings,
     prepare_storage,
     preset_flags,
@@ -144,7 +145,7 @@ class Task:
     def _run_job(self, cfg: DictConfig) -> float | None:
         """Run a job for a launcher other than side_by_side: print its line and update the table."""
         app = HydraConfig.get()
-        folder, number = output_folder(app), int(app.job.num) + 1
+        folder, number = RunFolder(Path(hydra_runtime(app)["output_dir"])), int(app.job.num) + 1
         overrides = [*preset_flags(app), *app.overrides.task]
         job = self.job(folder, Path(app.sweep.dir), number, overrides, lambda: nested_settings(cfg))
         with guarded_output():
@@ -165,16 +166,10 @@ class Task:
         return end.objective
 
 
-def output_folder(app: Any) -> RunFolder:
-    """Return the folder that Hydra determined. Its path is not resolved, because it may contain ${."""
-    runtime: Any = OmegaConf.to_container(app.runtime, resolve=False)
-    return RunFolder(Path(runtime["output_dir"]))
-
-
 def single_run(cfg: DictConfig) -> None:
     """Run a single configuration in the folder that Hydra determined."""
     app = HydraConfig.get()
-    folder = output_folder(app)
+    folder = RunFolder(Path(hydra_runtime(app)["output_dir"]))
     rank = 0
     try:
         config = choose_config(cfg, folder, HydraConfig.get().overrides.task)

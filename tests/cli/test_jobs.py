@@ -62,7 +62,8 @@ def test_the_path_of_the_folder_is_not_an_interpolation(
     here = tmp_path / "a${x}b"
     here.mkdir()
     monkeypatch.chdir(here)
-    assert sweep("seed=0,1", "name=odd", "trainer.max_epochs=1") == 0
+    (here / "presets").mkdir()
+    assert sweep("seed=0,1", "name=odd", "trainer.max_epochs=1", "--config-dir=presets") == 0
     assert [path.parents[4] for path in Path.cwd().glob("outputs/sweeps/odd/*/result.json")] == 2 * [here.resolve()]
 
 

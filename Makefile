@@ -10,6 +10,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 LOWEST := .venv-lowest
+# removes an environment of another Python version, whose links venv would keep
+FRESH  := sh -c 'test "$$($$1/bin/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" || rm -rf "$$1"' fresh
 
 .PHONY: train test docs test-integration test-lowest test-faults clean
 
@@ -42,11 +44,13 @@ test-lowest: $(LOWEST)/.ready
 
 # reinstalled if a requirement changes
 $(READY): pyproject.toml constraints.txt .ci/install
+	@$(FRESH) $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@sh .ci/install $(VENV) constraints.txt
 	@touch $@
 
 $(LOWEST)/.ready: pyproject.toml .ci/lowest .ci/install
+	@$(FRESH) $(LOWEST)
 	@$(PYTHON) -m venv $(LOWEST)
 	@$(PYTHON) .ci/lowest >$(LOWEST)/constraints.txt
 	@sh .ci/install $(LOWEST) $(LOWEST)/constraints.txt

@@ -1,4 +1,4 @@
-"""Fast imports for the commands. Programs that import mnist_mlp.training get every library unmodified."""
+"""Fast and robust imports. Programs that import mnist_mlp.training get every library unmodified."""
 
 import atexit
 import gc
@@ -37,6 +37,19 @@ def quick_start() -> Iterator[None]:
     finally:
         gc.enable()
         end_chunk()
+
+
+@contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Make the modules of TensorBoard imported in the body avoid TensorFlow, which takes seconds and may be broken."""
+    from tensorboard import compat  # deferred: training can start without tensorboard
+    from tensorboard.compat import tensorflow_stub
+
+    before, compat.tf = compat.tf, tensorflow_stub
+    try:
+        yield
+    finally:
+        compat.tf = before
 
 
 def _import_torchmetrics() -> None:

@@ -15,6 +15,7 @@ from mnist_mlp.compare.collect import find_jobs
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError, stopping_on_signals
 from mnist_mlp.reporting.tensorboard import MAX_TICKED, MEANS_FOLDER, board_runs, link_runs
+from mnist_mlp.startup import without_tensorflow
 
 POLL_SECONDS = 10.0
 """Time between two searches for new runs."""
@@ -65,9 +66,10 @@ def _describe_counts(shown: dict[str, Path], available: dict[str, Path]) -> str:
 def _start(options: argparse.Namespace, links: Path) -> str:
     """Start TensorBoard in this process, and return its URL."""
     try:
-        from tensorboard import program  # deferred: takes seconds
+        with without_tensorflow():
+            from tensorboard import default, program  # deferred: takes seconds
 
-        board: Any = program.TensorBoard()
+        board: Any = program.TensorBoard(default.get_static_plugins())  # others, of other packages, may be broken
         port = [] if options.port is None else ["--port", str(options.port)]
         board.configure(argv=["tensorboard", "--logdir", str(links), "--host", options.host, *port])
         with redirect_stderr(StringIO()):  # hides a notice about how files are read

@@ -1,13 +1,17 @@
 """The imports of a run, each tested in a fresh process."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from sweeps_in_process import TINY
 
+from mnist_mlp.startup import without_tensorflow
 from mnist_mlp.training.metrics import evaluation_metrics
 
 FIT = """
@@ -114,3 +118,50 @@ with stopping_on_signals():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "imported\n", "\ninterrupted\n")
+
+
+TENSORBOARD = """
+import sys
+from pathlib import Path
+from mnist_mlp import tensorboard
+sys.argv = ["tensorboard", "outputs", "--port", "0"]
+def stop(seconds):
+    raise KeyboardInterrupt
+tensorboard.time.sleep = stop
+try:
+    tensorboard.main()
+except (KeyboardInterrupt, SystemExit):
+    print("served")
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("content", [None, "raise AttributeError('MessageFactory')"], ids=["left over", "broken"])
+def test_training_and_tensorboard_do_not_depend_on_an_installed_tensorflow(
+    content: str | None, idx_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tensorflow").mkdir()  # without a file, a namespace package
+    if content is not None:
+        (tmp_path / "tensorflow/__init__.py").write_text(content)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    train = ["-m", "mnist_mlp.train", "-m", "seed=0,1", "name=x", *TINY, f"data.root={idx_root}"]
+    for arguments in (train, ["-c", TENSORBOARD]):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    assert done.stdout.endswith("served\n")
+    assert len(list(tmp_path.glob("outputs/sweeps/x/*/tensorboard/events*"))) == 2
+    assert list(tmp_path.glob("outputs/sweeps/x/means/**/events*"))
+
+
+def test_tensorflow_remains_available_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard import compat
+    from tensorboard.compat import tensorflow_stub
+
+    other = object()
+    monkeypatch.setattr(compat, "tf", other)
+    with without_tensorflow():
+        assert compat.tf is tensorflow_stub
+    assert compat.tf is other

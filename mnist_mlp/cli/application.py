@@ -1,12 +1,13 @@
 """The Hydra application: a run or a sweep from the command line, and the checks before either."""
 
+import argparse
 import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from mnist_mlp.cli.compose import (
     check_settings,
     choose_config,
     hydra_records,
+    hydra_runtime,
     nested_settings,
     prepare_storage,
     preset_flags,
@@ -71,7 +73,8 @@ def _run_hydra(task: "Task") -> int:
     wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets exceptions propagate
     try:
-        application()
+        with lazy_help():
+            application()
     except (Interrupted, KeyboardInterrupt) as stop:  # the worker processes end with this one
         jobs.print_interrupted(stop)
         return exit_code(stop)
@@ -89,6 +92,17 @@ def _run_hydra(task: "Task") -> int:
         if not wants_traceback:
             os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
+
+
+@contextmanager
+def lazy_help() -> Iterator[None]:
+    """Accept help that is not a string, as Hydra 1.3 passes it to argparse; Python 3.14 refuses it."""
+    parser: Any = argparse.ArgumentParser  # inherits the method, if the version has it
+    parser._check_help = lambda self, action: isinstance(action.help, str) and super(parser, self)._check_help(action)
+    try:
+        yield
+    finally:
+        del parser._check_help
 
 
 class Task:
@@ -135,7 +149,7 @@ class Task:
     def _run_job(self, cfg: DictConfig) -> float | None:
         """Run a job for a launcher other than side_by_side: print its line and update the table."""
         app = HydraConfig.get()
-        folder, number = RunFolder(Path(app.runtime.output_dir)), int(app.job.num) + 1
+        folder, number = RunFolder(Path(hydra_runtime(app)["output_dir"])), int(app.job.num) + 1
         overrides = [*preset_flags(app), *app.overrides.task]
         job = self.job(folder, Path(app.sweep.dir), number, overrides, lambda: nested_settings(cfg))
         with guarded_output():
@@ -159,7 +173,7 @@ class Task:
 def single_run(cfg: DictConfig) -> None:
     """Run a single configuration in the folder that Hydra determined."""
     app = HydraConfig.get()
-    folder = RunFolder(Path(app.runtime.output_dir))
+    folder = RunFolder(Path(hydra_runtime(app)["output_dir"]))
     rank = 0
     try:
         config = choose_config(cfg, folder, HydraConfig.get().overrides.task)

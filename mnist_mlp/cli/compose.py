@@ -294,9 +294,14 @@ def choose_config(cfg: DictConfig, folder: RunFolder, overrides: Iterable[str]) 
     return to_config(merged)
 
 
+def hydra_runtime(app: Any) -> Any:
+    """Return the `hydra.runtime` node without resolving its paths, which may contain ${."""
+    return OmegaConf.to_container(app.runtime, resolve=False)
+
+
 def preset_flags(app: Any) -> list[str]:
     """Return the flags in the `hydra` node that determine which presets exist; they are recorded with the overrides."""
-    sources = {source.provider: Path(source.path) for source in app.runtime.config_sources}
+    sources = {source["provider"]: Path(source["path"]) for source in hydra_runtime(app)["config_sources"]}
     flags = [text for text in app.overrides.hydra if text.startswith("hydra.searchpath=")]
     if "command-line" in sources:
         flags.append(f"--config-dir={shown_path(sources['command-line'])}")

@@ -134,7 +134,7 @@ def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str
                 return _not_an_override(word)
             if group in groups() and choice not in choices(group):
                 return _missing_choice(group, choice)
-    return " ".join(str(error).split())
+    return next((line for link in chain if (line := " ".join(str(link).split()))), type(error).__name__)
 
 
 def _not_an_override(word: str) -> str:
@@ -170,6 +170,7 @@ MISTAKES: tuple[tuple[str, Callable[[re.Match[str]], str | None]], ...] = (
         r"(?s:.*?)Could not (?:override|append|delete)\b.*?'([\w.@/]+)'",
         lambda match: suggest(match[1]),
     ),
+    (r"key: hydra\.runtime\.cwd", lambda _: "the path of the current folder contains ${: use another folder"),
     (r"full_key: ([\w.]+)", _wrong_value),
     (r"Could not find '(\S+)/(\S+)'", lambda match: _missing_choice(match[1], match[2])),
     (r"Ambiguous value for argument '(\S+)'", lambda match: f"{match[1]} {_SEVERAL}, or write a list as [a,b]"),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mnist_mlp.config import DEFAULT_ROOT, OFFICIAL_DIGEST, DataConfig, Source
-from mnist_mlp.console import error_line
+from mnist_mlp.console import error_line, error_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import write_bytes
 
@@ -289,8 +289,15 @@ def download(folder: Path, names: Collection[str] = tuple(FILES)) -> None:
     Raises:
         DownloadError: No mirror served one of the files.
         OSError: The folder is not writable.
+        UserError: torchvision cannot be imported.
     """
-    from torchvision.datasets import MNIST  # takes seconds to import
+    try:
+        from torchvision.datasets import MNIST  # takes seconds to import
+    except Exception as error:  # of several types, if it was built for another torch
+        raise UserError(
+            f"the download of MNIST needs torchvision, which failed ({error_summary(error)}): "
+            f"install the version for torch {torch.__version__}, or use data.source=sample"
+        ) from error
 
     print(f"Downloading MNIST into {folder} ...", flush=True)
     resources = {name.removesuffix(".gz"): (name, md5) for name, md5 in MNIST.resources}

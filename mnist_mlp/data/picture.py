@@ -255,7 +255,7 @@ def _select_components(labels: NDArray[np.int32], inside: bool = False) -> NDArr
         inner = sizes.copy()
         inner[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = 0
         sizes = inner if inner.max() * 20 >= sizes.max() else sizes
-    is_selected: NDArray[np.bool_] = sizes * SPECK >= max(sizes.max(), 1)
+    is_selected: NDArray[np.bool_] = sizes * SPECK >= max(int(sizes.max()), 1)
     return is_selected[labels]
 
 

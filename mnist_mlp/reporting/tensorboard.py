@@ -21,6 +21,7 @@ from mnist_mlp.runs.files import UnreadableFileError, read_object, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import band, read_curves, shared_epochs
 from mnist_mlp.runs.result import tag_of
+from mnist_mlp.startup import without_tensorflow
 
 MEANS_FOLDER = "means"
 """Folder inside the sweep's folder with one TensorBoard run per group."""
@@ -80,7 +81,8 @@ def _write_events(folder: Path, bands: Mapping[str, Band], seeds: int) -> None:
         if (read_object(mark) or {}).get("digest") == digest and any(folder.glob("events.out.tfevents.*")):
             return
     _remove_written(folder)
-    from torch.utils.tensorboard import SummaryWriter  # deferred: torch
+    with without_tensorflow():
+        from torch.utils.tensorboard import SummaryWriter  # deferred: torch
 
     # a tag prefix that sorts after the curves, as TensorBoard also shows each edge as a separate chart
     edges = {tag: (f"variation/{tag} mean - std", f"variation/{tag} mean + std") for tag in bands}

@@ -3,9 +3,11 @@
 import sys
 from types import TracebackType
 
-from mnist_mlp.startup import quick_start
+from mnist_mlp.startup import quick_start, without_tensorflow
 
-with quick_start():
+with quick_start(), without_tensorflow():
+    import torch.utils.tensorboard  # noqa: F401
+
     from mnist_mlp.sweeps import jobs as jobs
     from mnist_mlp.training import artifacts as artifacts
     from mnist_mlp.training import fit as fit

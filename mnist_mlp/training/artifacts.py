@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
-from torch.utils.tensorboard import SummaryWriter
 
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.plots import run as plots
@@ -18,6 +17,9 @@ from mnist_mlp.runs.predictions import Curves, write_predictions
 from mnist_mlp.runs.result import FIGURES, FINAL, RunResult, classification_report, occurring_digits, percent
 from mnist_mlp.runs.settings import flatten, settings
 from mnist_mlp.training.classifier import DigitClassifier
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 HPARAMS = (
     "seed", "data.normalization", "data.subset", "data.batch_size", "model.hidden_layers", "model.hidden_units",
@@ -42,7 +44,7 @@ def first_keys(result: RunResult, swept: Sequence[str] = ()) -> list[str]:
     return [key for name in keys for key in GROUP_KEYS.get(name, (name,)) if key in known]
 
 
-def write_hparams(writer: SummaryWriter, result: RunResult, swept: Sequence[str] = ()) -> None:
+def write_hparams(writer: "SummaryWriter", result: RunResult, swept: Sequence[str] = ()) -> None:
     """Log settings and final metrics for TensorBoard's HPARAMS; the `swept` keys of a sweep come first."""
     config, first = flatten(result.config), set(first_keys(result, swept))
     row = {key: config[key] for key in (*HPARAMS, *first_keys(result))}
@@ -89,7 +91,7 @@ def _draw_figures(
     yield "digits", plots.digit_grids(images, truth, predicted, probabilities)
 
 
-def add_figure(writer: SummaryWriter, tag: str, figure: plots.Figure, epoch: int) -> bytes:
+def add_figure(writer: "SummaryWriter", tag: str, figure: plots.Figure, epoch: int) -> bytes:
     """Log a figure to TensorBoard and clear it; return the PNG, which is encoded only once."""
     content = plots.png(figure)
     width, height = figure.canvas.get_width_height()
@@ -101,7 +103,7 @@ def add_figure(writer: SummaryWriter, tag: str, figure: plots.Figure, epoch: int
 
 
 def write_artifacts(
-    folder: RunFolder, writer: SummaryWriter, result: RunResult, digits: Digits, model: DigitClassifier,
+    folder: RunFolder, writer: "SummaryWriter", result: RunResult, digits: Digits, model: DigitClassifier,
     curves: Curves | None, swept: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Write all files of a tested run except result.json.

@@ -16,6 +16,7 @@ from mnist_mlp.console import bar, can_redraw, columns, is_unicode, shortened, s
 from mnist_mlp.runs.files import sync_file, to_csv, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import tag_of
+from mnist_mlp.startup import without_tensorflow
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.metrics import to_float
 
@@ -228,7 +229,8 @@ class TensorBoardLog(pl.Callback):
     @cached_property
     def writer(self) -> "SummaryWriter":
         """The event writer, opened on first use; only the main process may use it."""
-        from torch.utils.tensorboard import SummaryWriter  # deferred: training can start without tensorboard
+        with without_tensorflow():
+            from torch.utils.tensorboard import SummaryWriter  # deferred: training can start without tensorboard
 
         writer = SummaryWriter(self._folder.tensorboard, purge_step=self._purge_step)
         if not self._previous_files:

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import os
 import secrets
+import shlex
 import shutil
 import sys
 import time
@@ -143,7 +144,9 @@ class CompiledStep:
             return run(images, labels, batch, lr)
         self._batch_size = len(batch)
         start = time.perf_counter()
-        with torch._dynamo.config.patch(trace_autograd_ops=True, recompile_limit=MAX_SHAPES):
+        with torch._dynamo.config.patch(
+            trace_autograd_ops=True, recompile_limit=MAX_SHAPES, issue_3_13_0_warning=False
+        ):
             result = self._compile_and_run(images, labels, batch, lr)
         self.seconds = time.perf_counter() - start
         return result
@@ -179,8 +182,11 @@ class CompiledStep:
 def check_compiler(accelerator: str) -> None:
     """Raise UserError if torch.compile lacks a compiler: C++ for "cpu", C for "gpu" (Triton's launchers)."""
     variable, names = ("CXX", CXX) if accelerator == "cpu" else ("CC", ("gcc", "clang"))
-    names = (os.environ[variable],) if variable in os.environ else names
-    if not any(map(shutil.which, names)):
+    commands = names = (os.environ[variable],) if variable in os.environ else names
+    with suppress(ValueError):  # quotes that do not match
+        if accelerator == "cpu":  # unlike Triton, torch allows arguments: ccache g++
+            commands = (*names, *(word for name in names for word in shlex.split(name)[:1]))
+    if not any(map(shutil.which, commands)):
         raise UserError(
             f"trainer.compile=true on {accelerator} needs a compiler, but {' or '.join(names)} was not found: "
             "install one (Debian: apt install g++), or use trainer.compile=false"

@@ -144,6 +144,9 @@ def _resolve(
     config: Config, folder: RunFolder, overrides: Sequence[str], job_label: str | None,
     callbacks: Sequence[pl.Callback], loggers: Sequence[Logger], network: nn.Module | None, digits: Digits | None,
 ) -> _Request:  # fmt: skip
+    path = str(folder.path.absolute())
+    if path != path.encode(errors="replace").decode():
+        raise UserError(f"{path} is not UTF-8, which TensorBoard requires: rename the folder, or use another")
     accelerator = choose_accelerator(config)
     if config.trainer.compile:
         check_compiler(accelerator)

@@ -1,3 +1,4 @@
+import argparse
 import logging
 import os
 import re
@@ -6,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -43,6 +45,38 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     root.handlers[:] = handlers  # Hydra's handler would write to a stream that capsys closes
     root.setLevel(level)
     GlobalHydra.instance().clear()
+
+
+def test_a_current_folder_whose_path_hydra_cannot_read_is_reported(
+    refusal: Refusal, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path_factory.mktemp("here") / "a${x"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert "current folder contains ${" in refusal("seed=1")
+
+
+def test_hydras_help_is_accepted_where_argparse_requires_strings_and_argparse_is_restored(
+    refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.14 formats help when an argument is added; simulated in earlier versions."""
+    if not hasattr(argparse._ActionsContainer, "_check_help"):
+        add = argparse._ActionsContainer.add_argument
+
+        def check_help(self: Any, action: Any) -> None:
+            if action.help and not isinstance(action.help, str):
+                raise ValueError("badly formed help string")
+
+        def add_argument(self: Any, *arguments: Any, **options: Any) -> argparse.Action:
+            action = add(self, *arguments, **options)
+            self._check_help(action)
+            return action
+
+        monkeypatch.setattr(argparse._ActionsContainer, "_check_help", check_help, raising=False)
+        monkeypatch.setattr(argparse._ActionsContainer, "add_argument", add_argument)
+    assert "unknown key zzz" in refusal("zzz=1")
+    with pytest.raises(ValueError, match="badly formed"):
+        argparse.ArgumentParser().add_argument("-x", help=object())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

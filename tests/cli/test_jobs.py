@@ -56,6 +56,17 @@ def test_a_preset_may_say_what_is_swept_and_the_command_line_goes_before_it(
     assert told == [f"[{number}/{len(seeds)}" for number in range(1, len(seeds) + 1)]
 
 
+def test_the_path_of_the_folder_is_not_an_interpolation(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "a${x}b"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "presets").mkdir()
+    assert sweep("seed=0,1", "name=odd", "trainer.max_epochs=1", "--config-dir=presets") == 0
+    assert [path.parents[4] for path in Path.cwd().glob("outputs/sweeps/odd/*/result.json")] == 2 * [here.resolve()]
+
+
 def test_a_grid_has_a_folder_per_job_and_a_table(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep("data.normalization=raw,symmetric", "seed=range(2)", "name=grid") == 0
     assert len(job_folders("grid")) == 4

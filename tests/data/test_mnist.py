@@ -391,6 +391,12 @@ def test_concurrent_downloads_do_not_interfere(idx_root: Path, mirror: Mirror) -
     assert_equal(tensors(load_digits("mnist", idx_root)), by_torchvision(idx_root))
 
 
+def test_a_torchvision_that_cannot_be_imported_is_an_error(idx_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (idx_root / "MNIST/raw" / NAMES[3]).unlink()
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    assert_error("mnist", idx_root, "torchvision", torch.__version__)
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

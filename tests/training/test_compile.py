@@ -98,6 +98,21 @@ def test_a_compiler_named_by_a_variable_must_exist(monkeypatch: pytest.MonkeyPat
         check_compiler("cpu")
 
 
+@pytest.mark.parametrize("command", ["'{}' -O1", '"{}" g++', "{} g++"])
+def test_a_compiler_may_be_preceded_by_a_wrapper_or_followed_by_options(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", command.format(sys.executable))
+    check_compiler("cpu")
+
+
+@pytest.mark.parametrize("command", ["no-such-wrapper g++", "g++ 'unbalanced", ""])
+def test_a_wrapper_of_a_compiler_must_exist(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", command)
+    with pytest.raises(UserError, match=re.escape(f"needs a compiler, but {command} was not found")):
+        check_compiler("cpu")
+
+
 def test_one_thread_compiles_a_step_while_the_other_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMPILED_FOLDER, str(tmp_path))
     order, started = [], threading.Event()

@@ -88,6 +88,12 @@ def test_a_run_learns_and_writes_a_complete_result_json(config: Config, tmp_path
     assert result.config["trainer"]["accelerator"] in ("cpu", "gpu")
 
 
+def test_a_path_that_tensorboard_cannot_write_is_an_error_before_training(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not UTF-8"):
+        fit(config, tmp_path / "caf\udce9")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_metrics_csv_has_a_row_per_epoch_and_steps_count_mini_batches(config: Config, tmp_path: Path) -> None:
     result = fit(config, tmp_path)
     with (tmp_path / "metrics.csv").open() as file:

@@ -136,7 +136,7 @@ def as_type(value: Any, annotation: Any) -> Any:
     """Convert a value to the annotated type of an option.
 
     Accepts the name of a choice, a number for a string (`subset=0.5`), an integer for a list of one element, a tuple or
-    an array for a list, and numpy and torch scalars. A string is never converted to a number.
+    an array for a list, numpy and torch scalars, and ~ for the home folder. A string is never converted to a number.
 
     Raises:
         TypeError: the value cannot be converted.
@@ -156,7 +156,7 @@ def as_type(value: Any, annotation: Any) -> Any:
         value = value.item()
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if annotation is str and (is_number or isinstance(value, (str, os.PathLike))):
-        return str(value) if is_number else str(os.fspath(value))
+        return str(value) if is_number else str(os.path.expanduser(value))
     if annotation is float and is_number:
         return float(value)
     if issubclass(annotation, StrEnum) and value in annotation.__members__:

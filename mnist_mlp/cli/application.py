@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mnist_mlp.cli.compose import (
     VERSION_BASE,
+    as_text,
     check_settings,
     choose_config,
     hydra_records,
@@ -34,7 +36,7 @@ from mnist_mlp.cli.compose import (
 )
 from mnist_mlp.cli.help import explain
 from mnist_mlp.cli.launcher import close_pool, register, replace_batch_check
-from mnist_mlp.config import choices, conf_folder
+from mnist_mlp.config import conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
 from mnist_mlp.options import to_dict
@@ -70,6 +72,7 @@ def run() -> None:
 def _run_hydra(task: "Task") -> int:
     """Run Hydra and return its exit code; exceptions of the run itself propagate."""
     application = hydra.main(version_base=VERSION_BASE, config_path=str(conf_folder()), config_name="config")(task)
+    sys.argv[1:] = map(as_text, sys.argv[1:])
     wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets exceptions propagate
     try:
@@ -252,7 +255,8 @@ class PreflightCallback(Callback):
 
 def sweep_overrides(config: DictConfig) -> list[Override]:
     """Return the overrides of the command line, preceded by the sweeper's `params` in a preset."""
-    parse = OverridesParser.create().parse_overrides
+    application = GlobalHydra.instance().hydra  # knows the presets, including the user's own
+    parse = OverridesParser.create(application.config_loader if application else None).parse_overrides
     overrides: list[Override] = parse(list(config.hydra.overrides.task))
     if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search reads its params itself
         return overrides
@@ -269,9 +273,6 @@ def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:
 
 def count_values(override: Override) -> int:
     """Count the values of an override. An interval, which only a search uses, counts as one."""
-    value = override.value()
-    if isinstance(value, Glob):
-        return len(value.filter(choices(override.key_or_group)))
     return sum(1 for _ in override.sweep_iterator()) if override.is_discrete_sweep() else 1
 
 
@@ -282,7 +283,8 @@ def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
         yield f"{key} is set {keys.count(key)} times: combine its values as {key}=A,B"
     for override, key in zip(overrides, keys, strict=True):
         if count_values(override) == 0:
-            hint = f"use {', '.join(choices(key))}" if choices(key) else "use at least one"
+            names = override.config_loader.get_group_options(key) if override.config_loader else []
+            hint = f"use {', '.join(names)}" if names else "use at least one"
             yield f"{override.input_line} has no values: {hint}"
         elif override.is_sweep_override() and key == "name":
             yield f"{override.input_line} has several names: a sweep has only one"

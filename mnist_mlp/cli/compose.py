@@ -19,6 +19,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, SCMode
@@ -31,7 +32,7 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict, options, to_dict
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.settings import flatten, short_names
+from mnist_mlp.runs.settings import differences, flatten, settings, short_names
 
 VERSION_BASE = "1.3"
 """Hydra version whose defaults apply."""
@@ -50,7 +51,7 @@ _composing = threading.Lock()  # held while Hydra's global state is replaced
 def run_folder(name: str | None, resume: str) -> str:
     """Return the folder of a single run; the default name has microseconds, because two runs may start in a second."""
     if resume not in ("auto", "never"):
-        return resume
+        return os.path.expanduser(resume)
     return f"outputs/train/{name or _time()}"
 
 
@@ -82,6 +83,35 @@ def option_keys() -> frozenset[str]:
     return frozenset(key for key, _, _ in options(Config()))
 
 
+@cache
+def text_keys() -> frozenset[str]:
+    """Return the dotted keys of the options that accept any text."""
+    return frozenset(
+        key for key, value, metadata in options(Config()) if type(value) is str and not metadata["choices"]
+    ) | {"name"}
+
+
+@lru_cache(10_000)
+def as_text(override: str) -> str:
+    """Quote values of a text option that Hydra would read as a number (3.10, 5e12345) or not at all (~/mnist)."""
+    key, _, text = override.partition("=")
+    simple = re.fullmatch(r"(choice\()?([^][(){}'\"]*)(?(1)\))", text)  # one value, or several without quotes
+    if key.lstrip("+") not in text_keys() or not text or (not simple and ("," in text or text[0] in "'\"")):
+        return override
+    start, end = simple.span(2) if simple else (0, len(text))
+    values = text[start:end].split(",")
+    return f"{key}={text[:start]}{','.join(map(_quote_if_misread, values))}{text[end:]}"
+
+
+def _quote_if_misread(text: str) -> str:
+    try:
+        value = OverridesParser.create().parse_override(f"name={text}").value()
+        is_misread = isinstance(value, (int, float)) and str(value) != text
+    except (HydraException, ValueError):
+        is_misread = True
+    return QuotedString(text, Quote.single).with_quotes() if is_misread else text
+
+
 class OptionValue(NamedTuple):
     """An option's key, its converted value, and the canonical spelling of that value."""
 
@@ -98,7 +128,7 @@ def option_value(override: str) -> OptionValue | None:
     if key not in option_keys() or "${" in text:
         return None
     try:
-        parsed: Any = OverridesParser.create().parse_override(override).value()
+        parsed: Any = OverridesParser.create().parse_override(as_text(override)).value()
         checked = type(getattr(Config(), group))(**{name: parsed}) if group else Config(**{name: parsed})
     except (HydraException, ValueError):  # the job itself reports it
         return None
@@ -149,29 +179,47 @@ def search_seed(sweep: str, storage: str) -> int:
 
 
 def prepare_storage(config: DictConfig) -> None:
-    """Create the tables of a search's storage; retries, because concurrent attempts may collide.
+    """Create a search's storage and study; retries, because concurrent attempts may collide.
 
     Raises:
-        UserError: The storage cannot be used, or the search has no validation accuracy to maximize.
+        UserError: The storage cannot be used, its trials have other settings, or there is no validation accuracy to
+            maximize.
     """
     sweeper: Any = OmegaConf.select(config, "hydra.sweeper")
-    storage = sweeper.get("storage")
+    storage, study_name = sweeper.get("storage"), sweeper.get("study_name")
     if "optuna" not in str(sweeper.get("_target_")):
         return
     if OmegaConf.select(config, "data.val_size") == 0:
         raise UserError("a search maximizes validation accuracy but data.val_size=0: use data.val_size=5000")
-    if not isinstance(storage, str):
+    if not isinstance(storage, str) or study_name is None:
         return
-    from optuna.storages import get_storage  # deferred: optional dependency
+    import optuna  # deferred: optional dependency
 
+    chosen, direction, study = search_settings(config), getattr(sweeper.direction, "name", sweeper.direction), None
     for _ in range(ATTEMPTS):
         try:
-            get_storage(storage)
-            return
+            study = optuna.create_study(
+                storage=storage, study_name=study_name, direction=direction, load_if_exists=True
+            )
+            break
         except Exception as error:  # from sqlalchemy or any database driver
             reason = error_line(error)
             time.sleep(PAUSE)
-    raise UserError(f"hydra.sweeper.storage={storage} cannot be used: {reason}")
+    if study is None:
+        raise UserError(f"hydra.sweeper.storage={storage} cannot be used: {reason}")
+    if not study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
+        study.set_user_attr("settings", chosen)
+    elif changed := differences(study.user_attrs.get("settings", chosen), chosen):
+        key = "name" if config.hydra.sweep.dir in storage else "hydra.sweeper.study_name"
+        raise UserError(f"this search has trials with other settings ({'; '.join(changed)}): use another {key}=")
+
+
+def search_settings(config: DictConfig) -> JSON:
+    """Return the values of the fixed settings and the choices of the searched ones, as text by key."""
+    texts = dict(_canonical(override_text(key, value)) for key, value in settings(nested_settings(config)).items())
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    texts |= {key: text.replace(" ", "") for key, text in map(_canonical, [*params, *config.hydra.overrides.task])}
+    return {key: text for key, text in texts.items() if key not in non_result_keys()}
 
 
 @dataclass
@@ -234,7 +282,7 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
         try:
             with hydra.initialize_config_module("mnist_mlp.conf", version_base=VERSION_BASE):
                 register_schema()  # again: the default of data.root depends on the environment
-                return known_settings(nested_settings(hydra.compose("config", words)))
+                return known_settings(nested_settings(hydra.compose("config", [as_text(word) for word in words])))
         except Exception as error:  # from Hydra, OmegaConf, yaml or the file system
             raise UserError(explain(error, words)) from None
         finally:

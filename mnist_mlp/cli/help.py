@@ -133,11 +133,17 @@ def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str
             if not group:
                 return _not_an_override(word)
             if group in groups() and choice not in choices(group):
-                return _missing_choice(group, choice)
+                return _missing_choice(group, choice, choices(group))
     return next((line for link in chain if (line := " ".join(str(link).split()))), type(error).__name__)
 
 
 def _not_an_override(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if word[:1] in ("'", '"'):  # cmd.exe
+        return f'{word} begins with a quote that this shell does not remove: use double quotes, as in "seed=range(3)"'
+    if equals and re.fullmatch(r"[\w.@/+~-]+", key):
+        quoted = value.replace("'", r"\'")
+        return f"{word} cannot be parsed: quote the value, as in \"{key}='{quoted}'\""
     return f"{word!r} is not of the form KEY=VALUE; --help lists every key"
 
 
@@ -149,8 +155,7 @@ def _wrong_value(match: re.Match[str]) -> str | None:
     return None
 
 
-def _missing_choice(group: str, name: str) -> str:
-    names = choices(group)
+def _missing_choice(group: str, name: str, names: Sequence[str]) -> str:
     matches = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {matches[0]}? " if matches else ""
     return f"{group}={name} does not exist: {hint}use one of {', '.join(names) or 'none'}"
@@ -172,13 +177,17 @@ MISTAKES: tuple[tuple[str, Callable[[re.Match[str]], str | None]], ...] = (
     ),
     (r"key: hydra\.runtime\.cwd", lambda _: "the path of the current folder contains ${: use another folder"),
     (r"full_key: ([\w.]+)", _wrong_value),
-    (r"Could not find '(\S+)/(\S+)'", lambda match: _missing_choice(match[1], match[2])),
+    (
+        r"Could not find '(\S+)/(\S+)'\s*(?:Available options in '\S+':((?:\n\t.*)+))?",
+        lambda match: _missing_choice(match[1], match[2], (match[3] or "").split()),
+    ),
     (r"Ambiguous value for argument '(\S+)'", lambda match: f"{match[1]} {_SEVERAL}, or write a list as [a,b]"),
     (r"Sweep parameters '(.+?)' requires --multirun", lambda match: f"{match[1]} {_SEVERAL}"),
     (
         r"Error merging override (\w+)=",
         lambda match: f"{match[1]} is a group, not an option: use {match[1]}.KEY=VALUE; --help lists every key",
     ),
+    (r"dynamic value space", lambda match: "this search has trials with other choices: use another name="),
 )
 """Regular expressions for messages of Hydra and OmegaConf, each with its explanation."""
 

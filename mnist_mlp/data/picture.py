@@ -61,9 +61,7 @@ def read_picture(picture: Picture) -> NDArray[np.uint8]:
     Raises:
         UserError: Not an image, or too many pixels.
     """
-    if isinstance(picture, Image.Image):
-        image = picture
-    elif isinstance(picture, (str, Path, bytes)) or hasattr(picture, "read"):
+    if isinstance(picture, (str, Path, bytes, Image.Image)) or hasattr(picture, "read"):
         image = _decode(picture)  # type: ignore[arg-type]
     else:
         image = _from_array(np.asarray(picture))
@@ -78,19 +76,23 @@ def read_picture(picture: Picture) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _decode(file: str | Path | bytes | BinaryIO) -> Image.Image:
-    content = Path(file).read_bytes() if isinstance(file, (str, Path)) else file
-    content = content if isinstance(content, bytes) else content.read()
+def _decode(picture: str | Path | bytes | BinaryIO | Image.Image) -> Image.Image:
+    if getattr(picture, "closed", False):
+        raise UserError("the file is closed: use its path, or open it again")
+    content = Path(picture).read_bytes() if isinstance(picture, (str, Path)) else picture
+    content = content if isinstance(content, (bytes, Image.Image)) else content.read()
     if not content:
         raise UserError("the file is empty")
     Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # metadata, and Pillow's limit on pixels, which MAX_PIXELS replaces
-            image = Image.open(io.BytesIO(content), formats=[name for name in FORMATS if name in Image.OPEN])
+            formats = [name for name in FORMATS if name in Image.OPEN]
+            image = content if isinstance(content, Image.Image) else Image.open(io.BytesIO(content), formats=formats)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            image.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))  # decodes JPEG at reduced size
+            if image is not content:
+                image.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))  # decodes JPEG at reduced size
             image.load()
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
@@ -98,6 +100,8 @@ def _decode(file: str | Path | bytes | BinaryIO) -> Image.Image:
     except Image.DecompressionBombError:
         raise UserError(f"the picture has more than {MAX_PIXELS:,} pixels: reduce it") from None
     except Exception as error:  # Pillow raises almost any type for damaged files
+        if isinstance(content, Image.Image):
+            raise UserError("the image is closed or damaged: call load() before closing it, or use its path") from None
         raise UserError(f"the image file is damaged ({error or type(error).__name__})") from None
 
 
@@ -161,6 +165,8 @@ SMOOTHING = 1.0  # standard deviation, in pixels, of the blur against the grain 
 GRID = 128  # points along the longer side at which background and ink color are estimated
 FRAME = 0.8  # fraction of the way from the center to the edges beyond which most pixels are background
 EIGHT = np.ones((3, 3), dtype=int)  # 8-connectivity
+LINED, THIN = 0.9, 0.1  # a frame has lines along this fraction of a side, at most this thick relative to its size
+MIN_HEIGHT = 0.25  # minimum height of the digit relative to its frame; the bar of an angular 8 is lower
 
 
 def find_ink(pixels: NDArray[np.uint8]) -> Ink | None:
@@ -173,7 +179,11 @@ def find_ink(pixels: NDArray[np.uint8]) -> Ink | None:
     ink = _photographed_ink(pixels) if background is None else _drawn_ink(pixels, background)
     if ink is None:
         return None
-    # `prepare.js` removes specks in the same way
+    return _remove_frames(_remove_specks(ink))
+
+
+def _remove_specks(ink: Ink) -> Ink:
+    # `prepare.js` does the same
     return np.where(_select_components(ndimage.label(ink, EIGHT)[0]), ink, 0).astype(np.uint8)
 
 
@@ -257,6 +267,39 @@ def _select_components(labels: NDArray[np.int32], inside: bool = False) -> NDArr
         sizes = inner if inner.max() * 20 >= sizes.max() else sizes
     is_selected: NDArray[np.bool_] = sizes * SPECK >= max(int(sizes.max()), 1)
     return is_selected[labels]
+
+
+def _remove_frames(ink: Ink) -> Ink:
+    """Crop ink to the inside of frames, such as the box of a form, of which the picture may cut off one side."""
+    labels, count = ndimage.label(ink, EIGHT)
+    if not count:
+        return ink
+    boxes = ndimage.find_objects(labels)
+    number = int(np.argmax([labels[box].size for box in boxes]))
+    rows, columns = box = boxes[number]
+    outline = labels[box] == number + 1
+    lines = [np.rot90(_top_line(np.rot90(outline, turns)), -turns) for turns in range(4)]
+    has_line, frame_lines = [line.any() for line in lines], np.any(lines, 0)
+    is_cut = [rows.start == 0, columns.stop == ink.shape[1], rows.stop == ink.shape[0], columns.start == 0]
+    if sum(has_line) < 3 or not np.all(np.logical_or(has_line, is_cut)):
+        return ink
+    if all(is_cut) and np.median(ink[box][frame_lines]) < INKED:  # squared paper
+        return ink
+    inside = _remove_specks(np.where(frame_lines, 0, ink[box]))
+    is_digit = inside.any() and len(crop(inside)) >= MIN_HEIGHT * len(inside)
+    return _remove_frames(inside) if is_digit else ink
+
+
+def _top_line(outline: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mask the line along the top of an outline; empty if there is none. It may be slanted or have round ends."""
+    height, rows = len(outline), np.arange(len(outline))[:, None]
+    start = outline.argmax(0)
+    end = np.where(outline | (rows < start), height, rows).min(0)
+    is_near = outline.any(0) & (start < height / 8)
+    thickness = np.median((end - start)[is_near]) if is_near.mean() >= LINED else np.inf
+    is_thin = bool(thickness <= THIN * min(outline.shape))
+    line: NDArray[np.bool_] = is_near & (rows >= start) & (rows < start + 1.5 * thickness + 1)
+    return line & is_thin
 
 
 WORK = 120

@@ -43,18 +43,23 @@ class Prediction:
 
     @property
     def digit(self) -> int:
-        """The most probable digit."""
-        return int(np.argmax(self.probabilities))
+        """The most probable digit; UserError if there is an error."""
+        return int(np.argmax(self._checked()))
 
     @property
     def probability(self) -> float:
         """The probability of `digit`."""
-        return max(self.probabilities)
+        return max(self._checked())
 
     @property
     def runner_up(self) -> int:
         """The second most probable digit."""
-        return int(np.argsort(self.probabilities, kind="stable")[-2])
+        return int(np.argsort(self._checked(), kind="stable")[-2])
+
+    def _checked(self) -> tuple[float, ...]:
+        if self.error is not None:
+            raise UserError(f"{self.file} has no digit: {self.error}")
+        return self.probabilities
 
     def to_json(self) -> JSON:
         """Return file, digit, probability, runner_up and probabilities, or file and error."""
@@ -111,7 +116,8 @@ def picture_files(paths: Iterable[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        pictures = sorted(item for item in path.iterdir() if item.suffix.lower() in SUFFIXES and item.is_file())
+        names = (item for item in path.iterdir() if not item.name.startswith("."))  # macOS adds ._NAME
+        pictures = sorted(item for item in names if item.suffix.lower() in SUFFIXES and item.is_file())
         if not pictures:
             raise UserError(f"{path} contains no pictures ({', '.join(sorted(SUFFIXES))})")
         files += pictures

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 import mnist_mlp
 from mnist_mlp.api.training import configuration
-from mnist_mlp.config import Config, ModelConfig, OptimConfig
+from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig
 
 
 def run_code(code: str, cwd: Path, *arguments: str) -> str:
@@ -39,6 +39,15 @@ def test_presets_and_settings_compose_as_on_the_command_line() -> None:
     config = mnist_mlp.compose(["experiment=better", "optim.lr=0.01", "model.hidden_units=[8,4]"])
     assert (config.optim.name, config.optim.lr, config.model.hidden_layers) == ("adamw", 0.01, 2)
     assert mnist_mlp.compose() == Config()
+
+
+@pytest.mark.parametrize("root", ["~/mnist", "/data/mnist (1)", "/o'neil/mnist", "3.10", "'/quoted (1)'", "a[1]"])
+def test_a_folder_may_have_any_name(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    expected = root.replace("~", "/home/me") if root[0] == "~" else root.strip("'")
+    assert mnist_mlp.compose([f"data.root={root}"]).data.root == expected
+    assert mnist_mlp.compose([f"optim.teacher={root}"]).optim.teacher == expected
+    assert Config(data=DataConfig(root=expected)).data.root == expected
 
 
 def test_user_presets_are_used_alongside_those_of_the_package(presets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

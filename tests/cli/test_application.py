@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from mnist_mlp.cli.compose import run_folder
@@ -122,6 +123,8 @@ def test_hydras_help_is_accepted_where_argparse_requires_strings_and_argparse_is
         ("resume=/nonexistent/folder", r"resume=/nonexistent/folder .*use auto, never or a run folder"),
         ("foo", r"'foo' is not of the form KEY=VALUE; --help lists every key"),
         ("=3", r"'=3' is not of the form KEY=VALUE; --help lists every key"),
+        ("'seed=range(3)'", r"'seed=range\(3\)' .*use double quotes"),
+        ("optim.lr=0.1)", r"""optim\.lr=0\.1\) .*"optim\.lr='0\.1\)'\""""),
     ],
 )
 def test_a_mistake_on_the_command_line_is_explained_in_one_line(refusal: Refusal, override: str, message: str) -> None:
@@ -141,6 +144,28 @@ def test_a_sweep_that_would_ignore_an_override_is_rejected(
     refusal: Refusal, overrides: list[str], message: str
 ) -> None:
     assert re.match(f"error: {message}", refusal("-m", *overrides))
+
+
+def test_the_presets_of_the_users_folder_count(refusal: Refusal, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "experiment").mkdir()
+    for name in ("mine_a", "mine_b"):
+        (folder / "experiment" / f"{name}.yaml").write_text("# @package _global_\n")
+    own = f"--config-dir={folder}"
+    assert "experiment" not in refusal("-m", own, "experiment=glob(mine*)", "seed=range(0)")
+    assert "better, debug, mine_a, mine_b" in refusal("-m", own, "experiment=glob(nine*)")
+    assert re.search("did you mean mine_b.*better, debug, mine_a, mine_b", refusal(own, "experiment=mine_"))
+
+
+@pytest.mark.parametrize("name", ["5e12345", "3.10", "1_000", "true"])
+def test_a_name_that_looks_like_a_number_is_text(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", f"name={name}", "--cfg=job"])
+    GlobalHydra.instance().clear()
+    main()
+    assert yaml.safe_load(capsys.readouterr().out)["name"] == name
+    GlobalHydra.instance().clear()
 
 
 def test_every_name_of_another_library_leads_to_exactly_one_key() -> None:

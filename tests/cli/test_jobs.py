@@ -262,6 +262,11 @@ def test_job_folders_do_not_collide_where_characters_or_length_are_lost() -> Non
     assert all(len(name) < 200 and "=" not in name and "/" not in name for name in names)
 
 
+def test_a_text_that_looks_like_a_number_keeps_its_spelling_in_the_name_of_the_job() -> None:
+    assert job_name(["optim.teacher=3.10"]) == job_name(["optim.teacher='3.10'"]) == "teacher-3.10"
+    assert job_name(["data.subset=1e-2"]) == job_name(["data.subset=0.01"]) == "subset-0.01"
+
+
 def test_a_table_that_cannot_be_written_ends_no_sweep(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

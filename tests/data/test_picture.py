@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pictures import STYLES, dark_on_light, ink, light_on_dark
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mnist_mlp.data.mnist import load_digits
 from mnist_mlp.data.picture import prepare, read_picture
@@ -87,6 +87,34 @@ def test_the_exif_orientation_is_applied(digits: NDArray[np.uint8]) -> None:
     exif[0x0112] = 6  # rotate clockwise for display
     rotated.save(content, "jpeg", exif=exif)
     assert correlation(prepare(content.getvalue()), digits[5]) > 0.9
+    assert correlation(prepare(Image.open(content)), digits[5]) > 0.9
+    assert correlation(prepare(Image.open(content).convert("L")), digits[5]) > 0.9
+
+
+@pytest.mark.parametrize("box", [(10, 10, 330, 350), (-9, 10, 330, 350)])
+@pytest.mark.parametrize(("color", "width"), [("black", 2), ("black", 9), ((60, 90, 200), 3), ((150, 150, 150), 3)])
+def test_the_box_of_a_form_is_not_part_of_the_digit(
+    box: tuple[int, ...], color: str, width: int, digits: NDArray[np.uint8]
+) -> None:
+    for digit in digits[::5]:
+        page = Image.new("RGB", (360, 360), "white")
+        page.paste(Image.fromarray(dark_on_light(digit, RANDOM)), (35, 40))
+        expected = prepare(page)
+        ImageDraw.Draw(page).rectangle(box, outline=color, width=width)
+        assert correlation(prepare(page), expected) > 0.9
+        assert correlation(prepare(page.rotate(2, fillcolor="white")), digit) > 0.6
+
+
+def test_an_angular_digit_is_not_a_box(digits: NDArray[np.uint8]) -> None:
+    page = Image.new("L", (300, 300), 255)
+    pen = ImageDraw.Draw(page)
+    pen.rectangle((90, 40, 210, 260), outline=0, width=10)
+    zero = prepare(page)
+    pen.line((90, 150, 210, 150), fill=0, width=10)
+    eight = prepare(page)
+    assert zero[14, 8:20].max() > 0
+    assert (zero[5:23].max(1) > 0).all()
+    assert (eight[5:23].max(1) > 0).all()
 
 
 def test_a_large_picture_is_reduced_and_a_tiny_one_enlarged(digits: NDArray[np.uint8]) -> None:

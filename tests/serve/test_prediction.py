@@ -87,6 +87,26 @@ def test_unreadable_files_are_reported_and_the_others_are_predicted(
     assert all(line.startswith("error: ") for line in err)
 
 
+def test_closed_images_are_reported_and_the_others_are_predicted(trained: Path, folder: Path) -> None:
+    with Image.open(folder / "3.png") as image, open(folder / "4.png", "rb") as file:
+        pass
+    closed, closed_file, predicted = predict_run(trained, [image, file, Image.open(folder / "5.png")])
+    assert closed.file.endswith("3.png")
+    assert closed.error is not None
+    assert "closed" in closed.error
+    assert "closed" in str(closed_file.error)
+    assert predicted.digit in range(10)
+    for read in (lambda: closed.digit, lambda: closed.probability, lambda: closed.runner_up):
+        with pytest.raises(ValueError, match=r"3\.png .*closed"):
+            read()
+
+
+def test_hidden_files_of_a_folder_are_skipped(trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "._3.png").write_bytes(b"\0\5\26\7")
+    predict.main([str(trained), str(folder)])
+    assert len(capsys.readouterr().out.splitlines()) == 11
+
+
 def test_table_csv_and_figure_are_written(
     trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,6 @@ import multiprocessing.context
 import os
 import re
 import signal
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,9 +39,7 @@ LINUX_FUNCTIONS = {
 WINDOWS_SIGNALS = {"SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM", "SIG_DFL", "SIG_IGN"}
 LINUX_SIGNAL_FUNCTIONS = {"alarm", "pthread_kill", "pthread_sigmask", "setitimer", "siginterrupt", "sigwait"}
 FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f]|[. ]$|(?i:^(con|prn|aux|nul|com\d|lpt\d)(\.|$))')
-F_OFD_GETLK, F_OFD_SETLK = 36, 37
-"""Locks of an open file, Linux's nearest relative of the byte ranges that Windows locks."""
-REAL = {name: getattr(os, name) for name in ("fsync", "listdir", "mkdir", "open", "read", "stat", "unlink")}
+REAL = {name: getattr(os, name) for name in ("fsync", "listdir", "stat")}
 
 
 def environment(system: str, folder: Path) -> dict[str, str]:
@@ -109,8 +106,6 @@ def _hide_modules(system: str) -> None:
         "signal": _Disguise(signal, missing_signals),
         "sys": _Disguise(sys, (), platform="win32" if windows else "darwin"),
     }
-    if windows:
-        disguises["msvcrt"] = _msvcrt()
 
     def import_(name: str, scope: Any = None, local: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         if level == 0 and scope is not None and _is_ours(_module_name(scope)):
@@ -121,37 +116,6 @@ def _hide_modules(system: str) -> None:
         return real_import(name, scope, local, fromlist, level)
 
     builtins.__import__ = import_  # type: ignore[assignment]
-
-
-def _msvcrt() -> ModuleType:
-    """Windows' module with the lock of a byte range, which also keeps other handles from reading that range."""
-    import fcntl
-
-    module: Any = ModuleType("msvcrt")
-    module.LK_UNLCK, module.LK_LOCK, module.LK_NBLCK = 0, 1, 2
-
-    def locking(descriptor: int, mode: int, count: int) -> None:
-        kind = fcntl.F_UNLCK if mode == module.LK_UNLCK else fcntl.F_WRLCK
-        lock = struct.pack("hhqqi4x", kind, os.SEEK_SET, os.lseek(descriptor, 0, os.SEEK_CUR), count, 0)
-        try:
-            fcntl.fcntl(descriptor, F_OFD_SETLK, lock)
-        except OSError:
-            raise PermissionError(errno.EACCES, "Permission denied") from None
-
-    def read(descriptor: int, count: int) -> bytes:
-        at = 0
-        try:
-            at = os.lseek(descriptor, 0, os.SEEK_CUR)
-            lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, at, count, 0)
-            answer = fcntl.fcntl(descriptor, F_OFD_GETLK, lock)
-        except OSError:  # a pipe
-            return bytes(REAL["read"](descriptor, count))
-        if struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK and at < os.fstat(descriptor).st_size:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return bytes(REAL["read"](descriptor, count))
-
-    module.locking, os.read = locking, read
-    return module
 
 
 def _is_pretended(path: str) -> bool:

@@ -1,7 +1,8 @@
 """Worker processes, isolated from each other: a crash affects only its task.
 
 They fork from multiprocessing's fork server, which has imported what they need, so a new worker starts in milliseconds.
-On Windows, which has no fork server, a worker imports it itself in about 3 s and is kept for all jobs.
+Windows has no fork server, and libraries of macOS crash in forks: there, a worker imports everything itself in about
+3 s and is kept for all jobs.
 The pools of concurrent.futures and loky break entirely if a process dies, and do not report which task it was running.
 """
 
@@ -118,7 +119,7 @@ class WorkerPool:
     """A pool of worker processes, started on demand."""
 
     def __init__(self) -> None:
-        self._has_server = "forkserver" in multiprocessing.get_all_start_methods()
+        self._has_server = "forkserver" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
         self._context: Any = multiprocessing.get_context("forkserver" if self._has_server else "spawn")
         self._environments: list[Mapping[str, str]] = [{}]
         self._workers: dict[int, _Worker] = {}

@@ -22,7 +22,8 @@ def outcome(folder: Path) -> dict[str, Any]:
         if ".set_aside" in name or path.is_dir() or path.name == ".lock":
             continue
         if path.name == "result.json":
-            entries[name] = {key: value for key, value in json.loads(path.read_text()).items() if key != "timing"}
+            content = json.loads(path.read_text())
+            entries[name] = {key: value for key, value in content.items() if key not in ("timing", "started")}
         elif path.suffix == ".ckpt":
             state = torch.load(path, weights_only=True)["state_dict"]
             entries[name] = {key: value.numpy().tobytes() for key, value in state.items()}

@@ -109,6 +109,7 @@ class Task:
     def __call__(self, cfg: DictConfig) -> float | None:
         """Run a composed configuration; return the objective for Hydra's sweeper."""
         self.called = True
+        os.chdir(HydraConfig.get().runtime.cwd)  # undoes hydra.job.chdir=true: data.root is relative to this folder
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return self._run_job(cfg)
         single_run(cfg)

@@ -25,7 +25,7 @@ from mnist_mlp.compare.statistics import (
     paired_difference,
 )
 from mnist_mlp.runs.files import JSON, UnreadableFileError
-from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.folder import EPOCHS, RunFolder
 from mnist_mlp.runs.predictions import read_labels
 from mnist_mlp.runs.result import RunResult, is_at_chance
 from mnist_mlp.runs.settings import flatten, short_names, short_values, value_text, with_defaults
@@ -43,7 +43,7 @@ EXCLUDED_KEYS = re.compile(
     r"name|resume|data\.root|trainer\.(figures|logger|progress|profiler|test_curve)|reference\.(?!id$).*"
 )
 """Settings that comparisons ignore, including those of a published result except its name."""
-MAX_COPY_NOTES = 3
+MAX_NOTES = 3
 OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 """Folders of a run that never contain other runs."""
 Stamp = tuple[tuple[int, ...] | None, ...]
@@ -175,7 +175,8 @@ def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] 
         context: Dotted keys of further settings that vary within both, such as the width if depths are compared.
 
     Returns:
-        The comparison; None if no runs match, or if they were tested on different images.
+        The comparison; None if no runs match, or if they were tested on different images. It has no intervals if only
+        some seeds collapsed, as Student's t does not describe such a mix, or if they would exceed 100 points.
     """
     sides = by_cell(first, context), by_cell(second, context)
     cells = sorted(sides[0].keys() & sides[1].keys())
@@ -188,12 +189,20 @@ def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] 
     assert over_seeds is not None  # there are cells
     labels = [[[labels_of(job.folder) for job in jobs] for jobs in side] for side in matched]
     truths = {pair and pair[0] for side in labels for pairs in side for pair in pairs}
-    if len(truths) != 1 or (truth := truths.pop()) is None:  # predictions are missing or for different images
-        n, error = over_seeds.n, over_seeds.error or 0.0
-        return PairedComparison(over_seeds, None, Variance(error**2 * n, 0.0, 0.0, n - 1))
-    correct = ([_correctness(pairs, truth) for pairs in side] for side in labels)
-    means = (_mean_by_seed(zip(seeds, values, strict=True)) for values in correct)
-    return crossed_difference(*(np.array(list(side.values())) for side in means))
+    n, error = over_seeds.n, over_seeds.error or 0.0
+    paired = PairedComparison(over_seeds, None, Variance(error**2 * n, 0.0, 0.0, n - 1))
+    if len(truths) == 1 and (truth := truths.pop()) is not None:  # all predicted the same images
+        correct = ([_correctness(pairs, truth) for pairs in side] for side in labels)
+        means = (_mean_by_seed(zip(seeds, values, strict=True)) for values in correct)
+        paired = crossed_difference(*(np.array(list(side.values())) for side in means))
+    at_chance = ([statistics.fmean(is_at_chance(_accuracy(job)) for job in jobs) for jobs in side] for side in matched)
+    is_mixed = any(len({*_mean_by_seed(zip(seeds, values, strict=True)).values()}) > 1 for values in at_chance)
+    ends = [end or 0 for side in (paired.seeds, paired.images or paired.seeds) for end in (side.low, side.high)]
+    if is_mixed or max(map(abs, ends)) > 1:
+        seeds_only, both = replace(paired.seeds, error=None), paired.images and replace(paired.images, error=None)
+        obstacle = "some seeds are at chance level" if is_mixed else "the interval would exceed 100 points"
+        return PairedComparison(seeds_only, both, paired.variance, obstacle=obstacle)
+    return paired
 
 
 def by_cell(jobs: Iterable[Job], context: Sequence[str]) -> Mapping[tuple[Any, ...], list[Job]]:
@@ -265,6 +274,11 @@ class Row:
         """How many runs failed, diverged or ended at chance level, and whether the means cover them; or empty."""
         lost = Counter((job.outcome, "not " * (job.result is None)) for job in self.jobs if job.outcome != "finished")
         return ", ".join(f"{n} of {len(self.jobs)} runs {end} ({no}in the means)" for (end, no), n in lost.items())
+
+    @property
+    def is_setting(self) -> bool:
+        """Whether its settings are known: not those of an unreadable run."""
+        return bool(self.jobs[0].settings)
 
     @property
     def reasons(self) -> str:
@@ -350,11 +364,11 @@ def summarize(jobs: Sequence[Job]) -> Summary:
         keys.insert(0, "data.source")  # results on the sample are always marked
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        own_group = (str(job.folder),) if job.status == "unreadable" else ()
+        own_group = () if job.settings else (str(job.folder),)
         groups.setdefault((*own_group, *map(job.text, keys)), []).append(job)
     notes = [note for members in groups.values() for note in _drop_copies(members)]
-    if (more := len(notes) - MAX_COPY_NOTES) > 0:
-        notes[MAX_COPY_NOTES:] = [f"Further copies, also omitted from runs.csv: {more}."]
+    if (more := len(notes) - MAX_NOTES) > 0:
+        notes[MAX_NOTES:] = [f"Further copies, also omitted from runs.csv: {more}."]
     rows = [
         Row({key: members[0].settings.get(key) for key in keys}, members)
         for members in (sorted(jobs, key=lambda job: job.seed) for jobs in groups.values())
@@ -374,9 +388,18 @@ def summarize(jobs: Sequence[Job]) -> Summary:
             if row.values["test_accuracy"]:
                 row.verdict = comparison.verdict if comparison else _no_comparison(row, rows[0])
     notes += [note for row in rows for note in _shared_seeds(row)]
+    notes += _extended_seeds((job for row in rows for job in row.jobs), keys) if over_seeds else []
+    if unknown := [row.jobs[0].folder.name for row in rows if not row.is_setting]:
+        notes.append(f"Unreadable, so in no setting: {', '.join(unknown)}.")
     if any(len(row.values[ranked_by]) == 1 for row in rows) and several:
         notes.append("Settings with one tested seed rank last, whatever their mean.")
-    return Summary(keys, rows, over_seeds, ranked_by, notes)
+    summary = Summary(keys, rows, over_seeds, ranked_by, notes)
+    lost = [row for row in rows if row.is_setting and row.incomplete]
+    few = len(lost) <= MAX_NOTES
+    texts = [f"'{row_label(summary, row) or 'the setting'}', {row.incomplete}" for row in lost if few or row.best]
+    texts += [] if few else [f"all settings, {Row({}, summary.jobs).incomplete}"]
+    notes[:0] = [f"Of {'; of '.join(texts)}."] if texts else []
+    return summary
 
 
 def count_testable_pairs(rows: Sequence[Row]) -> int:
@@ -392,7 +415,7 @@ def _no_comparison(row: Row, best: Row) -> str:
 
 def row_label(summary: Summary, row: Row) -> str:
     """Label of a row: "key=value, ...", or the published result it repeats if each row repeats a different one."""
-    return summary.labels[id(row)]
+    return summary.labels[id(row)] if row.is_setting else row.jobs[0].folder.name
 
 
 def distinguishing_keys(summary: Summary) -> dict[str, str]:
@@ -427,6 +450,18 @@ def _drop_copies(jobs: list[Job]) -> Iterator[str]:
         jobs.remove(job)
         other = "" if outcome in kept else "; its results differ, so they come from other code or another machine"
         yield f"{job.folder.name} has the same settings and seed as {first.folder.name} and is counted once{other}."
+
+
+def _extended_seeds(jobs: Iterable[Job], keys: Sequence[str]) -> Iterator[str]:
+    """Notes on settings of which only some seeds were trained for more epochs."""
+    groups: dict[str, list[Job]] = defaultdict(list)
+    for job in jobs:
+        groups[", ".join(f"{key}={job.text(key)}" for key in keys if key != EPOCHS)].append(job)
+    for name, members in groups.items():
+        epochs = {job.seed: job.text(EPOCHS) for job in members}
+        if len(set(epochs.values())) > 1 and len(epochs) == len(members):
+            by_seed = ", ".join(f"{count} for seed {seed}" for seed, count in epochs.items())
+            yield f"Seeds of {name or 'the setting'} differ in max_epochs, so they are several settings: {by_seed}."
 
 
 def _shared_seeds(row: Row) -> Iterator[str]:

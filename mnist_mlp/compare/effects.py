@@ -9,16 +9,18 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import scipy  # imports its submodules lazily
 from numpy.typing import NDArray
 
 from mnist_mlp.compare.collect import VALUES, Job, varying_keys
+from mnist_mlp.compare.statistics import SIGNIFICANCE, holm
 from mnist_mlp.config import non_result_keys, subset_fraction
+from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import is_at_chance
 
@@ -50,7 +52,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Importance:
-    """Explained fraction of rank variance, its 95 % quantile without effect, and the unadjusted Kruskal-Wallis p."""
+    """Explained fraction of rank variance, its maximum without effects (95 %), and Holm-adjusted Kruskal-Wallis p."""
 
     key: str
     fraction: float
@@ -60,7 +62,7 @@ class Importance:
 
 @dataclass(frozen=True)
 class Step:
-    """A run in order of completion. number: its rank, from 1; value: of this run; best: the highest so far."""
+    """A run in order of start. number: its rank, from 1; value: of this run; best: the highest so far."""
 
     number: int
     job: Job
@@ -170,19 +172,22 @@ def as_number(value: str) -> float | None:
 
 
 def best_so_far(jobs: Sequence[Job], column: str) -> list[Step]:
-    """The finished runs in order of completion, each with the highest value so far."""
-    files = ((RunFolder(job.folder).result_file, job, value) for job, value in measured(jobs, column))
-    ordered = sorted(files, key=lambda file: (modified(file[0]), str(file[0])))
-    highest = zip(ordered, accumulate((value for *_, value in ordered), max), strict=True)
-    return [Step(n, job, value, best) for n, ((_, job, value), best) in enumerate(highest, 1)]
+    """The finished runs in the order in which they started, each with the highest value so far."""
+    ordered = sorted(measured(jobs, column), key=lambda pair: (started(pair[0]), str(pair[0].folder)))
+    highest = zip(ordered, accumulate((value for _, value in ordered), max), strict=True)
+    return [Step(n, job, value, best) for n, ((job, value), best) in enumerate(highest, 1)]
 
 
-def modified(file: Path) -> float:
-    """Modification time of a file in seconds; infinite if it does not exist."""
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return math.inf
+def started(job: Job) -> float:
+    """When a run started, in seconds since 1970: as recorded; else the time of its first file, or infinite."""
+    folder = RunFolder(job.folder)
+    with suppress(UnreadableFileError, ValueError, OverflowError):
+        run = vars(job.result) if job.result else folder.run() or {}
+        return datetime.fromisoformat(run.get("started", "")).timestamp()
+    for file in (folder.run_file, folder.result_file, folder.failure_file):
+        with suppress(OSError):
+            return file.stat().st_mtime
+    return math.inf
 
 
 def is_quantity(jobs: Sequence[Job], key: str) -> bool:
@@ -200,8 +205,8 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
     _, indices, counts = np.unique([number for _, number in runs], return_inverse=True, return_counts=True)
     ranks = np.asarray((np.cumsum(counts) - (counts - 1) / 2)[indices])  # from 1; ties share their mean rank
     total = float(((ranks - ranks.mean()) ** 2).sum())
-    ranking = []
-    for key in factors(jobs):
+    ranking, keys = [], factors(jobs)
+    for key in keys:
         groups = _groups(jobs, key)
         sizes, sums = np.bincount(groups), np.bincount(groups, ranks)
         sizes, sums = sizes[sizes > 0], sums[sizes > 0]
@@ -209,11 +214,13 @@ def importances(jobs: Sequence[Job], column: str) -> list[Importance]:
         if 1 < count < n and total:  # n groups of one run have no variance within
             between = float((sums**2 / sizes).sum()) - n * float(ranks.mean()) ** 2
             statistic = (n - 1) * between / total
-            both = (statistic, float(scipy.special.chdtri(count - 1, 0.05)))
+            both = (statistic, float(scipy.special.chdtri(count - 1, SIGNIFICANCE / len(keys))))
             fraction, by_chance = (min(max(1 - (n - 1 - value) / (n - count), 0.0), 1.0) for value in both)
             p_value = float(scipy.special.chdtrc(count - 1, statistic))
             ranking.append(Importance(key, fraction, by_chance, p_value))
-    return sorted(ranking, key=lambda importance: -importance.fraction)
+    p_values = holm([importance.p_value for importance in ranking], len(keys))
+    adjusted = [replace(importance, p_value=p) for importance, p in zip(ranking, p_values, strict=True)]
+    return sorted(adjusted, key=lambda importance: -importance.fraction)
 
 
 def _groups(jobs: Sequence[Job], key: str) -> NDArray[np.int64]:

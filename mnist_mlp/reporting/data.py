@@ -25,7 +25,7 @@ from mnist_mlp.compare.collect import (
     summarize,
     varying_keys,
 )
-from mnist_mlp.compare.effects import is_quantity, modified, sort_levels
+from mnist_mlp.compare.effects import is_quantity, sort_levels, started
 from mnist_mlp.config import OFFICIAL_DIGEST, Config, non_result_keys
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, finite
@@ -172,19 +172,19 @@ def lead(context: PageContext) -> str:
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     runs = "seeds" if len({job.seed for job in best.jobs if job.result is not None}) == n else "runs"
     over = f" ± {100 * spread:.2f} over {n} {runs}" if spread is not None else " (one run)" * (len(summary.jobs) > 1)
-    over += f"; {best.incomplete}." if best.incomplete else "."
-    text = f"{f'Best{on_test}: {name}, test' if name else 'Test'} accuracy {mean}{over}"
+    text = " ".join([f"{f'Best{on_test}: {name}, test' if name else 'Test'} accuracy {mean}{over}.", *summary.notes])
     if (fitted := summary.cross_fitted) is not None:
-        text += f" Cross-fitted over seeds, without selection bias: {percent(fitted)}."
+        text += f" Best test accuracy cross-fitted over seeds, without selection bias: {percent(fitted)}."
     if not same_test_images(summary.jobs):
         text += " Settings were tested on different images, which the ranking ignores."
-    tested = [pair for row in summary.rows if (pair := row.comparison) is not None and pair.p_value is not None]
+    others = [row for row in summary.rows[1:] if row.is_setting]
+    tested = [pair for row in others if (pair := row.comparison) is not None and pair.p_value is not None]
     for outcome, number in (
         ("Not distinguishable from the best", sum(pair.is_inconclusive for pair in tested)),
         ("Better than the best on test", sum(pair.is_significant and pair.decisive.mean > 0 for pair in tested)),
-        ("No verdict", len(summary.rows) - 1 - len(tested)),
+        ("No verdict", len(others) - len(tested)),
     ):
-        text += f" {outcome}: {number} of {len(summary.rows) - 1} other settings." if number else ""
+        text += f" {outcome}: {number} of {len(others)} other settings." if number else ""
     return f"{text} {best_run_note(summary)}".rstrip()
 
 
@@ -223,9 +223,9 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     hosts = [result.environment for result in results]
     yield "Device", unique(f"{host['device']}, CPU threads: {host['threads']}" for host in hosts)
     yield "Software", unique(f"commit {(host['commit'] or 'unknown')[:9]}, torch {host['torch']}" for host in hosts)
-    times = [modified(RunFolder(job.folder).result_file) for job in jobs]
-    days = sorted(_local_time(seconds)[:10] for seconds in times if math.isfinite(seconds))
-    ran = f"runs finished {' to '.join(dict.fromkeys((days[0], days[-1])))} by file times; " if days else ""
+    by = "" if all(result.started for result in results) else " by file times"
+    days = sorted(_local_time(seconds)[:10] for seconds in map(started, jobs) if math.isfinite(seconds))
+    ran = f"runs started {' to '.join(dict.fromkeys((days[0], days[-1])))}{by}; " if days else ""
     running = " while runs were in progress; regenerate it for newer results" if "running" in statuses else ""
     yield "Date", f"{ran}page generated {_local_time(datetime.now(timezone.utc).timestamp())}{running}"
 
@@ -260,7 +260,7 @@ def runs_data(context: PageContext) -> JSON:
     summary, jobs = context.summary, context.jobs
     keys = [*summary.keys, *(["seed"] if summary.over_seeds else [])]
     points = points_per_curve(list(context.curves.values()))
-    order = sorted(range(len(jobs)), key=lambda run: (_started(jobs[run]), str(jobs[run].folder)))
+    order = sorted(range(len(jobs)), key=lambda run: (started(jobs[run]), str(jobs[run].folder)))
     ranks = {run: rank for rank, run in enumerate(order)}
     group_of = [group for group, ids in enumerate(context.run_ids) for _ in ids]
     runs = [
@@ -284,12 +284,6 @@ def runs_data(context: PageContext) -> JSON:
         "measures": {key: name for key, name in MEASURES.items() if key in known},
         "ranked_by": summary.ranked_by.replace("_", "/", 1),
     }
-
-
-def _started(job: Job) -> float:
-    folder = RunFolder(job.folder)
-    times = map(modified, (folder.run_file, folder.result_file, folder.failure_file))
-    return next(filter(math.isfinite, times), math.inf)
 
 
 def _measures(result: RunResult) -> JSON:

@@ -89,8 +89,8 @@ class Study:
         self.jobs = [job for job in summary.jobs if job.result is not None]
         self.results = [job.result for job in summary.jobs if job.result is not None]
         self.labels = [row_label(summary, row) or "the setting" for row in summary.rows]
-        pairs = zip(self.labels, summary.rows, strict=True)  # best first
-        self.compared = [(label, row, row.comparison) for label, row in pairs if row.comparison is not None]
+        self.settings = [pair for pair in zip(self.labels, summary.rows, strict=True) if pair[1].is_setting]
+        self.compared = [(label, row, row.comparison) for label, row in self.settings if row.comparison is not None]
         self.family = max((comparison.comparisons for *_, comparison in self.compared), default=0)
 
     def setting(self, key: str) -> str:
@@ -196,7 +196,7 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
     validation = ["validation %"] if any(row.values["val_accuracy"] for row in summary.rows) else []
     header = [*settings.values(), "n", *validation, "test %", "seeds", "seeds and images", "verdict"]
     rows = []
-    for label, row in zip(study.labels, summary.rows, strict=True):
+    for label, row in study.settings:
         comparison = row.comparison
         rows.append([
             *(summary.shown_value(row, key) if key else label for key in settings),
@@ -212,7 +212,7 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
 def _verdict(row: Row) -> str:
     comparison = row.comparison
     if comparison is None or comparison.p_value is None:
-        return "-"
+        return "no verdict" if row.values["test_accuracy"] else "-"
     if comparison.is_significant:
         return f"{'worse' if comparison.decisive.mean < 0 else 'better'} ({_p_text(comparison.p_value)})"
     gap = comparison.detectable_difference
@@ -241,7 +241,7 @@ def as_latex(study: Study) -> str:
     before = header.index("seeds")
     first = "p{3.6cm}" if header[0] == "setting" and max(map(len, study.labels)) >= 24 else "l" * settings
     shown = []
-    for row, cells in zip(study.summary.rows, rows, strict=True):
+    for (_, row), cells in zip(study.settings, rows, strict=True):
         style = "\\textbf{{{}}}" if row.best else "{}"
         shown.append((row.jobs, " & ".join(style.format(escape(cell)) for cell in cells)))
     return _render(
@@ -254,7 +254,7 @@ def as_markdown(study: Study) -> str:
     """The comparison as a Markdown table with the run folders behind each row."""
     header, rows = table(study)
     header[-3:-1] = ["difference over seeds", "difference over seeds and images"]
-    folders = [", ".join(job.folder.name for job in row.jobs) for row in study.summary.rows]
+    folders = [", ".join(job.folder.name for job in row.jobs) for _, row in study.settings]
     lines = [[*header, "runs"], ["---"] * (len(header) + 1)]
     lines += [[*cells, names] for cells, names in zip(rows, folders, strict=True)]
     text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

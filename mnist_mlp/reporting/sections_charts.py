@@ -84,10 +84,10 @@ def search(context: PageContext) -> Section | None:
     header = ["setting", "importance", "by chance", "p"]
     table = Table(header, rows, numeric=frozenset({1, 2, 3}), caption=caption) if rows else None
     notes = [
-        "Importance: fraction of the variance in rank explained by the setting alone (one-way analysis of variance on "
-        "ranks, adjusted for chance). By chance: 95 % of settings without an effect are below. p: uncorrected."
+        "Importance: fraction of variance in rank that the setting explains (one-way analysis of variance on ranks,"
+        " adjusted for chance). By chance: in 95 % of searches without effects, all are below. p: Holm-adjusted."
     ]
-    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial, ordered by file times, and the best so far"
+    label = f"{QUANTITY[summary.ranked_by].capitalize()} of each trial, by start (or file) time, and the best so far"
     return Section(
         "Search progress", chart=Chart("search", label), table=table, notes=notes if rows else [],
         markup=json_block("search-data", {"order": order}),
@@ -107,7 +107,7 @@ def effects(context: PageContext) -> Section | None:
         plain = {job.text(key): plain_value(job.settings.get(key)) for job in jobs}
         levels = main_effect(jobs, key, summary.ranked_by).items()
         means[key] = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
-        lost = Counter((job.text(key), "without a result") for job in jobs if job.result is None)
+        lost = Counter((job.text(key), "without a result") for job in jobs if job.result is None and job.settings)
         lost.update((job.text(key), "at chance level") for job in collapsed)
         runs_at = Counter(job.text(key) for job in jobs)
         counts += [f"{named[key]}={at} {n} of {runs_at[at]} {words}" for (at, words), n in sorted(lost.items())]

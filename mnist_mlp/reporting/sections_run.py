@@ -16,7 +16,7 @@ from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command,
 from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, load_test_images
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_predictions
-from mnist_mlp.runs.result import RunResult, decimal, percent
+from mnist_mlp.runs.result import RunResult, decimal, occurring_digits, percent
 from mnist_mlp.runs.settings import value_text
 
 RUN_STYLES = ("run.css",)
@@ -45,7 +45,7 @@ def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
     mistaken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} predicted as {int(missed.argmax())}"
     confusion = mistaken if missed.any() else "always correct"
     yield f"Worst digit: {worst}", decimal(result.per_class["f1"][worst]), f"F1; {confusion}"
-    yield "Macro F1", decimal(metrics["test/f1_macro"]), "mean F1 of the ten digits"
+    yield "Macro F1", decimal(metrics["test/f1_macro"]), "mean F1 of the digits that occur"
     yield "Test loss", decimal(metrics["test/loss"]), "mean cross-entropy"
     if (val := metrics.get("val/accuracy")) is not None:
         yield "Validation accuracy", percent(val), f"best epoch {result.best_epoch} of {result.epochs}"
@@ -89,17 +89,18 @@ def classification_report(job: Job) -> Section:
     worst, columns = result.worst_digit, [result.per_class[name] for name in ("precision", "recall", "f1")]
     support = [int(count) for count in result.per_class["support"]]
     total = sum(support)
-    rows = [[str(digit), *(decimal(column[digit]) for column in columns), f"{support[digit]:,}"] for digit in range(10)]
-    for name, weights in (("macro average", [1] * 10), ("weighted average", support)):
+    digits = occurring_digits(result.confusion_matrix)
+    rows = [[str(digit), *(decimal(column[digit]) for column in columns), f"{support[digit]:,}"] for digit in digits]
+    for name, weights in (("macro average", [int(d in digits) for d in range(10)]), ("weighted average", support)):
         means = [float(np.dot(column, weights)) / max(sum(weights), 1) for column in columns]
         rows.append([name, *map(decimal, means), f"{total:,}"])
-    marks = ["bad" if digit == worst else "" for digit in range(10)] + ["", ""]
+    marks = ["bad" if digit == worst else "" for digit in digits] + ["", ""]
     table = Table(["digit", "precision", "recall", "F1", "images"], rows, marks, frozenset({1, 2, 3, 4}))
     picture = None
     if (predictions := read_predictions(RunFolder(job.folder))) is not None:
         figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test")
         picture = Picture(svg(figure), "Reliability diagram: fraction correct against predicted probability")
-    notes = [f"Highlighted: digit {worst}, with the lowest F1."]
+    notes = [f"Highlighted: digit {worst}, with the lowest F1 of the digits that occur."]
     title = "Classification report and calibration"
     return Section(title, table=table, picture=picture, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 

@@ -100,10 +100,10 @@ class RunFolder:
         """Read run.json and result.json. Raises UnreadableFileError if one is invalid."""
         return StoredRun(self.run(), self.result())
 
-    def finished(self, run: JSON) -> RunResult | None:
-        """Return the stored result if it belongs to `run`, the content of a run.json."""
+    def finished(self, run: JSON, on_any_device: bool = False) -> RunResult | None:
+        """Return the stored result if it belongs to `run`; see `StoredRun.result_of`."""
         try:
-            return self.stored().result_of(run)
+            return self.stored().result_of(run, on_any_device)
         except UnreadableFileError:
             return None
 

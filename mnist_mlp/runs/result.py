@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, get_args, get_origin
 from mnist_mlp.config import Config
 from mnist_mlp.console import shown_path
 from mnist_mlp.runs.files import JSON
-from mnist_mlp.runs.settings import changes
+from mnist_mlp.runs.settings import changes, identity
 
 CLASSES = 10
 SCHEMA_VERSION = 1
@@ -121,6 +121,7 @@ _DESCRIPTION: dict[str, Schema] = {
     "config": _schema_of(Config),
     "fingerprint": _string(),
     "callbacks?": [_string()],
+    "started?": _string(),
 }
 RUN: Schema = {**_DESCRIPTION, "data?": {"digest": _string()}, "environment?": ENVIRONMENT}
 """Schema of run.json."""
@@ -173,6 +174,7 @@ class RunResult:
     environment: JSON
     callbacks: list[str] = field(default_factory=list)
     """State keys of the user's callbacks that can change the result."""
+    started: str = ""  # ISO 8601; empty in older runs
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -194,9 +196,9 @@ class RunResult:
         return cls(**{item.name: content[item.name] for item in fields(cls) if item.name in content})
 
     def to_json(self) -> JSON:
-        """Return the content of result.json, without `callbacks` if there are none."""
+        """Return the content of result.json, without `callbacks` and `started` if they are empty."""
         content = {"schema_version": self.schema_version, **asdict(self)}
-        return {key: value for key, value in content.items() if key != "callbacks" or value}
+        return {key: value for key, value in content.items() if key not in ("callbacks", "started") or value}
 
     def metric(self, name: str) -> float:
         """Return a metric by name; NaN if it is missing or was not finite."""
@@ -204,10 +206,15 @@ class RunResult:
         return math.nan if value is None else float(value)
 
     @property
+    def accelerator(self) -> str:
+        """The hardware on which the run was trained, "cpu" or "gpu"."""
+        return str(identity(vars(self))["trainer.accelerator"])
+
+    @property
     def worst_digit(self) -> int:
-        """The digit with the lowest test F1."""
-        f1 = [value or 0.0 for value in self.per_class["f1"]]
-        return min(range(len(f1)), key=f1.__getitem__)
+        """The digit with the lowest test F1, of those in the test set."""
+        f1, support = ([value or 0.0 for value in self.per_class[name]] for name in ("f1", "support"))
+        return min(range(len(f1)), key=lambda digit: (not support[digit], f1[digit]))
 
 
 @dataclass(frozen=True)
@@ -225,8 +232,15 @@ class StoredRun:
         stored = (self.run, vars(self.result) if self.result else None)
         return next(filter(None, (changes(content, run) for content in stored if content)), [])
 
-    def result_of(self, run: JSON) -> RunResult | None:
-        """Return the result if it belongs to `run`, the content of a run.json."""
+    def changed_source(self, run: JSON) -> str | None:
+        """Return "data.source: old -> new" if `run`, the content of a run.json, has another source of data."""
+        return next((change for change in self.changes(run) if change.startswith("data.source: ")), None)
+
+    def result_of(self, run: JSON, on_any_device: bool = False) -> RunResult | None:
+        """Return the result if it belongs to `run`, the content of a run.json, except perhaps for its accelerator."""
+        if self.result is not None and on_any_device:
+            trainer = {**run["config"]["trainer"], "accelerator": self.result.accelerator}
+            run = {**run, "config": {**run["config"], "trainer": trainer}}
         return None if self.result is None or self.changes(run) else self.result
 
 
@@ -271,11 +285,17 @@ def _worst_digit_text(result: RunResult) -> str:
     return f"{text}, most often predicted instead of {true}" if matrix[true][digit] else "none, all correct"
 
 
+def occurring_digits(confusion_matrix: Sequence[Sequence[int]]) -> list[int]:
+    """Return the digits that are a label or a prediction: macro averages are means over them, as in scikit-learn."""
+    return [d for d in range(CLASSES) if any(confusion_matrix[d]) or any(row[d] for row in confusion_matrix)]
+
+
 def classification_report(confusion_matrix: Sequence[Sequence[int]]) -> str:
     """Format precision, recall, F1 and support as scikit-learn's `classification_report` does.
 
     Args:
-        confusion_matrix: 10 x 10 counts; rows are the true digits. A ratio with denominator 0 is 0.
+        confusion_matrix: 10 x 10 counts; rows are the true digits. A ratio with denominator 0 is 0. Digits that are
+            neither label nor prediction have no row and are not in the macro average.
     """
     import numpy as np  # slow to import, and `--help` does not need it
 
@@ -290,8 +310,9 @@ def classification_report(confusion_matrix: Sequence[Sequence[int]]) -> str:
 
     accuracy = f"{'accuracy':>12}  {'':>9} {'':>9} {tp.sum() / max(total, 1):>9.4f} {total:>9}"
     lines = [f"{'':>12}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}", ""]
-    lines += [row(str(digit), scores[:, digit], images) for digit, images in enumerate(support)]
-    lines += ["", accuracy, row("macro avg", scores.mean(1), total)]
+    digits = occurring_digits(confusion_matrix)
+    lines += [row(str(digit), scores[:, digit], support[digit]) for digit in digits]
+    lines += ["", accuracy, row("macro avg", scores[:, digits].mean(1), total)]
     return "\n".join([*lines, row("weighted avg", scores @ support / max(total, 1), total)]) + "\n"
 
 

@@ -115,7 +115,8 @@ def finish_job(job: Job, result: RunResult, reused: bool, resumed: bool = False)
     outcome = "DIVERGED, " if result.status == "diverged" else ""
     outcome += f"val {percent(metrics['val/accuracy'])}, " if validated else ""
     outcome += f"test {percent(metrics['test/accuracy'])} ({result.data['source']}), "
-    outcome += "reused" if reused else f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"
+    seconds = f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"
+    outcome += f"reused ({result.accelerator})" if reused else seconds
     return JobEnd(f"{job.label}: {outcome}", result.metric("val/accuracy" if validated else "train/accuracy"), reused)
 
 

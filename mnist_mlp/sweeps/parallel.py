@@ -4,7 +4,7 @@ import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from mnist_mlp.config import Accelerator, Config
 from mnist_mlp.console import error_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import to_dict
-from mnist_mlp.runs.files import UnreadableFileError
+from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.result import RunResult, StoredRun
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps.jobs import Job, JobEnd, fail_job, finish_job, run_job, unrecorded_failures, update_table
@@ -43,47 +43,50 @@ class Survey:
         bytes_per_job: memory of the largest job, in bytes.
         free: free memory in bytes; None if unknown.
         gpus: number of GPUs that the jobs may use; 0 if no job uses one.
-        digits: source and digest of the available datasets, by `data.source` and `data.root`.
-        accelerators: "cpu" or "gpu" by `trainer.accelerator`, only those available.
+        digits: source and digest of the datasets by `data.source` and `data.root`, "" if unavailable, and why.
     """
 
     bytes_per_job: int
     free: int | None
     gpus: int
-    digits: Mapping[tuple[str, str], tuple[str, str]]
-    accelerators: Mapping[Accelerator, str]
+    digits: Mapping[tuple[str, str], tuple[str, str, str]]
 
     def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
-        """Return the result in a job's folder if `fit` would reuse it; None if it would train."""
-        digits = self.digits.get((config.data.source.value, config.data.root))
-        accelerator = self.accelerators.get(config.trainer.accelerator)
-        if digits is None or accelerator is None or config.trainer.devices > 1:
+        """Return the result in a job's folder if `fit` would reuse it; None if it would train.
+
+        UserError if the job would be replaced, or fail, only because its data have come or gone.
+        """
+        source, digest, reason = self.digits[config.data.source.value, config.data.root]
+        if config.trainer.devices > 1 or not (source or stored.result):
             return None  # the job reports the error
-        resolved = to_dict(config)
-        resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits[0], accelerator
-        return stored.result_of({"config": resolved, "data": {"digest": digits[1]}})
+        if not source:
+            raise UserError(reason)
+        run: JSON = {"config": to_dict(config), "data": {"digest": digest}}
+        run["config"]["data"]["source"] = source
+        if config.data.source == "auto" and (change := stored.changed_source(run)):
+            reason = f"{change}{', since ' if reason else ''}{reason}"
+            raise UserError(f"earlier jobs used other data ({reason}): restore them, or choose another name=")
+        return stored.result_of(run, on_any_device=config.trainer.accelerator == "auto")
 
 
 def survey_machine(configs: Sequence[Config]) -> Survey:
-    """Survey the machine, in a worker. Missing datasets and accelerators are omitted; their jobs report the error."""
+    """Survey the machine, in a worker."""
     with quick_start():  # if no fork server has imported it
         import torch  # deferred, like the following imports: only workers need it
 
     from mnist_mlp.data.mnist import load_digits
-    from mnist_mlp.training.trainer import choose_accelerator, free_bytes, needed_bytes
+    from mnist_mlp.training.trainer import free_bytes, needed_bytes
 
-    digits, accelerators = {}, {}
+    digits = {}
     for key in {(config.data.source.value, config.data.root) for config in configs}:
-        with suppress(UserError, OSError):
+        try:
             loaded = load_digits(*key)
-            digits[key] = loaded.source, loaded.digest
-    for name in {config.trainer.accelerator for config in configs}:
-        trainer = replace(configs[0].trainer, accelerator=name, devices=1)
-        with suppress(UserError):
-            accelerators[name] = choose_accelerator(replace(configs[0], trainer=trainer))
+            digits[key] = loaded.source, loaded.digest, loaded.why_sample
+        except (UserError, OSError) as error:
+            digits[key] = "", "", error_summary(error)
     bytes_per_job = max(map(needed_bytes, configs), default=0)
-    gpus = torch.cuda.device_count() if "gpu" in accelerators.values() else 0
-    return Survey(bytes_per_job, free_bytes("cpu"), gpus, digits, accelerators)
+    uses_gpu = any(config.trainer.accelerator != Accelerator.cpu for config in configs)
+    return Survey(bytes_per_job, free_bytes("cpu"), torch.cuda.device_count() if uses_gpu else 0, digits)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mnist_mlp.plots.run import Array
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, write_predictions
-from mnist_mlp.runs.result import FIGURES, FINAL, RunResult, classification_report, percent
+from mnist_mlp.runs.result import FIGURES, FINAL, RunResult, classification_report, occurring_digits, percent
 from mnist_mlp.runs.settings import flatten, settings
 from mnist_mlp.training.classifier import DigitClassifier
 
@@ -83,7 +83,8 @@ def _draw_figures(
     title = f"Confusion matrix, test accuracy {percent(result.metric('test/accuracy'))}"
     yield "learning_curves", plots.learning_curves(curves, result.best_epoch)
     yield "confusion_matrix", plots.confusion(np.array(result.confusion_matrix), title)
-    yield "f1_per_class", plots.class_bars(result.per_class["f1"], "F1 of each digit on test")
+    digits = occurring_digits(result.confusion_matrix)
+    yield "f1_per_class", plots.class_bars(result.per_class["f1"], "F1 of each digit on test", digits)
     yield "calibration", plots.calibration(truth, probabilities, "Calibration on test")
     yield "digits", plots.digit_grids(images, truth, predicted, probabilities)
 

@@ -4,8 +4,9 @@ import logging
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -23,7 +24,7 @@ from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.data.module import DigitData
 from mnist_mlp.errors import Interrupted, UserError, begin_chunk, end_chunk
 from mnist_mlp.options import to_dict
-from mnist_mlp.runs.files import JSON, finite, write_json
+from mnist_mlp.runs.files import JSON, UnreadableFileError, finite, write_json
 from mnist_mlp.runs.folder import FolderLock, RunFolder, reopen_for_more_epochs
 from mnist_mlp.runs.result import RunResult
 from mnist_mlp.runs.settings import describe, environment
@@ -168,14 +169,18 @@ def _resolve(
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
     run = describe(resolved, overrides, digits.digest, callback_identity(callbacks))
     run["environment"] = environment(device, torch.get_num_threads())
+    run["started"] = datetime.now(timezone.utc).isoformat()
     return _Request(config, folder, job_label, callbacks, loggers, network, digits, teacher, run)
 
 
 def _finished_result(request: _Request) -> RunResult | None:
-    folder = request.folder
-    result = None if request.config.resume == "never" else folder.finished(request.run)
+    """Return the result in the folder if it belongs to this run; accelerator=auto accepts it from any device."""
+    folder, config = request.folder, request.config
+    result = None if config.resume == "never" else folder.finished(request.run, config.trainer.accelerator == "auto")
     if result is not None and folder.failure() is not None:
         folder.forget_failure()
+    if result is not None and result.accelerator != (now := request.run["config"]["trainer"]["accelerator"]):
+        print(f"{folder.path} was trained on {result.accelerator}; resume=never trains it on {now}", flush=True)
     return result
 
 
@@ -204,8 +209,9 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
                 checkpoint_to_resume(folder, run)
             return None
         except UserError:
-            if not label:
-                raise
+            with suppress(UnreadableFileError):
+                if not label or (request.config.data.source == "auto" and folder.stored().changed_source(run)):
+                    raise
             archived = folder.archive()
             lock.folder = archived
             lock.release()
@@ -236,7 +242,7 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
     trainer.test(model, datamodule=data, verbose=False)
     result = RunResult(
         status="diverged" if divergence.diverged else "finished",
-        **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment")},
+        **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment", "started")},
         data={"source": digits.source, "digest": digits.digest, **counts},
         callbacks=request.run.get("callbacks", []),
         parameters=count_parameters(model),

@@ -71,6 +71,7 @@ def training_metrics() -> MetricCollection:
 def evaluation_metrics(split: str) -> MetricCollection:
     """Build the scalar metrics of a split: accuracy (micro); precision, recall and F1 (macro).
 
+    Macro averages are unweighted means over the digits that are a label or a prediction (`occurring_digits`).
     On "test" also the expected calibration error (15 bins) and the top-2 accuracy.
     """
     metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(average="micro", **_OPTIONS)}

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import made_up_digits, write_idx
 from made_up_runs import write_run
-from sweeps_in_process import TINY, Sweep, sweeper
+from sweeps_in_process import TINY, Sweep, quick_page, sweeper
+from torchvision.datasets import MNIST
 
 from mnist_mlp.cli.compose import job_name
 from mnist_mlp.compare.collect import find_jobs
-from mnist_mlp.data.mnist import read_digits
 from mnist_mlp.errors import Interrupted
 from mnist_mlp.runs.folder import FolderLock
 from mnist_mlp.train import main
@@ -290,14 +290,26 @@ def test_a_failure_that_cannot_be_recorded_ends_no_sweep(
 
 def test_a_job_that_fails_after_its_folder_was_archived_is_recorded(sweep: Sweep, idx_root: Path) -> None:
     assert sweep("seed=0", "name=gone") == 0
-    read_digits.cache_clear()  # other digits, of which there are too few for data.val_size
-    images, labels = made_up_digits(60, 0)
+    images, labels = made_up_digits(60, 0)  # too few for data.val_size
     write_idx(idx_root / "MNIST/raw/train-images-idx3-ubyte", images)
     write_idx(idx_root / "MNIST/raw/train-labels-idx1-ubyte", labels)
     assert sweep("seed=0", "name=gone") == 1
     (row,) = table("gone")
     assert row["status"] == "failed"
     assert "data.val_size=60 must be below" in row["reason"]
+
+
+def test_hydras_chdir_does_not_change_which_digits_are_found(
+    idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr("mnist_mlp.reporting.page.write_page", quick_page)
+    idx_root.rename(tmp_path / "data")
+    monkeypatch.setattr(sys, "argv", ["train", "data.root=data", "hydra.job.chdir=true", "name=moved", *TINY])
+    main()
+    assert json.loads(Path("outputs/train/moved/result.json").read_text())["data"]["source"] == "mnist"
+    assert "outputs/train/moved/report.html" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["result.json", "run.json", "failure.json"])

@@ -56,7 +56,8 @@ def test_an_inconclusive_verdict_states_the_detectable_difference(tmp_path: Path
     second = row(summary, 2)
     assert second.comparison is not None
     assert second.comparison.detectable_difference is not None
-    detectable = f"detectable: {100 * second.comparison.detectable_difference:.2f} points"
+    points = f"{100 * second.comparison.detectable_difference:.2f} points"
+    detectable = f"detectable with {second.comparison.decisive.n} planned seeds: {points}"
     assert second.verdict == f"not distinguishable from the best ({detectable})"
     assert "with power 0.8" in as_markdown(summary)
 
@@ -191,3 +192,41 @@ def test_one_common_seed_gives_no_verdict(tmp_path: Path) -> None:
     summary = summarize(find_jobs([tmp_path]))
     assert row(summary, 2.0).verdict == "only one seed in common: no verdict"
     assert row(summary, 3.0).verdict == "no seed in common with the best"
+
+
+MOST = tuple(range(90))
+
+
+@pytest.mark.parametrize(
+    ("worse", "verdict"),
+    [
+        ((MOST, (1,), (2,)), "no interval or verdict, as some seeds are at chance level"),
+        (((0,), tuple(range(70))), "no interval or verdict, as the interval would exceed 100 points"),
+        ((MOST, MOST, MOST[1:]), "worse than the best"),
+    ],
+)
+def test_a_mix_of_trained_and_collapsed_seeds_gets_no_interval(
+    tmp_path: Path, worse: tuple[tuple[int, ...], ...], verdict: str
+) -> None:
+    result = row(sweep(tmp_path, l1=BETTER, l2=worse), 2)
+    assert result.verdict == verdict
+    assert result.comparison is not None
+    assert (result.comparison.decisive.low is None) == verdict.startswith("no interval")
+
+
+def test_losses_are_named_in_every_setting_of_a_few_and_counted_in_many(tmp_path: Path) -> None:
+    summary = sweep(tmp_path, l1=BETTER, l2=(MOST, (1,)))
+    assert summary.notes == ["Of 'lr=2.0', 1 of 2 runs at chance level (in the means)."]
+    summary = sweep(tmp_path, l3=(MOST,), l4=(MOST,), l5=(MOST,))
+    assert summary.notes[0] == "Of all settings, 4 of 8 runs at chance level (in the means)."
+
+
+def test_seeds_that_lack_further_epochs_are_named(tmp_path: Path) -> None:
+    for seed, epochs in ((0, 20), (1, 20), (2, 10)):
+        write_run(tmp_path / f"{seed}", wrong=(seed,), seed=seed, trainer__max_epochs=epochs)
+    (note, _) = summarize(find_jobs([tmp_path])).notes
+    expected = "differ in max_epochs, so they are several settings: 20 for seed 0, 20 for seed 1, 10 for seed 2."
+    assert note == f"Seeds of the setting {expected}"
+    for seed in (0, 1, 2):
+        write_run(tmp_path / f"full_{seed}", wrong=(seed,), seed=seed, trainer__max_epochs=30)
+    assert "differ in max_epochs" not in " ".join(summarize(find_jobs([tmp_path])).notes)

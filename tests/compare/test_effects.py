@@ -1,5 +1,6 @@
 """Effects of matched runs against hand calculations; importance against scipy and a known truth."""
 
+import json
 import math
 import os
 from dataclasses import replace
@@ -173,6 +174,16 @@ def test_settings_without_effect_are_rarely_significant() -> None:
     )
 
 
+def test_any_setting_of_a_search_without_effects_is_significant_in_one_of_twenty() -> None:
+    random = np.random.default_rng(3)
+    searches = [
+        importances([job(random.random(), a=n % 2, b=n % 3, c=n % 5, d=n % 7) for n in range(36)], VAL)
+        for _ in range(50)
+    ]
+    assert np.mean([any(setting.p_value < 0.05 for setting in search) for search in searches]) <= 0.1
+    assert np.mean([any(setting.fraction > setting.by_chance for setting in search) for search in searches]) <= 0.1
+
+
 def test_importance_of_categories_is_the_kruskal_wallis_test() -> None:
     random = np.random.default_rng(1)
     categories, numbers = random.integers(0, 3, 24).tolist(), random.random(24)
@@ -198,10 +209,17 @@ def test_a_setting_with_many_numeric_values_is_a_quantity() -> None:
     assert not is_quantity([job(0.9, lr=lr) for lr in (0.1, 0.2, 0.1, 0.2, 0.3, 0.4)], "lr")
 
 
-def test_the_best_so_far_follows_the_order_of_completion(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recorded", [False, True])
+def test_the_best_so_far_follows_the_order_of_starts_although_copying_changes_file_times(
+    tmp_path: Path, recorded: bool
+) -> None:
     for index, (name, wrong) in enumerate({"c": [1, 2], "a": [1, 2, 3], "b": [1]}.items()):
         file = write_run(tmp_path / name, wrong=wrong, optim__lr=float(index + 1)) / "result.json"
-        os.utime(file, (index, index))
+        if recorded:
+            start = {"started": f"2026-01-01T00:00:0{index}.000+00:00"}
+            file.write_text(json.dumps(json.loads(file.read_text()) | start))
+        time = -index if recorded else index
+        os.utime(file, (10 + time, 10 + time))
     steps = best_so_far(find_jobs([tmp_path]), VAL)
     assert [(step.number, step.job.folder.name) for step in steps] == [(1, "c"), (2, "a"), (3, "b")]
     assert [(step.value, step.best) for step in steps] == [(0.98, 0.98), (0.97, 0.98), (0.99, 0.99)]

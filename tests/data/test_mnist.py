@@ -87,11 +87,72 @@ def test_files_are_read_as_torchvision_reads_them(idx_root: Path, compressed: li
     assert load_digits("mnist", str(idx_root)) is loaded
 
 
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: name.replace("-idx", ".idx"),  # 7-Zip, macOS, Kaggle
+        lambda name: f"{name}/{name}",  # Kaggle
+        lambda name: f"{name}.gz",  # unpacked by the browser
+        lambda name: f"{name.upper()} (1).GZ",
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_files_are_recognized_under_the_names_that_other_programs_give_them(
+    idx_root: Path, tmp_path: Path, rename: Callable[[str], str], pack: Callable[[bytes], bytes]
+) -> None:
+    for name in NAMES:
+        path = tmp_path / rename(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(pack((raw(idx_root) / name).read_bytes()))
+    assert_equal(tensors(load_digits("mnist", tmp_path)), by_torchvision(idx_root))
+
+
+def test_official_content_is_recognized_under_any_name(
+    idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes").write_text("not a dataset")
+    write_idx(tmp_path / "0", TEST[0] ^ 1)
+    for number, name in enumerate(NAMES):
+        content = (raw(idx_root) / name).read_bytes()
+        monkeypatch.setitem(FILES, name, (len(TEST[0]) if "t10k" in name else len(TRAIN[0]), zlib.crc32(content)))
+        (tmp_path / f"{9 - number}").write_bytes(gzip.compress(content) if number % 2 else content)
+    assert_equal(tensors(load_digits("mnist", tmp_path)), by_torchvision(idx_root))
+
+
+def test_named_files_take_precedence_over_recognized_ones(
+    idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        content = (raw(idx_root) / name).read_bytes()
+        (tmp_path / name).write_bytes(content)
+    write_idx(tmp_path / NAMES[2], TEST[0] ^ 1)
+    (tmp_path / "original").write_bytes((raw(idx_root) / NAMES[2]).read_bytes())
+    monkeypatch.setitem(FILES, NAMES[2], (0, zlib.crc32((tmp_path / "original").read_bytes())))
+    assert torch.equal(load_digits("mnist", tmp_path).test_images, torch.from_numpy(TEST[0] ^ 1))
+
+
+def test_replaced_files_and_another_working_directory_are_noticed(
+    idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_digits("auto", "./data").source == "sample"  # no network
+    idx_root.rename(tmp_path / "data")
+    first = load_digits("auto", "./data")
+    assert first.source == "mnist"
+    write_idx(raw(tmp_path / "data") / NAMES[3], (TEST[1] + 1) % 10)
+    second = load_digits("auto", "./data")
+    assert second.digest != first.digest
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_digits("auto", "./data").source == "sample"
+    monkeypatch.chdir(tmp_path)
+    assert load_digits("auto", "./data").digest == second.digest
+
+
 @pytest.mark.parametrize("subfolder", ["MNIST", "MNIST/raw"])
 def test_root_may_be_the_folder_of_the_files_or_its_parent(idx_root: Path, subfolder: str) -> None:
     assert_equal(tensors(load_digits("auto", idx_root / subfolder)), by_torchvision(idx_root))
     (raw(idx_root) / NAMES[2]).unlink()
-    read_digits.cache_clear()
     assert_error("auto", idx_root / subfolder, NAMES[2], f"not in {raw(idx_root)}")
 
 
@@ -131,10 +192,6 @@ def replace_by_truncated_gz(path: Path) -> None:
     path.unlink()
 
 
-def rename_to_gz(path: Path) -> None:
-    path.rename(path.with_name(f"{path.name}.gz"))
-
-
 def enlarge(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(100 * 2**30)
@@ -152,7 +209,6 @@ def enlarge(path: Path) -> None:
         (replace_by_labels, NAMES[0], "expected magic number 2051, got 2049"),
         (reshape_images, NAMES[0], "expected images of 28 x 28 pixels, got 14 x 56"),
         (replace_by_truncated_gz, NAMES[0], "expected a gzip file"),
-        (rename_to_gz, NAMES[1], "expected a gzip file"),
         (enlarge, NAMES[0], "expected at most 1,000,000 bytes"),
     ],
 )
@@ -162,7 +218,7 @@ def test_a_damaged_file_is_an_error_and_never_replaced_by_the_sample(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(mnist, "MAX_FILE_BYTES", 1_000_000)
     damage(raw(idx_root) / name)
-    assert_error(source, idx_root, raw(idx_root) / name, reason, "delete it")
+    assert_error(source, idx_root, raw(idx_root) / name, reason, "data.root")
 
 
 @pytest.mark.parametrize("split", ["train", "t10k"])
@@ -181,7 +237,7 @@ def test_a_file_of_the_official_size_must_have_the_official_content(
     path = raw(idx_root) / NAMES[0]
     crc32 = zlib.crc32(path.read_bytes())
     monkeypatch.setitem(FILES, NAMES[0], (300, crc32 ^ 1))
-    assert_error("auto", idx_root, path, f"{crc32 ^ 1:08x}", f"{crc32:08x}", "delete it")
+    assert_error("auto", idx_root, path, f"{crc32 ^ 1:08x}", f"{crc32:08x}", "data.root")
     monkeypatch.setitem(FILES, NAMES[0], (300, crc32))
     assert load_digits("auto", idx_root).source == "mnist"
 
@@ -310,6 +366,11 @@ def test_a_missing_file_is_downloaded(idx_root: Path, mirror: Mirror) -> None:
     read_digits.cache_clear()
     (raw(idx_root) / NAMES[1]).unlink()
     assert len(load_digits("auto", idx_root).train_labels) == 300
+
+
+def test_a_download_replaces_no_file(idx_root: Path, mirror: Mirror) -> None:
+    write_idx(raw(idx_root) / NAMES[2], TEST[0] ^ 1)
+    assert torch.equal(load_digits("mnist", idx_root).test_images, torch.from_numpy(TEST[0] ^ 1))
 
 
 def test_mirrors_are_tried_in_order(idx_root: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.compare.collect import find_jobs, load_job, summarize
+from mnist_mlp.compare.collect import find_jobs, load_job, row_label, summarize
 from mnist_mlp.compare.tables import as_markdown, write_summary
 from mnist_mlp.reporting.page import write_page
 from mnist_mlp.runs.files import UnreadableFileError, read_object
@@ -141,12 +141,18 @@ def test_an_unreadable_run_is_a_row_with_the_reason(tmp_path: Path, name: str, f
     assert summary.keys == summarize(find_jobs([tmp_path / "valid_0", tmp_path / "valid_1"])).keys
 
 
-def test_two_unreadable_runs_are_two_rows(tmp_path: Path) -> None:
-    for seed in (0, 1):
+def test_unreadable_runs_count_for_their_setting_or_if_it_is_unknown_have_their_own_row(tmp_path: Path) -> None:
+    for seed in (0, 1, 2, 3):
         write_unfinished(tmp_path / f"damaged_{seed}", seed=seed)
         damage(tmp_path / f"damaged_{seed}" / "result.json", "deep")
-    rows = summarize(find_jobs([tmp_path])).rows
-    assert [[job.folder.name for job in row.jobs] for row in rows] == [["damaged_0"], ["damaged_1"]]
+    for seed in (2, 3):
+        (tmp_path / f"damaged_{seed}" / "run.json").unlink()
+    summary = summarize(find_jobs([tmp_path]))
+    names = [[job.folder.name for job in row.jobs] for row in summary.rows]
+    assert names == [["damaged_0", "damaged_1"], ["damaged_2"], ["damaged_3"]]
+    assert [row_label(summary, row) for row in summary.rows] == ["", "damaged_2", "damaged_3"]
+    assert summary.notes[0] == "Of 'the setting', 2 of 2 runs unreadable (not in the means)."
+    assert summary.notes[1] == "Unreadable, so in no setting: damaged_2, damaged_3."
 
 
 @pytest.mark.parametrize("fault", ["fifo", "folder", "empty", "not UTF-8"])

@@ -20,10 +20,7 @@ def test_the_classification_report_equals_scikit_learns(absent: int | None) -> N
     if absent is not None:
         truth, predicted = (np.where(values == absent, 3, values) for values in (truth, predicted))
     matrix = confusion_matrix(truth, predicted, labels=range(10)).tolist()
-    expected = sklearn_report(truth, predicted, labels=range(10), digits=4, zero_division=0)
-    if absent is not None:  # if a label is absent, scikit-learn calls the accuracy "micro avg"
-        expected = expected.replace(expected.splitlines()[13], classification_report(matrix).splitlines()[13])
-    assert classification_report(matrix) == expected
+    assert classification_report(matrix) == sklearn_report(truth, predicted, digits=4, zero_division=0)
 
 
 def test_a_diverged_run_is_reported_and_non_finite_values_are_dashes(tmp_path: Path) -> None:

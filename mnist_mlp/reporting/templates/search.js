@@ -1,5 +1,5 @@
 "use strict";
-/* Search progress: each trial in order of completion, and the best so far. */
+/* Search progress: each trial in the order of their starts, and the best so far. */
 Charts.register("search", element => {
   const {data} = Report, measure = data.ranked_by;
   const done = JSON.parse(document.getElementById("search-data").textContent).order.map(run => data.runs[run]);

@@ -90,7 +90,9 @@ def test_methods_have_the_actual_value_of_every_setting(published: Path) -> None
     worse = r"'lr=0.3' is worse than the best \(if \d seeds were planned\): -30.00 \[-38.84, -21.16\] points"
     assert re.search(rf"{worse} .*corrected p < 0.0001; row 3", text)
     assert re.search(
-        r"'lr=0.2' is not distinguishable from the best \(detectable: [\d.]+ points\): -1.33 .*p = 0.9022", text
+        r"'lr=0.2' is not distinguishable from the best \(detectable with \d planned seeds: [\d.]+ points\): -1.33 "
+        r".*p = 0.9022",
+        text,
     )
     assert "None" not in text
 

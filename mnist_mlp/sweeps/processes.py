@@ -58,7 +58,7 @@ def work(tasks: Connection, stop: Connection, output: str, environment: Mapping[
     with stopping_on_signals(ignore_repeats=True):
         threading.Thread(target=_interrupt_on, args=(stop,), daemon=True).start()
         if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the fork server blocks them
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see _blocked_signals
         try:
             while True:
                 task = tasks.recv()
@@ -129,12 +129,8 @@ class WorkerPool:
         if not self._has_server:
             return
         self._context.set_forkserver_preload([PRELOADED])
-        resource_tracker.ensure_running()  # first, because starting it unblocks SIGINT and SIGTERM
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited by the server, which must not take one
-        try:
+        with _blocked_signals():  # the server must not take one
             forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def size(self) -> int:
@@ -195,9 +191,9 @@ class WorkerPool:
         environment = self._environments[slot]
         arguments = (worker_tasks, worker_stop, output.name, {**os.environ, **environment})
         process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
-        with _without_main():
+        with _without_main(), _blocked_signals():
             process.start()
-        worker = self._workers[slot] = _Worker(process, tasks, stop, output, slot, environment)
+            worker = self._workers[slot] = _Worker(process, tasks, stop, output, slot, environment)
         worker_tasks.close()
         worker_stop.close()
         return worker
@@ -240,6 +236,20 @@ def _exit_reason(code: int | None) -> str:
         hint = "; if memory ran out, reduce hydra.launcher.n_jobs" if name == "SIGKILL" else ""
         return f"its process was killed by signal {-code} ({name}){hint}"
     return f"its process exited with code {code}"
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Start processes that block signals, until they can handle them; Windows cannot."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # first, because starting it unblocks SIGINT and SIGTERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

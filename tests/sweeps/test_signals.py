@@ -120,7 +120,7 @@ def test_a_signal_before_the_first_job_ends_the_sweep_with_the_exit_code_of_shel
     assert not list(Path("outputs").rglob("result.json"))
 
 
-@ON_WINDOWS_TOO
+@pytest.mark.parametrize("start", ["linux", "windows", "macos"], indirect=True)
 def test_after_ctrl_c_in_a_terminal_the_jobs_resume_from_their_checkpoints(start: Start, idx_root: Path) -> None:
     interrupt(running(start, idx_root))
     before = rows()

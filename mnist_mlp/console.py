@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 import threading
@@ -42,6 +43,13 @@ def shown_path(path: Path) -> str:
     """Return the path, relative if it is inside the current folder."""
     absolute, current = path.absolute(), Path.cwd()
     return str(absolute.relative_to(current)) if absolute.is_relative_to(current) else str(path)
+
+
+def shell_quoted(word: str) -> str:
+    """Quote a word of a command for POSIX shells; on Windows for cmd.exe and PowerShell, which share double quotes."""
+    if os.name != "nt":
+        return shlex.quote(word)
+    return word if re.fullmatch(r"[\w.:=/\\+-]+", word) else '"' + word.replace('"', '\\"') + '"'
 
 
 def columns() -> int:
@@ -128,6 +136,21 @@ class GuardedStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+@contextmanager
+def encodable_output() -> Iterator[None]:
+    """Print ? for characters that the encoding of sys.stdout lacks, in cp1252 for example all of Asia's."""
+    stream: Any = sys.stdout
+    before = getattr(stream, "errors", None)
+    if before is None or not hasattr(stream, "reconfigure"):  # closed, or of a notebook
+        yield
+        return
+    stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=before)
 
 
 @contextmanager

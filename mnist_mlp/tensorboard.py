@@ -1,6 +1,7 @@
 """Command: open TensorBoard on the best runs, named by the settings that vary, without smoothing."""
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -41,16 +42,22 @@ def serve(options: argparse.Namespace, links: Path) -> None:
         raise UserError(
             f"no runs with TensorBoard files in {', '.join(map(str, options.paths))}: train some, or use other folders"
         )
-    link_runs(runs, links)
-    address = _start(options, links).rstrip("/")
-    colors = quote(SAME_COLOR, safe=":(),")
-    print(f"{_describe_counts(runs, board_runs(jobs, None))}\n")
-    print(f"curves   {address}/?smoothing=0&runColorGroup={colors}")
+    colors, counts = f"&runColorGroup={quote(SAME_COLOR, safe=':(),')}", _describe_counts(runs, board_runs(jobs, None))
+    folder = links
+    try:
+        link_runs(runs, links)
+    except OSError as error:  # Windows reserves links to administrators and developers
+        folder, colors = Path(os.path.commonpath([path.resolve() for path in options.paths])), ""
+        counts = f"all runs by folder, because symbolic links are not available ({error.strerror})"
+    address = _start(options, folder).rstrip("/")
+    print(f"{counts}\n")
+    print(f"curves   {address}/?smoothing=0{colors}")
     print(f"overlay  {address}/#custom_scalars&_smoothingWeight=0\nhparams  {address}/#hparams\n")
     print("Press Ctrl-C to stop.", flush=True)
     while True:
         time.sleep(POLL_SECONDS)
-        link_runs(board_runs(find_jobs(options.paths), limit), links)
+        if folder == links:  # otherwise TensorBoard itself finds new runs
+            link_runs(board_runs(find_jobs(options.paths), limit), links)
 
 
 def _describe_counts(shown: dict[str, Path], available: dict[str, Path]) -> str:
@@ -63,7 +70,7 @@ def _describe_counts(shown: dict[str, Path], available: dict[str, Path]) -> str:
     return f"the best {runs} of {all_runs} runs{over_seeds}, {reason}"
 
 
-def _start(options: argparse.Namespace, links: Path) -> str:
+def _start(options: argparse.Namespace, folder: Path) -> str:
     """Start TensorBoard in this process, and return its URL."""
     try:
         with without_tensorflow():
@@ -71,7 +78,7 @@ def _start(options: argparse.Namespace, links: Path) -> str:
 
         board: Any = program.TensorBoard(default.get_static_plugins())  # others, of other packages, may be broken
         port = [] if options.port is None else ["--port", str(options.port)]
-        board.configure(argv=["tensorboard", "--logdir", str(links), "--host", options.host, *port])
+        board.configure(argv=["tensorboard", "--logdir", str(folder), "--host", options.host, *port])
         with redirect_stderr(StringIO()):  # hides a notice about how files are read
             return str(board.launch())
     except program.TensorBoardServerException as error:

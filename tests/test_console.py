@@ -13,9 +13,18 @@ import pytest
 from made_up_runs import write_run
 from sweeps_in_process import TINY
 
-from mnist_mlp.console import GuardedStream, command, error_line, guarded_output
+from mnist_mlp.console import GuardedStream, command, error_line, guarded_output, shell_quoted
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
+
+
+def test_printed_commands_are_quoted_for_the_shell_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (r"outputs\sweeps\lr", "C:/Users/Me & You/x", "model.hidden_units=[8]", "name='a'", "seed=0")
+    assert shlex.split(" ".join(map(shell_quoted, words))) == list(words)
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")
+        quoted = " ".join(map(shell_quoted, words))
+    assert quoted == r"""outputs\sweeps\lr "C:/Users/Me & You/x" "model.hidden_units=[8]" "name='a'" seed=0"""
 
 
 class FailingStream(io.StringIO):

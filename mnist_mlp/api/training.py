@@ -28,6 +28,7 @@ from mnist_mlp.cli.compose import (
 )
 from mnist_mlp.cli.help import suggest
 from mnist_mlp.config import Config, groups, non_result_keys
+from mnist_mlp.console import encodable_output
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
@@ -122,6 +123,7 @@ def fit(
 ) -> Run: ...
 @overload  # to a type checker, **{"optim.lr": 0.01} could match any keyword parameter above
 def fit(config: Settings = None, folder: str | Path | None = None, /, **overrides: Any) -> Run: ...
+@encodable_output()
 def fit(
     config: Settings = None,
     folder: str | Path | None = None,
@@ -191,6 +193,7 @@ def fit(
     return Run(path, result)
 
 
+@encodable_output()
 def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: int = 0) -> Sweep:
     """Train every combination of settings, with the jobs, folders and results of `python -m mnist_mlp.train -m`.
 

@@ -169,7 +169,7 @@ def search_seed(sweep: str, storage: str) -> int:
     another Optuna storage URL it is a hash of the sweep's folder plus its number of jobs.
     """
     database = Path(sweep) / "study.db"
-    if storage != f"sqlite:///{database}":
+    if not storage.startswith("sqlite:///") or Path(storage.removeprefix("sqlite:///")) != database:
         jobs = sum(1 for _ in Path(sweep).glob("*/run.json"))
         return (crc32(str(Path(sweep).absolute()).encode()) + jobs) % 2**32
     if database.is_file():
@@ -274,7 +274,7 @@ def composed_settings(overrides: Iterable[str], config_dir: str | Path | None = 
         folder = Path(config_dir).absolute()
         if not folder.is_dir():
             raise UserError(f"config_dir={config_dir} is not a folder: use the folder that contains GROUP/PRESET.yaml")
-        quoted = str(folder).replace("'", "\\'")
+        quoted = folder.as_posix().replace("'", "\\'")
         words.append(f"hydra.searchpath=['file://{quoted}']")
     with _composing:
         shared, version = GlobalHydra.instance(), VersionBase.instance()

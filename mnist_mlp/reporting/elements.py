@@ -1,7 +1,6 @@
 """Elements of a page: sections of text, tables, pictures and markup; the template renders them."""
 
 import base64
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from mnist_mlp.compare.collect import Job
+from mnist_mlp.console import shell_quoted
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.folder import RunFolder
 
@@ -36,7 +36,7 @@ def command(job: Job) -> str:
         kept["trainer.threads"] = f"trainer.threads={threads}"
     if result is not None and result.data["source"] == "sample":  # on another machine, auto may find MNIST
         kept["data.source"] = "data.source=sample"
-    return " ".join(map(shlex.quote, ["python", "-m", "mnist_mlp.train", *kept.values()]))
+    return " ".join(map(shell_quoted, ["python", "-m", "mnist_mlp.train", *kept.values()]))
 
 
 def result_overrides(overrides: Sequence[str]) -> dict[str, str]:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from mnist_mlp.compare.collect import Job, Row, Summary, display_names, row_label, summarize
 from mnist_mlp.console import ignore_tensorboard_thread_errors
-from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import UnreadableFileError, read_object, write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import band, read_curves, shared_epochs
@@ -136,23 +135,14 @@ def _file_name(name: str) -> str:
 
 
 def link_runs(runs: Mapping[str, Path], target: Path) -> None:
-    """Synchronize the symbolic links in `target` with `runs`, keeping links that are already correct.
-
-    Raises:
-        UserError: The file system does not support symbolic links.
-    """
+    """Synchronize the symbolic links in `target` with `runs`, keeping links that are already correct."""
     wanted = {target / name: path.resolve() for name, path in runs.items()}
     for link in [path for path in target.rglob("*") if path.is_symlink()]:
         if wanted.get(link) != link.resolve():
             link.unlink()
-    try:
-        for link, path in wanted.items():
-            if not link.is_symlink():
-                if link.is_dir():  # a folder of links to runs that have been renamed
-                    shutil.rmtree(link)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(path, target_is_directory=True)
-    except OSError as error:
-        raise UserError(
-            f"symbolic links are not supported here ({error.strerror}): use python -m tensorboard.main --logdir FOLDER"
-        ) from error
+    for link, path in wanted.items():
+        if not link.is_symlink():
+            if link.is_dir():  # a folder of links to runs that have been renamed
+                shutil.rmtree(link)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path, target_is_directory=True)

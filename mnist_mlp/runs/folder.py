@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import platform
-import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from mnist_mlp.console import naming_file, shown_path
+from mnist_mlp.console import naming_file, shell_quoted, shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import (
     JSON,
@@ -200,7 +199,7 @@ class RunFolder:
 
     def next_steps(self, python: str) -> str:
         """Format the commands that follow a finished run: report page (or its file), TensorBoard, drawing page."""
-        run = shlex.quote(shown_path(self.path))
+        run = shell_quoted(shown_path(self.path))
         page = shown_path(self.page_file) if self.page_file.is_file() else f"{python} -m mnist_mlp.report {run}"
         return (
             f"  page           {page}\n"

@@ -1,6 +1,5 @@
 """Running a job of a sweep, and the sweep's results: a line per job, table, page and exit code."""
 
-import shlex
 import sys
 import time
 import traceback
@@ -13,7 +12,7 @@ from mnist_mlp.compare.collect import Summary, find_jobs, summarize
 from mnist_mlp.compare.digits import write_digits
 from mnist_mlp.compare.tables import as_text, write_summary
 from mnist_mlp.config import Config
-from mnist_mlp.console import error_summary, shown_path
+from mnist_mlp.console import error_summary, shell_quoted, shown_path
 from mnist_mlp.errors import UserError, describe_signal
 from mnist_mlp.runs.files import JSON, UnreadableFileError, remove_scratch_files, write_json, write_text
 from mnist_mlp.runs.folder import RunFolder
@@ -181,7 +180,7 @@ def finish_sweep(sweep: Path) -> int:
     complete &= _write_page(sweep, page, [job.folder for job in jobs], summary, changed)
     if complete:
         print(f"  page           {shown_path(page)}\n  tables         {shown_path(table)}, runs.csv, summary.md")
-        print(f"  TensorBoard    {python_command()} -m mnist_mlp.tensorboard {shlex.quote(shown_path(sweep))}")
+        print(f"  TensorBoard    {python_command()} -m mnist_mlp.tensorboard {shell_quoted(shown_path(sweep))}")
     faults = []
     for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
         names = [job.folder.name for row in summary.rows for job in row.jobs if job.status == status]
@@ -217,7 +216,7 @@ def _write_page(
             write_digits(folder, summary)
         write_page([folder], page)
     except Exception as error:
-        retry = f"retry with python -m mnist_mlp.report {folder}"
+        retry = f"retry with {python_command()} -m mnist_mlp.report {shell_quoted(shown_path(folder))}"
         print(f"error: cannot write the page: {error_summary(error)}; {retry}", file=sys.stderr)
         return False
     return True
@@ -226,4 +225,4 @@ def _write_page(
 def python_command() -> str:
     """Return the command for this Python, which works without an activated environment inside the current folder."""
     python, current = Path(sys.executable), Path.cwd()
-    return shlex.quote(str(python.relative_to(current))) if python.is_relative_to(current) else "python"
+    return shell_quoted(str(python.relative_to(current))) if python.is_relative_to(current) else "python"

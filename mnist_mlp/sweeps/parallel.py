@@ -16,6 +16,7 @@ from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.folder import LOCK_FILE
 from mnist_mlp.runs.result import RunResult, StoredRun
+from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps.jobs import Job, JobEnd, fail_job, finish_job, run_job, unrecorded_failures, update_table
 from mnist_mlp.sweeps.live import SweepProgress
 from mnist_mlp.sweeps.processes import Crashed, WorkerPool
@@ -71,7 +72,8 @@ class Survey:
 
 def survey_machine(configs: Sequence[Config]) -> Survey:
     """Survey the machine, in a worker."""
-    import torch  # deferred, like the following imports: only workers need it
+    with quick_start():  # if no fork server has imported it
+        import torch  # deferred, like the following imports: only workers need it
 
     from mnist_mlp.data.mnist import load_digits
     from mnist_mlp.training.trainer import free_bytes, needed_bytes
@@ -182,7 +184,7 @@ class _Run:
     def run(self, limits: Limits) -> None:
         """Read the jobs' folders while the fork server starts, survey the machine in a worker, run unfinished jobs."""
         self.pool.start()
-        self.pool.resize([{}])
+        self.pool.resize([{}] * max(1, self.pool.size))
         stored: dict[int, StoredRun] = {}
         for index, job in enumerate(self.jobs):
             if job.config and job.config.resume == "auto" and not job.folder.failure_file.exists():

@@ -1,9 +1,12 @@
 """Worker processes, isolated from each other: a crash affects only its task.
 
 They fork from multiprocessing's fork server, which has imported what they need, so a new worker starts in milliseconds.
+Windows has no fork server, and libraries of macOS crash in forks: there, a worker imports everything itself in about
+3 s and is kept for all jobs.
 The pools of concurrent.futures and loky break entirely if a process dies, and do not report which task it was running.
 """
 
+import _thread
 import faulthandler
 import multiprocessing
 import os
@@ -19,36 +22,43 @@ from multiprocessing import forkserver, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from mnist_mlp.errors import SIGNALS, Interrupted, UserError, exit_code, stopping_on_signals
 
 PATIENCE = 30.0
 """Seconds that a worker may continue after its parent has died, to complete a chunk of steps."""
 
+MAX_SPAWNED = 30
+"""Maximum number of workers without a fork server: Windows waits for at most 63 objects, and each worker has two."""
+
 PRELOADED = "mnist_mlp.sweeps.preload"
 Task = Callable[[], Any]
 """A function that can be pickled."""
 
 
-def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) -> None:
-    """Run tasks from a pipe and send back what they return, until the pipe closes or a signal arrives.
+def work(tasks: Connection, stop: Connection, output: str, environment: Mapping[str, str]) -> None:
+    """Run tasks from a pipe and send back what they return, until the pipe or `stop` closes or a signal arrives.
 
-    Redirects stdout and stderr, even of C code, to `output`, and replaces the fork server's environment variables.
+    Redirects stdout and stderr, even of C code, to the file `output`, and replaces the fork server's environment
+    variables.
     """
     os.environ.clear()
     os.environ.update(environment)
+    log = os.open(output, os.O_WRONLY | os.O_APPEND)
+    _remove_file(output)
     for descriptor in (1, 2):
-        os.dup2(output.fileno(), descriptor)
-    output.close()
+        os.dup2(log, descriptor)
+    os.close(log)
     sys.stdout, sys.stderr = (
         os.fdopen(descriptor, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
         for descriptor in (1, 2)
     )
     faulthandler.enable()
     with stopping_on_signals(ignore_repeats=True):
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the fork server blocks them
+        threading.Thread(target=_interrupt_on, args=(stop,), daemon=True).start()
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see _blocked_signals
         try:
             while True:
                 task = tasks.recv()
@@ -62,14 +72,24 @@ def work(tasks: Connection, output: Connection, environment: Mapping[str, str]) 
                 sys.stdout.flush()
 
 
-def _end_with_parent() -> None:
-    """Send SIGTERM to this process when its parent dies (even by `kill -9`), and exit after PATIENCE seconds."""
+def _interrupt_on(stop: Connection) -> None:
+    """Interrupt this process if its parent closes `stop` or dies (even by `kill -9`); in the latter case also exit.
+
+    On Windows, SIGTERM from another process would end it immediately.
+    """
     parent = parent_process()
     assert parent is not None
+    wait([parent.sentinel, stop])
+    _thread.interrupt_main(signal.SIGTERM)
     wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
     os._exit(1)
+
+
+def _remove_file(path: str) -> None:
+    """Remove a file, unless it is open on Windows."""
+    with suppress(OSError):
+        os.unlink(path)
 
 
 @dataclass(frozen=True)
@@ -86,56 +106,42 @@ class _Worker:
 
     process: BaseProcess
     tasks: Connection
-    output: Connection
+    stop: Connection
+    output: TextIO
     slot: int
     environment: Mapping[str, str]
     task: int | None = None
     partial_line: str = ""
     task_output: str = ""
 
-    @property
-    def handles(self) -> tuple[Any, ...]:
-        """Objects to wait for."""
-        return self.tasks, self.output, self.process.sentinel
-
-    def read(self) -> str | None:
-        """Read new output; None at its end."""
-        chunks = []
-        with suppress(BlockingIOError):
-            while content := os.read(self.output.fileno(), 2**16):
-                chunks.append(content.decode(errors="replace"))
-            return "".join(chunks) or None
-        return "".join(chunks)
-
 
 class WorkerPool:
-    """A pool of worker processes, started on demand; UserError if the system has no fork server (Windows)."""
+    """A pool of worker processes, started on demand."""
 
     def __init__(self) -> None:
-        if "forkserver" not in multiprocessing.get_all_start_methods():
-            raise UserError(
-                "this system has no fork server for parallel jobs: use hydra/launcher=basic or mnist_mlp.fit"
-            )
-        self._context: Any = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([PRELOADED])
+        self._has_server = "forkserver" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+        self._context: Any = multiprocessing.get_context("forkserver" if self._has_server else "spawn")
         self._environments: list[Mapping[str, str]] = [{}]
         self._workers: dict[int, _Worker] = {}
         if multiprocessing.current_process().daemon:
             raise UserError("multiprocessing.Pool's processes cannot start others: use a ProcessPoolExecutor")
 
     def start(self) -> None:
-        """Start the fork server, without waiting for its imports."""
-        resource_tracker.ensure_running()  # first, because starting it unblocks SIGINT and SIGTERM
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # inherited by the server, which must not take one
-        try:
-            with _short_temporary_folder():
-                forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        """Start the fork server, if the system has one, without waiting for its imports."""
+        if not self._has_server:
+            return
+        self._context.set_forkserver_preload([PRELOADED])
+        with _blocked_signals(), _short_temporary_folder():  # the server must not take a signal
+            forkserver.ensure_running()
+
+    @property
+    def size(self) -> int:
+        """Number of workers that have started."""
+        return len(self._workers)
 
     def resize(self, environments: Sequence[Mapping[str, str]]) -> None:
         """Use one worker for each of these environments; stop all others, which must be idle."""
-        self._environments = list(environments)
+        self._environments = list(environments)[: None if self._has_server else MAX_SPAWNED]
         for worker in list(self._workers.values()):
             if worker.environment not in self._environments[worker.slot : worker.slot + 1]:
                 self._remove(worker)
@@ -159,28 +165,23 @@ class WorkerPool:
         Yields:
             The number of each task that has ended, with its return value or `Crashed`.
         """
-        handles = [handle for worker in self._workers.values() for handle in worker.handles]
+        handles = [handle for worker in self._workers.values() for handle in (worker.tasks, worker.process.sentinel)]
         if not handles:
             time.sleep(timeout)
             return
         ready = set(wait(handles, timeout))
         for worker in list(self._workers.values()):
-            if not ready.isdisjoint(worker.handles):
-                yield from self._events_of(worker, ready)
+            yield from self._events_of(worker, ready)
 
     def stop(self) -> None:
         """Ask the workers to stop after their current chunk of steps, and wait for them."""
         self._environments = []
         for worker in self._workers.values():
             worker.tasks.close()  # ends an idle worker
-            if worker.task is not None and worker.process.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(worker.process.pid, signal.SIGTERM)
-        while self._workers:
-            wait([handle for worker in self._workers.values() for handle in (worker.output, worker.process.sentinel)])
-            for worker in list(self._workers.values()):
-                if worker.read() is None or not worker.process.is_alive():
-                    self._remove(worker)
+            if worker.task is not None:
+                worker.stop.close()
+        for worker in list(self._workers.values()):
+            self._remove(worker)
 
     def kill(self) -> None:
         """Kill the workers."""
@@ -191,16 +192,18 @@ class WorkerPool:
     def _start_worker(self, slot: int) -> _Worker:
         self.start()
         tasks, worker_tasks = self._context.Pipe()
-        output, worker_output = self._context.Pipe(duplex=False)
+        worker_stop, stop = self._context.Pipe(duplex=False)
+        output: Any = tempfile.NamedTemporaryFile(  # noqa: SIM115
+            "r", encoding="utf-8", errors="replace", prefix="mnist_mlp-worker-", delete=False
+        )
         environment = self._environments[slot]
-        arguments = (worker_tasks, worker_output, {**os.environ, **environment})
+        arguments = (worker_tasks, worker_stop, output.name, {**os.environ, **environment})
         process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
-        with _without_main():
+        with _without_main(), _blocked_signals():
             process.start()
-        worker = self._workers[slot] = _Worker(process, tasks, output, slot, environment)
+            worker = self._workers[slot] = _Worker(process, tasks, stop, output, slot, environment)
         worker_tasks.close()
-        worker_output.close()
-        os.set_blocking(output.fileno(), False)
+        worker_stop.close()
         return worker
 
     def _events_of(self, worker: _Worker, ready: set[Any]) -> Iterator[tuple[int, Any]]:
@@ -220,7 +223,7 @@ class WorkerPool:
 
     def _print(self, worker: _Worker, quiet: bool) -> None:
         """Collect a worker's output for the log of its task, and print it unless `quiet`."""
-        *lines, worker.partial_line = (worker.partial_line + (worker.read() or "")).split("\n")
+        *lines, worker.partial_line = (worker.partial_line + worker.output.read()).split("\n")
         for line in lines:
             worker.task_output += f"{line}\n"
             if not quiet:
@@ -229,7 +232,9 @@ class WorkerPool:
     def _remove(self, worker: _Worker) -> None:
         worker.tasks.close()  # ends an idle worker
         worker.process.join()
+        worker.stop.close()
         worker.output.close()
+        _remove_file(worker.output.name)
         del self._workers[worker.slot]
 
 
@@ -254,6 +259,20 @@ def _short_temporary_folder() -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Start processes that block signals, until they can handle them; Windows cannot."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # first, because starting it unblocks SIGINT and SIGTERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def compile_once(key: str) -> Iterator[None]:
         lock.release()
 
 
-CXX = ("clang++",) if sys.platform == "darwin" else ("g++",)
+CXX = {"darwin": ("clang++",), "win32": ("cl",)}.get(sys.platform, ("g++",))
 """The C++ compiler that torch uses if $CXX is not set."""
 _runs = itertools.count()
 

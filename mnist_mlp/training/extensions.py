@@ -129,7 +129,7 @@ def named_loggers(name: str, folder: RunFolder) -> list[Logger]:
         MLFlowLogger(
             "mnist_mlp",
             run_name=path.name,
-            tracking_uri=tracking_uri or f"sqlite:///{path / 'mlflow.db'}",
+            tracking_uri=tracking_uri or f"sqlite:///{(path / 'mlflow.db').as_posix()}",
             artifact_location=None if tracking_uri else (path / "mlflow").as_uri(),
         )
     ]

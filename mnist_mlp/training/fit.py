@@ -279,7 +279,7 @@ def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: Digit
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Hide Lightning's start-up messages, which are INFO, and three warnings that a user cannot act on."""
+    """Hide Lightning's start-up messages, which are INFO, and warnings that a user cannot act on."""
     levels = dict.fromkeys(("pytorch_lightning", "lightning_fabric", "lightning.pytorch"), logging.WARNING)
     levels["torch.utils.cpp_extension"] = logging.ERROR  # torch.compile reports a missing GPU on machines without one
     previous_levels = {name: logging.getLogger(name).level for name in levels}
@@ -293,6 +293,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
             # shown on every machine that has SLURM, but a run on one device does not need srun
             warnings.filterwarnings("ignore", message=r"The `srun` command is available on your system but is not used")
+            # shown on every Mac, whose GPU (MPS) mnist_mlp does not use
+            warnings.filterwarnings("ignore", message=r"GPU available but not used")
             yield
     finally:
         for name, level in previous_levels.items():

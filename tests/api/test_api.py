@@ -1,6 +1,8 @@
 """The Python API as used without Hydra."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sweeps_in_process import TINY, sweeper
+from sweeps_in_process import TINY, quick_page, sweeper
 
 import mnist_mlp
 from mnist_mlp.runs.folder import RunFolder
@@ -50,6 +52,19 @@ assert sorted(mnist_mlp.__all__) == dir(mnist_mlp)
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
         _ = mnist_mlp.fitt
+
+
+def test_fit_replaces_characters_that_the_console_cannot_encode(
+    small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_mlp.reporting.page.write_page", quick_page)
+    console = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", console)
+    for epochs in (1, 2):
+        mnist_mlp.fit(small, "学習", **{"trainer.max_epochs": epochs})
+    console.seek(0)
+    assert "Resuming from ??/checkpoints/last.ckpt" in console.read().replace(os.sep, "/")
+    assert console.errors == "strict"
 
 
 def test_fit_has_the_run_folder_results_and_resuming_of_the_command(

@@ -37,6 +37,7 @@ def test_with_its_own_database_a_search_is_seeded_by_its_number_of_trials_not_it
         database.close()
         seeds.append(search_seed(str(sweep), storage))
     assert seeds == [0, 2, 0, 2]
+    assert search_seed(f"{sweep}/", f"sqlite:///{sweep}//study.db") == 2  # or with the backslashes of Windows
 
 
 def test_searches_that_share_a_database_and_later_calls_have_different_seeds(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Runs under short names in TensorBoard, read back by its own reader."""
 
+import errno
 import os
 import subprocess
 import sys
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
@@ -115,6 +117,33 @@ def start(sweep: Path, folder: Path) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "mnist_mlp.tensorboard", str(sweep), "--port", "0"]
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def test_without_symbolic_links_runs_are_shown_by_folder(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "A required privilege is not held by the client")
+
+    class Board:
+        def configure(self, argv: list[str]) -> None:
+            folders.append(Path(argv[argv.index("--logdir") + 1]))
+
+        def launch(self) -> str:
+            return "http://localhost:6006/"
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    folders: list[Path] = []
+    monkeypatch.setattr(Path, "symlink_to", refuse)  # as on Windows
+    program = SimpleNamespace(TensorBoard=Board, TensorBoardServerException=RuntimeError)
+    monkeypatch.setattr("tensorboard.program", program, raising=False)
+    monkeypatch.setattr("time.sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tensorboard.main([str(outputs / "sweeps" / "rates"), str(outputs / "train")])
+    assert folders == [outputs]
+    assert "not available (A required privilege" in capsys.readouterr().out
 
 
 @pytest.mark.integration

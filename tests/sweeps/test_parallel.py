@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from made_up_runs import made_up_result
 from sweeps_in_process import Sweep, sweeper
 
 from mnist_mlp.config import Config, TrainerConfig
-from mnist_mlp.errors import UserError
+from mnist_mlp.errors import Interrupted, UserError
 from mnist_mlp.runs.files import write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import StoredRun
@@ -273,15 +274,57 @@ def test_shared_faults_are_those_of_every_job(tmp_path: Path) -> None:
     assert shared_faults([replace(first, fault="a"), second]) == []
 
 
-def test_without_a_fork_server_a_sweep_is_rejected_and_creates_no_folder(
-    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def without_fork_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start workers as on Windows."""
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    monkeypatch.setattr("mnist_mlp.sweeps.parallel.survey_machine", partial(survey_with, "d1"))
+
+
+def test_without_a_fork_server_the_same_workers_run_all_jobs_of_all_batches(
+    without_fork_server: None, run: Callable[..., list[JobEnd]]
 ) -> None:
-    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])  # as on Windows
-    with pytest.raises(UserError, match=r"no fork server .*use hydra/launcher=basic"):
-        WorkerPool()
-    assert sweep("seed=0,1", "name=x", "hydra/launcher=side_by_side") == 1
-    assert not Path("outputs/sweeps/x").exists()
-    assert sweep("seed=0,1", "name=x", "hydra/launcher=basic") == 0
+    batches = [run([report_process] * 4), run([report_process] * 4)]
+    processes = {end.line for ends in batches for end in ends}
+    assert 1 <= len(processes) <= 2
+    assert str(os.getpid()) not in processes
+
+
+def test_without_a_fork_server_a_killed_worker_fails_only_its_own_job(
+    without_fork_server: None, tmp_path: Path, run: Callable[..., list[JobEnd]]
+) -> None:
+    ends = run([succeed, partial(kill_worker, signal.SIGSEGV), succeed])
+    assert [end.objective is None for end in ends] == [False, True, False]
+    assert "Fatal Python error" in (tmp_path / "job-2/error.log").read_text()
+
+
+@pytest.mark.parametrize("methods", [["spawn"], ["fork", "spawn", "forkserver"]])
+def test_stopping_the_pool_interrupts_its_jobs_and_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str]
+) -> None:
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: methods)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pool = WorkerPool()
+    assert pool.submit(0, partial(wait_for_interruption, tmp_path))
+    while not (tmp_path / "started").exists():
+        list(pool.events(0.05))
+    pool.stop()
+    assert {path.name for path in tmp_path.iterdir()} == {"started", "interrupted"}
+
+
+def report_process() -> JobEnd:
+    time.sleep(0.05)
+    return JobEnd(str(os.getpid()), 0.5)
+
+
+def wait_for_interruption(folder: Path) -> None:
+    try:
+        (folder / "started").touch()
+        while True:
+            time.sleep(0.01)
+    except Interrupted:
+        (folder / "interrupted").touch()
+        raise
 
 
 @pytest.mark.integration

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pretended_system import environment
 
 pytestmark = pytest.mark.integration
 LONG = (
@@ -19,17 +20,23 @@ LONG = (
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
+ON_WINDOWS_TOO = pytest.mark.parametrize("start", ["linux", "windows"], indirect=True)
+
+
 @pytest.fixture
-def start(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts a program in a new session."""
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Starts a program in a new session, on Linux or on a pretended system."""
     monkeypatch.chdir(tmp_path)
+    system = getattr(request, "param", "linux")
+    variables = dict(os.environ) if system == "linux" else environment(system, tmp_path / "pretended")
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, *arguments]
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+            start_new_session=True, env=variables,
+        )  # fmt: skip
         started.append(process)
         return process
 
@@ -113,6 +120,31 @@ def test_a_signal_before_the_first_job_ends_the_sweep_with_the_exit_code_of_shel
     assert not list(Path("outputs").rglob("result.json"))
 
 
+@pytest.mark.parametrize("start", ["linux", "windows", "macos"], indirect=True)
+def test_after_ctrl_c_in_a_terminal_the_jobs_resume_from_their_checkpoints(start: Start, idx_root: Path) -> None:
+    interrupt(running(start, idx_root))
+    before = rows()
+    process = running(start, idx_root)
+    wait_until(lambda: all(rows()[path] > count for path, count in before.items()))
+    interrupt(process)
+
+
+def interrupt(process: "subprocess.Popen[str]") -> None:
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "\ninterrupted: finished jobs are kept; rerun with the same name= to resume\n"
+    assert "2 unfinished" in out
+    wait_until(lambda: not of_session(process.pid), 10)
+    assert not list(Path("outputs").rglob(".lock"))
+
+
+def rows() -> dict[Path, int]:
+    """Numbers of epochs in the jobs' metrics."""
+    return {path: len(path.read_text().splitlines()) for path in Path("outputs/sweeps/long").glob("*/metrics.csv")}
+
+
+@ON_WINDOWS_TOO
 def test_workers_end_if_their_parent_is_killed(start: Start, idx_root: Path) -> None:
     process = running(start, idx_root)
     os.kill(process.pid, signal.SIGKILL)
@@ -122,6 +154,7 @@ def test_workers_end_if_their_parent_is_killed(start: Start, idx_root: Path) -> 
     assert not list(Path("outputs/sweeps/long").glob("*/.lock"))
 
 
+@ON_WINDOWS_TOO
 def test_a_killed_job_counts_as_failed_and_the_next_one_runs(start: Start, idx_root: Path) -> None:
     process = running(start, idx_root)
     first = sorted(workers(process.pid))
@@ -129,13 +162,14 @@ def test_a_killed_job_counts_as_failed_and_the_next_one_runs(start: Start, idx_r
     wait_until(lambda: len(list(Path("outputs/sweeps/long").glob("*/checkpoints/last.ckpt"))) == 3)
     (failure,) = Path("outputs/sweeps/long").glob("*/failure.json")
     assert json.loads(failure.read_text())["reason"].startswith("its process was killed by signal 9")
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert process.returncode == 130
     assert "FAILED: its process was killed by signal 9 (SIGKILL)" in out
     wait_until(lambda: not of_session(process.pid), 10)
 
 
+@ON_WINDOWS_TOO
 def test_a_script_without_a_main_guard_is_run_once(start: Start, idx_root: Path, tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
     script.write_text(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from power_cut import fit_until_power_cut
+from pytorch_lightning.accelerators.mps import MPSAccelerator
 
 from mnist_mlp.compare.collect import load_job
 from mnist_mlp.config import Config, DataConfig, ModelConfig, Normalization, OptimConfig, Schedule, TrainerConfig
@@ -43,6 +44,14 @@ def assert_equal_weights(checkpoint: Path, expected: Path) -> None:
 
 def with_trainer(config: Config, **changes: Any) -> Config:
     return replace(config, trainer=replace(config.trainer, **changes))
+
+
+def test_a_gpu_that_is_not_used_is_no_reason_to_warn(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(MPSAccelerator, "is_available", lambda: True)  # as on every Mac
+    assert fit(with_trainer(config, max_epochs=1), tmp_path / "run").status == "finished"
+    assert [str(warning.message) for warning in recwarn if "GPU" in str(warning.message)] == []
 
 
 def test_a_run_learns_and_writes_a_complete_result_json(config: Config, tmp_path: Path) -> None:

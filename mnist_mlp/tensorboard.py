@@ -72,10 +72,9 @@ def _describe_counts(shown: dict[str, Path], available: dict[str, Path]) -> str:
 
 def _start(options: argparse.Namespace, folder: Path) -> str:
     """Start TensorBoard in this process, and return its URL."""
+    with without_tensorflow():
+        from tensorboard import default, program  # deferred: takes seconds
     try:
-        with without_tensorflow():
-            from tensorboard import default, program  # deferred: takes seconds
-
         board: Any = program.TensorBoard(default.get_static_plugins())  # others, of other packages, may be broken
         port = [] if options.port is None else ["--port", str(options.port)]
         board.configure(argv=["tensorboard", "--logdir", str(folder), "--host", options.host, *port])

@@ -116,11 +116,13 @@ class Task:
         total: number of jobs of the sweep.
         swept: keys that the sweep varies.
         began: start of the sweep, in seconds since the epoch.
+        folder: the working directory, to which data.root is relative even with hydra.job.chdir=true.
     """
 
     def __init__(self) -> None:
         self.called, self.total, self.began = False, 0, 0.0
         self.swept: list[str] = []
+        self.folder = os.getcwd()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -129,7 +131,7 @@ class Task:
     def __call__(self, cfg: DictConfig) -> float | None:
         """Run a composed configuration; return the objective for Hydra's sweeper."""
         self.called = True
-        os.chdir(HydraConfig.get().runtime.cwd)  # undoes hydra.job.chdir=true: data.root is relative to this folder
+        os.chdir(self.folder)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return self._run_job(cfg)
         single_run(cfg)

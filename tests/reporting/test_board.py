@@ -137,8 +137,9 @@ def test_without_symbolic_links_runs_are_shown_by_folder(
 
     folders: list[Path] = []
     monkeypatch.setattr(Path, "symlink_to", refuse)  # as on Windows
-    program = SimpleNamespace(TensorBoard=Board, TensorBoardServerException=RuntimeError)
+    program = SimpleNamespace(TensorBoard=lambda plugins: Board(), TensorBoardServerException=RuntimeError)
     monkeypatch.setattr("tensorboard.program", program, raising=False)
+    monkeypatch.setattr("tensorboard.default", SimpleNamespace(get_static_plugins=list), raising=False)
     monkeypatch.setattr("time.sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         tensorboard.main([str(outputs / "sweeps" / "rates"), str(outputs / "train")])

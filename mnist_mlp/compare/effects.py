@@ -1,6 +1,7 @@
 """Main effects of factors from matched runs, and importance of the settings of a search; see docs/statistics.md.
 
-Matched sets are combined on log(error): settings scale an error rather than shift it, and outliers weigh less.
+Matched sets are combined on log(mean error over seeds): settings scale an error rather than shift it. A mean over seeds
+equals the table's, so collapsed runs count in full.
 Importance is a one-way analysis of variance on ranks (Kruskal and Wallis 1952) with Kelley's epsilon squared (1935) as
 effect size. Ranks are invariant under rescaling and robust to collapsed runs.
 """
@@ -105,7 +106,7 @@ def main_effect(jobs: Sequence[Job], key: str, column: str) -> dict[str, float |
 
 
 def _adjusted_means(sets: Sequence[MatchedSet]) -> dict[str, float]:
-    """Least-squares means by level: log(error) = set + level, over sets that shared levels connect with the first."""
+    """Least-squares means by level: log(mean error) = set + level, over sets that shared levels connect."""
     if not sets:
         return {}
     connected, remaining, known = [sets[0]], list(sets[1:]), set(sets[0])
@@ -119,7 +120,7 @@ def _adjusted_means(sets: Sequence[MatchedSet]) -> dict[str, float]:
     errors = np.empty(len(cells))
     for row, (index, level, numbers) in enumerate(cells):
         design[row, index] = design[row, len(connected) + levels.index(level)] = 1
-        errors[row] = statistics.fmean(math.log(max(1 - number, MIN_ERROR)) for number in numbers)
+        errors[row] = math.log(max(1 - statistics.fmean(numbers), MIN_ERROR))
     solution = np.linalg.lstsq(design, errors, rcond=None)[0]
     logs = solution[: len(connected)].mean() + solution[len(connected) :]
     return {level: 1 - math.exp(log) for level, log in zip(levels, logs, strict=True)}

@@ -26,6 +26,8 @@ OBSERVERS = (
     pl.callbacks.ModelSummary, pl.callbacks.ProgressBar, pl.callbacks.ThroughputMonitor,
 )  # fmt: skip
 """Lightning callbacks that cannot change a result."""
+LOGGING = (pl.callbacks.DeviceStatsMonitor, pl.callbacks.LearningRateMonitor, pl.callbacks.ThroughputMonitor)
+"""Lightning callbacks that need a logger."""
 STEP_HOOKS = (
     "on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward",
     "on_before_optimizer_step", "on_before_zero_grad",

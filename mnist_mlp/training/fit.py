@@ -33,6 +33,7 @@ from mnist_mlp.training.checkpoint import checkpoint_to_resume, read_checkpoint,
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import check_compiler
 from mnist_mlp.training.extensions import (
+    LOGGING,
     Network,
     build_network,
     callback_identity,
@@ -148,13 +149,9 @@ def _resolve(
     if path != path.encode(errors="replace").decode():
         raise UserError(f"{path} is not UTF-8, which TensorBoard requires: rename the folder, or use another")
     accelerator = choose_accelerator(config)
+    _check_callbacks(config, callbacks, loggers)
     if config.trainer.compile:
         check_compiler(accelerator)
-        if names := [type(callback).__name__ for callback in callbacks if needs_every_step(callback)]:
-            raise UserError(
-                f"trainer.compile=true does not call {', '.join(names)} at every step: "
-                "use trainer.compile=false, or remove the callback"
-            )
     if network is None:
         check_memory(config, accelerator)
         if config.model.network:
@@ -177,6 +174,18 @@ def _resolve(
     run["environment"] = environment(device, torch.get_num_threads())
     run["started"] = datetime.now(timezone.utc).isoformat()
     return _Request(config, folder, job_label, callbacks, loggers, network, digits, teacher, run)
+
+
+def _check_callbacks(config: Config, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> None:
+    names = [type(callback).__name__ for callback in callbacks if isinstance(callback, LOGGING)]
+    if names and not (loggers or config.trainer.logger):
+        raise UserError(f"{', '.join(names)} needs a logger: pass logger=, or use trainer.logger=csv")
+    names = [type(callback).__name__ for callback in callbacks if needs_every_step(callback)]
+    if names and config.trainer.compile:
+        raise UserError(
+            f"trainer.compile=true does not call {', '.join(names)} at every step: "
+            "use trainer.compile=false, or remove the callback"
+        )
 
 
 def _finished_result(request: _Request) -> RunResult | None:

@@ -154,6 +154,12 @@ def test_observers_are_not_part_of_the_run(config: Config, tmp_path: Path) -> No
     assert observed.metrics == plain.metrics
 
 
+def test_a_callback_that_needs_a_logger_is_refused_without_one(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"LearningRateMonitor .*trainer\.logger"):
+        fit(config, tmp_path / "run", callbacks=[LearningRateMonitor()])
+    assert not (tmp_path / "run").exists()
+
+
 def test_compiled_steps_and_callbacks_on_every_step_are_incompatible(settings: dict[str, Any], tmp_path: Path) -> None:
     compiled = config_with({**settings, "trainer.compile": True})
     with pytest.raises(UserError, match=r"trainer\.compile=true .*EMAWeightAveraging.*trainer\.compile=false"):

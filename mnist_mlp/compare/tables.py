@@ -191,7 +191,7 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         )
         if family > 1:
             notes.append(
-                f"Verdicts are Holm-adjusted for all {family} pairs of settings with common seeds; an unadjusted"
+                f"Verdicts are Holm-adjusted for all {family} pairs of settings with two seeds in common; an unadjusted"
                 " interval that excludes zero does not by itself make a difference significant."
             )
         if any("were planned" in row.verdict for row in summary.rows):

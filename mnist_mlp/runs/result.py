@@ -202,9 +202,8 @@ class RunResult:
 
     @property
     def source(self) -> str:
-        """`data.source`; "not MNIST" if the files under `data.root` are known to be others."""
-        is_other = self.data["source"] == "mnist" and self.data.get("digest") not in (None, OFFICIAL_DIGEST)
-        return "not MNIST" if is_other else str(self.data["source"])
+        """`data.source` as `source_name` shows it."""
+        return source_name(self.data["source"], self.data.get("digest"))
 
     def metric(self, name: str) -> float:
         """Return a metric by name; NaN if it is missing or was not finite."""
@@ -290,6 +289,11 @@ def _worst_digit_text(result: RunResult) -> str:
     if matrix[digit][predicted]:
         return f"{text}, most often predicted as {predicted}"
     return f"{text}, most often predicted instead of {true}" if matrix[true][digit] else "none, all correct"
+
+
+def source_name(source: str, digest: str | None) -> str:
+    """Return `data.source`, or "not MNIST" if the files under `data.root` are known to be others."""
+    return "not MNIST" if source == "mnist" and digest not in (None, OFFICIAL_DIGEST) else source
 
 
 def occurring_digits(confusion_matrix: Sequence[Sequence[int]]) -> list[int]:

@@ -19,7 +19,7 @@ from mnist_mlp.data.module import EVAL_BATCH, random_seed, split_digits
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import is_continuation
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, source_name
 from mnist_mlp.runs.settings import changes
 from mnist_mlp.serve.nets import TrainedNet, augmented_log_probabilities, load_classifier, locate
 from mnist_mlp.training.checkpoint import read_checkpoint
@@ -151,7 +151,7 @@ def evaluate_run(
         else:  # the batch size of a run's test, for identical results
             logits = torch.cat([model(batch).float() for batch in images.split(EVAL_BATCH)])
     arrays = images.numpy(), labels.numpy(), indices.numpy(), logits.numpy()
-    return Evaluation(net.name, split, digits.source, *arrays, augment)
+    return Evaluation(net.name, split, source_name(digits.source, digits.digest), *arrays, augment)
 
 
 def evaluate_ensemble(

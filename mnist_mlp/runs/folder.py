@@ -20,7 +20,6 @@ from mnist_mlp.runs.files import (
     UnreadableFileError,
     read_object,
     remove_scratch_files,
-    scratch_file,
     sync_file,
     sync_folder,
     write_json,
@@ -303,12 +302,15 @@ class FolderLock(AbstractContextManager["FolderLock"]):
                 descriptor, is_new = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), False
             on_exit.callback(os.close, descriptor)
             holder, status = _read_holder(descriptor), os.fstat(descriptor)
+            who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+            who = f"{who if holder else 'another process'} (if that has ended, delete {shown_path(self.path)})"
             if not self._lock(descriptor, is_new, holder):
-                who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
-                return f"{who if holder else 'another process'} (if that has ended, delete {shown_path(self.path)})"
+                return who
             if self._renewals and not is_new:
-                on_exit.close()  # Windows cannot rename open files
-                _remove_if_same(self.path, status)
+                if os.name != "posix":  # Windows cannot remove open files
+                    on_exit.close()
+                if not _remove_expired(self.path, status):
+                    return who
             elif _is_same_file(descriptor, self.path):
                 since = time.strftime("%Y-%m-%d %H:%M:%S")
                 content = json.dumps({"host": platform.node(), "pid": os.getpid(), "since": since})
@@ -355,14 +357,21 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _remove_if_same(path: Path, status: os.stat_result) -> None:
-    """Remove an expired lock file, unless another process has just done so and created its own."""
-    aside = scratch_file(path)
+def _remove_expired(path: Path, status: os.stat_result) -> bool:
+    """Remove this lock file, unless it has been replaced; return False if another process is about to remove it."""
+    mutex = path.with_name(f"{path.name}.expired")
+    try:
+        os.close(os.open(mutex, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        with suppress(FileNotFoundError):
+            if time.time() - mutex.stat().st_mtime > LEASE_SECONDS:  # it was killed
+                mutex.unlink()
+        return False
     with suppress(FileNotFoundError):
-        path.rename(aside)
-        if not os.path.samestat(aside.stat(), status):
-            aside.rename(path)
-        aside.unlink()
+        if os.path.samestat(path.stat(), status):
+            path.unlink()
+    mutex.unlink()
+    return True
 
 
 def _read_holder(descriptor: int) -> JSON:

@@ -220,7 +220,8 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     results = [job.result for job in jobs if job.result is not None]
     images = unique(_images(results, source) for source in dict.fromkeys(run.data["source"] for run in results))
     others = sorted({run.data.get("digest") or "unknown" for run in results} - {OFFICIAL_DIGEST})
-    yield "Data", f"{images}; not known to be the official MNIST: digest {', '.join(others)}" if others else images
+    known = "not known to be" if "unknown" in others else "not"
+    yield "Data", f"{images}; {known} the official MNIST: digest {', '.join(others)}" if others else images
     hosts = [result.environment for result in results]
     yield "Device", unique(f"{host['device']}, CPU threads: {host['threads']}" for host in hosts)
     yield "Software", unique(f"commit {(host['commit'] or 'unknown')[:9]}, torch {host['torch']}" for host in hosts)

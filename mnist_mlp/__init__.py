@@ -49,7 +49,14 @@ else:
     def __getattr__(name: str) -> Any:
         if name not in _MODULES:
             raise AttributeError(f"module 'mnist_mlp' has no attribute {name!r}")
-        value = getattr(import_module(f"mnist_mlp.{_MODULES[name]}"), name)
+        try:
+            value = getattr(import_module(f"mnist_mlp.{_MODULES[name]}"), name)
+        except (
+            RuntimeError
+        ) as error:  # torchmetrics imports torchvision, whose operators need the torch it was built for
+            if "torchvision" not in str(error):
+                raise
+            raise ImportError(f"{error}: install the torchvision for this version of torch") from None
         globals()[name] = value
         return value
 

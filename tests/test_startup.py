@@ -165,3 +165,15 @@ def test_tensorflow_remains_available_to_others(monkeypatch: pytest.MonkeyPatch)
     with without_tensorflow():
         assert compat.tf is tensorflow_stub
     assert compat.tf is other
+
+
+@pytest.mark.integration
+def test_a_torchvision_for_another_torch_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    paths = [str(tmp_path), str(Path(__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", "import mnist_mlp; mnist_mlp.fit"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert "ImportError" in (last := done.stderr.splitlines()[-1])
+    assert "torchvision" in last

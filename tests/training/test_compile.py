@@ -30,6 +30,8 @@ from mnist_mlp.training.fast import run_eagerly
 @pytest.mark.usefixtures("traced_only")
 @pytest.mark.parametrize("name", ["linear classifier", "no momentum", "adam", "virtual adversarial", "all"])
 def test_the_step_is_one_graph_for_any_options(name: str) -> None:
+    if name == "virtual adversarial" and torch.__version__.startswith("2.11."):
+        pytest.skip("needs torch > 2.11, whose compiler does not know requires_grad_")
     assert_equal_training(CHOICES[name], lambda step, state: run_eagerly(CompiledStep(step)))
 
 

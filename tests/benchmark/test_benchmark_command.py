@@ -104,6 +104,7 @@ def test_the_table_of_a_sweep_has_medians_and_jobs_per_minute() -> None:
     assert ["bare", "20.0", "24.0", "1.00", "1.00-1.00"] in rows
 
 
+@pytest.mark.integration
 def test_help_does_not_import_torch_and_the_bare_loop_not_lightning() -> None:
     for module, heavy in (("__main__", "torch"), ("loops", "pytorch_lightning")):
         code = f"import sys; import mnist_mlp.benchmark.{module}; sys.exit({heavy!r} in sys.modules)"

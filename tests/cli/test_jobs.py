@@ -356,6 +356,7 @@ def test_neighbours_that_vanish_while_the_table_is_made_do_not_matter(tmp_path: 
     assert statuses == {"finished"}
 
 
+@pytest.mark.integration
 def test_a_page_is_drawn_again_only_where_something_has_changed(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[object] = []
 

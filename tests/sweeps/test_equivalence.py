@@ -151,7 +151,7 @@ def test_hydras_callbacks_get_the_objective_under_every_launcher(
             path.unlink()
 
 
-@pytest.mark.parametrize("launcher", ["single", "side_by_side", "basic"])
+@pytest.mark.parametrize("launcher", ["single", pytest.param("side_by_side", marks=pytest.mark.integration), "basic"])
 def test_hydras_own_logs_are_accepted_in_a_run_folder(
     sweep: Sweep, idx_root: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -876,22 +876,22 @@ def render() -> str:
     for number, (case, pairs) in enumerate(zip(CASES, texts, strict=True), 1):
         lines += ["", f"== {number}. {case.title}", f"TRUTH: {case.truth}", *(f"KNOWN: {text}" for text in case.known)]
         previous, numbered = "", False
-        for place, text in pairs:
-            if text in numbers and numbered and place == previous:
+        for output, text in pairs:
+            if text in numbers and numbered and output == previous:
                 lines[-1] += f" {numbers[text]}"
             else:
-                lines.append(f"  {place if place != previous else '':12}{numbers.get(text, text)}".rstrip())
-            previous, numbered = place, text in numbers
+                lines.append(f"  {output if output != previous else '':12}{numbers.get(text, text)}".rstrip())
+            previous, numbered = output, text in numbers
     lines += ["", "== evaluate, --json and the model card", f"TRUTH: {evaluate_command.TRUTH}"]
     previous = ""
-    for place, text in evaluate_command.sentences():
-        lines.append(f"  {place if place != previous else '':12}{text}".rstrip())
-        previous = place
+    for output, text in evaluate_command.sentences():
+        lines.append(f"  {output if output != previous else '':12}{text}".rstrip())
+        previous = output
     return "\n".join(lines) + "\n"
 
 
 def sentences(case: Case) -> list[tuple[str, str]]:
-    """Every sentence and number about a case, with the place where it stands."""
+    """Every sentence and number about a case, with the output that has it."""
     with tempfile.TemporaryDirectory(dir=_scratch()) as temporary:
         root = Path(temporary) / "sweep"
         root.mkdir()
@@ -900,7 +900,7 @@ def sentences(case: Case) -> list[tuple[str, str]]:
         lines = [*_table(sweep), *_page(sweep), *_python(sweep, case.pairs), *_publication(sweep)]
         lines += _details(sweep) if case.full else []
         lines += _claims(sweep)
-        return [(place, text.replace(str(root), "sweep").replace("\u00a0", " ")) for place, text in lines if text]
+        return [(output, text.replace(str(root), "sweep").replace("\u00a0", " ")) for output, text in lines if text]
 
 
 def _scratch() -> str | None:

@@ -31,8 +31,8 @@ def test_a_user_script_passes_mypy_strict_and_mistakes_are_detected(tmp_path: Pa
         capture_output=True,
         text=True,
     )
-    places = [line.split(": error: ")[0] for line in process.stdout.splitlines() if ": error: " in line]
-    errors = [Path(place).name for place in places]  # mypy's cache may name the folder of an earlier run
+    locations = [line.split(": error: ")[0] for line in process.stdout.splitlines() if ": error: " in line]
+    errors = [Path(location).name for location in locations]  # mypy's cache may name the folder of an earlier run
     mistakes = [f"{wrong.name}:{number}" for number, line in enumerate(WRONG.splitlines(), 1) if number > 2]
     assert (errors, process.stderr) == (mistakes, ""), process.stdout
 

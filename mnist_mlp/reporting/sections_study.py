@@ -105,7 +105,7 @@ def _per_class(jobs: Sequence[Job], score: str) -> list[float]:
 
 def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | None:
     """Compare two runs image by image; None if they did not predict the same test images."""
-    a, b = (read_predictions(RunFolder(job.folder)) for job in (first, second))
+    a, b = (read_predictions(RunFolder(job.folder), len(job.classes)) for job in (first, second))
     if a is None or b is None or not same_test_images((first, second)) or not np.array_equal(a.truth, b.truth):
         return None
     test, both = mcnemar(a.correct.tolist(), b.correct.tolist()), int((a.correct & b.correct).sum())

@@ -36,6 +36,15 @@ Records = Callable[[Job], Mapping[str, str]]
 """Returns additional files for a job's folder, text by relative path; called shortly before a worker starts the job."""
 
 
+DataKey = tuple[str, str, str, str]
+"""`data.source`, `data.root`, `data.name` and `data.normalization`."""
+
+
+def _data_key(config: Config) -> DataKey:
+    data = config.data
+    return data.source.value, data.root, data.name.value, data.normalization.value
+
+
 @dataclass(frozen=True)
 class Survey:
     """Resources of the machine.
@@ -44,25 +53,25 @@ class Survey:
         bytes_per_job: memory of the largest job, in bytes.
         free: free memory in bytes; None if unknown.
         gpus: number of GPUs that the jobs may use; 0 if no job uses one.
-        digits: source and digest of the datasets by `data.source` and `data.root`, "" if unavailable, and why.
+        digits: source ("" if unavailable) and `Digits.describe` of the datasets by `_data_key`, and why it differs.
     """
 
     bytes_per_job: int
     free: int | None
     gpus: int
-    digits: Mapping[tuple[str, str], tuple[str, str, str]]
+    digits: Mapping[DataKey, tuple[str, JSON, str]]
 
     def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
         """Return the result in a job's folder if `fit` would reuse it; None if it would train.
 
         UserError if the job would be replaced, or fail, only because its data have come or gone.
         """
-        source, digest, reason = self.digits[config.data.source.value, config.data.root]
+        source, data, reason = self.digits[_data_key(config)]
         if config.trainer.devices > 1 or not (source or stored.result):
             return None  # the job reports the error
         if not source:
             raise UserError(reason)
-        run: JSON = {"config": to_dict(config), "data": {"digest": digest}}
+        run: JSON = {"config": to_dict(config), "data": data}
         run["config"]["data"]["source"] = source
         if config.data.source == "auto" and (change := stored.changed_source(run)):
             reason = f"{change}{', since ' if reason else ''}{reason}"
@@ -78,13 +87,14 @@ def survey_machine(configs: Sequence[Config]) -> Survey:
     from mnist_mlp.data.mnist import load_digits
     from mnist_mlp.training.trainer import free_bytes, needed_bytes
 
-    digits = {}
-    for key in {(config.data.source.value, config.data.root) for config in configs}:
+    digits: dict[DataKey, tuple[str, JSON, str]] = {}
+    for key in set(map(_data_key, configs)):
         try:
-            loaded = load_digits(*key)
-            digits[key] = loaded.source, loaded.digest, loaded.why_sample
+            *arguments, normalization = key
+            loaded = load_digits(*arguments)
+            digits[key] = loaded.source, loaded.describe(normalization), loaded.why_sample
         except (UserError, OSError) as error:
-            digits[key] = "", "", error_summary(error)
+            digits[key] = "", {}, error_summary(error)
     bytes_per_job = max(map(needed_bytes, configs), default=0)
     uses_gpu = any(config.trainer.accelerator != Accelerator.cpu for config in configs)
     return Survey(bytes_per_job, free_bytes("cpu"), torch.cuda.device_count() if uses_gpu else 0, digits)

@@ -24,7 +24,7 @@ STYLES, SCRIPTS = ("style.css", "tables.css"), ("page.js", "tables.js", "paper.j
 
 
 def write_page(
-    paths: Sequence[Path], target: Path, jobs: Sequence[Job] = (), summary: Summary | None = None
+    paths: Sequence[Path], target: Path, jobs: Sequence[Job] = (), summary: Summary | None = None, status: str = ""
 ) -> Path:  # fmt: skip
     """Write the comparison page of the runs in these folders.
 
@@ -33,6 +33,7 @@ def write_page(
         target: The HTML file, or an existing folder, in which report.html is written.
         jobs: The jobs in `paths`, if already loaded.
         summary: The summary of `jobs`, if already computed.
+        status: Progress of a sweep that is running; the page then reloads itself until it is written without one.
 
     Returns:
         The path of the HTML file.
@@ -44,7 +45,7 @@ def write_page(
     if target.is_dir():
         target = target / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, render_page(jobs, title_of(paths, jobs), target.parent, summary))
+    write_text(target, render_page(jobs, title_of(paths, jobs), target.parent, summary, status))
     return target
 
 
@@ -65,7 +66,9 @@ def find_runs(paths: Sequence[Path]) -> list[Job]:
     ]
 
 
-def render_page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Summary | None = None) -> str:
+def render_page(
+    jobs: Sequence[Job], title: str, base: Path | None = None, summary: Summary | None = None, status: str = ""
+) -> str:
     """Render the page as HTML. base: the folder that it is written to, from which links to run folders start."""
     context = PageContext(summarize(jobs) if summary is None else summary, base)
     sections = list(_build_sections(jobs, context))
@@ -78,7 +81,7 @@ def render_page(jobs: Sequence[Job], title: str, base: Path | None = None, summa
     return render(
         "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)), lead=lead(context),
         sections=sections, data=json_block("runs-data", runs_data(context)), styles=dict.fromkeys(styles),
-        library=library, scripts=dict.fromkeys([*SCRIPTS, *scripts]),
+        library=library, scripts=dict.fromkeys([*SCRIPTS, *scripts, "reload.js"]), status=status,
     )  # fmt: skip
 
 

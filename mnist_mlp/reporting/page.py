@@ -14,7 +14,7 @@ from mnist_mlp.reporting import sections_tables as tables
 from mnist_mlp.reporting.data import PageContext, best_job, data_warning, facts, json_block, lead, runs_data, title_of
 from mnist_mlp.reporting.elements import Section, render
 from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
-from mnist_mlp.reporting.sections_study import pair_section, reference_sections
+from mnist_mlp.reporting.sections_study import claim_verdicts, pair_section, question, reference_sections
 from mnist_mlp.runs.files import write_text
 from mnist_mlp.runs.folder import is_held
 
@@ -80,6 +80,7 @@ def render_page(
         library = base64.b64encode(gzip.compress(LIBRARY.read_bytes(), mtime=0)).decode()
     return render(
         "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)), lead=lead(context),
+        question=question(context.summary), answer=claim_verdicts(context.summary),
         sections=sections, data=json_block("runs-data", runs_data(context)), styles=dict.fromkeys(styles),
         library=library, scripts=dict.fromkeys([*SCRIPTS, *scripts, "reload.js"]), status=status,
     )  # fmt: skip
@@ -97,7 +98,7 @@ def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Secti
     browser = digit_browser(context, first if len(jobs) == 2 else None)
     if len(jobs) == 2:
         yield from filter(None, (pair_section(jobs[0], jobs[1], context.names_of(jobs)), browser))
-    yield from reference_sections(context.jobs)
+    yield from reference_sections(summary)
     for build in (charts.search, charts.learning_curves, charts.effects):
         yield from filter(None, [build(context)])
     yield from charts.two_factors(context)

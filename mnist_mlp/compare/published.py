@@ -68,15 +68,16 @@ def _better(claim: Claim, runs: Runs) -> str | None:
     return f"{claim['claim']}: {verdict} ({better} against {worse}: {interval_text(interval)} points, n={interval.n})."
 
 
-def _better_setting(claim: Claim, summary: Summary) -> str | None:
+def _better_setting(claim: Claim, summary: Summary) -> str:
     """Compare all runs of one setting with those of another, matched by seed and the other settings that vary."""
-    chosen = [dict(pair.split("=", 1) for pair in claim[side].split()) for side in ("better", "worse")]
+    texts = [claim[side].replace("[", "").replace("]", "").replace(",", "-") for side in ("better", "worse")]
+    chosen = [dict(pair.split("=", 1) for pair in text.split()) for text in texts]
     first, second = (
         [job for job in summary.jobs if all(job.text(key) == text for key, text in side.items())] for side in chosen
     )
     context = [key for key in summary.keys if not all(key in side for side in chosen)]
     if (comparison := compare(first, second, context)) is None:
-        return None
+        return f"{claim['claim']}: cannot be decided, no matching runs ({claim['better']} against {claim['worse']})."
     comparison = summary.adjust(comparison, first, second)
     interval, p_value = comparison.decisive, comparison.p_value
     if p_value is None:

@@ -106,10 +106,7 @@ def test_a_claim_about_settings_has_the_verdict_of_the_sweep(tmp_path: Path) -> 
         for subset in wrong["data__subset"]:
             for seed in range(5):
                 mistakes = range(errors + (seed + (subset == "half")) % 3)
-                run, settings = (
-                    f"{lr}_{subset}_{seed}",
-                    {"optim__lr": lr, "data__subset": subset, "model__hidden_units": [8, 4]},
-                )
+                settings = {"optim__lr": lr, "data__subset": subset, "model__hidden_units": [8, 4]}
                 write_run(tmp_path / f"{lr}_{subset}_{seed}", mistakes, seed=seed, reference__claims=claims, **settings)
     sweep = Sweep(tmp_path, find_jobs([tmp_path]))
     verdicts = dict(sentence.split(": ", 1) for sentence in claim_verdicts(sweep.summary))

@@ -52,14 +52,14 @@ def download(dataset: Dataset, folder: Path, names: Collection[str]) -> None:
         if isinstance(resources, dict):  # QMNIST's, by split, with complete addresses
             resources, mirrors = [*resources["train"], *resources["test"]], [""]
         checksums = {Path(address).stem: (address, md5) for address, md5 in resources}
-        contents = {name: _fetch_bytes(mirrors, *checksums[name]) for name in names}
+        contents = {name: _fetch_file(mirrors, *checksums[name]) for name in names}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         if not (folder / name).is_file():  # another process may have written it, and have it open
             write_bytes(folder / name, gzip.decompress(content))
 
 
-def _fetch_bytes(mirrors: Sequence[str], address: str, md5: str) -> bytes:
+def _fetch_file(mirrors: Sequence[str], address: str, md5: str) -> bytes:
     file = io.BytesIO()
     _fetch([f"{mirror}{address}" for mirror in mirrors], md5, file, MAX_DOWNLOAD_BYTES)
     return file.getvalue()
@@ -76,22 +76,18 @@ def _fetch_members(url: str, md5: str, folder: Path, names: Collection[str]) -> 
 
 def _fetch(urls: Sequence[str], md5: str, file: IO[bytes], max_bytes: int) -> None:
     """Fetch a file from the first address that serves it, with the limits in time and size that torchvision lacks."""
-    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn  # deferred: only needed to download
+    from rich.progress import Progress  # deferred: only needed to download
 
     reason = "torchvision has no mirrors"
     for url in urls:
         file.seek(0)
         file.truncate()
         size, start, checksum = 0, time.monotonic(), hashlib.md5(usedforsecurity=False)
-        progress = Progress(
-            *Progress.get_default_columns()[:3],
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            transient=True,
-            disable=not can_redraw(),
-        )
         try:
-            with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response, progress:
+            with (
+                urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as response,
+                Progress(transient=True, disable=not can_redraw()) as progress,
+            ):
                 task = progress.add_task(url.rpartition("/")[2], total=response.length)
                 while chunk := response.read1(2**16):  # read() would block until the chunk is full
                     file.write(chunk)

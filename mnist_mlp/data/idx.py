@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from glob import glob
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 import numpy as np
@@ -49,14 +50,13 @@ def locate_files(root: str, name: str) -> tuple[Path, dict[str, Path]]:
 
 def datasets_in(root: str) -> list[str]:
     """Return the names of the datasets whose four files seem to be under root."""
-    names = []
-    for name in DATASETS.keys() - {"idx"}:
-        files = DATASETS[name].files
-        paths = locate_files(root, name)[1]
-        expected = [(name, file.name) if file.crc32 else None for file in files]
-        if len(paths) == len(files) and [_identify(paths[file.name]) for file in files] == expected:
-            names.append(name)
-    return sorted(names)
+
+    def is_complete(name: str) -> bool:
+        paths, files = locate_files(root, name)[1], DATASETS[name].files
+        expected = {file.name: (name, file.name) if file.crc32 else None for file in files}
+        return {file: _identify(path) for file, path in paths.items()} == expected
+
+    return [name for name in DATASETS if name != "idx" and is_complete(name)]
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -125,20 +125,18 @@ def read_files(name: str, files: Mapping[str, Path]) -> list[NDArray[Any]]:
     """
     dataset, known = DATASETS[name], _official_contents()
     arrays, checksums = zip(*(_read_idx(files[file.name], file, dataset.title) for file in dataset.files), strict=True)
-    owners = [known.get(checksum) for checksum in checksums]
-    names = [owner[0] for owner in owners if owner]
-    expected = name if name != "idx" or not names else names[0]
-    for file, owner in zip(dataset.files, owners, strict=True):
-        if owner and owner != (expected, file.name):
-            other, title = DATASETS[owner[0]].title, DATASETS[expected].title
-            if names == [owner[0]] * len(files) and owner[0] != expected:
-                folder = files[file.name].parent
-                raise UserError(f"{folder} has {other}, not {title}: use data.name={owner[0]}, or set data.root")
-            raise UserError(f"{files[file.name]} is {owner[1]} of {other}, not {file.name} of {title}: replace it")
+    names = [known[checksum][0] for checksum in checksums if checksum in known]
+    expected = mode(names) if names and name == "idx" else name  # four files of one dataset are IDX files, too
     for file, values, checksum in zip(dataset.files, arrays, checksums, strict=True):
+        path, (owner, content) = files[file.name], known.get(checksum, (expected, file.name))
+        actual, title = DATASETS[owner].title, DATASETS[expected].title
+        if names == [owner] * len(files) != [expected] * len(files):
+            raise UserError(f"{path.parent} has {actual}, not {title}: use data.name={owner}, or set data.root")
+        if (owner, content) != (expected, file.name):
+            raise UserError(f"{path} is {content} of {actual}, not {file.name} of {title}: replace it")
         if len(values) == file.items and file.crc32 not in (None, checksum):
-            official, actual = f"the official content (CRC-32 {file.crc32:08x})", f"{checksum:08x}"
-            raise _unsuitable(files[file.name], dataset.title, official, actual)
+            official = f"the official content (CRC-32 {file.crc32:08x})"
+            raise _unsuitable(path, title, official, f"{checksum:08x}")
     return [np.ascontiguousarray(v.transpose(0, 2, 1)) if dataset.transposed and v.ndim == 3 else v for v in arrays]
 
 
@@ -166,9 +164,7 @@ def _read_idx(path: Path, file: IdxFile, title: str) -> tuple[NDArray[Any], int]
     if magic != official:
         raise _unsuitable(path, title, _describe(official), _describe(magic))
     if shape[1:] != item:
-        raise _unsuitable(
-            path, title, *(" x ".join(map(str, sizes)) + " values per item" for sizes in (item, shape[1:]))
-        )
+        raise _unsuitable(path, title, *(f"items of {' x '.join(map(str, sizes))}" for sizes in (item, shape[1:])))
     dtype = np.dtype(DTYPES[magic >> 8])
     size = header + math.prod(shape) * dtype.itemsize
     if len(content) != size:

@@ -180,9 +180,7 @@ def load_digits(source: str | Source = "auto", root: str | Path | None = None, n
     if name not in DATASETS:
         raise UserError(f"data.name={name} does not exist: use one of {', '.join(DATASETS)}")
     if source == "sample" and name != "mnist":
-        raise UserError(
-            f"data.source=sample has images of MNIST only, not of {name}: use name='mnist', or source='auto'"
-        )
+        raise UserError(f"data.source=sample has MNIST only: use data.name=mnist, not {name}, or data.source=auto")
     if source == "sample":
         return read_digits(source)
     folder = str(DataConfig().root if root is None else root)
@@ -209,15 +207,15 @@ def read_digits(source: str, root: str = "", name: str = "mnist", *state: object
         except OSError as error:
             raise UserError(
                 f"data.root={root} is not writable ({error_line(error)}), but {dataset.title} must be downloaded: "
-                "choose another data.root or use data.source=sample"
+                "choose another data.root"
             ) from error
         except DownloadError as error:
             if source == "auto" and name == "mnist" and not files and Path(root) == Path(DEFAULT_ROOT):
                 return _load_sample(f"no files in {folder}, and the download failed ({error})")
-            available = [f"data.name={other}" for other in datasets_in(root)] or ["data.source=sample"]
+            others = [f"data.name={other}" for other in datasets_in(root)] + ["data.source=sample"] * (name == "mnist")
             raise UserError(
                 f"{absent}, and the download failed ({error}): copy the files there (plain or .gz), "
-                f"set data.root to their folder, or use {' or '.join(available)}"
+                f"set data.root to their folder{''.join(f', or use {other}' for other in others)}"
             ) from error
         files |= {name: folder / name for name in missing}
     try:
@@ -226,9 +224,9 @@ def read_digits(source: str, root: str = "", name: str = "mnist", *state: object
         source = "mnist" if name == "mnist" else "files"
         digits = Digits(train_images, train_labels, test_images, test_labels, source, classes=classes)
     except UserError as error:
-        raise (
-            error if str(folder) in str(error) else UserError(f"{folder}: {error}; replace the files, or set data.name")
-        ) from None
+        if str(folder) in str(error):
+            raise
+        raise UserError(f"{folder}: {error}; replace the files, or set data.name") from None
     if dataset.digest and [len(train_images), len(test_images)] == [file.items for file in dataset.files[::2]]:
         digits.digest = dataset.digest  # `read_files` has verified the content
     return digits
@@ -236,16 +234,16 @@ def read_digits(source: str, root: str = "", name: str = "mnist", *state: object
 
 def _labels_as_names(*labels: NDArray[Any]) -> tuple[str, ...]:
     """Name classes by their labels. If 0 is missing, there is a name too few, and `Digits` reports labels from 1."""
-    low, high = min(values.min(initial=255) for values in labels), max(values.max(initial=0) for values in labels)
+    values = np.concatenate(labels)
+    low, high = int(values.min(initial=255)), int(values.max(initial=0))
     return tuple(map(str, range(high + (low != 1))))
 
 
 def is_official(digits: Digits, name: str = "mnist") -> bool:
     """Whether the dataset is MNIST or another official one, by content or, if that is unknown, by number of images."""
-    known = {dataset.digest for dataset in DATASETS.values() if dataset.digest}
-    counts = [file.items for file in DATASETS[name].files[::2]]
-    is_complete = [len(digits.train_labels), len(digits.test_labels)] == counts
-    return digits.digest in known or (digits.source == "files" and not DATASETS[name].digest and is_complete)
+    if digits.source != "files" or DATASETS[name].digest:
+        return digits.digest in {dataset.digest for dataset in DATASETS.values() if dataset.digest}
+    return [len(digits.train_labels), len(digits.test_labels)] == [file.items for file in DATASETS[name].files[::2]]
 
 
 def has_official_files(root: str, name: str = "mnist") -> bool:

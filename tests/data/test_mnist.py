@@ -217,7 +217,7 @@ def enlarge(path: Path) -> None:
         (truncate_header, NAMES[1], "expected at least 8 bytes, got 3"),
         (declare_int32, NAMES[0], "(uint8, dimensions: 3), got magic number 0x0c03 (int32, dimensions: 3)"),
         (replace_by_labels, NAMES[0], "expected magic number 0x0803 (uint8, dimensions: 3), got magic number 0x0801"),
-        (reshape_images, NAMES[0], "expected 28 x 28 values per item, got 14 x 56"),
+        (reshape_images, NAMES[0], "expected items of 28 x 28, got items of 14 x 56"),
         (replace_by_truncated_gz, NAMES[0], "expected a gzip file"),
         (enlarge, NAMES[0], "expected at most 1,000,000 bytes"),
     ],

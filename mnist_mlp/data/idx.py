@@ -6,6 +6,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from glob import glob
 from pathlib import Path
@@ -69,8 +70,8 @@ def _by_role(paths: Iterable[Path]) -> dict[str, Path]:
     """Recognize files by "train", "test" or "t10k" in their name and their number of dimensions."""
     files: dict[str, Path] = {}
     for path in paths:
-        split, header = re.search("train|test|t10k", path.name.lower()), _header(path)
-        if split and header[:2] == b"\0\0" and header[2] in DTYPES:
+        split, header = re.search("train|test|t10k", path.name.lower()), _try_read(path, 4)
+        if split and len(header) == 4 and header[:2] == b"\0\0" and header[2] in DTYPES:
             role = f"{split[0].replace('test', 't10k')}-{'images-idx3' if header[3] > 2 else 'labels-idx1'}-ubyte"
             if role in files:
                 raise UserError(f"{path.parent} has {files[role].name} and {path.name}: leave one, or name it {role}")
@@ -97,18 +98,14 @@ def _identify(path: Path) -> tuple[str, str] | None:
 @lru_cache
 def _checksum(path: Path, stamp: tuple[int, ...]) -> int | None:
     """Return the CRC-32 of an IDX file of unsigned bytes; None for any other file."""
-    try:
-        return zlib.crc32(_read(path, MAX_FILE_BYTES)) if _header(path)[:3] == b"\0\0\x08" else None
-    except (OSError, EOFError, zlib.error):
-        return None
+    return zlib.crc32(_try_read(path, MAX_FILE_BYTES)) if _try_read(path, 3) == b"\0\0\x08" else None
 
 
-def _header(path: Path) -> bytes:
-    """Return the first four bytes, padded; zeros if the file cannot be read."""
-    try:
-        return _read(path, 4).ljust(4, b"\0")
-    except (OSError, EOFError, zlib.error):
-        return bytes(4)
+def _try_read(path: Path, size: int) -> bytes:
+    """Return at most `size` bytes of a file, or none if it cannot be read."""
+    with suppress(OSError, EOFError, zlib.error):
+        return _read(path, size)
+    return b""
 
 
 def _read(path: Path, size: int) -> bytes:
@@ -124,7 +121,7 @@ def read_files(name: str, files: Mapping[str, Path]) -> list[NDArray[Any]]:
         UserError: A file is damaged, has another format, or is an official file of another dataset.
     """
     dataset, known = DATASETS[name], _official_contents()
-    arrays, checksums = zip(*(_read_idx(files[file.name], file, dataset.title) for file in dataset.files), strict=True)
+    arrays, checksums = zip(*(_read_idx(files[file.name], file, name) for file in dataset.files), strict=True)
     names = [known[checksum][0] for checksum in checksums if checksum in known]
     expected = mode(names) if names and name == "idx" else name  # four files of one dataset are IDX files, too
     for file, values, checksum in zip(dataset.files, arrays, checksums, strict=True):
@@ -136,39 +133,40 @@ def read_files(name: str, files: Mapping[str, Path]) -> list[NDArray[Any]]:
             raise UserError(f"{path} is {content} of {actual}, not {file.name} of {title}: replace it")
         if len(values) == file.items and file.crc32 not in (None, checksum):
             official = f"the official content (CRC-32 {file.crc32:08x})"
-            raise _unsuitable(path, title, official, f"{checksum:08x}")
+            raise _unsuitable(path, name, official, f"{checksum:08x}")
     return [np.ascontiguousarray(v.transpose(0, 2, 1)) if dataset.transposed and v.ndim == 3 else v for v in arrays]
 
 
-def _unsuitable(path: Path, title: str, expected: object, actual: object) -> UserError:
+def _unsuitable(path: Path, name: str, expected: object, actual: object) -> UserError:
     return UserError(
-        f"{path} is damaged or not {title}: expected {expected}, got {actual}; move it, or set data.root or data.name"
+        f"{path} does not fit data.name={name}: expected {expected}, got {actual}; "
+        "move it, or set data.root or data.name"
     )
 
 
-def _read_idx(path: Path, file: IdxFile, title: str) -> tuple[NDArray[Any], int]:
+def _read_idx(path: Path, file: IdxFile, name: str) -> tuple[NDArray[Any], int]:
     """Read images or labels, and the CRC-32 of the file's content; UserError unless it has the official format."""
     try:
         content = _read(path, MAX_FILE_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _unsuitable(path, title, "a gzip file", error) from error
+        raise _unsuitable(path, name, "a gzip file", error) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise _unsuitable(path, title, f"at most {MAX_FILE_BYTES:,} bytes", "more")
+        raise _unsuitable(path, name, f"at most {MAX_FILE_BYTES:,} bytes", "more")
     official, item = FORMATS["-".join(file.name.split("-")[-2:])]
     header = 4 * (2 + len(item))
     if len(content) < header:
-        raise _unsuitable(path, title, f"at least {header} bytes", len(content))
+        raise _unsuitable(path, name, f"at least {header} bytes", len(content))
     magic, *shape = (int(number) for number in np.frombuffer(content, ">u4", count=2 + len(item)))
     if magic != official:
-        raise _unsuitable(path, title, _describe(official), _describe(magic))
+        raise _unsuitable(path, name, _describe(official), _describe(magic))
     if shape[1:] != item:
-        raise _unsuitable(path, title, *(f"items of {' x '.join(map(str, sizes))}" for sizes in (item, shape[1:])))
+        raise _unsuitable(path, name, *(f"items of {' x '.join(map(str, sizes))}" for sizes in (item, shape[1:])))
     dtype = np.dtype(DTYPES[magic >> 8])
     size = header + math.prod(shape) * dtype.itemsize
     if len(content) != size:
-        raise _unsuitable(path, title, f"{size} bytes for {shape[0]} items", len(content))
+        raise _unsuitable(path, name, f"{size} bytes for {shape[0]} items", len(content))
     values = np.frombuffer(content, dtype, offset=header).reshape(shape)
     return values[:, 0] if len(item) == 1 else values, zlib.crc32(content)  # QMNIST's first column is the class
 

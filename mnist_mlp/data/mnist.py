@@ -139,8 +139,8 @@ def _class_names(names: Sequence[str] | None, **labels: Tensor) -> tuple[str, ..
     names = tuple(map(str, names))
     for split, (low, high) in spans.items():
         if low < 0 or high >= len(names):
-            remedy = "subtract 1" if low == 1 and high == len(names) else "remove the others, or name all classes"
-            raise UserError(f"{split} are from {low} to {high}: expected 0 to {len(names) - 1}; {remedy}")
+            remedy = "; subtract 1" if low == 1 and high == len(names) else ""
+            raise UserError(f"{split} are from {low} to {high}: expected 0 to {len(names) - 1}{remedy}")
     if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names) or not all(map(str.strip, names)):
         raise UserError(f"there are {len(names)} classes: use 2 to {MAX_CLASSES}, with different names")
     return names
@@ -212,11 +212,11 @@ def read_digits(source: str, root: str = "", name: str = "mnist", *state: object
         except DownloadError as error:
             if source == "auto" and name == "mnist" and not files and Path(root) == Path(DEFAULT_ROOT):
                 return _load_sample(f"no files in {folder}, and the download failed ({error})")
-            others = [f"data.name={other}" for other in datasets_in(root)] + ["data.source=sample"] * (name == "mnist")
-            raise UserError(
-                f"{absent}, and the download failed ({error}): copy the files there (plain or .gz), "
-                f"set data.root to their folder{''.join(f', or use {other}' for other in others)}"
-            ) from error
+            remedies = ["copy the files there (plain or .gz)", "set data.root to their folder"]
+            remedies += ["use data.source=sample"] * (name == "mnist")
+            remedies += [f"use data.name={other}, which is there" for other in datasets_in(root)]
+            text = f"{', '.join(remedies[:-1])}, or {remedies[-1]}"
+            raise UserError(f"{absent}, and the download failed ({error}): {text}") from error
         files |= {name: folder / name for name in missing}
     try:
         train_images, train_labels, test_images, test_labels = read_files(name, files)
@@ -226,7 +226,8 @@ def read_digits(source: str, root: str = "", name: str = "mnist", *state: object
     except UserError as error:
         if str(folder) in str(error):
             raise
-        raise UserError(f"{folder}: {error}; replace the files, or set data.name") from None
+        remedy = "replace the files" if name == "idx" else "replace the files, or set data.name"
+        raise UserError(f"{folder}: {error}; {remedy}") from None
     if dataset.digest and [len(train_images), len(test_images)] == [file.items for file in dataset.files[::2]]:
         digits.digest = dataset.digest  # `read_files` has verified the content
     return digits

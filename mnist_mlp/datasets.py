@@ -72,7 +72,7 @@ DATASETS = {
         transposed=True,
     ),
     "qmnist": Dataset("QMNIST", "QMNIST", _QMNIST),
-    "idx": Dataset("IDX files", "MNIST", _files(), ()),
+    "idx": Dataset("IDX files", "MNIST", _files("", 0, 0), ()),
 }  # fmt: skip
 """By `data.name`. Files, counts and class names are torchvision's; their MD5 checksums stay there."""
 OFFICIAL_DIGEST = DATASETS["mnist"].digest

@@ -189,8 +189,10 @@ class RunResult:
         check(content, RESULT)
         count = len(content["data"].get("classes", DIGITS))
         columns = [*content["per_class"].values(), content["confusion_matrix"], *content["confusion_matrix"]]
+        reference = content["config"].get("reference", {})
+        columns += [values for key, values in reference.items() if key.endswith("_per_class") and values]
         if any(len(column) != count for column in columns):
-            raise ValueError(f"'per_class' and 'confusion_matrix' must have {count} classes")
+            raise ValueError(f"'per_class', 'confusion_matrix' and 'config.reference' must have {count} classes")
         images, expected = sum(map(sum, content["confusion_matrix"])), content["data"]["test"]
         if images != expected:
             raise ValueError(f"'confusion_matrix' has {images} images, but 'data.test' is {expected}")

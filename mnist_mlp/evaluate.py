@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from mnist_mlp import __version__
@@ -99,8 +100,6 @@ def _evaluate_run(options: argparse.Namespace) -> tuple[JSON, bool]:
 
 def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
-        import numpy as np
-
         from mnist_mlp.compare.statistics import accuracy_interval
         from mnist_mlp.serve.evaluate import are_seeds, evaluate_ensemble
         from mnist_mlp.serve.nets import AUGMENTATION_CAPTION, locate
@@ -115,10 +114,10 @@ def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
     )
     content = evaluation.to_json()
     if evaluation.best.evaluations and are_seeds(nets):
-        correct = np.stack([member.correct for member in evaluation.members])
-        content["accuracy_interval"] = low, high = accuracy_interval(correct)
+        content["accuracy_interval"] = low, high = accuracy_interval([member.correct for member in evaluation.members])
+        mean = fmean(member.metrics["accuracy"] for member in evaluation.members)
         print(
-            f"Mean accuracy of the {len(nets)} seeds: {percent(correct.mean())}, 95 % interval {100 * low:.2f} to "
+            f"Mean accuracy of the {len(nets)} seeds: {percent(mean)}, 95 % interval {100 * low:.2f} to "
             f"{100 * high:.2f} %, over seeds and images"
         )
     if options.augment:

@@ -376,20 +376,20 @@ def mcnemar(first_correct: Sequence[bool], second_correct: Sequence[bool]) -> Mc
     return McNemar(only_first, only_second, min(1.0, 2 * tail))
 
 
-def accuracy_interval(correct: NDArray[np.bool_]) -> tuple[float, float]:
+def accuracy_interval(correct: NDArray[np.bool_] | Sequence[NDArray[np.bool_]]) -> tuple[float, float]:
     """Compute the 95 % interval of an accuracy over images like these, in file order; (0, 1) without images.
 
-    correct: (images,) for one run, of which another seed may lie outside; (seeds, images) for the mean over seeds.
+    correct: (images,) for one run, of which another seed may lie outside; (seeds, images) for the mean of seeds.
 
     Wilson's score interval (1927) for the number of independent images that carry as much information: errors cluster
     along a file, in which neighbors often have the same writer. The variance between consecutive blocks is estimated
     from successive differences, which leave out trends (von Neumann 1941). Seeds add the squared half-width of
     Student's interval over seeds, less what residuals add to both.
     """
-    if not correct.size:
-        return 0.0, 1.0
     rows = np.atleast_2d(correct)
     seeds, images = rows.shape
+    if not images:
+        return 0.0, 1.0
     fraction, by_image, by_seed = float(rows.mean()), rows.mean(0), rows.mean(1)
     blocks, variance = max(MIN_BLOCKS, images // BLOCK_IMAGES), float(by_image.var()) / images
     z = float(scipy.special.stdtrit(2 / 3 * (blocks - 1), (1 + CONFIDENCE) / 2))

@@ -126,6 +126,8 @@ FAILURE: Schema = {"reason": _string(), "overrides": [_string()], "config": {}}
 """Schema of failure.json; its config is not validated, since it may be the cause of the failure."""
 _fraction, _loss = _number(0.0, 1.0 + 1e-6, nullable=True), _number(nullable=True)
 _fractions: Schema = [_number(0.0, 1.0 + 1e-6)]
+EVALUATIONS: Schema = {"*": _integer(1)}
+"""Schema of evaluation/counts.json."""
 RESULT: Schema = {
     "status": _string("finished", "diverged"),
     **_DESCRIPTION,

@@ -283,7 +283,7 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
 
 
 def _count_evaluations(request: _Request, epochs: int) -> dict[str, int]:
-    """Count the evaluations on the test set: in earlier, shorter trainings of this run, for the curve, and at the end."""
+    """Count the evaluations on the test set: before the run was extended, for the test curve, and at the end."""
     digits, data = request.digits, request.config.data
     name = source_name(digits.source, digits.digest, data.name.value)
     tests = 1 + (epochs if request.config.trainer.test_curve else 0)

@@ -233,7 +233,8 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
             return None
         except UserError:
             with suppress(UnreadableFileError):
-                if not label or (request.config.data.source == "auto" and folder.stored().changed_source(run)):
+                is_kept = request.config.resume != "never" and request.config.data.source in ("auto", "arrays")
+                if not label or (is_kept and folder.stored().changed_source(run)):
                     raise
             print(f"{label}: archived a run with other settings as {folder.archive(lock)}", flush=True)
 

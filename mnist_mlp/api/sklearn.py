@@ -85,6 +85,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         images, settings = self._images(pixels), {key: getattr(self, name) for name, key in KEYS.items()}
         if self.val_size is None:
             settings["data.val_size"] = min(len(images) // 10, Config().data.val_size)
+        if self.hidden_layers is None and np.ndim(self.hidden_units):
+            settings["model.hidden_layers"] = len(self.hidden_units)
         config = configuration(None, {**settings, "trainer.progress": False, "trainer.figures": False})
         names = list(map(str, range(len(self.classes_))))
         # the core tests each run; here nobody sees the result, so one image will do
@@ -150,5 +152,6 @@ _parameters = [Parameter(name, Parameter.KEYWORD_ONLY, default=value) for name, 
 MLPClassifier.__init__.__signature__ = Signature([_self, *_parameters])  # type: ignore[attr-defined]
 _lines = {key: f"{data['meaning']}; {allowed_values(value, data)}" for key, value, data in options(Config())}
 _lines["data.val_size"] += "; default: a tenth of the images, at most 5,000"
+_lines["model.hidden_layers"] = "number of hidden layers; default: one per width, or 3 if hidden_units is a number"
 _arguments = "\n".join(f"    {name}: {_lines[key]}." for name, key in KEYS.items())
 MLPClassifier.__doc__ = f"{cleandoc(MLPClassifier.__doc__ or '')}\n\nArgs:\n{_arguments}\n"

@@ -38,16 +38,17 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
     lost = [f"Of {name}, {row.incomplete}." for name, row in rows.items() if row.incomplete]
     yield _accuracies(runs, [*lost, *([note] if modified else [])])
     notes = ["Measured values are means over seeds."]
-    scores: list[list[str]] = []
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
     for name, members in runs.items():
         if published := members[0].settings.get("reference.f1_per_class"):
             measured = _per_class(members, "f1")
+            scores = tables.setdefault(tuple(members[0].classes), [])
             scores.append([name, "published", *(f"{value:.4f}" for value in published)])
             scores.append(["", "measured", *(f"{value:.4f}" for value in measured)])
             scores.append(["", "difference", *(f"{a - b:+.4f}" for a, b in zip(measured, published, strict=True))])
-    if scores:
-        table = Table(["result", "F1", *map(str, range(10))], scores, numeric=frozenset(range(2, 12)))
-        yield Section("F1 per digit, published vs measured", table=table, notes=notes)
+    for classes, scores in tables.items():
+        table = Table(["result", "F1", *classes], scores, numeric=frozenset(range(2, 2 + len(classes))))
+        yield Section("F1 per class, published vs measured", table=table, notes=notes)
     for name, members in runs.items():
         if any(members[0].settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
             title = f"Classification report of {name}, published vs measured"
@@ -90,10 +91,12 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
 
 
 def _report(jobs: Sequence[Job]) -> Table:
-    columns: dict[str, list[str]] = {"digit": [str(digit) for digit in range(10)]}
+    columns: dict[str, list[str]] = {"class": jobs[0].classes}
     for score, name in SCORES.items():
         published = jobs[0].settings.get(f"reference.{score}_per_class")
-        columns[f"{name} published"] = [f"{value:.2f}" for value in published] if published else ["-"] * 10
+        columns[f"{name} published"] = (
+            [f"{value:.2f}" for value in published] if published else ["-"] * len(jobs[0].classes)
+        )
         columns[f"{name} measured"] = [f"{value:.2f}" for value in _per_class(jobs, score)]
     return Table(list(columns), list(zip(*columns.values(), strict=True)), numeric=frozenset(range(1, 7)))
 

@@ -253,8 +253,11 @@ class TrainerConfig(OptionGroup):
 
 @dataclass
 class ReferenceConfig(OptionGroup):
-    """A published result, to compare the run with."""
+    """A question, and a published result to compare the run with."""
 
+    question: str = option(
+        "", "question that the runs of a sweep answer; their page begins with it", values="text", affects_result=False
+    )
     study: str = option("", "published study that the run belongs to", values="text", affects_result=False)
     id: str = option("", "name of the published result that the run reproduces", values="text", affects_result=False)
     source: str = option("", "publication", values="text", affects_result=False)
@@ -274,7 +277,7 @@ class ReferenceConfig(OptionGroup):
         [], "settings not stated in the publication, inferred here", values="keys", affects_result=False
     )
     claims: list[dict[str, str]] = option(
-        [], "claims of the study, tested by the runs of a sweep", values="see docs/published_study.md",
+        [], "claims of the study, tested by the runs of a sweep", values="see docs/sweeps.md",
         affects_result=False,
     )  # fmt: skip
 

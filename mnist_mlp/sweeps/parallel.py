@@ -19,6 +19,7 @@ from mnist_mlp.runs.result import RunResult, StoredRun
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps.jobs import Job, JobEnd, fail_job, finish_job, run_job, unrecorded_failures, update_table
 from mnist_mlp.sweeps.live import SweepProgress
+from mnist_mlp.sweeps.live_page import LivePage
 from mnist_mlp.sweeps.processes import Crashed, WorkerPool
 from mnist_mlp.training.processes import cores_of_job
 
@@ -170,11 +171,12 @@ def run_jobs(
         The outcome of each job, in the order of the jobs.
     """
     refuse_same_folder(jobs)
-    run = _Run(jobs, records, progress, on_end, pool or WorkerPool())
+    run = _Run(jobs, records, progress, on_end, pool or WorkerPool(), LivePage(jobs[0].sweep, progress))
     try:
         run.run(limits)
     finally:
         progress.close()
+        run.page.close()
         if pool is None or len(run.ends) < len(jobs):
             run.pool.stop()
     return [run.ends[index] for index in range(len(jobs))]
@@ -189,6 +191,7 @@ class _Run:
     progress: SweepProgress
     on_end: Callable[[Job, JobEnd], None]
     pool: WorkerPool
+    page: LivePage
     ends: dict[int, JobEnd] = field(default_factory=dict)
 
     def run(self, limits: Limits) -> None:
@@ -253,6 +256,7 @@ class _Run:
     def _events(self) -> list[tuple[int, Any]]:
         events = list(self.pool.events(POLL_SECONDS))
         self.progress.tick()
+        self.page.update()
         return events
 
     def _end(self, index: int, end: JobEnd) -> None:

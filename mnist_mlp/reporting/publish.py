@@ -13,16 +13,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mnist_mlp.compare.collect import (
-    DATASET_KEYS,
-    EXCLUDED_KEYS,
-    Job,
-    Row,
-    Summary,
-    distinguishing_keys,
-    row_label,
-    summarize,
-)
+from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.statistics import Interval
 from mnist_mlp.compare.tables import (
@@ -32,7 +23,7 @@ from mnist_mlp.compare.tables import (
     reading_note,
     runs_csv,
     seeds_text,
-)
+)  # fmt: skip
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError
@@ -295,7 +286,7 @@ def methods(study: Study) -> str:
     seeds = sorted({job.seed for job in study.jobs})
     consecutive = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
     named = distinguishing_keys(study.summary)
-    ignored = non_result_keys() | {*DATASET_KEYS, "data.val_size"}
+    ignored = non_result_keys() | {"data.name", "data.source", "data.digest", "data.val_size"}
     groups: dict[str, list[str]] = {}
     for key in study.best.settings:
         group, _, name = key.partition(".")

@@ -39,10 +39,11 @@ def question(summary: Summary) -> str:
 
 
 def claim_verdicts(summary: Summary) -> list[str]:
-    """A sentence per claim of the runs that can be tested."""
-    jobs, (runs, _) = summary.jobs, _reproductions(summary.jobs)
-    claims = {json.dumps(claim): claim for job in jobs for claim in job.settings.get("reference.claims") or []}
-    return [sentence for claim in claims.values() if (sentence := decide(claim, runs, summary))]
+    """A sentence per dataset and claim of the runs that can be tested."""
+    claims = {json.dumps(claim): claim for job in summary.jobs for claim in job.settings.get("reference.claims") or []}
+    parts = [(f"{t}: " if t else "", part, _reproductions(part.jobs)[0]) for t, part in summary.by_dataset.items()]
+    verdicts = [(title, decide(claim, runs, part)) for claim in claims.values() for title, part, runs in parts]
+    return [title + sentence for title, sentence in verdicts if sentence]
 
 
 def _reproductions(jobs: Sequence[Job]) -> tuple[dict[str, list[Job]], dict[str, list[str]]]:
@@ -118,10 +119,8 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
 def _report(jobs: Sequence[Job]) -> Table:
     columns: dict[str, list[str]] = {"class": jobs[0].classes}
     for score, name in SCORES.items():
-        published = jobs[0].settings.get(f"reference.{score}_per_class")
-        columns[f"{name} published"] = (
-            [f"{value:.2f}" for value in published] if published else ["-"] * len(jobs[0].classes)
-        )
+        published = jobs[0].settings.get(f"reference.{score}_per_class") or []
+        columns[f"{name} published"] = [f"{value:.2f}" for value in published] or ["-"] * len(jobs[0].classes)
         columns[f"{name} measured"] = [f"{value:.2f}" for value in _per_class(jobs, score)]
     return Table(list(columns), list(zip(*columns.values(), strict=True)), numeric=frozenset(range(1, 7)))
 

@@ -473,10 +473,10 @@ def _group_by_dataset(rows: Sequence[Row]) -> list[list[Row]]:
         groups[digest].append(row)
         jobs.setdefault(digest, job)
     titles = {digest: _dataset_title(job, digest) for digest, job in jobs.items() if job.settings}
+    counts = Counter(titles.values())
     for digest, title in titles.items() if len(titles) > 1 else ():
-        is_ambiguous = list(titles.values()).count(title) > 1
         for row in groups[digest]:
-            row.dataset = f"{title}, digest {digest}" if is_ambiguous else title
+            row.dataset = f"{title}, digest {digest}" if counts[title] > 1 else title
 
     def order(digest: str) -> tuple[int, bool, int]:
         name = jobs[digest].text("data.name")
@@ -506,12 +506,11 @@ def _rank(rows: list[Row], ranked_by: str, over_seeds: bool) -> None:
     best.best, best.verdict = True, "only setting on this dataset" if best.dataset and len(rows) == 1 else ""
     compared = [compare(row.jobs, best.jobs) for row in other_rows]
     comparisons = adjust_for_all_pairs(compared, count_testable_pairs(rows))
+    unpaired = "no seed in common with the best on the same test images"
     for row, comparison in zip(other_rows, comparisons, strict=True):
         row.comparison = comparison
         if row.values["test_accuracy"]:
-            row.verdict = (
-                comparison.verdict if comparison else "no seed in common with the best on the same test images"
-            )
+            row.verdict = comparison.verdict if comparison else unpaired
 
 
 def count_testable_pairs(rows: Sequence[Row]) -> int:

@@ -157,7 +157,7 @@ def as_markdown(summary: Summary) -> str:
     header, rows = shown_cells(summary)
     lines = [header, ["---"] * len(header), *rows]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return "\n\n".join([table, *choice_lines(summary), reading_note(summary)]) + "\n"
+    return "\n\n".join([table, *choice_rows(summary), reading_note(summary)]) + "\n"
 
 
 def reading_note(summary: Summary, intervals: bool = True) -> str:
@@ -223,7 +223,7 @@ def as_text(summary: Summary, width: int | None = None) -> str:
     note = reading_note(summary, intervals=any(column[0] in (OVER_SEEDS, OVER_IMAGES) for column in shown))
     if left_out:
         note += f" Columns omitted here, but in summary.csv: {', '.join(left_out)}."
-    for paragraph in (*_failure_lines(summary), *choice_lines(summary), note):
+    for paragraph in (*_failure_lines(summary), *choice_rows(summary), note):
         lines += textwrap.wrap(paragraph, max(20, available), break_on_hyphens=False, subsequent_indent="  ")
     return "\n".join(lines)
 
@@ -273,7 +273,7 @@ def _failure_lines(summary: Summary) -> Iterator[str]:
         yield f"... and {len(names) - MAX_REASONS} more reasons, in summary.csv"
 
 
-def choice_lines(summary: Summary) -> Iterator[str]:
+def choice_rows(summary: Summary) -> Iterator[str]:
     """Yield the effect of each choice on each dataset if there are several, with its verdict."""
     named = short_names(summary.keys)
     for choice in choices(summary):

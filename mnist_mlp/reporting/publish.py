@@ -16,14 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.statistics import Interval
-from mnist_mlp.compare.tables import (
-    choice_lines,
-    interval_text,
-    mean_and_deviation,
-    reading_note,
-    runs_csv,
-    seeds_text,
-)  # fmt: skip
+from mnist_mlp.compare.tables import choice_rows, interval_text, mean_and_deviation, reading_note, runs_csv, seeds_text
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError
@@ -106,8 +99,8 @@ class Study:
         self.compared = [(label, row, row.comparison) for label, row in self.settings if row.comparison is not None]
         self.family = max((comparison.comparisons for *_, comparison in self.compared), default=0)
         self.parts = {title: part for title, part in summary.by_dataset.items() if part.rows[0].best}
-        several = len(summary.by_dataset) > 1
-        self.comparisons = f"{'up to ' * several}{self.family} comparisons{' on each dataset' * several}"
+        limit, each = ("up to ", " on each dataset") if len(summary.by_dataset) > 1 else ("", "")
+        self.comparisons = f"{limit}{self.family} comparisons{each}"
 
     def setting(self, key: str) -> str:
         """The value of a setting, or all its values if it varies: "0.01, 0.02 or 0.04"."""
@@ -152,13 +145,12 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
         over_images = [percent_bounds(comparison.images) for comparison in comparisons]
         yield "differences", differences(names, gaps, over_seeds, over_images, lowest)
     for name, part in study.parts.items():
-        if (best := best_job(part)) is not None and best.result is not None:
-            accuracy = percent(best.result.metric("test/accuracy"))
-            title = best_run_note(part).rstrip(".") or f"Best run: test accuracy {accuracy}"
-            yield (
-                "_".join(filter(None, ["confusion_matrix", name])),
-                confusion(np.array(best.result.confusion_matrix), title),
-            )
+        best = best_job(part)
+        assert best is not None
+        assert best.result is not None
+        accuracy = percent(best.result.metric("test/accuracy"))
+        title = best_run_note(part).rstrip(".") or f"Best run: test accuracy {accuracy}"
+        yield f"confusion_matrix{f'_{name}' * bool(name)}", confusion(np.array(best.result.confusion_matrix), title)
 
 
 def script(study: Study) -> str:
@@ -306,6 +298,6 @@ def methods(study: Study) -> str:
         sources=joined(f"{title} ({CITATIONS[title]})" if title in CITATIONS else title for title in titles),
         others=others, official=DATASETS["mnist"].digest,
         mean_and_deviation=mean_and_deviation, interval_text=interval_text, p_text=_p_text,
-        choices=list(choice_lines(study.summary)), label_of=row_label,
+        choices=list(choice_rows(study.summary)), label_of=row_label,
     )  # fmt: skip
     return LINE_BREAK.sub(" ", text)

@@ -45,16 +45,14 @@ def consistency(context: PageContext) -> Section | None:
     found, named = choices(context.summary), short_names(context.summary.keys)
     if not found:
         return None
-    rows = [
-        [f"{named[choice.key]}: {choice.first} vs {choice.second}"]
-        + [interval_text(difference.decisive if difference else None) for difference in choice.differences.values()]
-        + [choice.verdict]
-        for choice in found
-    ]
+    rows = []
+    for choice in found:
+        differences = [interval_text(pair.decisive if pair else None) for pair in choice.differences.values()]
+        rows.append([f"{named[choice.key]}: {choice.first} vs {choice.second}", *differences, choice.verdict])
     titles = list(found[0].differences)
-    caption = "Difference in test accuracy between two values of a setting, first - second"
-    table = Table(["choice", *titles, "verdict"], rows, numeric=frozenset(range(1, len(titles) + 1)), caption=caption)
-    return Section("Choices on each dataset", table=table, notes=CONSISTENCY_NOTES)
+    numeric, title = frozenset(range(1, len(titles) + 1)), "Choices on each dataset"
+    table = Table(["choice", *titles, "verdict"], rows, numeric=numeric, caption=title)
+    return Section(title, table=table, notes=CONSISTENCY_NOTES)
 
 
 def all_runs(context: PageContext) -> Section | None:

@@ -218,8 +218,8 @@ def as_text(summary: Summary, width: int | None = None) -> str:
     shown, left_out = _fitting(summary, available)
     padded = [[text + " " * (_width(column) - cells(text)) for text in column] for column in shown]
     lines = ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
-    if len(summary.rows) > MAX_ROWS:
-        lines.append(f"... and {len(summary.rows) - MAX_ROWS} more rows, in summary.csv")
+    if (more := len(summary.rows) + 1 - len(lines)) > 0:
+        lines.append(f"... and {more} more rows, in summary.csv")
     note = reading_note(summary, intervals=any(column[0] in (OVER_SEEDS, OVER_IMAGES) for column in shown))
     if left_out:
         note += f" Columns omitted here, but in summary.csv: {', '.join(left_out)}."
@@ -231,9 +231,13 @@ def as_text(summary: Summary, width: int | None = None) -> str:
 def _fitting(summary: Summary, available: int) -> tuple[list[list[str]], list[str]]:
     """The columns that fit, each starting with its header, and the headers of those that do not."""
     header, rows = shown_cells(summary)
+    parts = summary.by_dataset.values()
+    visible = {id(row) for part in parts for row in part.rows[: MAX_ROWS // len(parts)]}
+    pairs = [(row, line) for row, line in zip(summary.rows, rows, strict=True) if id(row) in visible]
     # reasons follow the table, and finished is the default status
-    status = ["status", *(FINISHED.sub("", row.status) for row in summary.rows[:MAX_ROWS])]
-    table = [status if column[0] == "status" else list(column) for column in zip(header, *rows[:MAX_ROWS], strict=True)]
+    status = ["status", *(FINISHED.sub("", row.status) for row, _ in pairs)]
+    lines = [header, *(line for _, line in pairs)]
+    table = [status if column[0] == "status" else list(column) for column in zip(*lines, strict=True)]
     shown = [column for column in table if column[0] == "" or not set(column[1:]) <= {"", "-"}]
     left_out = []
     for name in DROP_ORDER:

@@ -286,7 +286,8 @@ def methods(study: Study) -> str:
             groups.setdefault(group, []).append(f"{name} {study.setting(key)}")
     sizes = sorted({result.parameters for result in results})
     seconds = [result.timing["fit_seconds"] for result in results]
-    titles = dict.fromkeys(DATASETS[job.text("data.name")].title for job in study.jobs)
+    datasets = dict.fromkeys(DATASETS[job.text("data.name")] for job in study.jobs)
+    titles = [dataset.title for dataset in datasets]
     others = joined((DATASETS[job.text("data.name")].title for job in study.jobs if not may_be_official(job)), "or")
     text = _render(
         "methods.md", study=study, groups=groups, seconds=seconds, median=statistics.median(seconds),
@@ -297,6 +298,7 @@ def methods(study: Study) -> str:
         crossed=any(comparison.images is not None for *_, comparison in study.compared),
         sources=joined(f"{title} ({CITATIONS[title]})" if title in CITATIONS else title for title in titles),
         others=others, official=DATASETS["mnist"].digest,
+        official_split="official " if all(dataset.digest for dataset in datasets) else "",
         mean_and_deviation=mean_and_deviation, interval_text=interval_text, p_text=_p_text,
         choices=list(choice_rows(study.summary)), label_of=row_label,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mnist_mlp.compare.collect import DATASET_KEYS, UNKNOWN_DATA, Summary, compare
 from mnist_mlp.compare.effects import factors, sort_levels
-from mnist_mlp.compare.statistics import PairedComparison, adjust_for_all_pairs
+from mnist_mlp.compare.statistics import PairedComparison
 from mnist_mlp.runs.settings import joined
 
 
@@ -58,29 +58,24 @@ def choices(summary: Summary) -> list[Choice]:
     """Compare, on each dataset, the values that the best setting on the first one has with all other values.
 
     Only settings with a result on each dataset count, matched by seed and all other settings. Comparisons are adjusted
-    on each dataset for all pairs of values, any of which could have been the best.
+    as in the table of the dataset, for all pairs of its settings.
     """
-    parts = {title: part.jobs for title, part in summary.by_dataset.items() if title != UNKNOWN_DATA}
+    parts = {title: part for title, part in summary.by_dataset.items() if title != UNKNOWN_DATA}
     best = next((row.jobs[0] for row in summary.rows if row.best), None)
     if len(parts) < 2 or best is None:
         return []
     keys = [key for key in factors(summary.jobs) if key in summary.keys and key not in DATASET_KEYS]
-    cells = [{tuple(map(job.text, keys)) for job in jobs if job.result is not None} for jobs in parts.values()]
+    cells = [{tuple(map(job.text, keys)) for job in part.jobs if job.result is not None} for part in parts.values()]
     shared = set.intersection(*filter(None, cells))
-    parts = {title: [job for job in jobs if tuple(map(job.text, keys)) in shared] for title, jobs in parts.items()}
     found = []
     for index, key in enumerate(keys):
         context, first = [other for other in keys if other != key], best.text(key)
         for second in sort_levels({cell[index] for cell in shared} - {first}):
-            differences = {}
-            for title, jobs in parts.items():
+            differences: dict[str, PairedComparison | None] = {}
+            for title, part in parts.items():
+                jobs = [job for job in part.jobs if tuple(map(job.text, keys)) in shared]
                 a, b = ([job for job in jobs if job.text(key) == value] for value in (first, second))
-                differences[title] = compare(a, b, context)
+                difference = compare(a, b, context)
+                differences[title] = difference and part.adjust(difference, a, b)
             found.append(Choice(key, first, second, differences))
-    found = [choice for choice in found if sum(d is not None for d in choice.differences.values()) > 1]
-    family = sum(math.comb(len({cell[index] for cell in shared}), 2) for index in range(len(keys)))
-    for title in parts:
-        adjusted = adjust_for_all_pairs([choice.differences[title] for choice in found], family)
-        for choice, difference in zip(found, adjusted, strict=True):
-            choice.differences[title] = difference
-    return found
+    return [choice for choice in found if sum(d is not None for d in choice.differences.values()) > 1]

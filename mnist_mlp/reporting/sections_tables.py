@@ -25,7 +25,7 @@ CONSISTENCY_NOTES = (
     "Differences in test accuracy, in percentage points with unadjusted 95 % intervals, over runs that agree in seed "
     "and all other settings; settings without a result on each dataset are left out. The first value is that of the "
     "best setting on the first dataset.",
-    "Holds: significant on each dataset in the same direction, Holm-adjusted on each for all pairs of values. Only: "
+    "Holds: significant on each dataset in the same direction, adjusted like the verdicts above. Only: "
     "significant there, and elsewhere the interval reaches zero and stays below. Opposite: significant in both "
     "directions. Undecided: an effect is neither shown nor excluded.",
 )

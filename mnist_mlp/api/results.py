@@ -113,7 +113,7 @@ class Run:
         """Evaluate the best checkpoint.
 
         Args:
-            split: "test", "val" or "train".
+            split: "test", "val", "train"; for a network trained on MNIST also "qmnist50k", "qmnist60k".
             data_root: Folder with the official MNIST files; default: the run's `data.root`.
 
         Returns:

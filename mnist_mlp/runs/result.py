@@ -258,8 +258,13 @@ class StoredRun:
         return next(filter(None, (changes(content, run) for content in stored if content)), [])
 
     def changed_source(self, run: JSON) -> str | None:
-        """Return "data.source: old -> new" if `run`, the content of a run.json, has another source of data."""
-        return next((change for change in self.changes(run) if change.startswith("data.source: ")), None)
+        """Return "data.source: old -> new" if `run`, the content of a run.json, has another source of data.
+
+        Other arrays of the user's own are another source, too: "data.digest: old -> new" or "data.classes: ...".
+        """
+        keys = ("source", *(("digest", "classes") if run["config"]["data"]["source"] == "arrays" else ()))
+        changes = self.changes(run)
+        return next((change for key in keys for change in changes if change.startswith(f"data.{key}: ")), None)
 
     def result_of(self, run: JSON, on_any_device: bool = False) -> RunResult | None:
         """Return the result if it belongs to `run`, the content of a run.json, except perhaps for its accelerator."""

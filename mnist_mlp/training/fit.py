@@ -233,7 +233,8 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
             return None
         except UserError:
             with suppress(UnreadableFileError):
-                if not label or (request.config.data.source == "auto" and folder.stored().changed_source(run)):
+                is_kept = request.config.resume != "never" and request.config.data.source in ("auto", "arrays")
+                if not label or (is_kept and folder.stored().changed_source(run)):
                     raise
             print(f"{label}: archived a run with other settings as {folder.archive(lock)}", flush=True)
 
@@ -283,7 +284,7 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
 
 
 def _count_evaluations(request: _Request, epochs: int) -> dict[str, int]:
-    """Count the evaluations on the test set: in earlier, shorter trainings of this run, for the curve, and at the end."""
+    """Count the evaluations on the test set: before the run was extended, for the test curve, and at the end."""
     digits, data = request.digits, request.config.data
     name = source_name(digits.source, digits.digest, data.name.value)
     tests = 1 + (epochs if request.config.trainer.test_curve else 0)

@@ -328,14 +328,18 @@ class Summary:
         """All runs in row order, without copies."""
         return [job for row in self.rows for job in row.jobs]
 
-    def adjust(self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job]) -> PairedComparison:
-        """Adjust a comparison of runs of this table for all pairs of settings; two rows get the table's p-values."""
-        known = [row.comparison for row in self.rows if row.comparison is not None]
+    def adjust(
+        self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job], tries: int = 1
+    ) -> PairedComparison:  # fmt: skip
+        """Adjust a comparison of runs of this table for all pairs of settings, in each of `tries` such tables.
+
+        Two rows get the table's p-values.
+        """
         sides = [{job.folder for job in jobs} for jobs in (first, second)]
         pair = [row for row in self.rows if {job.folder for job in row.jobs if job.result is not None} in sides]
-        if len(pair) == 2 and pair[0].best and (own := pair[1].comparison) is not None:
-            return replace(own, seeds=comparison.seeds, images=comparison.images, variance=comparison.variance)
-        adjusted = adjust_for_all_pairs([*known, comparison], count_testable_pairs(self.rows))[-1]
+        own = pair[1] if len(pair) == 2 and pair[0].best else None
+        known = [row.comparison for row in self.rows if row.comparison is not None and row is not own]
+        adjusted = adjust_for_all_pairs([*known, comparison], tries * max(count_testable_pairs(self.rows), 1))[-1]
         assert adjusted is not None
         return adjusted
 

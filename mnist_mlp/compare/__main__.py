@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with command():
             _check(options)
             index = options.words.index(SEPARATOR)
-            summary, *sides = read_sides(options.words[:index], options.words[index + 1 :])
-            difference = compare_sides(summary, *sides, options.margin / 100, options.tries)
+            summary, a, b = read_sides(options.words[:index], options.words[index + 1 :])
+            difference = compare_sides(summary, a, b, options.margin / 100, options.tries)
             content = {"schema_version": SCHEMA_VERSION, **asdict(difference)}
-            print(json.dumps(finite(content), indent=2) if options.json else difference.line)
+            print(json.dumps(finite(content)) if options.json else difference.line)
     except SystemExit as end:
         if not end.code:  # --help
             raise

@@ -126,7 +126,7 @@ def compare_sides(summary: Summary, a: Side, b: Side, margin: float = 0.0, tries
     family = tries * max(count_testable_pairs(summary.rows), 1)
     adjusted = summary.adjust(comparison, a.tested, b.tested, tries)
     above = summary.adjust(exceeding(comparison, margin), a.tested, b.tested, tries)
-    decision, (reason, more_seeds) = decide(above), _explain(above, family, margin)
+    decision, (reason, more_seeds) = decide(above), explain(above, family, margin)
     if decision == BETTER and (failed := sum(job.status == "failed" for job in a.jobs)):
         decision, reason = UNDECIDED, f"{failed} of {len(a.jobs)} runs of {a.name} failed: train them again"
     if len(a.tested) == len(b.tested) == 1:
@@ -160,7 +160,7 @@ def decide(above: PairedComparison) -> str:
     return BETTER if above.decisive.mean > 0 else NOT_BETTER
 
 
-def _explain(above: PairedComparison, family: int, margin: float) -> tuple[str, int | None]:
+def explain(above: PairedComparison, family: int, margin: float) -> tuple[str, int | None]:
     """Explain a decision, and estimate how many more seeds an open one needs at this difference and variation."""
     if (decision := decide(above)) != UNDECIDED:
         return f"the difference is {'above' if decision == BETTER else 'below'} {100 * margin:g} points", None

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options = build_parser().parse_intermixed_args(words)
         with command():
-            _check(options)
+            if options.words.count(SEPARATOR) != 1 or SEPARATOR in (options.words[0], options.words[-1]):
+                raise UserError("expected A -- B, two settings separated by one --; see --help")
             index = options.words.index(SEPARATOR)
             summary, a, b = read_sides(options.words[:index], options.words[index + 1 :])
             difference = compare_sides(summary, a, b, options.margin / 100, options.tries)
@@ -73,29 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(options: argparse.Namespace) -> None:
-    if not -100 < options.margin < 100:
-        raise UserError(f"--margin {options.margin:g} is out of range: expected points of accuracy from -100 to 100")
-    if options.tries < 1:
-        raise UserError(f"--tries {options.tries} is out of range: expected int >= 1")
-    if options.words.count(SEPARATOR) != 1 or SEPARATOR in (options.words[0], options.words[-1]):
-        raise UserError("expected A -- B, two settings separated by one --; see --help")
-
-
 def read_sides(first: Sequence[str], second: Sequence[str]) -> tuple[Summary, Side, Side]:
-    """Read the runs of both sides, and the tables that they are in.
+    """Read the summary of all tables that the runs are in, and both sides.
 
-    A verdict is adjusted for all pairs of its table, so the sweep of a run folder belongs to the comparison.
-
-    Args:
-        first: Run folders or folders that contain runs, and KEY=VALUE to select runs in them.
-        second: The same for the other side; without folders, those of `first`.
-
-    Returns:
-        The summary of all tables, and both sides.
-
-    Raises:
-        UserError: A word is neither, a key is unknown, or no finished run is selected.
+    A verdict is adjusted for all pairs of its table, so the sweep of a run folder belongs to the comparison. `second`
+    without folders uses those of `first`. UserError if a word is neither folder nor setting, or no run is selected.
     """
     (paths_a, chosen_a), (paths_b, chosen_b) = _split(first), _split(second)
     if not paths_a:

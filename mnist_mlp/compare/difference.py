@@ -110,27 +110,31 @@ def compare_sides(summary: Summary, a: Side, b: Side, margin: float = 0.0, tries
         The difference a - b.
 
     Raises:
-        UserError: The sides share runs, were tested on different images, or no runs match.
+        UserError: `margin` or `tries` is out of range, the sides share runs, were tested on different images, or no
+            runs match.
     """
+    if not -1 < margin < 1 or tries < 1:
+        raise UserError(f"margin={100 * margin:g} points, tries={tries}: expected -100 to 100 points, 1 or more tries")
     both = f"{a.name} and {b.name}"
     if any(job in b.tested for job in a.tested):
         raise UserError(f"{both} have runs in common: give both a value of the setting to compare")
     if not same_test_images([*a.tested, *b.tested]):
         raise UserError(f"{both} were tested on different images, or on unknown ones: compare runs of one data set")
+    family = tries * max(count_testable_pairs(summary.rows), 1)
+    if len(a.tested) == len(b.tested) == 1:
+        reason, more_seeds = _need_seeds(1, family)
+        return replace(_compare_nets(summary, a, b), margin=margin, reason=reason, more_seeds=more_seeds)
     fixed = a.settings.keys() & b.settings.keys()
     context = [key for key in summary.keys if key not in fixed or a.settings[key] == b.settings[key]]
     comparison = compare(a.tested, b.tested, context)
     if comparison is None:
         names = ", ".join(["the same seed", *context])
         raise UserError(f"{both} have no runs that match in {names}: train both with the same values of these")
-    family = tries * max(count_testable_pairs(summary.rows), 1)
     adjusted = summary.adjust(comparison, a.tested, b.tested, tries)
     above = summary.adjust(exceeding(comparison, margin), a.tested, b.tested, tries)
     decision, (reason, more_seeds) = decide(above), explain(above, family, margin)
     if decision == BETTER and (failed := sum(job.status == "failed" for job in a.jobs)):
         decision, reason = UNDECIDED, f"{failed} of {len(a.jobs)} runs of {a.name} failed: train them again"
-    if len(a.tested) == len(b.tested) == 1:
-        return replace(_compare_nets(summary, a, b), margin=margin, reason=reason, more_seeds=more_seeds)
     paired, verdict = adjusted.decisive, adjusted.verdict.replace("the best", "b")
     for name, side in (("a", a), ("b", b)):
         if incomplete := Row({}, list(side.jobs)).incomplete:
@@ -165,9 +169,8 @@ def explain(above: PairedComparison, family: int, margin: float) -> tuple[str, i
     if (decision := decide(above)) != UNDECIDED:
         return f"the difference is {'above' if decision == BETTER else 'below'} {100 * margin:g} points", None
     n, level, mean = above.decisive.n, SIGNIFICANCE / family, abs(above.decisive.mean)
-    fewest = next(seeds for seeds in count(2) if math.isfinite(critical_value(seeds, level)))
-    if n < fewest:
-        return f"no decision before {fewest} seeds: train at least {fewest - n} more", fewest - n
+    if (need := _need_seeds(n, family))[1]:
+        return need
     if above.seeds.error is None:
         return above.verdict.replace("the best", "b"), None
     deviation, images = above.seeds.error * math.sqrt(n), above.decisive.images
@@ -183,6 +186,16 @@ def explain(above: PairedComparison, family: int, margin: float) -> tuple[str, i
         return f"{planned}more than {MAX_SEEDS:,} seeds are needed", None
     needed = f"{math.ceil(images * (of_images / mean) ** 2):,}" if mean else "more"
     return f"{planned}images, not seeds, are the limit: it takes more than {needed} test images, not {images:,}", None
+
+
+def _need_seeds(n: int, family: int) -> tuple[str, int | None]:
+    """The number of further seeds without which no difference can be significant; None if there are enough."""
+    fewest = next(seeds for seeds in count(2) if math.isfinite(critical_value(seeds, SIGNIFICANCE / family)))
+    return (
+        (f"no decision before {fewest} seeds: train at least {fewest - n} more", fewest - n)
+        if n < fewest
+        else ("", None)
+    )
 
 
 def _compare_nets(summary: Summary, a: Side, b: Side) -> Difference:

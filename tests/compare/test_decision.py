@@ -125,6 +125,8 @@ def test_a_single_seed_or_a_failed_run_leaves_the_decision_open(
     code, content = call(capsys, runs[0], "--", runs[1])
     assert (code, content["n"]) == (OPEN, 1)
     assert content["more_seeds"] >= 2
+    code, content = call(capsys, runs[0], "--", sweep / "lr-0.04_seed-1")  # no seed in common: McNemar's test only
+    assert (code, content["p_value"] < 1e-6, content["p_anytime"]) == (OPEN, True, None)
     write_failure(sweep / "failed", "ValueError: no", seed=8, optim__lr=0.01)
     code, content = call(capsys, sweep, "optim.lr=0.01", "--", "optim.lr=0.04")
     assert (code, "failed" in content["reason"]) == (OPEN, True)
@@ -164,8 +166,8 @@ def test_other_settings_are_matched_in_both_directions(tmp_path: Path, capsys: p
         (["SWEEP"], "A -- B"),
         ([], "A -- B"),
         (["SWEEP", "--margin", "x", "--", "SWEEP"], "--margin"),
-        (["SWEEP", "--margin", "nan", "--", "SWEEP"], "--margin"),
-        (["SWEEP", "--tries", "0", "--", "SWEEP"], "--tries"),
+        (["SWEEP", "--margin", "nan", "--", "optim.lr=0.01"], "margin=nan"),
+        (["SWEEP", "--tries", "0", "--", "optim.lr=0.01"], "tries=0"),
     ],
 )
 def test_an_error_has_an_exit_code_of_its_own(

@@ -8,7 +8,7 @@ from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.effects import importances, main_effect
 from mnist_mlp.compare.tables import summary_rows
 from mnist_mlp.reporting.data import PageContext, lead
-from mnist_mlp.reporting.elements import command
+from mnist_mlp.reporting.elements import Table, command
 from mnist_mlp.reporting.sections_study import reference_sections
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
@@ -32,12 +32,8 @@ def report_document(paths: Sequence[Path], summary: Summary) -> JSON:
         "cross_fitted_accuracy": summary.cross_fitted,
         "settings": [
             {
-                "name": row_label(summary, verdict.row),
-                "settings": verdict.row.settings,
-                **columns,
-                "diagnosis": verdict.verdict,
-                "exceptions": verdict.exceptions,
-                "runs": ids,
+                "name": row_label(summary, verdict.row), "settings": verdict.row.settings, **columns,
+                "diagnosis": verdict.verdict, "exceptions": verdict.exceptions, "runs": ids,
             }
             for ids, columns, verdict in judged
         ],
@@ -49,23 +45,15 @@ def report_document(paths: Sequence[Path], summary: Summary) -> JSON:
         ],
         "importance": [vars(importance) for importance in importances(summary.jobs, summary.ranked_by)],
         "published": [
-            {
-                "title": part.title,
-                "sentences": part.sentences,
-                "rows": part.table and [part.table.header, *part.table.rows],
-            }
+            {"title": part.title, "sentences": part.sentences, "header": table.header, "rows": table.rows}
             for part in reference_sections(summary.jobs)
+            for table in [part.table or Table([], [])]
         ],
-    }
+    }  # fmt: skip
 
 
 def _run(job: Job, name: str) -> JSON:
     return {
-        "name": name,
-        "folder": str(job.folder),
-        "status": job.status,
-        "reason": job.reason,
-        "note": RunFolder(job.folder).note(),
-        "command": command(job),
-        "result": job.result and job.result.to_json(),
-    }
+        "name": name, "folder": str(job.folder), "status": job.status, "reason": job.reason,
+        "note": RunFolder(job.folder).note(), "command": command(job), "result": job.result and job.result.to_json(),
+    }  # fmt: skip

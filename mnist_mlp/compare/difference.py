@@ -24,6 +24,7 @@ from mnist_mlp.errors import UserError
 
 BETTER, NOT_BETTER, UNDECIDED = DECISIONS = ("better", "not better", "undecided")
 """In the order of the exit codes of `python -m mnist_mlp.compare`."""
+MAX_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ class Difference:
 
     @property
     def _left_out(self) -> str:
-        return f"; left out, without a counterpart: {', '.join(self.unmatched)}" if self.unmatched else ""
+        more = f" and {len(self.unmatched) - MAX_NAMES} more" if len(self.unmatched) > MAX_NAMES else ""
+        names = ", ".join(self.unmatched[:MAX_NAMES])
+        return f"; left out, without a counterpart: {names}{more}" if names else ""
 
     def _text(self, p_value: float | None) -> str:
         interval = "" if self.low is None else f" [{100 * self.low:+.2f}, {100 * (self.high or 0):+.2f}]"

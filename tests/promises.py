@@ -1,4 +1,5 @@
-"""Simulations of four promises: power, claims that hold at any look, the best setting's figure, a run's interval.
+"""Simulations of five promises: power, claims that hold at any look, loops that keep what is better, the best setting's
+figure, a run's interval.
 
 `python tests/promises.py` prints the tables of docs/statistics.md; tests/compare/test_promises.py runs the same
 functions on fewer sweeps.
@@ -15,11 +16,14 @@ from scipy import optimize, special, stats
 from scipy.stats import binomtest
 from simulated_sweeps import POPULATIONS, Population
 
+from mnist_mlp.compare.difference import BETTER, decide, exceeding
 from mnist_mlp.compare.sequential import IMAGE_SHARE, critical_value
 from mnist_mlp.compare.statistics import (
     POWER,
     SIGNIFICANCE,
+    PairedComparison,
     accuracy_interval,
+    adjust_for_all_pairs,
     cross_fitted_accuracy,
     crossed_difference,
     detectable_difference,
@@ -28,6 +32,8 @@ from mnist_mlp.compare.statistics import (
 
 ACCURACY = 0.97
 PLACE = 300
+TRIES, SEEDS = 20, (4, 8, 16)
+"""Changes that a loop tries, and numbers of seeds at which it looks."""
 FILES = {
     "independent": ((0.02,), 1, 0.0, 0.0),
     "halves": ((0.037, 0.016), 1, 0.0, 0.0),
@@ -82,6 +88,31 @@ def first_claims(
     claims = [np.abs(means[:, 1:]) > bound for bound in bounds]
     anytime, repeated = (np.where(claim.any(1), claim.argmax(1) + 2, looks + 1) for claim in claims)
     return anytime, repeated
+
+
+def _is_kept(above: PairedComparison) -> bool:
+    (adjusted,) = adjust_for_all_pairs([above], TRIES)
+    return adjusted is not None and decide(adjusted) == BETTER
+
+
+def loops_that_keep(
+    population: Population, gain: float, images: int, loops: int, random: np.random.Generator, margin: float = 0.0
+) -> tuple[float, float, float]:
+    """Return the fractions of loops that keep a change, by the decisions of mnist_mlp.compare and by repeated tests.
+
+    A loop tries TRIES changes of the same true effect `gain` on one setting, on the same test images, and ends at the
+    first that it keeps. Each try has a look at each number of seeds of SEEDS. Repeated tests: unadjusted p < 0.05 at
+    any look. Third: the fraction of single tries that are kept.
+    """
+    kept, repeated, tries = 0, 0, []
+    for _ in range(loops):
+        accuracies = [ACCURACY, *[ACCURACY + gain] * TRIES]
+        correct, _, _ = population.draw(random, accuracies, SEEDS[-1], images)
+        looks = [[crossed_difference(own[:n], correct[0][:n]) for n in SEEDS] for own in correct[1:]]
+        tries += [any(_is_kept(exceeding(pair, margin)) for pair in pairs) for pairs in looks]
+        kept += any(tries[-TRIES:])
+        repeated += any(pair.is_significant and pair.decisive.mean > margin for pairs in looks for pair in pairs)
+    return kept / loops, repeated / loops, float(np.mean(tries))
 
 
 def planned_seeds(difference: float) -> int:
@@ -195,6 +226,16 @@ def looks_table(sweeps: int) -> Iterator[str]:
         yield f"| {difference:g} | {planned} | {mean:.1f} ({mean / planned:.2f}) | {by} ({by / planned:.2f}) |"
 
 
+def loops_table(sweeps: int) -> Iterator[str]:
+    yield f"| loops that keep one of {TRIES} changes, % | true gain, margin, points | kept | repeated tests | per try |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name, population in POPULATIONS.items():
+        for gain, margin in ((0.0, 0.0), (0.5, 0.1)):
+            random = np.random.default_rng(TRIES)
+            fractions = loops_that_keep(population, gain / 100, 10_000, sweeps // 20, random, margin / 100)
+            yield f"| {name} | {gain:g}, {margin:g} | {' | '.join(f'{100 * value:.1f}' for value in fractions)} |"
+
+
 def flattery_table(sweeps: int) -> Iterator[str]:
     yield "| best of | spread of settings, points | its mean, excess in points | cross-fitted, excess |"
     yield "| --- | --- | --- | --- |"
@@ -228,6 +269,7 @@ def seeds_table(sweeps: int) -> Iterator[str]:
 TABLES = {
     "power": power_table,
     "looks": looks_table,
+    "loops": loops_table,
     "flattery": flattery_table,
     "accuracy": accuracy_table,
     "seeds": seeds_table,

@@ -32,7 +32,7 @@ from mnist_mlp.data.mnist import Digits
 from mnist_mlp.data.shared import shared_file
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
-from mnist_mlp.runs.folder import FolderLock, RunFolder
+from mnist_mlp.runs.folder import FolderLock, RunFolder, note_record
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.devices import run_on_devices
 from mnist_mlp.sweeps.jobs import Job, finish_sweep, write_run_page
@@ -132,6 +132,7 @@ def fit(
     data: Digits | None = None,
     logger: Logger | Sequence[Logger] = (),
     callbacks: pl.Callback | Sequence[pl.Callback] = (),
+    note: str | None = None,
     **overrides: Any,
 ) -> Run: ...
 @overload  # to a type checker, **{"optim.lr": 0.01} could match any keyword parameter above
@@ -145,6 +146,7 @@ def fit(
     data: Digits | None = None,
     logger: Logger | Sequence[Logger] = (),
     callbacks: pl.Callback | Sequence[pl.Callback] = (),
+    note: str | None = None,
     **overrides: Any,
 ) -> Run:
     """Train and test one network, with the run folder, results and resuming of `python -m mnist_mlp.train`.
@@ -161,6 +163,7 @@ def fit(
         logger: Lightning loggers, which receive the configuration, all metrics and the figures.
         callbacks: Additional Lightning callbacks. Those that can change the result are part of the run's identity; set
             `affects_result = False` on one that only observes.
+        note: Text for the run's page, stored as note.txt in its folder; None keeps an earlier note.
         overrides: Settings that take precedence over `config`, such as seed=3 or **{"optim.lr": 0.005}.
 
     Returns:
@@ -192,7 +195,7 @@ def fit(
         defaults = flatten(to_dict(Config()))
         settings = {key: value for key, value in flatten(to_dict(chosen)).items() if value != defaults[key]}
     texts = [override_text(key, value) for key, value in settings.items()]
-    records = config_records(to_dict(chosen), texts)
+    records = {**config_records(to_dict(chosen), texts), **note_record(note)}
     if chosen.trainer.progress and in_notebook() and devices == 1:
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
@@ -202,14 +205,16 @@ def fit(
             result = run_on_devices(devices, task)
         else:
             result = task(callbacks=callbacks, loggers=loggers, network=network)
+    RunFolder(path).write_note(note)  # of a finished or resumed run
     write_run_page(path)
     return Run(path, result)
 
 
 @encodable_output()
 def sweep(
-    grid: Mapping[str, Any], folder: str | Path | None = None, *, data: Digits | None = None, n_jobs: int = 0
-) -> Sweep:
+    grid: Mapping[str, Any], folder: str | Path | None = None, *, data: Digits | None = None, n_jobs: int = 0,
+    note: str | None = None,
+) -> Sweep:  # fmt: skip
     """Train every combination of settings, with the jobs, folders and results of `python -m mnist_mlp.train -m`.
 
     All settings are checked before the first job starts. Repeating the call resumes the sweep: finished jobs are kept.
@@ -220,6 +225,7 @@ def sweep(
         folder: The sweep's folder; default: outputs/sweeps/ followed by `name` or the current time.
         data: Images and labels to use instead of MNIST, in all jobs.
         n_jobs: How many jobs run in parallel, each in its own process; 0: as many as CPU cores and memory allow.
+        note: Text for the sweep's page, stored as note.txt in its folder; None keeps an earlier note.
 
     Returns:
         The sweep. A failed job does not stop the others; its status is "failed".
@@ -237,8 +243,10 @@ def sweep(
         _check_dataset(data, config)
     for key in non_result_keys() & set(swept):
         raise UserError(f"{key} does not affect results, so it cannot be swept: use one value")
+    note_record(note)  # checked before a folder is created
     started = time.time()
     with one_at_a_time(), FolderLock(path).acquire(), shared_file(data) as file:
+        RunFolder(path).write_note(note)
         jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]

@@ -118,9 +118,12 @@ class PairedComparison:
         """The p-value that holds however often one looks while seeds are added, adjusted for `comparisons`."""
         if self.adjusted_anytime is not None or self.seeds.error is None:
             return self.adjusted_anytime
-        images = self.decisive.images
-        image_error = math.sqrt(self.variance.image / images) if images else 0.0
-        return anytime_p_value(self.seeds.mean, self.seeds.error, self.seeds.n, image_error)
+        return anytime_p_value(self.seeds.mean, self.seeds.error, self.seeds.n, self.image_error)
+
+    @property
+    def image_error(self) -> float:
+        """Standard error due to the sample of test images; 0 if the comparison is about these images only."""
+        return math.sqrt(self.variance.image / self.decisive.images) if self.decisive.images else 0.0
 
     @property
     def is_significant(self) -> bool:

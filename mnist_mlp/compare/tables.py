@@ -48,11 +48,17 @@ def write_tables(sweep: Path, summary: Summary) -> list[Path]:
 
 
 def _csv(summary: Summary) -> str:
-    """summary.csv: a line per row; accuracies and differences are fractions."""
+    """summary.csv: a line per row."""
+    texts = [[value_text(row.settings[key]) for key in summary.keys] for row in summary.rows]
+    rows = summary_rows(summary)
+    return to_csv([*summary.keys, *rows[0]], [[*text, *row.values()] for text, row in zip(texts, rows, strict=True)])
+
+
+def summary_rows(summary: Summary) -> list[JSON]:
+    """The columns of summary.csv after the settings, by name; accuracies and differences are fractions."""
     lines = []
     for row in summary.rows:
-        line: JSON = {key: value_text(row.settings[key]) for key in summary.keys}
-        line |= {column: row.mean(column) for column in VALUES}
+        line: JSON = {column: row.mean(column) for column in VALUES}
         if summary.over_seeds:
             paired = row.comparison
             line |= {f"{column}_std": row.deviation(column) for column in VALUES}
@@ -72,7 +78,7 @@ def _csv(summary: Summary) -> str:
                 "verdict": row.verdict,
             }
         lines.append({**line, "best": row.best, "status": row.status, "reason": row.reasons})
-    return to_csv(list(lines[0]), [list(line.values()) for line in lines])
+    return lines
 
 
 def runs_csv(summary: Summary, base: Path | None = None) -> str:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from mnist_mlp.compare.collect import (
     EXCLUDED_KEYS,
+    MAX_NOTES,
     UNKNOWN,
     Job,
     Summary,
@@ -245,6 +246,8 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     if others:
         images += f"; {known} the official {joined(map(_title, others), 'or')}: digest {', '.join(digests)}"
     yield "Data", images
+    if notes := list(dict.fromkeys(filter(None, (RunFolder(job.folder).note() for job in jobs)))):
+        yield "Note", "; ".join(notes[:MAX_NOTES]) + f"; {len(notes) - MAX_NOTES} more" * (len(notes) > MAX_NOTES)
     hosts = [result.environment for result in results]
     yield "Device", unique(f"{host['device']}, CPU threads: {host['threads']}" for host in hosts)
     yield "Software", unique(f"commit {(host['commit'] or 'unknown')[:9]}, torch {host['torch']}" for host in hosts)

@@ -9,6 +9,7 @@ from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, interval_text, rea
 from mnist_mlp.reporting.data import MANY_KEYS, PageContext
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
 from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import short_names, value_text
 
@@ -135,14 +136,16 @@ def _runs_table(context: PageContext) -> Table:
     }
     outcome: Columns = {name: metrics.pop(name) for name in ("test acc %", "val acc %")}
     outcome["status"] = [job.status for job in jobs]
+    notes = [RunFolder(job.folder).note() for job in jobs]
     links: Columns = {
+        "note": list(notes) if len(set(notes)) > 1 else [],  # the header shows a common one
         "folder": [Cell(context.path(job.folder), link=context.link(job.folder)) for job in jobs],
         "command": [Cell(command(job), code=True) for job in jobs],
     }
     columns = runs | (outcome | settings if len(summary.keys) > MANY_KEYS else settings | outcome) | metrics | links
     marks = ["best" if is_best else "" for is_best in best]
     marks = [mark if job.status == "finished" else "bad" for mark, job in zip(marks, jobs, strict=True)]
-    return _table(columns, marks, [[run] for run in range(len(jobs))], {"folder", "command"}, named, "Runs")
+    return _table(columns, marks, [[run] for run in range(len(jobs))], {"note", "folder", "command"}, named, "Runs")
 
 
 def _setting(summary: Summary, settings: JSON, key: str) -> str | Cell:

@@ -15,7 +15,7 @@ from mnist_mlp.config import Config
 from mnist_mlp.console import error_summary, shell_quoted, shown_path
 from mnist_mlp.errors import UserError, describe_signal
 from mnist_mlp.runs.files import JSON, UnreadableFileError, remove_scratch_files, write_json, write_text
-from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.folder import NOTE_FILE, RunFolder
 from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.startup import quick_start
 
@@ -208,7 +208,8 @@ def _write_page(
 ) -> bool:
     """Write the page of a run or sweep, if it is older than its runs or `changed`; return whether it is up to date."""
     written = modified_ns(page)
-    newest = max((modified_ns(run / name) or 0 for run in runs for name in RunFolder.MARKER_FILES), default=0)
+    names = (*RunFolder.MARKER_FILES, NOTE_FILE)
+    newest = max(modified_ns(run / name) or 0 for run in (*runs, folder) for name in names)
     if written is not None and newest <= written and not changed:
         return True
     from mnist_mlp.reporting.page import write_page  # deferred: draws figures

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mnist_mlp import __version__
 from mnist_mlp.console import command
+from mnist_mlp.datasets import class_noun
 from mnist_mlp.runs.files import JSON, refuse_unwritable, write_json
 from mnist_mlp.runs.result import classification_report, decimal, occurring_classes, percent
 from mnist_mlp.startup import quick_start
@@ -59,7 +60,7 @@ def _evaluate_run(options: argparse.Namespace) -> tuple[JSON, bool]:
     net = locate(options.runs[0])
     plain = evaluate_run(net, options.split, options.data_root)
     print(f"{net.checkpoint}: {len(plain.truth):,} {plain.split} images ({plain.source})\n")
-    print(classification_report(plain.confusion_matrix))
+    print(classification_report(plain.confusion_matrix, plain.classes))
     for name, value in plain.metrics.items():
         print(f"  {name:<18} {percent(value) if name in ('accuracy', 'top2_accuracy') else decimal(value)}")
     content, result = plain.to_json(), net.result() if plain.split == "test" else None
@@ -128,13 +129,14 @@ def write_figures(evaluation: "Evaluation", folder: Path, indent: str = "") -> N
     split, truth = evaluation.split, evaluation.truth
     title = f"{split} accuracy {percent(evaluation.metrics['accuracy'])}"
     probabilities = np.nan_to_num(evaluation.probabilities)
-    digits = occurring_classes(evaluation.confusion_matrix)
+    matrix, classes = np.array(evaluation.confusion_matrix), evaluation.classes
+    f1, labels = evaluation.per_class["f1"], occurring_classes(evaluation.confusion_matrix)
     figures = {
-        "confusion_matrix": plots.confusion(np.array(evaluation.confusion_matrix), f"Confusion matrix, {title}"),
-        "f1_per_class": plots.class_bars(evaluation.per_class["f1"], f"F1 of each digit on {split}", digits),
-        "calibration": plots.calibration(truth, probabilities, f"Calibration on {split}"),
+        "confusion_matrix": plots.confusion(matrix, f"Confusion matrix, {title}", classes=classes),
+        "f1_per_class": plots.class_bars(f1, f"F1 of each {class_noun(classes)} on {split}", labels, classes),
+        "calibration": plots.calibration(truth, probabilities, f"Calibration on {split}", classes),
         "mistakes": plots.mistakes(
-            evaluation.images, truth, probabilities, evaluation.indices, f"{evaluation.name}, {split}"
+            evaluation.images, truth, probabilities, evaluation.indices, f"{evaluation.name}, {split}", classes
         ),
     }
     folder.mkdir(parents=True, exist_ok=True)

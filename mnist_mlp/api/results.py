@@ -84,7 +84,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> Predictions | None:
-        """Truth, predicted classes (n,) and probabilities (n, classes) of the test images; None without predictions.npz."""
+        """True and predicted classes (n,), probabilities (n, classes) on test; None without predictions.npz."""
         return read_predictions(RunFolder(self.path), len(self.result.classes))
 
     def model(self, network: "nn.Module | None" = None) -> "DigitClassifier":

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from mnist_mlp import __version__
 from mnist_mlp.console import command
-from mnist_mlp.datasets import class_noun
 from mnist_mlp.runs.files import JSON, refuse_unwritable, write_json
 from mnist_mlp.runs.result import classification_report, decimal, occurring_classes, percent
 from mnist_mlp.startup import quick_start
@@ -130,10 +129,10 @@ def write_figures(evaluation: "Evaluation", folder: Path, indent: str = "") -> N
     title = f"{split} accuracy {percent(evaluation.metrics['accuracy'])}"
     probabilities = np.nan_to_num(evaluation.probabilities)
     matrix, classes = np.array(evaluation.confusion_matrix), evaluation.classes
-    f1, labels = evaluation.per_class["f1"], occurring_classes(evaluation.confusion_matrix)
+    labels = occurring_classes(evaluation.confusion_matrix)
     figures = {
         "confusion_matrix": plots.confusion(matrix, f"Confusion matrix, {title}", classes=classes),
-        "f1_per_class": plots.class_bars(f1, f"F1 of each {class_noun(classes)} on {split}", labels, classes),
+        "f1_per_class": plots.class_bars(evaluation.per_class["f1"], split, labels, classes),
         "calibration": plots.calibration(truth, probabilities, f"Calibration on {split}", classes),
         "mistakes": plots.mistakes(
             evaluation.images, truth, probabilities, evaluation.indices, f"{evaluation.name}, {split}", classes

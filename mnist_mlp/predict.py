@@ -48,8 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mnist_mlp.predict",
-        description="Predict the digit on each picture of any size, in color or gray, dark on light or light on dark; "
-        "or the class, of pictures like the training images.",
+        description="Predict the digit (class) on each picture of any size, color or gray, light on dark or reverse.",
         epilog=f"Exit code: 0; 1 for an error; {SOME_FAILED} if some files are not pictures, or blank (each is "
         "reported, the others are predicted).",
     )

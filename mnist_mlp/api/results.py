@@ -113,7 +113,7 @@ class Run:
 
         Args:
             split: "test", "val" or "train".
-            data_root: Folder with the official MNIST files; default: the run's `data.root`.
+            data_root: Folder with the official files; default: the run's `data.root`.
 
         Returns:
             Metrics, confusion matrix, and logits (n, classes) float32 of the split's n images.
@@ -126,7 +126,7 @@ class Run:
         return evaluate_run(self.path, split, data_root)
 
     def predict(self, pictures: "Picture | Sequence[Picture]") -> "list[Prediction]":
-        """Predict the digit on each picture.
+        """Predict the digit, or class, on each picture.
 
         Args:
             pictures: Files, their bytes, PIL images or uint8 arrays (height, width[, channels]); one, several, or an
@@ -143,7 +143,7 @@ class Run:
         """Export the network, and check the file against the checkpoint on 1,000 images.
 
         Args:
-            format: "onnx", "torch" (a torch.export program) or "html" (a page to draw digits on).
+            format: "onnx", "torch" (a torch.export program) or "html" (a page to draw on).
             path: Default: model.onnx, model.pt2 or draw.html in the run folder.
             weights: For "html": "float16", "int8", or "auto" (int8 if the page would exceed 1 MB).
 
@@ -158,7 +158,7 @@ class Run:
         return export_run(self.path, format, None if path is None else Path(path), weights)
 
     def report(self) -> str:
-        """Format the test metrics of each digit.
+        """Format the test metrics of each class.
 
         Returns:
             Precision, recall, F1 and support as text, like scikit-learn's classification report.

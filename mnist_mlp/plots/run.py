@@ -132,10 +132,10 @@ def confusion(matrix: Array, title: str, min_fraction: float = 0.0, classes: Nam
     return figure
 
 
-def class_bars(f1: Sequence[float], title: str, labels: Sequence[int] = range(10), classes: Names = DIGITS) -> Figure:
-    """Draw the F1 score of these classes as bars; the axis starts just below the lowest."""
+def class_bars(f1: Sequence[float], split: str, labels: Sequence[int] = range(10), classes: Names = DIGITS) -> Figure:
+    """Draw the F1 score of these classes on a split as bars; the axis starts just below the lowest."""
     values, (names, is_wide) = np.asarray(f1, dtype=float)[list(labels)], _shown(classes)
-    width, is_crowded = max(SIZE[0], 0.24 * min(len(names), MAX_LABELED)), len(names) > 16
+    width, is_crowded, noun = max(SIZE[0], 0.24 * min(len(names), MAX_LABELED)), len(names) > 16, class_noun(classes)
     below = (0.5 + 0.08 * max(map(len, names))) / SIZE[1] if is_wide else 0.12
     figure = sized_figure(width)
     axes = figure.add_axes((0.8 / width, below, 1 - 0.96 / width, 0.9 - below))
@@ -148,7 +148,8 @@ def class_bars(f1: Sequence[float], title: str, labels: Sequence[int] = range(10
     height = low - 0.02 * (1 - low)
     for label in labels[:: -(-len(names) // MAX_LABELED)]:
         axes.text(label, height, names[label], ha="center", va="top", rotation=90 * is_wide, parse_math=False)
-    _label(axes, f"{title}, macro F1 {values.mean():.4f}", class_noun(classes), "F1", 0.56 / width, below - 0.035)
+    title = f"F1 of each {noun} on {split}, macro F1 {values.mean():.4f}"
+    _label(axes, title, noun, "F1", 0.56 / width, below - 0.035)
     return figure
 
 
@@ -238,13 +239,11 @@ def mistakes(
     ]
     corners = _draw_grid(axes, images[shown], captions, MISTAKE_COLUMNS, rows, cell)
     left, base = corners[:, 0] + 2, corners[:, 1] + height - 5
-    step = 40 / count
-    x = left[:, None] + step * np.arange(count)[None] + step / 2
-    of_label = np.arange(count)
-    colors = np.where(of_label == predicted[shown, None], ORANGE, GREY)
-    colors = np.where(of_label == truth[shown, None], BLUE, colors).ravel().tolist()
-    tops = (base[:, None] - 14 * probabilities[shown]).ravel()
-    axes.vlines(x.ravel(), np.repeat(base, count), tops, colors, lw=max(step, 1))
+    labels, step = np.arange(count), 40 / count
+    x, tops = left[:, None] + step * (labels + 0.5), base[:, None] - 14 * probabilities[shown]
+    is_true, is_predicted = (labels == chosen[shown, None] for chosen in (truth, predicted))
+    colors: list[str] = np.where(is_true, BLUE, np.where(is_predicted, ORANGE, GREY)).ravel().tolist()
+    axes.vlines(x.ravel(), np.repeat(base, count), tops.ravel(), colors, lw=max(step, 1))
     for i, n in () if is_wide else enumerate(shown):
         for label, color in ((truth[n], BLUE), (predicted[n], ORANGE)):
             axes.text(x[i, label], base[i] + 0.5, names[label], color=color, ha="center", va="top", size=6)

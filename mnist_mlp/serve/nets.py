@@ -128,7 +128,7 @@ def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
                 "values, which could be code; none of it was executed"
             ) from None
         raise refusal(error.__cause__ or error, "is damaged or not a checkpoint") from None
-    saved = checkpoint.get("hyper_parameters")
+    saved = checkpoint.get("hyper_parameters") or {}
     options = saved.get("model") if isinstance(saved, Mapping) else None
     if not isinstance(options, Mapping) or not isinstance(checkpoint["state_dict"], Mapping):
         raise refusal("no model hyper-parameters")
@@ -138,9 +138,8 @@ def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
             f"mnist_mlp.DigitClassifier.load_from_checkpoint({str(path)!r}, network=...)"
         )
     try:
-        units, count = options["hidden_units"], len(saved.get("classes", DIGITS))
-        widths = [units] if isinstance(units, int) else list(map(int, units))
-        sizes = layer_sizes(int(options["hidden_layers"]), widths, count)
+        units = [units] if isinstance(units := options["hidden_units"], int) else list(map(int, units))
+        sizes = layer_sizes(int(options["hidden_layers"]), units, len(saved.get("classes", DIGITS)))
         # forged hyper-parameters of a few bytes must not allocate gigabytes
         needed = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
         stored = sum(value.numel() for value in checkpoint["state_dict"].values() if isinstance(value, Tensor))
@@ -208,15 +207,13 @@ def model_card(net: TrainedNet, model: DigitClassifier, dense: DenseNet) -> dict
     """Describe the network: texts by name. Accuracy and provenance need the run folder."""
     parameters = sum(weights.numel() for weights in model.parameters())
     sizes, names = "-".join(map(str, dense.sizes)), list(model.class_names)
-    content, output = "0 background to 255, like the training images", "classes"
-    if is_digits := class_noun(names) == "digit":
-        content = "handwritten digits, 0 background to 255 ink, preprocessed by mnist_mlp.prepare"
-        output = "digits 0 to 9"
+    is_digits = class_noun(names) == "digit"
+    ink = "handwritten digits, 0 background to 255 ink, preprocessed by mnist_mlp.prepare"
     metadata = {
         "name": net.name,
         "net": f"MLP {sizes}, {dense.activation}, {parameters:,} parameters",
-        "input": f"uint8 (n, 28, 28): {content}",
-        "output": f"float32 (n, {len(names)}): probabilities of the {output}",
+        "input": f"uint8 (n, 28, 28): {ink if is_digits else '0 background to 255, like the training images'}",
+        "output": f"float32 (n, {len(names)}): probabilities of the {'digits 0 to 9' if is_digits else 'classes'}",
         "input scaling": f"{model.hparams['normalization']} (part of the network)",
     }
     if not is_digits:

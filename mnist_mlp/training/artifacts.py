@@ -9,7 +9,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 from mnist_mlp.data.mnist import Digits
-from mnist_mlp.datasets import class_noun
 from mnist_mlp.plots import run as plots
 from mnist_mlp.plots.run import Array
 from mnist_mlp.runs.files import write_bytes, write_text
@@ -87,8 +86,7 @@ def _draw_figures(
     yield "learning_curves", plots.learning_curves(curves, result.best_epoch)
     classes, labels = result.classes, occurring_classes(result.confusion_matrix)
     yield "confusion_matrix", plots.confusion(np.array(result.confusion_matrix), title, classes=classes)
-    bars_title = f"F1 of each {class_noun(classes)} on test"
-    yield "f1_per_class", plots.class_bars(result.per_class["f1"], bars_title, labels, classes)
+    yield "f1_per_class", plots.class_bars(result.per_class["f1"], "test", labels, classes)
     yield "calibration", plots.calibration(truth, probabilities, "Calibration on test", classes)
     yield "digits", plots.digit_grids(images, truth, predicted, probabilities, classes)
 

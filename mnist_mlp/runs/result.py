@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, get_args, get_origin
 
 from mnist_mlp.config import Config
 from mnist_mlp.console import shown_path
-from mnist_mlp.datasets import DATASETS, DIGITS
+from mnist_mlp.datasets import DATASETS, DIGITS, class_noun
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import changes, identity
 
@@ -275,7 +275,7 @@ def closing_table(result: RunResult, folder: Path) -> str:
     rows = {
         "test accuracy": f"{percent(metrics['test/accuracy'])}, macro F1 {decimal(metrics['test/f1_macro'])}, "
         f"loss {decimal(metrics['test/loss'])}",
-        "worst class": _worst_class_text(result),
+        f"worst {class_noun(result.classes)}": _worst_class_text(result),
         "tested": f"{data['test']:,} images ({result.source}), "
         f"checkpoint of epoch {result.best_epoch} of {result.epochs}{', averaged weights' * is_averaged}",
         "fit time": f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s per training epoch{compiling}",

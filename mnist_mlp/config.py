@@ -253,8 +253,11 @@ class TrainerConfig(OptionGroup):
 
 @dataclass
 class ReferenceConfig(OptionGroup):
-    """A published result, to compare the run with."""
+    """A question, and a published result to compare the run with."""
 
+    question: str = option(
+        "", "question that the runs of a sweep answer; their page begins with it", values="text", affects_result=False
+    )
     study: str = option("", "published study that the run belongs to", values="text", affects_result=False)
     id: str = option("", "name of the published result that the run reproduces", values="text", affects_result=False)
     source: str = option("", "publication", values="text", affects_result=False)
@@ -274,7 +277,7 @@ class ReferenceConfig(OptionGroup):
         [], "settings not stated in the publication, inferred here", values="keys", affects_result=False
     )
     claims: list[dict[str, str]] = option(
-        [], "claims of the study, tested by the runs of a sweep", values="see docs/published_study.md",
+        [], "claims of the study, tested by the runs of a sweep", values="see docs/sweeps.md",
         affects_result=False,
     )  # fmt: skip
 
@@ -372,10 +375,11 @@ def _dataset_faults(config: Config) -> Iterator[str]:
         yield "data.source=sample has images of MNIST only: use data.name=mnist, or data.source=auto"
     for score in ("f1", "precision", "recall"):
         published = getattr(config.reference, f"{score}_per_class")
-        if published and (len(published) != len(dataset.classes) or not all(0 <= value <= 1 for value in published)):
+        count = len(dataset.classes) or len(published)  # `fit` checks the number for IDX files and arrays
+        if published and (len(published) != count or not all(0 <= value <= 1 for value in published)):
             yield (
                 f"reference.{score}_per_class={published} is out of range: "
-                f"expected a fraction in [0, 1] for each of the {len(dataset.classes)} classes, or []"
+                f"expected a fraction in [0, 1] for each of the {count} classes, or []"
             )
 
 

@@ -17,7 +17,6 @@ from pytorch_lightning.loggers import Logger
 from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
 from mnist_mlp.cli.compose import (
-    check_settings,
     composed_settings,
     config_records,
     job_name,
@@ -27,9 +26,10 @@ from mnist_mlp.cli.compose import (
     sweep_folder,
 )
 from mnist_mlp.cli.help import suggest
-from mnist_mlp.config import Config, groups, non_result_keys
+from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_keys
 from mnist_mlp.console import encodable_output
 from mnist_mlp.data.mnist import Digits
+from mnist_mlp.data.shared import shared_file
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder
@@ -110,6 +110,19 @@ def _grid_values(key: str, value: Any) -> list[Any]:
     return list(value)
 
 
+def _check_type(data: Any) -> None:
+    if data is not None and not isinstance(data, Digits):
+        raise UserError(f"data={data!r} has the wrong type: use mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
+
+
+def _check_dataset(data: Digits | None, config: Config) -> None:
+    if data is None and config.data.source == Source.arrays:
+        raise UserError("data.source=arrays needs your arrays: pass data= to mnist_mlp.fit or mnist_mlp.sweep")
+    names_dataset = config.data.source not in (Source.auto, Source.arrays) or config.data.name != DatasetName.mnist
+    if data is not None and data.source == "arrays" and names_dataset:
+        raise UserError("data= replaces data.name and data.source: remove these settings")
+
+
 @overload
 def fit(
     config: Settings = None,
@@ -158,12 +171,12 @@ def fit(
     """
     if config is not None and not isinstance(config, (Config, Mapping)):
         raise UserError(f"config={config!r} has the wrong type: use a Config, or settings by dotted key")
-    if data is not None and not isinstance(data, Digits):
-        raise UserError(f"data={data!r} has the wrong type: use mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
+    _check_type(data)
     loggers, callbacks = as_list("logger", logger, Logger), as_list("callbacks", callbacks, pl.Callback)
     base, settings = (config, {}) if isinstance(config, Config) else (None, dotted(config or {}))
     settings |= dotted(overrides)
     chosen = configuration(base, settings)
+    _check_dataset(data, chosen)
     if chosen.resume not in ("auto", "never"):
         raise UserError(f"resume={chosen.resume} is for the command line: pass this folder to fit as `folder`")
     devices, launched = chosen.trainer.devices, is_launched(chosen.trainer.devices)
@@ -194,7 +207,9 @@ def fit(
 
 
 @encodable_output()
-def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: int = 0) -> Sweep:
+def sweep(
+    grid: Mapping[str, Any], folder: str | Path | None = None, *, data: Digits | None = None, n_jobs: int = 0
+) -> Sweep:
     """Train every combination of settings, with the jobs, folders and results of `python -m mnist_mlp.train -m`.
 
     All settings are checked before the first job starts. Repeating the call resumes the sweep: finished jobs are kept.
@@ -203,28 +218,33 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
         grid: Settings as for `fit`. The items of a list, tuple, range or array are swept ({"optim.lr": [0.005, 0.01],
             "seed": range(3)}); any other value is shared by all jobs.
         folder: The sweep's folder; default: outputs/sweeps/ followed by `name` or the current time.
+        data: Images and labels to use instead of MNIST, in all jobs.
         n_jobs: How many jobs run in parallel, each in its own process; 0: as many as CPU cores and memory allow.
 
     Returns:
         The sweep. A failed job does not stop the others; its status is "failed".
 
     Raises:
-        UserError: A setting is invalid, or another process is running this sweep.
+        UserError: A setting is invalid, the folder has jobs with other data, or another process is running this sweep.
     """
+    _check_type(data)
     limits, path = Limits(n_jobs), Path(folder if folder is not None else sweep_folder(grid.get("name")))
     values = {key: _grid_values(key, value) for key, value in grid.items()}
     swept = sorted(key for key in values if len(values[key]) > 1)
     points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
-    configs = [check_settings(to_dict(configuration(None, point))) for point in points]
+    configs = [configuration(None, point) for point in points]
+    for config in configs:
+        _check_dataset(data, config)
     for key in non_result_keys() & set(swept):
         raise UserError(f"{key} does not affect results, so it cannot be swept: use one value")
     started = time.time()
-    with one_at_a_time(), FolderLock(path).acquire():
+    with one_at_a_time(), FolderLock(path).acquire(), shared_file(data) as file:
         jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]
             run = RunFolder(path / job_name(texts, swept))
-            jobs.append(Job(run, path, number, len(points), texts, to_dict(config), config, swept=swept))
+            settings = to_dict(config)
+            jobs.append(Job(run, path, number, len(points), texts, settings, config, swept=swept, digits_file=file))
         run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), sweep_progress(jobs, started), limits)
         finish_sweep(path)
     return load_sweep(path)

@@ -149,7 +149,7 @@ def job_name(overrides: Iterable[str], swept: Iterable[str] = ()) -> str:
     Options that do not affect the result are included only if they are swept, to give each job its own folder. A hash
     distinguishes names that had to be shortened or lost characters that file systems do not allow.
     """
-    omitted = (non_result_keys() | {"search", *FLAGS}) - set(swept)
+    omitted = (non_result_keys() | {"search", "study", *FLAGS}) - set(swept)
     pairs = [(key, value) for key, value in sorted(map(_canonical, overrides)) if key not in omitted]
     short = short_names([key for key, _ in pairs])
     exact = "_".join(f"{short[key]}-{value}" for key, value in pairs) or "defaults"
@@ -299,7 +299,7 @@ def check_settings(nested: JSON) -> Config:
     """Convert nested settings to `Config`; raises the same errors as `to_config`."""
     config = from_dict(Config, known_settings(nested))
     if config.data.source == Source.arrays:
-        raise UserError("data.source=arrays is for mnist_mlp.fit(data=...) in Python: use auto, mnist or sample")
+        raise UserError("data.source=arrays is for data= of mnist_mlp.fit and sweep: use auto, mnist or sample")
     return config
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mnist_mlp.compare.collect import Job, Row, same_test_images
+from mnist_mlp.compare.collect import Job, Row, Summary, same_test_images
 from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation
@@ -18,8 +18,36 @@ from mnist_mlp.runs.result import percent
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 
-def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
+def reference_sections(summary: Summary) -> Iterator[Section]:
     """Sections on runs whose settings reference a published result; empty without such runs."""
+    runs, modified = _reproductions(summary.jobs)
+    excluded = [f"{names[0] if len(names) == 1 else f'{len(names)} runs'} ({how})" for how, names in modified.items()]
+    note = f"Excluded, because settings differ from the preset: {'; '.join(excluded)}."
+    if modified and not runs:
+        yield Section("Published vs measured", [note])
+    if runs:
+        lost = [f"Of {name}, {row.incomplete}." for name in runs if (row := _row(name, summary.jobs)).incomplete]
+        yield from _published(runs, [*lost, *([note] if modified else [])])
+    if not question(summary) and (verdicts := claim_verdicts(summary)):
+        yield Section("Claims of the study, tested on these runs", sentences=verdicts)
+
+
+def question(summary: Summary) -> str:
+    """The question that all runs answer; empty if they have none, or several."""
+    questions = {str(job.settings.get("reference.question") or "") for job in summary.jobs if job.settings}
+    return questions.pop() if len(questions) == 1 else ""
+
+
+def claim_verdicts(summary: Summary) -> list[str]:
+    """A sentence per dataset and claim of the runs that can be tested."""
+    claims = {json.dumps(claim): claim for job in summary.jobs for claim in job.settings.get("reference.claims") or []}
+    parts = [(f"{t}: " if t else "", part, _reproductions(part.jobs)[0]) for t, part in summary.by_dataset.items()]
+    verdicts = [(title, decide(claim, runs, part)) for claim in claims.values() for title, part, runs in parts]
+    return [title + sentence for title, sentence in verdicts if sentence]
+
+
+def _reproductions(jobs: Sequence[Job]) -> tuple[dict[str, list[Job]], dict[str, list[str]]]:
+    """Runs by the name of the published result, and the names of runs that differ from its preset, by difference."""
     runs: dict[str, list[Job]] = {}
     modified: dict[str, list[str]] = {}
     for job in jobs:
@@ -28,33 +56,32 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
                 modified.setdefault(changes, []).append(job.folder.name)
             else:
                 runs.setdefault(name, []).append(job)
-    excluded = [f"{names[0] if len(names) == 1 else f'{len(names)} runs'} ({how})" for how, names in modified.items()]
-    note = f"Excluded, because settings differ from the preset: {'; '.join(excluded)}."
-    if modified and not runs:
-        yield Section("Published vs measured", [note])
-    if not runs:
-        return
-    rows = {name: Row({}, [job for job in jobs if job.settings.get("reference.id") == name]) for name in runs}
-    lost = [f"Of {name}, {row.incomplete}." for name, row in rows.items() if row.incomplete]
-    yield _accuracies(runs, [*lost, *([note] if modified else [])])
+    return runs, modified
+
+
+def _row(name: str, jobs: Sequence[Job]) -> Row:
+    return Row({}, [job for job in jobs if job.settings.get("reference.id") == name])
+
+
+def _published(runs: Runs, excluded: Sequence[str]) -> Iterator[Section]:
+    """Sections on published numbers. excluded: notes about runs that are not compared."""
+    yield _accuracies(runs, excluded)
     notes = ["Measured values are means over seeds."]
-    scores: list[list[str]] = []
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
     for name, members in runs.items():
         if published := members[0].settings.get("reference.f1_per_class"):
             measured = _per_class(members, "f1")
+            scores = tables.setdefault(tuple(members[0].classes), [])
             scores.append([name, "published", *(f"{value:.4f}" for value in published)])
             scores.append(["", "measured", *(f"{value:.4f}" for value in measured)])
             scores.append(["", "difference", *(f"{a - b:+.4f}" for a, b in zip(measured, published, strict=True))])
-    if scores:
-        table = Table(["result", "F1", *map(str, range(10))], scores, numeric=frozenset(range(2, 12)))
-        yield Section("F1 per digit, published vs measured", table=table, notes=notes)
+    for classes, scores in tables.items():
+        table = Table(["result", "F1", *classes], scores, numeric=frozenset(range(2, 2 + len(classes))))
+        yield Section("F1 per class, published vs measured", table=table, notes=notes)
     for name, members in runs.items():
         if any(members[0].settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
             title = f"Classification report of {name}, published vs measured"
             yield Section(title, table=_report(members), notes=notes)
-    claims = {json.dumps(claim): claim for job in jobs for claim in job.settings.get("reference.claims") or []}
-    if verdicts := [sentence for claim in claims.values() if (sentence := decide(claim, runs))]:
-        yield Section("Claims of the study, tested on these runs", sentences=verdicts)
 
 
 def agreement(measured: Sequence[float], published: float) -> str:
@@ -90,10 +117,10 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
 
 
 def _report(jobs: Sequence[Job]) -> Table:
-    columns: dict[str, list[str]] = {"digit": [str(digit) for digit in range(10)]}
+    columns: dict[str, list[str]] = {"class": jobs[0].classes}
     for score, name in SCORES.items():
-        published = jobs[0].settings.get(f"reference.{score}_per_class")
-        columns[f"{name} published"] = [f"{value:.2f}" for value in published] if published else ["-"] * 10
+        published = jobs[0].settings.get(f"reference.{score}_per_class") or []
+        columns[f"{name} published"] = [f"{value:.2f}" for value in published] or ["-"] * len(jobs[0].classes)
         columns[f"{name} measured"] = [f"{value:.2f}" for value in _per_class(jobs, score)]
     return Table(list(columns), list(zip(*columns.values(), strict=True)), numeric=frozenset(range(1, 7)))
 

@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
@@ -96,6 +97,18 @@ class RunFolder:
     def stored(self) -> StoredRun:
         """Read run.json and result.json. Raises UnreadableFileError if one is invalid."""
         return StoredRun(self.run(), self.result())
+
+    def evaluating(self) -> "FolderLock":
+        """Return an acquired lock for changing the number of evaluations in result.json."""
+        return FolderLock(self.path / "evaluation").acquire(lambda holder: None)
+
+    def count_evaluation(self, test_set: str) -> None:
+        """Count an evaluation of a finished run in result.json. Raises OSError or UnreadableFileError."""
+        with self.evaluating():
+            if (result := self.result()) is not None:
+                counts = Counter(result.evaluations or [result.source]) + Counter([test_set])
+                content = {**(read_object(self.result_file) or {}), "evaluations": counts}
+                write_json(self.result_file, content, durable=True)
 
     def finished(self, run: JSON, on_any_device: bool = False) -> RunResult | None:
         """Return the stored result if it belongs to `run`; see `StoredRun.result_of`."""
@@ -424,8 +437,12 @@ def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
     elif not folder.last_checkpoint.is_file():
         reason = f"{folder.last_checkpoint} does not exist"
     else:
-        folder.result_file.unlink(missing_ok=True)
-        write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
+        with folder.evaluating(), suppress(UnreadableFileError):
+            changed = {key: run[key] for key in ("overrides", "config", "fingerprint")}
+            if result := folder.result():
+                changed["evaluations"] = result.evaluations or {result.source: 1}  # the extended run tests again
+            folder.result_file.unlink(missing_ok=True)
+            write_json(folder.run_file, {**before, **changed})
         return True
     raise UserError(
         f"{folder.path} contains this run with {EPOCHS}={old[EPOCHS]}, which cannot be resumed with {new[EPOCHS]}: "

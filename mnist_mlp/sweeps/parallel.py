@@ -19,6 +19,7 @@ from mnist_mlp.runs.result import RunResult, StoredRun
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps.jobs import Job, JobEnd, fail_job, finish_job, run_job, unrecorded_failures, update_table
 from mnist_mlp.sweeps.live import SweepProgress
+from mnist_mlp.sweeps.live_page import LivePage
 from mnist_mlp.sweeps.processes import Crashed, WorkerPool
 from mnist_mlp.training.processes import cores_of_job
 
@@ -73,25 +74,26 @@ class Survey:
             raise UserError(reason)
         run: JSON = {"config": to_dict(config), "data": data}
         run["config"]["data"]["source"] = source
-        if config.data.source == "auto" and (change := stored.changed_source(run)):
+        if config.data.source in ("auto", "arrays") and (change := stored.changed_source(run)):
             reason = f"{change}{', since ' if reason else ''}{reason}"
             raise UserError(f"earlier jobs used other data ({reason}): restore them, or choose another name=")
         return stored.result_of(run, on_any_device=config.trainer.accelerator == "auto")
 
 
-def survey_machine(configs: Sequence[Config]) -> Survey:
-    """Survey the machine, in a worker."""
+def survey_machine(configs: Sequence[Config], digits_file: str = "") -> Survey:
+    """Survey the machine, in a worker. digits_file: as in `Job`."""
     with quick_start():  # if no fork server has imported it
         import torch  # deferred, like the following imports: only workers need it
 
     from mnist_mlp.data.mnist import load_digits
+    from mnist_mlp.data.shared import read_shared
     from mnist_mlp.training.trainer import free_bytes, needed_bytes
 
     digits: dict[DataKey, tuple[str, JSON, str]] = {}
     for key in set(map(_data_key, configs)):
         try:
             *arguments, normalization = key
-            loaded = load_digits(*arguments)
+            loaded = read_shared(digits_file) if digits_file else load_digits(*arguments)
             digits[key] = loaded.source, loaded.describe(normalization), loaded.why_sample
         except (UserError, OSError) as error:
             digits[key] = "", {}, error_summary(error)
@@ -170,11 +172,12 @@ def run_jobs(
         The outcome of each job, in the order of the jobs.
     """
     refuse_same_folder(jobs)
-    run = _Run(jobs, records, progress, on_end, pool or WorkerPool())
+    run = _Run(jobs, records, progress, on_end, pool or WorkerPool(), LivePage(jobs[0].sweep, progress))
     try:
         run.run(limits)
     finally:
         progress.close()
+        run.page.close()
         if pool is None or len(run.ends) < len(jobs):
             run.pool.stop()
     return [run.ends[index] for index in range(len(jobs))]
@@ -189,6 +192,7 @@ class _Run:
     progress: SweepProgress
     on_end: Callable[[Job, JobEnd], None]
     pool: WorkerPool
+    page: LivePage
     ends: dict[int, JobEnd] = field(default_factory=dict)
 
     def run(self, limits: Limits) -> None:
@@ -217,6 +221,8 @@ class _Run:
 
     def _probe(self) -> Survey:
         task = partial(survey_machine, [job.config for job in self.jobs if job.config])
+        if digits_file := self.jobs[0].digits_file:
+            task = partial(task, digits_file)
         while not self.pool.submit(PROBE, task):
             self._events()
         while not (events := self._events()):
@@ -253,6 +259,7 @@ class _Run:
     def _events(self) -> list[tuple[int, Any]]:
         events = list(self.pool.events(POLL_SECONDS))
         self.progress.tick()
+        self.page.update()
         return events
 
     def _end(self, index: int, end: JobEnd) -> None:

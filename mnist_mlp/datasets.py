@@ -13,6 +13,12 @@ _BALANCED_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
 """Lowercase letters that look like their uppercase form are merged with it (Cohen 2017)."""
 
 
+def class_noun(classes: Sequence[str], is_plural: bool = False) -> str:
+    """Return what texts call a class: "digit" if the classes are the digits."""
+    noun, plural = ("digit", "digits") if tuple(classes) == DIGITS else ("class", "classes")
+    return plural if is_plural else noun
+
+
 class IdxFile(NamedTuple):
     """A file of a dataset: number of images or labels, and CRC-32 of its uncompressed content, None if unknown."""
 

@@ -64,7 +64,7 @@ def _evaluate_run(options: argparse.Namespace) -> tuple[JSON, bool]:
     net = locate(options.runs[0])
     plain = evaluate_run(net, options.split, options.data_root)
     print(f"{net.checkpoint}: {len(plain.truth):,} {plain.split} images ({plain.source})\n")
-    print(classification_report(plain.confusion_matrix))
+    print(classification_report(plain.confusion_matrix, plain.classes))
     for name, value in plain.metrics.items():
         print(f"  {name:<18} {percent(value) if name in ('accuracy', 'top2_accuracy') else decimal(value)}")
     evaluations = plain.evaluations
@@ -157,13 +157,14 @@ def write_figures(evaluation: "Evaluation", folder: Path, indent: str = "") -> N
     split, truth = evaluation.split, evaluation.truth
     title = f"{split} accuracy {percent(evaluation.metrics['accuracy'])}"
     probabilities = np.nan_to_num(evaluation.probabilities)
-    digits = occurring_classes(evaluation.confusion_matrix)
+    matrix, classes = np.array(evaluation.confusion_matrix), evaluation.classes
+    labels = occurring_classes(evaluation.confusion_matrix)
     figures = {
-        "confusion_matrix": plots.confusion(np.array(evaluation.confusion_matrix), f"Confusion matrix, {title}"),
-        "f1_per_class": plots.class_bars(evaluation.per_class["f1"], f"F1 of each digit on {split}", digits),
-        "calibration": plots.calibration(truth, probabilities, f"Calibration on {split}"),
+        "confusion_matrix": plots.confusion(matrix, f"Confusion matrix, {title}", classes=classes),
+        "f1_per_class": plots.class_bars(evaluation.per_class["f1"], split, labels, classes),
+        "calibration": plots.calibration(truth, probabilities, f"Calibration on {split}", classes),
         "mistakes": plots.mistakes(
-            evaluation.images, truth, probabilities, evaluation.indices, f"{evaluation.name}, {split}"
+            evaluation.images, truth, probabilities, evaluation.indices, f"{evaluation.name}, {split}", classes
         ),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Command: export a trained network to ONNX, torch.export, or an HTML page to draw digits on."""
+"""Command: export a trained network to ONNX, torch.export, or an HTML page to draw on."""
 
 import argparse
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for format in dict.fromkeys(options.format):
             export = export_run(options.run, format, options.output, options.weights, options.data_root)
             exports.append(export.to_json())
-            digits = f"{export.other_digits} digits differ" if export.other_digits else "same digits"
+            others = f"{export.other_digits} predictions differ" if export.other_digits else "same predictions"
             print(f"{export.path}  {export.bytes / 1e6:.2f} MB")
             print(
                 f"  checked on {export.images:,} test images ({export.source}): probabilities differ by at most "
-                f"{export.largest_difference:.2g}, {digits}"
+                f"{export.largest_difference:.2g}, {others}"
             )
         if options.json:
             write_json(options.json, {"exports": exports})
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mnist_mlp.export",
-        description="Export a trained network as an ONNX model, torch.export program, or HTML page to draw digits on. "
+        description="Export a trained network as an ONNX model, torch.export program, or HTML page to draw on. "
         "Each file is checked against the checkpoint on 1,000 images, and discarded if it disagrees.",
         epilog="Exit code: 0; 1 for an error.",
     )

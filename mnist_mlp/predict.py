@@ -1,4 +1,4 @@
-"""Command: predict the digits on pictures."""
+"""Command: predict the classes of pictures."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mnist_mlp import __version__
 from mnist_mlp.console import command
+from mnist_mlp.datasets import class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import finite, refuse_unwritable, to_csv, write_bytes, write_text
 from mnist_mlp.startup import quick_start
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 SOME_FAILED = 3
-"""Exit code if some files are not pictures of a digit."""
+"""Exit code if some files cannot be predicted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,8 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m mnist_mlp.predict",
-        description="Predict the digit on each picture of any size, in color or gray, dark on light or light on dark.",
-        epilog=f"Exit code: 0; 1 for an error; {SOME_FAILED} if some files are not pictures of a digit (each is "
+        description="Predict the digit (class) on each picture of any size, color or gray, light on dark or reverse.",
+        epilog=f"Exit code: 0; 1 for an error; {SOME_FAILED} if some files are not pictures, or blank (each is "
         "reported, the others are predicted).",
     )
     add = parser.add_argument
@@ -56,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("run", metavar="RUN", help="run folder, checkpoint, name under outputs/ or latest")
     add("pictures", nargs="+", metavar="PICTURE", help="picture file, folder of pictures, or - for one from stdin")
     add("--csv", type=Path, metavar="FILE", help="also write the table as CSV")
-    add("--json", type=Path, metavar="FILE", help="also write all ten probabilities as JSON")
+    add("--json", type=Path, metavar="FILE", help="also write all probabilities as JSON")
     add("--figure", type=Path, metavar="FILE.png", help="plot each picture, the network's input and the probabilities")
     return parser
 
@@ -76,26 +77,30 @@ def _predict(options: argparse.Namespace) -> list["Prediction"]:
 
 
 def table(predictions: Sequence["Prediction"]) -> str:
-    """Format file, digit, probability and runner-up, one line per picture."""
+    """Format file, digit or class, probability and runner-up, one line per picture."""
     width = max(len("file"), *(len(item.file) for item in predictions))
-    lines = [f"{'file':<{width}}  {'digit':>5}  {'probability':>11}  runner-up"]
+    classes = predictions[0].classes
+    noun, name_width = class_noun(classes), max(len("digit"), *map(len, classes))
+    lines = [f"{'file':<{width}}  {noun:>{name_width}}  {'probability':>11}  runner-up"]
     for item in predictions:
         if item.error is not None:
-            lines.append(f"{item.file:<{width}}  {'-':>5}  {'-':>11}  not a picture of a digit")
+            lines.append(f"{item.file:<{width}}  {'-':>{name_width}}  {'-':>11}  not a picture of a {noun}")
         else:
-            second = f"{item.runner_up} ({100 * item.probabilities[item.runner_up]:.1f} %)"
-            lines.append(f"{item.file:<{width}}  {item.digit:>5}  {100 * item.probability:>9.1f} %  {second}")
+            second = f"{classes[item.runner_up]} ({100 * item.probabilities[item.runner_up]:.1f} %)"
+            first = f"{item.class_name:>{name_width}}  {100 * item.probability:>9.1f} %"
+            lines.append(f"{item.file:<{width}}  {first}  {second}")
     return "\n".join(lines)
 
 
 def csv_text(predictions: Sequence["Prediction"]) -> str:
-    """Format one row per picture: file, digit, probability, runner_up, p0 to p9, error."""
-    header = ["file", "digit", "probability", "runner_up", *(f"p{digit}" for digit in range(10)), "error"]
-    rows = []
+    """Format one row per picture: file, digit (class), probability, runner_up, p0 to p9 (p_NAME), error."""
+    classes, noun = predictions[0].classes, class_noun(predictions[0].classes)
+    names = [f"p{name}" if noun == "digit" else f"p_{name}" for name in classes]
+    header, rows = ["file", noun, "probability", "runner_up", *names, "error"], []
     for item in predictions:
-        values = (
-            [item.digit, item.probability, item.runner_up, *item.probabilities] if item.probabilities else [None] * 13
-        )
+        values: list[object] = [None] * (3 + len(classes))
+        if item.probabilities:
+            values = [item.class_name, item.probability, classes[item.runner_up], *item.probabilities]
         rows.append([item.file, *values, item.error])
     return to_csv(header, rows)
 
@@ -106,14 +111,16 @@ def _write_figure(predictions: Sequence["Prediction"], target: Path) -> None:
     from mnist_mlp.plots import run as plots
 
     shown = [
-        (f"{item.file}: {item.digit}", item.thumbnail, item.pixels, item.probabilities)
+        (f"{item.file}: {item.class_name}", item.thumbnail, item.pixels, item.probabilities)
         for item in predictions
         if item.thumbnail is not None and item.pixels is not None
     ]
+    classes = predictions[0].classes
     if not shown:
-        raise UserError(f"{target} was not written: none of the files is a picture of a digit")
+        raise UserError(f"{target} was not written: none of the files is a picture of a {class_noun(classes)}")
     titles, pictures, pixels, probabilities = zip(*shown, strict=True)
-    write_bytes(target, plots.png(plots.predictions_figure(titles, pictures, pixels, np.array(probabilities))))
+    figure = plots.predictions_figure(titles, pictures, pixels, np.array(probabilities), classes)
+    write_bytes(target, plots.png(figure))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> Predictions | None:
-        """Truth, predictions (n,) and probabilities (n, classes) of the test images; None without predictions.npz."""
+        """True and predicted classes (n,), probabilities (n, classes) on test; None without predictions.npz."""
         return read_predictions(RunFolder(self.path), len(self.result.classes))
 
     def model(self, network: "nn.Module | None" = None) -> "DigitClassifier":
@@ -101,7 +101,7 @@ class Run:
 
         Args:
             split: "test", "val", "train"; for a network trained on MNIST also "qmnist50k", "qmnist60k".
-            data_root: Folder with the official MNIST files; default: the run's `data.root`.
+            data_root: Folder with the official files; default: the run's `data.root`.
 
         Returns:
             Metrics, confusion matrix, and logits (n, classes) float32 of the split's n images.
@@ -114,7 +114,7 @@ class Run:
         return evaluate_run(self.path, split, data_root)
 
     def predict(self, pictures: "Picture | Sequence[Picture]") -> "list[Prediction]":
-        """Predict the digit on each picture.
+        """Predict the digit, or class, on each picture.
 
         Args:
             pictures: Files, their bytes, PIL images or uint8 arrays (height, width[, channels]); one, several, or an
@@ -131,7 +131,7 @@ class Run:
         """Export the network, and check the file against the checkpoint on 1,000 images.
 
         Args:
-            format: "onnx", "torch" (a torch.export program) or "html" (a page to draw digits on).
+            format: "onnx", "torch" (a torch.export program) or "html" (a page to draw on).
             path: Default: model.onnx, model.pt2 or draw.html in the run folder.
             weights: For "html": "float16", "int8", or "auto" (int8 if the page would exceed 1 MB).
 
@@ -146,7 +146,7 @@ class Run:
         return export_run(self.path, format, None if path is None else Path(path), weights)
 
     def report(self) -> str:
-        """Format the test metrics of each digit.
+        """Format the test metrics of each class.
 
         Returns:
             Precision, recall, F1 and support as text, like scikit-learn's classification report.

@@ -55,6 +55,24 @@ def prepare(picture: Picture) -> NDArray[np.uint8]:
     return frame(ink)
 
 
+def fit_to_field(picture: Picture) -> NDArray[np.uint8]:
+    """Convert a picture of an object, unless it has 28 x 28 pixels, as Fashion-MNIST's authors did (Xiao et al. 2017).
+
+    A light background becomes black; the object is cropped, scaled to 28 pixels and centered. Arguments, result and
+    errors are those of `prepare`.
+    """
+    image = Image.fromarray(read_picture(picture)).convert("L")
+    if image.size != (FIELD, FIELD):
+        gray = np.asarray(image)
+        border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
+        gray = 255 - gray if np.median(border) > 127 else gray
+        if not (gray >= FAINT).any():
+            raise UserError("blank: nothing stands out from the background")
+        cropped = Image.fromarray(crop(np.where(gray >= FAINT, gray, 0)))
+        image = ImageOps.pad(cropped, (FIELD, FIELD), Image.Resampling.BOX)
+    return np.array(image)
+
+
 def read_picture(picture: Picture) -> NDArray[np.uint8]:
     """Read a picture as (height, width, 3) uint8: upright, opaque, and 28 x 28 or MIN_SIDE to MAX_SIDE pixels long.
 

@@ -15,6 +15,8 @@ from PIL import Image
 
 from mnist_mlp.compare.collect import Job, Summary
 from mnist_mlp.compare.digits import DOUBTFUL_FRACTION, Votes, votes
+from mnist_mlp.console import shortened
+from mnist_mlp.datasets import DIGITS, class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.data import PageContext, best_job, json_block
 from mnist_mlp.reporting.elements import Section, Table, render
@@ -31,6 +33,7 @@ TILE, COLUMNS, GREYS = 28, 50, 16
 GALLERY_STYLES = ("gallery.css",)
 MAX_SHOWN = 24
 STYLES, SCRIPTS = ("gallery.css", "digits.css"), ("digit_model.js", "digits.js")
+MAX_NAME = 20  # characters; longer names of classes are shortened in the confusion matrix
 CONTRAST = 0.5
 """Exponent applied to cell counts, which keeps the color of single mistakes visible."""
 
@@ -42,6 +45,7 @@ class PredictedRuns:
     jobs: Sequence[Job]
     truth: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
+    classes: Sequence[str] = DIGITS
 
     @property
     def missed(self) -> NDArray[np.bool_]:
@@ -51,15 +55,16 @@ class PredictedRuns:
 
 def load_predicted_runs(jobs: Sequence[Job]) -> PredictedRuns | None:
     """The largest group of finished runs with predictions of the same images; None without any. jobs: best first."""
-    groups: dict[tuple[str, bytes], list[tuple[Job, NDArray[np.uint8], NDArray[np.uint8]]]] = {}
+    groups: dict[tuple[object, ...], list[tuple[Job, NDArray[np.uint8], NDArray[np.uint8]]]] = {}
     for job in jobs:
         if job.result is not None and (labels := read_labels(RunFolder(job.folder), len(job.classes))) is not None:
-            groups.setdefault((job.result.data["source"], labels[0].tobytes()), []).append((job, *labels))
+            images = job.result.data["source"], job.result.source, *job.classes, labels[0].tobytes()
+            groups.setdefault(images, []).append((job, *labels))
     if not groups:
         return None
     largest = max(groups.values(), key=len)
     predicted = np.stack([labels for *_, labels in largest])
-    return PredictedRuns([job for job, *_ in largest], largest[0][1], predicted)
+    return PredictedRuns([job for job, *_ in largest], largest[0][1], predicted, largest[0][0].classes)
 
 
 def select_images(runs: PredictedRuns, confidence: NDArray[np.float32], limit: int = MAX_IMAGES) -> NDArray[np.int64]:
@@ -68,17 +73,17 @@ def select_images(runs: PredictedRuns, confidence: NDArray[np.float32], limit: i
     If these exceed `limit`, runs are processed best first; each fills at most half of the remaining capacity with
     an even sample over the cells of its confusion matrix. confidence: (n,) of the best run.
     """
-    truth = runs.truth
+    truth, count = runs.truth, len(runs.classes)
     chosen = np.zeros(len(truth), dtype=bool)
-    for digit in range(10):
-        correct = np.flatnonzero((truth == digit) & (runs.predicted[0] == digit))
+    for label in range(count):
+        correct = np.flatnonzero((truth == label) & (runs.predicted[0] == label))
         correct = correct[np.argsort(-confidence[correct], kind="stable")]
-        chosen[sample_evenly(correct, CORRECT_PER_CLASS)] = True
+        chosen[sample_evenly(correct, min(CORRECT_PER_CLASS, limit // (2 * count)))] = True
     if (chosen | runs.missed).sum() <= limit:
         return np.flatnonzero(chosen | runs.missed)
     for predicted in runs.predicted:
         incorrect = np.flatnonzero((predicted != truth) & ~chosen)
-        cells = 10 * truth[incorrect].astype(np.int64) + predicted[incorrect]
+        cells = count * truth[incorrect].astype(np.int64) + predicted[incorrect]
         by_cell = incorrect[np.argsort(cells, kind="stable")]
         chosen[sample_evenly(by_cell, (limit - int(chosen.sum())) // 2)] = True
     return np.flatnonzero(chosen)
@@ -95,11 +100,12 @@ def digits_data(
     """The content of the JSON block digits-data. images: (n, 28, 28); ids: run id by folder.
 
     `complete` states whether all misclassified images are shown. Arrays are little-endian, zlib-compressed, in base64:
-    predicted: (runs, shown) uint8; matrices: (runs, 10, 10) uint16; probabilities: (len(certain), shown, 10) uint8,
-    scaled by 255; `certain` lists the runs with probabilities.
+    predicted: (runs, shown) uint8; matrices: (runs, classes, classes) uint16; probabilities: (len(certain), shown,
+    classes) uint8, scaled by 255; `certain` lists the runs with probabilities.
     """
     certain: list[int] = []
-    kept, bytes_left = np.zeros((0, len(shown), 10), dtype=np.uint8), MAX_PROBABILITY_BYTES
+    count, bytes_left = len(runs.classes), MAX_PROBABILITY_BYTES
+    kept = np.zeros((0, len(shown), count), dtype=np.uint8)
     for number, job in enumerate(runs.jobs):
         if (predictions := read_predictions(RunFolder(job.folder), len(job.classes))) is None:
             continue
@@ -109,14 +115,14 @@ def digits_data(
             break
         certain.append(number)
         kept = np.concatenate((kept, values))
-    cells = runs.truth.astype(np.int64) * 10 + runs.predicted
+    cells = runs.truth.astype(np.int64) * count + runs.predicted
     return {
         "total": len(runs.truth),
         "complete": bool(runs.missed[shown].sum() == runs.missed.sum()),
         "columns": COLUMNS, "sprite": base64.b64encode(sprite(images[shown])).decode(),
-        "indices": shown.tolist(), "truth": "".join(map(str, runs.truth[shown])),
+        "classes": list(runs.classes), "indices": shown.tolist(), "truth": runs.truth[shown].tolist(),
         "runs": [ids[job.folder] for job in runs.jobs], "predicted": _compress(runs.predicted[:, shown]),
-        "matrices": _compress(np.stack([np.bincount(row, minlength=100) for row in cells]).astype("<u2")),
+        "matrices": _compress(np.stack([np.bincount(row, minlength=count**2) for row in cells]).astype("<u2")),
         "certain": certain, "probabilities": _compress(kept),
     }  # fmt: skip
 
@@ -143,11 +149,11 @@ def load_test_images(jobs: Sequence[Job], truth: NDArray[Any]) -> NDArray[np.uin
     """Load the test images (n, 28, 28) with these labels from the data of one of the runs; UserError on failure."""
     from mnist_mlp.data.mnist import read_test_images  # deferred: imports torch, for pages with images
 
-    finished = [(job.result.data["source"], str(job.settings.get("data.root", ""))) for job in jobs if job.result]
+    finished = [(job.result.data["source"], job.text("data.root"), job.text("data.name")) for job in jobs if job.result]
     reason = UserError("no run states the location of its images")
-    for source, root in dict.fromkeys(finished):
+    for source, root, name in dict.fromkeys(finished):
         try:
-            return read_test_images(source, root, truth.astype(np.int64))
+            return read_test_images(source, root, truth.astype(np.int64), name)
         except UserError as error:  # pages are shared: no private paths
             reason = UserError(str(error).replace(str(Path(root)), "data.root"))
     raise reason
@@ -175,7 +181,8 @@ def digits_section(summary: Summary) -> Section | None:
         sentences.append(f"Excluded: {tally.left_out} runs without predictions of these images.")
     shown, notes, table = Markup(), [], None
     try:
-        shown = _galleries(tally, load_test_images(summary.jobs, tally.truth))
+        classes = max((job.classes for job in summary.jobs), key=len)
+        shown = _galleries(tally, load_test_images(summary.jobs, tally.truth), classes)
     except UserError as error:
         notes.append(f"Images are not shown: {error}.")
     if doubtful:
@@ -193,15 +200,16 @@ def digits_section(summary: Summary) -> Section | None:
     return Section("Test images across all runs", sentences, table, notes=notes, markup=shown, styles=GALLERY_STYLES)
 
 
-def _galleries(tally: Votes, images: NDArray[np.uint8]) -> Markup:
+def _galleries(tally: Votes, images: NDArray[np.uint8], classes: Sequence[str]) -> Markup:
     """Galleries of doubtful, hard and discriminating images. images: (n, 28, 28)."""
     missed = 100 * tally.missed_fraction
 
     def agreement(n: int) -> tuple[str, str]:
-        return f"{tally.truth[n]} → {tally.majority_label[n]}", f"{tally.majority_votes[n]} of {tally.runs}"
+        true, majority = classes[tally.truth[n]], classes[tally.majority_label[n]]
+        return f"{true} → {majority}", f"{tally.majority_votes[n]} of {tally.runs}"
 
     def spread(n: int) -> tuple[str, str]:
-        return f"true {tally.truth[n]}", f"{missed[:, n].min():.0f} to {missed[:, n].max():.0f} %"
+        return f"true {classes[tally.truth[n]]}", f"{missed[:, n].min():.0f} to {missed[:, n].max():.0f} %"
 
     agreed = np.flatnonzero(tally.doubtful)
     agreed = agreed[np.argsort(-tally.majority_votes[agreed], kind="stable")]
@@ -233,7 +241,7 @@ def digit_browser(context: PageContext, first: Job | None = None) -> Section | N
     best = runs.jobs[0] if runs else first
     assert best.result is not None
     run = ids[best.folder]
-    table = confusion_table(np.array(best.result.confusion_matrix), run, context.run_names[run])
+    table = confusion_table(np.array(best.result.confusion_matrix), run, context.run_names[run], best.classes)
     data, notes = Markup(), []
     try:
         if runs is None:
@@ -258,15 +266,18 @@ def digit_browser(context: PageContext, first: Job | None = None) -> Section | N
     except UserError as error:
         notes = [f"No images are shown: {error}."]
     sentence = (
-        "Rows are true digits, columns predictions; blue is correct, orange incorrect. Click a cell for its images."
+        f"Rows are true {class_noun(best.classes, is_plural=True)}, columns predictions; blue is correct, orange "
+        "incorrect. Click a cell for its images."
     )
     title = "Confusion matrix and test images"
     return Section(title, [sentence], markup=table + data, notes=notes, styles=STYLES, scripts=SCRIPTS)
 
 
-def confusion_table(matrix: NDArray[np.int64], run: int, name: str) -> Markup:
-    """A (10, 10) confusion matrix as a table, rows are truth. run: the id in runs-data, for digits.js."""
-    hits = np.eye(10, dtype=bool)
+def confusion_table(matrix: NDArray[np.int64], run: int, name: str, classes: Sequence[str] = DIGITS) -> Markup:
+    """A confusion matrix (classes, classes) as a table, rows are truth. run: the id in runs-data, for digits.js."""
+    hits = np.eye(len(classes), dtype=bool)
     mistakes = (matrix / max(int(matrix[~hits].max()), 1)) ** CONTRAST
     heat = np.where(hits, matrix / np.maximum(matrix.sum(1, keepdims=True), 1), mistakes)
-    return render("confusion.html", matrix=matrix.tolist(), heat=heat.tolist(), run=run, name=name)
+    names = [shortened(name, MAX_NAME, "…") for name in classes]
+    labels = {"classes": names, "noun": class_noun(classes), "longest": max(map(len, names))}
+    return render("confusion.html", matrix=matrix.tolist(), heat=heat.tolist(), run=run, name=name, **labels)

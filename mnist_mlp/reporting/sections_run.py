@@ -8,6 +8,7 @@ from markupsafe import Markup
 from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.diagnosis import diagnose
 from mnist_mlp.compare.statistics import accuracy_interval
+from mnist_mlp.datasets import class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
 from mnist_mlp.plots.sweep import svg
@@ -50,10 +51,11 @@ def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
     )
     worst = result.worst_class
     missed = matrix[worst] * (np.arange(len(matrix)) != worst)
-    mistaken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} predicted as {int(missed.argmax())}"
+    mistaken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} predicted as {job.classes[missed.argmax()]}"
     confusion = mistaken if missed.any() else "always correct"
-    yield f"Worst digit: {worst}", decimal(result.per_class["f1"][worst]), f"F1; {confusion}"
-    yield "Macro F1", decimal(metrics["test/f1_macro"]), "mean F1 of the digits that occur"
+    name, nouns = f"Worst {class_noun(job.classes)}: {job.classes[worst]}", class_noun(job.classes, is_plural=True)
+    yield name, decimal(result.per_class["f1"][worst]), f"F1; {confusion}"
+    yield "Macro F1", decimal(metrics["test/f1_macro"]), f"mean F1 of the {nouns} that occur"
     yield "Test loss", decimal(metrics["test/loss"]), "mean cross-entropy"
     if (val := metrics.get("val/accuracy")) is not None:
         yield "Validation accuracy", percent(val), f"best epoch {result.best_epoch} of {result.epochs}"
@@ -87,28 +89,31 @@ def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None
     caption = "true → predicted, probability of the prediction"
     sentence = f"Showing {len(shown)} of {len(incorrect):,} mistakes, most confident first: {caption}."
     predicted = zip(predictions.truth[shown], predictions.predicted[shown], confidence[shown], strict=True)
-    captions = [(f"{truth} → {label}", f"{100 * probability:.0f} %") for truth, label, probability in predicted]
+    names = job.classes
+    captions = [(f"{names[true]} → {names[label]}", f"{100 * value:.0f} %") for true, label, value in predicted]
     return Section(title, [sentence], markup=gallery(images[shown], captions), styles=GALLERY_STYLES)
 
 
 def classification_report(job: Job) -> Section:
-    """Classification report with the worst digit highlighted, and the reliability diagram."""
+    """Classification report with the worst class highlighted, and the reliability diagram."""
     result = _result(job)
     worst, columns = result.worst_class, [result.per_class[name] for name in ("precision", "recall", "f1")]
     support = [int(count) for count in result.per_class["support"]]
     total = sum(support)
-    digits = occurring_classes(result.confusion_matrix)
-    rows = [[str(digit), *(decimal(column[digit]) for column in columns), f"{support[digit]:,}"] for digit in digits]
-    for name, weights in (("macro average", [int(d in digits) for d in range(10)]), ("weighted average", support)):
+    labels, names, noun = occurring_classes(result.confusion_matrix), result.classes, class_noun(result.classes)
+    rows = [[names[label], *(decimal(column[label]) for column in columns), f"{support[label]:,}"] for label in labels]
+    occurs = np.isin(np.arange(len(names)), labels).astype(int).tolist()
+    for name, weights in (("macro average", occurs), ("weighted average", support)):
         means = [float(np.dot(column, weights)) / max(sum(weights), 1) for column in columns]
         rows.append([name, *map(decimal, means), f"{total:,}"])
-    marks = ["bad" if digit == worst else "" for digit in digits] + ["", ""]
-    table = Table(["digit", "precision", "recall", "F1", "images"], rows, marks, frozenset({1, 2, 3, 4}))
+    marks = ["bad" if label == worst else "" for label in labels] + ["", ""]
+    table = Table([noun, "precision", "recall", "F1", "images"], rows, marks, frozenset({1, 2, 3, 4}))
     picture = None
     if (predictions := read_predictions(RunFolder(job.folder), len(job.classes))) is not None:
-        figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test")
+        figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test", names)
         picture = Picture(svg(figure), "Reliability diagram: fraction correct against predicted probability")
-    notes = [f"Highlighted: digit {worst}, with the lowest F1 of the digits that occur."]
+    nouns = class_noun(names, is_plural=True)
+    notes = [f"Highlighted: {noun} {names[worst]}, with the lowest F1 of the {nouns} that occur."]
     title = "Classification report and calibration"
     return Section(title, table=table, picture=picture, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 
@@ -118,7 +123,7 @@ def provenance(job: Job) -> Section:
     result = _result(job)
     shown = ", ".join(f"{key}={value}" for key, value in non_default_settings(job.settings))
     rows = [[name, value_text(value)] for name, value in result.environment.items()]
-    rows.append(["data", f"{result.data['source']}, digest {result.data.get('digest') or 'unknown'}"])
+    rows.append(["data", f"{result.source}, digest {result.data.get('digest') or 'unknown'}"])
     rows.append(["fingerprint", result.fingerprint])
     sentences = [f"Non-default settings: {shown}." if shown else "All settings are defaults."]
     table = Table(["", "command"], [["train", Cell(command(job), code=True)]])

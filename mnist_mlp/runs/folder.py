@@ -235,7 +235,7 @@ class RunFolder:
         return (
             f"  page           {page}\n"
             f"  TensorBoard    {python} -m mnist_mlp.tensorboard {run}\n"
-            f"  draw digits    {python} -m mnist_mlp.export {run} --format html"
+            f"  draw page      {python} -m mnist_mlp.export {run} --format html"
         )
 
     def files(self) -> list[Path]:

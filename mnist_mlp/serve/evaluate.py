@@ -18,7 +18,7 @@ from mnist_mlp.config import subset_fraction
 from mnist_mlp.console import error_summary
 from mnist_mlp.data.mnist import Digits, has_official_files, load_digits
 from mnist_mlp.data.module import EVAL_BATCH, random_seed, split_digits
-from mnist_mlp.datasets import DATASETS, QMNIST_TESTS
+from mnist_mlp.datasets import DATASETS, DIGITS, QMNIST_TESTS
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.folder import is_continuation
@@ -38,9 +38,10 @@ class Evaluation:
     """Predictions of one network, or of an ensemble, on one split.
 
     Attributes:
-        images, truth, logits: Shapes (n, 28, 28), (n,) and (n, 10).
+        images, truth, logits: Shapes (n, 28, 28), (n,) and (n, classes).
         indices: (n,); positions of the images in their file.
         augment: Augmented copies per image (`augmented_log_probabilities`); 0 without test-time augmentation.
+        classes: Names of the classes.
         evaluations: How often each test set was evaluated so far; empty for validation and training images.
     """
 
@@ -52,16 +53,17 @@ class Evaluation:
     indices: NDArray[np.int64]
     logits: NDArray[np.float32]
     augment: int = 0
+    classes: tuple[str, ...] = DIGITS
     evaluations: str = ""
 
     @cached_property
     def log_probabilities(self) -> NDArray[np.float32]:
-        """Shape (n, 10)."""
+        """Shape (n, classes)."""
         return torch.from_numpy(self.logits).log_softmax(1).numpy()
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Shape (n, 10)."""
+        """Shape (n, classes)."""
         return np.exp(self.log_probabilities)
 
     @property
@@ -72,7 +74,8 @@ class Evaluation:
     @cached_property
     @default_torch_state()
     def _scores(self) -> dict[str, Tensor]:
-        metrics, by_class, loss = evaluation_metrics("test"), class_metrics(), MeanLoss()
+        count, loss = len(self.classes), MeanLoss()
+        metrics, by_class = evaluation_metrics("test", count), class_metrics(count)
         logits, truth = (torch.from_numpy(values).split(EVAL_BATCH) for values in (self.logits, self.truth))
         for batch, labels in zip(logits, truth, strict=True):
             metrics.update(batch, labels)
@@ -88,13 +91,13 @@ class Evaluation:
 
     @property
     def confusion_matrix(self) -> list[list[int]]:
-        """Counts, 10 x 10; rows are true digits, columns are predicted digits."""
+        """Counts (classes, classes); rows are true classes, columns are predicted classes."""
         matrix: list[list[int]] = self._scores["confusion_matrix"].tolist()
         return matrix
 
     @property
     def per_class(self) -> dict[str, list[float]]:
-        """Precision, recall, f1 and support, each a list of ten numbers."""
+        """Precision, recall, f1 and support, each a list with a number per class."""
         scores = {name: [to_float(value) for value in self._scores[name]] for name in ("precision", "recall", "f1")}
         return {**scores, "support": self._scores["confusion_matrix"].sum(1).tolist()}
 
@@ -148,6 +151,8 @@ def evaluate_run(
     net = run if isinstance(run, TrainedNet) else locate(run)
     digits = _second_test(net, data_root) if split in QMNIST_TESTS else digits_of(net, data_root)
     model, config = load_classifier(net.checkpoint), net.config()
+    if digits.classes != model.class_names:
+        raise UserError(f"{net.name} was trained on other classes than those of {net.dataset}: use its run folder")
     indices = _indices(net, digits, split)
     name = "train" if split in ("val", "train") else "test"
     images, labels = getattr(digits, f"{name}_images")[indices], getattr(digits, f"{name}_labels")[indices]
@@ -158,9 +163,9 @@ def evaluate_run(
         else:  # the batch size of a run's test, for identical results
             logits = torch.cat([model(batch).float() for batch in images.split(EVAL_BATCH)])
     arrays = images.numpy(), labels.numpy(), indices.numpy(), logits.numpy()
-    source = source_name(digits.source, digits.digest)
+    source = source_name(digits.source, digits.digest, net.dataset)
     evaluations = _count(net, source if split == "test" else split) if name == "test" else ""
-    return Evaluation(net.name, split, source, *arrays, augment, evaluations=evaluations)
+    return Evaluation(net.name, split, source, *arrays, augment, digits.classes, evaluations)
 
 
 def _count(net: TrainedNet, test_set: str) -> str:
@@ -210,9 +215,9 @@ def digits_of(net: TrainedNet, data_root: str | None = None) -> Digits:
     if data_root is None and config is not None:
         if config["data"]["source"] == "sample":
             return load_digits("sample")
-        if has_official_files(config["data"]["root"]):
-            return load_digits("mnist", config["data"]["root"])
-    return load_digits("mnist", data_root)
+        if has_official_files(config["data"]["root"], net.dataset):
+            data_root = config["data"]["root"]
+    return load_digits("mnist" if net.dataset == "mnist" else "files", data_root, net.dataset)
 
 
 def _second_test(net: TrainedNet, data_root: str | None) -> Digits:

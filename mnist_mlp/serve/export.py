@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from mnist_mlp.data import picture
 from mnist_mlp.data.mnist import has_official_files, load_digits
+from mnist_mlp.datasets import DIGITS, class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS
 from mnist_mlp.runs.files import JSON, replace_file
+from mnist_mlp.runs.result import source_name
 from mnist_mlp.serve.nets import Dense, DenseNet, TrainedNet, dense_net, load_classifier, locate, model_card
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.trainer import default_torch_state
@@ -31,7 +33,7 @@ OPSET, IR_VERSION = 20, 9
 
 
 def write_onnx(net: DenseNet, metadata: dict[str, str], path: Path) -> None:
-    """Write an ONNX model from `images`, uint8 (n, 28, 28), to `probabilities`, float32 (n, 10), for any n."""
+    """Write an ONNX model from `images`, uint8 (n, 28, 28), to `probabilities`, float32 (n, classes), for any n."""
     try:
         import onnx
     except ImportError:
@@ -61,7 +63,7 @@ def write_onnx(net: DenseNet, metadata: dict[str, str], path: Path) -> None:
         nodes,
         "mnist_mlp",
         [helper.make_tensor_value_info("images", numbers.UINT8, ["n", 28, 28], metadata["input"])],
-        [helper.make_tensor_value_info("probabilities", numbers.FLOAT, ["n", 10], metadata["output"])],
+        [helper.make_tensor_value_info("probabilities", numbers.FLOAT, ["n", net.sizes[-1]], metadata["output"])],
         [onnx.numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
         doc_string=metadata["net"],
     )
@@ -74,7 +76,7 @@ def write_onnx(net: DenseNet, metadata: dict[str, str], path: Path) -> None:
 
 
 def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Run an ONNX file on images (n, 28, 28) by ONNX's reference implementation; returns probabilities (n, 10)."""
+    """Run an ONNX file on images (n, 28, 28) by ONNX's reference implementation; returns probabilities (n, classes)."""
     from onnx.reference import ReferenceEvaluator
 
     outputs: Any = ReferenceEvaluator(str(path)).run(None, {"images": images})
@@ -86,7 +88,7 @@ METADATA = "metadata.json"
 
 
 def write_program(model: DigitClassifier, metadata: dict[str, str], path: Path) -> None:
-    """Write a torch.export program from uint8 images (n, 28, 28) to probabilities (n, 10), for any n >= 1."""
+    """Write a torch.export program from uint8 images (n, 28, 28) to probabilities (n, classes), for any n >= 1."""
     example, shapes = torch.zeros(2, 28, 28, dtype=torch.uint8), ({0: torch.export.Dim("n", min=1)},)
     with warnings.catch_warnings(action="ignore"):  # torch warns about its own internals
         program = torch.export.export(nn.Sequential(model, nn.Softmax(1)), (example,), dynamic_shapes=shapes)
@@ -94,7 +96,7 @@ def write_program(model: DigitClassifier, metadata: dict[str, str], path: Path) 
 
 
 def run_program(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Run a torch.export program on images (n, 28, 28); returns probabilities (n, 10)."""
+    """Run a torch.export program on images (n, 28, 28); returns probabilities (n, classes)."""
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
         probabilities: Tensor = torch.export.load(path).module()(torch.from_numpy(images))
     return probabilities.numpy()
@@ -109,7 +111,7 @@ STORED_NET = re.compile(r'<script type="application/json" id="net">(.*?)</script
 
 
 def draw_page(net: DenseNet, metadata: dict[str, str], weight_type: str = "auto") -> str:
-    """Render the page to draw digits on: one HTML file that contains the network and works offline.
+    """Render the page to draw on: one HTML file that contains the network and works offline.
 
     Its weights are "float16", "int8" (one scale per unit), or "auto": int8 if the page would exceed MAX_PAGE_BYTES.
     """
@@ -118,13 +120,17 @@ def draw_page(net: DenseNet, metadata: dict[str, str], weight_type: str = "auto"
     if weight_type == "auto":
         page = draw_page(net, metadata, "float16")
         return page if len(page.encode()) <= MAX_PAGE_BYTES else draw_page(net, metadata, "int8")
-    stored = {"activation": net.activation, "layers": [_encoded(layer, weight_type) for layer in net.on_unit_pixels()]}
+    classes = json.loads(metadata["classes"]) if "classes" in metadata else DIGITS
+    layers = [_encoded(layer, weight_type) for layer in net.on_unit_pixels()]
+    stored = {"activation": net.activation, "classes": classes, "layers": layers}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mnist_mlp.serve"), autoescape=jinja2.select_autoescape(),
         keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     return environment.get_template("draw.html").render(
         metadata=metadata,
+        classes=classes,
+        noun=class_noun(classes),
         weight_type=weight_type,
         constants=json.dumps({name: getattr(picture, name) for name in SHARED_CONSTANTS}),
         net_json=Markup(json.dumps(stored, separators=(",", ":")).replace("<", "\\u003c")),
@@ -132,7 +138,7 @@ def draw_page(net: DenseNet, metadata: dict[str, str], weight_type: str = "auto"
 
 
 def run_page(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Run the network stored in a page on images (n, 28, 28), like network.js; returns probabilities (n, 10)."""
+    """Run the network stored in a page on images (n, 28, 28), like network.js; returns probabilities (n, classes)."""
     match = STORED_NET.search(path.read_text(encoding="utf-8"))
     if match is None:
         raise UserError(f"{path} contains no network: use a page written by mnist_mlp.export")
@@ -180,7 +186,7 @@ FORMATS: dict[str, tuple[str, float, Callable[[Path, NDArray[np.uint8]], NDArray
 CHECKED_IMAGES = 1_000
 """Number of images on which a file is compared with the checkpoint."""
 MIN_AGREEMENT = 0.99
-"""Minimum fraction of images for which file and checkpoint predict the same digit."""
+"""Minimum fraction of images for which file and checkpoint predict the same class."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,7 @@ class Export:
     source: str
     largest_difference: float
     other_digits: int
-    """Number of images for which file and checkpoint predict different digits."""
+    """Number of images for which file and checkpoint predict different classes."""
 
     def to_json(self) -> JSON:
         """Return the fields by name."""
@@ -235,7 +241,7 @@ def export_run(
         if not difference <= tolerance or other_digits > (1 - MIN_AGREEMENT) * len(images):
             raise UserError(
                 f"the {format} file was discarded: on {len(images):,} images its probabilities differ from the "
-                f"checkpoint's by up to {difference:.2g} (tolerance {tolerance:g}) and {other_digits} digits differ"
+                f"checkpoint's by up to {difference:.2g} (tolerance {tolerance:g}) and {other_digits} classes differ"
                 + ("; try --weights float16" if format == "html" else "")
             )
         replace_file(scratch, target)
@@ -249,9 +255,9 @@ def export_run(
 def real_images(net: TrainedNet, data_root: str | None = None) -> tuple[str, NDArray[np.uint8]]:
     """Load the run's first test images if its files are available, else those of the embedded sample; no download."""
     config = net.config()
-    source = config["data"]["source"] if config else "mnist"
+    source, name = config["data"]["source"] if config else "mnist", net.dataset
     roots = [data_root, config["data"]["root"] if config else None, os.environ.get("MNIST_MLP_DATA"), "./data"]
-    root = next((root for root in roots if root and has_official_files(root)), None)
+    root = next((root for root in roots if root and has_official_files(root, name)), None)
     is_sample = root is None or source == "arrays" or (source == "sample" and data_root is None)
-    digits = load_digits("sample" if is_sample else "mnist", root)
-    return digits.source, digits.test_images[:CHECKED_IMAGES].numpy()
+    digits = load_digits("sample" if is_sample else "files", root, name)
+    return source_name(digits.source, digits.digest, name), digits.test_images[:CHECKED_IMAGES].numpy()

@@ -1,6 +1,7 @@
 """Trained networks: locate and load them, extract their layers as arrays, and describe them."""
 
 import copy
+import json
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from mnist_mlp import __version__
 from mnist_mlp.compare.collect import run_folders
 from mnist_mlp.config import layer_sizes
 from mnist_mlp.data.augment import augment
+from mnist_mlp.datasets import DIGITS, class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS, MLP, GaussianNoise
 from mnist_mlp.runs.files import JSON
@@ -49,6 +51,12 @@ class TrainedNet:
         """Read the run's resolved configuration; None without a run folder."""
         run = self.folder.run() if self.folder else None
         return dict(run["config"]) if run else None
+
+    @property
+    def dataset(self) -> str:
+        """The run's `data.name`; "mnist" for runs of earlier versions, and without a run folder."""
+        config = self.config()
+        return str(config["data"].get("name", "mnist")) if config else "mnist"
 
     def result(self) -> RunResult | None:
         """Read the run's result; None without a run folder, or if the run has not finished."""
@@ -120,7 +128,7 @@ def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
                 "values, which could be code; none of it was executed"
             ) from None
         raise refusal(error.__cause__ or error, "is damaged or not a checkpoint") from None
-    saved = checkpoint.get("hyper_parameters")
+    saved = checkpoint.get("hyper_parameters") or {}
     options = saved.get("model") if isinstance(saved, Mapping) else None
     if not isinstance(options, Mapping) or not isinstance(checkpoint["state_dict"], Mapping):
         raise refusal("no model hyper-parameters")
@@ -130,8 +138,8 @@ def load_classifier(checkpoint_path: str | Path) -> DigitClassifier:
             f"mnist_mlp.DigitClassifier.load_from_checkpoint({str(path)!r}, network=...)"
         )
     try:
-        units = options["hidden_units"]
-        sizes = layer_sizes(int(options["hidden_layers"]), [units] if isinstance(units, int) else list(map(int, units)))
+        units = [units] if isinstance(units := options["hidden_units"], int) else list(map(int, units))
+        sizes = layer_sizes(int(options["hidden_layers"]), units, len(saved.get("classes", DIGITS)))
         # forged hyper-parameters of a few bytes must not allocate gigabytes
         needed = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
         stored = sum(value.numel() for value in checkpoint["state_dict"].values() if isinstance(value, Tensor))
@@ -198,14 +206,18 @@ def dense_net(model: DigitClassifier) -> DenseNet:
 def model_card(net: TrainedNet, model: DigitClassifier, dense: DenseNet) -> dict[str, str]:
     """Describe the network: texts by name. Accuracy and provenance need the run folder."""
     parameters = sum(weights.numel() for weights in model.parameters())
-    sizes = "-".join(map(str, dense.sizes))
+    sizes, names = "-".join(map(str, dense.sizes)), list(model.class_names)
+    is_digits = class_noun(names) == "digit"
+    ink = "handwritten digits, 0 background to 255 ink, preprocessed by mnist_mlp.prepare"
     metadata = {
         "name": net.name,
         "net": f"MLP {sizes}, {dense.activation}, {parameters:,} parameters",
-        "input": "uint8 (n, 28, 28): handwritten digits, 0 background to 255 ink, preprocessed by mnist_mlp.prepare",
-        "output": "float32 (n, 10): probabilities of the digits 0 to 9",
+        "input": f"uint8 (n, 28, 28): {ink if is_digits else '0 background to 255, like the training images'}",
+        "output": f"float32 (n, {len(names)}): probabilities of the {'digits 0 to 9' if is_digits else 'classes'}",
         "input scaling": f"{model.hparams['normalization']} (part of the network)",
     }
+    if not is_digits:
+        metadata["classes"] = json.dumps(names, ensure_ascii=False)
     result = net.result()
     if result is not None:
         test, data = result.metrics.get("test/accuracy"), result.data

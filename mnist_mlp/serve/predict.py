@@ -1,4 +1,4 @@
-"""Predict the digits on pictures of any size."""
+"""Predict the classes of pictures of any size."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_mlp.data.picture import Picture, prepare, read_picture
+from mnist_mlp.data.picture import Picture, fit_to_field, prepare, read_picture
+from mnist_mlp.datasets import DIGITS, class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.serve.nets import load_classifier, locate
@@ -27,12 +28,13 @@ THUMBNAIL = 160
 
 @dataclass(frozen=True)
 class Prediction:
-    """The predicted digit of one picture, or the error that prevented it.
+    """The predicted class of one picture, or the error that prevented it.
 
     Attributes:
-        probabilities: Of the digits 0 to 9; empty if there is an error.
+        probabilities: Of the classes; empty if there is an error.
         pixels: (28, 28); the input of the network.
         thumbnail: (height, width, 3); the original picture, scaled down.
+        classes: Names of the classes.
     """
 
     file: str
@@ -40,11 +42,17 @@ class Prediction:
     pixels: NDArray[np.uint8] | None = None
     thumbnail: NDArray[np.uint8] | None = None
     error: str | None = None
+    classes: tuple[str, ...] = DIGITS
 
     @property
     def digit(self) -> int:
-        """The most probable digit; UserError if there is an error."""
+        """The most probable digit, or index of the class; UserError if there is an error."""
         return int(np.argmax(self._checked()))
+
+    @property
+    def class_name(self) -> str:
+        """The name of the most probable class."""
+        return self.classes[self.digit]
 
     @property
     def probability(self) -> float:
@@ -53,7 +61,7 @@ class Prediction:
 
     @property
     def runner_up(self) -> int:
-        """The second most probable digit."""
+        """The second most probable digit, or index of the class."""
         return int(np.argsort(self._checked(), kind="stable")[-2])
 
     def _checked(self) -> tuple[float, ...]:
@@ -62,33 +70,40 @@ class Prediction:
         return self.probabilities
 
     def to_json(self) -> JSON:
-        """Return file, digit, probability, runner_up and probabilities, or file and error."""
+        """Return file, digit, probability, runner_up and probabilities (by name for classes), or file and error."""
         keys = ("file", "digit", "probability", "runner_up", "probabilities")
+        if self.error is None and class_noun(self.classes) == "class":
+            values = (self.file, self.class_name, self.probability, self.classes[self.runner_up])
+            by_name = dict(zip(self.classes, self.probabilities, strict=True))
+            return dict(zip(("file", "class", *keys[2:]), (*values, by_name), strict=True))
         return {key: getattr(self, key) for key in (keys if self.error is None else ("file", "error"))}
 
 
 def predict_pictures(
     model: DigitClassifier, pictures: Iterable[Picture], names: Sequence[str] | None = None, thumbnails: bool = False
 ) -> list[Prediction]:
-    """Preprocess each picture like MNIST and predict its digit; one prediction per picture, in order.
+    """Preprocess each picture like the training images and predict its class; one prediction per picture, in order.
 
+    Networks for digits get pictures prepared as MNIST's (`prepare`), others as Fashion-MNIST's (`fit_to_field`).
     An unreadable picture gets a prediction with `error`. The default name is the file's, else "picture 1" and so on.
     """
-    predictions: list[Prediction] = []
+    predictions, classes = list[Prediction](), model.class_names
+    preprocess = prepare if class_noun(classes) == "digit" else fit_to_field
     for index, picture in enumerate(pictures):
         name = names[index] if names is not None else _name(picture, index)
         try:
             colors = read_picture(picture)
-            pixels = prepare(colors)
+            pixels = preprocess(colors)
         except UserError as error:
-            predictions.append(Prediction(name, error=str(error)))
+            predictions.append(Prediction(name, error=str(error), classes=classes))
         except OSError as error:
-            predictions.append(Prediction(name, error=f"cannot be read ({error.strerror or error})"))
+            predictions.append(Prediction(name, error=f"cannot be read ({error.strerror or error})", classes=classes))
         else:
             thumbnail = Image.fromarray(colors) if thumbnails else None
             if thumbnail:
                 thumbnail.thumbnail((THUMBNAIL, THUMBNAIL))
-            predictions.append(Prediction(name, (), pixels, np.asarray(thumbnail) if thumbnail else None))
+            array = np.asarray(thumbnail) if thumbnail else None
+            predictions.append(Prediction(name, (), pixels, array, classes=classes))
     images = [item.pixels for item in predictions if item.pixels is not None]
     if not images:
         return predictions

@@ -84,11 +84,11 @@ def _draw_figures(
     probabilities = np.nan_to_num(probabilities)  # those of a diverged run are NaN
     title = f"Confusion matrix, test accuracy {percent(result.metric('test/accuracy'))}"
     yield "learning_curves", plots.learning_curves(curves, result.best_epoch)
-    yield "confusion_matrix", plots.confusion(np.array(result.confusion_matrix), title)
-    digits = occurring_classes(result.confusion_matrix)
-    yield "f1_per_class", plots.class_bars(result.per_class["f1"], "F1 of each digit on test", digits)
-    yield "calibration", plots.calibration(truth, probabilities, "Calibration on test")
-    yield "digits", plots.digit_grids(images, truth, predicted, probabilities)
+    classes, labels = result.classes, occurring_classes(result.confusion_matrix)
+    yield "confusion_matrix", plots.confusion(np.array(result.confusion_matrix), title, classes=classes)
+    yield "f1_per_class", plots.class_bars(result.per_class["f1"], "test", labels, classes)
+    yield "calibration", plots.calibration(truth, probabilities, "Calibration on test", classes)
+    yield "digits", plots.digit_grids(images, truth, predicted, probabilities, classes)
 
 
 def add_figure(writer: "SummaryWriter", tag: str, figure: plots.Figure, epoch: int) -> bytes:

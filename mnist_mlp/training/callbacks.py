@@ -268,14 +268,14 @@ class TensorBoardLog(pl.Callback):
         for name, value in row.items():
             if name not in ("epoch", "step", "elapsed_seconds"):
                 self.writer.add_scalar(tag_of(name), value, epoch)
-        for digit, f1 in enumerate(val["f1"] if val else ()):
-            self.writer.add_scalar(f"val_f1_per_class/{digit}", f1.item(), epoch)
+        for name, f1 in zip(pl_module.class_names, val["f1"] if val else (), strict=False):
+            self.writer.add_scalar(f"val_f1_per_class/{name}", f1.item(), epoch)
         if val and self._figures and epoch in CONFUSION_MATRIX_EPOCHS:
             from mnist_mlp.plots.run import confusion  # deferred: training can start without matplotlib
             from mnist_mlp.training.artifacts import add_figure
 
             title = f"Validation after epoch {epoch}, accuracy {100 * row['val/accuracy']:.2f} %"
-            figure = confusion(val["confusion_matrix"].numpy(), title, min_fraction=0.01)
+            figure = confusion(val["confusion_matrix"].numpy(), title, 0.01, pl_module.class_names)
             add_figure(self.writer, "val/confusion_matrix", figure, epoch)
         self.writer.flush()
         for path in self._folder.event_files():

@@ -80,7 +80,7 @@ class DigitClassifier(pl.LightningModule):
         options |= {"augment": to_dict(augment), "normalization": normalization, "seed": seed}
         options |= {"classes": list(classes), "statistics": list(statistics)}
         self.save_hyperparameters(options)
-        self.class_names, count = tuple(classes), len(classes)
+        self.class_names, count = tuple(map(str, classes)), len(classes)
         self.mlp = network if network is not None else MLP(**model.mlp_arguments(), classes=count)
         mean, std = {**NORMALIZATIONS, "standard": statistics}[normalization]
         self.register_buffer("scale", torch.tensor(1 / (255 * std)))

@@ -1,7 +1,7 @@
 """Figures of one run show their arrays, and can be drawn for any content."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from PIL import Image
 from sklearn.calibration import calibration_curve
 
+from mnist_mlp.datasets import DATASETS
 from mnist_mlp.plots import run as plots
 
 RANDOM = np.random.default_rng(0)
@@ -174,3 +175,39 @@ def test_predictions_are_drawn_with_their_picture_and_the_others_are_counted() -
     assert f"({plots.MAX_PREDICTIONS} of {count})" in texts(figure)[0]
     assert len(figure.axes) == 3 * plots.MAX_PREDICTIONS
     assert drawn(plots.predictions_figure(titles[:1], pictures[:1], IMAGES[:1], PROBABILITIES[:1])).size
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        pytest.param(DATASETS["fashion_mnist"].classes, id="clothes"),
+        pytest.param(DATASETS["kmnist"].classes, id="syllables"),
+        pytest.param(DATASETS["emnist_balanced"].classes, id="letters", marks=pytest.mark.integration),
+        pytest.param([f"a class with the long name {n}" for n in range(47)], id="long", marks=pytest.mark.integration),
+        pytest.param([f"$class_{n}$" for n in range(255)], id="255", marks=pytest.mark.integration),
+    ],
+)
+def test_names_of_any_number_of_classes_do_not_overlap(classes: Sequence[str]) -> None:
+    count = len(classes)
+    truth = np.arange(2 * count) % count
+    probabilities = np.roll(np.eye(count), 1, axis=0)[truth] * 0.9 + 0.1 / count
+    probabilities[::2, :] = np.eye(count)[truth[::2]]
+    images = RANDOM.integers(0, 256, (len(truth), 28, 28)).astype(np.uint8)
+    predicted = probabilities.argmax(1)
+    figures = [
+        plots.confusion(np.eye(count, dtype=int) * 1000, "matrix", classes=classes),
+        plots.class_bars(list(np.linspace(0.8, 1, count)), "test", range(count), classes),
+        plots.digit_grids(images, truth, predicted, probabilities, classes),
+        plots.mistakes(images, truth, probabilities, np.arange(len(truth)) + 8000, "run, test", classes),
+        plots.predictions_figure(["a", "b"], images[:2], images[:2], probabilities[:2], classes),
+    ]
+    for figure in figures:
+        pixels = drawn(figure)
+        artists = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]  # type: ignore[attr-defined]
+        boxes = np.array([text.get_window_extent().extents for text in artists])
+        x0, y0, x1, y1 = boxes.T
+        width = np.minimum(x1, x1[:, None]) - np.maximum(x0, x0[:, None])
+        height = np.minimum(y1, y1[:, None]) - np.maximum(y0, y0[:, None])
+        overlap = np.triu((width > 1) & (height > 3), 1)  # boxes of lines include the space above letters
+        assert not [(artists[a].get_text(), artists[b].get_text()) for a, b in np.argwhere(overlap)][:5]
+        assert all((edge == 255).all() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))

@@ -43,7 +43,7 @@ def test_all_misclassified_images_are_included_and_some_correct_ones_of_each_cla
         assert len(included) >= len(available[:10])  # all of them, since there are ten per class
     data = digits_data(runs, shown, IMAGES, {job.folder: 7 + n for n, job in enumerate(runs.jobs)})
     assert data["indices"] == shown.tolist()
-    assert data["truth"] == "".join(str(TRUTH[index]) for index in shown)
+    assert data["truth"] == [TRUTH[index] for index in shown]
     assert (data["runs"], data["certain"], data["complete"], data["total"]) == ([7, 8], [0, 1], True, 100)
     predicted = unpack(data["predicted"], "u1").reshape(2, -1)
     assert predicted.tolist() == [[predicted_with(wrong)[index] for index in shown] for wrong in ([3, 40], [40, 71])]

@@ -3,8 +3,6 @@
 // A choice is {key, label, rows}: rows are indices of its runs in the packed arrays, one for a run, several for a group.
 
 const digitModel = (() => {
-  const CLASSES = 10;
-
   async function unpack(text, ArrayType) {
     const bytes = Uint8Array.from(atob(text), character => character.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -34,43 +32,43 @@ const digitModel = (() => {
     const [predicted, matrices, probabilities] = await Promise.all([
       unpack(data.predicted, Uint8Array), unpack(data.matrices, Uint16Array), unpack(data.probabilities, Uint8Array),
     ]);
-    const imageCount = data.indices.length;
+    const imageCount = data.indices.length, names = data.classes, classCount = names.length;
     const certain = new Map(data.certain.map((row, index) => [row, index]));
-    const truth = index => Number(data.truth[index]);
+    const truth = index => data.truth[index];
 
-    /** The number of runs that predict each digit. */
+    /** The number of runs that predict each class. */
     function votes(choice, index) {
-      const counts = new Array(CLASSES).fill(0);
+      const counts = new Array(classCount).fill(0);
       for (const row of choice.rows) counts[predicted[row * imageCount + index]]++;
       return counts;
     }
 
-    /** Mean probability of each digit over the runs with probabilities: {values, runs}; null without any. */
+    /** Mean probability of each class over the runs with probabilities: {values, runs}; null without any. */
     function probability(choice, index) {
       const rows = choice.rows.filter(row => certain.has(row));
       if (!rows.length) return null;
-      const start = row => (certain.get(row) * imageCount + index) * CLASSES;
-      const values = Array.from({length: CLASSES}, (_, digit) =>
-        rows.reduce((sum, row) => sum + probabilities[start(row) + digit], 0) / (255 * rows.length));
+      const start = row => (certain.get(row) * imageCount + index) * classCount;
+      const values = Array.from({length: classCount}, (_, label) =>
+        rows.reduce((sum, row) => sum + probabilities[start(row) + label], 0) / (255 * rows.length));
       return {values, runs: rows.length};
     }
 
-    /** The digit that most runs predict; ties are broken by mean probability. */
+    /** The class that most runs predict; ties are broken by mean probability. */
     function prediction(choice, index) {
       const counts = votes(choice, index), likely = probability(choice, index)?.values || counts;
-      return counts.reduce((best, count, digit) =>
-        count > counts[best] || (count === counts[best] && likely[digit] > likely[best]) ? digit : best, 0);
+      return counts.reduce((best, count, label) =>
+        count > counts[best] || (count === counts[best] && likely[label] > likely[best]) ? label : best, 0);
     }
 
-    /** The flattened 10 × 10 confusion matrix, mean over the runs. */
+    /** The flattened confusion matrix, mean over the runs. */
     function matrix(choice) {
-      return Array.from({length: CLASSES * CLASSES}, (_, cell) =>
-        choice.rows.reduce((sum, row) => sum + matrices[row * CLASSES * CLASSES + cell], 0) / choice.rows.length);
+      return Array.from({length: classCount ** 2}, (_, cell) =>
+        choice.rows.reduce((sum, row) => sum + matrices[row * classCount ** 2 + cell], 0) / choice.rows.length);
     }
 
     const all = Array.from({length: imageCount}, (_, index) => index);
-    const share = (choice, index, digit) => votes(choice, index)[digit] / choice.rows.length;
-    const confidence = (choice, index, digit) => share(choice, index, digit) + (probability(choice, index)?.values[digit] || 0);
+    const share = (choice, index, label) => votes(choice, index)[label] / choice.rows.length;
+    const confidence = (choice, index, label) => share(choice, index, label) + (probability(choice, index)?.values[label] || 0);
 
     function sortByWeight(indices, weight) {
       const weights = new Map(indices.map(index => [index, weight(index)]));
@@ -78,32 +76,32 @@ const digitModel = (() => {
     }
 
     /** The images of a cell: mistakes with the most confident first, correct predictions with the least confident first. */
-    function cell(choice, trueDigit, predictedDigit) {
-      const sign = trueDigit === predictedDigit ? -1 : 1;
-      const indices = all.filter(index => truth(index) === trueDigit && votes(choice, index)[predictedDigit]);
-      return sortByWeight(indices, index => sign * confidence(choice, index, predictedDigit));
+    function cell(choice, trueLabel, predictedLabel) {
+      const sign = trueLabel === predictedLabel ? -1 : 1;
+      const indices = all.filter(index => truth(index) === trueLabel && votes(choice, index)[predictedLabel]);
+      return sortByWeight(indices, index => sign * confidence(choice, index, predictedLabel));
     }
 
     /** The images that the two choices assign to a cell in different fractions of their runs. */
-    function difference(first, second, trueDigit, predictedDigit) {
-      const gap = index => Math.abs(share(first, index, predictedDigit) - share(second, index, predictedDigit));
-      return sortByWeight(all.filter(index => truth(index) === trueDigit && gap(index) > 0), gap);
+    function difference(first, second, trueLabel, predictedLabel) {
+      const gap = index => Math.abs(share(first, index, predictedLabel) - share(second, index, predictedLabel));
+      return sortByWeight(all.filter(index => truth(index) === trueLabel && gap(index) > 0), gap);
     }
 
     /** Images with different majority predictions: correct only in the first choice, only in the second, or in neither. */
     function flips(first, second) {
       const flipped = {onlyFirst: [], onlySecond: [], neither: []};
       for (const index of all) {
-        const digits = [prediction(first, index), prediction(second, index)];
-        if (digits[0] === digits[1]) continue;
-        const correct = digits.map(digit => digit === truth(index));
+        const labels = [prediction(first, index), prediction(second, index)];
+        if (labels[0] === labels[1]) continue;
+        const correct = labels.map(label => label === truth(index));
         flipped[correct[0] ? "onlyFirst" : correct[1] ? "onlySecond" : "neither"].push(index);
       }
       const gap = index => share(first, index, truth(index)) - share(second, index, truth(index));
       return {onlyFirst: sortByWeight(flipped.onlyFirst, gap), onlySecond: sortByWeight(flipped.onlySecond, index => -gap(index)), neither: flipped.neither};
     }
 
-    return {data, choices: choices(data), truth, votes, probability, prediction, matrix, cell, difference, flips,
+    return {data, names, choices: choices(data), truth, votes, probability, prediction, matrix, cell, difference, flips,
       imageNumber: index => data.indices[index]};
   }
 

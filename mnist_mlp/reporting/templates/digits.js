@@ -2,7 +2,7 @@
 // The image browser: a confusion matrix whose cells open their test images, for one run or group, or for two of them.
 
 (() => {
-  const DIGITS = [...Array(10).keys()], MAX_THUMBNAILS = 300, CONTRAST = 0.5;
+  const MAX_THUMBNAILS = 300, MAX_BARS = 10, CONTRAST = 0.5;
   const MODES = {onlyFirst: "correct only in A", onlySecond: "correct only in B", neither: "incorrect in both, different predictions"};
 
   /** Create an element with attributes (functions become listeners) and children; text is never parsed as markup. */
@@ -23,7 +23,7 @@
   /** Turn a confusion matrix into a grid with arrow-key navigation whose cells can be opened. */
   function makeGrid(table, open) {
     const cells = [...table.tBodies[0].rows].map(row => [...row.querySelectorAll("td")]);
-    let focused = cells[0][0];
+    let focused = cells[0][0], last = cells.length - 1;
     const steps = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
     const move = cell => { focused.tabIndex = -1; cell.tabIndex = 0; focused = cell; };
     table.setAttribute("role", "grid");
@@ -34,11 +34,11 @@
         if (event.key === "Enter" || event.key === " ") open(truth, predicted);
         else if (event.key in steps) {
           const [down, right] = steps[event.key];
-          const next = cells[Math.min(9, Math.max(0, truth + down))][Math.min(9, Math.max(0, predicted + right))];
+          const next = cells[Math.min(last, Math.max(0, truth + down))][Math.min(last, Math.max(0, predicted + right))];
           move(next);
           next.focus();
         } else if (event.key === "Home" || event.key === "End") {
-          const next = row[event.key === "Home" ? 0 : 9];
+          const next = row[event.key === "Home" ? 0 : last];
           move(next);
           next.focus();
         } else return;
@@ -50,7 +50,7 @@
 
   class Browser {
     constructor(model, container, grid, table) {
-      Object.assign(this, {model, grid, table, list: [], position: 0, cell: null, mode: "cell"});
+      Object.assign(this, {model, names: model.names, grid, table, list: [], position: 0, cell: null, mode: "cell"});
       const bytes = Uint8Array.from(atob(model.data.sprite), character => character.charCodeAt(0));
       this.sprite = URL.createObjectURL(new Blob([bytes], {type: "image/png"}));
       container.style.setProperty("--sprite", `url(${this.sprite})`);
@@ -136,24 +136,26 @@
     showTable() {
       const {first, second, model} = this, counts = model.matrix(first);
       const shown = second ? model.matrix(second).map((count, cell) => counts[cell] - count) : counts;
-      const offDiagonal = shown.filter((_, cell) => cell % 11);
+      const classCount = this.names.length, offDiagonal = shown.filter((_, cell) => cell % (classCount + 1));
       const max = {miss: Math.max(1, ...offDiagonal.map(Math.abs)), hit: Math.max(1, ...shown.map(Math.abs))};
       this.table.caption.textContent = second ? "A minus B: orange if A makes more mistakes, blue if fewer"
         : `Confusion matrix of ${first.label}${first.rows.length > 1 ? `, mean over ${first.rows.length} seeds` : ""}`;
       this.table.classList.toggle("difference", Boolean(second));
       this.grid.cells.forEach((row, truth) => row.forEach((cell, predicted) => {
-        const count = shown[truth * 10 + predicted], hit = truth === predicted;
-        const total = DIGITS.reduce((sum, digit) => sum + counts[truth * 10 + digit], 0);
+        const count = shown[truth * classCount + predicted], hit = truth === predicted;
+        const total = this.names.reduce((sum, _, label) => sum + counts[truth * classCount + label], 0);
         const worse = hit ? count < 0 : count > 0;
         cell.className = second ? (worse ? "miss" : "hit") : hit ? "hit" : "miss";
         const fraction = second ? Math.abs(count) / (hit ? max.hit : max.miss) : hit ? count / Math.max(1, total) : count / max.miss;
         cell.style.setProperty("--heat", (hit && !second ? fraction : fraction ** CONTRAST).toFixed(3));
         const text = count.toFixed(Math.abs(count) < 10 ? 1 : 0).replace(".0", "").replace("-", "−");
         cell.textContent = Math.abs(count) < 0.05 ? "" : (second && count > 0 ? "+" : "") + text;
-        cell.setAttribute("aria-label", `true ${truth}, predicted ${predicted}: ${cell.textContent || 0}`);
+        cell.setAttribute("aria-label", `${this.nameCell(truth, predicted)}: ${cell.textContent || 0}`);
       }));
       this.markCell();
     }
+
+    nameCell(truth, predicted) { return `true ${this.names[truth]}, predicted ${this.names[predicted]}`; }
 
     markCell() {
       this.grid.cells.flat().forEach(cell => cell.removeAttribute("aria-selected"));
@@ -162,9 +164,10 @@
     }
 
     openWorst() {
-      const counts = this.model.matrix(this.first).map((count, cell) => cell % 11 ? count : 0);
+      const classCount = this.names.length;
+      const counts = this.model.matrix(this.first).map((count, cell) => cell % (classCount + 1) ? count : 0);
       const worst = counts.indexOf(Math.max(...counts));
-      this.cell = [Math.floor(worst / 10), worst % 10];
+      this.cell = [Math.floor(worst / classCount), worst % classCount];
       this.open("cell");
     }
 
@@ -208,7 +211,7 @@
       const isGroup = this.first.rows.length > 1;
       let note = "";
       if (this.mode === "cell" && !this.second) {
-        const count = this.model.matrix(this.first)[this.cell[0] * 10 + this.cell[1]];
+        const count = this.model.matrix(this.first)[this.cell[0] * this.names.length + this.cell[1]];
         if (!isGroup && count > this.list.length)
           note = `The page includes ${integer(this.list.length)} of the ${integer(count)} images in this cell.`;
         else if (isGroup && this.list.length) note = "Images that at least one seed assigns to this cell, most seeds first.";
@@ -222,8 +225,8 @@
     }
 
     describe(index) {
-      const predicted = choice => this.model.prediction(choice, index);
-      return `true ${this.model.truth(index)}, ` + (this.second ? `A predicts ${predicted(this.first)}, B predicts ${predicted(this.second)}`
+      const predicted = choice => this.names[this.model.prediction(choice, index)];
+      return `true ${this.names[this.model.truth(index)]}, ` + (this.second ? `A predicts ${predicted(this.first)}, B predicts ${predicted(this.second)}`
         : `predicted ${predicted(this.first)}`);
     }
 
@@ -238,7 +241,7 @@
       this.position = Math.max(0, Math.min(total - 1, position));
       this.previous.disabled = this.position <= 0;
       this.next.disabled = this.position >= total - 1;
-      const title = this.mode === "cell" ? `true ${this.cell[0]}, predicted ${this.cell[1]}` : MODES[this.mode];
+      const title = this.mode === "cell" ? this.nameCell(...this.cell) : MODES[this.mode];
       this.head.textContent = total ? `${title}: ${this.position + 1} of ${total}` : `${title}: no images`;
       if (!total) return this.strip.removeAttribute("aria-activedescendant");
       const index = this.list[this.position];
@@ -260,26 +263,30 @@
       const line = (choice, name) => {
         const votes = model.votes(choice, index), predicted = model.prediction(choice, index), n = choice.rows.length;
         const isCorrect = predicted === truth;
-        return make("p", {}, name && make("b", {class: `name ${name.toLowerCase()}`}, name), ` predicted ${predicted} `,
+        return make("p", {}, name && make("b", {class: `name ${name.toLowerCase()}`}, name), ` predicted ${this.names[predicted]} `,
           make("span", {class: isCorrect ? "correct" : "incorrect"}, isCorrect ? "✓" : "✗"), n > 1 ? ` ${votes[predicted]} of ${n} seeds` : "");
       };
       this.answers.replaceChildren(
-        make("p", {}, make("b", {}, `True ${truth}`), make("span", {class: "number"}, ` test image ${integer(model.imageNumber(index))}`)),
+        make("p", {}, make("b", {}, `True ${this.names[truth]}`), make("span", {class: "number"}, ` test image ${integer(model.imageNumber(index))}`)),
         ...chosen.map((choice, number) => line(choice, second ? "AB"[number] : "")));
       const probabilities = chosen.map(choice => model.probability(choice, index));
       const values = chosen.map((choice, number) => probabilities[number]?.values
         || model.votes(choice, index).map(count => count / choice.rows.length));
       const sources = probabilities.map((mean, number) => !mean ? (chosen[number].rows.length > 1 ? `votes of ${plural(chosen[number].rows.length, "seed")}` : "prediction without probabilities")
         : chosen[number].rows.length > 1 ? `mean probability over ${plural(mean.runs, "seed")}` : "probability");
-      const body = DIGITS.map(digit => make("tr", {class: digit === truth ? "truth" : ""},
-        make("th", {scope: "row"}, String(digit)), ...values.map((fractions, number) => {
-          const isIncorrect = !second && digit !== truth && digit === model.prediction(first, index);
-          return make("td", {}, make("span", {class: `fill ${"ab"[number]}${isIncorrect ? " incorrect" : ""}`, style: `--fraction: ${fractions[digit].toFixed(3)}`}),
-            make("span", {class: "value"}, percent(fractions[digit]) + (digit === truth && !number ? " true" : "")));
+      const labels = [...this.names.keys()], isAll = labels.length <= MAX_BARS;
+      const weight = label => (label === truth ? 2 : 0) + Math.max(...values.map(fractions => fractions[label]));
+      const shown = isAll ? labels : labels.sort((a, b) => weight(b) - weight(a)).slice(0, MAX_BARS).sort((a, b) => a - b);
+      const body = shown.map(label => make("tr", {class: label === truth ? "truth" : ""},
+        make("th", {scope: "row"}, this.names[label]), ...values.map((fractions, number) => {
+          const isIncorrect = !second && label !== truth && label === model.prediction(first, index);
+          return make("td", {}, make("span", {class: `fill ${"ab"[number]}${isIncorrect ? " incorrect" : ""}`, style: `--fraction: ${fractions[label].toFixed(3)}`}),
+            make("span", {class: "value"}, percent(fractions[label]) + (label === truth && !number ? " true" : "")));
         })));
       const same = new Set(sources).size === 1;
-      const caption = same ? sources[0] : sources.map((text, number) => `${"AB"[number]}: ${text}`).join(", ");
-      const head = make("tr", {}, make("th", {scope: "col"}, "digit"), make("th", {scope: "col"}, "A"), make("th", {scope: "col"}, "B"));
+      const caption = (same ? sources[0] : sources.map((text, number) => `${"AB"[number]}: ${text}`).join(", "))
+        + (isAll ? "" : `, of the ${MAX_BARS} most likely classes`);
+      const head = make("tr", {}, make("th", {scope: "col"}, this.table.dataset.noun), make("th", {scope: "col"}, "A"), make("th", {scope: "col"}, "B"));
       this.bars.replaceChildren(make("table", {}, make("caption", {}, caption), ...(second ? [make("thead", {}, head)] : []),
         make("tbody", {}, ...body)));
     }

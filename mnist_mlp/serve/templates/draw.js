@@ -5,17 +5,18 @@ const stored = JSON.parse(document.getElementById("net").textContent);
 const net = { activation: stored.activation, layers: stored.layers.map(decodeLayer) };
 const element = name => document.getElementById(name);
 const sheet = element("sheet"), pen = sheet.getContext("2d", { willReadFrequently: true });
+const classes = stored.classes, isDigits = classes.join() === "0,1,2,3,4,5,6,7,8,9";
 const strokes = [];
 let current = null, isScheduled = false, announcement = 0;
 
-const bars = Array.from({ length: 10 }, (_, digit) => {
+const bars = classes.map(name => {
   const row = element("bars").appendChild(document.createElement("li"));
   const append = (parent, className) => {
     const span = parent.appendChild(document.createElement("span"));
     span.className = className;
     return span;
   };
-  append(row, "name").textContent = digit;
+  append(row, "name").textContent = name;
   const fill = append(append(row, "track"), "fill"), value = append(row, "value");
   return { row, fill, value };
 });
@@ -69,14 +70,14 @@ function update() {
   const pixels = networkInput();
   if (!pixels) return showEmpty();
   const result = forward(net, pixels);
-  const order = result.probabilities.map((_, digit) => digit);
+  const order = result.probabilities.map((_, label) => label);
   order.sort((a, b) => result.probabilities[b] - result.probabilities[a]);
   const [first, second] = order;
   showPrediction(result.probabilities, first, second);
   const contributions = contributionsTo(net, result, first, second);
   paint(element("input"), pixels, value => [value, value, value]);
   paintSigned(element("contributions"), contributions.pixels, Math.max(...contributions.pixels.map(Math.abs)), pixels);
-  element("contributions-text").textContent = `evidence for and against ${first}, compared with ${second}`;
+  element("contributions-text").textContent = `evidence for and against ${classes[first]}, compared with ${classes[second]}`;
   showUnits(contributions.units, first, second);
 }
 
@@ -96,19 +97,20 @@ function showEmpty() {
 }
 
 const percent = fraction => `${(100 * fraction).toFixed(1)} %`;
-const withArticle = digit => `${digit === 8 ? "an" : "a"} ${digit}`;
+const described = label => isDigits ? `${label === 8 ? "an" : "a"} ${label}` : `“${classes[label]}”`;
 
 function showPrediction(probabilities, first, second) {
   const highest = probabilities[first], next = probabilities[second];
   const lead = highest >= 0.9 ? "This is" : highest >= 0.6 ? "Probably" : "Uncertain: perhaps";
   const confidence = highest >= 0.9995 ? "over 99.9 %" : percent(highest);
-  const alternative = next >= 0.0005 ? `; next most likely: ${second} (${percent(next)})` : "";
-  element("digit").textContent = first;
-  element("sentence").textContent = `${lead} ${withArticle(first)} (${confidence})${alternative}`;
-  bars.forEach(({ row, fill, value }, digit) => {
-    row.className = digit === first ? "first" : "";
-    fill.style.width = percent(probabilities[digit]).replace(" ", "");
-    value.textContent = percent(probabilities[digit]);
+  const alternative = next >= 0.0005 ? `; next most likely: ${classes[second]} (${percent(next)})` : "";
+  element("digit").textContent = classes[first];
+  element("digit").className = classes[first].length > 2 ? "long" : "";
+  element("sentence").textContent = `${lead} ${described(first)} (${confidence})${alternative}`;
+  bars.forEach(({ row, fill, value }, label) => {
+    row.className = label === first ? "first" : "";
+    fill.style.width = percent(probabilities[label]).replace(" ", "");
+    value.textContent = percent(probabilities[label]);
   });
   announce(element("sentence").textContent);
 }
@@ -140,12 +142,12 @@ function paintSigned(canvas, values, largest, pixels) {
 }
 
 function showUnits(units, first, second) {
-  const layer = net.layers[0], values = units || new Float32Array(10).map((_, digit) => (digit === first) - (digit === second));
+  const layer = net.layers[0], values = units || Float32Array.from(classes, (_, label) => (label === first) - (label === second));
   const order = Array.from(values.keys()).filter(unit => values[unit]);
   order.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
   element("units-text").textContent = units
-    ? `Contribution to the logit of ${first} minus that of ${second}; images show the unit's positive (blue) and negative (orange) weights.`
-    : `This network has no hidden layer: these are the weights of ${first} and ${second}.`;
+    ? `Contribution to the logit of ${classes[first]} minus that of ${classes[second]}; images show the unit's positive (blue) and negative (orange) weights.`
+    : `This network has no hidden layer: these are the weights of ${classes[first]} and ${classes[second]}.`;
   element("units").replaceChildren(...order.slice(0, UNITS).map(unit => {
     const item = document.createElement("li"), canvas = item.appendChild(document.createElement("canvas"));
     canvas.width = canvas.height = FIELD;
@@ -153,7 +155,7 @@ function showUnits(units, first, second) {
     paintSigned(canvas, weights, weights.reduce((largest, weight) => Math.max(largest, Math.abs(weight)), 0));
     const label = item.appendChild(document.createElement("span"));
     label.className = values[unit] > 0 ? "for" : "against";
-    label.textContent = units ? `${values[unit] > 0 ? "+" : "−"}${Math.abs(values[unit]).toFixed(2)}` : `digit ${unit}`;
+    label.textContent = units ? `${values[unit] > 0 ? "+" : "−"}${Math.abs(values[unit]).toFixed(2)}` : isDigits ? `digit ${unit}` : classes[unit];
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", units ? `Unit ${unit}` : `Weights of digit ${unit}`);
     return item;

@@ -68,11 +68,11 @@ function forward(net, pixels) {
   return { inputs, sums, logits: values, probabilities: exponentials.map(exponential => exponential / total) };
 }
 
-// Contributions of pixels and first-layer units to the difference of the logits of two digits, first - second: gradient times
+// Contributions of pixels and first-layer units to the difference of two logits, first - second: gradient times
 // input.
 function contributionsTo(net, result, first, second) {
   const [activate, derivative] = ACTIVATIONS[net.activation];
-  let gradient = new Float32Array(10), units = null;
+  let gradient = new Float32Array(result.logits.length), units = null;
   gradient[first] = 1;
   gradient[second] = -1;
   for (let index = net.layers.length - 1; index >= 0; index--) {

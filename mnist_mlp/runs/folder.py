@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import platform
 import threading
@@ -396,38 +397,48 @@ def _has_ended(holder: JSON) -> bool:
     return False
 
 
-EPOCHS = "trainer.max_epochs"
+EPOCHS, SECONDS = "trainer.max_epochs", "trainer.max_seconds"
 
 
 def is_continuation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether `now` is the run `before` with more epochs and a constant learning rate; both contents of a run.json."""
+    """Whether `now` is the run `before` with more epochs or seconds; both are contents of a run.json."""
     old, new = identity(before), identity(now)
-    return {**old, EPOCHS: new[EPOCHS]} == new and old[EPOCHS] < new[EPOCHS] and new["optim.schedule"] == "constant"
+    return _differ_only_in_length(old, new) and not _extension_fault(old, new)
 
 
-def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
-    """Mark the stored run as unfinished if `run` differs only in having more epochs, and return whether it does.
+def _differ_only_in_length(old: JSON, new: JSON) -> bool:
+    return old != new and {**old, EPOCHS: new[EPOCHS], SECONDS: new[SECONDS]} == new
+
+
+def _extension_fault(old: JSON, new: JSON) -> str:
+    """Return why a run cannot be extended from one length to another; empty if it can."""
+    schedule, (before, now) = new["optim.schedule"], [run[SECONDS] or math.inf for run in (old, new)]
+    if new[EPOCHS] < old[EPOCHS] or now < before:
+        return "a run cannot be shortened"
+    is_fixed = new[EPOCHS] != old[EPOCHS] and schedule != "constant"
+    return f"optim.schedule={schedule} depends on the total number of epochs" if is_fixed else ""
+
+
+def reopen_if_extended(folder: RunFolder, run: JSON) -> bool:
+    """Mark the stored run as unfinished if `run` differs only in epochs or seconds, and return whether it does.
 
     Raises:
-        UserError: Fewer epochs, a learning rate that depends on the number of epochs, or no last checkpoint.
+        UserError: Fewer epochs or seconds, a learning rate that depends on the number of epochs, or no last checkpoint.
     """
     if (before := folder.run()) is None:
         return False
     old, new = identity(before), identity(run)
-    if old == new or {**old, EPOCHS: new[EPOCHS]} != new:
+    if not _differ_only_in_length(old, new):
         return False
-    schedule = new["optim.schedule"]
-    if new[EPOCHS] < old[EPOCHS]:
-        reason = "a run cannot be shortened"
-    elif schedule != "constant":
-        reason = f"optim.schedule={schedule} depends on the total number of epochs"
-    elif not folder.last_checkpoint.is_file():
+    reason = _extension_fault(old, new)
+    if not (reason or old[SECONDS] or folder.last_checkpoint.is_file()):  # the time may end within the first epoch
         reason = f"{folder.last_checkpoint} does not exist"
-    else:
+    if not reason:
         folder.result_file.unlink(missing_ok=True)
         write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
         return True
+    key = EPOCHS if old[EPOCHS] != new[EPOCHS] else SECONDS
     raise UserError(
-        f"{folder.path} contains this run with {EPOCHS}={old[EPOCHS]}, which cannot be resumed with {new[EPOCHS]}: "
+        f"{folder.path} contains this run with {key}={old[key]}, which cannot be resumed with {new[key]}: "
         f"{reason}; choose another folder, or restart with resume=never"
     )

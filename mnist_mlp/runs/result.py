@@ -136,6 +136,7 @@ RESULT: Schema = {
     "parameters": _integer(),
     "epochs": _integer(1),
     "best_epoch": _integer(1),
+    "stopped_at_epoch?": _number(0.0),
     "metrics": {
         "test/accuracy": _fraction,
         "test/f1_macro": _fraction,
@@ -175,6 +176,8 @@ class RunResult:
     callbacks: list[str] = field(default_factory=list)
     """State keys of the user's callbacks that can change the result."""
     started: str = ""  # ISO 8601; empty in older runs
+    stopped_at_epoch: float | None = None
+    """Epochs trained when `trainer.max_seconds` ended training within `epochs`; None if it did not."""
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -196,9 +199,10 @@ class RunResult:
         return cls(**{item.name: content[item.name] for item in fields(cls) if item.name in content})
 
     def to_json(self) -> JSON:
-        """Return the content of result.json, without `callbacks` and `started` if they are empty."""
+        """Return the content of result.json, without optional keys that are empty."""
         content = {"schema_version": self.schema_version, **asdict(self)}
-        return {key: value for key, value in content.items() if key not in ("callbacks", "started") or value}
+        optional = ("callbacks", "started", "stopped_at_epoch")
+        return {key: value for key, value in content.items() if key not in optional or value}
 
     @property
     def source(self) -> str:
@@ -276,6 +280,13 @@ def closing_table(result: RunResult, folder: Path) -> str:
     lines = [f"  {name:<14} {value}" for name, value in rows.items()]
     if result.status == "diverged":
         lines.insert(0, f"DIVERGED in epoch {result.epochs}: the loss is not finite; try a lower optim.lr.")
+    if result.stopped_at_epoch:
+        trainer = result.config["trainer"]
+        lines.insert(
+            0,
+            f"STOPPED by trainer.max_seconds={trainer['max_seconds']:g} at epoch {result.stopped_at_epoch:.2f} of"
+            f" {trainer['max_epochs']}; a repetition may stop at another step.",
+        )
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from mnist_mlp.config import Config, non_result_keys, subset_name
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
 
-NEWER_OPTIONS = {"model.network": ""}
+NEWER_OPTIONS = {"model.network": "", "trainer.max_seconds": 0.0}
 """Options added after version 0.1.0. Their defaults are not hashed, which keeps earlier fingerprints valid."""
 
 

@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -34,8 +31,9 @@ from mnist_mlp.cli.compose import (
     register_schema,
     to_config,
 )
+from mnist_mlp.cli.grid import Dimension, count_values, register_grid, sweep_dimensions
 from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import close_pool, register, replace_batch_check
+from mnist_mlp.cli.launcher import SideBySideConf, close_pool, register
 from mnist_mlp.config import conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
@@ -52,7 +50,7 @@ from mnist_mlp.training.processes import is_lost_process, process_rank, report_l
 def run() -> None:
     """Run the command line: a single run or a sweep. User errors end it with one line and exit code 1."""
     register()
-    replace_batch_check()
+    register_grid()
     task = PreflightCallback.task = Task()
     PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
@@ -239,11 +237,15 @@ class PreflightCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Validate the overrides of a sweep, lock its folder and prepare the storage of a search."""
-        overrides = sweep_overrides(config)
-        if faults := list(sweep_faults(overrides)):
+        try:
+            dimensions = sweep_dimensions(config)
+        except (UserError, HydraException) as error:
+            sys.exit(f"error: {explain(error)}")
+        if faults := [*sweep_faults(dimensions), *sweeper_faults(config, dimensions)]:
             sys.exit(f"error: {'; '.join(faults)}")
         task = self.task
-        task.total, task.began = count_jobs(config, overrides), time.time()
+        task.total, task.began = count_jobs(config, dimensions), time.time()
+        overrides = [override for dimension in dimensions for override in dimension.members]
         task.swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
         register_schema(task.swept)
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
@@ -255,31 +257,15 @@ class PreflightCallback(Callback):
         PreflightCallback.sweep = sweep
 
 
-def sweep_overrides(config: DictConfig) -> list[Override]:
-    """Return the overrides of the command line, preceded by the sweeper's `params` in a preset."""
-    application = GlobalHydra.instance().hydra  # knows the presets, including the user's own
-    parse = OverridesParser.create(application.config_loader if application else None).parse_overrides
-    overrides: list[Override] = parse(list(config.hydra.overrides.task))
-    if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search reads its params itself
-        return overrides
-    keys = {override.key_or_group for override in overrides}
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    return [*parse([f"{key}={value}" for key, value in params.items() if key not in keys]), *overrides]
-
-
-def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:
+def count_jobs(config: DictConfig, dimensions: Sequence[Dimension]) -> int:
     """Count the jobs of a sweep: the size of the grid, or the number of trials of a search."""
     trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    return math.prod(map(count_values, overrides)) if trials is None else int(trials)
+    return math.prod(map(len, dimensions)) if trials is None else int(trials)
 
 
-def count_values(override: Override) -> int:
-    """Count the values of an override. An interval, which only a search uses, counts as one."""
-    return sum(1 for _ in override.sweep_iterator()) if override.is_discrete_sweep() else 1
-
-
-def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
+def sweep_faults(dimensions: Sequence[Dimension]) -> Iterator[str]:
     """Yield a message for every override that a sweep would silently ignore."""
+    overrides = [override for dimension in dimensions for override in dimension.members]
     keys = [override.get_key_element() for override in overrides]
     for key in sorted({key for key in keys if keys.count(key) > 1}):
         yield f"{key} is set {keys.count(key)} times: combine its values as {key}=A,B"
@@ -290,3 +276,16 @@ def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
             yield f"{override.input_line} has no values: {hint}"
         elif override.is_sweep_override() and key == "name":
             yield f"{override.input_line} has several names: a sweep has only one"
+
+
+def sweeper_faults(config: DictConfig, dimensions: Sequence[Dimension]) -> Iterator[str]:
+    """Yield a message for everything that the sweeper or the launcher cannot do."""
+    if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:
+        yield from (f"{one.text}: zip is for sweeps, not for searches" for one in dimensions if len(one.members) > 1)
+        return
+    for override in (override for dimension in dimensions for override in dimension.members):
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            yield f"{override.input_line} is for a search: list values, or use search=optuna"
+    is_side_by_side = OmegaConf.select(config, "hydra.launcher._target_") == SideBySideConf._target_
+    if OmegaConf.select(config, "hydra.sweeper.max_seconds") and not is_side_by_side:
+        yield "hydra.sweeper.max_seconds needs hydra/launcher=side_by_side, the default"

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -65,14 +65,6 @@ class GridComposer:
         return settings
 
 
-def _check_batch(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:
-    """Check the jobs of a grid. Replaces the method of Hydra's sweeper that composes every job."""
-    if not isinstance(sweeper.launcher, SideBySideLauncher):  # it composes the jobs itself
-        composer = GridComposer(sweeper.hydra_context.config_loader, sweeper.config)
-        for overrides in batch:
-            composer.settings(overrides)
-
-
 class SideBySideLauncher(Launcher):
     """Runs the jobs of a sweep in parallel worker processes.
 
@@ -93,6 +85,8 @@ class SideBySideLauncher(Launcher):
         """Prepare composition and start the fork server."""
         self._callbacks, self._config = hydra_context.callbacks, config
         self._task: Any = task_function
+        options = {key: config.hydra.sweeper.get(key) for key in ("order", "max_seconds")}
+        self._limits = replace(self._limits, **{key: value for key, value in options.items() if value is not None})
         self._composer = GridComposer(hydra_context.config_loader, config)
         self._flags = preset_flags(config.hydra)
         self._composed: dict[int, DictConfig] = {}
@@ -180,14 +174,6 @@ def register() -> None:
     sys.modules[PACKAGE] = sys.modules[__name__]
     Plugins.instance().register(SideBySideLauncher)
     ConfigStore.instance().store("side_by_side", SideBySideConf, group="hydra/launcher", provider="mnist_mlp")
-
-
-def replace_batch_check() -> None:
-    """Let Hydra's sweeper check the jobs of this process's grids by `_check_batch`."""
-    from hydra._internal.core_plugins import basic_sweeper  # deferred: Plugins.instance() replaces its class
-
-    sweeper: Any = basic_sweeper.BasicSweeper
-    sweeper.validate_batch_is_legal = _check_batch
 
 
 def close_pool() -> None:

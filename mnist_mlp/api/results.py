@@ -25,6 +25,7 @@ from mnist_mlp.compare.collect import (
     same_test_images,
     summarize,
 )
+from mnist_mlp.compare.effects import confounded
 from mnist_mlp.compare.statistics import SIGNIFICANCE, holm, mcnemar
 from mnist_mlp.compare.tables import as_text
 from mnist_mlp.config import Config
@@ -325,6 +326,9 @@ class Sweep:
             return self._compare_nets(_text(a), _text(b), *jobs_a, *jobs_b)
         chosen_a, chosen_b = self._settings(a), self._settings(b)
         context = [key for key in self.summary.keys if chosen_a.get(key) == chosen_b.get(key) or key not in chosen_b]
+        groups = [{key, *others} for key, others in confounded(self.summary.jobs).items()]
+        joint = {key for group in groups if not group <= set(context) for key in group} - {*chosen_a, *chosen_b}
+        common, context = sorted(joint & set(context)), [key for key in context if key not in joint]
         comparison = compare(jobs_a, jobs_b, context)
         if comparison is None:
             names = ", ".join(["the same seed", *context])
@@ -333,6 +337,8 @@ class Sweep:
         cells_a, cells_b = dict(by_cell(jobs_a, context)), dict(by_cell(jobs_b, context))
         unmatched = [job.folder.name for cell in cells_a.keys() ^ cells_b.keys() for job in (cells_a | cells_b)[cell]]
         paired, verdict = comparison.decisive, comparison.verdict.replace("the best", "b")
+        if common:
+            verdict += f"; {', '.join(common)} varies along, so this is the effect of the combination"
         for side, selection in (("a", a), ("b", b)):
             if incomplete := Row({}, self._matching_jobs(selection, tested=False)).incomplete:
                 verdict += f"; {side}: {incomplete}"

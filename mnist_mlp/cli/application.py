@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -33,7 +34,7 @@ from mnist_mlp.cli.compose import (
 )
 from mnist_mlp.cli.grid import Dimension, count_values, register_grid, sweep_dimensions
 from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import SideBySideConf, close_pool, register
+from mnist_mlp.cli.launcher import close_pool, register
 from mnist_mlp.config import conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
@@ -241,11 +242,11 @@ class PreflightCallback(Callback):
             dimensions = sweep_dimensions(config)
         except (UserError, HydraException) as error:
             sys.exit(f"error: {explain(error)}")
-        if faults := [*sweep_faults(dimensions), *sweeper_faults(config, dimensions)]:
+        overrides = [override for dimension in dimensions for override in dimension.members]
+        if faults := list(sweep_faults(overrides)):
             sys.exit(f"error: {'; '.join(faults)}")
         task = self.task
         task.total, task.began = count_jobs(config, dimensions), time.time()
-        overrides = [override for dimension in dimensions for override in dimension.members]
         task.swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
         register_schema(task.swept)
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
@@ -263,9 +264,8 @@ def count_jobs(config: DictConfig, dimensions: Sequence[Dimension]) -> int:
     return math.prod(map(len, dimensions)) if trials is None else int(trials)
 
 
-def sweep_faults(dimensions: Sequence[Dimension]) -> Iterator[str]:
+def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:
     """Yield a message for every override that a sweep would silently ignore."""
-    overrides = [override for dimension in dimensions for override in dimension.members]
     keys = [override.get_key_element() for override in overrides]
     for key in sorted({key for key in keys if keys.count(key) > 1}):
         yield f"{key} is set {keys.count(key)} times: combine its values as {key}=A,B"
@@ -276,16 +276,3 @@ def sweep_faults(dimensions: Sequence[Dimension]) -> Iterator[str]:
             yield f"{override.input_line} has no values: {hint}"
         elif override.is_sweep_override() and key == "name":
             yield f"{override.input_line} has several names: a sweep has only one"
-
-
-def sweeper_faults(config: DictConfig, dimensions: Sequence[Dimension]) -> Iterator[str]:
-    """Yield a message for everything that the sweeper or the launcher cannot do."""
-    if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:
-        yield from (f"{one.text}: zip is for sweeps, not for searches" for one in dimensions if len(one.members) > 1)
-        return
-    for override in (override for dimension in dimensions for override in dimension.members):
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            yield f"{override.input_line} is for a search: list values, or use search=optuna"
-    is_side_by_side = OmegaConf.select(config, "hydra.launcher._target_") == SideBySideConf._target_
-    if OmegaConf.select(config, "hydra.sweeper.max_seconds") and not is_side_by_side:
-        yield "hydra.sweeper.max_seconds needs hydra/launcher=side_by_side, the default"

@@ -20,7 +20,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_mlp.cli.compose import as_text, option_keys
+from mnist_mlp.cli.compose import as_text
 from mnist_mlp.cli.launcher import PACKAGE, GridComposer, SideBySideLauncher
 from mnist_mlp.config import groups
 from mnist_mlp.errors import UserError
@@ -66,9 +66,11 @@ def count_values(override: Override) -> int:
 
 def _texts(override: Override) -> Iterator[str]:
     key = override.get_key_element()
-    if override.is_sweep_override():
-        return (f"{key}={value}" for value in override.sweep_string_iterator())
-    return iter([f"{key}={override.get_value_element_as_str()}"])
+    if not override.is_sweep_override():
+        return iter([f"{key}={override.get_value_element_as_str()}"])
+    if not override.is_discrete_sweep():
+        raise UserError(f"{override.input_line} is for a search: list values, or use search=optuna")
+    return (f"{key}={value}" for value in override.sweep_string_iterator())
 
 
 def sweep_dimensions(config: DictConfig) -> list[Dimension]:
@@ -84,24 +86,19 @@ def sweep_dimensions(config: DictConfig) -> list[Dimension]:
     if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search reads its params itself
         return given
     params = [f"{key}={value}" for key, value in (OmegaConf.select(config, "hydra.sweeper.params") or {}).items()]
-    keys = {key for dimension in given for key in (dimension.text.partition("=")[0], *_keys(dimension))}
-    presets = [_dimension(as_text(text), parser) for text in params]
-    return [*(dimension for dimension in presets if keys.isdisjoint(_keys(dimension))), *given]
-
-
-def _keys(dimension: Dimension) -> list[str]:
-    return [member.key_or_group for member in dimension.members]
+    keys = {key for one in given for key in (one.text.partition("=")[0], *(each.key_or_group for each in one.members))}
+    presets = [_dimension(as_text(text), parser) for text in params if text.partition("=")[0] not in keys]
+    return [*(one for one in presets if keys.isdisjoint(each.key_or_group for each in one.members)), *given]
 
 
 def _dimension(text: str, parser: OverridesParser) -> Dimension:
     override = parser.parse_override(text)
-    value: Any = override.value()
-    choices = value.list if isinstance(value, ChoiceSweep) else []
+    choices = value.list if isinstance(value := override.value(), ChoiceSweep) else []
     zipped = str(choices[0]) if len(choices) == 1 else ""
     if not zipped.startswith("zip("):
         return Dimension(text, [override])
-    name, written = override.get_key_element(), f"{override.get_key_element()}={zipped}"
-    parts: list[str] = []
+    name = override.get_key_element()
+    written, parts = f"{name}={zipped}", list[str]()
     for part in re.split(r",(?=\s*[\w./@]+=)", zipped.removeprefix("zip(").removesuffix(")")):
         if parts and parts[-1].count("(") != parts[-1].count(")"):  # an argument, as in range(start=1,stop=4)
             parts[-1] += f",{part}"
@@ -110,27 +107,25 @@ def _dimension(text: str, parser: OverridesParser) -> Dimension:
     if len(parts) < 2 or not all(re.match(r"[\w./@]+=.", part) for part in parts) or not zipped.endswith(")"):
         example = f"{name}=zip(model.hidden_units=[64],[256],optim.lr=0.1,0.03)"
         raise UserError(f"{written} does not have several keys with values: write it as {example}")
-    if name in option_keys() | set(groups()) or "." in name or any(part.startswith("hydra.") for part in parts):
-        raise UserError(f"{written}: zip takes a new name, such as size=, and the keys of options or groups within")
+    if name in {"name", "resume", "seed", *groups()} or "." in name:
+        raise UserError(f"{written}: the name before zip is that of an option: use a new one, such as size=")
     members = [_member(part, parser) for part in parts]
     lengths = {member.get_key_element(): count_values(member) for member in members}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{count} of {key}" for key, count in lengths.items())
         raise UserError(f"{written} has unequal numbers of values ({counts}): use as many for each key")
-    for member in members:
-        sweep = member.value()
-        if member.is_sweep_override() and (not member.is_discrete_sweep() or getattr(sweep, "shuffle", False)):
-            raise UserError(f"{written}: {member.input_line} has no fixed order of values: list them")
+    if any(getattr(member.value(), "shuffle", False) for member in members):
+        raise UserError(f"{written}: a shuffled key does not keep its values together with those of others: list them")
     return Dimension(written, members)
 
 
 def _member(text: str, parser: OverridesParser) -> Override:
     """Parse a key of a zip. As in Hydra's plan, the items of a single list are the values."""
     override = parser.parse_override(as_text(text))
-    if isinstance(override.value(), list):
-        key, _, items = text.partition("=")
-        override = parser.parse_override(as_text(f"{key}=choice({items.strip()[1:-1]})"))
-    return override
+    if not isinstance(override.value(), list):
+        return override
+    key, _, items = text.partition("=")
+    return parser.parse_override(as_text(f"{key}=choice({items.strip()[1:-1]})"))
 
 
 class GridSweeper(Sweeper):
@@ -160,6 +155,8 @@ class GridSweeper(Sweeper):
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config, folder / "multirun.yaml")
         if not isinstance(self._launcher, SideBySideLauncher):  # it composes the jobs itself
+            if self._config.hydra.sweeper.max_seconds:
+                raise UserError("hydra.sweeper.max_seconds needs hydra/launcher=side_by_side, the default")
             composer = GridComposer(self._loader, self._config)
             for overrides in jobs:
                 composer.settings(overrides)

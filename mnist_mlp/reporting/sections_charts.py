@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.collect import by_dataset
-from mnist_mlp.compare.effects import best_so_far, grid, importances, is_quantity, main_effect, measured, robust_range
+from mnist_mlp.compare.collect import Job, by_dataset
+from mnist_mlp.compare.effects import (
+    best_so_far,
+    confounded,
+    grid,
+    importances,
+    is_quantity,
+    main_effect,
+    measured,
+    robust_range,
+    sort_levels,
+)
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import PageContext, json_block, plain_value
@@ -103,12 +113,17 @@ def effects(context: PageContext) -> Section | None:
     summary, jobs = context.summary, context.jobs
     accuracies, panels = measured(jobs, summary.ranked_by), list[dict[str, Any]]()
     named, ids = short_names(summary.keys), {job.folder: run for run, job in enumerate(jobs)}
+    pairs: list[str] = []
     for digest, runs in by_dataset([job for job, _ in accuracies]).items():
-        for key in (key for key in summary.keys if len({job.text(key) for job in runs}) > 1):
+        for key, others in _factors(context, runs).items():
             plain = {job.text(key): plain_value(job.settings.get(key)) for job in runs}
-            levels = main_effect(runs, key, summary.ranked_by).items()
+            levels = main_effect(runs, key, summary.ranked_by, others).items()
             means = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
-            name = f"{named[key]}{f', digest {digest}' if digest else ''}"
+            name = " and ".join(named.get(one, one) for one in (key, *others))
+            name += f", digest {digest}" if digest else ""
+            combinations = {job.text(key): ", ".join(map(job.text, others)) for job in runs}
+            values = "; ".join(f"{level} with {combinations[level]}" for level in sort_levels(combinations))
+            pairs += [f"{name}: {values}."] if others else []
             panels.append({"key": key, "name": name, "runs": [ids[job.folder] for job in runs], "means": means})
     if len(accuracies) < MIN_RUNS or not panels:
         return None
@@ -124,6 +139,8 @@ def effects(context: PageContext) -> Section | None:
         matched += f" Runs at chance level are in the means, those without a result are not: {', '.join(counts)}."
     has_means = any(panel["means"] for panel in panels)
     notes.append(matched if has_means else "No means: no two runs differ in only one factor.")
+    if pairs:
+        notes.append(f"Settings that vary together have one panel, for their combination. {' '.join(pairs)}")
     if len(panels) > MAX_PANELS:
         notes.append(f"Showing the first {MAX_PANELS} of {len(panels)} panels.")
     chart = Chart("effects", "Accuracy of the runs at each level of each factor")
@@ -131,19 +148,29 @@ def effects(context: PageContext) -> Section | None:
     return Section("Main effects", chart=chart, notes=notes, markup=block)
 
 
+def _factors(context: PageContext, jobs: Sequence[Job]) -> dict[str, list[str]]:
+    """The settings that vary between these runs, each with those that vary together with it."""
+    together = confounded(jobs)
+    varying = [key for key in context.summary.keys if len({job.text(key) for job in jobs}) > 1]
+    return {key: together.get(key, []) for key in varying if not any(key in others for others in together.values())}
+
+
 def two_factors(context: PageContext) -> Iterator[Section]:
     """Heatmap of the first two factors for each dataset, unless it would be mostly empty or too large."""
     summary, named = context.summary, short_names(context.summary.keys)
     for digest, jobs in by_dataset(context.jobs).items():
-        keys = [key for key in summary.keys if len({job.text(key) for job in jobs}) > 1]
+        factors = _factors(context, jobs)
+        keys = list(factors)
         if len(keys) < 2 or len(measured(jobs, summary.ranked_by)) < MIN_RUNS:
             continue
-        crossed = grid(jobs, (keys[0], keys[1]), summary.ranked_by)
+        together = [other for key in keys[:2] for other in factors[key]]
+        crossed = grid(jobs, (keys[0], keys[1]), summary.ranked_by, together)
         known = sum(cell is not None for row in crossed.cells for cell in row)
         height, width = len(crossed.rows), len(crossed.columns)
         if max(height, width) > MAX_LEVELS or 2 * known <= height * width:
             continue
-        names = (named[keys[0]], named[keys[1]])
+        first, second = (" and ".join(named.get(one, one) for one in (key, *factors[key])) for key in keys[:2])
+        names = (first, second)
         table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names)
         at = ", ".join(f"{name}={crossed.at[key]}" for key, name in short_names(list(crossed.at)).items())
         over = "" if not summary.over_seeds and len(keys) == 2 else ", mean over seeds"

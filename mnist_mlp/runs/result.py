@@ -281,12 +281,9 @@ def closing_table(result: RunResult, folder: Path) -> str:
     if result.status == "diverged":
         lines.insert(0, f"DIVERGED in epoch {result.epochs}: the loss is not finite; try a lower optim.lr.")
     if result.stopped_at_epoch:
-        trainer = result.config["trainer"]
-        lines.insert(
-            0,
-            f"STOPPED by trainer.max_seconds={trainer['max_seconds']:g} at epoch {result.stopped_at_epoch:.2f} of"
-            f" {trainer['max_epochs']}; a repetition may stop at another step.",
-        )
+        limits = result.config["trainer"]
+        stopped = f"trainer.max_seconds={limits['max_seconds']:g} at epoch {result.stopped_at_epoch:.2f}"
+        lines.insert(0, f"STOPPED by {stopped} of {limits['max_epochs']}; a repetition may stop at another step.")
     return "\n".join(lines)
 
 

@@ -104,12 +104,11 @@ class RunningJob:
     def fraction(self) -> float:
         """Completed fraction of its epochs."""
         done = self.epochs / self.max_epochs if self.max_epochs else 0.0
-        return min(1.0, max(done, self.elapsed / self.max_seconds))
+        return min(1.0, max(done, self.elapsed / self._max_seconds))
 
     @property
-    def max_seconds(self) -> float:
-        """Limit of the training time in seconds."""
-        return (self.job.config.trainer.max_seconds if self.job.config else 0.0) or math.inf
+    def _max_seconds(self) -> float:
+        return (self.job.config and self.job.config.trainer.max_seconds) or math.inf
 
     def read(self) -> None:
         """Read the job's metrics, unless they are those of an earlier attempt."""
@@ -129,7 +128,7 @@ class RunningJob:
         if not self.epochs or self.stamp is None:
             return None
         since_epoch = max(0.0, time.time() - self.stamp / 1e9)
-        left = min(self.epoch_seconds * (self.max_epochs - self.epochs), self.max_seconds - self.elapsed)
+        left = min(self.epoch_seconds * (self.max_epochs - self.epochs), self._max_seconds - self.elapsed)
         return max(0.0, left - since_epoch)
 
 

@@ -242,7 +242,7 @@ class _Run:
         while len(self.ends) < len(self.jobs):
             is_late = next_job is not None and time.time() >= deadline
             if is_late and not self.progress.running:
-                raise Interrupted(signal.SIGINT, f"hydra.sweeper.max_seconds={max_seconds:g} have passed")
+                raise Interrupted(signal.SIGINT, f"stopped by hydra.sweeper.max_seconds={max_seconds:g}")
             while next_job is not None and not is_late and self.pool.submit(*next_job):
                 self.progress.started(self.jobs[next_job[0]])
                 next_job = self._prepare_next(waiting)  # in advance, so no worker waits for it

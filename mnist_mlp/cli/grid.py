@@ -92,7 +92,7 @@ def sweep_dimensions(config: DictConfig) -> list[Dimension]:
 
 
 def _dimension(text: str, parser: OverridesParser) -> Dimension:
-    override = parser.parse_override(text)
+    (override,) = parser.parse_overrides([text])
     choices = value.list if isinstance(value := override.value(), ChoiceSweep) else []
     zipped = str(choices[0]) if len(choices) == 1 else ""
     if not zipped.startswith("zip("):
@@ -121,11 +121,11 @@ def _dimension(text: str, parser: OverridesParser) -> Dimension:
 
 def _member(text: str, parser: OverridesParser) -> Override:
     """Parse a key of a zip. As in Hydra's plan, the items of a single list are the values."""
-    override = parser.parse_override(as_text(text))
-    if not isinstance(override.value(), list):
-        return override
-    key, _, items = text.partition("=")
-    return parser.parse_override(as_text(f"{key}=choice({items.strip()[1:-1]})"))
+    (override,) = parser.parse_overrides([as_text(text)])
+    if isinstance(override.value(), list):
+        key, _, items = text.partition("=")
+        (override,) = parser.parse_overrides([as_text(f"{key}=choice({items.strip()[1:-1]})")])
+    return override
 
 
 class GridSweeper(Sweeper):

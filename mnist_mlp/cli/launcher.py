@@ -85,8 +85,10 @@ class SideBySideLauncher(Launcher):
         """Prepare composition and start the fork server."""
         self._callbacks, self._config = hydra_context.callbacks, config
         self._task: Any = task_function
-        options = {key: config.hydra.sweeper.get(key) for key in ("order", "max_seconds")}
-        self._limits = replace(self._limits, **{key: value for key, value in options.items() if value is not None})
+        sweeper = config.hydra.sweeper
+        self._limits = replace(
+            self._limits, order=sweeper.get("order", "grid"), max_seconds=sweeper.get("max_seconds", 0.0)
+        )
         self._composer = GridComposer(hydra_context.config_loader, config)
         self._flags = preset_flags(config.hydra)
         self._composed: dict[int, DictConfig] = {}

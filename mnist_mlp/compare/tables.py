@@ -200,7 +200,9 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
         if any(paired.is_inconclusive for paired in compared):
             notes.append("Detectable: the smallest true difference that so many planned seeds detect with power 0.8.")
     pairs = [" and ".join(short_names([key, *others]).values()) for key, others in confounded(summary.jobs).items()]
-    return " ".join([*notes, *summary.notes, *(f"{pair} vary together: effects are of both." for pair in pairs)])
+    return " ".join(
+        [*notes, *summary.notes, *(f"{pair} vary together: their effects cannot be separated." for pair in pairs)]
+    )
 
 
 def as_text(summary: Summary, width: int | None = None) -> str:

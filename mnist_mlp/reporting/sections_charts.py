@@ -119,7 +119,7 @@ def effects(context: PageContext) -> Section | None:
             plain = {job.text(key): plain_value(job.settings.get(key)) for job in runs}
             levels = main_effect(runs, key, summary.ranked_by, others).items()
             means = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
-            name = " and ".join(named.get(one, one) for one in (key, *others))
+            name = " + ".join(named.get(one, one) for one in (key, *others))
             name += f", digest {digest}" if digest else ""
             combinations = {job.text(key): ", ".join(map(job.text, others)) for job in runs}
             values = "; ".join(f"{level} with {combinations[level]}" for level in sort_levels(combinations))
@@ -169,7 +169,7 @@ def two_factors(context: PageContext) -> Iterator[Section]:
         height, width = len(crossed.rows), len(crossed.columns)
         if max(height, width) > MAX_LEVELS or 2 * known <= height * width:
             continue
-        first, second = (" and ".join(named.get(one, one) for one in (key, *factors[key])) for key in keys[:2])
+        first, second = (" + ".join(named.get(one, one) for one in (key, *factors[key])) for key in keys[:2])
         names = (first, second)
         table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names)
         at = ", ".join(f"{name}={crossed.at[key]}" for key, name in short_names(list(crossed.at)).items())

@@ -402,16 +402,13 @@ EPOCHS, SECONDS = "trainer.max_epochs", "trainer.max_seconds"
 
 def is_continuation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether `now` is the run `before` with more epochs or seconds; both are contents of a run.json."""
-    old, new = identity(before), identity(now)
-    return _differ_only_in_length(old, new) and not _extension_fault(old, new)
+    return _extension_fault(identity(before), identity(now)) == ""
 
 
-def _differ_only_in_length(old: JSON, new: JSON) -> bool:
-    return old != new and {**old, EPOCHS: new[EPOCHS], SECONDS: new[SECONDS]} == new
-
-
-def _extension_fault(old: JSON, new: JSON) -> str:
-    """Return why a run cannot be extended from one length to another; empty if it can."""
+def _extension_fault(old: JSON, new: JSON) -> str | None:
+    """Return why a run cannot be extended, empty if it can; None if not only its length differs."""
+    if old == new or {**old, EPOCHS: new[EPOCHS], SECONDS: new[SECONDS]} != new:
+        return None
     schedule, (before, now) = new["optim.schedule"], [run[SECONDS] or math.inf for run in (old, new)]
     if new[EPOCHS] < old[EPOCHS] or now < before:
         return "a run cannot be shortened"
@@ -428,9 +425,8 @@ def reopen_if_extended(folder: RunFolder, run: JSON) -> bool:
     if (before := folder.run()) is None:
         return False
     old, new = identity(before), identity(run)
-    if not _differ_only_in_length(old, new):
+    if (reason := _extension_fault(old, new)) is None:
         return False
-    reason = _extension_fault(old, new)
     if not (reason or old[SECONDS] or folder.last_checkpoint.is_file()):  # the time may end within the first epoch
         reason = f"{folder.last_checkpoint} does not exist"
     if not reason:

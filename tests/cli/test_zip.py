@@ -89,6 +89,7 @@ def test_a_preset_may_contain_a_zip_which_the_command_line_replaces(sweep: Any) 
         ("size=zip(model.hidden_units=[8],[16],optim.lr=0.1,0.03", "several keys"),
         ("optim=zip(model.hidden_units=[8],[16],optim.lr=0.1,0.03)", "use a new one"),
         ("size=zip(model.hidden_units=[8],[16],optim.lr=shuffle(0.1,0.03))", "shuffled"),
+        ("size=zip(experiment=glob(reference_depth_*),optim.lr=0.1,0.03)", "4 of experiment, 2 of optim.lr"),
         ("seed=1 size=zip(seed=0,1,optim.lr=0.1,0.03)", "seed is set 2 times"),
         ("size=zip(model.hidden_unit=8,16,optim.lr=0.1,0.03)", "did you mean model.hidden_units?"),
         ("optim.lr=interval(0,1)", "optim.lr=interval(0,1) is for a search"),

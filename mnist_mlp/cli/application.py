@@ -32,9 +32,9 @@ from mnist_mlp.cli.compose import (
     register_schema,
     to_config,
 )
-from mnist_mlp.cli.grid import Dimension, count_values, register_grid, sweep_dimensions
+from mnist_mlp.cli.grid import Dimension, count_values, register, sweep_dimensions
 from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import close_pool, register
+from mnist_mlp.cli.launcher import close_pool
 from mnist_mlp.config import conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
@@ -51,7 +51,6 @@ from mnist_mlp.training.processes import is_lost_process, process_rank, report_l
 def run() -> None:
     """Run the command line: a single run or a sweep. User errors end it with one line and exit code 1."""
     register()
-    register_grid()
     task = PreflightCallback.task = Task()
     PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0

@@ -20,8 +20,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_mlp.cli.compose import as_text
-from mnist_mlp.cli.launcher import PACKAGE, GridComposer, SideBySideLauncher
+from mnist_mlp.cli.compose import as_text, register_schema
+from mnist_mlp.cli.launcher import PACKAGE, GridComposer, SideBySideLauncher, register_launcher
 from mnist_mlp.config import groups
 from mnist_mlp.errors import UserError
 from mnist_mlp.sweeps.parallel import Limits
@@ -37,8 +37,10 @@ class GridConf:
     params: dict[str, Any] = field(default_factory=dict)
 
 
-def register_grid() -> None:
-    """Register the sweeper that conf/config.yaml names."""
+def register() -> None:
+    """Register the schema, resolvers, launcher and sweeper that conf/config.yaml names."""
+    register_schema()
+    register_launcher()
     setattr(import_module(PACKAGE), GridSweeper.__name__, GridSweeper)
     Plugins.instance().register(GridSweeper)
     ConfigStore.instance().store("grid", GridConf, group="hydra/sweeper", provider="mnist_mlp")

@@ -20,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_mlp.cli.compose import hydra_records, job_name, nested_settings, option_value, preset_flags, register_schema
+from mnist_mlp.cli.compose import hydra_records, job_name, nested_settings, option_value, preset_flags
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
@@ -164,9 +164,8 @@ class SideBySideConf:
     n_per_gpu: int = 1
 
 
-def register() -> None:
-    """Register the schema, resolvers and launcher that conf/config.yaml names."""
-    register_schema()
+def register_launcher() -> None:
+    """Register the launcher that conf/config.yaml names."""
     try:
         plugins = import_module("hydra_plugins")  # the only package in which Hydra finds plugins
     except ModuleNotFoundError:  # no other plugin is installed

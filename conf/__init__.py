@@ -1,4 +1,4 @@
-"""The presets. Importing this package registers the schema, resolvers, launcher and sweeper of config.yaml."""
+"""The presets. Importing this package registers the schema, resolvers, launcher and sweeper."""
 
 from mnist_mlp.cli.grid import register
 

@@ -1,4 +1,4 @@
-"""The Hydra sweeper `grid`, the default for sweeps: combinations of values, some of which may vary together.
+"""The Hydra sweeper of grids, which replaces Hydra's `basic`: combinations of values, some of which may vary together.
 
 `NAME=zip(KEY=VALUES,KEY=VALUES)` is Hydra's planned syntax for values that vary together (hydra#1258).
 """
@@ -38,12 +38,13 @@ class GridConf:
 
 
 def register() -> None:
-    """Register the schema, resolvers, launcher and sweeper that conf/config.yaml names."""
+    """Register the schema, resolvers and launcher that conf/config.yaml names, and the sweeper."""
     register_schema()
     register_launcher()
     setattr(import_module(PACKAGE), GridSweeper.__name__, GridSweeper)
     Plugins.instance().register(GridSweeper)
-    ConfigStore.instance().store("grid", GridConf, group="hydra/sweeper", provider="mnist_mlp")
+    # replaces Hydra's default: an override in config.yaml would precede those of conf/search
+    ConfigStore.instance().store("basic", GridConf, group="hydra/sweeper", provider="mnist_mlp")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 import platform
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from mnist_mlp.runs.files import (
     write_json,
     write_text,
 )
-from mnist_mlp.runs.result import FAILURE, RUN, RunResult, StoredRun, check
+from mnist_mlp.runs.result import EVALUATIONS, FAILURE, RUN, RunResult, StoredRun, check
 from mnist_mlp.runs.settings import identity
 
 FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "digits")
@@ -81,6 +82,8 @@ class RunFolder:
     """Index, truth, prediction and probabilities of every test image."""
     report_file = _File("classification_report.txt")
     page_file = _File("report.html")
+    evaluations_file = _File("evaluation/counts.json")
+    """Number of evaluations on each test set after the run's own test."""
 
     def run(self) -> JSON | None:
         """Read run.json; None if it does not exist. Raises UnreadableFileError if it is invalid."""
@@ -97,6 +100,21 @@ class RunFolder:
     def stored(self) -> StoredRun:
         """Read run.json and result.json. Raises UnreadableFileError if one is invalid."""
         return StoredRun(self.run(), self.result())
+
+    def count_evaluation(self, test_set: str) -> None:
+        """Count an evaluation. Raises OSError or UnreadableFileError if that is not possible."""
+        with FolderLock(self.evaluations_file.parent).acquire(lambda holder: None):
+            counts: Counter[str] = Counter(_read(self.evaluations_file, partial(check, schema=EVALUATIONS)))
+            write_json(self.evaluations_file, counts + Counter([test_set]), durable=True)
+
+    def describe_evaluations(self) -> str:
+        """Format how often each test set was evaluated, the run's own test included."""
+        try:
+            counts = Counter([result.source] if (result := self.result()) else [])
+            counts.update(_read(self.evaluations_file, partial(check, schema=EVALUATIONS)) or {})
+        except UnreadableFileError as error:
+            return error.reason
+        return ", ".join(f"{test_set} {count}" for test_set, count in counts.items())
 
     def finished(self, run: JSON, on_any_device: bool = False) -> RunResult | None:
         """Return the stored result if it belongs to `run`; see `StoredRun.result_of`."""
@@ -173,7 +191,7 @@ class RunFolder:
             # an interrupted removal leaves an unfinished run: result.json goes first, the marker run.json last
             for path in (self.result_file, *list(self._written()), self.run_file):
                 path.unlink(missing_ok=True)
-            for folder in (self.checkpoints, self.tensorboard, self.figures, self.path / ".hydra"):
+            for folder in map(self.path.joinpath, ("checkpoints", "tensorboard", "figures", "evaluation", ".hydra")):
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
         except OSError as error:
@@ -212,7 +230,7 @@ class RunFolder:
         yield from self._checkpoint_files()
         yield from self.event_files()
         yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
-        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file)
+        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file, self.evaluations_file)
         yield from (self.failure_file, self.error_log)
         yield from (path for stage in ("fit", "test") for path in self.path.glob(f"{stage}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
@@ -430,6 +448,9 @@ def reopen_if_extended(folder: RunFolder, run: JSON) -> bool:
     if not (reason or old[SECONDS] or folder.last_checkpoint.is_file()):  # the time may end within the first epoch
         reason = f"{folder.last_checkpoint} does not exist"
     if not reason:
+        with suppress(UnreadableFileError):
+            if result := folder.result():
+                folder.count_evaluation(result.source)  # the extended run tests again
         folder.result_file.unlink(missing_ok=True)
         write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
         return True

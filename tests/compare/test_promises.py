@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from promises import (
     coverage_of_accuracy,
+    coverage_over_seeds,
     first_claims,
     flattery,
     planned_seeds,
@@ -88,3 +89,12 @@ def test_the_interval_of_an_accuracy_covers_what_it_promises_even_if_errors_clus
     clustered, wilson, _ = coverage_of_accuracy(name, 10_000, 400, np.random.default_rng(1))
     assert 0.93 <= clustered <= 0.99
     assert (wilson < 0.85) == ("writers" in name)  # why the score interval is not enough
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds", "deviation"), [("independent", 2, 0.2), ("halves, writers, places", 5, 0.05)]
+)
+def test_the_interval_over_seeds_and_images_covers_what_it_promises(name: str, seeds: int, deviation: float) -> None:
+    covered, independent = coverage_over_seeds(name, 10_000, seeds, deviation, 250, np.random.default_rng(1))
+    assert 0.93 <= covered <= 0.99
+    assert independent < 0.9  # why the crossed interval is not enough

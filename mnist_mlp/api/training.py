@@ -18,7 +18,6 @@ from pytorch_lightning.loggers import Logger
 from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
 from mnist_mlp.cli.compose import (
-    check_settings,
     composed_settings,
     config_records,
     job_name,
@@ -28,9 +27,10 @@ from mnist_mlp.cli.compose import (
     sweep_folder,
 )
 from mnist_mlp.cli.help import suggest
-from mnist_mlp.config import Config, groups, non_result_keys
+from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_keys
 from mnist_mlp.console import encodable_output
 from mnist_mlp.data.mnist import Digits
+from mnist_mlp.data.shared import shared_file
 from mnist_mlp.errors import Interrupted, UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder
@@ -124,6 +124,19 @@ def _grid_rows(keys: str | tuple[str, ...], value: Any) -> list[dict[str, Any]]:
     return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
+def _check_type(data: Any) -> None:
+    if data is not None and not isinstance(data, Digits):
+        raise UserError(f"data={data!r} has the wrong type: use mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
+
+
+def _check_dataset(data: Digits | None, config: Config) -> None:
+    if data is None and config.data.source == Source.arrays:
+        raise UserError("data.source=arrays needs your arrays: pass data= to mnist_mlp.fit or mnist_mlp.sweep")
+    names_dataset = config.data.source not in (Source.auto, Source.arrays) or config.data.name != DatasetName.mnist
+    if data is not None and data.source == "arrays" and names_dataset:
+        raise UserError("data= replaces data.name and data.source: remove these settings")
+
+
 @overload
 def fit(
     config: Settings = None,
@@ -172,12 +185,12 @@ def fit(
     """
     if config is not None and not isinstance(config, (Config, Mapping)):
         raise UserError(f"config={config!r} has the wrong type: use a Config, or settings by dotted key")
-    if data is not None and not isinstance(data, Digits):
-        raise UserError(f"data={data!r} has the wrong type: use mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
+    _check_type(data)
     loggers, callbacks = as_list("logger", logger, Logger), as_list("callbacks", callbacks, pl.Callback)
     base, settings = (config, {}) if isinstance(config, Config) else (None, dotted(config or {}))
     settings |= dotted(overrides)
     chosen = configuration(base, settings)
+    _check_dataset(data, chosen)
     if chosen.resume not in ("auto", "never"):
         raise UserError(f"resume={chosen.resume} is for the command line: pass this folder to fit as `folder`")
     devices, launched = chosen.trainer.devices, is_launched(chosen.trainer.devices)
@@ -212,6 +225,7 @@ def sweep(
     grid: Mapping[str, Any] | Mapping[str | tuple[str, ...], Any],
     folder: str | Path | None = None,
     *,
+    data: Digits | None = None,
     n_jobs: int = 0,
     order: str = "cover",
     max_seconds: float = 0.0,
@@ -225,6 +239,7 @@ def sweep(
             "seed": range(3)}); any other value is shared by all jobs. Settings that vary together have a tuple of keys
             and a list of tuples ({("model.hidden_units", "optim.lr"): [([64], 0.1), ([256], 0.03)]}).
         folder: The sweep's folder; default: outputs/sweeps/ followed by `name` or the current time.
+        data: Images and labels to use instead of MNIST, in all jobs.
         n_jobs: How many jobs run in parallel, each in its own process; 0: as many as CPU cores and memory allow.
         order: "cover" runs all settings with the first seed before the next seed, far apart settings first; "grid" runs
             the jobs in the order of the grid. Results do not depend on it.
@@ -234,8 +249,9 @@ def sweep(
         The sweep. A failed job does not stop the others; its status is "failed".
 
     Raises:
-        UserError: A setting is invalid, or another process is running this sweep.
+        UserError: A setting is invalid, the folder has jobs with other data, or another process is running this sweep.
     """
+    _check_type(data)
     name: Any = dict(grid).get("name")
     path = Path(folder if folder is not None else sweep_folder(name))
     limits = Limits(n_jobs, order=order, max_seconds=max_seconds)
@@ -244,16 +260,19 @@ def sweep(
     if twice := [key for key, count in Counter(key for rows in dimensions for key in rows[0]).items() if count > 1]:
         raise UserError(f"{', '.join(twice)}: set twice: use it alone, or in one tuple of keys")
     points = [{key: row[key] for row in point for key in row} for point in itertools.product(*dimensions)]
-    configs = [check_settings(to_dict(configuration(None, point))) for point in points]
+    configs = [configuration(None, point) for point in points]
+    for config in configs:
+        _check_dataset(data, config)
     for key in non_result_keys() & set(swept):
         raise UserError(f"{key} does not affect results, so it cannot be swept: use one value")
     started = time.time()
-    with one_at_a_time(), FolderLock(path).acquire():
+    with one_at_a_time(), FolderLock(path).acquire(), shared_file(data) as file:
         jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]
             run = RunFolder(path / job_name(texts, swept))
-            jobs.append(Job(run, path, number, len(points), texts, to_dict(config), config, swept=swept))
+            settings = to_dict(config)
+            jobs.append(Job(run, path, number, len(points), texts, settings, config, swept=swept, digits_file=file))
         progress = sweep_progress(jobs, started)
         try:
             run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), progress, limits)

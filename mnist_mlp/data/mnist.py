@@ -61,6 +61,10 @@ class Digits:
         self.source, self.why_sample = source, why_sample
         self._copies: dict[torch.device, Digits] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: everything but the copies on GPUs."""
+        return {**vars(self), "_copies": {}}
+
     def __repr__(self) -> str:
         counts = f"train={len(self.train_labels)}, test={len(self.test_labels)}, classes={len(self.classes)}"
         return f"Digits(source={self.source!r}, {counts})"
@@ -122,8 +126,11 @@ def _validated(split: str, images: NDArray[Any] | Tensor, labels: NDArray[Any] |
     """Convert to (n, 28, 28) uint8 and (n,) int64 on the CPU; UserError if that is not possible."""
     pixels, targets = _to_tensor(f"{split}_images", images), _to_tensor(f"{split}_labels", labels)
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != (28, 28) or not len(pixels):
-        is_flat = pixels.ndim == 2 and pixels.shape[1] == 784
-        remedy = f"use {split}_images.reshape(-1, 28, 28)" if is_flat else "use uint8 (n, 28, 28) from 0 to 255, n > 0"
+        remedy = "use uint8 (n, 28, 28) from 0 to 255, n > 0"
+        if pixels.is_floating_point() and len(pixels) and pixels.min() >= 0 and pixels.max() <= 1:
+            remedy += f": (255 * {split}_images).round() as uint8"
+        elif pixels.ndim == 2 and pixels.shape[1] == 784:
+            remedy += f": {split}_images.reshape(-1, 28, 28)"
         raise UserError(f"{split}_images is {_describe(pixels)}: {remedy}")
     if targets.is_floating_point() or targets.dtype == torch.bool or targets.shape != (len(pixels),):
         raise UserError(f"{split}_labels is {_describe(targets)}: expected integers ({len(pixels)},), one per image")
@@ -151,7 +158,12 @@ def _to_tensor(name: str, values: NDArray[Any] | Tensor) -> Tensor:
         if not isinstance(values, Tensor):
             values = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), order="C"))
     except (AttributeError, TypeError):
-        raise UserError(f"{name} is a {type(values).__name__}: use a numeric numpy array or torch tensor") from None
+        remedy = "use a numeric numpy array or torch tensor"
+        if hasattr(values, "to_numpy"):
+            remedy += f", such as {name}.to_numpy()"
+        elif isinstance(values, np.ndarray):
+            remedy += f", such as numpy.unique({name}, return_inverse=True)[1]"
+        raise UserError(f"{name} is a {type(values).__name__}: {remedy}") from None
     return values.detach().cpu()
 
 

@@ -27,7 +27,7 @@ from mnist_mlp.runs.files import (
     write_json,
     write_text,
 )
-from mnist_mlp.runs.result import EVALUATIONS, FAILURE, RUN, RunResult, StoredRun, check
+from mnist_mlp.runs.result import FAILURE, RUN, RunResult, StoredRun, check
 from mnist_mlp.runs.settings import identity
 
 FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration", "digits")
@@ -82,8 +82,6 @@ class RunFolder:
     """Index, truth, prediction and probabilities of every test image."""
     report_file = _File("classification_report.txt")
     page_file = _File("report.html")
-    evaluations_file = _File("evaluation/counts.json")
-    """Number of evaluations on each test set after the run's own test."""
 
     def run(self) -> JSON | None:
         """Read run.json; None if it does not exist. Raises UnreadableFileError if it is invalid."""
@@ -101,20 +99,17 @@ class RunFolder:
         """Read run.json and result.json. Raises UnreadableFileError if one is invalid."""
         return StoredRun(self.run(), self.result())
 
-    def count_evaluation(self, test_set: str) -> None:
-        """Count an evaluation. Raises OSError or UnreadableFileError if that is not possible."""
-        with FolderLock(self.evaluations_file.parent).acquire(lambda holder: None):
-            counts: Counter[str] = Counter(_read(self.evaluations_file, partial(check, schema=EVALUATIONS)))
-            write_json(self.evaluations_file, counts + Counter([test_set]), durable=True)
+    def evaluating(self) -> "FolderLock":
+        """Return an acquired lock for changing the number of evaluations in result.json."""
+        return FolderLock(self.path / "evaluation").acquire(lambda holder: None)
 
-    def describe_evaluations(self) -> str:
-        """Format how often each test set was evaluated, the run's own test included."""
-        try:
-            counts = Counter([result.source] if (result := self.result()) else [])
-            counts.update(_read(self.evaluations_file, partial(check, schema=EVALUATIONS)) or {})
-        except UnreadableFileError as error:
-            return error.reason
-        return ", ".join(f"{test_set} {count}" for test_set, count in counts.items())
+    def count_evaluation(self, test_set: str) -> None:
+        """Count an evaluation of a finished run in result.json. Raises OSError or UnreadableFileError."""
+        with self.evaluating():
+            if (result := self.result()) is not None:
+                counts = Counter(result.evaluations or [result.source]) + Counter([test_set])
+                content = {**(read_object(self.result_file) or {}), "evaluations": counts}
+                write_json(self.result_file, content, durable=True)
 
     def finished(self, run: JSON, on_any_device: bool = False) -> RunResult | None:
         """Return the stored result if it belongs to `run`; see `StoredRun.result_of`."""
@@ -191,7 +186,7 @@ class RunFolder:
             # an interrupted removal leaves an unfinished run: result.json goes first, the marker run.json last
             for path in (self.result_file, *list(self._written()), self.run_file):
                 path.unlink(missing_ok=True)
-            for folder in map(self.path.joinpath, ("checkpoints", "tensorboard", "figures", "evaluation", ".hydra")):
+            for folder in (self.checkpoints, self.tensorboard, self.figures, self.path / ".hydra"):
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
         except OSError as error:
@@ -230,7 +225,7 @@ class RunFolder:
         yield from self._checkpoint_files()
         yield from self.event_files()
         yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
-        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file, self.evaluations_file)
+        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file)
         yield from (self.failure_file, self.error_log)
         yield from (path for stage in ("fit", "test") for path in self.path.glob(f"{stage}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
@@ -448,11 +443,12 @@ def reopen_if_extended(folder: RunFolder, run: JSON) -> bool:
     if not (reason or old[SECONDS] or folder.last_checkpoint.is_file()):  # the time may end within the first epoch
         reason = f"{folder.last_checkpoint} does not exist"
     if not reason:
-        with suppress(UnreadableFileError):
+        with folder.evaluating(), suppress(UnreadableFileError):
+            changed = {key: run[key] for key in ("overrides", "config", "fingerprint")}
             if result := folder.result():
-                folder.count_evaluation(result.source)  # the extended run tests again
-        folder.result_file.unlink(missing_ok=True)
-        write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
+                changed["evaluations"] = result.evaluations or {result.source: 1}  # the extended run tests again
+            folder.result_file.unlink(missing_ok=True)
+            write_json(folder.run_file, {**before, **changed})
         return True
     key = EPOCHS if old[EPOCHS] != new[EPOCHS] else SECONDS
     raise UserError(

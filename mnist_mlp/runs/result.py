@@ -118,6 +118,7 @@ _DESCRIPTION: dict[str, Schema] = {
     "fingerprint": _string(),
     "callbacks?": [_string()],
     "started?": _string(),
+    "evaluations?": {"*": _integer(1)},
 }
 _DATA: dict[str, Schema] = {"digest?": _string(), "classes?": [_string()], "mean?": _number(), "std?": _number()}
 RUN: Schema = {**_DESCRIPTION, "data?": _DATA, "environment?": ENVIRONMENT}
@@ -126,8 +127,6 @@ FAILURE: Schema = {"reason": _string(), "overrides": [_string()], "config": {}}
 """Schema of failure.json; its config is not validated, since it may be the cause of the failure."""
 _fraction, _loss = _number(0.0, 1.0 + 1e-6, nullable=True), _number(nullable=True)
 _fractions: Schema = [_number(0.0, 1.0 + 1e-6)]
-EVALUATIONS: Schema = {"*": _integer(1)}
-"""Schema of evaluation/counts.json."""
 RESULT: Schema = {
     "status": _string("finished", "diverged"),
     **_DESCRIPTION,
@@ -177,6 +176,8 @@ class RunResult:
     started: str = ""  # ISO 8601; empty in older runs
     stopped_at_epoch: float | None = None
     """Epochs trained when `trainer.max_seconds` ended training within `epochs`; None if it did not."""
+    evaluations: dict[str, int] = field(default_factory=dict)
+    """How often each test set was evaluated, by name; empty in older runs."""
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -206,7 +207,7 @@ class RunResult:
     def to_json(self) -> JSON:
         """Return the content of result.json, without optional keys that are empty."""
         content = {"schema_version": self.schema_version, **asdict(self)}
-        optional = ("callbacks", "started", "stopped_at_epoch")
+        optional = ("callbacks", "started", "evaluations", "stopped_at_epoch")
         return {key: value for key, value in content.items() if key not in optional or value}
 
     @property
@@ -220,6 +221,11 @@ class RunResult:
         """The dataset as `source_name` shows it."""
         name = self.config["data"].get("name", "mnist")
         return source_name(self.data["source"], self.data.get("digest"), name)
+
+    @property
+    def evaluations_text(self) -> str:
+        """How often each test set was evaluated, at least once for the run's own test."""
+        return ", ".join(f"{name} {count}" for name, count in (self.evaluations or {self.source: 1}).items())
 
     def metric(self, name: str) -> float:
         """Return a metric by name; NaN if it is missing or was not finite."""
@@ -254,8 +260,13 @@ class StoredRun:
         return next(filter(None, (changes(content, run) for content in stored if content)), [])
 
     def changed_source(self, run: JSON) -> str | None:
-        """Return "data.source: old -> new" if `run`, the content of a run.json, has another source of data."""
-        return next((change for change in self.changes(run) if change.startswith("data.source: ")), None)
+        """Return "data.source: old -> new" if `run`, the content of a run.json, has another source of data.
+
+        Other arrays of the user's own are another source, too: "data.digest: old -> new" or "data.classes: ...".
+        """
+        keys = ("source", *(("digest", "classes") if run["config"]["data"]["source"] == "arrays" else ()))
+        changes = self.changes(run)
+        return next((change for key in keys for change in changes if change.startswith(f"data.{key}: ")), None)
 
     def result_of(self, run: JSON, on_any_device: bool = False) -> RunResult | None:
         """Return the result if it belongs to `run`, the content of a run.json, except perhaps for its accelerator."""

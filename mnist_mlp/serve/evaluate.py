@@ -165,14 +165,15 @@ def evaluate_run(
 
 def _count(net: TrainedNet, test_set: str) -> str:
     """Count an evaluation on a test set; return the counts so far, and why this one is not counted."""
-    if net.folder is None:
-        return "not counted, because there is no run folder"
     failure = ""
     try:
+        if net.folder is None or net.folder.result() is None:
+            return "not counted, because there is no result.json"
         net.folder.count_evaluation(test_set)
     except (OSError, UnreadableFileError) as error:
         failure = f"; this one is not counted ({error_summary(error)})"
-    return net.folder.describe_evaluations() + failure
+    result = net.result()
+    return (result.evaluations_text if result else "unknown") + failure
 
 
 def evaluate_ensemble(

@@ -35,6 +35,7 @@ class Job:
         settings: nested settings; not validated if `config` is None.
         config: the validated settings; None if they are not valid, for the reason in `fault`.
         swept: keys that the sweep varies.
+        digits_file: `shared_file` of the dataset if it is the user's own.
     """
 
     folder: RunFolder
@@ -46,6 +47,7 @@ class Job:
     config: Config | None
     fault: str = ""
     swept: Sequence[str] = ()
+    digits_file: str = ""
 
     @property
     def name(self) -> str:
@@ -93,9 +95,11 @@ def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
         if (number := config.trainer.devices) > 1:
             raise UserError(f"trainer.devices={number} is for single runs: in a sweep use trainer.devices=1")
         with quick_start():
-            from mnist_mlp.training.fit import fit  # deferred: invalid settings are reported without torch
+            from mnist_mlp.data.shared import read_shared  # deferred: invalid settings are reported without torch
+            from mnist_mlp.training.fit import fit
 
-        result = fit(config, job.folder.path, job.overrides, records, job.label, swept=job.swept)
+        digits = read_shared(job.digits_file) if job.digits_file else None
+        result = fit(config, job.folder.path, job.overrides, records, job.label, digits=digits, swept=job.swept)
     except Exception as error:
         return fail_job(job, error_summary(error), "".join(traceback.format_exception(error)))
     return finish_job(job, result, result == earlier, resumed)

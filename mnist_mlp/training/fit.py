@@ -3,6 +3,7 @@
 import logging
 import statistics
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from mnist_mlp.errors import UserError, begin_chunk, end_chunk
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, UnreadableFileError, finite, write_json
 from mnist_mlp.runs.folder import FolderLock, RunFolder, reopen_if_extended
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, source_name
 from mnist_mlp.runs.settings import describe, environment
 from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
 from mnist_mlp.training.checkpoint import checkpoint_to_resume, read_checkpoint, refuse_foreign
@@ -235,7 +236,8 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
             return None
         except UserError:
             with suppress(UnreadableFileError):
-                if not label or (request.config.data.source == "auto" and folder.stored().changed_source(run)):
+                is_kept = request.config.resume != "never" and request.config.data.source in ("auto", "arrays")
+                if not label or (is_kept and folder.stored().changed_source(run)):
                     raise
             print(f"{label}: archived a run with other settings as {folder.archive(lock)}", flush=True)
 
@@ -270,6 +272,7 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
         data={"source": digits.source, **request.run["data"], **counts},
         callbacks=request.run.get("callbacks", []),
         stopped_at_epoch=log.stopped_at_epoch,
+        evaluations=_count_evaluations(request, len(log.rows)),
         parameters=count_parameters(model),
         **finite(_measurements(trainer, model, log.rows, int(best["epoch"]) + 1, counts["train"])),
     )
@@ -283,6 +286,14 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
         folder.sync()  # result.json on the disk implies that every other file is, too
         write_json(folder.result_file, result.to_json(), durable=True)
     return result
+
+
+def _count_evaluations(request: _Request, epochs: int) -> dict[str, int]:
+    """Count the evaluations on the test set: before the run was extended, for the test curve, and at the end."""
+    digits, data = request.digits, request.config.data
+    name = source_name(digits.source, digits.digest, data.name.value)
+    tests = 1 + (epochs if request.config.trainer.test_curve else 0)
+    return dict(Counter(request.run.get("evaluations", {})) + Counter({name: tests}))
 
 
 def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mnist_mlp.data.mnist import Digits, load_digits
 from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.page import write_page
-from mnist_mlp.runs.folder import RunFolder, reopen_for_more_epochs
+from mnist_mlp.runs.folder import RunFolder, reopen_if_extended
 from mnist_mlp.serve.evaluate import evaluate_run
 
 COMMON, FASHION = 10_000, DATASETS["fashion_mnist"].digest
@@ -52,6 +53,12 @@ def edit_run(folder: Path, **values: Any) -> None:
     file.write_text(json.dumps(run))
 
 
+def evaluations(folder: Path) -> dict[str, int]:
+    result = RunFolder(folder).result()
+    assert result is not None
+    return result.evaluations
+
+
 def test_qmnist50k_leaves_out_the_images_that_mnist_has(run_folder: Path) -> None:
     result = RunFolder(run_folder).result()
     assert result is not None
@@ -65,26 +72,25 @@ def test_every_evaluation_on_a_test_set_is_counted_by_its_name(
     run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = RunFolder(run_folder)
-    before = folder.result_file.read_bytes()
-    assert folder.describe_evaluations() == "sample 1"
+    before = folder.result()
+    assert before is not None
+    assert before.evaluations == {"sample": 1}
     for options in (["--test", "qmnist50k"], ["--split", "val"], [], []):
         evaluate.main([str(run_folder), *options, "--no-figures"])
     assert "sample 3, qmnist50k 1" in capsys.readouterr().out
     page = write_page([run_folder], run_folder / "report.html")
     assert "sample 3, qmnist50k 1" in page.read_text(encoding="utf-8")
-    assert folder.result_file.read_bytes() == before
-    folder.clear()
-    assert folder.describe_evaluations() == ""
+    assert folder.result() == replace(before, evaluations={"sample": 3, "qmnist50k": 1})
 
 
-def test_concurrent_evaluations_are_all_counted(tmp_path: Path) -> None:
+def test_concurrent_evaluations_are_all_counted(run_folder: Path) -> None:
     code = (
         "import pathlib, sys; from mnist_mlp.runs.folder import RunFolder\n"
         "for _ in range(10): RunFolder(pathlib.Path(sys.argv[1])).count_evaluation('qmnist50k')"
     )
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(run_folder)]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
-    assert RunFolder(tmp_path).describe_evaluations() == "qmnist50k 30"
+    assert evaluations(run_folder) == {"sample": 1, "qmnist50k": 30}
 
 
 def test_an_evaluation_that_cannot_be_counted_is_reported(
@@ -104,8 +110,10 @@ def test_the_test_before_an_extension_is_counted(run_folder: Path) -> None:
     run = folder.run()
     assert run is not None
     run["config"]["trainer"]["max_epochs"] += 1
-    assert reopen_for_more_epochs(folder, run)
-    assert folder.describe_evaluations() == "sample 1"
+    assert reopen_if_extended(folder, run)
+    reopened = folder.run()
+    assert reopened is not None
+    assert reopened["evaluations"] == {"sample": 1}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +132,7 @@ def test_a_network_of_other_images_is_not_tested_on_qmnist(run_folder: Path, val
     with pytest.raises(UserError, match=rf"sample_net was trained .*\({name}\): use --split test") as error:
         evaluate_run(run_folder, "qmnist50k")
     assert "\n" not in str(error.value)
-    assert "qmnist50k" not in RunFolder(run_folder).describe_evaluations()
+    assert evaluations(run_folder) == {"sample": 1}
 
 
 def test_a_part_of_qmnist_is_not_the_second_test(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

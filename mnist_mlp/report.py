@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(write_page(options.paths, target, jobs, summary))
         if sweep is not None and not any((sweep / mark).is_file() for mark in RunFolder.MARKER_FILES):
             print(*write_tables(sweep, summary), sep="\n")
-            if digits := write_digits(sweep, summary):
+            for digits in write_digits(sweep, summary):
                 print(digits)
             if write_means(sweep, summary):
                 print(sweep / MEANS_FOLDER)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
 from mnist_mlp.compare.collect import (
+    DATASET_KEYS,
     VALUES,
     Job,
     Row,
@@ -34,7 +35,7 @@ from mnist_mlp.options import from_dict
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, Predictions, read_curves, read_predictions
 from mnist_mlp.runs.result import RunResult, classification_report, closing_table
-from mnist_mlp.runs.settings import value_text
+from mnist_mlp.runs.settings import joined, value_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -280,18 +281,28 @@ class Sweep:
 
         return pandas.DataFrame(rows)
 
-    def best(self) -> Run:
+    def best(self, settings: Mapping[str, Any] | None = None) -> Run:
         """Return the best run of the best setting, both by validation accuracy.
 
         Without validation images both are chosen by test accuracy, with a warning: their test accuracy is then biased.
+
+        Args:
+            settings: Only consider runs with these settings by dotted key; needed to choose one of several datasets,
+                such as {"data.name": "fashion_mnist"}.
 
         Returns:
             The run with the highest accuracy among the seeds of the best setting.
 
         Raises:
-            UserError: No run has finished.
+            UserError: No run has finished, or the runs have different datasets, which have no common best.
         """
-        row = next((row for row in self.summary.rows if row.best), None)
+        if settings:
+            return Sweep(self.path, self._matching_jobs(settings)).best()
+        rows = [row for row in self.summary.rows if row.best]
+        if len(rows) > 1:
+            names = [str({key: row.settings[key] for key in DATASET_KEYS if key in row.settings}) for row in rows]
+            raise UserError(f"{self.path} has a best run on each dataset: call best with {joined(names, 'or')}")
+        row = next(iter(rows), None)
         if row is None:
             raise UserError(f"{self.path} has no finished run: train its jobs first")
         finished = [job for job in row.jobs if job.status == "finished"] or row.jobs
@@ -321,7 +332,8 @@ class Sweep:
         if any(job in jobs_b for job in jobs_a):
             raise UserError(f"{both} have runs in common: give both a value of the setting to compare")
         if not same_test_images([*jobs_a, *jobs_b]):
-            raise UserError(f"{both} were tested on different images, or on unknown ones: compare runs of one data set")
+            names = joined((key for key in DATASET_KEYS if key in self.summary.keys), "or")
+            raise UserError(f"{both} were tested on different images, or on unknown ones: give both the same {names}")
         if len(jobs_a) == len(jobs_b) == 1:
             return self._compare_nets(_text(a), _text(b), *jobs_a, *jobs_b)
         chosen_a, chosen_b = self._settings(a), self._settings(b)
@@ -355,7 +367,7 @@ class Sweep:
         if test_a is None or test_b is None or not np.array_equal(test_a.truth, test_b.truth):
             verdict = "one run of each, without common predictions: no verdict"
             return Difference(a, b, difference, None, None, 1, verdict)
-        family = math.comb(len(self.runs), 2)
+        family = math.comb(sum(same_test_images((job_a, job)) for job in self.jobs if job.result is not None), 2)
         (p_value,) = holm([mcnemar(test_a.correct.tolist(), test_b.correct.tolist()).p_value], family)
         differ = "these two nets differ" if p_value < SIGNIFICANCE else "these two nets do not differ significantly"
         verdict = f"{differ} on these images; other seeds may give another outcome"

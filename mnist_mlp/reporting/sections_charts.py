@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.collect import Job, by_dataset
+from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.effects import (
     best_so_far,
     confounded,
@@ -19,6 +20,7 @@ from mnist_mlp.compare.effects import (
     robust_range,
     sort_levels,
 )
+from mnist_mlp.datasets import DIGITS
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import PageContext, json_block, plain_value
@@ -83,7 +85,7 @@ def search(context: PageContext) -> Section | None:
     searched = [key for key in summary.keys if is_quantity([step.job for step in steps], key)]
     if len(steps) < MIN_RUNS or not searched or summary.over_seeds or 2 * len(summary.rows) < len(steps):
         return None
-    if len(by_dataset(context.jobs)) > 1:
+    if len(summary.by_dataset) > 1:
         return Section("Search progress", ["Left out: trials on different data have no common best and no importance."])
     ids = {job.folder: run for run, job in enumerate(context.jobs)}
     order = [ids[step.job.folder] for step in steps]
@@ -110,34 +112,40 @@ def search(context: PageContext) -> Section | None:
 
 def effects(context: PageContext) -> Section | None:
     """One panel per factor and dataset; None for fewer than three runs or without factors."""
-    summary, jobs = context.summary, context.jobs
-    accuracies, panels = measured(jobs, summary.ranked_by), list[dict[str, Any]]()
-    named, ids = short_names(summary.keys), {job.folder: run for run, job in enumerate(jobs)}
-    pairs: list[str] = []
-    for digest, runs in by_dataset([job for job, _ in accuracies]).items():
-        for key, others in _factors(context, runs).items():
-            plain = {job.text(key): plain_value(job.settings.get(key)) for job in runs}
-            levels = main_effect(runs, key, summary.ranked_by, others).items()
-            means = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
-            name = " + ".join(named.get(one, one) for one in (key, *others))
-            name += f", digest {digest}" if digest else ""
-            combinations = {job.text(key): ", ".join(map(job.text, others)) for job in runs}
-            values = "; ".join(f"{level} with {combinations[level]}" for level in sort_levels(combinations))
-            pairs += [f"{name}: {values}."] if others else []
-            panels.append({"key": key, "name": name, "runs": [ids[job.folder] for job in runs], "means": means})
-    if len(accuracies) < MIN_RUNS or not panels:
-        return None
-    counts, collapsed = [], [job for job, accuracy in accuracies if is_at_chance(accuracy)]
-    for key in dict.fromkeys(str(panel["key"]) for panel in panels[:MAX_PANELS]):
+    summary, panels = context.summary, list[dict[str, Any]]()
+    named, ids = short_names(summary.keys), {job.folder: run for run, job in enumerate(context.jobs)}
+    parts = [(f" on {title}" * bool(title), part.jobs, measured(part.jobs, part.ranked_by), part.keys)
+             for title, part in summary.by_dataset.items()]  # fmt: skip
+    counts, pairs = list[str](), list[str]()
+    for key, (dataset, jobs, accuracies, keys) in product(summary.keys, parts):
+        runs = [job for job, _ in accuracies]
+        if (others := _factors(keys, runs).get(key)) is None:
+            continue
+        plain = {job.text(key): plain_value(job.settings.get(key)) for job in runs}
+        levels = main_effect(runs, key, summary.ranked_by, others).items()
+        means = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
+        members = [ids[job.folder] for job in runs]
+        name = f"{' + '.join(named.get(one, one) for one in (key, *others))}{dataset}"
+        combinations = {job.text(key): ", ".join(map(job.text, others)) for job in runs}
+        values = "; ".join(f"{level} with {combinations[level]}" for level in sort_levels(combinations))
+        pairs += [f"{name}: {values}."] if others else []
+        panels.append({"key": key, "name": name, "runs": members, "means": means})
+        if len(panels) > MAX_PANELS:
+            continue
         lost = Counter((job.text(key), "without a result") for job in jobs if job.result is None and job.settings)
-        lost.update((job.text(key), "at chance level") for job in collapsed)
+        lost.update((job.text(key), "at chance level") for job, n in accuracies if is_at_chance(n, len(job.classes)))
         runs_at = Counter(job.text(key) for job in jobs)
-        counts += [f"{named[key]}={at} {n} of {runs_at[at]} {words}" for (at, words), n in sorted(lost.items())]
+        counts += [
+            f"{named[key]}={at}{dataset} {n} of {runs_at[at]} {words}" for (at, words), n in sorted(lost.items())
+        ]
+    if len(measured(context.jobs, summary.ranked_by)) < MIN_RUNS or not panels:
+        return None
     notes = ["Each dot is a run; at the edge, triangles are runs at chance level or outliers."]
     matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
     if counts:
         matched += f" Runs at chance level are in the means, those without a result are not: {', '.join(counts)}."
     has_means = any(panel["means"] for panel in panels)
+    notes += ["Each dataset has its own scale."] * (len(parts) > 1)
     notes.append(matched if has_means else "No means: no two runs differ in only one factor.")
     if pairs:
         notes.append(f"Settings that vary together have one panel, for their combination. {' '.join(pairs)}")
@@ -148,18 +156,19 @@ def effects(context: PageContext) -> Section | None:
     return Section("Main effects", chart=chart, notes=notes, markup=block)
 
 
-def _factors(context: PageContext, jobs: Sequence[Job]) -> dict[str, list[str]]:
-    """The settings that vary between these runs, each with those that vary together with it."""
+def _factors(keys: Sequence[str], jobs: Sequence[Job]) -> dict[str, list[str]]:
+    """The settings of `keys` that vary between these runs, each with those that vary together with it."""
     together = confounded(jobs)
-    varying = [key for key in context.summary.keys if len({job.text(key) for job in jobs}) > 1]
+    varying = [key for key in keys if len({job.text(key) for job in jobs}) > 1]
     return {key: together.get(key, []) for key in varying if not any(key in others for others in together.values())}
 
 
 def two_factors(context: PageContext) -> Iterator[Section]:
     """Heatmap of the first two factors for each dataset, unless it would be mostly empty or too large."""
     summary, named = context.summary, short_names(context.summary.keys)
-    for digest, jobs in by_dataset(context.jobs).items():
-        factors = _factors(context, jobs)
+    for title, part in summary.by_dataset.items():
+        jobs = [job for job in part.jobs if job.result is not None]
+        factors = _factors(part.keys, jobs)
         keys = list(factors)
         if len(keys) < 2 or len(measured(jobs, summary.ranked_by)) < MIN_RUNS:
             continue
@@ -171,21 +180,25 @@ def two_factors(context: PageContext) -> Iterator[Section]:
             continue
         first, second = (" + ".join(named.get(one, one) for one in (key, *factors[key])) for key in keys[:2])
         names = (first, second)
-        table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names)
+        classes = len(jobs[0].classes)
+        table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names, classes)
         at = ", ".join(f"{name}={crossed.at[key]}" for key, name in short_names(list(crossed.at)).items())
         over = "" if not summary.over_seeds and len(keys) == 2 else ", mean over seeds"
         if not crossed.at and len(keys) > 2:
             over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
-        if len(jobs) < len(context.jobs):
-            over += f", over the {len(jobs)} of {len(context.jobs)} runs with a result{' on this data' * bool(digest)}"
+        if len(jobs) < len(part.jobs):
+            over += f", over the {len(jobs)} of {len(part.jobs)} runs with a result"
         quantity = QUANTITY[summary.ranked_by].capitalize()
         notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
-        yield Section(f"{names[0]} and {names[1]}{f', digest {digest}' if digest else ''}", table=table, notes=notes)
+        yield Section(f"{names[0]} and {names[1]}{f' on {title}' * bool(title)}", table=table, notes=notes)
 
 
-def heatmap(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], names: tuple[str, str]) -> Table:
+def heatmap(
+    cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], names: tuple[str, str],
+    classes: int = len(DIGITS),
+) -> Table:  # fmt: skip
     """A table of accuracies in percent, colored over a robust range; NaN is blank. cells: (rows, columns) fractions."""
-    low, high = robust_range(cells[np.isfinite(cells)].tolist()) or (0.0, 1.0)
+    low, high = robust_range(cells[np.isfinite(cells)].tolist(), classes) or (0.0, 1.0)
     heats = np.clip((cells - low) / max(high - low, 1e-4), 0, 1)
 
     def cell(value: float, heat: float) -> str | Cell:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from mnist_mlp.compare.collect import Job, Summary
+from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
-from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
+from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, interval_text, reading_note, shown_cells
 from mnist_mlp.reporting.data import MANY_KEYS, PageContext
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
 from mnist_mlp.runs.files import JSON
@@ -20,6 +21,14 @@ METRICS: dict[str, Callable[[RunResult], str]] = {
     "parameters": lambda result: f"{result.parameters:,}",
     "fit s": lambda result: f"{result.timing['fit_seconds']:.1f}",
 }
+CONSISTENCY_NOTES = (
+    "Differences in test accuracy, in percentage points with unadjusted 95 % intervals, over runs that agree in seed "
+    "and all other settings; settings without a result on each dataset are left out. The first value is that of the "
+    "best setting on the first dataset.",
+    "Holds: significant on each dataset in the same direction, adjusted like the verdicts above. Only: "
+    "significant there, and elsewhere the interval reaches zero and stays below. Opposite: significant in both "
+    "directions. Undecided: an effect is neither shown nor excluded.",
+)
 Columns = dict[str, list[str | Cell]]
 
 
@@ -29,6 +38,21 @@ def comparison(context: PageContext) -> Section:
     table = _groups_table(context) if context.summary.over_seeds else _runs_table(context)
     notes = [reading_note(context.summary).replace("*", "★", 1)] if len(rows) > 1 else []
     return Section("Comparison" if len(rows) > 1 else "Result", table=table, notes=notes)
+
+
+def consistency(context: PageContext) -> Section | None:
+    """The effect of each choice on each dataset side by side; None unless settings vary on several datasets."""
+    found, named = choices(context.summary), short_names(context.summary.keys)
+    if not found:
+        return None
+    rows = []
+    for choice in found:
+        differences = [interval_text(pair.decisive if pair else None) for pair in choice.differences.values()]
+        rows.append([f"{named[choice.key]}: {choice.first} vs {choice.second}", *differences, choice.verdict])
+    titles = list(found[0].differences)
+    numeric, title = frozenset(range(1, len(titles) + 1)), "Choices on each dataset"
+    table = Table(["choice", *titles, "verdict"], rows, numeric=numeric, caption=title)
+    return Section(title, table=table, notes=CONSISTENCY_NOTES)
 
 
 def all_runs(context: PageContext) -> Section | None:

@@ -1,5 +1,5 @@
-"""The presets. Importing this package registers the schema, resolvers and launcher of config.yaml."""
+"""The presets. Importing this package registers the schema, resolvers, launcher and sweeper."""
 
-from mnist_mlp.cli.application import register
+from mnist_mlp.cli.grid import register
 
 register()

@@ -225,6 +225,12 @@ class TrainerConfig(OptionGroup):
         ge=0,
         le=256,
     )
+    max_seconds: float = option(
+        0.0,
+        "stop after the chunk of steps (at most 10) in which the training time, with validation and without"
+        " compilation, reaches this; such a run cannot be reproduced exactly; 0: no limit",
+        ge=0.0,
+    )
     early_stopping: int = option(
         0, "patience: stop after this many epochs without better validation accuracy; 0: off", ge=0, le=100_000
     )

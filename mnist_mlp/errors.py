@@ -28,11 +28,14 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Interrupted(BaseException):
-    """A signal asks the program to end. Not an Exception, so handlers of failures do not catch it."""
+    """A signal asks the program to end, or the time for a sweep is over.
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+    Not an Exception, so handlers of failures do not catch it.
+    """
+
+    def __init__(self, number: int, reason: str = "") -> None:
+        super().__init__(number, reason)
+        self.number, self.reason = number, reason
 
 
 def exit_code(stop: BaseException) -> int:
@@ -42,6 +45,8 @@ def exit_code(stop: BaseException) -> int:
 
 def describe_signal(stop: BaseException) -> str:
     """Describe what interrupted the program."""
+    if isinstance(stop, Interrupted) and stop.reason:
+        return stop.reason
     if isinstance(stop, Interrupted) and stop.number != signal.SIGINT:
         return f"interrupted by {signal.Signals(stop.number).name}"
     return "interrupted"

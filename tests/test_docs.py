@@ -6,20 +6,20 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
 
 import mnist_mlp
 from mnist_mlp.benchmark import __main__ as benchmark
 from mnist_mlp.cli.application import sweep_faults
-from mnist_mlp.cli.compose import to_config
+from mnist_mlp.cli.compose import as_text, to_config
+from mnist_mlp.cli.grid import register, sweep_dimensions
 from mnist_mlp.cli.help import reference
-from mnist_mlp.cli.launcher import register
 from mnist_mlp.compare import __main__ as compare
 from mnist_mlp.config import conf_folder
 
@@ -71,17 +71,15 @@ def test_every_override_composes() -> None:
     register()
     seen = set()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_folder())):
-        from hydra.core.global_hydra import GlobalHydra
-
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        parser = OverridesParser.create(config_loader=hydra.config_loader)
         for command in CALLS["train"]:
             arguments = words(command)[2:]
-            overrides = parser.parse_overrides([word for word in arguments if not word.startswith("-")])
+            task = [as_text(word) for word in arguments if not word.startswith("-")]
+            dimensions = sweep_dimensions(OmegaConf.create({"hydra": {"overrides": {"task": task}}}))
+            overrides = [override for dimension in dimensions for override in dimension.members]
             assert list(sweep_faults(overrides)) == [], command
             assert "-m" in arguments or not any(override.is_sweep_override() for override in overrides), command
-            for job in BasicSweeper.split_arguments(overrides, None)[0]:
+            for rows in product(*(dimension.rows() for dimension in dimensions)):
+                job = [word for row in rows for word in row]
                 key = tuple(word for word in job if not re.match(r"seed=\d+$", word))
                 if key not in seen:
                     seen.add(key)

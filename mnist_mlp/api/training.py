@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,12 +31,12 @@ from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_key
 from mnist_mlp.console import encodable_output
 from mnist_mlp.data.mnist import Digits
 from mnist_mlp.data.shared import shared_file
-from mnist_mlp.errors import UserError
+from mnist_mlp.errors import Interrupted, UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder, note_record
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.devices import run_on_devices
-from mnist_mlp.sweeps.jobs import Job, finish_sweep, write_run_page
+from mnist_mlp.sweeps.jobs import Job, finish_sweep, print_interrupted, write_run_page
 from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_jobs
 from mnist_mlp.training.extensions import Network, as_list
@@ -108,6 +109,19 @@ def _grid_values(key: str, value: Any) -> list[Any]:
     if not value:
         raise UserError(f"{key}={value!r} is empty: use at least one value")
     return list(value)
+
+
+def _grid_rows(keys: str | tuple[str, ...], value: Any) -> list[dict[str, Any]]:
+    """List the settings of a grid's key, or of several keys whose values vary together."""
+    if isinstance(keys, str):
+        return [{keys: item} for item in _grid_values(keys, value)]
+    rows = list(value)
+    for row in rows:
+        if not isinstance(row, (list, tuple)) or len(row) != len(keys):
+            raise UserError(f"{', '.join(keys)}: {row!r} is not a value for each of the {len(keys)} keys: use a tuple")
+    if not rows:
+        raise UserError(f"{', '.join(keys)}={value!r} is empty: use at least one tuple")
+    return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
 def _check_type(data: Any) -> None:
@@ -212,19 +226,29 @@ def fit(
 
 @encodable_output()
 def sweep(
-    grid: Mapping[str, Any], folder: str | Path | None = None, *, data: Digits | None = None, n_jobs: int = 0,
+    grid: Mapping[str, Any] | Mapping[str | tuple[str, ...], Any],
+    folder: str | Path | None = None,
+    *,
+    data: Digits | None = None,
+    n_jobs: int = 0,
+    order: str = "cover",
+    max_seconds: float = 0.0,
     note: str | None = None,
-) -> Sweep:  # fmt: skip
+) -> Sweep:
     """Train every combination of settings, with the jobs, folders and results of `python -m mnist_mlp.train -m`.
 
     All settings are checked before the first job starts. Repeating the call resumes the sweep: finished jobs are kept.
 
     Args:
         grid: Settings as for `fit`. The items of a list, tuple, range or array are swept ({"optim.lr": [0.005, 0.01],
-            "seed": range(3)}); any other value is shared by all jobs.
+            "seed": range(3)}); any other value is shared by all jobs. Settings that vary together have a tuple of keys
+            and a list of tuples ({("model.hidden_units", "optim.lr"): [([64], 0.1), ([256], 0.03)]}).
         folder: The sweep's folder; default: outputs/sweeps/ followed by `name` or the current time.
         data: Images and labels to use instead of MNIST, in all jobs.
         n_jobs: How many jobs run in parallel, each in its own process; 0: as many as CPU cores and memory allow.
+        order: "cover" runs all settings with the first seed before the next seed, far apart settings first; "grid" runs
+            the jobs in the order of the grid. Results do not depend on it.
+        max_seconds: No job starts later than this after the call; a repeated call continues. 0: no limit.
         note: Text for the sweep's page, stored as note.txt in its folder; None keeps an earlier note.
 
     Returns:
@@ -234,10 +258,14 @@ def sweep(
         UserError: A setting is invalid, the folder has jobs with other data, or another process is running this sweep.
     """
     _check_type(data)
-    limits, path = Limits(n_jobs), Path(folder if folder is not None else sweep_folder(grid.get("name")))
-    values = {key: _grid_values(key, value) for key, value in grid.items()}
-    swept = sorted(key for key in values if len(values[key]) > 1)
-    points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+    name: Any = dict(grid).get("name")
+    path = Path(folder if folder is not None else sweep_folder(name))
+    limits = Limits(n_jobs, order=order, max_seconds=max_seconds)
+    dimensions = [_grid_rows(keys, value) for keys, value in grid.items()]
+    swept = sorted({key for rows in dimensions if len(rows) > 1 for key in rows[0]})
+    if twice := [key for key, count in Counter(key for rows in dimensions for key in rows[0]).items() if count > 1]:
+        raise UserError(f"{', '.join(twice)}: set twice: use it alone, or in one tuple of keys")
+    points = [{key: row[key] for row in point for key in row} for point in itertools.product(*dimensions)]
     configs = [configuration(None, point) for point in points]
     for config in configs:
         _check_dataset(data, config)
@@ -253,6 +281,12 @@ def sweep(
             run = RunFolder(path / job_name(texts, swept))
             settings = to_dict(config)
             jobs.append(Job(run, path, number, len(points), texts, settings, config, swept=swept, digits_file=file))
-        run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), sweep_progress(jobs, started), limits)
+        progress = sweep_progress(jobs, started)
+        try:
+            run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), progress, limits)
+        except Interrupted as stop:
+            if not stop.reason:
+                raise
+            print_interrupted(stop)
         finish_sweep(path)
     return load_sweep(path)

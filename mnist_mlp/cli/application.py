@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -34,8 +32,9 @@ from mnist_mlp.cli.compose import (
     register_schema,
     to_config,
 )
+from mnist_mlp.cli.grid import Dimension, count_values, register, sweep_dimensions
 from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import close_pool, register, replace_batch_check
+from mnist_mlp.cli.launcher import close_pool
 from mnist_mlp.config import conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
@@ -55,7 +54,6 @@ NO_JOBS = {"multirun.yaml", NOTE_FILE, LOCK_FILE}
 def run() -> None:
     """Run the command line: a single run or a sweep. User errors end it with one line and exit code 1."""
     register()
-    replace_batch_check()
     task = PreflightCallback.task = Task(_take_note())
     PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
@@ -258,11 +256,15 @@ class PreflightCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Validate the overrides of a sweep, lock its folder and prepare the storage of a search."""
-        overrides = sweep_overrides(config)
+        try:
+            dimensions = sweep_dimensions(config)
+        except (UserError, HydraException) as error:
+            sys.exit(f"error: {explain(error)}")
+        overrides = [override for dimension in dimensions for override in dimension.members]
         if faults := list(sweep_faults(overrides)):
             sys.exit(f"error: {'; '.join(faults)}")
         task = self.task
-        task.total, task.began = count_jobs(config, overrides), time.time()
+        task.total, task.began = count_jobs(config, dimensions), time.time()
         task.swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
         register_schema(task.swept)
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
@@ -275,27 +277,10 @@ class PreflightCallback(Callback):
         PreflightCallback.sweep = sweep
 
 
-def sweep_overrides(config: DictConfig) -> list[Override]:
-    """Return the overrides of the command line, preceded by the sweeper's `params` in a preset."""
-    application = GlobalHydra.instance().hydra  # knows the presets, including the user's own
-    parse = OverridesParser.create(application.config_loader if application else None).parse_overrides
-    overrides: list[Override] = parse(list(config.hydra.overrides.task))
-    if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search reads its params itself
-        return overrides
-    keys = {override.key_or_group for override in overrides}
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    return [*parse([f"{key}={value}" for key, value in params.items() if key not in keys]), *overrides]
-
-
-def count_jobs(config: DictConfig, overrides: Sequence[Override]) -> int:
+def count_jobs(config: DictConfig, dimensions: Sequence[Dimension]) -> int:
     """Count the jobs of a sweep: the size of the grid, or the number of trials of a search."""
     trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    return math.prod(map(count_values, overrides)) if trials is None else int(trials)
-
-
-def count_values(override: Override) -> int:
-    """Count the values of an override. An interval, which only a search uses, counts as one."""
-    return sum(1 for _ in override.sweep_iterator()) if override.is_discrete_sweep() else 1
+    return math.prod(map(len, dimensions)) if trials is None else int(trials)
 
 
 def sweep_faults(overrides: Sequence[Override]) -> Iterator[str]:

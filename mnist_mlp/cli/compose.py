@@ -93,8 +93,10 @@ def text_keys() -> frozenset[str]:
 
 @lru_cache(10_000)
 def as_text(override: str) -> str:
-    """Quote values of a text option that Hydra would read as a number (3.10, 5e12345) or not at all (~/mnist)."""
+    """Quote values of a text option that Hydra would read as a number (3.10, 5e12345) or not at all (~/mnist, zip)."""
     key, _, text = override.partition("=")
+    if text.startswith("zip("):  # Hydra's grammar does not have it yet
+        return f"{key}=choice({QuotedString(text, Quote.single).with_quotes()})"
     simple = re.fullmatch(r"(choice\()?([^][(){}'\"]*)(?(1)\))", text)  # one value, or several without quotes
     if key.lstrip("+") not in text_keys() or not text or (not simple and ("," in text or text[0] in "'\"")):
         return override

@@ -122,7 +122,7 @@ def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str
             return str(link)
         if type(link).__name__ == "OverrideParseException":  # Hydra's, which --help must not import
             return _not_an_override(link.override)
-    text = "\n".join(str(link) for link in chain)
+    text = re.sub(r"choice\('(zip\(.*?\))'\)", r"\1", "\n".join(str(link) for link in chain))  # as it was written
     for pattern, explanation in MISTAKES:
         match = re.search(pattern, text)
         if match and (line := explanation(match)):

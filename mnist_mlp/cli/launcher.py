@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_mlp.cli.compose import hydra_records, job_name, nested_settings, option_value, preset_flags, register_schema
+from mnist_mlp.cli.compose import hydra_records, job_name, nested_settings, option_value, preset_flags
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
@@ -65,14 +65,6 @@ class GridComposer:
         return settings
 
 
-def _check_batch(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:
-    """Check the jobs of a grid. Replaces the method of Hydra's sweeper that composes every job."""
-    if not isinstance(sweeper.launcher, SideBySideLauncher):  # it composes the jobs itself
-        composer = GridComposer(sweeper.hydra_context.config_loader, sweeper.config)
-        for overrides in batch:
-            composer.settings(overrides)
-
-
 class SideBySideLauncher(Launcher):
     """Runs the jobs of a sweep in parallel worker processes.
 
@@ -93,6 +85,10 @@ class SideBySideLauncher(Launcher):
         """Prepare composition and start the fork server."""
         self._callbacks, self._config = hydra_context.callbacks, config
         self._task: Any = task_function
+        sweeper = config.hydra.sweeper
+        self._limits = replace(
+            self._limits, order=sweeper.get("order", "grid"), max_seconds=sweeper.get("max_seconds", 0.0)
+        )
         self._composer = GridComposer(hydra_context.config_loader, config)
         self._flags = preset_flags(config.hydra)
         self._composed: dict[int, DictConfig] = {}
@@ -168,9 +164,8 @@ class SideBySideConf:
     n_per_gpu: int = 1
 
 
-def register() -> None:
-    """Register the schema, resolvers and launcher that conf/config.yaml names."""
-    register_schema()
+def register_launcher() -> None:
+    """Register the launcher that conf/config.yaml names."""
     try:
         plugins = import_module("hydra_plugins")  # the only package in which Hydra finds plugins
     except ModuleNotFoundError:  # no other plugin is installed
@@ -180,14 +175,6 @@ def register() -> None:
     sys.modules[PACKAGE] = sys.modules[__name__]
     Plugins.instance().register(SideBySideLauncher)
     ConfigStore.instance().store("side_by_side", SideBySideConf, group="hydra/launcher", provider="mnist_mlp")
-
-
-def replace_batch_check() -> None:
-    """Let Hydra's sweeper check the jobs of this process's grids by `_check_batch`."""
-    from hydra._internal.core_plugins import basic_sweeper  # deferred: Plugins.instance() replaces its class
-
-    sweeper: Any = basic_sweeper.BasicSweeper
-    sweeper.validate_batch_is_legal = _check_batch
 
 
 def close_pool() -> None:

@@ -26,7 +26,7 @@ from mnist_mlp.compare.statistics import (
 )
 from mnist_mlp.datasets import DATASETS, DIGITS
 from mnist_mlp.runs.files import JSON, UnreadableFileError
-from mnist_mlp.runs.folder import EPOCHS, RunFolder
+from mnist_mlp.runs.folder import EPOCHS, SECONDS, RunFolder
 from mnist_mlp.runs.predictions import read_labels
 from mnist_mlp.runs.result import RunResult, is_at_chance
 from mnist_mlp.runs.settings import flatten, short_names, short_values, value_text, with_defaults
@@ -447,6 +447,7 @@ def summarize(jobs: Sequence[Job]) -> Summary:
         _rank(own, ranked_by, over_seeds)
     rows = list(chain.from_iterable(datasets))
     notes += [note for row in rows for note in _shared_seeds(row)]
+    notes += _time_limits([job for row in rows for job in row.jobs])
     notes += _extended_seeds((job for row in rows for job in row.jobs), keys) if over_seeds else []
     if unknown := [row.jobs[0].folder.name for row in rows if not row.is_setting]:
         notes.append(f"Unreadable, so in no setting: {', '.join(unknown)}.")
@@ -575,6 +576,23 @@ def _extended_seeds(jobs: Iterable[Job], keys: Sequence[str]) -> Iterator[str]:
         if len(set(epochs.values())) > 1 and len(epochs) == len(members):
             by_seed = ", ".join(f"{count} for seed {seed}" for seed, count in epochs.items())
             yield f"Seeds of {name or 'the setting'} differ in max_epochs, so they are several settings: {by_seed}."
+
+
+def _time_limits(jobs: Iterable[Job]) -> Iterator[str]:
+    """Note on runs that were stopped by time, and whether all had the same time."""
+    tested = [(job.settings.get(SECONDS), job.result) for job in jobs if job.result is not None]
+    epochs = [result.stopped_at_epoch for _, result in tested if result.stopped_at_epoch]
+    if not epochs:
+        return
+    stopped = f"{len(epochs)} of {len(tested)} runs were stopped by {SECONDS}"
+    if len({limit for limit, _ in tested}) == 1:
+        stopped = f"Equal time: {stopped}={tested[0][0]:g}"
+        if len({result.environment["device"] for _, result in tested}) > 1:
+            stopped += ", on different devices"
+    yield (
+        f"{stopped}, after {min(epochs):.1f} to {max(epochs):.1f} epochs. How far they get depends on the machine and"
+        " its load, so they cannot be reproduced exactly."
+    )
 
 
 def _shared_seeds(row: Row) -> Iterator[str]:

@@ -19,6 +19,7 @@ from mnist_mlp.compare.collect import (
     labels_of,
     same_test_images,
 )
+from mnist_mlp.compare.effects import confounded
 from mnist_mlp.compare.sequential import critical_difference, critical_value
 from mnist_mlp.compare.statistics import MAX_SEEDS, SIGNIFICANCE, PairedComparison, holm, mcnemar
 from mnist_mlp.errors import UserError
@@ -133,6 +134,9 @@ def compare_sides(summary: Summary, a: Side, b: Side, margin: float = 0.0, tries
         return replace(_compare_nets(summary, a, b), margin=margin, reason=reason, more_seeds=more_seeds)
     fixed = a.settings.keys() & b.settings.keys()
     context = [key for key in summary.keys if key not in fixed or a.settings[key] == b.settings[key]]
+    groups = [{key, *others} for key, others in confounded(summary.jobs).items()]
+    joint = {key for group in groups if not group <= set(context) for key in group} - {*a.settings, *b.settings}
+    common, context = sorted(joint & set(context)), [key for key in context if key not in joint]
     comparison = compare(a.tested, b.tested, context)
     if comparison is None:
         names = ", ".join(["the same seed", *context])
@@ -143,6 +147,8 @@ def compare_sides(summary: Summary, a: Side, b: Side, margin: float = 0.0, tries
     if decision == BETTER and (failed := sum(job.status == "failed" for job in a.jobs)):
         decision, reason = UNDECIDED, f"{failed} of {len(a.jobs)} runs of {a.name} failed: train them again"
     paired, verdict = adjusted.decisive, adjusted.verdict.replace("the best", "b")
+    if common:
+        verdict += f"; {', '.join(common)} varies along, so this is the effect of the combination"
     for name, side in (("a", a), ("b", b)):
         if incomplete := Row({}, list(side.jobs)).incomplete:
             verdict += f"; {name}: {incomplete}"

@@ -83,12 +83,31 @@ def measured(jobs: Iterable[Job], column: str) -> list[tuple[Job, float]]:
     return [(job, number) for job, number in pairs if number is not None]
 
 
-def matched_sets(jobs: Sequence[Job], key: str, column: str) -> list[MatchedSet]:
+def confounded(jobs: Sequence[Job]) -> dict[str, list[str]]:
+    """Find settings that vary together, as in a zip: for a key, those that its value determines in all of these runs.
+
+    Their effects cannot be separated. A key with another value in each run, as in a search, would determine all others.
+    """
+    jobs, groups = [job for job in jobs if job.settings], dict[str, list[str]]()
+    levels = {
+        key: [job.text(key) for job in jobs] for key in factors(jobs) if key not in ("data.source", "data.digest")
+    }
+
+    def count(*keys: str) -> int:
+        return len(set(zip(*(levels[key] for key in keys), strict=True)))
+
+    for key in sorted(levels, key=count, reverse=True):
+        leader = next((other for other in groups if count(other, key) == count(other) < len(jobs)), None)
+        groups.setdefault(leader or key, []).extend([key] if leader else [])
+    return {key: others for key, others in groups.items() if others}
+
+
+def matched_sets(jobs: Sequence[Job], key: str, column: str, together: Iterable[str] = ()) -> list[MatchedSet]:
     """Group runs that differ only in this factor, at two levels or more; sets with the most levels first.
 
-    column: an accuracy column of `VALUES`.
+    column: an accuracy column of `VALUES`; together: keys that vary with it, see `confounded`.
     """
-    other_keys = [other for other in factors(jobs) if other != key]
+    other_keys = [other for other in factors(jobs) if other not in (key, *together)]
     sets: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for job, number in measured(jobs, column):
         sets.setdefault(tuple(map(job.text, other_keys)), {}).setdefault(job.text(key), []).append(number)
@@ -96,12 +115,14 @@ def matched_sets(jobs: Sequence[Job], key: str, column: str) -> list[MatchedSet]
     return sorted(matched, key=len, reverse=True)
 
 
-def main_effect(jobs: Sequence[Job], key: str, column: str) -> dict[str, float | None]:
+def main_effect(jobs: Sequence[Job], key: str, column: str, together: Iterable[str] = ()) -> dict[str, float | None]:
     """Estimate the main effect of a factor: an adjusted mean accuracy for each level with matched runs, in order.
+
+    With `together`, keys that vary with it (see `confounded`), it is their common effect.
 
     Runs at chance level count. None if no chain of matched sets connects a level with the others.
     """
-    sets = matched_sets(jobs, key, column)
+    sets = matched_sets(jobs, key, column, together)
     means = _adjusted_means(sets)
     return {level: means.get(level) for level in sort_levels({level for matched in sets for level in matched})}
 
@@ -127,12 +148,12 @@ def _adjusted_means(sets: Sequence[MatchedSet]) -> dict[str, float]:
     return {level: 1 - math.exp(log) for level, log in zip(levels, logs, strict=True)}
 
 
-def grid(jobs: Sequence[Job], keys: tuple[str, str], column: str) -> Grid:
-    """Average each combination of two factors over the same values of all other factors.
+def grid(jobs: Sequence[Job], keys: tuple[str, str], column: str, together: Iterable[str] = ()) -> Grid:
+    """Average each combination of two factors over the same values of all other factors, except those in `together`.
 
     Uses the values with the most combinations; no rows if none has two levels of both factors.
     """
-    other_keys = [other for other in factors(jobs) if other not in keys]
+    other_keys = [other for other in factors(jobs) if other not in (*keys, *together)]
     grids: dict[tuple[str, ...], dict[tuple[str, str], list[float]]] = {}
     for job, number in measured(jobs, column):
         cells = grids.setdefault(tuple(map(job.text, other_keys)), {})

@@ -9,6 +9,7 @@ from typing import Any
 
 from mnist_mlp.compare.collect import VALUES, Job, Row, Summary, display_names, find_jobs, row_label, summarize
 from mnist_mlp.compare.consistency import choices
+from mnist_mlp.compare.effects import confounded
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
 from mnist_mlp.console import cells, columns, ellipsis, shortened
 from mnist_mlp.errors import UserError
@@ -207,7 +208,10 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
             notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")
         if any(paired.is_inconclusive for paired in compared):
             notes.append("Detectable: the smallest true difference that so many planned seeds detect with power 0.8.")
-    return " ".join([*notes, *summary.notes])
+    pairs = [" and ".join(short_names([key, *others]).values()) for key, others in confounded(summary.jobs).items()]
+    return " ".join(
+        [*notes, *summary.notes, *(f"{pair} vary together: their effects cannot be separated." for pair in pairs)]
+    )
 
 
 def cross_fitted_notes(summary: Summary) -> Iterator[str]:

@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.effects import best_so_far, grid, importances, is_quantity, main_effect, measured, robust_range
+from mnist_mlp.compare.collect import Job
+from mnist_mlp.compare.effects import (
+    best_so_far,
+    confounded,
+    grid,
+    importances,
+    is_quantity,
+    main_effect,
+    measured,
+    robust_range,
+    sort_levels,
+)
 from mnist_mlp.datasets import DIGITS
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
@@ -105,16 +116,20 @@ def effects(context: PageContext) -> Section | None:
     named, ids = short_names(summary.keys), {job.folder: run for run, job in enumerate(context.jobs)}
     parts = [(f" on {title}" * bool(title), part.jobs, measured(part.jobs, part.ranked_by), part.keys)
              for title, part in summary.by_dataset.items()]  # fmt: skip
-    counts = []
+    counts, pairs = list[str](), list[str]()
     for key, (dataset, jobs, accuracies, keys) in product(summary.keys, parts):
         runs = [job for job, _ in accuracies]
-        if key not in keys or len({job.text(key) for job in runs}) < 2:
+        if (others := _factors(keys, runs).get(key)) is None:
             continue
         plain = {job.text(key): plain_value(job.settings.get(key)) for job in runs}
-        levels = main_effect(runs, key, summary.ranked_by).items()
+        levels = main_effect(runs, key, summary.ranked_by, others).items()
         means = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
         members = [ids[job.folder] for job in runs]
-        panels.append({"key": key, "name": f"{named[key]}{dataset}", "runs": members, "means": means})
+        name = f"{' + '.join(named.get(one, one) for one in (key, *others))}{dataset}"
+        combinations = {job.text(key): ", ".join(map(job.text, others)) for job in runs}
+        values = "; ".join(f"{level} with {combinations[level]}" for level in sort_levels(combinations))
+        pairs += [f"{name}: {values}."] if others else []
+        panels.append({"key": key, "name": name, "runs": members, "means": means})
         if len(panels) > MAX_PANELS:
             continue
         lost = Counter((job.text(key), "without a result") for job in jobs if job.result is None and job.settings)
@@ -132,6 +147,8 @@ def effects(context: PageContext) -> Section | None:
     has_means = any(panel["means"] for panel in panels)
     notes += ["Each dataset has its own scale."] * (len(parts) > 1)
     notes.append(matched if has_means else "No means: no two runs differ in only one factor.")
+    if pairs:
+        notes.append(f"Settings that vary together have one panel, for their combination. {' '.join(pairs)}")
     if len(panels) > MAX_PANELS:
         notes.append(f"Showing the first {MAX_PANELS} of {len(panels)} panels.")
     chart = Chart("effects", "Accuracy of the runs at each level of each factor")
@@ -139,20 +156,30 @@ def effects(context: PageContext) -> Section | None:
     return Section("Main effects", chart=chart, notes=notes, markup=block)
 
 
+def _factors(keys: Sequence[str], jobs: Sequence[Job]) -> dict[str, list[str]]:
+    """The settings of `keys` that vary between these runs, each with those that vary together with it."""
+    together = confounded(jobs)
+    varying = [key for key in keys if len({job.text(key) for job in jobs}) > 1]
+    return {key: together.get(key, []) for key in varying if not any(key in others for others in together.values())}
+
+
 def two_factors(context: PageContext) -> Iterator[Section]:
     """Heatmap of the first two factors for each dataset, unless it would be mostly empty or too large."""
     summary, named = context.summary, short_names(context.summary.keys)
     for title, part in summary.by_dataset.items():
         jobs = [job for job in part.jobs if job.result is not None]
-        keys = [key for key in part.keys if len({job.text(key) for job in jobs}) > 1]
+        factors = _factors(part.keys, jobs)
+        keys = list(factors)
         if len(keys) < 2 or len(measured(jobs, summary.ranked_by)) < MIN_RUNS:
             continue
-        crossed = grid(jobs, (keys[0], keys[1]), summary.ranked_by)
+        together = [other for key in keys[:2] for other in factors[key]]
+        crossed = grid(jobs, (keys[0], keys[1]), summary.ranked_by, together)
         known = sum(cell is not None for row in crossed.cells for cell in row)
         height, width = len(crossed.rows), len(crossed.columns)
         if max(height, width) > MAX_LEVELS or 2 * known <= height * width:
             continue
-        names = (named[keys[0]], named[keys[1]])
+        first, second = (" + ".join(named.get(one, one) for one in (key, *factors[key])) for key in keys[:2])
+        names = (first, second)
         classes = len(jobs[0].classes)
         table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names, classes)
         at = ", ".join(f"{name}={crossed.at[key]}" for key, name in short_names(list(crossed.at)).items())

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import platform
 import threading
@@ -442,34 +443,39 @@ def _has_ended(holder: JSON) -> bool:
     return False
 
 
-EPOCHS = "trainer.max_epochs"
+EPOCHS, SECONDS = "trainer.max_epochs", "trainer.max_seconds"
 
 
 def is_continuation(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether `now` is the run `before` with more epochs and a constant learning rate; both contents of a run.json."""
-    old, new = identity(before), identity(now)
-    return {**old, EPOCHS: new[EPOCHS]} == new and old[EPOCHS] < new[EPOCHS] and new["optim.schedule"] == "constant"
+    """Whether `now` is the run `before` with more epochs or seconds; both are contents of a run.json."""
+    return _extension_fault(identity(before), identity(now)) == ""
 
 
-def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
-    """Mark the stored run as unfinished if `run` differs only in having more epochs, and return whether it does.
+def _extension_fault(old: JSON, new: JSON) -> str | None:
+    """Return why a run cannot be extended, empty if it can; None if not only its length differs."""
+    if old == new or {**old, EPOCHS: new[EPOCHS], SECONDS: new[SECONDS]} != new:
+        return None
+    schedule, (before, now) = new["optim.schedule"], [run[SECONDS] or math.inf for run in (old, new)]
+    if new[EPOCHS] < old[EPOCHS] or now < before:
+        return "a run cannot be shortened"
+    is_fixed = new[EPOCHS] != old[EPOCHS] and schedule != "constant"
+    return f"optim.schedule={schedule} depends on the total number of epochs" if is_fixed else ""
+
+
+def reopen_if_extended(folder: RunFolder, run: JSON) -> bool:
+    """Mark the stored run as unfinished if `run` differs only in epochs or seconds, and return whether it does.
 
     Raises:
-        UserError: Fewer epochs, a learning rate that depends on the number of epochs, or no last checkpoint.
+        UserError: Fewer epochs or seconds, a learning rate that depends on the number of epochs, or no last checkpoint.
     """
     if (before := folder.run()) is None:
         return False
     old, new = identity(before), identity(run)
-    if old == new or {**old, EPOCHS: new[EPOCHS]} != new:
+    if (reason := _extension_fault(old, new)) is None:
         return False
-    schedule = new["optim.schedule"]
-    if new[EPOCHS] < old[EPOCHS]:
-        reason = "a run cannot be shortened"
-    elif schedule != "constant":
-        reason = f"optim.schedule={schedule} depends on the total number of epochs"
-    elif not folder.last_checkpoint.is_file():
+    if not (reason or old[SECONDS] or folder.last_checkpoint.is_file()):  # the time may end within the first epoch
         reason = f"{folder.last_checkpoint} does not exist"
-    else:
+    if not reason:
         with folder.evaluating(), suppress(UnreadableFileError):
             changed = {key: run[key] for key in ("overrides", "config", "fingerprint")}
             if result := folder.result():
@@ -477,7 +483,8 @@ def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
             folder.result_file.unlink(missing_ok=True)
             write_json(folder.run_file, {**before, **changed})
         return True
+    key = EPOCHS if old[EPOCHS] != new[EPOCHS] else SECONDS
     raise UserError(
-        f"{folder.path} contains this run with {EPOCHS}={old[EPOCHS]}, which cannot be resumed with {new[EPOCHS]}: "
+        f"{folder.path} contains this run with {key}={old[key]}, which cannot be resumed with {new[key]}: "
         f"{reason}; choose another folder, or restart with resume=never"
     )

@@ -134,6 +134,7 @@ RESULT: Schema = {
     "parameters": _integer(),
     "epochs": _integer(1),
     "best_epoch": _integer(1),
+    "stopped_at_epoch?": _number(0.0),
     "metrics": {
         "test/accuracy": _fraction,
         "test/f1_macro": _fraction,
@@ -173,6 +174,8 @@ class RunResult:
     callbacks: list[str] = field(default_factory=list)
     """State keys of the user's callbacks that can change the result."""
     started: str = ""  # ISO 8601; empty in older runs
+    stopped_at_epoch: float | None = None
+    """Epochs trained when `trainer.max_seconds` ended training within `epochs`; None if it did not."""
     evaluations: dict[str, int] = field(default_factory=dict)
     """How often each test set was evaluated, by name; empty in older runs."""
     schema_version: int = SCHEMA_VERSION
@@ -204,9 +207,8 @@ class RunResult:
     def to_json(self) -> JSON:
         """Return the content of result.json, without optional keys that are empty."""
         content = {"schema_version": self.schema_version, **asdict(self)}
-        return {
-            key: value for key, value in content.items() if key not in ("callbacks", "started", "evaluations") or value
-        }
+        optional = ("callbacks", "started", "evaluations", "stopped_at_epoch")
+        return {key: value for key, value in content.items() if key not in optional or value}
 
     @property
     def classes(self) -> list[str]:
@@ -301,6 +303,10 @@ def closing_table(result: RunResult, folder: Path) -> str:
     lines = [f"  {name:<14} {value}" for name, value in rows.items()]
     if result.status == "diverged":
         lines.insert(0, f"DIVERGED in epoch {result.epochs}: the loss is not finite; try a lower optim.lr.")
+    if result.stopped_at_epoch:
+        limits = result.config["trainer"]
+        stopped = f"trainer.max_seconds={limits['max_seconds']:g} at epoch {result.stopped_at_epoch:.2f}"
+        lines.insert(0, f"STOPPED by {stopped} of {limits['max_epochs']}; a repetition may stop at another step.")
     return "\n".join(lines)
 
 

@@ -117,6 +117,7 @@ def finish_job(job: Job, result: RunResult, reused: bool, resumed: bool = False)
     """Return the outcome of a job with a result. resumed: whether it continued an earlier attempt."""
     metrics, validated = result.metrics, "val/accuracy" in result.metrics
     outcome = "DIVERGED, " if result.status == "diverged" else ""
+    outcome += f"stopped at epoch {result.stopped_at_epoch:.2f}, " if result.stopped_at_epoch else ""
     outcome += f"val {percent(metrics['val/accuracy'])}, " if validated else ""
     outcome += f"test {percent(metrics['test/accuracy'])} ({result.source}), "
     seconds = f"{'resumed, ' if resumed else ''}{result.timing['fit_seconds']:.1f} s"

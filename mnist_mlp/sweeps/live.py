@@ -92,6 +92,7 @@ class RunningJob:
     stamp: int | None
     epochs: int = 0
     epoch_seconds: float = 0.0
+    elapsed: float = 0.0
     accuracy: float | None = None
 
     @property
@@ -102,7 +103,12 @@ class RunningJob:
     @property
     def fraction(self) -> float:
         """Completed fraction of its epochs."""
-        return min(1.0, self.epochs / self.max_epochs) if self.max_epochs else 0.0
+        done = self.epochs / self.max_epochs if self.max_epochs else 0.0
+        return min(1.0, max(done, self.elapsed / self._max_seconds))
+
+    @property
+    def _max_seconds(self) -> float:
+        return (self.job.config and self.job.config.trainer.max_seconds) or math.inf
 
     def read(self) -> None:
         """Read the job's metrics, unless they are those of an earlier attempt."""
@@ -113,7 +119,7 @@ class RunningJob:
         elapsed = curves.get("elapsed_seconds", ())
         accuracy = curves.get("val/accuracy", curves.get("train/accuracy", ()))
         if elapsed and math.isfinite(elapsed[-1]):
-            self.epochs, self.epoch_seconds = len(elapsed), elapsed[-1] / len(elapsed)
+            self.epochs, self.elapsed, self.epoch_seconds = len(elapsed), elapsed[-1], elapsed[-1] / len(elapsed)
         self.accuracy = accuracy[-1] if accuracy and math.isfinite(accuracy[-1]) else None
         self.stamp = stamp
 
@@ -122,7 +128,8 @@ class RunningJob:
         if not self.epochs or self.stamp is None:
             return None
         since_epoch = max(0.0, time.time() - self.stamp / 1e9)
-        return max(0.0, self.epoch_seconds * (self.max_epochs - self.epochs) - since_epoch)
+        left = min(self.epoch_seconds * (self.max_epochs - self.epochs), self._max_seconds - self.elapsed)
+        return max(0.0, left - since_epoch)
 
 
 class SweepProgress:

@@ -1,6 +1,9 @@
 """Parallel execution of a sweep's jobs in a pool of workers; only the parent process prints."""
 
+import math
 import os
+import signal
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +14,7 @@ from typing import Any, cast
 from mnist_mlp.compare.collect import find_jobs
 from mnist_mlp.config import Accelerator, Config
 from mnist_mlp.console import error_summary
-from mnist_mlp.errors import UserError
+from mnist_mlp.errors import Interrupted, UserError
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.folder import LOCK_FILE
@@ -20,6 +23,7 @@ from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps.jobs import Job, JobEnd, fail_job, finish_job, run_job, unrecorded_failures, update_table
 from mnist_mlp.sweeps.live import SweepProgress
 from mnist_mlp.sweeps.live_page import LivePage
+from mnist_mlp.sweeps.order import cover
 from mnist_mlp.sweeps.processes import Crashed, WorkerPool
 from mnist_mlp.training.processes import cores_of_job
 
@@ -104,12 +108,25 @@ def survey_machine(configs: Sequence[Config], digits_file: str = "") -> Survey:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of parallel jobs: in total (0: as many as cores and memory allow) and per GPU."""
+    """How many jobs run in parallel, in which order and for how long.
+
+    Attributes:
+        n_jobs: number of parallel jobs; 0: as many as cores and memory allow.
+        n_per_gpu: number of parallel jobs per GPU.
+        order: cover (see `order.cover`) or grid, the order of the jobs.
+        max_seconds: no job starts later than this after the start of the sweep; 0: no limit.
+    """
 
     n_jobs: int = 0
     n_per_gpu: int = 1
+    order: str = "cover"
+    max_seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.order not in ("cover", "grid"):
+            raise UserError(f"hydra.sweeper.order={self.order} is not a valid choice: use one of cover, grid")
+        if not 0 <= self.max_seconds < math.inf:
+            raise UserError(f"hydra.sweeper.max_seconds={self.max_seconds} is out of range: expected float >= 0")
         if self.n_jobs < 0:
             raise UserError(f"hydra.launcher.n_jobs={self.n_jobs} is out of range: expected int >= 0; 0 is automatic")
         if self.n_per_gpu < 1:
@@ -217,7 +234,9 @@ class _Run:
             self.progress.tick()
         threads = max([job.config.trainer.threads or 1 for job in self.jobs if job.config], default=1)
         self.pool.resize(worker_environments(survey.gpus, limits.count_parallel(len(waiting), threads, survey)))
-        self._train(waiting[::-1])
+        settings = [dict(text.partition("=")[::2] for text in job.overrides) for job in self.jobs]
+        order = cover(settings) if limits.order == "cover" else range(len(self.jobs))
+        self._train([index for index in reversed(order) if index in set(waiting)], limits.max_seconds)
 
     def _probe(self) -> Survey:
         task = partial(survey_machine, [job.config for job in self.jobs if job.config])
@@ -232,11 +251,15 @@ class _Run:
             raise RuntimeError(f"cannot start a worker: {outcome.reason}\n{outcome.output}")
         return cast(Survey, outcome)
 
-    def _train(self, waiting: list[int]) -> None:
+    def _train(self, waiting: list[int], max_seconds: float) -> None:
         """Run the jobs at these indices in the workers, starting from the end of the list."""
+        deadline = self.progress.began + (max_seconds or math.inf)
         next_job = self._prepare_next(waiting)
         while len(self.ends) < len(self.jobs):
-            while next_job is not None and self.pool.submit(*next_job):
+            is_late = next_job is not None and time.time() >= deadline
+            if is_late and not self.progress.running:
+                raise Interrupted(signal.SIGINT, f"stopped by hydra.sweeper.max_seconds={max_seconds:g}")
+            while next_job is not None and not is_late and self.pool.submit(*next_job):
                 self.progress.started(self.jobs[next_job[0]])
                 next_job = self._prepare_next(waiting)  # in advance, so no worker waits for it
             for index, outcome in self._events():

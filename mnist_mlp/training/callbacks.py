@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -63,14 +64,17 @@ class RunProgress:
             self._is_compiling = False
             print(f" {seconds:.1f} s; cached for later runs", flush=True)
 
-    def within(self, epoch: int, max_epochs: int, fraction: float, elapsed: float) -> None:
-        """Refresh the progress bar. fraction: of the epoch (from 1), in (0, 1]; elapsed: seconds since its start."""
+    def within(self, epoch: int, max_epochs: int, fraction: float, elapsed: float, limit: float = math.inf) -> None:
+        """Refresh the progress bar.
+
+        fraction: of the epoch (from 1), in (0, 1]; elapsed: seconds since its start; limit: maximum seconds left.
+        """
         now = time.perf_counter()
         if not self._shows_bar or now - self._last_refresh < REFRESH_SECONDS:
             return
         self._last_refresh = now
         per_epoch = statistics.median(self._epoch_seconds) if self._epoch_seconds else elapsed / fraction
-        remaining = max(0.0, per_epoch - elapsed) + per_epoch * (max_epochs - epoch)
+        remaining = min(limit, max(0.0, per_epoch - elapsed) + per_epoch * (max_epochs - epoch))
         status = f"{100 * fraction:3.0f} %, {'at most' if self.ends_early else 'about'} {_clock(remaining)} left"
         counter = f"{epoch:>4}/{max_epochs:<4} "
         width = columns() - 1
@@ -127,8 +131,11 @@ class EpochLog(pl.Callback):
     """Callback that collects a row of metrics per epoch, writes metrics.csv and prints progress.
 
     `epoch_seconds` is the training time of an epoch, without validation; `elapsed_seconds` is the time of fit so far,
-    without interruptions. Both exclude compile time.
+    without interruptions. Both exclude compile time. When `elapsed_seconds` reaches `max_seconds` (0: never), training
+    stops, and `stopped_at_epoch` is the number of epochs, with a fraction.
     """
+
+    stopped_at_epoch: float | None = None
 
     def __init__(
         self,
@@ -136,11 +143,13 @@ class EpochLog(pl.Callback):
         progress: bool = True,
         job_label: str | None = None,
         monitor: TestSetMonitor | None = None,
+        max_seconds: float = 0.0,
     ) -> None:
         self.rows: list[dict[str, float]] = []
+        self._max_seconds = max_seconds or math.inf
         self._folder, self._monitor = folder, monitor
         self._progress = RunProgress(progress, job_label)
-        self._image_count = 0
+        self._image_count, self._fraction = 0, 1.0
         self._seconds_before = self._train_seconds = self._compile_seconds = 0.0
         self._fit_start = self._epoch_start = 0.0
 
@@ -153,13 +162,24 @@ class EpochLog(pl.Callback):
         self.rows = list(state_dict["rows"])
         self._seconds_before = self.rows[-1]["elapsed_seconds"] if self.rows else 0.0
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep a resumed run stopped that has no time left."""
+        self._stop_in_time(trainer, self._seconds_before, len(self.rows))
+
+    def _stop_in_time(self, trainer: pl.Trainer, seconds: float, epochs: float) -> None:
+        """Stop training if `max_seconds` have passed on rank 0."""
+        if self._max_seconds < math.inf and trainer.strategy.broadcast(seconds >= self._max_seconds):
+            if not trainer.should_stop and epochs < (trainer.max_epochs or 0):
+                self.stopped_at_epoch = epochs
+            trainer.should_stop = True
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock and print the column headers."""
         self._fit_start = time.perf_counter()
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._image_count = len(data.split.train)
         if trainer.is_global_zero:
-            self._progress.ends_early = bool(trainer.early_stopping_callbacks)
+            self._progress.ends_early = bool(trainer.early_stopping_callbacks) or self._max_seconds < math.inf
             self._progress.begin(bool(trainer.num_val_batches))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -173,6 +193,8 @@ class EpochLog(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Exclude compile time from the clocks and refresh the progress bar."""
+        if self._max_seconds < math.inf and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # steps are only queued
         now = time.perf_counter()
         assert isinstance(pl_module, DigitClassifier)
         compile_seconds = (pl_module.compile_seconds or 0.0) - self._compile_seconds
@@ -181,12 +203,14 @@ class EpochLog(pl.Callback):
             self._epoch_start += compile_seconds
             self._fit_start += compile_seconds
             self._progress.compiled(compile_seconds)
-        elapsed = now - self._epoch_start
-        if trainer.is_last_batch:
-            self._train_seconds = elapsed
+        elapsed, total = now - self._epoch_start, self._seconds_before + now - self._fit_start
+        fraction = (batch_idx + 1) / trainer.num_training_batches
+        self._stop_in_time(trainer, total, trainer.current_epoch + fraction)
+        if trainer.is_last_batch or trainer.should_stop:
+            self._train_seconds, self._fraction = elapsed, fraction
         if trainer.is_global_zero:
-            fraction = (batch_idx + 1) / trainer.num_training_batches
-            self._progress.within(trainer.current_epoch + 1, trainer.max_epochs or 0, fraction, elapsed)
+            left = max(0.0, self._max_seconds - total)
+            self._progress.within(trainer.current_epoch + 1, trainer.max_epochs or 0, fraction, elapsed, left)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row, write metrics.csv and print the epoch."""
@@ -202,10 +226,11 @@ class EpochLog(pl.Callback):
             **(self._monitor.curve if self._monitor else {}),
             "lr": pl_module.lr_at(trainer.global_step - 1),
             "epoch_seconds": self._train_seconds,
-            "images_per_second": self._image_count / self._train_seconds,
+            "images_per_second": self._fraction * self._image_count / self._train_seconds,
             "elapsed_seconds": self._seconds_before + now - self._fit_start,
         }
         self.rows.append(row)
+        self._stop_in_time(trainer, row["elapsed_seconds"], len(self.rows))
         if not trainer.is_global_zero:
             return
         write_text(self._folder.metrics_file, to_csv(list(self.rows[0]), [list(r.values()) for r in self.rows]))

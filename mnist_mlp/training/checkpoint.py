@@ -130,6 +130,8 @@ class PortableCheckpoint(ModelCheckpoint):
         self.saved_epoch = state_dict["saved_epoch"]
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        if not trainer.is_last_batch and Path(filepath).name == "last.ckpt":
+            return  # trainer.max_seconds ended the epoch: a longer run trains all of it again, as an unbroken run does
         self.saved_epoch = trainer.current_epoch
         super()._save_checkpoint(trainer, filepath)
 

@@ -27,7 +27,7 @@ from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError, begin_chunk, end_chunk
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, UnreadableFileError, finite, write_json
-from mnist_mlp.runs.folder import FolderLock, RunFolder, reopen_for_more_epochs
+from mnist_mlp.runs.folder import FolderLock, RunFolder, reopen_if_extended
 from mnist_mlp.runs.result import RunResult, source_name
 from mnist_mlp.runs.settings import describe, environment
 from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
@@ -68,6 +68,8 @@ from mnist_mlp.training.trainer import (
 
 WIDTH = 78
 """Characters per line of the summary printed before training."""
+TIMED_STEPS = 10
+"""Maximum steps per chunk with `trainer.max_seconds`, which a run exceeds by up to one chunk and a validation."""
 
 
 @dataclass
@@ -101,7 +103,7 @@ def fit(
     """Train and test a configuration in a run folder; `mnist_mlp.fit` and the commands call this.
 
     With `resume=auto` a finished run of the same settings is returned at once, and an unfinished one is resumed from
-    its last checkpoint. A finished run with a constant learning rate is resumed for more epochs.
+    its last checkpoint. A finished run is resumed for more seconds and, with a constant learning rate, more epochs.
 
     records: text files to write into the folder, by relative path; job_label: name of a sweep's job, which prints less
     and archives a run of other settings in its folder; swept: keys that the sweep varies. Callbacks that can change the
@@ -140,7 +142,8 @@ def _build(request: _Request) -> tuple[DigitData, DigitClassifier]:
     if config.trainer.devices > 1 or any(map(needs_every_step, request.callbacks)):
         return DigitData.from_config(config, digits), DigitClassifier.from_config(config, **options)
     chunked, fast = ChunkedData.from_config(config, digits), FastClassifier.from_config(config, **options)
-    chunked.steps_per_execution = config.trainer.steps_per_execution
+    limit = TIMED_STEPS if config.trainer.max_seconds else config.trainer.steps_per_execution
+    chunked.steps_per_execution = min(limit, config.trainer.steps_per_execution)
     fast.compile_step, fast.cuda_graphs = config.trainer.compile, config.trainer.cuda_graphs == "auto"
     return chunked, fast
 
@@ -225,7 +228,7 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
             return result
         refuse_foreign(folder)
         try:
-            if request.config.resume != "never" and reopen_for_more_epochs(folder, run):
+            if request.config.resume != "never" and reopen_if_extended(folder, run):
                 return None
             if request.config.resume != "never" or label:
                 folder.refuse_other_settings(run)
@@ -242,7 +245,8 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
 def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, swept: Sequence[str]) -> RunResult:
     config, folder, digits, counts = request.config, request.folder, request.digits, data.counts()
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
-    log, divergence = EpochLog(folder, config.trainer.progress, request.job_label, monitor), StopOnDivergence()
+    log = EpochLog(folder, config.trainer.progress, request.job_label, monitor, config.trainer.max_seconds)
+    divergence = StopOnDivergence()
     tensorboard = TensorBoardLog(folder, log, config.trainer.figures)
     hooks = LambdaCallback(
         on_save_checkpoint=lambda trainer, module, checkpoint: checkpoint.update(run=request.run),
@@ -267,6 +271,7 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
         **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment", "started")},
         data={"source": digits.source, **request.run["data"], **counts},
         callbacks=request.run.get("callbacks", []),
+        stopped_at_epoch=log.stopped_at_epoch,
         evaluations=_count_evaluations(request, len(log.rows)),
         parameters=count_parameters(model),
         **finite(_measurements(trainer, model, log.rows, int(best["epoch"]) + 1, counts["train"])),
@@ -373,7 +378,7 @@ def _measurements(
     """Collect the metrics of the best checkpoint's epoch (train, val) and test, and the times."""
     best_row = next(row for row in rows if row["epoch"] == best_epoch)
     test_metrics, per_class = trainer.callback_metrics, model.class_results["test"]
-    seconds = statistics.median(row["epoch_seconds"] for row in rows)
+    seconds = statistics.median(train_count / row["images_per_second"] for row in rows)  # the last may be incomplete
     return {
         "epochs": len(rows),
         "best_epoch": best_epoch,

@@ -9,7 +9,8 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 
 from mnist_mlp.cli.compose import VERSION_BASE, check_settings, to_config
-from mnist_mlp.cli.launcher import GridComposer, register
+from mnist_mlp.cli.grid import register
+from mnist_mlp.cli.launcher import GridComposer
 from mnist_mlp.config import conf_folder
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_mlp.cli.compose import NAME_LENGTH, job_name, to_config
+from mnist_mlp.cli.grid import register
 from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import register
 from mnist_mlp.config import Config, conf_folder
 from mnist_mlp.options import options
 

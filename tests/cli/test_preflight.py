@@ -3,7 +3,8 @@
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from mnist_mlp.cli.application import count_jobs, sweep_overrides
+from mnist_mlp.cli.application import count_jobs
+from mnist_mlp.cli.grid import sweep_dimensions
 
 
 def hydra_config(*task: str, **sweeper: object) -> DictConfig:
@@ -24,13 +25,14 @@ def test_jobs_come_from_the_command_line_and_the_params_of_a_preset(
     task: list[str], params: dict[str, str] | None, jobs: int, keys: list[str]
 ) -> None:
     config = hydra_config(*task, params=params)
-    overrides = sweep_overrides(config)
-    assert count_jobs(config, overrides) == jobs
+    dimensions = sweep_dimensions(config)
+    overrides = [override for dimension in dimensions for override in dimension.members]
+    assert count_jobs(config, dimensions) == jobs
     assert sorted(override.key_or_group for override in overrides if override.is_sweep_override()) == keys
 
 
 def test_a_search_has_as_many_jobs_as_trials() -> None:
     config = hydra_config("optim.momentum=0.5,0.9", n_trials=20, params={"optim.lr": "interval(0.1, 1)"})
-    overrides = sweep_overrides(config)
-    assert count_jobs(config, overrides) == 20
-    assert [override.key_or_group for override in overrides] == ["optim.momentum"]
+    dimensions = sweep_dimensions(config)
+    assert count_jobs(config, dimensions) == 20
+    assert [dimension.text for dimension in dimensions] == ["optim.momentum=0.5,0.9"]

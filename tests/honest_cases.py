@@ -21,7 +21,7 @@ from made_up_runs import TRUTH, predicted_with, write_failure, write_run, write_
 
 from mnist_mlp.api.results import Sweep, load_sweep
 from mnist_mlp.compare.tables import plan_lines, reading_note, shown_cells
-from mnist_mlp.config import OFFICIAL_DIGEST
+from mnist_mlp.datasets import OFFICIAL_DIGEST
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting import sections_charts as charts
 from mnist_mlp.reporting import sections_tables as tables

@@ -40,7 +40,7 @@ def sweeper(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return call
 
 
-def quick_page(paths: list[Path], target: Path) -> Path:
+def quick_page(paths: list[Path], target: Path, status: str = "") -> Path:
     """Replace the page, which has its own tests."""
-    target.write_text(f"page of {paths}")
+    target.write_text(f"page of {paths} {status}")
     return target

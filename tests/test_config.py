@@ -62,7 +62,7 @@ def test_every_preset_sets_what_its_file_contains(preset: Path) -> None:
     content = OmegaConf.to_container(OmegaConf.load(conf_folder() / preset))
     assert isinstance(content, dict)
     content.pop("defaults", None)
-    expected = flatten(content if preset.parent.name == "experiment" else {preset.parent.name: content})
+    expected = flatten(content if preset.parent.name in ("experiment", "study") else {preset.parent.name: content})
     actual = flatten(to_dict(composed(f"{preset.parent.name}={preset.stem}")))
     assert expected
     assert {key: actual[key] for key in expected if not key.startswith("hydra.")} == {
@@ -90,6 +90,18 @@ def test_the_ensemble_has_five_different_augmentations() -> None:
     swept = ensemble.hydra.sweeper.params.augment.split(",")
     assert set(swept) <= set(choices("augment"))
     assert len({str(composed("experiment=record_ensemble", f"augment={choice}").augment) for choice in swept}) == 5
+
+
+@pytest.mark.parametrize("name", choices("study"))
+def test_the_claims_of_a_study_are_about_settings_that_it_trains(name: str) -> None:
+    study = OmegaConf.load(conf_folder() / "study" / f"{name}.yaml")
+    values = {key: str(text).split(",") for key, text in study.hydra.sweeper.params.items()}
+    assert study.name == name
+    assert study.reference.question
+    for claim in study.reference.get("claims", []):
+        sides = [dict(pair.split("=") for pair in claim[side].split()) for side in ("better", "worse")]
+        assert sides[0].keys() == sides[1].keys()
+        assert all(value in values[key] for side in sides for key, value in side.items())
 
 
 def test_every_numeric_option_has_a_bound() -> None:

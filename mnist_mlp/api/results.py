@@ -79,13 +79,13 @@ class Run:
 
     @property
     def confusion_matrix(self) -> NDArray[np.int64]:
-        """Counts of test images, (10, 10) int64; rows are true digits, columns are predicted digits."""
+        """Counts of test images, (classes, classes) int64; rows are true classes, columns are predicted classes."""
         return np.array(self.result.confusion_matrix, dtype=np.int64)
 
     @cached_property
     def predictions(self) -> Predictions | None:
-        """Truth, predicted digits (n,) and probabilities (n, 10) of the test images; None without predictions.npz."""
-        return read_predictions(RunFolder(self.path))
+        """Truth, predictions (n,) and probabilities (n, classes) of the test images; None without predictions.npz."""
+        return read_predictions(RunFolder(self.path), len(self.result.classes))
 
     def model(self, network: "nn.Module | None" = None) -> "DigitClassifier":
         """Load the classifier from the best checkpoint, in evaluation mode on the CPU.
@@ -94,7 +94,7 @@ class Run:
             network: The module passed to `fit`, if the run was trained with one; its weights are replaced.
 
         Returns:
-            A LightningModule from uint8 images (n, 28, 28) to logits (n, 10).
+            A LightningModule from uint8 images (n, 28, 28) to logits (n, classes).
 
         Raises:
             UserError: The checkpoint is missing, or needs `network`.
@@ -116,7 +116,7 @@ class Run:
             data_root: Folder with the official MNIST files; default: the run's `data.root`.
 
         Returns:
-            Metrics, confusion matrix, and logits (n, 10) float32 of the split's n images.
+            Metrics, confusion matrix, and logits (n, classes) float32 of the split's n images.
 
         Raises:
             UserError: The checkpoint or the images are missing.
@@ -163,7 +163,7 @@ class Run:
         Returns:
             Precision, recall, F1 and support as text, like scikit-learn's classification report.
         """
-        return classification_report(self.result.confusion_matrix)
+        return classification_report(self.result.confusion_matrix, self.result.classes)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.status})\n{closing_table(self.result, self.path)}"

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mnist_mlp.config import CLASSES, Config, layer_sizes
+from mnist_mlp.config import Config, layer_sizes
 from mnist_mlp.data.mnist import load_digits
+from mnist_mlp.datasets import DIGITS
 from mnist_mlp.model import MLP
 from mnist_mlp.options import from_dict
 
@@ -99,8 +100,8 @@ def conventional(config: Config, images: Images) -> list[Epoch]:
         def __init__(self) -> None:
             super().__init__()
             self.net = MLP(**config.model.mlp_arguments())
-            self.train_accuracy = MulticlassAccuracy(CLASSES, average="micro")
-            self.val_accuracy = MulticlassAccuracy(CLASSES, average="micro")
+            self.train_accuracy = MulticlassAccuracy(len(DIGITS), average="micro")
+            self.val_accuracy = MulticlassAccuracy(len(DIGITS), average="micro")
 
         def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
             images, labels = batch

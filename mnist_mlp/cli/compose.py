@@ -142,7 +142,7 @@ def job_name(overrides: Iterable[str], swept: Iterable[str] = ()) -> str:
     Options that do not affect the result are included only if they are swept, to give each job its own folder. A hash
     distinguishes names that had to be shortened or lost characters that file systems do not allow.
     """
-    omitted = (non_result_keys() | {"search", *FLAGS}) - set(swept)
+    omitted = (non_result_keys() | {"search", "study", *FLAGS}) - set(swept)
     pairs = [(key, value) for key, value in sorted(map(canonical, overrides)) if key not in omitted]
     short = short_names([key for key, _ in pairs])
     exact = "_".join(f"{short[key]}-{value}" for key, value in pairs) or "defaults"

@@ -24,6 +24,7 @@ from mnist_mlp.compare.statistics import (
     crossed_difference,
     paired_difference,
 )
+from mnist_mlp.datasets import DIGITS
 from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.folder import EPOCHS, RunFolder
 from mnist_mlp.runs.predictions import read_labels
@@ -76,7 +77,13 @@ class Job:
     @property
     def outcome(self) -> str:
         """The status; "at chance level" for a finished run whose test accuracy is."""
-        return "at chance level" if self.status == "finished" and is_at_chance(_accuracy(self)) else self.status
+        is_at_chance_level = self.status == "finished" and is_at_chance(_accuracy(self), len(self.classes))
+        return "at chance level" if is_at_chance_level else self.status
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return self.result.classes if self.result is not None else list(DIGITS)
 
     def text(self, key: str) -> str:
         """A setting as text; a dash if the run does not have it."""

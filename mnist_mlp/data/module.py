@@ -229,7 +229,7 @@ class DigitData(pl.LightningDataModule):
             UserError: No training images remain, or too few for batch norm, or the dataset cannot be loaded.
         """
         if digits is None:
-            digits = load_digits(config.data.source.value, config.data.root)
+            digits = load_digits(config.data.source.value, config.data.root, config.data.name.value)
         batch_norm = config.model.batch_norm and config.model.hidden_layers > 0
         data = cls(
             digits,

@@ -27,7 +27,8 @@ from mnist_mlp.compare.collect import (
     varying_keys,
 )
 from mnist_mlp.compare.effects import is_quantity, sort_levels, started
-from mnist_mlp.config import OFFICIAL_DIGEST, Config, non_result_keys
+from mnist_mlp.config import Config, non_result_keys
+from mnist_mlp.datasets import OFFICIAL_DIGEST
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, finite
 from mnist_mlp.runs.folder import RunFolder

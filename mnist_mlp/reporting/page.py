@@ -14,7 +14,7 @@ from mnist_mlp.reporting import sections_tables as tables
 from mnist_mlp.reporting.data import PageContext, best_job, data_warning, facts, json_block, lead, runs_data, title_of
 from mnist_mlp.reporting.elements import Section, render
 from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
-from mnist_mlp.reporting.sections_study import pair_section, reference_sections
+from mnist_mlp.reporting.sections_study import claim_verdicts, pair_section, question, reference_sections
 from mnist_mlp.runs.files import write_text
 from mnist_mlp.runs.folder import is_held
 
@@ -24,7 +24,7 @@ STYLES, SCRIPTS = ("style.css", "tables.css"), ("page.js", "tables.js", "paper.j
 
 
 def write_page(
-    paths: Sequence[Path], target: Path, jobs: Sequence[Job] = (), summary: Summary | None = None
+    paths: Sequence[Path], target: Path, jobs: Sequence[Job] = (), summary: Summary | None = None, status: str = ""
 ) -> Path:  # fmt: skip
     """Write the comparison page of the runs in these folders.
 
@@ -33,6 +33,7 @@ def write_page(
         target: The HTML file, or an existing folder, in which report.html is written.
         jobs: The jobs in `paths`, if already loaded.
         summary: The summary of `jobs`, if already computed.
+        status: Progress of a sweep that is running; the page then reloads itself until it is written without one.
 
     Returns:
         The path of the HTML file.
@@ -44,7 +45,7 @@ def write_page(
     if target.is_dir():
         target = target / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, render_page(jobs, title_of(paths, jobs), target.parent, summary))
+    write_text(target, render_page(jobs, title_of(paths, jobs), target.parent, summary, status))
     return target
 
 
@@ -65,7 +66,9 @@ def find_runs(paths: Sequence[Path]) -> list[Job]:
     ]
 
 
-def render_page(jobs: Sequence[Job], title: str, base: Path | None = None, summary: Summary | None = None) -> str:
+def render_page(
+    jobs: Sequence[Job], title: str, base: Path | None = None, summary: Summary | None = None, status: str = ""
+) -> str:
     """Render the page as HTML. base: the folder that it is written to, from which links to run folders start."""
     context = PageContext(summarize(jobs) if summary is None else summary, base)
     sections = list(_build_sections(jobs, context))
@@ -77,8 +80,9 @@ def render_page(jobs: Sequence[Job], title: str, base: Path | None = None, summa
         library = base64.b64encode(gzip.compress(LIBRARY.read_bytes(), mtime=0)).decode()
     return render(
         "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)), lead=lead(context),
+        question=question(context.summary), answer=claim_verdicts(context.summary),
         sections=sections, data=json_block("runs-data", runs_data(context)), styles=dict.fromkeys(styles),
-        library=library, scripts=dict.fromkeys([*SCRIPTS, *scripts]),
+        library=library, scripts=dict.fromkeys([*SCRIPTS, *scripts, "reload.js"]), status=status,
     )  # fmt: skip
 
 
@@ -94,7 +98,7 @@ def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Secti
     browser = digit_browser(context, first if len(jobs) == 2 else None)
     if len(jobs) == 2:
         yield from filter(None, (pair_section(jobs[0], jobs[1], context.names_of(jobs)), browser))
-    yield from reference_sections(context.jobs)
+    yield from reference_sections(summary)
     for build in (charts.search, charts.learning_curves, charts.effects):
         yield from filter(None, [build(context)])
     yield from charts.two_factors(context)

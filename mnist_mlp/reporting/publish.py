@@ -17,7 +17,8 @@ from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distingu
 from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.statistics import Interval
 from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv, seeds_text
-from mnist_mlp.config import OFFICIAL_DIGEST, non_result_keys
+from mnist_mlp.config import non_result_keys
+from mnist_mlp.datasets import OFFICIAL_DIGEST
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg

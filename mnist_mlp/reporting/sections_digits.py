@@ -53,7 +53,7 @@ def load_predicted_runs(jobs: Sequence[Job]) -> PredictedRuns | None:
     """The largest group of finished runs with predictions of the same images; None without any. jobs: best first."""
     groups: dict[tuple[str, bytes], list[tuple[Job, NDArray[np.uint8], NDArray[np.uint8]]]] = {}
     for job in jobs:
-        if job.result is not None and (labels := read_labels(RunFolder(job.folder))) is not None:
+        if job.result is not None and (labels := read_labels(RunFolder(job.folder), len(job.classes))) is not None:
             groups.setdefault((job.result.data["source"], labels[0].tobytes()), []).append((job, *labels))
     if not groups:
         return None
@@ -101,7 +101,7 @@ def digits_data(
     certain: list[int] = []
     kept, bytes_left = np.zeros((0, len(shown), 10), dtype=np.uint8), MAX_PROBABILITY_BYTES
     for number, job in enumerate(runs.jobs):
-        if (predictions := read_predictions(RunFolder(job.folder))) is None:
+        if (predictions := read_predictions(RunFolder(job.folder), len(job.classes))) is None:
             continue
         values = np.round(255 * predictions.probabilities[None, shown]).astype(np.uint8)
         bytes_left -= len(zlib.compress(values.tobytes(), 6))
@@ -239,7 +239,7 @@ def digit_browser(context: PageContext, first: Job | None = None) -> Section | N
         if runs is None:
             raise UserError("no readable predictions.npz")
         images = load_test_images(runs.jobs, runs.truth)
-        predictions = read_predictions(RunFolder(best.folder))
+        predictions = read_predictions(RunFolder(best.folder), len(best.classes))
         confidence = np.zeros(len(runs.truth)) if predictions is None else predictions.probabilities.max(1)
         shown = select_images(runs, confidence.astype(np.float32))
         content = digits_data(runs, shown, images, ids)

@@ -16,7 +16,7 @@ from mnist_mlp.reporting.elements import Cell, Picture, Section, Table, command,
 from mnist_mlp.reporting.sections_digits import GALLERY_STYLES, gallery, load_test_images
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_predictions
-from mnist_mlp.runs.result import RunResult, decimal, occurring_digits, percent
+from mnist_mlp.runs.result import RunResult, decimal, occurring_classes, percent
 from mnist_mlp.runs.settings import value_text
 
 RUN_STYLES = ("run.css",)
@@ -37,14 +37,15 @@ def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
     result = _result(job)
     matrix, metrics, timing = np.array(result.confusion_matrix), result.metrics, result.timing
     correct, n = int(np.trace(matrix)), int(matrix.sum())
-    predictions, notes = read_predictions(RunFolder(job.folder)), ["averaged weights"] * bool(job.settings["optim.ema"])
+    predictions = read_predictions(RunFolder(job.folder), len(job.classes))
+    notes = ["averaged weights"] * bool(job.settings["optim.ema"])
     if predictions is not None:
         low, high = accuracy_interval(predictions.correct)
         notes.append(f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, over images, not seeds")
     yield "Test accuracy", percent(metrics["test/accuracy"]), "; ".join(notes)
     yield "Mistakes", f"{n - correct:,}", f"of {n:,} test images ({result.source})"
-    worst = result.worst_digit
-    missed = matrix[worst] * (np.arange(10) != worst)
+    worst = result.worst_class
+    missed = matrix[worst] * (np.arange(len(matrix)) != worst)
     mistaken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} predicted as {int(missed.argmax())}"
     confusion = mistaken if missed.any() else "always correct"
     yield f"Worst digit: {worst}", decimal(result.per_class["f1"][worst]), f"F1; {confusion}"
@@ -69,7 +70,7 @@ def best_run(job: Job, context: PageContext) -> Section:
 
 def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:
     """Gallery of the mistakes with the highest confidence; None without predictions or mistakes."""
-    predictions = read_predictions(RunFolder(job.folder))
+    predictions = read_predictions(RunFolder(job.folder), len(job.classes))
     if predictions is None or predictions.correct.all():
         return None
     try:
@@ -89,10 +90,10 @@ def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None
 def classification_report(job: Job) -> Section:
     """Classification report with the worst digit highlighted, and the reliability diagram."""
     result = _result(job)
-    worst, columns = result.worst_digit, [result.per_class[name] for name in ("precision", "recall", "f1")]
+    worst, columns = result.worst_class, [result.per_class[name] for name in ("precision", "recall", "f1")]
     support = [int(count) for count in result.per_class["support"]]
     total = sum(support)
-    digits = occurring_digits(result.confusion_matrix)
+    digits = occurring_classes(result.confusion_matrix)
     rows = [[str(digit), *(decimal(column[digit]) for column in columns), f"{support[digit]:,}"] for digit in digits]
     for name, weights in (("macro average", [int(d in digits) for d in range(10)]), ("weighted average", support)):
         means = [float(np.dot(column, weights)) / max(sum(weights), 1) for column in columns]
@@ -100,7 +101,7 @@ def classification_report(job: Job) -> Section:
     marks = ["bad" if digit == worst else "" for digit in digits] + ["", ""]
     table = Table(["digit", "precision", "recall", "F1", "images"], rows, marks, frozenset({1, 2, 3, 4}))
     picture = None
-    if (predictions := read_predictions(RunFolder(job.folder))) is not None:
+    if (predictions := read_predictions(RunFolder(job.folder), len(job.classes))) is not None:
         figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test")
         picture = Picture(svg(figure), "Reliability diagram: fraction correct against predicted probability")
     notes = [f"Highlighted: digit {worst}, with the lowest F1 of the digits that occur."]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mnist_mlp.compare.collect import Job, Row, same_test_images
+from mnist_mlp.compare.collect import Job, Row, Summary, same_test_images
 from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation
@@ -18,8 +18,35 @@ from mnist_mlp.runs.result import percent
 SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 
-def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
+def reference_sections(summary: Summary) -> Iterator[Section]:
     """Sections on runs whose settings reference a published result; empty without such runs."""
+    runs, modified = _reproductions(summary.jobs)
+    excluded = [f"{names[0] if len(names) == 1 else f'{len(names)} runs'} ({how})" for how, names in modified.items()]
+    note = f"Excluded, because settings differ from the preset: {'; '.join(excluded)}."
+    if modified and not runs:
+        yield Section("Published vs measured", [note])
+    if runs:
+        lost = [f"Of {name}, {row.incomplete}." for name in runs if (row := _row(name, summary.jobs)).incomplete]
+        yield from _published(runs, [*lost, *([note] if modified else [])])
+    if not question(summary) and (verdicts := claim_verdicts(summary)):
+        yield Section("Claims of the study, tested on these runs", sentences=verdicts)
+
+
+def question(summary: Summary) -> str:
+    """The question that all runs answer; empty if they have none, or several."""
+    questions = {str(job.settings.get("reference.question") or "") for job in summary.jobs if job.settings}
+    return questions.pop() if len(questions) == 1 else ""
+
+
+def claim_verdicts(summary: Summary) -> list[str]:
+    """A sentence per claim of the runs that can be tested."""
+    jobs, (runs, _) = summary.jobs, _reproductions(summary.jobs)
+    claims = {json.dumps(claim): claim for job in jobs for claim in job.settings.get("reference.claims") or []}
+    return [sentence for claim in claims.values() if (sentence := decide(claim, runs, summary))]
+
+
+def _reproductions(jobs: Sequence[Job]) -> tuple[dict[str, list[Job]], dict[str, list[str]]]:
+    """Runs by the name of the published result, and the names of runs that differ from its preset, by difference."""
     runs: dict[str, list[Job]] = {}
     modified: dict[str, list[str]] = {}
     for job in jobs:
@@ -28,15 +55,16 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
                 modified.setdefault(changes, []).append(job.folder.name)
             else:
                 runs.setdefault(name, []).append(job)
-    excluded = [f"{names[0] if len(names) == 1 else f'{len(names)} runs'} ({how})" for how, names in modified.items()]
-    note = f"Excluded, because settings differ from the preset: {'; '.join(excluded)}."
-    if modified and not runs:
-        yield Section("Published vs measured", [note])
-    if not runs:
-        return
-    rows = {name: Row({}, [job for job in jobs if job.settings.get("reference.id") == name]) for name in runs}
-    lost = [f"Of {name}, {row.incomplete}." for name, row in rows.items() if row.incomplete]
-    yield _accuracies(runs, [*lost, *([note] if modified else [])])
+    return runs, modified
+
+
+def _row(name: str, jobs: Sequence[Job]) -> Row:
+    return Row({}, [job for job in jobs if job.settings.get("reference.id") == name])
+
+
+def _published(runs: Runs, excluded: Sequence[str]) -> Iterator[Section]:
+    """Sections on published numbers. excluded: notes about runs that are not compared."""
+    yield _accuracies(runs, excluded)
     notes = ["Measured values are means over seeds."]
     scores: list[list[str]] = []
     for name, members in runs.items():
@@ -52,9 +80,6 @@ def reference_sections(jobs: Sequence[Job]) -> Iterator[Section]:
         if any(members[0].settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
             title = f"Classification report of {name}, published vs measured"
             yield Section(title, table=_report(members), notes=notes)
-    claims = {json.dumps(claim): claim for job in jobs for claim in job.settings.get("reference.claims") or []}
-    if verdicts := [sentence for claim in claims.values() if (sentence := decide(claim, runs))]:
-        yield Section("Claims of the study, tested on these runs", sentences=verdicts)
 
 
 def agreement(measured: Sequence[float], published: float) -> str:
@@ -105,7 +130,7 @@ def _per_class(jobs: Sequence[Job], score: str) -> list[float]:
 
 def pair_section(first: Job, second: Job, names: Sequence[str]) -> Section | None:
     """Compare two runs image by image; None if they did not predict the same test images."""
-    a, b = (read_predictions(RunFolder(job.folder)) for job in (first, second))
+    a, b = (read_predictions(RunFolder(job.folder), len(job.classes)) for job in (first, second))
     if a is None or b is None or not same_test_images((first, second)) or not np.array_equal(a.truth, b.truth):
         return None
     test, both = mcnemar(a.correct.tolist(), b.correct.tolist()), int((a.correct & b.correct).sum())

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_mlp.datasets import DIGITS, MAX_CLASSES
 from mnist_mlp.runs.files import MAX_BYTES, read_content, read_text, write_bytes
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.result import CLASSES, MAX_NUMBER
+from mnist_mlp.runs.result import MAX_NUMBER
 
 Curves = Mapping[str, Sequence[float]]
 """Columns of metrics.csv by name: one number per epoch, NaN if missing."""
@@ -58,7 +59,7 @@ def _number(text: str | None) -> float:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of the test images in file order: true and predicted digits (n,), probabilities (n, 10)."""
+    """Predictions of the test images in file order: true and predicted classes (n,), probabilities (n, classes)."""
 
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
@@ -70,21 +71,21 @@ class Predictions:
         return np.equal(self.predicted, self.truth)
 
 
-def read_predictions(folder: RunFolder) -> Predictions | None:
+def read_predictions(folder: RunFolder, classes: int = len(DIGITS)) -> Predictions | None:
     """Read predictions.npz, without unpickling; None if it is missing or invalid."""
-    if (arrays := _read(folder, "truth", "prediction", "probabilities")) is None:
+    if (arrays := _read(folder, classes, "truth", "prediction", "probabilities")) is None:
         return None
     probabilities = np.clip(np.nan_to_num(arrays[2]), 0, 1).astype(np.float32)
     return Predictions(arrays[0].astype(np.int64), arrays[1].astype(np.int64), probabilities)
 
 
-def read_labels(folder: RunFolder) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Read only the true and predicted digits (n,), which is fast; None if predictions.npz is missing or invalid."""
-    arrays = _read(folder, "truth", "prediction")
+def read_labels(folder: RunFolder, classes: int = MAX_CLASSES) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Read only the true and predicted classes (n,), which is fast; None if predictions.npz is missing or invalid."""
+    arrays = _read(folder, classes, "truth", "prediction")
     return None if arrays is None else (arrays[0].astype(np.uint8), arrays[1].astype(np.uint8))
 
 
-def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
+def _read(folder: RunFolder, classes: int, *names: str) -> list[NDArray[Any]] | None:
     try:
         content = io.BytesIO(read_content(folder.predictions_file) or b"")
         if sum(item.file_size for item in zipfile.ZipFile(content).infolist()) > MAX_BYTES:
@@ -95,9 +96,9 @@ def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
     except Exception:  # zipfile, zlib and numpy raise a dozen types for damaged files
         return None
     for name, values in arrays.items():
-        shape, dtype_kinds = ((n, CLASSES), "f") if name == "probabilities" else ((n,), "iu")
+        shape, dtype_kinds = ((n, classes), "f") if name == "probabilities" else ((n,), "iu")
         is_valid = n and values.shape == shape and values.dtype.kind in dtype_kinds
-        if not is_valid or (dtype_kinds == "iu" and (values.min() < 0 or values.max() >= CLASSES)):
+        if not is_valid or (dtype_kinds == "iu" and (values.min() < 0 or values.max() >= classes)):
             return None
     return list(arrays.values())
 
@@ -105,7 +106,7 @@ def _read(folder: RunFolder, *names: str) -> list[NDArray[Any]] | None:
 def write_predictions(
     folder: RunFolder, truth: NDArray[np.int64], predicted: NDArray[np.int64], probabilities: NDArray[np.float32]
 ) -> None:
-    """Write the true and predicted digits (n,) and the probabilities (n, 10) of the test images in file order.
+    """Write the true and predicted classes (n,) and the probabilities (n, classes) of the test images in file order.
 
     Predictions are the argmax of the logits: float32 probabilities can tie when the logits do not.
     """

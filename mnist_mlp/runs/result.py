@@ -7,12 +7,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeAlias, get_args, get_origin
 
-from mnist_mlp.config import OFFICIAL_DIGEST, Config
+from mnist_mlp.config import Config
 from mnist_mlp.console import shown_path
+from mnist_mlp.datasets import DATASETS, DIGITS
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.settings import changes, identity
 
-CLASSES = 10
 SCHEMA_VERSION = 1
 MAX_NUMBER = 1e100
 """Larger numbers are invalid: they are not measurements, and sums of squares would overflow."""
@@ -25,9 +25,9 @@ An object has a schema per key: "key?" is optional, a key with "*" is a pattern,
 A list has a schema per item, or a single one for all items."""
 
 
-def is_at_chance(accuracy: float) -> bool:
-    """Whether an accuracy in [0, 1] is close to chance level, which is 0.1."""
-    return accuracy < 0.2
+def is_at_chance(accuracy: float, classes: int = len(DIGITS)) -> bool:
+    """Whether an accuracy in [0, 1] is below twice the chance level, 1 / classes; of two classes, below 0.6."""
+    return accuracy < min(2 / classes, 0.6)
 
 
 def check(value: Any, schema: Schema, key: str = "") -> Any:
@@ -92,17 +92,13 @@ def _string(*choices: str, nullable: bool = False) -> Leaf:
     return " or ".join(map(repr, choices)) or "a string", is_valid
 
 
-def _is_per_digit(value: Any) -> bool:
-    return isinstance(value, list) and len(value) in (0, CLASSES) and all(map(_number()[1], value))
-
-
 def _schema_of(annotation: Any) -> Schema:
     """Return the schema of an option or option group; options may be missing, since earlier versions had fewer."""
     if is_dataclass(annotation):
         return {f"{option.name}?": _schema_of(option.type) for option in fields(annotation)}
     arguments = get_args(annotation)
     if annotation == list[float]:
-        return f"a list of {CLASSES} numbers", _is_per_digit
+        return [_number()]
     if get_origin(annotation) is list:
         return [_integer(1) if arguments[0] is int else _schema_of(arguments[0])]
     if get_origin(annotation) is dict:
@@ -123,16 +119,17 @@ _DESCRIPTION: dict[str, Schema] = {
     "callbacks?": [_string()],
     "started?": _string(),
 }
-RUN: Schema = {**_DESCRIPTION, "data?": {"digest": _string()}, "environment?": ENVIRONMENT}
+_DATA: dict[str, Schema] = {"digest?": _string(), "classes?": [_string()], "mean?": _number(), "std?": _number()}
+RUN: Schema = {**_DESCRIPTION, "data?": _DATA, "environment?": ENVIRONMENT}
 """Schema of run.json."""
 FAILURE: Schema = {"reason": _string(), "overrides": [_string()], "config": {}}
 """Schema of failure.json; its config is not validated, since it may be the cause of the failure."""
 _fraction, _loss = _number(0.0, 1.0 + 1e-6, nullable=True), _number(nullable=True)
-_fractions: Schema = [_number(0.0, 1.0 + 1e-6)] * CLASSES
+_fractions: Schema = [_number(0.0, 1.0 + 1e-6)]
 RESULT: Schema = {
     "status": _string("finished", "diverged"),
     **_DESCRIPTION,
-    "data": {"source": _string(), "train": _integer(), "val": _integer(), "test": _integer()},
+    "data": {**_DATA, "source": _string(), "train": _integer(), "val": _integer(), "test": _integer()},
     "parameters": _integer(),
     "epochs": _integer(1),
     "best_epoch": _integer(1),
@@ -144,8 +141,8 @@ RESULT: Schema = {
         "*lr": _loss,
         "*": _fraction,
     },
-    "per_class": {**dict.fromkeys(("precision", "recall", "f1"), _fractions), "support": [_integer()] * CLASSES},
-    "confusion_matrix": [[_integer(0, 10**9)] * CLASSES] * CLASSES,
+    "per_class": {**dict.fromkeys(("precision", "recall", "f1"), _fractions), "support": [_integer()]},
+    "confusion_matrix": [[_integer(0, 10**9)]],
     "timing": dict.fromkeys(("fit_seconds", "epoch_seconds", "*"), _number(0.0)),
     "environment": ENVIRONMENT,
 }
@@ -167,9 +164,9 @@ class RunResult:
     metrics: dict[str, float | None]
     """By "split/name"; accuracies are micro-averaged, in [0, 1]; non-finite losses are None."""
     per_class: dict[str, list[float]]
-    """Test precision, recall, f1 and support of the ten digits."""
+    """Test precision, recall, f1 and support of each class."""
     confusion_matrix: list[list[int]]
-    """10 x 10 test counts; rows are the true digits."""
+    """Test counts (classes, classes); rows are the true classes."""
     timing: dict[str, float]
     environment: JSON
     callbacks: list[str] = field(default_factory=list)
@@ -190,6 +187,10 @@ class RunResult:
                 f"'schema_version' must be {SCHEMA_VERSION} for this version of mnist_mlp, got {_abbreviate(version)}"
             )
         check(content, RESULT)
+        count = len(content["data"].get("classes", DIGITS))
+        columns = [*content["per_class"].values(), content["confusion_matrix"], *content["confusion_matrix"]]
+        if any(len(column) != count for column in columns):
+            raise ValueError(f"'per_class' and 'confusion_matrix' must have {count} classes")
         images, expected = sum(map(sum, content["confusion_matrix"])), content["data"]["test"]
         if images != expected:
             raise ValueError(f"'confusion_matrix' has {images} images, but 'data.test' is {expected}")
@@ -201,9 +202,16 @@ class RunResult:
         return {key: value for key, value in content.items() if key not in ("callbacks", "started") or value}
 
     @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        names: list[str] = self.data.get("classes", list(DIGITS))
+        return names
+
+    @property
     def source(self) -> str:
-        """`data.source` as `source_name` shows it."""
-        return source_name(self.data["source"], self.data.get("digest"))
+        """The dataset as `source_name` shows it."""
+        name = self.config["data"].get("name", "mnist")
+        return source_name(self.data["source"], self.data.get("digest"), name)
 
     def metric(self, name: str) -> float:
         """Return a metric by name; NaN if it is missing or was not finite."""
@@ -216,10 +224,10 @@ class RunResult:
         return str(identity(vars(self))["trainer.accelerator"])
 
     @property
-    def worst_digit(self) -> int:
-        """The digit with the lowest test F1, of those in the test set."""
+    def worst_class(self) -> int:
+        """The class with the lowest test F1, of those in the test set."""
         f1, support = ([value or 0.0 for value in self.per_class[name]] for name in ("f1", "support"))
-        return min(range(len(f1)), key=lambda digit: (not support[digit], f1[digit]))
+        return min(range(len(f1)), key=lambda label: (not support[label], f1[label]))
 
 
 @dataclass(frozen=True)
@@ -267,7 +275,7 @@ def closing_table(result: RunResult, folder: Path) -> str:
     rows = {
         "test accuracy": f"{percent(metrics['test/accuracy'])}, macro F1 {decimal(metrics['test/f1_macro'])}, "
         f"loss {decimal(metrics['test/loss'])}",
-        "worst digit": _worst_digit_text(result),
+        "worst class": _worst_class_text(result),
         "tested": f"{data['test']:,} images ({result.source}), "
         f"checkpoint of epoch {result.best_epoch} of {result.epochs}{', averaged weights' * is_averaged}",
         "fit time": f"{timing['fit_seconds']:.1f} s, {timing['epoch_seconds']:.2f} s per training epoch{compiling}",
@@ -279,34 +287,37 @@ def closing_table(result: RunResult, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _worst_digit_text(result: RunResult) -> str:
-    """Describe the digit with the lowest F1 and its most frequent confusion."""
-    matrix, digit = result.confusion_matrix, result.worst_digit
-    others = [other for other in range(CLASSES) if other != digit]
-    predicted = max(others, key=lambda other: matrix[digit][other])
-    true = max(others, key=lambda other: matrix[other][digit])
-    text = f"{digit}, F1 {result.per_class['f1'][digit] or 0.0:.3f}"
-    if matrix[digit][predicted]:
-        return f"{text}, most often predicted as {predicted}"
-    return f"{text}, most often predicted instead of {true}" if matrix[true][digit] else "none, all correct"
+def _worst_class_text(result: RunResult) -> str:
+    """Describe the class with the lowest F1 and its most frequent confusion."""
+    matrix, worst, names = result.confusion_matrix, result.worst_class, result.classes
+    others = [other for other in range(len(names)) if other != worst]
+    predicted = max(others, key=lambda other: matrix[worst][other])
+    true = max(others, key=lambda other: matrix[other][worst])
+    text = f"{names[worst]}, F1 {result.per_class['f1'][worst] or 0.0:.3f}"
+    if matrix[worst][predicted]:
+        return f"{text}, most often predicted as {names[predicted]}"
+    return f"{text}, most often predicted instead of {names[true]}" if matrix[true][worst] else "none, all correct"
 
 
-def source_name(source: str, digest: str | None) -> str:
-    """Return `data.source`, or "not MNIST" if the files under `data.root` are known to be others."""
-    return "not MNIST" if source == "mnist" and digest not in (None, OFFICIAL_DIGEST) else source
+def source_name(source: str, digest: str | None, name: str = "mnist") -> str:
+    """Return `data.source`, or the title of a dataset other than MNIST; "not ..." if its files are others."""
+    dataset = DATASETS[name]
+    is_other = source in ("mnist", "files") and dataset.digest and digest not in (None, dataset.digest)
+    return f"not {dataset.title}" if is_other else dataset.title if source == "files" else source
 
 
-def occurring_digits(confusion_matrix: Sequence[Sequence[int]]) -> list[int]:
-    """Return the digits that are a label or a prediction: macro averages are means over them, as in scikit-learn."""
-    return [d for d in range(CLASSES) if any(confusion_matrix[d]) or any(row[d] for row in confusion_matrix)]
+def occurring_classes(confusion_matrix: Sequence[Sequence[int]]) -> list[int]:
+    """Return the classes that are a label or a prediction: macro averages are means over them, as in scikit-learn."""
+    return [c for c, row in enumerate(confusion_matrix) if any(row) or any(row[c] for row in confusion_matrix)]
 
 
-def classification_report(confusion_matrix: Sequence[Sequence[int]]) -> str:
+def classification_report(confusion_matrix: Sequence[Sequence[int]], classes: Sequence[str] = DIGITS) -> str:
     """Format precision, recall, F1 and support as scikit-learn's `classification_report` does.
 
     Args:
-        confusion_matrix: 10 x 10 counts; rows are the true digits. A ratio with denominator 0 is 0. Digits that are
-            neither label nor prediction have no row and are not in the macro average.
+        confusion_matrix: (classes, classes) counts; rows are the true classes. A ratio with denominator 0 is 0. Classes
+            that are neither label nor prediction have no row and are not in the macro average.
+        classes: Names of the classes.
     """
     import numpy as np  # slow to import, and `--help` does not need it
 
@@ -314,16 +325,16 @@ def classification_report(confusion_matrix: Sequence[Sequence[int]]) -> str:
     tp, predicted, support = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
     numerators, denominators = np.stack([tp, tp, 2 * tp]), np.stack([predicted, support, predicted + support])
     scores = np.divide(numerators, denominators, out=np.zeros(numerators.shape), where=denominators > 0)
-    total = int(support.sum())
+    total, width = int(support.sum()), max(len("weighted avg"), *map(len, classes))
 
     def row(name: str, values: Any, images: int) -> str:
-        return f"{name:>12}  {' '.join(f'{value:>9.4f}' for value in values)} {images:>9}"
+        return f"{name:>{width}}  {' '.join(f'{value:>9.4f}' for value in values)} {images:>9}"
 
-    accuracy = f"{'accuracy':>12}  {'':>9} {'':>9} {tp.sum() / max(total, 1):>9.4f} {total:>9}"
-    lines = [f"{'':>12}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}", ""]
-    digits = occurring_digits(confusion_matrix)
-    lines += [row(str(digit), scores[:, digit], support[digit]) for digit in digits]
-    lines += ["", accuracy, row("macro avg", scores[:, digits].mean(1), total)]
+    accuracy = f"{'accuracy':>{width}}  {'':>9} {'':>9} {tp.sum() / max(total, 1):>9.4f} {total:>9}"
+    lines = [f"{'':>{width}}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}", ""]
+    labels = occurring_classes(confusion_matrix)
+    lines += [row(classes[label], scores[:, label], support[label]) for label in labels]
+    lines += ["", accuracy, row("macro avg", scores[:, labels].mean(1), total)]
     return "\n".join([*lines, row("weighted avg", scores @ support / max(total, 1), total)]) + "\n"
 
 

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mnist_mlp.config import Config, non_result_keys, subset_name
+from mnist_mlp.datasets import DIGITS, MNIST_STATISTICS
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
 
-NEWER_OPTIONS = {"model.network": ""}
+NEWER_OPTIONS = {"model.network": "", "data.name": "mnist"}
 """Options added after version 0.1.0. Their defaults are not hashed, which keeps earlier fingerprints valid."""
+NEWER_DATA = {"classes": list(DIGITS), "mean": MNIST_STATISTICS[0], "std": MNIST_STATISTICS[1]}
+"""Keys of `data` in run.json added after version 0.1.0, with values that are not part of the identity."""
 
 
 def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
@@ -46,17 +49,17 @@ def _defaults() -> JSON:
     return {key: value for key, value in flatten(to_dict(Config())).items() if key not in non_result_keys()}
 
 
-def describe(config: JSON, overrides: Iterable[str], digest: str | None = None, callbacks: Sequence[str] = ()) -> JSON:
+def describe(config: JSON, overrides: Iterable[str], data: JSON | None = None, callbacks: Sequence[str] = ()) -> JSON:
     """Build the content of run.json, including the fingerprint: a hash of everything that affects the result.
 
     Args:
         config: Nested config with every `auto` resolved.
         overrides: Overrides as the user typed them.
-        digest: `Digits.digest` of the dataset.
+        data: `Digits.describe` of the dataset.
         callbacks: State keys of the user's Lightning callbacks that can change the result.
     """
     run: JSON = {"overrides": list(overrides), "config": config}
-    run |= {"data": {"digest": digest}} if digest is not None else {}
+    run |= {"data": data} if data is not None else {}
     run |= {"callbacks": list(callbacks)} if callbacks else {}
     hashed = {key: value for key, value in settings(config).items() if NEWER_OPTIONS.get(key) != value}
     content = json.dumps({**hashed, **_data_and_callbacks(run)}, sort_keys=True)
@@ -74,9 +77,11 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _data_and_callbacks(run: Mapping[str, Any]) -> JSON:
-    """Return what affects a result in addition to the settings: the data's digest and the user's callbacks."""
-    digest = {"data.digest": run["data"]["digest"]} if "digest" in run.get("data", {}) else {}
-    return {**digest, "callbacks": run["callbacks"]} if run.get("callbacks") else digest
+    """Return what affects a result in addition to the settings: properties of the data and the user's callbacks."""
+    data = run.get("data", {})
+    keys = [key for key in ("digest", *NEWER_DATA) if key in data and data[key] != NEWER_DATA.get(key)]
+    rows = {f"data.{key}": data[key] for key in keys}
+    return {**rows, "callbacks": run["callbacks"]} if run.get("callbacks") else rows
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

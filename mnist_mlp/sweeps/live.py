@@ -170,6 +170,12 @@ class SweepProgress:
         if running is not None and not end.reused:
             self._durations.append(time.time() - running.began)
 
+    def status_text(self) -> str:
+        """Describe the current state in one sentence."""
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        counts = f"{self.done} of {self.total} jobs done, {len(self.running)} running{failed}"
+        return f"At {time.strftime('%H:%M:%S')}: {counts}; {elapsed_text(self.began, self.seconds_left())}."
+
     def seconds_left(self) -> float | None:
         """Estimate the time left from the mean duration of a job; None if there is no data.
 

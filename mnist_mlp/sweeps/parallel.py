@@ -19,6 +19,7 @@ from mnist_mlp.runs.result import RunResult, StoredRun
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps.jobs import Job, JobEnd, fail_job, finish_job, run_job, unrecorded_failures, update_table
 from mnist_mlp.sweeps.live import SweepProgress
+from mnist_mlp.sweeps.live_page import LivePage
 from mnist_mlp.sweeps.processes import Crashed, WorkerPool
 from mnist_mlp.training.processes import cores_of_job
 
@@ -36,6 +37,15 @@ Records = Callable[[Job], Mapping[str, str]]
 """Returns additional files for a job's folder, text by relative path; called shortly before a worker starts the job."""
 
 
+DataKey = tuple[str, str, str, str]
+"""`data.source`, `data.root`, `data.name` and `data.normalization`."""
+
+
+def _data_key(config: Config) -> DataKey:
+    data = config.data
+    return data.source.value, data.root, data.name.value, data.normalization.value
+
+
 @dataclass(frozen=True)
 class Survey:
     """Resources of the machine.
@@ -44,25 +54,25 @@ class Survey:
         bytes_per_job: memory of the largest job, in bytes.
         free: free memory in bytes; None if unknown.
         gpus: number of GPUs that the jobs may use; 0 if no job uses one.
-        digits: source and digest of the datasets by `data.source` and `data.root`, "" if unavailable, and why.
+        digits: source ("" if unavailable) and `Digits.describe` of the datasets by `_data_key`, and why it differs.
     """
 
     bytes_per_job: int
     free: int | None
     gpus: int
-    digits: Mapping[tuple[str, str], tuple[str, str, str]]
+    digits: Mapping[DataKey, tuple[str, JSON, str]]
 
     def finished(self, stored: StoredRun, config: Config) -> RunResult | None:
         """Return the result in a job's folder if `fit` would reuse it; None if it would train.
 
         UserError if the job would be replaced, or fail, only because its data have come or gone.
         """
-        source, digest, reason = self.digits[config.data.source.value, config.data.root]
+        source, data, reason = self.digits[_data_key(config)]
         if config.trainer.devices > 1 or not (source or stored.result):
             return None  # the job reports the error
         if not source:
             raise UserError(reason)
-        run: JSON = {"config": to_dict(config), "data": {"digest": digest}}
+        run: JSON = {"config": to_dict(config), "data": data}
         run["config"]["data"]["source"] = source
         if config.data.source == "auto" and (change := stored.changed_source(run)):
             reason = f"{change}{', since ' if reason else ''}{reason}"
@@ -78,13 +88,14 @@ def survey_machine(configs: Sequence[Config]) -> Survey:
     from mnist_mlp.data.mnist import load_digits
     from mnist_mlp.training.trainer import free_bytes, needed_bytes
 
-    digits = {}
-    for key in {(config.data.source.value, config.data.root) for config in configs}:
+    digits: dict[DataKey, tuple[str, JSON, str]] = {}
+    for key in set(map(_data_key, configs)):
         try:
-            loaded = load_digits(*key)
-            digits[key] = loaded.source, loaded.digest, loaded.why_sample
+            *arguments, normalization = key
+            loaded = load_digits(*arguments)
+            digits[key] = loaded.source, loaded.describe(normalization), loaded.why_sample
         except (UserError, OSError) as error:
-            digits[key] = "", "", error_summary(error)
+            digits[key] = "", {}, error_summary(error)
     bytes_per_job = max(map(needed_bytes, configs), default=0)
     uses_gpu = any(config.trainer.accelerator != Accelerator.cpu for config in configs)
     return Survey(bytes_per_job, free_bytes("cpu"), torch.cuda.device_count() if uses_gpu else 0, digits)
@@ -160,11 +171,12 @@ def run_jobs(
         The outcome of each job, in the order of the jobs.
     """
     refuse_same_folder(jobs)
-    run = _Run(jobs, records, progress, on_end, pool or WorkerPool())
+    run = _Run(jobs, records, progress, on_end, pool or WorkerPool(), LivePage(jobs[0].sweep, progress))
     try:
         run.run(limits)
     finally:
         progress.close()
+        run.page.close()
         if pool is None or len(run.ends) < len(jobs):
             run.pool.stop()
     return [run.ends[index] for index in range(len(jobs))]
@@ -179,6 +191,7 @@ class _Run:
     progress: SweepProgress
     on_end: Callable[[Job, JobEnd], None]
     pool: WorkerPool
+    page: LivePage
     ends: dict[int, JobEnd] = field(default_factory=dict)
 
     def run(self, limits: Limits) -> None:
@@ -243,6 +256,7 @@ class _Run:
     def _events(self) -> list[tuple[int, Any]]:
         events = list(self.pool.events(POLL_SECONDS))
         self.progress.tick()
+        self.page.update()
         return events
 
     def _end(self, index: int, end: JobEnd) -> None:

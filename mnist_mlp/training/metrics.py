@@ -18,7 +18,7 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from mnist_mlp.config import CLASSES
+from mnist_mlp.datasets import DIGITS
 
 
 class MeanLoss(Metric):
@@ -44,7 +44,7 @@ class MeanLoss(Metric):
 
 
 def in_file_order(gathered: Tensor, world_size: int) -> Tensor:
-    """Reorder (n, 10), process by process, each of which has evaluated every `world_size`-th image."""
+    """Reorder (n, classes), process by process, each of which has evaluated every `world_size`-th image."""
     indices = [torch.arange(rank, len(gathered), world_size) for rank in range(world_size)]
     return gathered[torch.cat(indices).argsort()]
 
@@ -53,43 +53,49 @@ class CalibrationError(MulticlassCalibrationError):
     """Calibration error of logits, which torchmetrics mistakes for probabilities if all of them lie in [0, 1]."""
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add logits (b, 10) and labels (b,)."""
+        """Add logits (b, classes) and labels (b,)."""
         super().update(preds.softmax(1), target)
 
 
-# validate_args costs a device synchronization per update, and both logits and labels are valid by construction
-_OPTIONS: dict[str, Any] = {"num_classes": CLASSES, "validate_args": False}
 _COUNTED = {"precision": MulticlassPrecision, "recall": MulticlassRecall, "f1": MulticlassF1Score}
 
 
-def training_metrics() -> MetricCollection:
+def _options(classes: int) -> dict[str, Any]:
+    # validate_args costs a device synchronization per update, and both logits and labels are valid by construction
+    return {"num_classes": classes, "validate_args": False}
+
+
+def training_metrics(classes: int = len(DIGITS)) -> MetricCollection:
     """Build the training metrics: accuracy (micro) and F1 (macro)."""
-    accuracy, f1 = MulticlassAccuracy(average="micro", **_OPTIONS), MulticlassF1Score(average="macro", **_OPTIONS)
+    options = _options(classes)
+    accuracy, f1 = MulticlassAccuracy(average="micro", **options), MulticlassF1Score(average="macro", **options)
     return MetricCollection({"accuracy": accuracy, "f1_macro": f1}, prefix="train/", compute_groups=False)
 
 
-def evaluation_metrics(split: str) -> MetricCollection:
+def evaluation_metrics(split: str, classes: int = len(DIGITS)) -> MetricCollection:
     """Build the scalar metrics of a split: accuracy (micro); precision, recall and F1 (macro).
 
-    Macro averages are unweighted means over the digits that are a label or a prediction (`occurring_digits`).
+    Macro averages are unweighted means over the classes that are a label or a prediction (`occurring_classes`).
     On "test" also the expected calibration error (15 bins) and the top-2 accuracy.
     """
-    metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(average="micro", **_OPTIONS)}
-    metrics |= {f"{name}_macro": metric(average="macro", **_OPTIONS) for name, metric in _COUNTED.items()}
+    options = _options(classes)
+    metrics: dict[str, Metric | MetricCollection] = {"accuracy": MulticlassAccuracy(average="micro", **options)}
+    metrics |= {f"{name}_macro": metric(average="macro", **options) for name, metric in _COUNTED.items()}
     groups = [["accuracy"], [f"{name}_macro" for name in _COUNTED]]
     if split == "test":
-        metrics["calibration_error"] = CalibrationError(n_bins=15, norm="l1", **_OPTIONS)
-        metrics["top2_accuracy"] = MulticlassAccuracy(average="micro", top_k=2, **_OPTIONS)
+        metrics["calibration_error"] = CalibrationError(n_bins=15, norm="l1", **options)
+        metrics["top2_accuracy"] = MulticlassAccuracy(average="micro", top_k=2, **options)
         groups += [["calibration_error"], ["top2_accuracy"]]
     return MetricCollection(metrics, prefix=f"{split}/", compute_groups=groups)
 
 
-def class_metrics() -> MetricCollection:
-    """Build the per-class metrics: precision, recall and f1, each (10,), and confusion_matrix (10, 10)."""
+def class_metrics(classes: int = len(DIGITS)) -> MetricCollection:
+    """Build the per-class metrics: precision, recall and f1, (classes,), and confusion_matrix (classes, classes)."""
+    options = _options(classes)
     metrics: dict[str, Metric | MetricCollection] = {
-        name: metric(average="none", **_OPTIONS) for name, metric in _COUNTED.items()
+        name: metric(average="none", **options) for name, metric in _COUNTED.items()
     }
-    metrics["confusion_matrix"] = MulticlassConfusionMatrix(**_OPTIONS)
+    metrics["confusion_matrix"] = MulticlassConfusionMatrix(**options)
     return MetricCollection(metrics, compute_groups=[list(_COUNTED), ["confusion_matrix"]])
 
 

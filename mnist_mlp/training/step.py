@@ -60,7 +60,7 @@ class Teacher(Protocol):
     """The teacher of distillation: its predictions replace the labels as targets."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return probabilities (n, 10), without gradients, of images (n, 28, 28) on the scale 0 to 255."""
+        """Return probabilities (n, classes), without gradients, of images (n, 28, 28) on the scale 0 to 255."""
         ...
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Teacher":
@@ -72,7 +72,7 @@ class Teacher(Protocol):
 class Objective:
     """The loss of a mini-batch: augmentation, forward pass, cross-entropy, virtual adversarial loss.
 
-    model: maps images (n, 28, 28) on the scale 0 to 255 to logits (n, 10). augmentation: keyword arguments of
+    model: maps images (n, 28, 28) on the scale 0 to 255 to logits (n, classes). augmentation: keyword arguments of
     `augment`; empty for none. adversarial_radius: of `virtual_adversarial_loss`; 0 for none.
     """
 
@@ -83,7 +83,7 @@ class Objective:
     teacher: Teacher | None = None
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss () and the logits (b, 10) of images (b, 28, 28) and labels (b,)."""
+        """Return the mean loss () and the logits (b, classes) of images (b, 28, 28) and labels (b,)."""
         if self.augmentation:
             images = augment(images, **self.augmentation)
         logits = self.model(images)
@@ -107,7 +107,7 @@ class TrainingStep:
     average: WeightAverage | None = None
 
     def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Make one step; return the mean loss () and the logits (b, 10) from before the update.
+        """Make one step; return the mean loss () and the logits (b, classes) from before the update.
 
         images: (n, 28, 28) uint8, the whole training set; labels: (n,) int64; batch: (b,) indices; lr: () float32.
         """

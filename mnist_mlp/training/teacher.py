@@ -34,7 +34,7 @@ class Ensemble:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return probabilities (n, 10), in the members' dtype, of images (n, 28, 28) on the scale 0 to 255."""
+        """Return probabilities (n, classes), in the members' dtype, of images (n, 28, 28) on the scale 0 to 255."""
         logs = [member._forward_unchecked(images).to(member.scale.dtype).log_softmax(1) for member in self._members]
         return torch.stack(logs).mean(0).softmax(1)
 

@@ -23,7 +23,7 @@ def virtual_adversarial_loss(
     """Return the mean KL divergence () from the predictions on images to those on perturbed images.
 
     Each image is perturbed in the direction that changes its prediction most, estimated by one power iteration
-    (section 3.3 of the paper). The predictions on the images, given by `logits` (n, 10), are constants.
+    (section 3.3 of the paper). The predictions on the images, given by `logits` (n, classes), are constants.
 
     images: (n, 28, 28) float on the scale 0 to 255; radius: L2 norm of the perturbations of pixels in [0, 1].
     """

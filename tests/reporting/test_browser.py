@@ -1,5 +1,6 @@
 """Interaction with the report page in a real browser; needs Debian's chromium and chromium-driver."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,38 @@ def test_a_selection_is_highlighted_in_all_views(browser: Any, page: Path, width
         press(browser, "ESCAPE")
         assert browser.execute_script(SELECTED) == []
         assert browser.execute_script(HIGHLIGHTED, "scatter") == []
+        assert faults(browser) == []
+
+
+@pytest.mark.integration
+def test_the_page_of_a_running_sweep_reloads_and_keeps_what_the_reader_has_chosen(browser: Any, tmp_path: Path) -> None:
+    for n in range(12):
+        write_run(tmp_path / f"run_{n:02d}", range(10 + n), seed=n & 1, optim__lr=0.01 * (1 + n // 2))
+    page = write_page([tmp_path], tmp_path / "report.html", status="At 12:00:00: 12 of 14 jobs done")
+    chosen = "return Report.selection().map(run => Report.data.runs[run].name)"
+    with opened(browser, page):
+        ready(browser)
+        assert "12 of 14 jobs done" in texts(browser, "#running")[0]
+        browser.execute_script(TYPE, "input[type=search]", "lr>0.01")
+        click(browser, "details summary")
+        click(browser, "table tbody tr[data-runs='4'] td:nth-child(1)")
+        before = browser.execute_script(chosen)
+        browser.execute_script("scrollTo(0, 700)")
+        top = "return document.querySelector('section').getBoundingClientRect().top"
+        position = browser.execute_script(top)
+        for n in (12, 13):
+            write_run(tmp_path / f"run_{n:02d}", range(2), seed=n & 1, optim__lr=0.2)
+        write_page([tmp_path], page)
+        wait_for_end = "const wait = () => document.getElementById('running') || document.readyState !== 'complete'"
+        end = time.monotonic() + 60
+        while browser.execute_script(f"{wait_for_end}; return Boolean(wait())"):
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        assert browser.execute_script("return Report.data.runs.length") == 14
+        assert browser.execute_script(chosen) == before
+        assert browser.execute_script("return document.querySelector('input[type=search]').value") == "lr>0.01"
+        assert browser.execute_script("return document.querySelector('details').open")
+        assert abs(browser.execute_script(top) - position) < 5
         assert faults(browser) == []
 
 

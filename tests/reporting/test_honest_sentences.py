@@ -8,7 +8,7 @@ from made_up_runs import write_failure, write_run
 
 from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.compare.tables import as_markdown, plan_lines
-from mnist_mlp.config import OFFICIAL_DIGEST
+from mnist_mlp.datasets import OFFICIAL_DIGEST
 from mnist_mlp.reporting.data import PageContext, data_warning, lead
 from mnist_mlp.reporting.page import render_page
 from mnist_mlp.reporting.publish import Study, as_latex, figures, hashes, methods

@@ -49,22 +49,22 @@ def test_the_next_steps_are_valid_shell_commands(tmp_path: Path) -> None:
     ]
 
 
-def test_the_worst_digit_has_the_lowest_f1_and_its_most_frequent_confusion() -> None:
-    def worst_digit_line(f1: list[float], *confusions: tuple[int, int, int]) -> str:
+def test_the_worst_class_has_the_lowest_f1_and_its_most_frequent_confusion() -> None:
+    def worst_class_line(f1: list[float], *confusions: tuple[int, int, int]) -> str:
         matrix = np.diag([10] * 10)
         for truth, predicted, count in confusions:
             matrix[truth, predicted] = count
         result = made_up_result()
         result = replace(result, per_class={**result.per_class, "f1": f1}, confusion_matrix=matrix.tolist())
-        assert result.worst_digit == f1.index(min(f1))
+        assert result.worst_class == f1.index(min(f1))
         return next(line for line in closing_table(result, Path()).splitlines() if "worst digit" in line)
 
     scores = [1.0] * 10
     scores[5] = 0.9567
-    line = worst_digit_line(scores, (5, 3, 4), (5, 8, 2), (9, 5, 30))
+    line = worst_class_line(scores, (5, 3, 4), (5, 8, 2), (9, 5, 30))
     assert line.endswith("5, F1 0.957, most often predicted as 3")
-    assert worst_digit_line(scores, (9, 5, 2), (2, 5, 3)).endswith("5, F1 0.957, most often predicted instead of 2")
-    assert worst_digit_line([1.0] * 10).endswith("none, all correct")
+    assert worst_class_line(scores, (9, 5, 2), (2, 5, 3)).endswith("5, F1 0.957, most often predicted instead of 2")
+    assert worst_class_line([1.0] * 10).endswith("none, all correct")
 
 
 def test_the_closing_table_fits_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

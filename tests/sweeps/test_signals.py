@@ -105,6 +105,20 @@ def test_a_signal_ends_all_jobs_after_their_chunk_and_keeps_their_checkpoints(
     assert not list(Path("outputs").rglob(".lock"))
 
 
+def test_a_running_sweep_has_a_page_that_says_how_far_it_is_until_it_ends(start: Start, idx_root: Path) -> None:
+    page = Path("outputs/sweeps/live/report.html")
+    epochs = ("trainer.max_epochs=2,400", "trainer.steps_per_execution=1", "trainer.figures=false", "name=live")
+    process = start(
+        "-m", "mnist_mlp.train", "-m", f"data.root={idx_root}", *LONG[:4], *epochs, "hydra.launcher.n_jobs=1"
+    )
+    wait_until(page.exists)
+    assert process.poll() is None
+    assert "1 of 2 jobs done" in page.read_text()
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert 'id="running"' not in page.read_text()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_before_the_first_job_ends_the_sweep_with_the_exit_code_of_shells(
     start: Start, idx_root: Path, number: signal.Signals, code: int

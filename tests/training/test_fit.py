@@ -14,7 +14,8 @@ from pytorch_lightning.accelerators.mps import MPSAccelerator
 
 from mnist_mlp.compare.collect import load_job
 from mnist_mlp.config import Config, DataConfig, ModelConfig, Normalization, OptimConfig, Schedule, TrainerConfig
-from mnist_mlp.data.mnist import OFFICIAL_DIGEST, Digits, DownloadError, load_digits
+from mnist_mlp.data.mnist import Digits, DownloadError, load_digits
+from mnist_mlp.datasets import OFFICIAL_DIGEST
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting.sections_run import classification_report
 from mnist_mlp.training.classifier import DigitClassifier
@@ -340,7 +341,7 @@ def test_a_job_is_not_trained_again_while_its_digits_are_away(
     assert [path.name for path in Path("sweep").iterdir()] == ["job"]
 
 
-def test_macro_averages_and_the_worst_digit_ignore_digits_that_do_not_occur(config: Config, tmp_path: Path) -> None:
+def test_macro_averages_and_the_worst_class_ignore_digits_that_do_not_occur(config: Config, tmp_path: Path) -> None:
     full = load_digits("mnist", config.data.root)
     train, test = (labels < 2 for labels in (full.train_labels, full.test_labels))
     images, labels = torch.cat([full.test_images[test]] * 3), torch.cat([full.test_labels[test]] * 3)
@@ -357,7 +358,7 @@ def test_macro_averages_and_the_worst_digit_ignore_digits_that_do_not_occur(conf
     assert table is not None
     (row,) = (row for row in table.rows if "macro" in str(row[0]))
     assert [float(str(value)) for value in row[1:4]] == pytest.approx(scores, abs=1e-4)
-    assert result.worst_digit < 2
+    assert result.worst_class < 2
 
 
 @pytest.mark.integration

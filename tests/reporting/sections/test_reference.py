@@ -7,11 +7,12 @@ import pytest
 from made_up_runs import write_run
 from omegaconf import OmegaConf
 
-from mnist_mlp.compare.collect import find_jobs
+from mnist_mlp.api.results import Sweep
+from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.compare.published import RULES
 from mnist_mlp.config import conf_folder
 from mnist_mlp.reporting.elements import Section
-from mnist_mlp.reporting.sections_study import agreement, reference_sections
+from mnist_mlp.reporting.sections_study import agreement, claim_verdicts, reference_sections
 
 CLAIMS = [
     {"claim": "Normalising the inputs helps", "better": "normalized", "worse": "raw"},
@@ -30,7 +31,7 @@ def repeat(folder: Path, name: str, wrong: tuple[int, ...], **settings: Any) -> 
 
 
 def sections(folder: Path) -> dict[str, Section]:
-    return {section.title: section for section in reference_sections(find_jobs([folder]))}
+    return {section.title: section for section in reference_sections(summarize(find_jobs([folder])))}
 
 
 def test_a_row_has_both_accuracies_their_difference_and_inferred_settings(tmp_path: Path) -> None:
@@ -91,6 +92,28 @@ def test_the_presets_include_the_claims_of_the_study() -> None:
     assert isinstance(content, dict)
     assert len(content["claims"]) == 6
     assert all(len(set(claim) & set(RULES)) == 1 for claim in content["claims"])
+
+
+def test_a_claim_about_settings_has_the_verdict_of_the_sweep(tmp_path: Path) -> None:
+    claims = [
+        {"claim": "low", "better": "optim.lr=0.1 model.hidden_units=[8,4]", "worse": "optim.lr=0.2"},
+        {"claim": "high", "better": "optim.lr=0.3", "worse": "optim.lr=0.1"},
+        {"claim": "same", "better": "optim.lr=0.1 data.subset=full", "worse": "optim.lr=0.1 data.subset=half"},
+        {"claim": "absent", "better": "optim.lr=0.1", "worse": "optim.lr=9"},
+    ]
+    wrong = {"optim__lr": {0.1: 4, 0.2: 12, 0.3: 25}, "data__subset": {"full": 0, "half": 1}}
+    for lr, errors in wrong["optim__lr"].items():
+        for subset in wrong["data__subset"]:
+            for seed in range(5):
+                mistakes = range(errors + (seed + (subset == "half")) % 3)
+                settings = {"optim__lr": lr, "data__subset": subset, "model__hidden_units": [8, 4]}
+                write_run(tmp_path / f"{lr}_{subset}_{seed}", mistakes, seed=seed, reference__claims=claims, **settings)
+    sweep = Sweep(tmp_path, find_jobs([tmp_path]))
+    verdicts = dict(sentence.split(": ", 1) for sentence in claim_verdicts(sweep.summary))
+    words = [verdicts[claim["claim"]].split(" (")[0].split(",")[0] for claim in claims]
+    assert words == ["confirmed", "contradicted", "not confirmed", "cannot be decided"]
+    difference = sweep.compare({"optim.lr": 0.1}, {"optim.lr": 0.2})
+    assert f"p = {difference.p_value:.2g} adjusted for {difference.comparisons} " in verdicts["low"]
 
 
 def test_f1_per_digit_is_compared_with_the_published_one(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ _MODULES = {
     "DigitClassifier": "training.classifier",
     "DigitData": "data.module",
     "MLP": "model",
+    "MLPClassifier": "api.sklearn",
     "UserError": "errors",
     "compose": "cli.compose",
     "prepare": "data.picture",
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mnist_mlp.api.results import Sweep as Sweep
     from mnist_mlp.api.results import load_run as load_run
     from mnist_mlp.api.results import load_sweep as load_sweep
+    from mnist_mlp.api.sklearn import MLPClassifier as MLPClassifier
     from mnist_mlp.api.training import fit as fit
     from mnist_mlp.api.training import sweep as sweep
     from mnist_mlp.cli.compose import compose as compose

@@ -375,10 +375,11 @@ def _dataset_faults(config: Config) -> Iterator[str]:
         yield "data.source=sample has images of MNIST only: use data.name=mnist, or data.source=auto"
     for score in ("f1", "precision", "recall"):
         published = getattr(config.reference, f"{score}_per_class")
-        if published and (len(published) != len(dataset.classes) or not all(0 <= value <= 1 for value in published)):
+        count = len(dataset.classes) or len(published)  # `fit` checks the number for IDX files and arrays
+        if published and (len(published) != count or not all(0 <= value <= 1 for value in published)):
             yield (
                 f"reference.{score}_per_class={published} is out of range: "
-                f"expected a fraction in [0, 1] for each of the {len(dataset.classes)} classes, or []"
+                f"expected a fraction in [0, 1] for each of the {count} classes, or []"
             )
 
 

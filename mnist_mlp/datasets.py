@@ -72,7 +72,9 @@ DATASETS = {
         transposed=True,
     ),
     "qmnist": Dataset("QMNIST", "QMNIST", _QMNIST),
-    "idx": Dataset("IDX files", "MNIST", _files(), ()),
+    "idx": Dataset("IDX files", "MNIST", _files("", 0, 0), ()),
 }  # fmt: skip
 """By `data.name`. Files, counts and class names are torchvision's; their MD5 checksums stay there."""
+QMNIST_TESTS = {"qmnist50k": 10_000, "qmnist60k": 0}
+"""Second tests of networks trained on MNIST: QMNIST's test images from this index on; the first 10,000 are MNIST's."""
 OFFICIAL_DIGEST = DATASETS["mnist"].digest

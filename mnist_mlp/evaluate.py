@@ -3,10 +3,12 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from mnist_mlp import __version__
-from mnist_mlp.console import command
+from mnist_mlp.console import command, error_line
+from mnist_mlp.datasets import QMNIST_TESTS
 from mnist_mlp.runs.files import JSON, refuse_unwritable, write_json
 from mnist_mlp.runs.result import classification_report, decimal, occurring_classes, percent
 from mnist_mlp.startup import quick_start
@@ -41,7 +43,10 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
     add("runs", nargs="+", metavar="RUN", help="run folder, checkpoint, name under outputs/ or latest; or several")
-    add("--split", choices=("test", "val", "train"), default="test", help="default: test")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
+    second = "second test of networks trained on MNIST: QMNIST's 50,000 new test images, or all 60,000"
+    images.add_argument("--test", choices=QMNIST_TESTS, dest="split", default="test", help=second)
     add("--augment", type=int, default=0, metavar="N", help="also use test-time augmentation, N copies per image")
     add("--seed", type=int, default=0, metavar="N", help="seed of --augment; default: 0")
     add("--json", type=Path, metavar="FILE", help="also write all results as JSON")
@@ -53,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _evaluate_run(options: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
-        from mnist_mlp.compare.statistics import mcnemar
+        from mnist_mlp.compare.statistics import accuracy_interval, mcnemar
         from mnist_mlp.serve.evaluate import disagreements_with, evaluate_run
         from mnist_mlp.serve.nets import AUGMENTATION_CAPTION, locate
     net = locate(options.runs[0])
@@ -62,7 +67,11 @@ def _evaluate_run(options: argparse.Namespace) -> tuple[JSON, bool]:
     print(classification_report(plain.confusion_matrix))
     for name, value in plain.metrics.items():
         print(f"  {name:<18} {percent(value) if name in ('accuracy', 'top2_accuracy') else decimal(value)}")
+    evaluations = plain.evaluations
     content, result = plain.to_json(), net.result() if plain.split == "test" else None
+    if plain.evaluations:
+        content["accuracy_interval"] = low, high = accuracy_interval(plain.correct)
+        print(f"  {'95 % interval':<18} {100 * low:.2f} to {100 * high:.2f} %, over images, not seeds")
     differences = disagreements_with(result, plain) if result else []
     if result:
         content["same_as_result"] = not differences
@@ -71,22 +80,31 @@ def _evaluate_run(options: argparse.Namespace) -> tuple[JSON, bool]:
     if options.augment:
         augmented = evaluate_run(net, options.split, options.data_root, options.augment, options.seed)
         content["augmented"] = {"seed": options.seed, **augmented.to_json()}
-        test = mcnemar(plain.correct.tolist(), augmented.correct.tolist())
+        test, evaluations = mcnemar(plain.correct.tolist(), augmented.correct.tolist()), augmented.evaluations
         print(
             f"\n{AUGMENTATION_CAPTION.format(options.augment)}\n"
             f"  accuracy           {percent(augmented.metrics['accuracy'])}, {(~augmented.correct).sum()} incorrect "
             f"({test.only_second} correct only with it, {test.only_first} only without; p = {test.p_value:.2g})"
         )
+    if evaluations:
+        print(f"\n  Test evaluations of this run: {evaluations}")
     if not options.no_figures:
-        write_figures(plain, options.output or net.home / "evaluation" / plain.split, "  ")
+        try:
+            write_figures(plain, options.output or net.home / "evaluation" / plain.split, "  ")
+        except OSError as error:
+            if options.output:
+                raise
+            print(f"  No figures: {error_line(error)}; use --output FOLDER")
     return content, not differences
 
 
 def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
     with quick_start():
-        from mnist_mlp.serve.evaluate import evaluate_ensemble
-        from mnist_mlp.serve.nets import AUGMENTATION_CAPTION
-    evaluation = evaluate_ensemble(options.runs, options.split, options.data_root)
+        from mnist_mlp.compare.statistics import accuracy_interval
+        from mnist_mlp.serve.evaluate import are_seeds, evaluate_ensemble
+        from mnist_mlp.serve.nets import AUGMENTATION_CAPTION, locate
+    nets = [locate(run) for run in options.runs]
+    evaluation = evaluate_ensemble(nets, options.split, options.data_root)
     ensemble, test = evaluation.ensemble, evaluation.against_best
     print(f"{len(ensemble.truth):,} {ensemble.split} images ({ensemble.source})\n")
     print(ensemble_table(evaluation))
@@ -95,10 +113,21 @@ def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
         f"only by the ensemble, {test.only_first} only by the member; p = {test.p_value:.2g}"
     )
     content = evaluation.to_json()
+    if evaluation.best.evaluations and are_seeds(nets):
+        content["accuracy_interval"] = low, high = accuracy_interval([member.correct for member in evaluation.members])
+        mean = fmean(member.metrics["accuracy"] for member in evaluation.members)
+        print(
+            f"Mean accuracy of the {len(nets)} seeds: {percent(mean)}, 95 % interval {100 * low:.2f} to "
+            f"{100 * high:.2f} %, over seeds and images"
+        )
     if options.augment:
         augmented = evaluate_ensemble(options.runs, options.split, options.data_root, options.augment, options.seed)
         content["augmented"] = {"views": options.augment, "seed": options.seed, **augmented.to_json()}
         print(f"\n{AUGMENTATION_CAPTION.format(options.augment)}\n{ensemble_table(augmented)}")
+        evaluation = augmented
+    for text in dict.fromkeys(member.evaluations for member in evaluation.members if member.evaluations):
+        names = [member.name for member in evaluation.members if member.evaluations == text]
+        print(f"Test evaluations of {', '.join(names)}: {text}")
     if options.output and not options.no_figures:
         write_figures(ensemble, options.output)
     return content, True

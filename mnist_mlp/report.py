@@ -1,6 +1,7 @@
 """Command: write the report page of a sweep, or of any run folders."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from mnist_mlp.compare.collect import summarize
 from mnist_mlp.compare.digits import write_digits
 from mnist_mlp.compare.tables import plan_lines, write_tables
 from mnist_mlp.console import command
+from mnist_mlp.reporting.document import report_document
 from mnist_mlp.reporting.page import find_runs, write_page
 from mnist_mlp.reporting.publish import publish
 from mnist_mlp.reporting.tensorboard import MEANS_FOLDER, write_means
+from mnist_mlp.runs.files import finite
 from mnist_mlp.runs.folder import RunFolder
 
 
@@ -28,11 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.plan is not None:
             print(*plan_lines(summary, options.plan), sep="\n")
             return
+        if options.json:
+            print(json.dumps(finite(report_document(options.paths, summary))))
+            return
         target = options.output or (sweep or Path()) / "report.html"
         print(write_page(options.paths, target, jobs, summary))
         if sweep is not None and not any((sweep / mark).is_file() for mark in RunFolder.MARKER_FILES):
             print(*write_tables(sweep, summary), sep="\n")
-            if digits := write_digits(sweep, summary):
+            for digits in write_digits(sweep, summary):
                 print(digits)
             if write_means(sweep, summary):
                 print(sweep / MEANS_FOLDER)
@@ -48,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", type=Path, metavar="FILE", help=output)
     plan = "only print how many seeds per setting are needed to detect a difference of POINTS"
     add("--plan", type=float, metavar="POINTS", help=plan)
+    add("--json", action="store_true", help="only print all tables, intervals, verdicts and paths as JSON")
     add("--publish", type=Path, metavar="FOLDER", help="write a paper's tables, figures, methods, commands and hashes")
     return parser
 

@@ -30,7 +30,8 @@ def made_up_evaluation(run: Any, split: str, root: str | None = None, augment: i
     predicted = predicted_with(list(WRONG["augmented" if augment and name == "a" else name]))
     logits = 3 * np.eye(10, dtype=np.float32)[predicted]
     images = np.zeros((100, 28, 28), np.uint8)
-    return evaluation.Evaluation(name, split, "mnist", images, LABELS, np.arange(100), logits, augment)
+    arrays = images, LABELS, np.arange(100), logits
+    return evaluation.Evaluation(name, split, "mnist", *arrays, augment, evaluations="mnist 2, qmnist50k 1")
 
 
 def sentences() -> Iterator[tuple[str, str]]:
@@ -45,12 +46,9 @@ def sentences() -> Iterator[tuple[str, str]]:
     ):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "evaluation.json"
-            net = SimpleNamespace(
-                name="a", checkpoint="a/best.ckpt", home=Path("a"), result=lambda stored=stored: stored
-            )
             with (
                 mock.patch.object(evaluation, "evaluate_run", made_up_evaluation),
-                mock.patch.object(nets, "locate", lambda run, net=net: net),
+                mock.patch.object(nets, "locate", lambda run, stored=stored: _net(run, stored)),
                 contextlib.redirect_stdout(io.StringIO()) as printed,
                 contextlib.suppress(SystemExit),
             ):
@@ -61,6 +59,11 @@ def sentences() -> Iterator[tuple[str, str]]:
     model = DigitClassifier(model=ModelConfig(hidden_layers=1, hidden_units=[16]))
     card = nets.model_card(SimpleNamespace(name="a", result=lambda: result), model, nets.dense_net(model))  # type: ignore[arg-type]
     yield from (("card", f"{name}: {text}") for name, text in card.items() if name not in ("fingerprint", "made by"))
+
+
+def _net(name: str, stored: Any) -> SimpleNamespace:
+    checkpoint = f"{name}/best.ckpt"
+    return SimpleNamespace(name=name, checkpoint=checkpoint, home=Path(name), folder=None, result=lambda: stored)
 
 
 def _flat(content: Any, path: str = "") -> Iterator[str]:

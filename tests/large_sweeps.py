@@ -24,7 +24,7 @@ def multiply(sweep: Path, count: int) -> None:
         shutil.copytree(original, folder, copy_function=os.link)
         for name, content in (("run.json", run), ("result.json", result)):
             config = {**content["config"], "seed": seed}
-            described = describe(config, overrides, content["data"]["digest"])
+            described = describe(config, overrides, {"digest": content["data"]["digest"]})
             metrics = {
                 key: value - seed % 7 / 1e4 if key.endswith("accuracy") else value
                 for key, value in content.get("metrics", {}).items()

@@ -1,10 +1,12 @@
-"""Simulations of four promises: power, claims that hold at any look, the best setting's figure, a run's interval.
+"""Simulations of five promises: power, claims that hold at any look, loops that keep what is better, the best setting's
+figure, a run's interval.
 
 `python tests/promises.py` prints the tables of docs/statistics.md; tests/compare/test_promises.py runs the same
 functions on fewer sweeps.
 """
 
 import argparse
+import itertools
 import math
 from collections.abc import Iterator
 from functools import cache
@@ -14,11 +16,14 @@ from scipy import optimize, special, stats
 from scipy.stats import binomtest
 from simulated_sweeps import POPULATIONS, Population
 
+from mnist_mlp.compare.difference import BETTER, decide, exceeding
 from mnist_mlp.compare.sequential import IMAGE_SHARE, critical_value
 from mnist_mlp.compare.statistics import (
     POWER,
     SIGNIFICANCE,
+    PairedComparison,
     accuracy_interval,
+    adjust_for_all_pairs,
     cross_fitted_accuracy,
     crossed_difference,
     detectable_difference,
@@ -27,6 +32,8 @@ from mnist_mlp.compare.statistics import (
 
 ACCURACY = 0.97
 PLACE = 300
+TRIES, SEEDS = 20, (4, 8, 16)
+"""Changes that a loop tries, and numbers of seeds at which it looks."""
 FILES = {
     "independent": ((0.02,), 1, 0.0, 0.0),
     "halves": ((0.037, 0.016), 1, 0.0, 0.0),
@@ -36,6 +43,10 @@ FILES = {
 """Test files: error rates of the parts in file order, consecutive images of a writer, and standard deviations of the
 log-odds of an error over writers and over places (PLACE images). MNIST's is like the last: runs with 1.5 to 8 % errors
 have 1.4, 2.0 and 3.3 times the variance of independent errors between 100, 50 and 20 blocks."""
+IMAGE_DEVIATION = 3.0
+"""Standard deviation of the log-odds of an error over images, shared by seeds; two runs share 40 % of errors."""
+SEED_DEVIATIONS = {"as on MNIST": 0.05, "seeds differ": 0.2}
+"""Of the log-odds of an error over seeds."""
 
 
 def power_of_promises(
@@ -77,6 +88,31 @@ def first_claims(
     claims = [np.abs(means[:, 1:]) > bound for bound in bounds]
     anytime, repeated = (np.where(claim.any(1), claim.argmax(1) + 2, looks + 1) for claim in claims)
     return anytime, repeated
+
+
+def _is_kept(above: PairedComparison) -> bool:
+    (adjusted,) = adjust_for_all_pairs([above], TRIES)
+    return adjusted is not None and decide(adjusted) == BETTER
+
+
+def loops_that_keep(
+    population: Population, gain: float, images: int, loops: int, random: np.random.Generator, margin: float = 0.0
+) -> tuple[float, float, float]:
+    """Return the fractions of loops that keep a change, by the decisions of mnist_mlp.compare and by repeated tests.
+
+    A loop tries TRIES changes of the same true effect `gain` on one setting, on the same test images, and ends at the
+    first that it keeps. Each try has a look at each number of seeds of SEEDS. Repeated tests: unadjusted p < 0.05 at
+    any look. Third: the fraction of single tries that are kept.
+    """
+    kept, repeated, tries = 0, 0, []
+    for _ in range(loops):
+        accuracies = [ACCURACY, *[ACCURACY + gain] * TRIES]
+        correct, _, _ = population.draw(random, accuracies, SEEDS[-1], images)
+        looks = [[crossed_difference(own[:n], correct[0][:n]) for n in SEEDS] for own in correct[1:]]
+        tries += [any(_is_kept(exceeding(pair, margin)) for pair in pairs) for pairs in looks]
+        kept += any(tries[-TRIES:])
+        repeated += any(pair.is_significant and pair.decisive.mean > margin for pairs in looks for pair in pairs)
+    return kept / loops, repeated / loops, float(np.mean(tries))
 
 
 def planned_seeds(difference: float) -> int:
@@ -121,20 +157,41 @@ def _log_odds(rate: float, deviation: float) -> float:
     return float(optimize.brentq(lambda mean: special.expit(mean + deviation * normal).mean() - rate, -15, 5))
 
 
-def errors_in_file(name: str, images: int, random: np.random.Generator) -> np.ndarray:
-    """Draw whether a net errs on each image of a test file of `FILES`, (images,)."""
+def errors_in_file(
+    name: str, images: int, random: np.random.Generator, seeds: int = 1, deviation_of_seeds: float = 0.0
+) -> np.ndarray:
+    """Draw whether the nets of some seeds err on each image of a test file of `FILES`, (seeds, images)."""
     rates, writer, *deviations = FILES[name]
-    odds = np.repeat([_log_odds(rate, math.hypot(*deviations)) for rate in rates], images // len(rates))
+    of_nets = (IMAGE_DEVIATION, deviation_of_seeds) if seeds > 1 else (0.0, 0.0)
+    odds = np.repeat([_log_odds(rate, math.hypot(*deviations, *of_nets)) for rate in rates], images // len(rates))
     for length, deviation in zip((writer, PLACE), deviations, strict=True):
         odds = odds + np.repeat(random.normal(0, deviation, -(-len(odds) // length)), length)[: len(odds)]
-    return np.asarray(random.random(len(odds)) < special.expit(odds))
+    if seeds > 1:
+        odds = odds + random.normal(0, of_nets[0], len(odds)) + random.normal(0, of_nets[1], (seeds, 1))
+    return np.asarray(random.random((seeds, odds.shape[-1])) < special.expit(odds))
+
+
+def coverage_over_seeds(
+    name: str, images: int, seeds: int, deviation: float, files: int, random: np.random.Generator
+) -> tuple[float, float]:
+    """Return the coverage of the interval over seeds and images, and of the crossed one that takes images as
+    independent."""
+    truth, covered = 1 - float(np.mean(FILES[name][0])), []
+    for _ in range(files):
+        correct = ~errors_in_file(name, images, random, seeds, deviation)
+        crossed = crossed_difference(correct, np.zeros_like(correct)).images
+        assert crossed is not None
+        intervals = np.array([accuracy_interval(correct), (crossed.low, crossed.high)])
+        covered.append((intervals[:, 0] <= truth) & (truth <= intervals[:, 1]))
+    clustered, independent = np.mean(covered, axis=0)
+    return float(clustered), float(independent)
 
 
 def coverage_of_accuracy(name: str, images: int, files: int, random: np.random.Generator) -> tuple[float, float, float]:
     """Return the coverage of a run's interval and of Wilson's, and the ratio of their mean widths."""
     truth, covered, widths = 1 - float(np.mean(FILES[name][0])), [], []
     for _ in range(files):
-        correct = ~errors_in_file(name, images, random)
+        (correct,) = ~errors_in_file(name, images, random)
         score = binomtest(int(correct.sum()), images).proportion_ci(0.95, "wilson")
         intervals = np.array([accuracy_interval(correct), (score.low, score.high)])
         covered.append((intervals[:, 0] <= truth) & (truth <= intervals[:, 1]))
@@ -169,6 +226,16 @@ def looks_table(sweeps: int) -> Iterator[str]:
         yield f"| {difference:g} | {planned} | {mean:.1f} ({mean / planned:.2f}) | {by} ({by / planned:.2f}) |"
 
 
+def loops_table(sweeps: int) -> Iterator[str]:
+    yield f"| loops that keep one of {TRIES} changes, % | true gain, margin, points | kept | repeated tests | per try |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name, population in POPULATIONS.items():
+        for gain, margin in ((0.0, 0.0), (0.5, 0.1)):
+            random = np.random.default_rng(TRIES)
+            fractions = loops_that_keep(population, gain / 100, 10_000, sweeps // 20, random, margin / 100)
+            yield f"| {name} | {gain:g}, {margin:g} | {' | '.join(f'{100 * value:.1f}' for value in fractions)} |"
+
+
 def flattery_table(sweeps: int) -> Iterator[str]:
     yield "| best of | spread of settings, points | its mean, excess in points | cross-fitted, excess |"
     yield "| --- | --- | --- | --- |"
@@ -187,7 +254,26 @@ def accuracy_table(sweeps: int) -> Iterator[str]:
             yield f"| {name} | {images:,} | {100 * clustered:.1f} | {100 * wilson:.1f} | {width:.2f} |"
 
 
-TABLES = {"power": power_table, "looks": looks_table, "flattery": flattery_table, "accuracy": accuracy_table}
+def seeds_table(sweeps: int) -> Iterator[str]:
+    yield "| coverage over seeds and images, % | images | seeds | blocks | independent images |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name in FILES:
+        for (label, deviation), seeds in itertools.product(SEED_DEVIATIONS.items(), (2, 3, 5)):
+            for images in (10_000, 60_000):
+                random = np.random.default_rng([images, seeds])
+                covered = coverage_over_seeds(name, images, seeds, deviation, sweeps // 10, random)
+                shown = " | ".join(f"{100 * value:.1f}" for value in covered)
+                yield f"| {name}; {label} | {images:,} | {seeds} | {shown} |"
+
+
+TABLES = {
+    "power": power_table,
+    "looks": looks_table,
+    "loops": loops_table,
+    "flattery": flattery_table,
+    "accuracy": accuracy_table,
+    "seeds": seeds_table,
+}
 
 
 def main() -> None:

@@ -296,8 +296,8 @@ def test_batch_norm_needs_more_than_one_image_per_step() -> None:
 @pytest.mark.parametrize(
     "reference", [{"f1_per_class": [0.9]}, {"recall_per_class": [1.5] * 10}, {"precision_per_class": [math.nan] * 10}]
 )
-def test_published_scores_are_ten_fractions(reference: dict[str, list[float]]) -> None:
-    with pytest.raises(UserError, match=r"^reference\.\w+_per_class=.*\[0, 1\] for each of digits"):
+def test_published_scores_are_a_fraction_per_class(reference: dict[str, list[float]]) -> None:
+    with pytest.raises(UserError, match=r"^reference\.\w+_per_class=.*\[0, 1\] for each of the 10 classes"):
         Config(reference=ReferenceConfig(**reference))
 
 

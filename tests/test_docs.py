@@ -20,6 +20,7 @@ from mnist_mlp.cli.application import sweep_faults
 from mnist_mlp.cli.compose import to_config
 from mnist_mlp.cli.help import reference
 from mnist_mlp.cli.launcher import register
+from mnist_mlp.compare import __main__ as compare
 from mnist_mlp.config import conf_folder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -97,9 +98,12 @@ def test_every_launcher_in_the_docs_is_installed_or_an_extra() -> None:
 
 def test_the_other_commands_accept_their_arguments() -> None:
     parsers = {
-        **{name: import_module(f"mnist_mlp.{name}").build_parser for name in ("evaluate", "predict", "export")},
+        **{
+            name: import_module(f"mnist_mlp.{name}").build_parser for name in ("evaluate", "predict", "export", "clean")
+        },
         **{name: import_module(f"mnist_mlp.{name}").build_parser for name in ("report", "tensorboard")},
         "benchmark": benchmark.build_parser,
+        "compare": compare.build_parser,
     }
     assert {name for name, calls in CALLS.items() if calls} - {"train"} <= parsers.keys()
     for name, parser in parsers.items():

@@ -1,11 +1,13 @@
 """The command `report`: the path of the page, the other files, and one-line errors."""
 
+import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from made_up_runs import write_run
+from made_up_runs import write_failure, write_run
 
 from mnist_mlp.report import main
 
@@ -68,3 +70,35 @@ def test_a_plan_is_printed_and_nothing_is_written(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "report.html").exists()
     with pytest.raises(SystemExit, match="error: --plan 0 is out of range"):
         main([str(tmp_path), "--plan", "0"])
+
+
+def test_json_has_the_tables_the_runs_and_the_paths_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for lr in (1.0, 2.0):
+        for seed, wrong in enumerate(([1, 2], [1, 3], [4, 5, 6])):
+            write_run(tmp_path / f"{lr}_{seed}", wrong=[*wrong, *range(7, 7 + int(lr))], seed=seed, optim__lr=lr)
+    write_failure(tmp_path / "failed", "ValueError: no", seed=3, optim__lr=2.0)
+    (tmp_path / "1.0_0" / "note.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    main([str(tmp_path), "--json"])
+    content = json.loads(capsys.readouterr().out)
+    assert sorted(tmp_path.rglob("*")) == before
+    main([str(tmp_path)])
+    with (tmp_path / "summary.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert content["schema_version"] == 1
+    assert content["varying"] == ["optim.lr"]
+    for setting, row in zip(content["settings"], table, strict=True):
+        assert str(setting["settings"]["optim.lr"]) == row.pop("optim.lr")
+        assert {name: "" if setting[name] is None else str(setting[name]) for name in row} == row
+    runs = [[content["runs"][index] for index in setting["runs"]] for setting in content["settings"]]
+    assert [[run["status"] for run in members] for members in runs] == [["finished"] * 3, ["finished"] * 3 + ["failed"]]
+    first = runs[0][0]
+    assert first["result"] == json.loads((tmp_path / "1.0_0" / "result.json").read_text())
+    assert (first["folder"], first["note"]) == (str(tmp_path / "1.0_0"), "mine")
+    assert runs[1][3]["reason"] == "ValueError: no"
+    assert content["main_effects"][0]["accuracies"]["1.0"] == pytest.approx(content["settings"][0]["val_accuracy"])
+    main([str(tmp_path), "--json"])
+    capsys_lines = capsys.readouterr().out.splitlines()
+    assert str(tmp_path / "report.html") in json.loads(capsys_lines[-1])["files"]

@@ -1,7 +1,6 @@
 """Run and Sweep: results read from run folders, displayed as text or, in notebooks, as HTML."""
 
 import importlib.util
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,19 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
-from mnist_mlp.compare.collect import (
-    VALUES,
-    Job,
-    Row,
-    Summary,
-    by_cell,
-    compare,
-    find_jobs,
-    row_label,
-    same_test_images,
-    summarize,
-)
-from mnist_mlp.compare.statistics import SIGNIFICANCE, holm, mcnemar
+from mnist_mlp.compare.collect import DATASET_KEYS, VALUES, Job, Summary, find_jobs, row_label, summarize
+from mnist_mlp.compare.difference import Difference, Side, compare_sides
 from mnist_mlp.compare.tables import as_text
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
@@ -33,7 +21,7 @@ from mnist_mlp.options import from_dict
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, Predictions, read_curves, read_predictions
 from mnist_mlp.runs.result import RunResult, classification_report, closing_table
-from mnist_mlp.runs.settings import value_text
+from mnist_mlp.runs.settings import joined, value_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,7 +100,7 @@ class Run:
         """Evaluate the best checkpoint.
 
         Args:
-            split: "test", "val" or "train".
+            split: "test", "val", "train"; for a network trained on MNIST also "qmnist50k", "qmnist60k".
             data_root: Folder with the official MNIST files; default: the run's `data.root`.
 
         Returns:
@@ -205,39 +193,6 @@ MAX_CURVES, NOTEBOOK_COLUMNS = 6, 120
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Difference a - b in test accuracy, with a verdict.
-
-    Attributes:
-        difference: Mean over common seeds, in [-1, 1].
-        low, high: 95 % interval over seeds, and over test images if predictions exist; None for one seed.
-        n: Number of common seeds.
-        p_value: Of no difference, adjusted; for two single runs, of McNemar's test over the test images.
-        comparisons: Size of the family that the p-value is Holm-adjusted for: all pairs of the sweep.
-        unmatched: Folder names of runs without a counterpart, which are left out.
-    """
-
-    a: str
-    b: str
-    difference: float
-    low: float | None
-    high: float | None
-    n: int
-    verdict: str
-    p_value: float | None = None
-    comparisons: int = 1
-    unmatched: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        interval = "" if self.low is None else f" [{100 * self.low:+.2f}, {100 * (self.high or 0):+.2f}]"
-        adjusted = f" (Holm-adjusted for {self.comparisons} comparisons)" if self.comparisons > 1 else ""
-        p_value = "" if self.p_value is None else f", p = {self.p_value:.3g}{adjusted}"
-        points = f"{100 * self.difference:+.2f} points{interval}, n = {self.n}{p_value}"
-        text = f"{self.a} - {self.b}: {points}: {self.verdict}"
-        return f"{text}; left out, without a counterpart: {', '.join(self.unmatched)}" if self.unmatched else text
-
-
-@dataclass(frozen=True)
 class Sweep:
     """Runs to compare.
 
@@ -279,18 +234,28 @@ class Sweep:
 
         return pandas.DataFrame(rows)
 
-    def best(self) -> Run:
+    def best(self, settings: Mapping[str, Any] | None = None) -> Run:
         """Return the best run of the best setting, both by validation accuracy.
 
         Without validation images both are chosen by test accuracy, with a warning: their test accuracy is then biased.
+
+        Args:
+            settings: Only consider runs with these settings by dotted key; needed to choose one of several datasets,
+                such as {"data.name": "fashion_mnist"}.
 
         Returns:
             The run with the highest accuracy among the seeds of the best setting.
 
         Raises:
-            UserError: No run has finished.
+            UserError: No run has finished, or the runs have different datasets, which have no common best.
         """
-        row = next((row for row in self.summary.rows if row.best), None)
+        if settings:
+            return Sweep(self.path, self._matching_jobs(settings)).best()
+        rows = [row for row in self.summary.rows if row.best]
+        if len(rows) > 1:
+            names = [str({key: row.settings[key] for key in DATASET_KEYS if key in row.settings}) for row in rows]
+            raise UserError(f"{self.path} has a best run on each dataset: call best with {joined(names, 'or')}")
+        row = next(iter(rows), None)
         if row is None:
             raise UserError(f"{self.path} has no finished run: train its jobs first")
         finished = [job for job in row.jobs if job.status == "finished"] or row.jobs
@@ -299,7 +264,9 @@ class Sweep:
         metric = "val/accuracy" if self.summary.ranked_by == "val_accuracy" else "test/accuracy"
         return load_run(max(finished, key=lambda job: job.result.metric(metric) if job.result else -1.0).folder)
 
-    def compare(self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str) -> Difference:
+    def compare(
+        self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str, margin: float = 0.0, tries: int = 1
+    ) -> Difference:  # fmt: skip
         """Compare the test accuracy of two settings, like for like, or of two single runs, by McNemar's test.
 
         Only runs that have a counterpart are compared: with the same seed, and with the same value of every other
@@ -308,52 +275,20 @@ class Sweep:
         Args:
             a: Settings by dotted key, such as {"optim.lr": 0.01}, or the name of a job's folder.
             b: What to compare with, specified like `a`.
+            margin: The difference that `a` has to exceed for the decision "better", in [-1, 1].
+            tries: Number of comparisons that are planned, if this is one of several; p-values are adjusted for all.
 
         Returns:
-            The difference a - b.
+            The difference a - b, with the verdict and the decision of `python -m mnist_mlp.compare`.
 
         Raises:
             UserError: No finished run matches `a` or `b`, they share runs, or no runs match.
         """
-        jobs_a, jobs_b = self._matching_jobs(a), self._matching_jobs(b)
-        both = f"{_text(a)} and {_text(b)}"
-        if any(job in jobs_b for job in jobs_a):
-            raise UserError(f"{both} have runs in common: give both a value of the setting to compare")
-        if not same_test_images([*jobs_a, *jobs_b]):
-            raise UserError(f"{both} were tested on different images, or on unknown ones: compare runs of one data set")
-        if len(jobs_a) == len(jobs_b) == 1:
-            return self._compare_nets(_text(a), _text(b), *jobs_a, *jobs_b)
-        chosen_a, chosen_b = self._settings(a), self._settings(b)
-        context = [key for key in self.summary.keys if chosen_a.get(key) == chosen_b.get(key) or key not in chosen_b]
-        comparison = compare(jobs_a, jobs_b, context)
-        if comparison is None:
-            names = ", ".join(["the same seed", *context])
-            raise UserError(f"{both} have no runs that match in {names}: train both with the same values of these")
-        comparison = self.summary.adjust(comparison, jobs_a, jobs_b)
-        cells_a, cells_b = dict(by_cell(jobs_a, context)), dict(by_cell(jobs_b, context))
-        unmatched = [job.folder.name for cell in cells_a.keys() ^ cells_b.keys() for job in (cells_a | cells_b)[cell]]
-        paired, verdict = comparison.decisive, comparison.verdict.replace("the best", "b")
-        for side, selection in (("a", a), ("b", b)):
-            if incomplete := Row({}, self._matching_jobs(selection, tested=False)).incomplete:
-                verdict += f"; {side}: {incomplete}"
-        return Difference(
-            *(_text(a), _text(b), paired.mean, paired.low, paired.high, paired.n, verdict, comparison.p_value),
-            *(comparison.comparisons, tuple(sorted(unmatched))),
-        )
+        return compare_sides(self.summary, self._side(a), self._side(b), margin, tries)
 
-    def _compare_nets(self, a: str, b: str, job_a: Job, job_b: Job) -> Difference:
-        """Compare two single runs on their test images: a statement about these two nets, not about their settings."""
-        run_a, run_b = load_run(job_a.folder), load_run(job_b.folder)
-        difference = run_a.result.metric("test/accuracy") - run_b.result.metric("test/accuracy")
-        test_a, test_b = run_a.predictions, run_b.predictions
-        if test_a is None or test_b is None or not np.array_equal(test_a.truth, test_b.truth):
-            verdict = "one run of each, without common predictions: no verdict"
-            return Difference(a, b, difference, None, None, 1, verdict)
-        family = math.comb(len(self.runs), 2)
-        (p_value,) = holm([mcnemar(test_a.correct.tolist(), test_b.correct.tolist()).p_value], family)
-        differ = "these two nets differ" if p_value < SIGNIFICANCE else "these two nets do not differ significantly"
-        verdict = f"{differ} on these images; other seeds may give another outcome"
-        return Difference(a, b, difference, None, None, 1, verdict, p_value, family)
+    def _side(self, selection: Mapping[str, Any] | str) -> Side:
+        self._matching_jobs(selection)  # raises if none is tested
+        return Side(_text(selection), self._settings(selection), self._matching_jobs(selection, tested=False))
 
     def _settings(self, selection: Mapping[str, Any] | str) -> dict[str, str]:
         """The settings that a selection fixes, as text by dotted key."""

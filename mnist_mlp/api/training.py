@@ -17,7 +17,6 @@ from pytorch_lightning.loggers import Logger
 from mnist_mlp.api.notebook import NotebookProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
 from mnist_mlp.cli.compose import (
-    check_settings,
     composed_settings,
     config_records,
     job_name,
@@ -27,12 +26,13 @@ from mnist_mlp.cli.compose import (
     sweep_folder,
 )
 from mnist_mlp.cli.help import suggest
-from mnist_mlp.config import Config, groups, non_result_keys
+from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_keys
 from mnist_mlp.console import encodable_output
 from mnist_mlp.data.mnist import Digits
+from mnist_mlp.data.shared import shared_file
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
-from mnist_mlp.runs.folder import FolderLock, RunFolder
+from mnist_mlp.runs.folder import FolderLock, RunFolder, note_record
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.devices import run_on_devices
 from mnist_mlp.sweeps.jobs import Job, finish_sweep, write_run_page
@@ -110,6 +110,19 @@ def _grid_values(key: str, value: Any) -> list[Any]:
     return list(value)
 
 
+def _check_type(data: Any) -> None:
+    if data is not None and not isinstance(data, Digits):
+        raise UserError(f"data={data!r} has the wrong type: use mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
+
+
+def _check_dataset(data: Digits | None, config: Config) -> None:
+    if data is None and config.data.source == Source.arrays:
+        raise UserError("data.source=arrays needs your arrays: pass data= to mnist_mlp.fit or mnist_mlp.sweep")
+    names_dataset = config.data.source not in (Source.auto, Source.arrays) or config.data.name != DatasetName.mnist
+    if data is not None and data.source == "arrays" and names_dataset:
+        raise UserError("data= replaces data.name and data.source: remove these settings")
+
+
 @overload
 def fit(
     config: Settings = None,
@@ -119,6 +132,7 @@ def fit(
     data: Digits | None = None,
     logger: Logger | Sequence[Logger] = (),
     callbacks: pl.Callback | Sequence[pl.Callback] = (),
+    note: str | None = None,
     **overrides: Any,
 ) -> Run: ...
 @overload  # to a type checker, **{"optim.lr": 0.01} could match any keyword parameter above
@@ -132,6 +146,7 @@ def fit(
     data: Digits | None = None,
     logger: Logger | Sequence[Logger] = (),
     callbacks: pl.Callback | Sequence[pl.Callback] = (),
+    note: str | None = None,
     **overrides: Any,
 ) -> Run:
     """Train and test one network, with the run folder, results and resuming of `python -m mnist_mlp.train`.
@@ -148,6 +163,7 @@ def fit(
         logger: Lightning loggers, which receive the configuration, all metrics and the figures.
         callbacks: Additional Lightning callbacks. Those that can change the result are part of the run's identity; set
             `affects_result = False` on one that only observes.
+        note: Text for the run's page, stored as note.txt in its folder; None keeps an earlier note.
         overrides: Settings that take precedence over `config`, such as seed=3 or **{"optim.lr": 0.005}.
 
     Returns:
@@ -158,12 +174,12 @@ def fit(
     """
     if config is not None and not isinstance(config, (Config, Mapping)):
         raise UserError(f"config={config!r} has the wrong type: use a Config, or settings by dotted key")
-    if data is not None and not isinstance(data, Digits):
-        raise UserError(f"data={data!r} has the wrong type: use mnist_mlp.Digits, or settings as {{'data': {{...}}}}")
+    _check_type(data)
     loggers, callbacks = as_list("logger", logger, Logger), as_list("callbacks", callbacks, pl.Callback)
     base, settings = (config, {}) if isinstance(config, Config) else (None, dotted(config or {}))
     settings |= dotted(overrides)
     chosen = configuration(base, settings)
+    _check_dataset(data, chosen)
     if chosen.resume not in ("auto", "never"):
         raise UserError(f"resume={chosen.resume} is for the command line: pass this folder to fit as `folder`")
     devices, launched = chosen.trainer.devices, is_launched(chosen.trainer.devices)
@@ -179,7 +195,7 @@ def fit(
         defaults = flatten(to_dict(Config()))
         settings = {key: value for key, value in flatten(to_dict(chosen)).items() if value != defaults[key]}
     texts = [override_text(key, value) for key, value in settings.items()]
-    records = config_records(to_dict(chosen), texts)
+    records = {**config_records(to_dict(chosen), texts), **note_record(note)}
     if chosen.trainer.progress and in_notebook() and devices == 1:
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
@@ -189,12 +205,16 @@ def fit(
             result = run_on_devices(devices, task)
         else:
             result = task(callbacks=callbacks, loggers=loggers, network=network)
+    RunFolder(path).write_note(note)  # of a finished or resumed run
     write_run_page(path)
     return Run(path, result)
 
 
 @encodable_output()
-def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: int = 0) -> Sweep:
+def sweep(
+    grid: Mapping[str, Any], folder: str | Path | None = None, *, data: Digits | None = None, n_jobs: int = 0,
+    note: str | None = None,
+) -> Sweep:  # fmt: skip
     """Train every combination of settings, with the jobs, folders and results of `python -m mnist_mlp.train -m`.
 
     All settings are checked before the first job starts. Repeating the call resumes the sweep: finished jobs are kept.
@@ -203,28 +223,36 @@ def sweep(grid: Mapping[str, Any], folder: str | Path | None = None, *, n_jobs: 
         grid: Settings as for `fit`. The items of a list, tuple, range or array are swept ({"optim.lr": [0.005, 0.01],
             "seed": range(3)}); any other value is shared by all jobs.
         folder: The sweep's folder; default: outputs/sweeps/ followed by `name` or the current time.
+        data: Images and labels to use instead of MNIST, in all jobs.
         n_jobs: How many jobs run in parallel, each in its own process; 0: as many as CPU cores and memory allow.
+        note: Text for the sweep's page, stored as note.txt in its folder; None keeps an earlier note.
 
     Returns:
         The sweep. A failed job does not stop the others; its status is "failed".
 
     Raises:
-        UserError: A setting is invalid, or another process is running this sweep.
+        UserError: A setting is invalid, the folder has jobs with other data, or another process is running this sweep.
     """
+    _check_type(data)
     limits, path = Limits(n_jobs), Path(folder if folder is not None else sweep_folder(grid.get("name")))
     values = {key: _grid_values(key, value) for key, value in grid.items()}
     swept = sorted(key for key in values if len(values[key]) > 1)
     points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
-    configs = [check_settings(to_dict(configuration(None, point))) for point in points]
+    configs = [configuration(None, point) for point in points]
+    for config in configs:
+        _check_dataset(data, config)
     for key in non_result_keys() & set(swept):
         raise UserError(f"{key} does not affect results, so it cannot be swept: use one value")
+    note_record(note)  # checked before a folder is created
     started = time.time()
-    with one_at_a_time(), FolderLock(path).acquire():
+    with one_at_a_time(), FolderLock(path).acquire(), shared_file(data) as file:
+        RunFolder(path).write_note(note)
         jobs = []
         for number, (point, config) in enumerate(zip(points, configs, strict=True), 1):
             texts = [override_text(key, value) for key, value in point.items()]
             run = RunFolder(path / job_name(texts, swept))
-            jobs.append(Job(run, path, number, len(points), texts, to_dict(config), config, swept=swept))
+            settings = to_dict(config)
+            jobs.append(Job(run, path, number, len(points), texts, settings, config, swept=swept, digits_file=file))
         run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), sweep_progress(jobs, started), limits)
         finish_sweep(path)
     return load_sweep(path)

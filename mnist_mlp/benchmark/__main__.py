@@ -106,7 +106,9 @@ def selected(only: str, names: Iterable[str]) -> list[str]:
 def build_config(options: argparse.Namespace) -> Config:
     """The configuration of all loops, every `auto` resolved; UserError if `mnist_mlp.train` would reject it."""
     config = Config(
-        data=DataConfig(options.data, options.source, val_size=options.val_size, batch_size=options.batch_size),
+        data=DataConfig(
+            root=options.data, source=options.source, val_size=options.val_size, batch_size=options.batch_size
+        ),
         model=ModelConfig(hidden_layers=len(options.net), hidden_units=options.net or [1]),
         optim=OptimConfig(lr=LR, momentum=MOMENTUM),
         trainer=TrainerConfig(max_epochs=options.epochs, accelerator=options.device, threads=options.threads),

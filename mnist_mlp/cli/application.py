@@ -40,19 +40,22 @@ from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
-from mnist_mlp.runs.folder import LOCK_FILE, FolderLock, RunFolder
+from mnist_mlp.runs.folder import LOCK_FILE, NOTE_FILE, FolderLock, RunFolder, note_record
 from mnist_mlp.runs.result import closing_table
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps import jobs
 from mnist_mlp.sweeps.live import elapsed_text, time_left
 from mnist_mlp.training.processes import is_lost_process, process_rank, report_lost_process
 
+NO_JOBS = {"multirun.yaml", NOTE_FILE, LOCK_FILE}
+"""Files in the folder of a sweep whose first job has not started."""
+
 
 def run() -> None:
     """Run the command line: a single run or a sweep. User errors end it with one line and exit code 1."""
     register()
     replace_batch_check()
-    task = PreflightCallback.task = Task()
+    task = PreflightCallback.task = Task(_take_note())
     PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
     try:
@@ -66,6 +69,19 @@ def run() -> None:
             PreflightCallback.lock.release()
     if code:
         sys.exit(code)
+
+
+def _take_note() -> str | None:
+    """Remove `--note TEXT` from the command line, because Hydra does not know it, and return the text."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--note")
+    try:
+        options, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
+        note_record(options.note)
+    except (argparse.ArgumentError, UserError) as error:
+        sys.exit(f"error: {error}")
+    note: str | None = options.note
+    return note
 
 
 def _run_hydra(task: "Task") -> int:
@@ -85,7 +101,7 @@ def _run_hydra(task: "Task") -> int:
         if wants_traceback or (task.called and not is_environment_error):
             raise
         sweep = PreflightCallback.sweep
-        if sweep is not None and {path.name for path in sweep.glob("*")} <= {"multirun.yaml", LOCK_FILE}:
+        if sweep is not None and {path.name for path in sweep.glob("*")} <= NO_JOBS:
             assert PreflightCallback.lock is not None
             PreflightCallback.lock.release()  # Windows cannot remove open files
             shutil.rmtree(sweep, ignore_errors=True)  # no job has started
@@ -116,9 +132,11 @@ class Task:
         swept: keys that the sweep varies.
         began: start of the sweep, in seconds since the epoch.
         folder: the working directory, to which data.root is relative even with hydra.job.chdir=true.
+        note: the note on the run or sweep; None to leave it as it is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, note: str | None = None) -> None:
+        self.note = note
         self.called, self.total, self.began = False, 0, 0.0
         self.swept: list[str] = []
         self.folder = os.getcwd()
@@ -133,7 +151,7 @@ class Task:
         os.chdir(self.folder)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return self._run_job(cfg)
-        single_run(cfg)
+        single_run(cfg, self.note)
         return None
 
     def job(
@@ -174,7 +192,7 @@ class Task:
         return end.objective
 
 
-def single_run(cfg: DictConfig) -> None:
+def single_run(cfg: DictConfig, note: str | None = None) -> None:
     """Run a single configuration in the folder that Hydra determined."""
     app = HydraConfig.get()
     folder = RunFolder(Path(hydra_runtime(app)["output_dir"]))
@@ -186,7 +204,7 @@ def single_run(cfg: DictConfig) -> None:
 
         rank = process_rank(config.trainer.devices)
         earlier = jobs.finished_result(folder)
-        records = hydra_records(to_dict(to_config(cfg)), app)
+        records = {**hydra_records(to_dict(to_config(cfg)), app), **note_record(note)}
         result = fit(config, folder.path, [*preset_flags(app), *app.overrides.task], records)
     except BaseException as error:  # raises SystemExit, to which Hydra adds no output
         for path in PreflightCallback.created:  # by Hydra, for a run that may have been rejected
@@ -208,6 +226,7 @@ def single_run(cfg: DictConfig) -> None:
     if rank == 0:
         if result == earlier:
             print("This run is already finished; use resume=never to restart it.")
+        folder.write_note(note)  # of a finished or resumed run
         jobs.write_run_page(folder.path)
         print(f"\n{closing_table(result, folder.path)}")
         print(f"\n{folder.next_steps(jobs.python_command())}")
@@ -252,6 +271,7 @@ class PreflightCallback(Callback):
                 from mnist_mlp.cli.search import prepare_search  # deferred: optional dependency
 
                 prepare_search(config)
+            RunFolder(sweep).write_note(task.note)
         except ModuleNotFoundError as error:
             sys.exit(f"error: a search needs {error.name}: pip install -e '.[optuna]'")
         except (UserError, OSError) as error:

@@ -231,7 +231,7 @@ def check_settings(nested: JSON) -> Config:
     """Convert nested settings to `Config`; raises the same errors as `to_config`."""
     config = from_dict(Config, known_settings(nested))
     if config.data.source == Source.arrays:
-        raise UserError("data.source=arrays is for mnist_mlp.fit(data=...) in Python: use auto, mnist or sample")
+        raise UserError("data.source=arrays is for data= of mnist_mlp.fit and sweep: use auto, mnist or sample")
     return config
 
 

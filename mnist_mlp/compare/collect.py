@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mnist_mlp.compare.statistics import (
     crossed_difference,
     paired_difference,
 )
-from mnist_mlp.datasets import DIGITS
+from mnist_mlp.datasets import DATASETS, DIGITS
 from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.folder import EPOCHS, RunFolder
 from mnist_mlp.runs.predictions import read_labels
@@ -45,7 +45,10 @@ EXCLUDED_KEYS = re.compile(
 )
 """Settings that comparisons ignore, including those of a published result except its name."""
 MAX_NOTES = 3
+DATASET_KEYS = ("data.name", "data.source", "data.digest")
+"""Settings that identify the dataset. Accuracies on different datasets are never compared."""
 UNKNOWN = "unknown"  # digest of the data of runs of older versions, which did not record it
+UNKNOWN_DATA = "unknown data"  # title of their dataset, which may be one of the others
 OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 """Folders of a run that never contain other runs."""
 Stamp = tuple[tuple[int, ...] | None, ...]
@@ -77,8 +80,7 @@ class Job:
     @property
     def outcome(self) -> str:
         """The status; "at chance level" for a finished run whose test accuracy is."""
-        is_at_chance_level = self.status == "finished" and is_at_chance(_accuracy(self), len(self.classes))
-        return "at chance level" if is_at_chance_level else self.status
+        return "at chance level" if self.status == "finished" and _is_at_chance(self) else self.status
 
     @property
     def classes(self) -> list[str]:
@@ -178,13 +180,6 @@ def _mark_unknown_data(jobs: list[Job]) -> list[Job]:
     return [replace(job, settings=job.settings | mark) if job.folder in unknown else job for job in jobs]
 
 
-def by_dataset(jobs: Sequence[Job]) -> dict[str, list[Job]]:
-    """Group tested runs by digest, the largest group first, for means within one dataset; "" if there is only one."""
-    tested = [(job.text("data.digest"), job) for job in jobs if job.result is not None]
-    names = [name for name, _ in Counter(name for name, _ in tested).most_common()]
-    return {name * (len(names) > 1): [job for own, job in tested if own == name] for name in names}
-
-
 def same_test_images(jobs: Iterable[Job]) -> bool:
     """Whether these runs were tested on the same images, by digest, or by source and number if it is unknown."""
     results = [(job.settings.get("data.digest"), job.result.data) for job in jobs if job.result is not None]
@@ -225,7 +220,7 @@ def compare(first: Iterable[Job], second: Iterable[Job], context: Sequence[str] 
         correct = ([_correctness(pairs, truth) for pairs in side] for side in labels)
         means = (_mean_by_seed(zip(seeds, values, strict=True)) for values in correct)
         paired = crossed_difference(*(np.array(list(side.values())) for side in means))
-    at_chance = ([statistics.fmean(is_at_chance(_accuracy(job)) for job in jobs) for jobs in side] for side in matched)
+    at_chance = ([statistics.fmean(map(_is_at_chance, jobs)) for jobs in side] for side in matched)
     is_mixed = any(len({*_mean_by_seed(zip(seeds, values, strict=True)).values()}) > 1 for values in at_chance)
     ends = [end or 0 for side in (paired.seeds, paired.images or paired.seeds) for end in (side.low, side.high)]
     if is_mixed or max(map(abs, ends)) > 1:
@@ -248,6 +243,10 @@ def _accuracy(job: Job) -> float:
     return job.result.metric("test/accuracy") if job.result is not None else math.nan
 
 
+def _is_at_chance(job: Job) -> bool:
+    return is_at_chance(_accuracy(job), len(job.classes))
+
+
 def _correctness(pairs: Sequence[Labels | None], truth: bytes) -> NDArray[Any]:
     """Whether a run is correct on each image, (n,) bool; of several runs the fraction that is."""
     labels = np.frombuffer(truth, dtype=np.uint8)
@@ -267,11 +266,13 @@ def _mean_by_seed(pairs: Iterable[tuple[int, Any]]) -> dict[int, Any]:
 class Row:
     """Jobs that differ only in their seed. settings: those that vary between rows.
 
-    comparison: with the best row, adjusted for all pairs of rows.
+    dataset: its title if there are several; best: whether it is the best on its dataset; comparison: with that row,
+    adjusted for all pairs of rows on the dataset.
     """
 
     settings: JSON
     jobs: list[Job]
+    dataset: str = ""
     best: bool = False
     comparison: PairedComparison | None = None
     verdict: str = ""
@@ -318,10 +319,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """A comparison: rows ranked by a column of VALUES, best first.
+    """A comparison: rows ranked by a column of VALUES within each dataset, best first.
 
     keys: the settings that vary, without the seed if rows are grouped over it.
     notes: warnings about copied runs and seeds with several runs.
+    whole: the summary of all datasets, if this one is of one of several.
     """
 
     keys: list[str]
@@ -329,41 +331,61 @@ class Summary:
     over_seeds: bool
     ranked_by: str
     notes: list[str] = field(default_factory=list)
+    whole: "Summary | None" = None
+
+    @cached_property
+    def by_dataset(self) -> dict[str, "Summary"]:
+        """The summary of each dataset by title, without notes; only this one, without a title, if there is one."""
+        titles = dict.fromkeys(row.dataset for row in self.rows if row.is_setting)
+        if len(titles) < 2:
+            return {"": self}
+        part = replace(self, keys=[key for key in self.keys if key not in DATASET_KEYS], notes=[], whole=self)
+        return {title: replace(part, rows=[row for row in self.rows if row.dataset == title]) for title in titles}
 
     @property
     def jobs(self) -> list[Job]:
         """All runs in row order, without copies."""
         return [job for row in self.rows for job in row.jobs]
 
-    def adjust(self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job]) -> PairedComparison:
-        """Adjust a comparison of runs of this table for all pairs of settings; two rows get the table's p-values."""
-        known = [row.comparison for row in self.rows if row.comparison is not None]
-        sides = [{job.folder for job in jobs} for jobs in (first, second)]
-        pair = [row for row in self.rows if {job.folder for job in row.jobs if job.result is not None} in sides]
-        if len(pair) == 2 and pair[0].best and (own := pair[1].comparison) is not None:
-            return replace(own, seeds=comparison.seeds, images=comparison.images, variance=comparison.variance)
-        adjusted = adjust_for_all_pairs([*known, comparison], count_testable_pairs(self.rows))[-1]
+    def table_of(self, job: Job) -> "Summary":
+        """The summary of the run's dataset."""
+        return next((part for part in self.by_dataset.values() if job in part.jobs), self)
+
+    def adjust(
+        self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job], tries: int = 1
+    ) -> PairedComparison:  # fmt: skip
+        """Adjust a comparison on one dataset for all its pairs of settings, in each of `tries` such tables.
+
+        Two rows get the table's p-values.
+        """
+        rows, sides = self.table_of(first[0]).rows, [{job.folder for job in jobs} for jobs in (first, second)]
+        pair = [row for row in rows if {job.folder for job in row.jobs if job.result is not None} in sides]
+        own = pair[1] if len(pair) == 2 and pair[0].best else None
+        known = [row.comparison for row in rows if row.comparison is not None and row is not own]
+        adjusted = adjust_for_all_pairs([*known, comparison], tries * max(count_testable_pairs(rows), 1))[-1]
         assert adjusted is not None
         return adjusted
 
     @cached_property
     def cross_fitted(self) -> float | None:
-        """Cross-fitted accuracy of the best; None if seeds are few or collapsed, data differ, or it is its mean."""
+        """Cross-fitted accuracy of the best; None if seeds are few or collapsed, or it is its mean."""
         read, test = VALUES[self.ranked_by], VALUES["test_accuracy"]
         scores: list[dict[int, tuple[float, float]]] = []
-        for row in self.rows if same_test_images(self.jobs) else ():
+        for row in self.rows if len(self.by_dataset) == 1 else ():
             pairs = {job.seed: (read(job.result), test(job.result)) for job in row.jobs if job.result is not None}
             known = {seed: (score, tested) for seed, (score, tested) in pairs.items() if score and tested}
-            scores += [known] if len(known) > 1 else []  # one seed cannot be best
-        if any(len({is_at_chance(tested) for _, tested in pairs.values()}) > 1 for pairs in scores):
-            return None  # the mean of few such seeds says nothing
+            if len(known) < 2:
+                continue  # one seed cannot be best
+            if len({_is_at_chance(job) for job in row.jobs if job.result is not None}) > 1:
+                return None  # the mean of few such seeds says nothing
+            scores.append(known)
         fitted, mean = cross_fitted_accuracy(scores), self.rows[0].mean("test_accuracy") if self.rows else None
         return fitted if fitted is not None and mean is not None and round(fitted, 4) != round(mean, 4) else None
 
     @cached_property
     def shown_values(self) -> dict[str, dict[str, str]]:
         """Display text by `value_text`, for each of `keys`; numbers have few digits."""
-        return {key: short_values(row.settings[key] for row in self.rows) for key in self.keys}
+        return {key: short_values(row.settings[key] for row in (self.whole or self).rows) for key in self.keys}
 
     def shown_value(self, row: Row, key: str) -> str:
         """Display text of a setting of a row."""
@@ -380,15 +402,27 @@ class Summary:
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
-    """Dotted keys whose values differ between jobs. An unresolved `auto` of a failed job equals any value."""
+    """Dotted keys whose values differ between jobs. An unresolved `auto` of a failed job equals any value.
+
+    Of DATASET_KEYS, those that the others determine are left out: one digest per `data.name` is not another setting.
+    """
     jobs = [job for job in jobs if job.settings]  # an unreadable job may have none
     keys = dict.fromkeys(key for job in jobs for key in job.settings if not EXCLUDED_KEYS.fullmatch(key))
     unknown = {key: {"auto", "-"} if key == "data.digest" else {"auto"} for key in keys}
-    return [key for key in keys if len({job.text(key) for job in jobs} - unknown[key]) > 1]
+    varying = [key for key in keys if len({job.text(key) for job in jobs} - unknown[key]) > 1]
+    for key in ("data.digest", "data.source"):
+        if others := [other for other in DATASET_KEYS if other in varying and other != key]:
+            values = {(tuple(map(job.text, others)), job.text(key)) for job in jobs if job.result is not None}
+            if key in varying and len({names for names, _ in values}) == len(values):
+                varying.remove(key)
+    return varying
 
 
 def summarize(jobs: Sequence[Job]) -> Summary:
-    """Group jobs by setting, rank by validation accuracy (test accuracy if any row lacks it), compare with the best."""
+    """Group jobs by setting and, on each dataset, rank the settings and compare them with the best.
+
+    The rank is by validation accuracy, or by test accuracy if any row lacks it.
+    """
     keys = varying_keys(jobs)
     if over_seeds := "seed" in keys:
         keys.remove("seed")
@@ -405,25 +439,18 @@ def summarize(jobs: Sequence[Job]) -> Summary:
         Row({key: members[0].settings.get(key) for key in keys}, members)
         for members in (sorted(jobs, key=lambda job: job.seed) for jobs in groups.values())
     ]
-    tested = [row for row in rows if row.values["test_accuracy"]]
-    ranked_by = "val_accuracy" if all(row.values["val_accuracy"] for row in tested) else "test_accuracy"
-    several = max((len(row.values["test_accuracy"]) for row in rows), default=0) > 1
-    # a setting with one seed has no spread: as the best, it would leave the others without a verdict
-    rows.sort(key=lambda row: (several and len(row.values[ranked_by]) < 2, -(row.mean(ranked_by) or -1.0)))
-    if rows and rows[0].values["test_accuracy"]:
-        rows[0].best = True
-        other_rows = rows[1:] if over_seeds else []
-        compared = [compare(row.jobs, rows[0].jobs) for row in other_rows]
-        comparisons = adjust_for_all_pairs(compared, count_testable_pairs(rows))
-        for row, comparison in zip(other_rows, comparisons, strict=True):
-            row.comparison = comparison
-            if row.values["test_accuracy"]:
-                row.verdict = comparison.verdict if comparison else _no_comparison(row, rows[0])
+    ranked_by = "val_accuracy"
+    if any(row.values["test_accuracy"] and not row.values["val_accuracy"] for row in rows):
+        ranked_by = "test_accuracy"
+    datasets = _group_by_dataset(rows)
+    for own in datasets:
+        _rank(own, ranked_by, over_seeds)
+    rows = list(chain.from_iterable(datasets))
     notes += [note for row in rows for note in _shared_seeds(row)]
     notes += _extended_seeds((job for row in rows for job in row.jobs), keys) if over_seeds else []
     if unknown := [row.jobs[0].folder.name for row in rows if not row.is_setting]:
         notes.append(f"Unreadable, so in no setting: {', '.join(unknown)}.")
-    if any(len(row.values[ranked_by]) == 1 for row in rows) and several:
+    if any({1, 2} <= {min(len(row.values[ranked_by]), 2) for row in own} for own in datasets):
         notes.append("Settings with one tested seed rank last, whatever their mean.")
     summary = Summary(keys, rows, over_seeds, ranked_by, notes)
     lost = [row for row in rows if row.is_setting and row.incomplete]
@@ -434,17 +461,69 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     return summary
 
 
+def _group_by_dataset(rows: Sequence[Row]) -> list[list[Row]]:
+    """Group rows by the digest of their data, in the order of DATASETS; name the datasets if there are several.
+
+    Rows without a result join the dataset of their `data.name`. Unreadable runs come last.
+    """
+    groups: dict[str, list[Row]] = defaultdict(list)
+    digests: dict[str, set[str]] = defaultdict(set)
+    jobs: dict[str, Job] = {}
+    for row in sorted(rows, key=lambda row: not row.values["test_accuracy"]):
+        job = max(row.jobs, key=lambda job: (job.result is not None, job.text("data.digest") != "-"))
+        name, digest = job.text("data.name"), job.text("data.digest")
+        if digest == "-" and job.result is not None:
+            digest = job.result.source
+        elif digest == "-" and (known := digests[name]):
+            digest = next(iter(known)) if len(known) == 1 else UNKNOWN
+        digests[name].add(digest := name if digest == "-" else digest)
+        groups[digest].append(row)
+        jobs.setdefault(digest, job)
+    titles = {digest: _dataset_title(job, digest) for digest, job in jobs.items() if job.settings}
+    counts = Counter(titles.values())
+    for digest, title in titles.items() if len(titles) > 1 else ():
+        for row in groups[digest]:
+            row.dataset = f"{title}, digest {digest}" if counts[title] > 1 else title
+
+    def order(digest: str) -> tuple[int, bool, int]:
+        name = jobs[digest].text("data.name")
+        return [*DATASETS, name].index(name), digest != getattr(DATASETS.get(name), "digest", ""), -len(groups[digest])
+
+    return [groups[digest] for digest in sorted(groups, key=order)]
+
+
+def _dataset_title(job: Job, digest: str) -> str:
+    name = job.text("data.name")
+    if digest == UNKNOWN:
+        return UNKNOWN_DATA
+    if job.result is None:
+        return DATASETS[name].title if name in DATASETS else name
+    source = job.result.source
+    return "MNIST" if source == "mnist" else "other data" if source.startswith("not ") else source
+
+
+def _rank(rows: list[Row], ranked_by: str, over_seeds: bool) -> None:
+    """Sort the rows of a dataset, best first, and compare them with the best."""
+    several = max((len(row.values["test_accuracy"]) for row in rows), default=0) > 1
+    # a setting with one seed has no spread: as the best, it would leave the others without a verdict
+    rows.sort(key=lambda row: (several and len(row.values[ranked_by]) < 2, -(row.mean(ranked_by) or -1.0)))
+    best, other_rows = rows[0], rows[1:] if over_seeds else []
+    if not best.values["test_accuracy"]:
+        return
+    best.best, best.verdict = True, "only setting on this dataset" if best.dataset and len(rows) == 1 else ""
+    compared = [compare(row.jobs, best.jobs) for row in other_rows]
+    comparisons = adjust_for_all_pairs(compared, count_testable_pairs(rows))
+    unpaired = "no seed in common with the best on the same test images"
+    for row, comparison in zip(other_rows, comparisons, strict=True):
+        row.comparison = comparison
+        if row.values["test_accuracy"]:
+            row.verdict = comparison.verdict if comparison else unpaired
+
+
 def count_testable_pairs(rows: Sequence[Row]) -> int:
     """Count the pairs of settings with two seeds in common, any of which could have been compared with the best."""
     seeds = [{(job.text("data.digest"), job.seed) for job in row.jobs if job.result is not None} for row in rows]
     return sum(len(first & second) > 1 for first, second in combinations([own for own in seeds if len(own) > 1], 2))
-
-
-def _no_comparison(row: Row, best: Row) -> str:
-    if same_test_images(jobs := [*row.jobs, *best.jobs]):
-        return "no seed in common with the best on the same test images"
-    is_unknown = UNKNOWN in {job.text("data.digest") for job in jobs}
-    return "not comparable: data unknown" if is_unknown else "tested on other images than the best: no verdict"
 
 
 def row_label(summary: Summary, row: Row) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_mlp.compare.collect import Job, Row, Summary
+from mnist_mlp.datasets import DIGITS
 from mnist_mlp.runs.predictions import Curves, band
 from mnist_mlp.runs.result import is_at_chance
 
-CHANCE_LOSS = math.log(10)
 MIN_RELATIVE_RISE, MIN_RISE = 0.1, 0.02
 """Relative and absolute rise of the training loss that count as a jump: the mean over 55,000 images has little noise,
 but near zero small fluctuations are large relative to the loss."""
@@ -65,7 +65,7 @@ def verdicts(summary: Summary, curves: Mapping[Path, Curves]) -> list[Verdict]:
 
     The majority of a row, broken or sound runs, gives the verdict; the minority are exceptions. curves: by run folder.
     """
-    is_best_of_several = sum(bool(row.values["test_accuracy"]) for row in summary.rows) > 1
+    tested = Counter(row.dataset for row in summary.rows if row.values["test_accuracy"])
     row_verdicts = []
     for row in summary.rows:
         findings = [(job, diagnose(job, curves.get(job.folder, {}))) for job in row.jobs]
@@ -74,13 +74,14 @@ def verdicts(summary: Summary, curves: Mapping[Path, Curves]) -> list[Verdict]:
         if len(sound) >= len(broken):
             common, minority = sound[0][1], broken
             if len(sound) > 1:
-                common = judge(mean_curves([curves.get(job.folder, {}) for job, _ in sound]), len(sound))
+                mean = mean_curves([curves.get(job.folder, {}) for job, _ in sound])
+                common = judge(mean, len(sound), len(sound[0][0].classes))
         else:  # the first run of the most frequent failure represents them
             categories = [finding.category for _, finding in broken]
             common = broken[categories.index(max(categories, key=categories.count))][1]
             minority = [(job, finding) for job, finding in findings if finding.category != common.category]
         text = str(common)
-        if is_best_of_several and row.best and common.category in FAULTS:
+        if tested[row.dataset] > 1 and row.best and common.category in FAULTS:
             text += " It is still the best of these settings."
         counts = Counter(job.seed for job in row.jobs)
         names = {job.folder: f"seed {job.seed}" if counts[job.seed] == 1 else job.folder.name for job in row.jobs}
@@ -99,10 +100,12 @@ def diagnose(job: Job, curves: Curves) -> Finding:
         "running": ("Running", f"{progress}."),
         "diverged": (TOO_HIGH, f"the loss became non-finite in epoch {epochs or '?'}; try a tenth of optim.lr."),
     }
-    return Finding(*not_finished[job.status]) if job.status in not_finished else judge(curves)
+    if job.status in not_finished:
+        return Finding(*not_finished[job.status])
+    return judge(curves, classes=len(job.classes))
 
 
-def judge(curves: Curves, runs: int = 1) -> Finding:
+def judge(curves: Curves, runs: int = 1, classes: int = len(DIGITS)) -> Finding:
     """Diagnose the curves of a finished run, or the mean curves of several, whose noise decreases with their number."""
     loss = _finite(curves.get("train/loss", ()))
     if not loss:
@@ -111,19 +114,19 @@ def judge(curves: Curves, runs: int = 1) -> Finding:
         return Finding("One epoch only", "too short for a diagnosis; train longer.")
     jumps, is_too_high = _jumps(loss)
     too_high = Finding(TOO_HIGH, f"{jumps}; try a lower learning rate.") if is_too_high else None
-    fault = _at_chance(curves, loss) or too_high or _overfitting(curves, loss, runs)
+    fault = _at_chance(curves, loss, classes) or too_high or _overfitting(curves, loss, runs)
     return fault or _improving(curves) or _converged(curves)
 
 
-def _at_chance(curves: Curves, loss: Sequence[float]) -> Finding | None:
-    accuracy = _finite(curves.get("train/accuracy", ()))
-    if not accuracy or not is_at_chance(max(accuracy[-2:])):
+def _at_chance(curves: Curves, loss: Sequence[float], classes: int) -> Finding | None:
+    accuracy, chance_loss = _finite(curves.get("train/accuracy", ())), math.log(classes)
+    if not accuracy or not is_at_chance(max(accuracy[-2:]), classes):
         return None
-    stuck = f"accuracy stays at {100 * accuracy[-1]:.0f} %, loss at {loss[-1]:.2f} (guessing: {CHANCE_LOSS:.2f})"
+    stuck = f"accuracy stays at {100 * accuracy[-1]:.0f} %, loss at {loss[-1]:.2f} (guessing: {chance_loss:.2f})"
     if max(accuracy) - accuracy[-1] > COLLAPSE:
         fell = f"training accuracy fell from {100 * max(accuracy):.0f} to {100 * accuracy[-1]:.0f} %"
         return Finding(TOO_HIGH, f"{fell}, the level of guessing.")
-    if max(loss) > 1.5 * CHANCE_LOSS:
+    if max(loss) > 1.5 * chance_loss:
         return Finding(TOO_HIGH, f"the loss reached {max(loss):.3g} and did not recover; {stuck}.")
     if max(loss) - min(loss) < MIN_RISE:
         cause = " or a learning rate too low" if len(set(accuracy[-3:])) > 1 else "; try batch norm or fewer layers"

@@ -57,36 +57,40 @@ class Votes:
 def votes(summary: Summary) -> Votes | None:
     """Count the predictions of all finished runs on the same images; None for fewer than `MIN_RUNS`."""
     finished = [(row, job) for row in summary.rows for job in row.jobs if job.result is not None]
-    labels = [(row, pair) for row, job in finished if (pair := labels_of(job.folder)) is not None]
-    test_sets = Counter(truth for _, (truth, _) in labels).most_common(1)
+    labels = [(row, job, pair) for row, job in finished if (pair := labels_of(job.folder)) is not None]
+    test_sets = Counter((row.dataset, truth) for row, _, (truth, _) in labels).most_common(1)
     if not test_sets or test_sets[0][1] < MIN_RUNS:
         return None
-    truth = np.frombuffer(test_sets[0][0], dtype=np.uint8)
-    predictions = [(row, predicted) for row, (true, predicted) in labels if true == test_sets[0][0]]
-    names = {id(row): row_label(summary, row) for row, _ in predictions}
+    truth = np.frombuffer(test_sets[0][0][1], dtype=np.uint8)
+    chosen = [(row, job, predicted) for row, job, (true, predicted) in labels if (row.dataset, true) == test_sets[0][0]]
+    names = {id(row): row_label(summary, row) for row, *_ in chosen}
     errors: dict[int, list[NDArray[np.bool_]]] = {row: [] for row in names}
-    counts = np.zeros((len(truth), 10), dtype=np.int64)
-    for row, predicted in predictions:
+    counts = np.zeros((len(truth), len(chosen[0][1].classes)), dtype=np.int64)
+    for row, _, predicted in chosen:
         counts[np.arange(len(truth)), predicted] += 1
         errors[id(row)].append(predicted != truth)
     majority_label, majority_votes = counts.argmax(1), counts.max(1)
     return Votes(
         truth=truth,
-        missed=len(predictions) - counts[np.arange(len(truth)), truth],
+        missed=len(chosen) - counts[np.arange(len(truth)), truth],
         missed_fraction=np.stack([np.mean(row_errors, 0) for row_errors in errors.values()]),
         majority_label=majority_label,
         majority_votes=majority_votes,
-        doubtful=(majority_label != truth) & (majority_votes >= DOUBTFUL_FRACTION * len(predictions)),
-        runs=len(predictions),
+        doubtful=(majority_label != truth) & (majority_votes >= DOUBTFUL_FRACTION * len(chosen)),
+        runs=len(chosen),
         names=list(names.values()),
-        left_out=len(finished) - len(predictions),
+        left_out=len(finished) - len(chosen),
     )
 
 
-def write_digits(sweep: Path, summary: Summary) -> Path | None:
-    """Write digits.csv: a line per misclassified test image, a column for each of the best MAX_COLUMNS settings."""
-    if (counted := votes(summary)) is None:
-        return None
+def write_digits(sweep: Path, summary: Summary) -> list[Path]:
+    """Write digits.csv, or one file per dataset: a line per misclassified test image, a column per setting."""
+    tallies = {"_".join(filter(None, ["digits", title])): votes(part) for title, part in summary.by_dataset.items()}
+    return [_write_digits(sweep / f"{name}.csv", counted) for name, counted in tallies.items() if counted is not None]
+
+
+def _write_digits(target: Path, counted: Votes) -> Path:
+    """Write a line per misclassified test image, with a column for each of the best MAX_COLUMNS settings."""
     shown = counted.names[:MAX_COLUMNS]
     header = ["index", "label", "runs", "missed", "favourite", "favoured", "doubtful"]
     header += [f"missed: {name or 'all'}" for name in shown]
@@ -95,6 +99,5 @@ def write_digits(sweep: Path, summary: Summary) -> Path | None:
     columns += [*counted.missed_fraction[: len(shown)].round(4)]
     missed = np.flatnonzero(counted.missed)
     cells = [missed.tolist(), *(column[missed].tolist() for column in columns)]
-    target = sweep / "digits.csv"
     write_text(target, to_csv(header, zip(*cells, strict=True)))
     return target

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mnist_mlp.compare.collect import VALUES, Job, varying_keys
 from mnist_mlp.compare.statistics import SIGNIFICANCE, holm
 from mnist_mlp.config import non_result_keys, subset_fraction
+from mnist_mlp.datasets import DIGITS
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import is_at_chance
@@ -146,14 +147,14 @@ def grid(jobs: Sequence[Job], keys: tuple[str, str], column: str) -> Grid:
     return Grid(keys, rows, columns, [[means.get((row, column)) for column in columns] for row in rows], at)
 
 
-def robust_range(accuracies: Sequence[float]) -> tuple[float, float] | None:
+def robust_range(accuracies: Sequence[float], classes: int = len(DIGITS)) -> tuple[float, float] | None:
     """The range that an axis or color scale should cover, without runs at chance level and far outliers.
 
     None without accuracies. Plots mark values below the range at the edge.
     """
     if not accuracies:
         return None
-    trained = [number for number in accuracies if not is_at_chance(number)] or list(accuracies)
+    trained = [number for number in accuracies if not is_at_chance(number, classes)] or list(accuracies)
     low, high = np.quantile(trained, [0.25, 0.75])
     fence = low - FAR_OUT_IQRS * (high - low)
     kept = [number for number in trained if number >= fence]

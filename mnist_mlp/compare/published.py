@@ -97,7 +97,7 @@ def _learns_nothing(claim: Claim, runs: Runs) -> str | None:
     if name not in runs:
         return None
     best = max(accuracies(runs[name]).values())
-    verdict = "confirmed" if is_at_chance(best) else "contradicted"
+    verdict = "confirmed" if is_at_chance(best, len(runs[name][0].classes)) else "contradicted"
     return f"{claim['claim']}: {verdict} ({name}: at most {100 * best:.2f} % over its seeds)."
 
 

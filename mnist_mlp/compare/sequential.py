@@ -34,11 +34,18 @@ def critical_value(seeds: int, level: float) -> float:
     return math.sqrt((seeds - 1) * (ratio - 1) / (1 - ratio / widening))
 
 
-def anytime_p_value(mean: float, seed_error: float, seeds: int, image_error: float = 0.0) -> float:
-    """Return the p-value of no difference that holds whenever one looks, two-sided.
+def critical_difference(level: float, seed_error: float, seeds: int, image_error: float = 0.0) -> float:
+    """Return the absolute difference beyond which n seeds are significant at any look; see `anytime_p_value`.
 
-    The critical difference at a level combines that of the seeds, which grow from look to look, with that of the test
-    images, which are the same at every look: the square root of the sum of squares.
+    It combines the critical difference of the seeds, which grow from look to look, with that of the test images, which
+    are the same at every look: the square root of the sum of squares.
+    """
+    of_images = -float(scipy.special.ndtri(IMAGE_SHARE * level / 2)) * image_error
+    return math.hypot(critical_value(seeds, level) * seed_error, of_images)
+
+
+def anytime_p_value(mean: float, seed_error: float, seeds: int, image_error: float = 0.0) -> float:
+    """Return the p-value of no difference that holds whenever one looks, two-sided; see `critical_difference`.
 
     Args:
         mean: Mean difference over the seeds.
@@ -51,9 +58,7 @@ def anytime_p_value(mean: float, seed_error: float, seeds: int, image_error: flo
     """
 
     def is_significant(level: float) -> bool:
-        of_seeds = critical_value(seeds, level) * seed_error
-        of_images = -float(scipy.special.ndtri(IMAGE_SHARE * level / 2)) * image_error
-        return abs(mean) > math.hypot(of_seeds, of_images)
+        return abs(mean) > critical_difference(level, seed_error, seeds, image_error)
 
     low, high = -700.0, 0.0  # logarithms of levels
     if not is_significant(float(np.nextafter(1, 0))):

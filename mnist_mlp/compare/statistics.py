@@ -26,7 +26,8 @@ MS_FLOOR_QUANTILE = {"seeds": 0.05, "images": 0.38}
 """Lower bound on MS_seed, as a quantile of its distribution if only residuals vary. Seeds can agree by chance; the
 bound keeps intervals from having zero width. With 0.38, simulated coverage is nominal from two seeds on."""
 MAX_SEEDS = 10_000
-BLOCKS = 20  # into which the test images are cut; a simulated coverage of 95 % needs blocks longer than clusters
+MIN_BLOCKS, BLOCK_IMAGES = 20, 500
+"""A test file is cut into blocks; a simulated coverage of 95 % needs blocks longer than clusters."""
 Correctness = NDArray[np.bool_] | NDArray[np.floating[Any]]
 MS_QUANTILES, TRUE_MS_QUANTILES = (np.arange(200) + 0.5) / 200, (np.arange(40)[:, None] + 0.5) / 40
 """Quantiles over which power is averaged: of the MS_seed to be observed, and of the true one if that is estimated."""
@@ -117,9 +118,12 @@ class PairedComparison:
         """The p-value that holds however often one looks while seeds are added, adjusted for `comparisons`."""
         if self.adjusted_anytime is not None or self.seeds.error is None:
             return self.adjusted_anytime
-        images = self.decisive.images
-        image_error = math.sqrt(self.variance.image / images) if images else 0.0
-        return anytime_p_value(self.seeds.mean, self.seeds.error, self.seeds.n, image_error)
+        return anytime_p_value(self.seeds.mean, self.seeds.error, self.seeds.n, self.image_error)
+
+    @property
+    def image_error(self) -> float:
+        """Standard error due to the sample of test images; 0 if the comparison is about these images only."""
+        return math.sqrt(self.variance.image / self.decisive.images) if self.decisive.images else 0.0
 
     @property
     def is_significant(self) -> bool:
@@ -375,21 +379,32 @@ def mcnemar(first_correct: Sequence[bool], second_correct: Sequence[bool]) -> Mc
     return McNemar(only_first, only_second, min(1.0, 2 * tail))
 
 
-def accuracy_interval(correct: NDArray[np.bool_]) -> tuple[float, float]:
+def accuracy_interval(correct: NDArray[np.bool_] | Sequence[NDArray[np.bool_]]) -> tuple[float, float]:
     """Compute the 95 % interval of an accuracy over images like these, in file order; (0, 1) without images.
+
+    correct: (images,) for one run, of which another seed may lie outside; (seeds, images) for the mean of seeds.
 
     Wilson's score interval (1927) for the number of independent images that carry as much information: errors cluster
     along a file, in which neighbors often have the same writer. The variance between consecutive blocks is estimated
-    from successive differences, which leave out trends (von Neumann 1941). Another seed may lie outside.
+    from successive differences, which leave out trends (von Neumann 1941). Seeds add the squared half-width of
+    Student's interval over seeds, less what residuals add to both.
     """
-    if not len(correct):
+    rows = np.atleast_2d(correct)
+    seeds, images = rows.shape
+    if not images:
         return 0.0, 1.0
-    n, fraction = float(len(correct)), float(np.mean(correct))
-    independent = fraction * (1 - fraction) * BLOCKS / n
-    if n >= BLOCKS and independent:
-        means = [float(block.mean()) for block in np.array_split(correct, BLOCKS)]
-        n /= max(1.0, float(np.square(np.diff(means)).mean()) / 2 / independent)
-    z = float(scipy.special.stdtrit(2 / 3 * (BLOCKS - 1), (1 + CONFIDENCE) / 2))
+    fraction, by_image, by_seed = float(rows.mean()), rows.mean(0), rows.mean(1)
+    blocks, variance = max(MIN_BLOCKS, images // BLOCK_IMAGES), float(by_image.var()) / images
+    z = float(scipy.special.stdtrit(2 / 3 * (blocks - 1), (1 + CONFIDENCE) / 2))
+    if images >= blocks and variance:
+        means = [float(block.mean()) for block in np.array_split(by_image, blocks)]
+        variance = max(variance, float(np.square(np.diff(means)).mean()) / 2 / blocks)
+    if seeds > 1 and variance:
+        residual = float((rows - by_seed[:, None] - by_image).var()) / (seeds - 1) / images
+        of_seeds = max(float(by_seed.var(ddof=1)) / seeds, residual * _ms_floor(seeds, "seeds"))
+        t = float(scipy.special.stdtrit(seeds - 1, (1 + CONFIDENCE) / 2))
+        variance = max(variance - residual, 0.0) + of_seeds * (t / z) ** 2
+    n = fraction * (1 - fraction) / variance if variance else float(images)
     square = z * z / n
     middle = (fraction + square / 2) / (1 + square)
     half = z / (1 + square) * math.sqrt(fraction * (1 - fraction) / n + square / (4 * n))

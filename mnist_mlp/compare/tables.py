@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_mlp.compare.collect import VALUES, Job, Row, Summary, display_names, find_jobs, row_label, summarize
+from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
 from mnist_mlp.console import cells, columns, ellipsis, shortened
 from mnist_mlp.errors import UserError
@@ -24,7 +25,7 @@ and accuracies stay."""
 NEVER_SHORTENED = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
 MIN_TEXT_WIDTH = 6  # terminal cells to which texts are shortened at most if the remaining columns do not fit
 MAX_ROWS = 40
-VALIDATION_KEYS = ("data.digest", "data.val_size", "data.split_seed")
+VALIDATION_KEYS = ("data.val_size", "data.split_seed")
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
 VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best|, as .*")
@@ -47,11 +48,17 @@ def write_tables(sweep: Path, summary: Summary) -> list[Path]:
 
 
 def _csv(summary: Summary) -> str:
-    """summary.csv: a line per row; accuracies and differences are fractions."""
+    """summary.csv: a line per row."""
+    texts = [[value_text(row.settings[key]) for key in summary.keys] for row in summary.rows]
+    rows = summary_rows(summary)
+    return to_csv([*summary.keys, *rows[0]], [[*text, *row.values()] for text, row in zip(texts, rows, strict=True)])
+
+
+def summary_rows(summary: Summary) -> list[JSON]:
+    """The columns of summary.csv after the settings, by name; accuracies and differences are fractions."""
     lines = []
     for row in summary.rows:
-        line: JSON = {key: value_text(row.settings[key]) for key in summary.keys}
-        line |= {column: row.mean(column) for column in VALUES}
+        line: JSON = {column: row.mean(column) for column in VALUES}
         if summary.over_seeds:
             paired = row.comparison
             line |= {f"{column}_std": row.deviation(column) for column in VALUES}
@@ -71,7 +78,7 @@ def _csv(summary: Summary) -> str:
                 "verdict": row.verdict,
             }
         lines.append({**line, "best": row.best, "status": row.status, "reason": row.reasons})
-    return to_csv(list(lines[0]), [list(line.values()) for line in lines])
+    return lines
 
 
 def runs_csv(summary: Summary, base: Path | None = None) -> str:
@@ -121,7 +128,7 @@ def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
         if summary.over_seeds:
             paired = row.comparison
             line += [interval_text(paired.seeds), interval_text(paired.images)] if paired else ["-", "-"]
-            line.append("best" if row.best else row.verdict)
+            line.append(row.verdict or "best" * row.best)
         rows.append(line)
     return header, rows
 
@@ -156,30 +163,31 @@ def as_markdown(summary: Summary) -> str:
     header, rows = shown_cells(summary)
     lines = [header, ["---"] * len(header), *rows]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"{table}\n\n{reading_note(summary)}\n"
+    return "\n\n".join([table, *choice_rows(summary), reading_note(summary)]) + "\n"
 
 
 def reading_note(summary: Summary, intervals: bool = True) -> str:
     """Explain the ranking, the intervals if shown, and any warnings about the runs."""
     if not any(row.best for row in summary.rows):
         return " ".join(["No run has finished.", *summary.notes])
+    parts = summary.by_dataset
+    each = " on each dataset" * (len(parts) > 1)
     if summary.ranked_by == "val_accuracy":
-        notes = ["* best by validation accuracy."]
+        notes = [f"* best by validation accuracy{each}."]
     else:
-        notes = ["* best by test accuracy, as some or all runs have no validation images."]
+        notes = [f"* best by test accuracy{each}, as some or all runs have no validation images."]
         if len(summary.rows) > 1:
             notes.append("Selecting on test biases the best row's test accuracy upwards.")
     if varying := [key for key in VALIDATION_KEYS if key in summary.keys and summary.ranked_by == "val_accuracy"]:
         notes.append(f"Validation images differ between settings ({', '.join(varying)}), and with them the ranking.")
     notes += ["Mean ± standard deviation over seeds."] * summary.over_seeds
-    if (fitted := summary.cross_fitted) is not None:
-        notes.append(f"Best test accuracy cross-fitted over seeds, without selection bias: {100 * fitted:.2f} %.")
+    notes += cross_fitted_notes(summary)
     compared = [row.comparison for row in summary.rows if row.comparison is not None]
     with_images = sum(paired.images is not None for paired in compared)
     family = max((paired.comparisons for paired in compared), default=1)
     if compared and not intervals:
         sampled = "seeds and test images" if with_images else "seeds"
-        adjusted = f", Holm-adjusted for {family} comparisons" if family > 1 else ""
+        adjusted = f", Holm-adjusted for {'up to ' * bool(each)}{family} comparisons{each}" if family > 1 else ""
         notes.append(f"Verdicts: difference to the best over {sampled}{adjusted}; summary.md has the intervals.")
     elif compared:
         used = f"'{OVER_IMAGES if with_images else OVER_SEEDS}'"
@@ -190,9 +198,10 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
             f" seeds and other images from the same distribution. Verdicts use {used}."
         )
         if family > 1:
+            count = "" if each else f"{family} "
             notes.append(
-                f"Verdicts are Holm-adjusted for all {family} pairs of settings with two seeds in common; an unadjusted"
-                " interval that excludes zero does not by itself make a difference significant."
+                f"Verdicts are Holm-adjusted for all {count}pairs of settings{each} with two seeds in common; an"
+                " unadjusted interval that excludes zero does not by itself make a difference significant."
             )
         if any("were planned" in row.verdict for row in summary.rows):
             notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")
@@ -201,18 +210,26 @@ def reading_note(summary: Summary, intervals: bool = True) -> str:
     return " ".join([*notes, *summary.notes])
 
 
+def cross_fitted_notes(summary: Summary) -> Iterator[str]:
+    """Yield the test accuracy of the best setting on each dataset without selection bias, where it is known."""
+    for title, part in summary.by_dataset.items():
+        if (fitted := part.cross_fitted) is not None:
+            best = f"Best test accuracy{f' on {title}' * bool(title)}"
+            yield f"{best} cross-fitted over seeds, without selection bias: {100 * fitted:.2f} %."
+
+
 def as_text(summary: Summary, width: int | None = None) -> str:
     """Table, reasons for failures and reading note, in lines shorter than `width` (default: the terminal's)."""
     available = (columns() if width is None else width) - 1
     shown, left_out = _fitting(summary, available)
     padded = [[text + " " * (_width(column) - cells(text)) for text in column] for column in shown]
     lines = ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
-    if len(summary.rows) > MAX_ROWS:
-        lines.append(f"... and {len(summary.rows) - MAX_ROWS} more rows, in summary.csv")
+    if (more := len(summary.rows) + 1 - len(lines)) > 0:
+        lines.append(f"... and {more} more rows, in summary.csv")
     note = reading_note(summary, intervals=any(column[0] in (OVER_SEEDS, OVER_IMAGES) for column in shown))
     if left_out:
         note += f" Columns omitted here, but in summary.csv: {', '.join(left_out)}."
-    for paragraph in (*_failure_lines(summary), note):
+    for paragraph in (*_failure_lines(summary), *choice_rows(summary), note):
         lines += textwrap.wrap(paragraph, max(20, available), break_on_hyphens=False, subsequent_indent="  ")
     return "\n".join(lines)
 
@@ -220,9 +237,13 @@ def as_text(summary: Summary, width: int | None = None) -> str:
 def _fitting(summary: Summary, available: int) -> tuple[list[list[str]], list[str]]:
     """The columns that fit, each starting with its header, and the headers of those that do not."""
     header, rows = shown_cells(summary)
+    parts = summary.by_dataset.values()
+    visible = {id(row) for part in parts for row in part.rows[: MAX_ROWS // len(parts)]}
+    pairs = [(row, line) for row, line in zip(summary.rows, rows, strict=True) if id(row) in visible]
     # reasons follow the table, and finished is the default status
-    status = ["status", *(FINISHED.sub("", row.status) for row in summary.rows[:MAX_ROWS])]
-    table = [status if column[0] == "status" else list(column) for column in zip(header, *rows[:MAX_ROWS], strict=True)]
+    status = ["status", *(FINISHED.sub("", row.status) for row, _ in pairs)]
+    lines = [header, *(line for _, line in pairs)]
+    table = [status if column[0] == "status" else list(column) for column in zip(*lines, strict=True)]
     shown = [column for column in table if column[0] == "" or not set(column[1:]) <= {"", "-"}]
     left_out = []
     for name in DROP_ORDER:
@@ -262,6 +283,14 @@ def _failure_lines(summary: Summary) -> Iterator[str]:
         yield f"... and {len(names) - MAX_REASONS} more reasons, in summary.csv"
 
 
+def choice_rows(summary: Summary) -> Iterator[str]:
+    """Yield the effect of each choice on each dataset if there are several, with its verdict."""
+    named = short_names(summary.keys)
+    for choice in choices(summary):
+        differences = [f"{title} {interval_text(d.decisive if d else None)}" for title, d in choice.differences.items()]
+        yield f"{named[choice.key]}, {choice.first} vs {choice.second}: {', '.join(differences)}: {choice.verdict}."
+
+
 def plan_lines(summary: Summary, points: float) -> Iterator[str]:
     """Report how many seeds each setting needs to detect a difference in percentage points of test accuracy.
 
@@ -270,6 +299,11 @@ def plan_lines(summary: Summary, points: float) -> Iterator[str]:
     """
     if not 0 < points < 100:
         raise UserError(f"--plan {points:g} is out of range: expected points of accuracy, above 0, below 100")
+    if len(parts := summary.by_dataset) > 1:
+        for title, part in parts.items():
+            yield f"{title}:"
+            yield from plan_lines(part, points)
+        return
     known = [(row, pair) for row in summary.rows if (pair := row.comparison) and pair.decisive.error is not None]
     if not known:
         raise UserError("--plan needs two settings with the same two seeds or more, none at chance level")

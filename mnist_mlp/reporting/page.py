@@ -94,6 +94,7 @@ def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Secti
         yield from filter(None, [*optional, run.classification_report(job), run.provenance(job)])
         return
     yield tables.comparison(context)
+    yield from filter(None, [tables.consistency(context)])
     first = next((job for job in context.jobs if job.folder == jobs[0].folder and job.result), None)
     browser = digit_browser(context, first if len(jobs) == 2 else None)
     if len(jobs) == 2:
@@ -104,8 +105,17 @@ def _build_sections(jobs: Sequence[Job], context: PageContext) -> Iterator[Secti
     yield from charts.two_factors(context)
     for build in (charts.scatter_plot, charts.parallel, tables.diagnoses, tables.without_result, tables.all_runs):
         yield from filter(None, [build(context)])
-    yield from filter(None, (browser if len(jobs) != 2 else None, digits_section(summary)))
+    yield from filter(None, [browser if len(jobs) != 2 else None])
+    for title, part in summary.by_dataset.items():
+        for section in filter(None, _dataset_sections(part, PageContext(part, context.base) if title else context)):
+            name, colon, rest = section.title.partition(": ")
+            yield replace(section, title=f"{name} on {title}{colon}{rest}") if title else section
+
+
+def _dataset_sections(summary: Summary, context: PageContext) -> Iterator[Section | None]:
+    """Test images, and the best run, of one dataset."""
+    yield digits_section(summary)
     if best := best_job(summary):
         yield run.best_run(best, context)
-        mistakes = run.mistakes(best, "Most confident mistakes of the best run")
-        yield from filter(None, (mistakes, run.classification_report(best)))
+        yield run.mistakes(best, "Most confident mistakes of the best run")
+        yield run.classification_report(best)

@@ -5,7 +5,7 @@ import math
 import re
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -16,17 +16,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mnist_mlp.compare.collect import EXCLUDED_KEYS, Job, Row, Summary, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.statistics import Interval
-from mnist_mlp.compare.tables import interval_text, mean_and_deviation, reading_note, runs_csv, seeds_text
+from mnist_mlp.compare.tables import choice_rows, interval_text, mean_and_deviation, reading_note, runs_csv, seeds_text
 from mnist_mlp.config import non_result_keys
-from mnist_mlp.datasets import OFFICIAL_DIGEST
+from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import Figure, confusion
 from mnist_mlp.plots.sweep import differences, learning_curves, pdf, svg
-from mnist_mlp.reporting.data import PageContext, best_job, best_run_note
+from mnist_mlp.reporting.data import PageContext, best_job, best_run_note, may_be_official
 from mnist_mlp.reporting.elements import command, result_overrides
 from mnist_mlp.runs.files import write_bytes, write_text
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import percent
+from mnist_mlp.runs.settings import joined
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MARK = "table.tex"
@@ -43,6 +44,11 @@ TEMPLATES = Environment(
     variable_end_string=">>",
 )  # fmt: skip
 """Delimiters are << and <%, because braces are common in LaTeX."""
+CITATIONS = {
+    "MNIST": "LeCun, Cortes and Burges, 1998", "Fashion-MNIST": "Xiao, Rasul and Vollgraf, 2017",
+    "KMNIST": "Clanuwat et al., 2018", "EMNIST Digits": "Cohen et al., 2017", "EMNIST Balanced": "Cohen et al., 2017",
+    "QMNIST": "Yadav and Bottou, 2019",
+}  # fmt: skip
 LINE_BREAK = re.compile(r"(?<=\S)\n(?=\S)")
 """A line break within a paragraph of a template."""
 
@@ -92,29 +98,26 @@ class Study:
         self.settings = [pair for pair in zip(self.labels, summary.rows, strict=True) if pair[1].is_setting]
         self.compared = [(label, row, row.comparison) for label, row in self.settings if row.comparison is not None]
         self.family = max((comparison.comparisons for *_, comparison in self.compared), default=0)
+        self.parts = {title: part for title, part in summary.by_dataset.items() if part.rows[0].best}
+        limit, each = ("up to ", " on each dataset") if len(summary.by_dataset) > 1 else ("", "")
+        self.comparisons = f"{limit}{self.family} comparisons{each}"
 
     def setting(self, key: str) -> str:
         """The value of a setting, or all its values if it varies: "0.01, 0.02 or 0.04"."""
-        return join_or(sort_levels({job.text(key) for job in self.jobs}))
+        return joined(sort_levels({job.text(key) for job in self.jobs}), "or")
 
     @property
     def digests(self) -> str:
         """The digest of the data as the runs recorded it, "unknown" in runs of older versions, or all its values."""
-        return join_or(str(result.data.get("digest") or "unknown") for result in self.results)
+        return joined((str(result.data.get("digest") or "unknown") for result in self.results), "or")
 
     def environment(self, key: str) -> str:
         """The value of a key in `environment` of result.json, or all its values."""
-        return join_or(str(result.environment.get(key) or "unknown") for result in self.results)
+        return joined((str(result.environment.get(key) or "unknown") for result in self.results), "or")
 
     def images(self, split: str) -> str:
         """The number of images of a split, or all its values."""
-        return join_or(f"{result.data[split]:,}" for result in self.results)
-
-
-def join_or(values: Iterable[str]) -> str:
-    """Unique values as text: "a, b or c"."""
-    distinct = list(dict.fromkeys(values))
-    return distinct[0] if len(distinct) == 1 else f"{', '.join(distinct[:-1])} or {distinct[-1]}"
+        return joined((f"{result.data[split]:,}" for result in self.results), "or")
 
 
 def _render(name: str, **values: object) -> str:
@@ -136,15 +139,18 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
         names, rows, comparisons = zip(*study.compared, strict=True)
         accuracies = [row.mean("test_accuracy") or 0.0 for row in rows]
         gaps = [100 * comparison.decisive.mean for comparison in comparisons]
-        low, _ = robust_range(accuracies) or (0.0, 1.0)
+        low, _ = robust_range(accuracies, len(study.best.classes)) or (0.0, 1.0)
         lowest = min(gap for gap, accuracy in zip(gaps, accuracies, strict=True) if accuracy >= low)
         over_seeds = [percent_bounds(comparison.seeds) for comparison in comparisons]
         over_images = [percent_bounds(comparison.images) for comparison in comparisons]
         yield "differences", differences(names, gaps, over_seeds, over_images, lowest)
-    assert study.best.result is not None
-    accuracy = percent(study.best.result.metric("test/accuracy"))
-    title = best_run_note(study.summary).rstrip(".") or f"Best run: test accuracy {accuracy}"
-    yield "confusion_matrix", confusion(np.array(study.best.result.confusion_matrix), title)
+    for name, part in study.parts.items():
+        best = best_job(part)
+        assert best is not None
+        assert best.result is not None
+        accuracy = percent(best.result.metric("test/accuracy"))
+        title = best_run_note(part).rstrip(".") or f"Best run: test accuracy {accuracy}"
+        yield f"confusion_matrix{f'_{name}' * bool(name)}", confusion(np.array(best.result.confusion_matrix), title)
 
 
 def script(study: Study) -> str:
@@ -176,8 +182,11 @@ def hashes(study: Study) -> str:
         f"# package mnist_mlp {version('mnist_mlp')}; runs from commit {study.environment('commit')}",
         "# check with: sha256sum -c hashes.sha256, in the directory in which the report was generated",
     ]
-    roots = dict.fromkeys(Path(job.text("data.root")) for job in study.jobs if job.text("data.source") != "sample")
-    files = [file for root in roots for file in sorted((root / "MNIST" / "raw").glob("*ubyte*"))]
+    folders = dict.fromkeys(
+        Path(job.text("data.root"), DATASETS[job.text("data.name")].folder, "raw")
+        for job in study.jobs if job.text("data.source") not in ("sample", "arrays")
+    )  # fmt: skip
+    files = [file for folder in folders for file in sorted(folder.glob("*-idx*"))]
     files += sorted(PACKAGE.rglob("*.py"))
     for folder in (RunFolder(job.folder) for job in study.jobs):
         files += [folder.result_file, folder.predictions_file, folder.best_checkpoint]
@@ -205,7 +214,7 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
             *(mean_and_deviation(row.values["val_accuracy"]) for _ in validation),
             mean_and_deviation(row.values["test_accuracy"]),
             *([interval_text(comparison.seeds), interval_text(comparison.images)] if comparison else ["-", "-"]),
-            "best" if row.best else _verdict(row),
+            row.verdict or "best" if row.best else _verdict(row),
         ])  # fmt: skip
     return header, rows
 
@@ -269,7 +278,7 @@ def methods(study: Study) -> str:
     seeds = sorted({job.seed for job in study.jobs})
     consecutive = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
     named = distinguishing_keys(study.summary)
-    ignored = non_result_keys() | {"data.source", "data.digest", "data.val_size"}
+    ignored = non_result_keys() | {"data.name", "data.source", "data.digest", "data.val_size"}
     groups: dict[str, list[str]] = {}
     for key in study.best.settings:
         group, _, name = key.partition(".")
@@ -277,6 +286,9 @@ def methods(study: Study) -> str:
             groups.setdefault(group, []).append(f"{name} {study.setting(key)}")
     sizes = sorted({result.parameters for result in results})
     seconds = [result.timing["fit_seconds"] for result in results]
+    datasets = dict.fromkeys(DATASETS[job.text("data.name")] for job in study.jobs)
+    titles = [dataset.title for dataset in datasets]
+    others = joined((DATASETS[job.text("data.name")].title for job in study.jobs if not may_be_official(job)), "or")
     text = _render(
         "methods.md", study=study, groups=groups, seconds=seconds, median=statistics.median(seconds),
         watched=any(job.settings.get("trainer.test_curve") is True for job in study.jobs),
@@ -284,7 +296,10 @@ def methods(study: Study) -> str:
         sizes=" to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1]))),
         seeds=f"{seeds[0]} to {seeds[-1]}" if consecutive else ", ".join(map(str, seeds)),
         crossed=any(comparison.images is not None for *_, comparison in study.compared),
-        numbers=study.summary.rows[0].values["test_accuracy"], official=OFFICIAL_DIGEST,
+        sources=joined(f"{title} ({CITATIONS[title]})" if title in CITATIONS else title for title in titles),
+        others=others, official=DATASETS["mnist"].digest,
+        official_split="official " if all(dataset.digest for dataset in datasets) else "",
         mean_and_deviation=mean_and_deviation, interval_text=interval_text, p_text=_p_text,
+        choices=list(choice_rows(study.summary)), label_of=row_label,
     )  # fmt: skip
     return LINE_BREAK.sub(" ", text)

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.collect import by_dataset
 from mnist_mlp.compare.effects import best_so_far, grid, importances, is_quantity, main_effect, measured, robust_range
+from mnist_mlp.datasets import DIGITS
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg
 from mnist_mlp.reporting.data import PageContext, json_block, plain_value
@@ -73,7 +74,7 @@ def search(context: PageContext) -> Section | None:
     searched = [key for key in summary.keys if is_quantity([step.job for step in steps], key)]
     if len(steps) < MIN_RUNS or not searched or summary.over_seeds or 2 * len(summary.rows) < len(steps):
         return None
-    if len(by_dataset(context.jobs)) > 1:
+    if len(summary.by_dataset) > 1:
         return Section("Search progress", ["Left out: trials on different data have no common best and no importance."])
     ids = {job.folder: run for run, job in enumerate(context.jobs)}
     order = [ids[step.job.folder] for step in steps]
@@ -100,29 +101,36 @@ def search(context: PageContext) -> Section | None:
 
 def effects(context: PageContext) -> Section | None:
     """One panel per factor and dataset; None for fewer than three runs or without factors."""
-    summary, jobs = context.summary, context.jobs
-    accuracies, panels = measured(jobs, summary.ranked_by), list[dict[str, Any]]()
-    named, ids = short_names(summary.keys), {job.folder: run for run, job in enumerate(jobs)}
-    for digest, runs in by_dataset([job for job, _ in accuracies]).items():
-        for key in (key for key in summary.keys if len({job.text(key) for job in runs}) > 1):
-            plain = {job.text(key): plain_value(job.settings.get(key)) for job in runs}
-            levels = main_effect(runs, key, summary.ranked_by).items()
-            means = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
-            name = f"{named[key]}{f', digest {digest}' if digest else ''}"
-            panels.append({"key": key, "name": name, "runs": [ids[job.folder] for job in runs], "means": means})
-    if len(accuracies) < MIN_RUNS or not panels:
-        return None
-    counts, collapsed = [], [job for job, accuracy in accuracies if is_at_chance(accuracy)]
-    for key in dict.fromkeys(str(panel["key"]) for panel in panels[:MAX_PANELS]):
+    summary, panels = context.summary, list[dict[str, Any]]()
+    named, ids = short_names(summary.keys), {job.folder: run for run, job in enumerate(context.jobs)}
+    parts = [(f" on {title}" * bool(title), part.jobs, measured(part.jobs, part.ranked_by), part.keys)
+             for title, part in summary.by_dataset.items()]  # fmt: skip
+    counts = []
+    for key, (dataset, jobs, accuracies, keys) in product(summary.keys, parts):
+        runs = [job for job, _ in accuracies]
+        if key not in keys or len({job.text(key) for job in runs}) < 2:
+            continue
+        plain = {job.text(key): plain_value(job.settings.get(key)) for job in runs}
+        levels = main_effect(runs, key, summary.ranked_by).items()
+        means = [(plain[level], 100 * mean) for level, mean in levels if mean is not None]
+        members = [ids[job.folder] for job in runs]
+        panels.append({"key": key, "name": f"{named[key]}{dataset}", "runs": members, "means": means})
+        if len(panels) > MAX_PANELS:
+            continue
         lost = Counter((job.text(key), "without a result") for job in jobs if job.result is None and job.settings)
-        lost.update((job.text(key), "at chance level") for job in collapsed)
+        lost.update((job.text(key), "at chance level") for job, n in accuracies if is_at_chance(n, len(job.classes)))
         runs_at = Counter(job.text(key) for job in jobs)
-        counts += [f"{named[key]}={at} {n} of {runs_at[at]} {words}" for (at, words), n in sorted(lost.items())]
+        counts += [
+            f"{named[key]}={at}{dataset} {n} of {runs_at[at]} {words}" for (at, words), n in sorted(lost.items())
+        ]
+    if len(measured(context.jobs, summary.ranked_by)) < MIN_RUNS or not panels:
+        return None
     notes = ["Each dot is a run; at the edge, triangles are runs at chance level or outliers."]
     matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
     if counts:
         matched += f" Runs at chance level are in the means, those without a result are not: {', '.join(counts)}."
     has_means = any(panel["means"] for panel in panels)
+    notes += ["Each dataset has its own scale."] * (len(parts) > 1)
     notes.append(matched if has_means else "No means: no two runs differ in only one factor.")
     if len(panels) > MAX_PANELS:
         notes.append(f"Showing the first {MAX_PANELS} of {len(panels)} panels.")
@@ -134,8 +142,9 @@ def effects(context: PageContext) -> Section | None:
 def two_factors(context: PageContext) -> Iterator[Section]:
     """Heatmap of the first two factors for each dataset, unless it would be mostly empty or too large."""
     summary, named = context.summary, short_names(context.summary.keys)
-    for digest, jobs in by_dataset(context.jobs).items():
-        keys = [key for key in summary.keys if len({job.text(key) for job in jobs}) > 1]
+    for title, part in summary.by_dataset.items():
+        jobs = [job for job in part.jobs if job.result is not None]
+        keys = [key for key in part.keys if len({job.text(key) for job in jobs}) > 1]
         if len(keys) < 2 or len(measured(jobs, summary.ranked_by)) < MIN_RUNS:
             continue
         crossed = grid(jobs, (keys[0], keys[1]), summary.ranked_by)
@@ -144,21 +153,25 @@ def two_factors(context: PageContext) -> Iterator[Section]:
         if max(height, width) > MAX_LEVELS or 2 * known <= height * width:
             continue
         names = (named[keys[0]], named[keys[1]])
-        table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names)
+        classes = len(jobs[0].classes)
+        table = heatmap(np.array(crossed.cells, dtype=float), crossed.rows, crossed.columns, names, classes)
         at = ", ".join(f"{name}={crossed.at[key]}" for key, name in short_names(list(crossed.at)).items())
         over = "" if not summary.over_seeds and len(keys) == 2 else ", mean over seeds"
         if not crossed.at and len(keys) > 2:
             over = ", mean over matched values of the other factors" + (" and seeds" if summary.over_seeds else "")
-        if len(jobs) < len(context.jobs):
-            over += f", over the {len(jobs)} of {len(context.jobs)} runs with a result{' on this data' * bool(digest)}"
+        if len(jobs) < len(part.jobs):
+            over += f", over the {len(jobs)} of {len(part.jobs)} runs with a result"
         quantity = QUANTITY[summary.ranked_by].capitalize()
         notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
-        yield Section(f"{names[0]} and {names[1]}{f', digest {digest}' if digest else ''}", table=table, notes=notes)
+        yield Section(f"{names[0]} and {names[1]}{f' on {title}' * bool(title)}", table=table, notes=notes)
 
 
-def heatmap(cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], names: tuple[str, str]) -> Table:
+def heatmap(
+    cells: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], names: tuple[str, str],
+    classes: int = len(DIGITS),
+) -> Table:  # fmt: skip
     """A table of accuracies in percent, colored over a robust range; NaN is blank. cells: (rows, columns) fractions."""
-    low, high = robust_range(cells[np.isfinite(cells)].tolist()) or (0.0, 1.0)
+    low, high = robust_range(cells[np.isfinite(cells)].tolist(), classes) or (0.0, 1.0)
     heats = np.clip((cells - low) / max(high - low, 1e-4), 0, 1)
 
     def cell(value: float, heat: float) -> str | Cell:

@@ -43,7 +43,11 @@ def _metrics(job: Job) -> Iterator[tuple[str, str, str]]:
         low, high = accuracy_interval(predictions.correct)
         notes.append(f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, over images, not seeds")
     yield "Test accuracy", percent(metrics["test/accuracy"]), "; ".join(notes)
-    yield "Mistakes", f"{n - correct:,}", f"of {n:,} test images ({result.source})"
+    yield (
+        "Mistakes",
+        f"{n - correct:,}",
+        f"of {n:,} test images ({result.source}); test evaluations: {result.evaluations_text}",
+    )
     worst = result.worst_class
     missed = matrix[worst] * (np.arange(len(matrix)) != worst)
     mistaken = f"{int(missed.max())} of {int(matrix[worst].sum()):,} predicted as {int(missed.argmax())}"

@@ -39,10 +39,11 @@ def question(summary: Summary) -> str:
 
 
 def claim_verdicts(summary: Summary) -> list[str]:
-    """A sentence per claim of the runs that can be tested."""
-    jobs, (runs, _) = summary.jobs, _reproductions(summary.jobs)
-    claims = {json.dumps(claim): claim for job in jobs for claim in job.settings.get("reference.claims") or []}
-    return [sentence for claim in claims.values() if (sentence := decide(claim, runs, summary))]
+    """A sentence per dataset and claim of the runs that can be tested."""
+    claims = {json.dumps(claim): claim for job in summary.jobs for claim in job.settings.get("reference.claims") or []}
+    parts = [(f"{t}: " if t else "", part, _reproductions(part.jobs)[0]) for t, part in summary.by_dataset.items()]
+    verdicts = [(title, decide(claim, runs, part)) for claim in claims.values() for title, part, runs in parts]
+    return [title + sentence for title, sentence in verdicts if sentence]
 
 
 def _reproductions(jobs: Sequence[Job]) -> tuple[dict[str, list[Job]], dict[str, list[str]]]:
@@ -66,16 +67,17 @@ def _published(runs: Runs, excluded: Sequence[str]) -> Iterator[Section]:
     """Sections on published numbers. excluded: notes about runs that are not compared."""
     yield _accuracies(runs, excluded)
     notes = ["Measured values are means over seeds."]
-    scores: list[list[str]] = []
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
     for name, members in runs.items():
         if published := members[0].settings.get("reference.f1_per_class"):
             measured = _per_class(members, "f1")
+            scores = tables.setdefault(tuple(members[0].classes), [])
             scores.append([name, "published", *(f"{value:.4f}" for value in published)])
             scores.append(["", "measured", *(f"{value:.4f}" for value in measured)])
             scores.append(["", "difference", *(f"{a - b:+.4f}" for a, b in zip(measured, published, strict=True))])
-    if scores:
-        table = Table(["result", "F1", *map(str, range(10))], scores, numeric=frozenset(range(2, 12)))
-        yield Section("F1 per digit, published vs measured", table=table, notes=notes)
+    for classes, scores in tables.items():
+        table = Table(["result", "F1", *classes], scores, numeric=frozenset(range(2, 2 + len(classes))))
+        yield Section("F1 per class, published vs measured", table=table, notes=notes)
     for name, members in runs.items():
         if any(members[0].settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
             title = f"Classification report of {name}, published vs measured"
@@ -115,10 +117,10 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
 
 
 def _report(jobs: Sequence[Job]) -> Table:
-    columns: dict[str, list[str]] = {"digit": [str(digit) for digit in range(10)]}
+    columns: dict[str, list[str]] = {"class": jobs[0].classes}
     for score, name in SCORES.items():
-        published = jobs[0].settings.get(f"reference.{score}_per_class")
-        columns[f"{name} published"] = [f"{value:.2f}" for value in published] if published else ["-"] * 10
+        published = jobs[0].settings.get(f"reference.{score}_per_class") or []
+        columns[f"{name} published"] = [f"{value:.2f}" for value in published] or ["-"] * len(jobs[0].classes)
         columns[f"{name} measured"] = [f"{value:.2f}" for value in _per_class(jobs, score)]
     return Table(list(columns), list(zip(*columns.values(), strict=True)), numeric=frozenset(range(1, 7)))
 

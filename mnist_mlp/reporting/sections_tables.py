@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from mnist_mlp.compare.collect import Job, Summary
+from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
-from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
+from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, interval_text, reading_note, shown_cells
 from mnist_mlp.reporting.data import MANY_KEYS, PageContext
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
 from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult, decimal, percent
 from mnist_mlp.runs.settings import short_names, value_text
 
@@ -20,6 +22,14 @@ METRICS: dict[str, Callable[[RunResult], str]] = {
     "parameters": lambda result: f"{result.parameters:,}",
     "fit s": lambda result: f"{result.timing['fit_seconds']:.1f}",
 }
+CONSISTENCY_NOTES = (
+    "Differences in test accuracy, in percentage points with unadjusted 95 % intervals, over runs that agree in seed "
+    "and all other settings; settings without a result on each dataset are left out. The first value is that of the "
+    "best setting on the first dataset.",
+    "Holds: significant on each dataset in the same direction, adjusted like the verdicts above. Only: "
+    "significant there, and elsewhere the interval reaches zero and stays below. Opposite: significant in both "
+    "directions. Undecided: an effect is neither shown nor excluded.",
+)
 Columns = dict[str, list[str | Cell]]
 
 
@@ -29,6 +39,21 @@ def comparison(context: PageContext) -> Section:
     table = _groups_table(context) if context.summary.over_seeds else _runs_table(context)
     notes = [reading_note(context.summary).replace("*", "★", 1)] if len(rows) > 1 else []
     return Section("Comparison" if len(rows) > 1 else "Result", table=table, notes=notes)
+
+
+def consistency(context: PageContext) -> Section | None:
+    """The effect of each choice on each dataset side by side; None unless settings vary on several datasets."""
+    found, named = choices(context.summary), short_names(context.summary.keys)
+    if not found:
+        return None
+    rows = []
+    for choice in found:
+        differences = [interval_text(pair.decisive if pair else None) for pair in choice.differences.values()]
+        rows.append([f"{named[choice.key]}: {choice.first} vs {choice.second}", *differences, choice.verdict])
+    titles = list(found[0].differences)
+    numeric, title = frozenset(range(1, len(titles) + 1)), "Choices on each dataset"
+    table = Table(["choice", *titles, "verdict"], rows, numeric=numeric, caption=title)
+    return Section(title, table=table, notes=CONSISTENCY_NOTES)
 
 
 def all_runs(context: PageContext) -> Section | None:
@@ -111,14 +136,16 @@ def _runs_table(context: PageContext) -> Table:
     }
     outcome: Columns = {name: metrics.pop(name) for name in ("test acc %", "val acc %")}
     outcome["status"] = [job.status for job in jobs]
+    notes = [RunFolder(job.folder).note() for job in jobs]
     links: Columns = {
+        "note": list(notes) if len(set(notes)) > 1 else [],  # the header shows a common one
         "folder": [Cell(context.path(job.folder), link=context.link(job.folder)) for job in jobs],
         "command": [Cell(command(job), code=True) for job in jobs],
     }
     columns = runs | (outcome | settings if len(summary.keys) > MANY_KEYS else settings | outcome) | metrics | links
     marks = ["best" if is_best else "" for is_best in best]
     marks = [mark if job.status == "finished" else "bad" for mark, job in zip(marks, jobs, strict=True)]
-    return _table(columns, marks, [[run] for run in range(len(jobs))], {"folder", "command"}, named, "Runs")
+    return _table(columns, marks, [[run] for run in range(len(jobs))], {"note", "folder", "command"}, named, "Runs")
 
 
 def _setting(summary: Summary, settings: JSON, key: str) -> str | Cell:

@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from mnist_mlp.runs.files import (
     JSON,
     UnreadableFileError,
     read_object,
+    read_text,
     remove_scratch_files,
     sync_file,
     sync_folder,
@@ -32,9 +34,12 @@ FIGURES = ("learning_curves", "confusion_matrix", "f1_per_class", "calibration",
 EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "right")
 """Figures that earlier versions drew."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
-OTHER_FILES = ("train.log", "desktop.ini", "Thumbs.db", "lost+found", "@eaDir")
-"""Files that Hydra or the system creates, besides hidden ones such as .hydra and .DS_Store."""
+NOTE_FILE = "note.txt"
+OTHER_FILES = (NOTE_FILE, "train.log", "desktop.ini", "Thumbs.db", "lost+found", "@eaDir")
+"""Files that the user, Hydra or the system creates, besides hidden ones such as .hydra and .DS_Store."""
 LOCK_FILE = ".lock"
+ARCHIVE = ".set_aside"
+"""Folder next to run folders for archived ones."""
 POLL_SECONDS = 0.2
 RENEWAL_SECONDS, LEASE_SECONDS = 10.0, 60.0
 """A holder touches its lock file every RENEWAL_SECONDS; where only that counts, it expires after LEASE_SECONDS."""
@@ -80,6 +85,8 @@ class RunFolder:
     """Index, truth, prediction and probabilities of every test image."""
     report_file = _File("classification_report.txt")
     page_file = _File("report.html")
+    note_file = _File(NOTE_FILE)
+    """The user's note on a run or a sweep, which may be edited at any time."""
 
     def run(self) -> JSON | None:
         """Read run.json; None if it does not exist. Raises UnreadableFileError if it is invalid."""
@@ -96,6 +103,32 @@ class RunFolder:
     def stored(self) -> StoredRun:
         """Read run.json and result.json. Raises UnreadableFileError if one is invalid."""
         return StoredRun(self.run(), self.result())
+
+    def evaluating(self) -> "FolderLock":
+        """Return an acquired lock for changing the number of evaluations in result.json."""
+        return FolderLock(self.path / "evaluation").acquire(lambda holder: None)
+
+    def count_evaluation(self, test_set: str) -> None:
+        """Count an evaluation of a finished run in result.json. Raises OSError or UnreadableFileError."""
+        with self.evaluating():
+            if (result := self.result()) is not None:
+                counts = Counter(result.evaluations or [result.source]) + Counter([test_set])
+                content = {**(read_object(self.result_file) or {}), "evaluations": counts}
+                write_json(self.result_file, content, durable=True)
+
+    def note(self) -> str:
+        """Read the note, of the run or else of its sweep; empty if there is none or it cannot be read."""
+        sweep = self.path.parent
+        for folder in (self.path, *([sweep] if (sweep / "summary.csv").is_file() else [])):
+            with suppress(UnreadableFileError):
+                if text := (read_text(RunFolder(folder).note_file) or "").strip():
+                    return text
+        return ""
+
+    def write_note(self, note: str | None) -> None:
+        """Replace the note, unless `note` is None."""
+        for name, text in note_record(note).items():
+            write_text(self.path / name, text)
 
     def finished(self, run: JSON, on_any_device: bool = False) -> RunResult | None:
         """Return the stored result if it belongs to `run`; see `StoredRun.result_of`."""
@@ -156,7 +189,7 @@ class RunFolder:
 
     def archive(self, lock: "FolderLock") -> Path:
         """Move the folder to ../.set_aside/<name>-<n>, which comparisons ignore; release its lock. Return its path."""
-        names = (self.path.parent / ".set_aside" / f"{self.path.name}-{n}" for n in itertools.count(1))
+        names = (self.path.parent / ARCHIVE / f"{self.path.name}-{n}" for n in itertools.count(1))
         target = next(name for name in names if not name.exists())
         with naming_file(self.path, "archived"):
             target.parent.mkdir(exist_ok=True)
@@ -169,8 +202,7 @@ class RunFolder:
     def clear(self) -> None:
         """Remove only the files that a run writes. Raises UserError if one cannot be removed."""
         try:
-            # an interrupted removal leaves an unfinished run: result.json goes first, the marker run.json last
-            for path in (self.result_file, *list(self._written()), self.run_file):
+            for path in self.files():
                 path.unlink(missing_ok=True)
             for folder in (self.checkpoints, self.tensorboard, self.figures, self.path / ".hydra"):
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -206,6 +238,13 @@ class RunFolder:
             f"  draw digits    {python} -m mnist_mlp.export {run} --format html"
         )
 
+    def files(self) -> list[Path]:
+        """Return the paths that a run may write, in the order of removal.
+
+        An interrupted removal leaves an unfinished run: result.json goes first, the marker run.json last.
+        """
+        return [self.result_file, *self._written(), self.run_file]
+
     def _written(self) -> Iterator[Path]:
         """Yield the paths that a run may write, except run.json and result.json."""
         yield from self._checkpoint_files()
@@ -218,6 +257,13 @@ class RunFolder:
 
     def _checkpoint_files(self) -> list[Path]:
         return [file for path in (self.last_checkpoint, self.best_checkpoint) for file in (path, previous(path))]
+
+
+def note_record(note: str | None) -> dict[str, str]:
+    """Return a note as a record for `RunFolder.start`; empty for None. Raises UserError if it is not UTF-8 text."""
+    if note is not None and (not isinstance(note, str) or note != note.encode(errors="replace").decode()):
+        raise UserError(f"note={note!r} is not a note: expected text in UTF-8")
+    return {} if note is None else {NOTE_FILE: f"{note.strip()}\n"}
 
 
 def _read(path: Path, parse: Callable[[JSON], Parsed]) -> Parsed | None:
@@ -424,8 +470,12 @@ def reopen_for_more_epochs(folder: RunFolder, run: JSON) -> bool:
     elif not folder.last_checkpoint.is_file():
         reason = f"{folder.last_checkpoint} does not exist"
     else:
-        folder.result_file.unlink(missing_ok=True)
-        write_json(folder.run_file, {**before, **{key: run[key] for key in ("overrides", "config", "fingerprint")}})
+        with folder.evaluating(), suppress(UnreadableFileError):
+            changed = {key: run[key] for key in ("overrides", "config", "fingerprint")}
+            if result := folder.result():
+                changed["evaluations"] = result.evaluations or {result.source: 1}  # the extended run tests again
+            folder.result_file.unlink(missing_ok=True)
+            write_json(folder.run_file, {**before, **changed})
         return True
     raise UserError(
         f"{folder.path} contains this run with {EPOCHS}={old[EPOCHS]}, which cannot be resumed with {new[EPOCHS]}: "

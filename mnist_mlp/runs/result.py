@@ -118,6 +118,7 @@ _DESCRIPTION: dict[str, Schema] = {
     "fingerprint": _string(),
     "callbacks?": [_string()],
     "started?": _string(),
+    "evaluations?": {"*": _integer(1)},
 }
 _DATA: dict[str, Schema] = {"digest?": _string(), "classes?": [_string()], "mean?": _number(), "std?": _number()}
 RUN: Schema = {**_DESCRIPTION, "data?": _DATA, "environment?": ENVIRONMENT}
@@ -172,6 +173,8 @@ class RunResult:
     callbacks: list[str] = field(default_factory=list)
     """State keys of the user's callbacks that can change the result."""
     started: str = ""  # ISO 8601; empty in older runs
+    evaluations: dict[str, int] = field(default_factory=dict)
+    """How often each test set was evaluated, by name; empty in older runs."""
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -189,17 +192,21 @@ class RunResult:
         check(content, RESULT)
         count = len(content["data"].get("classes", DIGITS))
         columns = [*content["per_class"].values(), content["confusion_matrix"], *content["confusion_matrix"]]
+        reference = content["config"].get("reference", {})
+        columns += [values for key, values in reference.items() if key.endswith("_per_class") and values]
         if any(len(column) != count for column in columns):
-            raise ValueError(f"'per_class' and 'confusion_matrix' must have {count} classes")
+            raise ValueError(f"'per_class', 'confusion_matrix' and 'config.reference' must have {count} classes")
         images, expected = sum(map(sum, content["confusion_matrix"])), content["data"]["test"]
         if images != expected:
             raise ValueError(f"'confusion_matrix' has {images} images, but 'data.test' is {expected}")
         return cls(**{item.name: content[item.name] for item in fields(cls) if item.name in content})
 
     def to_json(self) -> JSON:
-        """Return the content of result.json, without `callbacks` and `started` if they are empty."""
+        """Return the content of result.json, without optional keys that are empty."""
         content = {"schema_version": self.schema_version, **asdict(self)}
-        return {key: value for key, value in content.items() if key not in ("callbacks", "started") or value}
+        return {
+            key: value for key, value in content.items() if key not in ("callbacks", "started", "evaluations") or value
+        }
 
     @property
     def classes(self) -> list[str]:
@@ -212,6 +219,11 @@ class RunResult:
         """The dataset as `source_name` shows it."""
         name = self.config["data"].get("name", "mnist")
         return source_name(self.data["source"], self.data.get("digest"), name)
+
+    @property
+    def evaluations_text(self) -> str:
+        """How often each test set was evaluated, at least once for the run's own test."""
+        return ", ".join(f"{name} {count}" for name, count in (self.evaluations or {self.source: 1}).items())
 
     def metric(self, name: str) -> float:
         """Return a metric by name; NaN if it is missing or was not finite."""
@@ -246,8 +258,13 @@ class StoredRun:
         return next(filter(None, (changes(content, run) for content in stored if content)), [])
 
     def changed_source(self, run: JSON) -> str | None:
-        """Return "data.source: old -> new" if `run`, the content of a run.json, has another source of data."""
-        return next((change for change in self.changes(run) if change.startswith("data.source: ")), None)
+        """Return "data.source: old -> new" if `run`, the content of a run.json, has another source of data.
+
+        Other arrays of the user's own are another source, too: "data.digest: old -> new" or "data.classes: ...".
+        """
+        keys = ("source", *(("digest", "classes") if run["config"]["data"]["source"] == "arrays" else ()))
+        changes = self.changes(run)
+        return next((change for key in keys for change in changes if change.startswith(f"data.{key}: ")), None)
 
     def result_of(self, run: JSON, on_any_device: bool = False) -> RunResult | None:
         """Return the result if it belongs to `run`, the content of a run.json, except perhaps for its accelerator."""

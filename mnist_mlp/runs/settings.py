@@ -105,6 +105,12 @@ def value_text(value: Any) -> str:
     return "-".join(map(str, value)) if isinstance(value, list) else "-" if value in (None, "") else str(value)
 
 
+def joined(texts: Iterable[str], word: str = "and") -> str:
+    """Return the unique texts as "a, b and c"."""
+    unique = list(dict.fromkeys(texts))
+    return f" {word} ".join(filter(None, [", ".join(unique[:-1]), *unique[-1:]]))
+
+
 def short_values(values: Iterable[Any]) -> dict[str, str]:
     """Map the `value_text` of each value to a shorter text: at least three significant digits, all texts distinct."""
     shown = {value_text(value): value for value in values}

@@ -1,5 +1,6 @@
 """Evaluate a trained network, or an ensemble, on one split of the images."""
 
+import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -14,19 +15,22 @@ from torch.nn.functional import cross_entropy
 
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.config import subset_fraction
+from mnist_mlp.console import error_summary
 from mnist_mlp.data.mnist import Digits, has_official_files, load_digits
 from mnist_mlp.data.module import EVAL_BATCH, random_seed, split_digits
+from mnist_mlp.datasets import DATASETS, QMNIST_TESTS
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import JSON
+from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.folder import is_continuation
 from mnist_mlp.runs.result import RunResult, source_name
-from mnist_mlp.runs.settings import changes
+from mnist_mlp.runs.settings import changes, identity
 from mnist_mlp.serve.nets import TrainedNet, augmented_log_probabilities, load_classifier, locate
 from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.metrics import MeanLoss, class_metrics, evaluation_metrics, to_float
 from mnist_mlp.training.trainer import default_torch_state
 
-SPLITS = ("test", "val", "train")
+SPLITS = ("test", "val", "train", *QMNIST_TESTS)
+NetOrPath = str | Path | TrainedNet
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Evaluation:
         images, truth, logits: Shapes (n, 28, 28), (n,) and (n, 10).
         indices: (n,); positions of the images in their file.
         augment: Augmented copies per image (`augmented_log_probabilities`); 0 without test-time augmentation.
+        evaluations: How often each test set was evaluated so far; empty for validation and training images.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Evaluation:
     indices: NDArray[np.int64]
     logits: NDArray[np.float32]
     augment: int = 0
+    evaluations: str = ""
 
     @cached_property
     def log_probabilities(self) -> NDArray[np.float32]:
@@ -97,7 +103,7 @@ class Evaluation:
         return {
             "name": self.name, "split": self.split, "source": self.source, "images": len(self.truth),
             "views": self.augment, "metrics": {f"{self.split}/{name}": value for name, value in self.metrics.items()},
-            "per_class": self.per_class, "confusion_matrix": self.confusion_matrix,
+            "per_class": self.per_class, "confusion_matrix": self.confusion_matrix, "evaluations": self.evaluations,
         }  # fmt: skip
 
 
@@ -126,13 +132,13 @@ class EnsembleEvaluation:
 
 @default_torch_state()
 def evaluate_run(
-    run: str | Path | TrainedNet, split: str = "test", data_root: str | None = None, augment: int = 0, seed: int = 0
+    run: NetOrPath, split: str = "test", data_root: str | None = None, augment: int = 0, seed: int = 0
 ) -> Evaluation:
     """Evaluate a run in the precision of its own test (`trainer.precision`); UserError if its images are missing.
 
     Args:
         run: Run folder, checkpoint, name under outputs/, "latest", or a located network.
-        split: "test", "val" or "train".
+        split: "test", "val" or "train"; "qmnist50k" or "qmnist60k" for a network trained on MNIST.
         data_root: Folder with the official files; default: the run's data.root, else $MNIST_MLP_DATA or ./data.
         augment: Augmented copies per image for test-time augmentation (`augmented_log_probabilities`).
         seed: Seed of the augmented copies.
@@ -140,9 +146,10 @@ def evaluate_run(
     if split not in SPLITS:
         raise UserError(f"split={split!r} is unknown: use {', '.join(SPLITS)}")
     net = run if isinstance(run, TrainedNet) else locate(run)
-    model, digits, config = load_classifier(net.checkpoint), digits_of(net, data_root), net.config()
+    digits = _second_test(net, data_root) if split in QMNIST_TESTS else digits_of(net, data_root)
+    model, config = load_classifier(net.checkpoint), net.config()
     indices = _indices(net, digits, split)
-    name = "test" if split == "test" else "train"
+    name = "train" if split in ("val", "train") else "test"
     images, labels = getattr(digits, f"{name}_images")[indices], getattr(digits, f"{name}_labels")[indices]
     mixed = config is not None and config["trainer"].get("precision") == "bf16-mixed"
     with torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext(), torch.no_grad():
@@ -151,11 +158,26 @@ def evaluate_run(
         else:  # the batch size of a run's test, for identical results
             logits = torch.cat([model(batch).float() for batch in images.split(EVAL_BATCH)])
     arrays = images.numpy(), labels.numpy(), indices.numpy(), logits.numpy()
-    return Evaluation(net.name, split, source_name(digits.source, digits.digest), *arrays, augment)
+    source = source_name(digits.source, digits.digest)
+    evaluations = _count(net, source if split == "test" else split) if name == "test" else ""
+    return Evaluation(net.name, split, source, *arrays, augment, evaluations=evaluations)
+
+
+def _count(net: TrainedNet, test_set: str) -> str:
+    """Count an evaluation on a test set; return the counts so far, and why this one is not counted."""
+    failure = ""
+    try:
+        if net.folder is None or net.folder.result() is None:
+            return "not counted, because there is no result.json"
+        net.folder.count_evaluation(test_set)
+    except (OSError, UnreadableFileError) as error:
+        failure = f"; this one is not counted ({error_summary(error)})"
+    result = net.result()
+    return (result.evaluations_text if result else "unknown") + failure
 
 
 def evaluate_ensemble(
-    runs: Sequence[str | Path], split: str = "test", data_root: str | None = None, augment: int = 0, seed: int = 0
+    runs: Sequence[NetOrPath], split: str = "test", data_root: str | None = None, augment: int = 0, seed: int = 0
 ) -> EnsembleEvaluation:
     """Evaluate runs on the same images, individually and as an ensemble; arguments as for `evaluate_run`.
 
@@ -172,7 +194,7 @@ def evaluate_ensemble(
                 "in data.source, data.subset, data.val_size and data.split_seed"
             )
     mean = np.mean([member.log_probabilities for member in members], axis=0)
-    ensemble = replace(first, name=f"ensemble of {len(runs)}", logits=mean)
+    ensemble = replace(first, name=f"ensemble of {len(runs)}", logits=mean, evaluations="")
     best = max(members, key=lambda member: member.metrics["accuracy"])
     return EnsembleEvaluation(members, ensemble, best, mcnemar(best.correct.tolist(), ensemble.correct.tolist()))
 
@@ -193,6 +215,29 @@ def digits_of(net: TrainedNet, data_root: str | None = None) -> Digits:
     return load_digits("mnist", data_root)
 
 
+def _second_test(net: TrainedNet, data_root: str | None) -> Digits:
+    """Load QMNIST; UserError if it is unavailable, or if the network was not trained on MNIST."""
+    if run := (net.folder.run() if net.folder else None) or read_checkpoint(net.checkpoint).get("run"):
+        data, digest = run["config"]["data"], run.get("data", {}).get("digest")
+        source = source_name(data["source"], digest, data.get("name", "mnist"))
+        if source not in ("mnist", "sample"):
+            raise UserError(f"{net.name} was trained on other images than MNIST's ({source}): use --split test")
+        if data_root is None and has_official_files(data["root"], "qmnist"):
+            data_root = data["root"]
+    digits, expected = copy.copy(load_digits("files", data_root, "qmnist")), DATASETS["qmnist"].files[2].items
+    if (count := len(digits.test_labels)) != expected:
+        raise UserError(f"QMNIST's test set has {expected:,} images, not {count:,}: use the official files")
+    digits.source = "QMNIST"  # not the run's dataset
+    return digits
+
+
+def are_seeds(nets: Sequence[TrainedNet]) -> bool:
+    """Whether the networks are runs of one setting with different seeds."""
+    runs = [identity(run) for net in nets if net.folder and (run := net.folder.run())]
+    is_same = len(runs) == len(nets) and all({**run, "seed": 0} == {**runs[0], "seed": 0} for run in runs)
+    return is_same and len({run["seed"] for run in runs}) == len(nets)
+
+
 def disagreements_with(result: RunResult, evaluation: Evaluation) -> list[str]:
     """Describe how an evaluation on test differs from the run's result.json.
 
@@ -210,8 +255,8 @@ def disagreements_with(result: RunResult, evaluation: Evaluation) -> list[str]:
 
 
 def _indices(net: TrainedNet, digits: Digits, split: str) -> Tensor:
-    if split == "test":
-        return torch.arange(len(digits.test_labels))
+    if split not in ("val", "train"):
+        return torch.arange(QMNIST_TESTS.get(split, 0), len(digits.test_labels))
     config, result = net.config(), net.result()
     if config is None:
         raise UserError(f"split={split} needs the run folder: a checkpoint does not record which images are in it")

@@ -15,7 +15,7 @@ from mnist_mlp.config import Config
 from mnist_mlp.console import error_summary, shell_quoted, shown_path
 from mnist_mlp.errors import UserError, describe_signal
 from mnist_mlp.runs.files import JSON, UnreadableFileError, remove_scratch_files, write_json, write_text
-from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.runs.folder import NOTE_FILE, RunFolder
 from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.startup import quick_start
 
@@ -35,6 +35,7 @@ class Job:
         settings: nested settings; not validated if `config` is None.
         config: the validated settings; None if they are not valid, for the reason in `fault`.
         swept: keys that the sweep varies.
+        digits_file: `shared_file` of the dataset if it is the user's own.
     """
 
     folder: RunFolder
@@ -46,6 +47,7 @@ class Job:
     config: Config | None
     fault: str = ""
     swept: Sequence[str] = ()
+    digits_file: str = ""
 
     @property
     def name(self) -> str:
@@ -93,9 +95,11 @@ def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
         if (number := config.trainer.devices) > 1:
             raise UserError(f"trainer.devices={number} is for single runs: in a sweep use trainer.devices=1")
         with quick_start():
-            from mnist_mlp.training.fit import fit  # deferred: invalid settings are reported without torch
+            from mnist_mlp.data.shared import read_shared  # deferred: invalid settings are reported without torch
+            from mnist_mlp.training.fit import fit
 
-        result = fit(config, job.folder.path, job.overrides, records, job.label, swept=job.swept)
+        digits = read_shared(job.digits_file) if job.digits_file else None
+        result = fit(config, job.folder.path, job.overrides, records, job.label, digits=digits, swept=job.swept)
     except Exception as error:
         return fail_job(job, error_summary(error), "".join(traceback.format_exception(error)))
     return finish_job(job, result, result == earlier, resumed)
@@ -204,7 +208,8 @@ def _write_page(
 ) -> bool:
     """Write the page of a run or sweep, if it is older than its runs or `changed`; return whether it is up to date."""
     written = modified_ns(page)
-    newest = max((modified_ns(run / name) or 0 for run in runs for name in RunFolder.MARKER_FILES), default=0)
+    names = (*RunFolder.MARKER_FILES, NOTE_FILE)
+    newest = max(modified_ns(run / name) or 0 for run in (*runs, folder) for name in names)
     if written is not None and newest <= written and not changed:
         return True
     from mnist_mlp.reporting.page import write_page  # deferred: draws figures

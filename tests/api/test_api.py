@@ -46,6 +46,7 @@ import sys, mnist_mlp
 mnist_mlp.Config, mnist_mlp.UserError, mnist_mlp.OptimConfig
 assert not {"torch", "hydra", "matplotlib", "pytorch_lightning"} & set(sys.modules)
 from mnist_mlp import fit, Config
+assert "sklearn" not in sys.modules
 assert all(getattr(mnist_mlp, name) is not None for name in mnist_mlp.__all__)
 assert sorted(mnist_mlp.__all__) == dir(mnist_mlp)
 """
@@ -117,7 +118,10 @@ def test_overrides_take_precedence_over_a_config(small: dict[str, Any]) -> None:
         (lambda: mnist_mlp.sweep({"seed": []}), r"seed=\[\] is empty"),
         (lambda: mnist_mlp.sweep({"optim.lr": [0.1, -1]}), r"optim\.lr=-1\.0 is out of range"),
         (lambda: mnist_mlp.sweep({"name": ["a", "b"]}), "name does not affect results"),
-        (lambda: mnist_mlp.sweep({"data.source": "arrays", "seed": [0, 1]}), r"data\.source=arrays .* mnist_mlp\.fit"),
+        (
+            lambda: mnist_mlp.sweep({"data.source": "arrays", "seed": [0, 1]}),
+            r"data\.source=arrays .* mnist_mlp\.sweep",
+        ),
         (lambda: mnist_mlp.load_run("nowhere"), "nowhere is not a run folder"),
         (lambda: mnist_mlp.load_sweep("nowhere"), "nowhere contains no runs: use the folder of a sweep"),
     ],

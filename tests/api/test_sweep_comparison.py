@@ -93,11 +93,25 @@ def test_runs_tested_on_different_images_are_refused(tmp_path: Path) -> None:
         result["data"]["digest"] = result["data"]["source"]
         file.write_text(json.dumps(result))
     sweep = mnist_mlp.load_sweep(tmp_path)
-    verdicts = {row.verdict for row in sweep.summary.rows if not row.best}
     for pair in (({"optim.lr": 0.01}, {"optim.lr": 0.02}), ("lr0.01_16_0", "lr0.02_16_0")):
         with pytest.raises(mnist_mlp.UserError, match="different images"):
             sweep.compare(*pair)
-    assert verdicts == {"tested on other images than the best: no verdict"}
+    assert all(row.best and row.comparison is None for row in sweep.summary.rows)
+
+
+def test_the_best_run_is_chosen_on_one_dataset(tmp_path: Path) -> None:
+    for name, errors in (("mnist", (3, 9)), ("fashion_mnist", (30, 20))):
+        for lr, wrong in zip((0.1, 0.2), errors, strict=True):
+            folder = write_run(tmp_path / f"{name}_{lr}", range(wrong), optim__lr=lr, data__name=name)
+            result = json.loads((folder / "result.json").read_text())
+            result["data"] |= {"digest": name, "source": "mnist" if name == "mnist" else "files"}
+            (folder / "result.json").write_text(json.dumps(result))
+    sweep = mnist_mlp.load_sweep(tmp_path)
+    with pytest.raises(mnist_mlp.UserError, match="fashion_mnist"):
+        sweep.best()
+    assert sweep.best({"data.name": "mnist"}).path.name == "mnist_0.1"
+    assert sweep.best({"data.name": "fashion_mnist"}).path.name == "fashion_mnist_0.2"
+    assert sweep.best({"data.name": "fashion_mnist", "optim.lr": 0.1}).path.name == "fashion_mnist_0.1"
 
 
 def test_failed_and_diverged_runs_are_mentioned(tmp_path: Path) -> None:

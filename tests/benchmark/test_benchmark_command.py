@@ -10,7 +10,7 @@ import torch
 
 from mnist_mlp.benchmark.__main__ import build_config, build_parser, main, summary, sweep_table, widths
 from mnist_mlp.benchmark.loops import DEVIATION, MEAN, Epoch
-from mnist_mlp.training.classifier import NORMALIZATIONS
+from mnist_mlp.datasets import MNIST_STATISTICS
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_nets_are_specified_by_their_hidden_widths() -> None:
 
 
 def test_the_bare_loop_normalizes_as_training_does() -> None:
-    assert NORMALIZATIONS["standard"] == (MEAN, DEVIATION)
+    assert (MEAN, DEVIATION) == MNIST_STATISTICS
 
 
 def test_the_table_of_a_sweep_has_medians_and_jobs_per_minute() -> None:

@@ -245,7 +245,10 @@ def test_runs_that_did_not_record_their_data_are_not_compared_with_those_that_di
             file.write_text(json.dumps(result))
     summary = summarize(find_jobs([tmp_path]))
     assert {row.settings["data.digest"] for row in summary.rows} == {"25c9", "unknown"}
-    assert row(summary, 0.2).verdict == row(summary, 0.3).verdict == "not comparable: data unknown"
+    datasets = {own.settings["optim.lr"]: own.dataset for own in summary.rows}
+    assert datasets == {0.1: "other data", 0.2: "unknown data", 0.3: "unknown data"}
+    assert row(summary, 0.1).best
+    assert row(summary, 0.1).comparison is None
     older = summarize(find_jobs([tmp_path / f"{name}{seed}" for name in "bc" for seed in range(2)]))
     assert "data.digest" not in older.keys  # among themselves, as far as recorded
     assert older.rows[1].comparison is not None

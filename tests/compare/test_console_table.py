@@ -1,5 +1,6 @@
 """The comparison in a terminal: it fits, and the essential columns stay."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,18 @@ def test_long_values_lose_their_middle_and_long_tables_their_end(tmp_path: Path)
     assert "100-100" in lines[1]
     assert "…" in lines[1]
     assert lines[41] == "... and 10 more rows, in summary.csv"
+
+
+def test_a_long_table_shows_the_best_settings_of_each_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnist_mlp.compare.tables.MAX_ROWS", 4)
+    for digest in ("a", "b"):
+        for wrong in range(3):
+            folder = write_run(tmp_path / f"{digest}{wrong}", range(wrong), optim__lr=(wrong + 1) / 10)
+            result = json.loads((folder / "result.json").read_text())
+            result["data"]["digest"] = digest
+            (folder / "result.json").write_text(json.dumps(result))
+    lines = as_text(summarize(find_jobs([tmp_path])), 120).splitlines()
+    assert [line.replace("*", "").split()[:2] for line in lines[1:5]] == [
+        ["0.1", "a"], ["0.2", "a"], ["0.1", "b"], ["0.2", "b"],
+    ]  # fmt: skip
+    assert lines[5] == "... and 2 more rows, in summary.csv"

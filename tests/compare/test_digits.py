@@ -1,6 +1,7 @@
 """Test images over all runs, on synthetic predictions."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from made_up_runs import TRUTH, write_run
 
 from mnist_mlp.compare.collect import find_jobs, summarize
 from mnist_mlp.compare.digits import Votes, votes, write_digits
+from mnist_mlp.datasets import DATASETS
 from mnist_mlp.runs.folder import RunFolder
 
 
@@ -57,8 +59,7 @@ def test_the_second_accuracy_excludes_doubtful_images_only(sweep: Path) -> None:
 
 
 def test_the_table_has_a_line_for_each_misclassified_image(sweep: Path) -> None:
-    target = write_digits(sweep, summarize(find_jobs([sweep])))
-    assert target is not None
+    (target,) = write_digits(sweep, summarize(find_jobs([sweep])))
     with target.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["index"] for row in rows] == ["3", "5", "7"]
@@ -69,8 +70,7 @@ def test_the_table_has_a_line_for_each_misclassified_image(sweep: Path) -> None:
 
 def test_a_sweep_of_many_settings_has_columns_for_the_best_only(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnist_mlp.compare.digits.MAX_COLUMNS", 1)
-    target = write_digits(sweep, summarize(find_jobs([sweep])))
-    assert target is not None
+    (target,) = write_digits(sweep, summarize(find_jobs([sweep])))
     with target.open() as file:
         rows = list(csv.DictReader(file))
     assert [name for name in rows[0] if name.startswith("missed: ")] == ["missed: lr=1.0"]
@@ -83,4 +83,28 @@ def test_runs_without_predictions_are_excluded_and_counted(sweep: Path) -> None:
     assert (counted.runs, counted.left_out) == (3, 1)
     RunFolder(sweep / "1_1").predictions_file.unlink()
     assert votes(summarize(find_jobs([sweep]))) is None
-    assert write_digits(sweep, summarize(find_jobs([sweep]))) is None
+    assert not write_digits(sweep, summarize(find_jobs([sweep])))
+
+
+def test_each_dataset_has_its_own_table_with_all_its_classes(tmp_path: Path) -> None:
+    """Equal labels are no sign of equal images; label 46 is a class of EMNIST."""
+    for name, wrong in (("mnist", 3), ("emnist_balanced", 5)):
+        for seed in range(3):
+            folder = write_run(tmp_path / f"{name}_{seed}", wrong=[wrong], seed=seed, data__name=name)
+            result = json.loads((folder / "result.json").read_text())
+            result["data"]["digest"] = name
+            if name != "mnist":
+                result["data"] |= {"source": "files", "classes": list(DATASETS[name].classes)}
+                counts = np.pad(result["confusion_matrix"], (0, 37))
+                result |= {"confusion_matrix": counts.tolist(), "per_class": dict.fromkeys(
+                    ("precision", "recall", "f1", "support"), [0] * 47)}  # fmt: skip
+                with np.load(folder / "predictions.npz") as original:
+                    arrays = {**original, "prediction": np.where(np.arange(100) == wrong, 46, original["prediction"])}
+                np.savez(folder / "predictions.npz", **arrays)
+            (folder / "result.json").write_text(json.dumps(result))
+    files = write_digits(tmp_path, summarize(find_jobs([tmp_path])))
+    rows = {file.name: next(csv.DictReader(file.read_text().splitlines())) for file in files}
+    assert {name: row["index"] for name, row in rows.items()} == {
+        "digits_other data.csv": "3", "digits_EMNIST Balanced.csv": "5",
+    }  # fmt: skip
+    assert rows["digits_EMNIST Balanced.csv"]["favourite"] == "46"

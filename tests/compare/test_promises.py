@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from promises import (
     coverage_of_accuracy,
+    coverage_over_seeds,
     first_claims,
     flattery,
+    loops_that_keep,
     planned_seeds,
     power_of_promises,
     seeds_until_claim,
@@ -40,6 +42,20 @@ def test_looking_after_each_seed_claims_falsely_in_at_most_five_and_a_half_perce
 def test_a_claim_at_any_look_takes_at_most_1_6_times_the_planned_seeds(difference: float) -> None:
     mean, _ = seeds_until_claim(difference, 1000, np.random.default_rng(1))
     assert mean <= 1.6 * planned_seeds(difference)
+
+
+def test_loops_keep_a_change_that_helps_and_rarely_one_that_does_nothing() -> None:
+    random = np.random.default_rng(0)
+    kept, repeated, _ = loops_that_keep(POPULATIONS["seeds dominate"], 0.0, 500, 30, random)
+    assert kept <= 0.1  # 3 of 30
+    assert repeated > 0.2  # why repeated tests without adjustment are not enough
+    assert loops_that_keep(POPULATIONS["seeds dominate"], 0.02, 500, 3, random)[2] > 0.8
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", POPULATIONS)
+def test_of_a_thousand_loops_of_twenty_changes_that_do_nothing_at_most_five_percent_keep_one(name: str) -> None:
+    assert loops_that_keep(POPULATIONS[name], 0.0, 1000, 1000, np.random.default_rng(1))[0] <= 0.05
 
 
 @pytest.mark.parametrize("seeds", [5, 8, 30])
@@ -88,3 +104,12 @@ def test_the_interval_of_an_accuracy_covers_what_it_promises_even_if_errors_clus
     clustered, wilson, _ = coverage_of_accuracy(name, 10_000, 400, np.random.default_rng(1))
     assert 0.93 <= clustered <= 0.99
     assert (wilson < 0.85) == ("writers" in name)  # why the score interval is not enough
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds", "deviation"), [("independent", 2, 0.2), ("halves, writers, places", 5, 0.05)]
+)
+def test_the_interval_over_seeds_and_images_covers_what_it_promises(name: str, seeds: int, deviation: float) -> None:
+    covered, independent = coverage_over_seeds(name, 10_000, seeds, deviation, 250, np.random.default_rng(1))
+    assert 0.93 <= covered <= 0.99
+    assert independent < 0.9  # why the crossed interval is not enough

@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.stats import binomtest
 
 from mnist_mlp.compare.statistics import (
-    BLOCKS,
+    MIN_BLOCKS,
     Variance,
     accuracy_interval,
     crossed_difference,
@@ -183,7 +183,7 @@ def test_a_plan_for_a_zero_difference_is_rejected() -> None:
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 100), (100, 100), (1, 3), (18, 19)])
 def test_without_clusters_the_interval_of_an_accuracy_is_the_score_interval(hits: int, n: int) -> None:
-    level = 1 - 2 * stats.norm.sf(stats.t.isf(0.025, 2 / 3 * (BLOCKS - 1)))
+    level = 1 - 2 * stats.norm.sf(stats.t.isf(0.025, 2 / 3 * (MIN_BLOCKS - 1)))
     expected = binomtest(hits, n).proportion_ci(level, "wilson")
     interval = accuracy_interval(np.arange(n) < hits)
     assert interval == (pytest.approx(expected.low, abs=1e-9), pytest.approx(expected.high))
@@ -199,6 +199,13 @@ def test_errors_in_clusters_widen_the_interval_of_an_accuracy_but_a_trend_does_n
     )
     assert trend == pytest.approx(even, rel=0.02)
     assert clusters > 2 * even
+
+
+def test_equal_seeds_add_nothing_to_the_interval_of_an_accuracy_and_different_ones_widen_it() -> None:
+    one = np.random.default_rng(0).random(10_000) > 0.02
+    assert accuracy_interval(np.stack([one] * 3)) == pytest.approx(accuracy_interval(one))
+    shifted = np.stack([one, one & (np.arange(10_000) % 50 > 0), one])
+    assert np.diff(accuracy_interval(shifted)) > 2 * np.diff(accuracy_interval(one))
 
 
 def test_without_images_the_interval_of_an_accuracy_is_the_unit_interval() -> None:

@@ -9,7 +9,8 @@ from hostile_input import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_mlp.data.mnist import FILES, load_digits, read_digits
+from mnist_mlp.data.mnist import load_digits, read_digits
+from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError
 
 headers = st.builds(
@@ -23,7 +24,7 @@ contents = st.binary(max_size=64) | st.builds(lambda header, body: header + body
 @pytest.fixture
 def originals(idx_root: Path) -> dict[Path, bytes]:
     raw = idx_root / "MNIST" / "raw"
-    return {raw / name: (raw / name).read_bytes() for name in FILES}
+    return {raw / file.name: (raw / file.name).read_bytes() for file in DATASETS["mnist"].files}
 
 
 @cases(25, 3000)

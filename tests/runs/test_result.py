@@ -57,7 +57,7 @@ def test_the_worst_class_has_the_lowest_f1_and_its_most_frequent_confusion() -> 
         result = made_up_result()
         result = replace(result, per_class={**result.per_class, "f1": f1}, confusion_matrix=matrix.tolist())
         assert result.worst_class == f1.index(min(f1))
-        return next(line for line in closing_table(result, Path()).splitlines() if "worst digit" in line)
+        return next(line for line in closing_table(result, Path()).splitlines() if "worst class" in line)
 
     scores = [1.0] * 10
     scores[5] = 0.9567

@@ -1,8 +1,10 @@
 """Text forms and fingerprints of settings."""
 
+from dataclasses import replace
+
 import pytest
 
-from mnist_mlp.config import Config, ModelConfig, OptimConfig
+from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.settings import describe, short_values
 
@@ -38,6 +40,12 @@ def test_different_values_have_different_texts() -> None:
 )
 def test_a_new_option_at_its_default_keeps_the_fingerprint(config: Config, earlier: str) -> None:
     """Fingerprints before model.network was added. If this fails, add the new option to NEWER_OPTIONS."""
-    assert describe(to_dict(config), [], "digest")["fingerprint"] == earlier
-    config.model.network = "mine.Net@0123"
-    assert describe(to_dict(config), [], "digest")["fingerprint"] != earlier
+    data = {"digest": "digest"}
+    assert describe(to_dict(config), [], data)["fingerprint"] == earlier
+    now = {**data, "classes": list("0123456789"), "mean": 0.1307, "std": 0.3081}
+    assert describe(to_dict(config), [], now)["fingerprint"] == earlier
+    for changed in ({"classes": list("abcdefghij")}, {"mean": 0.2}, {"digest": "other"}):
+        assert describe(to_dict(config), [], now | changed)["fingerprint"] != earlier
+    for options in (ModelConfig(network="mine.Net@0123"), DataConfig(name="qmnist")):
+        changed_config = replace(config, **{type(options).__name__.removesuffix("Config").lower(): options})
+        assert describe(to_dict(changed_config), [], now)["fingerprint"] != earlier

@@ -27,5 +27,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_folder(trained: Path, tmp_path: Path) -> Path:
-    """A writable copy of it, at tmp_path/outputs/train/sample_net."""
-    return Path(shutil.copytree(trained, tmp_path / "outputs" / "train" / RUN))
+    """A writable copy of it without evaluations, at tmp_path/outputs/train/sample_net."""
+    without_evaluations = shutil.ignore_patterns("evaluation")
+    return Path(shutil.copytree(trained, tmp_path / "outputs" / "train" / RUN, ignore=without_evaluations))

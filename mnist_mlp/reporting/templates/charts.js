@@ -2,7 +2,8 @@
 /* Shared by all charts: created when scrolled near, redrawn when theme, selection or print mode changes. */
 const Charts = (() => {
   const {make} = Report;
-  const CHANCE_ACCURACY = 20, CHANCE_LOSS = 0.9 * Math.log(10), LOG_RATIO = 30, MARGIN = "600px";
+  const {classes} = Report.data, LOG_RATIO = 30, MARGIN = "600px";
+  const CHANCE_ACCURACY = Math.min(200 / classes, 60), CHANCE_LOSS = 0.9 * Math.log(classes);
   const built = [], waiting = new Map();
 
   function register(kind, build) {

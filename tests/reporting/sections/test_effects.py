@@ -72,11 +72,11 @@ def test_means_are_within_one_data_set(tmp_path: Path) -> None:
     context = PageContext(summarize(find_jobs([tmp_path])))
     section = effects(context)
     assert section is not None
-    assert [name in str(section.markup) for name in ("lr, digest a", "lr, digest b", '"key":"data.digest"')] == [
-        1,
-        1,
-        0,
-    ]
+    panels = ("lr on other data, digest a", "lr on other data, digest b", '"key":"data.digest"')
+    assert [name in str(section.markup) for name in panels] == [1, 1, 0]
     heatmaps = list(two_factors(context))
-    assert [heatmap.title for heatmap in heatmaps] == ["dropout and lr, digest a", "dropout and lr, digest b"]
+    assert [heatmap.title for heatmap in heatmaps] == [
+        "dropout and lr on other data, digest a",
+        "dropout and lr on other data, digest b",
+    ]
     assert [str(heatmap.table.rows[0][1]) for heatmap in heatmaps if heatmap.table] == ["98.00", "60.00"]

@@ -118,7 +118,7 @@ def test_a_claim_about_settings_has_the_verdict_of_the_sweep(tmp_path: Path) -> 
 
 def test_f1_per_digit_is_compared_with_the_published_one(tmp_path: Path) -> None:
     repeat(tmp_path, "slow", (0,), reference__f1_per_class=[0.9] * 10)
-    table = sections(tmp_path)["F1 per digit, published vs measured"].table
+    table = sections(tmp_path)["F1 per class, published vs measured"].table
     assert table is not None
     assert [row[2] for row in table.rows] == ["0.9000", "1.0000", "+0.1000"]
 

@@ -1,0 +1,124 @@
+"""Whether a choice holds on several datasets: the rule on made-up intervals and simulated seeds, and the matching."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_runs import write_failure, write_run
+
+from mnist_mlp.compare.collect import Summary, find_jobs, summarize
+from mnist_mlp.compare.consistency import Choice, choices
+from mnist_mlp.compare.statistics import Interval, PairedComparison, Variance
+from mnist_mlp.datasets import DATASETS
+
+TITLES = ("MNIST", "Fashion-MNIST", "KMNIST")
+
+
+def difference(mean: float, error: float | None = 1.0, n: int = 200) -> PairedComparison:
+    return PairedComparison(Interval(mean, error, n - 1, n), None, Variance(0.0, 0.0, 0.0))
+
+
+def verdict(*differences: PairedComparison | None) -> str:
+    return Choice("optim.lr", "a", "b", dict(zip(TITLES, differences, strict=False))).verdict
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ((5, 4), "holds on both: a is better"),
+        ((-5, -4), "holds on both: b is better"),
+        ((5, 4, 3), "holds on all 3: a is better"),
+        ((6, 0.5), "only on MNIST: a is better"),
+        ((6, -1.9), "only on MNIST: a is better"),
+        ((-0.5, -6), "only on Fashion-MNIST: b is better"),
+        ((6, 0.5, 7), "only on MNIST and KMNIST: a is better"),
+        ((5, -4), "opposite: a is better on MNIST, b on Fashion-MNIST"),
+        ((5, -4, 0), "opposite: a is better on MNIST, b on Fashion-MNIST, undecided on KMNIST"),
+        ((1.5, 1.5), "undecided"),
+        ((3, 1.5), "a is better on MNIST, undecided on Fashion-MNIST"),  # the intervals overlap
+        ((6, 0, 5), "only on MNIST and KMNIST: a is better"),
+        ((4.5, 0.3, 1.9), "a is better on MNIST, not on Fashion-MNIST, undecided on KMNIST"),
+    ],
+)  # fmt: skip
+def test_the_verdict_follows_from_significance_and_disjoint_intervals(means: tuple[float, ...], expected: str) -> None:
+    assert verdict(*map(difference, means)) == expected
+
+
+def test_without_an_interval_on_a_dataset_nothing_is_claimed_there() -> None:
+    for other in (difference(0.0, None), None):
+        assert verdict(difference(9), other) == "a is better on MNIST, undecided on Fashion-MNIST"
+    assert verdict(None, difference(9, None)) == "undecided"
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("effects", [(0, 0), (1, 1), (2, 2), (4, 4), (0, 2), (0, 4)])
+def test_false_verdicts_are_rare(effects: tuple[float, float], seeds: int) -> None:
+    """Effects in standard deviations over seeds; each false claim may occur in at most 5 % of the sweeps."""
+    counts, random, sweeps = Counter[str](), np.random.default_rng(7), 1000
+    for _ in range(sweeps):
+        samples = [effect + random.standard_normal(seeds) for effect in effects]
+        pairs = [difference(x.mean(), x.std(ddof=1) / np.sqrt(seeds), seeds) for x in samples]
+        counts[verdict(*pairs).partition(":")[0]] += 1
+    equal = effects[0] == effects[1]
+    false = ["opposite", *(["only on MNIST", "only on Fashion-MNIST"] if equal else ["only on MNIST"])]
+    false += ["holds on both"] if 0 in effects else []
+    assert sum(counts[claim] for claim in false) <= 0.065 * sweeps  # 5 % and two standard errors
+
+
+def write(folder: Path, name: str, errors: dict[tuple[str, float], int], seeds: int = 3) -> None:
+    """Runs on a dataset with these errors by normalization and learning rate, one more for each seed."""
+    for (normalization, lr), wrong in errors.items():
+        for seed in range(seeds):
+            options = {"seed": seed, "data__name": name, "data__normalization": normalization, "optim__lr": lr}
+            run = write_run(folder / f"{name}_{normalization}_{lr}_{seed}", range(wrong + seed), **options)
+            result = json.loads((run / "result.json").read_text())
+            source = "mnist" if name == "mnist" else "files"
+            result["data"] |= {"source": source, "digest": DATASETS[name].digest}
+            (run / "result.json").write_text(json.dumps(result))
+
+
+def compared(folder: Path) -> tuple[Summary, list[Choice]]:
+    summary = summarize(find_jobs([folder]))
+    return summary, choices(summary)
+
+
+def test_settings_are_ranked_and_adjusted_within_each_dataset(tmp_path: Path) -> None:
+    write(tmp_path, "fashion_mnist", {("standard", 0.1): 30, ("raw", 0.1): 20, ("raw", 0.2): 40})
+    write(tmp_path, "mnist", {("standard", 0.1): 2, ("raw", 0.1): 9})
+    summary, _ = compared(tmp_path)
+    assert summary.keys == ["data.name", "data.normalization", "optim.lr"]  # neither digest nor source
+    rows = [(row.dataset, row.settings["data.normalization"], row.best) for row in summary.rows]
+    assert rows[:3] == [("MNIST", "standard", True), ("MNIST", "raw", False), ("Fashion-MNIST", "raw", True)]
+    families = {row.dataset: row.comparison.comparisons for row in summary.rows if row.comparison}
+    assert families == {"MNIST": 1, "Fashion-MNIST": 3}
+    (mnist, fashion) = summary.by_dataset.values()
+    assert (len(mnist.jobs), len(fashion.jobs)) == (6, 9)
+
+
+def test_a_choice_is_compared_on_each_dataset_over_settings_that_each_has(tmp_path: Path) -> None:
+    """At lr 0.2 raw has no result on Fashion-MNIST, so its 50 errors on MNIST do not count."""
+    write(tmp_path, "mnist", {("standard", 0.1): 2, ("raw", 0.1): 9, ("standard", 0.2): 4, ("raw", 0.2): 50})
+    write(tmp_path, "fashion_mnist", {("standard", 0.1): 20, ("raw", 0.1): 32, ("standard", 0.2): 21})
+    options = {"data__name": "fashion_mnist", "data__normalization": "raw", "optim__lr": 0.2, "data__source": "auto"}
+    write_failure(tmp_path / "failed", "MemoryError", seed=0, **options)
+    summary, (normalization, lr) = compared(tmp_path)
+    assert {row.dataset for row in summary.rows} == {"MNIST", "Fashion-MNIST"}
+    assert (normalization.key, normalization.first, normalization.second) == ("data.normalization", "standard", "raw")
+    means = {title: pair and round(pair.decisive.mean, 4) for title, pair in normalization.differences.items()}
+    assert means == {"MNIST": 0.07, "Fashion-MNIST": 0.12}
+    assert [pair and pair.comparisons for pair in normalization.differences.values()] == [6, 3]  # as in the table
+    assert lr.key == "optim.lr"
+
+
+def test_the_dataset_is_not_a_choice_and_unknown_data_are_not_another_dataset(tmp_path: Path) -> None:
+    write(tmp_path, "mnist", {("standard", 0.1): 2, ("raw", 0.1): 9})
+    assert compared(tmp_path)[1] == []
+    for file in tmp_path.glob("*_2/result.json"):
+        result = json.loads(file.read_text())
+        del result["data"]["digest"]
+        file.write_text(json.dumps(result))
+    assert compared(tmp_path)[1] == []
+    write(tmp_path, "fashion_mnist", {("standard", 0.1): 20})
+    assert compared(tmp_path)[1] == []

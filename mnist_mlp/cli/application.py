@@ -27,14 +27,13 @@ from mnist_mlp.cli.compose import (
     hydra_records,
     hydra_runtime,
     nested_settings,
-    prepare_storage,
     preset_flags,
     register_schema,
     to_config,
 )
 from mnist_mlp.cli.grid import Dimension, count_values, register, sweep_dimensions
 from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import close_pool
+from mnist_mlp.cli.launcher import OptunaConf, close_pool
 from mnist_mlp.config import conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
@@ -270,8 +269,13 @@ class PreflightCallback(Callback):
         sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
         try:
             PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder for Optuna's database
-            prepare_storage(config)
+            if config.hydra.sweeper._target_ == OptunaConf._target_:
+                from mnist_mlp.cli.search import prepare_search  # deferred: optional dependency
+
+                prepare_search(config)
             RunFolder(sweep).write_note(task.note)
+        except ModuleNotFoundError as error:
+            sys.exit(f"error: a search needs {error.name}: pip install -e '.[optuna]'")
         except (UserError, OSError) as error:
             sys.exit(f"error: {error_summary(error)}")
         PreflightCallback.sweep = sweep

@@ -3,17 +3,13 @@
 import hashlib
 import os
 import re
-import sqlite3
 import threading
-import time
 from collections.abc import Iterable
-from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -27,12 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_mlp.cli.help import explain, suggest
 from mnist_mlp.config import Config, ModelConfig, Source, conf_folder, non_result_keys
-from mnist_mlp.console import error_line, shown_path
+from mnist_mlp.console import shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict, options, to_dict
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.settings import differences, flatten, settings, short_names
+from mnist_mlp.runs.settings import flatten, short_names
 
 VERSION_BASE = "1.3"
 """Hydra version whose defaults apply."""
@@ -42,9 +38,6 @@ NAME_BYTES = 236
 """The same in bytes: file systems allow 255, and an archived job has a longer name."""
 FLAGS = ("--config-dir", "--config-path", "--config-name", "hydra.searchpath")
 """Flags recorded with a run's overrides, because they determine which presets exist."""
-ATTEMPTS = 20
-PAUSE = 0.25
-"""Seconds between two attempts; Optuna takes about one second to create its tables."""
 _composing = threading.Lock()  # held while Hydra's global state is replaced
 
 
@@ -138,7 +131,7 @@ def option_value(override: str) -> OptionValue | None:
     return OptionValue(key, None if parsed is None else value, _text(value))  # null may depend on another option
 
 
-def _canonical(override: str) -> tuple[str, str]:
+def canonical(override: str) -> tuple[str, str]:
     """Split an override into key and canonical value: 1e-2 and 0.01, half and 0.5, True and true are the same."""
     key, _, text = override.lstrip("+~").partition("=")
     option = option_value(f"{key}={text}")
@@ -152,7 +145,7 @@ def job_name(overrides: Iterable[str], swept: Iterable[str] = ()) -> str:
     distinguishes names that had to be shortened or lost characters that file systems do not allow.
     """
     omitted = (non_result_keys() | {"search", "study", *FLAGS}) - set(swept)
-    pairs = [(key, value) for key, value in sorted(map(_canonical, overrides)) if key not in omitted]
+    pairs = [(key, value) for key, value in sorted(map(canonical, overrides)) if key not in omitted]
     short = short_names([key for key, _ in pairs])
     exact = "_".join(f"{short[key]}-{value}" for key, value in pairs) or "defaults"
     simple = re.sub(r"\[([\w.,-]+)\]", lambda match: match[1].replace(",", "-"), exact)
@@ -162,66 +155,6 @@ def job_name(overrides: Iterable[str], swept: Iterable[str] = ()) -> str:
     return (
         name if name == simple else f"{name}-{hashlib.sha256(exact.encode(errors='surrogateescape')).hexdigest()[:8]}"
     )
-
-
-def search_seed(sweep: str, storage: str) -> int:
-    """Return a sampler seed with which later calls and other searches in the same storage draw new trials.
-
-    With the sweep's own database it is the number of trials, so a search draws the same trials under any name. With
-    another Optuna storage URL it is a hash of the sweep's folder plus its number of jobs.
-    """
-    database = Path(sweep) / "study.db"
-    if not storage.startswith("sqlite:///") or Path(storage.removeprefix("sqlite:///")) != database:
-        jobs = sum(1 for _ in Path(sweep).glob("*/run.json"))
-        return (crc32(str(Path(sweep).absolute()).encode()) + jobs) % 2**32
-    if database.is_file():
-        with closing(sqlite3.connect(database)) as connection, suppress(sqlite3.OperationalError):  # no tables yet
-            return int(connection.execute("select count(*) from trials").fetchone()[0])
-    return 0
-
-
-def prepare_storage(config: DictConfig) -> None:
-    """Create a search's storage and study; retries, because concurrent attempts may collide.
-
-    Raises:
-        UserError: The storage cannot be used, its trials have other settings, or there is no validation accuracy to
-            maximize.
-    """
-    sweeper: Any = OmegaConf.select(config, "hydra.sweeper")
-    storage, study_name = sweeper.get("storage"), sweeper.get("study_name")
-    if "optuna" not in str(sweeper.get("_target_")):
-        return
-    if OmegaConf.select(config, "data.val_size") == 0:
-        raise UserError("a search maximizes validation accuracy but data.val_size=0: use data.val_size=5000")
-    if not isinstance(storage, str) or study_name is None:
-        return
-    import optuna  # deferred: optional dependency
-
-    chosen, direction, study = search_settings(config), getattr(sweeper.direction, "name", sweeper.direction), None
-    for _ in range(ATTEMPTS):
-        try:
-            study = optuna.create_study(
-                storage=storage, study_name=study_name, direction=direction, load_if_exists=True
-            )
-            break
-        except Exception as error:  # from sqlalchemy or any database driver
-            reason = error_line(error)
-            time.sleep(PAUSE)
-    if study is None:
-        raise UserError(f"hydra.sweeper.storage={storage} cannot be used: {reason}")
-    if not study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
-        study.set_user_attr("settings", chosen)
-    elif changed := differences(study.user_attrs.get("settings", chosen), chosen):
-        key = "name" if config.hydra.sweep.dir in storage else "hydra.sweeper.study_name"
-        raise UserError(f"this search has trials with other settings ({'; '.join(changed)}): use another {key}=")
-
-
-def search_settings(config: DictConfig) -> JSON:
-    """Return the values of the fixed settings and the choices of the searched ones, as text by key."""
-    texts = dict(_canonical(override_text(key, value)) for key, value in settings(nested_settings(config)).items())
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    texts |= {key: text.replace(" ", "") for key, text in map(_canonical, [*params, *config.hydra.overrides.task])}
-    return {key: text for key, text in texts.items() if key not in non_result_keys()}
 
 
 @dataclass
@@ -248,7 +181,6 @@ def register_schema(swept: Iterable[str] = ()) -> None:
     OmegaConf.register_new_resolver("mnist_mlp.run_folder", run_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("mnist_mlp.sweep_folder", sweep_folder, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("mnist_mlp.job_name", partial(job_name, swept=swept), replace=True)
-    OmegaConf.register_new_resolver("mnist_mlp.search_seed", search_seed, replace=True, use_cache=True)
 
 
 def compose(overrides: Iterable[str] = (), config_dir: str | Path | None = None) -> Config:

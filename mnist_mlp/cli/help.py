@@ -187,6 +187,7 @@ MISTAKES: tuple[tuple[str, Callable[[re.Match[str]], str | None]], ...] = (
         r"Error merging override (\w+)=",
         lambda match: f"{match[1]} is a group, not an option: use {match[1]}.KEY=VALUE; --help lists every key",
     ),
+    (r"Error merging override (hydra\.\S+)\n(.*)", lambda match: f"{match[1]} is not valid: {match[2]}"),
     (r"dynamic value space", lambda match: "this search has trials with other choices: use another name="),
 )
 """Regular expressions for messages of Hydra and OmegaConf, each with its explanation."""

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import hydra_records, job_name, nested_settings, option_value, preset_flags
 from mnist_mlp.errors import UserError
+from mnist_mlp.options import StrEnum
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.sweeps.jobs import Job, JobEnd
@@ -104,7 +105,7 @@ class SideBySideLauncher(Launcher):
         sweep.mkdir(parents=True, exist_ok=True)
         self._overrides = dict(enumerate(job_overrides, initial_job_idx + 1))
         jobs = [self._job(sweep, number) for number in self._overrides]
-        if faults := shared_faults(jobs):
+        if len(jobs) == self._task.total and (faults := shared_faults(jobs)):
             raise UserError("; ".join(faults))
         progress = sweep_progress(jobs, self._task.began)
         ends = run_jobs(jobs, self._started, progress, self._limits, self._ended, SideBySideLauncher.pool)
@@ -114,7 +115,7 @@ class SideBySideLauncher(Launcher):
         overrides = self._overrides[number]
         texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
         raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
-        if raw["subdir"] == "${mnist_mlp.job_name:${hydra.overrides.task}}":  # needs no composition
+        if len(texts) == len(overrides) and raw["subdir"] == "${mnist_mlp.job_name:${hydra.overrides.task}}":
             subdir = job_name(texts, self._task.swept)
         else:
             subdir = str(self._compose(number).hydra.sweep.subdir)
@@ -164,6 +165,31 @@ class SideBySideConf:
     n_per_gpu: int = 1
 
 
+Sampler = StrEnum("Sampler", ["tpe", "random"])
+
+
+@dataclass
+class OptunaConf:
+    """The options of a search, `hydra.sweeper.KEY`; its sweeper is in `mnist_mlp.cli.search`.
+
+    Attributes:
+        n_trials: number of trials per call.
+        n_jobs: number of trials that TPE proposes at once.
+        min_epochs: epochs after which successive halving stops trials for the first time; None: no halving.
+        storage: URL of Optuna's database; None: in memory.
+        params: searched and fixed settings, as in overrides.
+    """
+
+    _target_: str = f"{PACKAGE}.OptunaSweeper"
+    n_trials: int = 20
+    n_jobs: int = 1
+    min_epochs: int | None = None
+    sampler: Sampler = Sampler.tpe
+    study_name: str = "search"
+    storage: str | None = "sqlite:///${hydra.sweep.dir}/study.db"
+    params: dict[str, Any] = field(default_factory=dict)
+
+
 def register_launcher() -> None:
     """Register the launcher that conf/config.yaml names."""
     try:
@@ -175,6 +201,7 @@ def register_launcher() -> None:
     sys.modules[PACKAGE] = sys.modules[__name__]
     Plugins.instance().register(SideBySideLauncher)
     ConfigStore.instance().store("side_by_side", SideBySideConf, group="hydra/launcher", provider="mnist_mlp")
+    ConfigStore.instance().store("optuna", OptunaConf, group="hydra/sweeper", provider="mnist_mlp")
 
 
 def close_pool() -> None:

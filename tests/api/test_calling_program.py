@@ -159,7 +159,7 @@ def test_a_daemonic_process_is_told_that_it_cannot_start_a_sweep(
 def test_names_in_the_registries_of_hydra_and_omegaconf_keep_their_meaning() -> None:
     store, schema = ConfigStore.instance(), {"lr": 1.0}
     store.store(name="schema", node=schema)
-    names = ("run_folder", "sweep_folder", "job_name", "search_seed")
+    names = ("run_folder", "sweep_folder", "job_name")
     try:
         for name in names:
             OmegaConf.register_new_resolver(name, lambda: "mine", replace=True)

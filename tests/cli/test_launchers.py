@@ -42,7 +42,6 @@ def test_another_launcher_gives_the_metrics_of_a_serial_sweep_and_isolates_failu
 
 @pytest.mark.integration
 def test_a_search_maximizes_validation_accuracy_and_can_be_continued(sweep: Sweep) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     optuna = pytest.importorskip("optuna")
     space = [
         "model.hidden_layers=int(interval(1,2))",
@@ -57,3 +56,26 @@ def test_a_search_maximizes_validation_accuracy_and_can_be_continued(sweep: Swee
         assert {trial.value for trial in trials} == {job["val/accuracy"] for job in metrics("search").values()}
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     assert len({json.dumps(trial.params, sort_keys=True) for trial in trials}) == 4
+
+
+@pytest.mark.integration
+def test_halving_gives_the_accuracies_of_uninterrupted_runs(sweep: Sweep) -> None:
+    pytest.importorskip("optuna")
+    space = [
+        "optim.name=sgd",
+        "optim.lr=interval(0.01,0.1)",
+        "model.dropout=choice(0.0,0.2)",
+        "hydra.sweeper.n_trials=3",
+    ]
+    assert sweep("search=halving", "name=halving", "trainer.max_epochs=3", *space) == 0
+    files = Path("outputs/sweeps/halving").glob("*/metrics.csv")
+    curves = {path.parent: path.read_text().splitlines() for path in files}
+    assert sorted(len(curve) - 1 for curve in curves.values()) == [1, 1, 3]
+    (resumed,) = (folder for folder, curve in curves.items() if len(curve) == 4)
+    config = json.loads((resumed / "run.json").read_text())["config"]
+    settings = [f"optim.lr={config['optim']['lr']}", f"model.dropout={config['model']['dropout']}"]
+    assert sweep("trainer.max_epochs=3", "seed=0,1", "optim.schedule=constant", "name=whole", *settings) == 0
+    (whole,) = Path("outputs/sweeps/whole").glob("*seed-0*")
+    results = [json.loads((folder / "result.json").read_text()) for folder in (resumed, whole)]
+    assert results[0]["metrics"] == results[1]["metrics"]
+    assert results[0]["confusion_matrix"] == results[1]["confusion_matrix"]

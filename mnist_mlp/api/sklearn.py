@@ -154,4 +154,5 @@ _lines = {key: f"{data['meaning']}; {allowed_values(value, data)}" for key, valu
 _lines["data.val_size"] += "; default: a tenth of the images, at most 5,000"
 _lines["model.hidden_layers"] = "number of hidden layers; default: one per width, or 3 if hidden_units is a number"
 _arguments = "\n".join(f"    {name}: {_lines[key]}." for name, key in KEYS.items())
-MLPClassifier.__doc__ = f"{cleandoc(MLPClassifier.__doc__ or '')}\n\nArgs:\n{_arguments}\n"
+_summary, _, _attributes = cleandoc(MLPClassifier.__doc__ or "").partition("Attributes:")
+MLPClassifier.__doc__ = f"{_summary}Args:\n{_arguments}\n\nAttributes:{_attributes}"

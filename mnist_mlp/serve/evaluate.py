@@ -149,8 +149,8 @@ def evaluate_run(
     if split not in SPLITS:
         raise UserError(f"split={split!r} is unknown: use {', '.join(SPLITS)}")
     net = run if isinstance(run, TrainedNet) else locate(run)
-    digits = _second_test(net, data_root) if split in QMNIST_TESTS else digits_of(net, data_root)
     model, config = load_classifier(net.checkpoint), net.config()
+    digits = _second_test(net, data_root) if split in QMNIST_TESTS else digits_of(net, data_root)
     if digits.classes != model.class_names:
         raise UserError(f"{net.name} was trained on other classes than those of {net.dataset}: use its run folder")
     indices = _indices(net, digits, split)

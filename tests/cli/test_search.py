@@ -15,7 +15,7 @@ optuna = pytest.importorskip("optuna")
 from search_methods import run_search, search_config  # noqa: E402  # imports Optuna
 
 from mnist_mlp.cli import search  # noqa: E402
-from mnist_mlp.cli.launcher import register  # noqa: E402
+from mnist_mlp.cli.grid import register  # noqa: E402
 from mnist_mlp.cli.search import prepare_search, search_space  # noqa: E402
 from mnist_mlp.errors import UserError  # noqa: E402
 

@@ -71,7 +71,7 @@ def test_a_run_learns_and_writes_a_complete_result_json(config: Config, tmp_path
             "best_epoch",
             "metrics",
         ),
-        *("per_class", "confusion_matrix", "timing", "environment", "started"),
+        *("per_class", "confusion_matrix", "timing", "environment", "started", "evaluations"),
     }
     assert result.status == "finished"
     assert result.data == {

@@ -20,6 +20,7 @@ from mnist_mlp.runs.result import RunResult, closing_table
 from mnist_mlp.runs.settings import describe
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fit import fit
+from mnist_mlp.training.trainer import cpu_threads
 
 STEPS = 15
 """Steps per epoch: a chunk of 10 and one of 5."""
@@ -70,7 +71,8 @@ def test_a_run_stops_after_the_chunk_in_hand_and_is_tested(config: Config, tmp_p
     data, model = DigitData.from_config(config), DigitClassifier.from_config(config)
     options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     options |= {"accelerator": "cpu", "enable_model_summary": False, "limit_val_batches": 0}
-    pl.Trainer(max_steps=STEPS + 10, **options).fit(model, data)
+    with cpu_threads(1):
+        pl.Trainer(max_steps=STEPS + 10, **options).fit(model, data)
     weights = torch.load(RunFolder(tmp_path).best_checkpoint, weights_only=True)["state_dict"]
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
 

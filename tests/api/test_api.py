@@ -213,6 +213,7 @@ def test_a_table_without_pandas_is_a_list(tmp_path: Path, monkeypatch: pytest.Mo
     assert [(row["optim.lr"], row["test_accuracy"]) for row in rows] == [(0.1, 0.99), (0.2, 0.98)]
 
 
+@pytest.mark.integration
 def test_presets_are_available_in_a_process_without_a_command() -> None:
     code = """
 from mnist_mlp.api.training import configuration

@@ -146,6 +146,7 @@ def test_a_crashed_job_is_run_again_and_its_failure_forgotten(sweep: Sweep, monk
     assert [row["status"] for row in table("again")] == ["2 finished"]
 
 
+@pytest.mark.integration
 def test_a_finished_job_that_now_fails_is_a_failure_until_it_is_taken_up_again(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +225,7 @@ def test_a_sweep_that_runs_elsewhere_is_refused_in_one_line(sweep: Sweep, capsys
     assert not list(Path("outputs/sweeps/busy").rglob(".lock"))
 
 
+@pytest.mark.integration
 def test_a_skipped_job_costs_milliseconds(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep("seed=0,1", "name=skip")
 

@@ -54,7 +54,9 @@ def sweep(idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     "text",
     [
         "size=zip(model.hidden_units=[8],[16],optim.lr=0.1,0.03)",
-        "size=zip(model.hidden_units=choice([8],[16]),optim.lr=choice(0.1,0.03))",
+        pytest.param(
+            "size=zip(model.hidden_units=choice([8],[16]),optim.lr=choice(0.1,0.03))", marks=pytest.mark.integration
+        ),
         "size=zip(model.hidden_units=[8,16],optim.lr=[0.1,0.03])",  # Hydra's plan: the items of a list are values
         "size=zip( model.hidden_units=range(start=8,stop=17,step=8), optim.lr=0.1,0.03 )",
     ],
@@ -68,6 +70,7 @@ def test_a_zip_may_select_presets(sweep: Any) -> None:
     assert [units for units, _, _ in found] == [[8], [16]]
 
 
+@pytest.mark.integration
 def test_a_preset_may_contain_a_zip_which_the_command_line_replaces(sweep: Any) -> None:
     preset = Path("presets/experiment/pairs.yaml")
     preset.parent.mkdir(parents=True)

@@ -170,7 +170,7 @@ def test_hydras_own_logs_are_accepted_in_a_run_folder(
     assert {path.name for path in (folder / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
 
 
-@pytest.mark.parametrize("multirun", [False, True])
+@pytest.mark.parametrize("multirun", [False, pytest.param(True, marks=pytest.mark.integration)])
 def test_the_recorded_command_of_a_run_includes_its_config_dir(
     sweep: Sweep, idx_root: Path, monkeypatch: pytest.MonkeyPatch, multirun: bool
 ) -> None:

@@ -28,7 +28,13 @@ from mnist_mlp.training.fast import run_eagerly
 
 
 @pytest.mark.usefixtures("traced_only")
-@pytest.mark.parametrize("name", ["linear classifier", "no momentum", "adam", "virtual adversarial", "all"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("linear classifier", "no momentum", "adam"),
+        *(pytest.param(name, marks=pytest.mark.integration) for name in ("virtual adversarial", "all")),
+    ],
+)
 def test_the_step_is_one_graph_for_any_options(name: str) -> None:
     if name == "virtual adversarial" and torch.__version__.startswith("2.11."):
         pytest.skip("needs torch > 2.11, whose compiler does not know requires_grad_")
@@ -60,6 +66,7 @@ def test_networks_of_equal_shape_share_only_the_compiled_step() -> None:
 
 
 @pytest.mark.usefixtures("traced_only")
+@pytest.mark.integration
 def test_a_sweep_may_have_more_shapes_than_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnist_mlp.training.compile.MAX_SHAPES", 2)
     monkeypatch.setattr("mnist_mlp.training.compile._runs", itertools.count())

@@ -1,5 +1,10 @@
-"""The presets. Importing this package registers the schema, resolvers, launcher and sweeper."""
+"""The presets. Importing this package registers the schema, resolvers and launcher.
 
-from mnist_mlp.cli.grid import register
+The sweeper replaces Hydra's `basic`, so only the commands register it: other applications keep theirs.
+"""
 
-register()
+from mnist_mlp.cli.compose import register_schema
+from mnist_mlp.cli.launcher import register_launcher
+
+register_schema()
+register_launcher()

@@ -85,13 +85,13 @@ def sweep_dimensions(config: DictConfig) -> list[Dimension]:
     """
     application = GlobalHydra.instance().hydra  # knows the presets, including the user's own
     parser = OverridesParser.create(application.config_loader if application else None)
-    given = [_dimension(text, parser) for text in config.hydra.overrides.task]
+    typed = [_dimension(text, parser) for text in config.hydra.overrides.task]
     if OmegaConf.select(config, "hydra.sweeper.n_trials") is not None:  # a search reads its params itself
-        return given
+        return typed
     params = [f"{key}={value}" for key, value in (OmegaConf.select(config, "hydra.sweeper.params") or {}).items()]
-    keys = {key for one in given for key in (one.text.partition("=")[0], *(each.key_or_group for each in one.members))}
+    keys = {key for one in typed for key in (one.text.partition("=")[0], *(each.key_or_group for each in one.members))}
     presets = [_dimension(as_text(text), parser) for text in params if text.partition("=")[0] not in keys]
-    return [*(one for one in presets if keys.isdisjoint(each.key_or_group for each in one.members)), *given]
+    return [*(one for one in presets if keys.isdisjoint(each.key_or_group for each in one.members)), *typed]
 
 
 def _dimension(text: str, parser: OverridesParser) -> Dimension:

@@ -67,7 +67,7 @@ def choices(summary: Summary) -> list[Choice]:
     keys = [key for key in factors(summary.jobs) if key in summary.keys and key not in DATASET_KEYS]
     cells = [{tuple(map(job.text, keys)) for job in part.jobs if job.result is not None} for part in parts.values()]
     shared = set.intersection(*filter(None, cells))
-    found = []
+    results = []
     for index, key in enumerate(keys):
         context, first = [other for other in keys if other != key], best.text(key)
         for second in sort_levels({cell[index] for cell in shared} - {first}):
@@ -77,5 +77,5 @@ def choices(summary: Summary) -> list[Choice]:
                 a, b = ([job for job in jobs if job.text(key) == value] for value in (first, second))
                 difference = compare(a, b, context)
                 differences[title] = difference and part.adjust(difference, a, b)
-            found.append(Choice(key, first, second, differences))
-    return [choice for choice in found if sum(d is not None for d in choice.differences.values()) > 1]
+            results.append(Choice(key, first, second, differences))
+    return [choice for choice in results if sum(d is not None for d in choice.differences.values()) > 1]

@@ -43,14 +43,14 @@ def comparison(context: PageContext) -> Section:
 
 def consistency(context: PageContext) -> Section | None:
     """The effect of each choice on each dataset side by side; None unless settings vary on several datasets."""
-    found, named = choices(context.summary), short_names(context.summary.keys)
-    if not found:
+    compared, named = choices(context.summary), short_names(context.summary.keys)
+    if not compared:
         return None
     rows = []
-    for choice in found:
+    for choice in compared:
         differences = [interval_text(pair.decisive if pair else None) for pair in choice.differences.values()]
         rows.append([f"{named[choice.key]}: {choice.first} vs {choice.second}", *differences, choice.verdict])
-    titles = list(found[0].differences)
+    titles = list(compared[0].differences)
     numeric, title = frozenset(range(1, len(titles) + 1)), "Choices on each dataset"
     table = Table(["choice", *titles, "verdict"], rows, numeric=numeric, caption=title)
     return Section(title, table=table, notes=CONSISTENCY_NOTES)

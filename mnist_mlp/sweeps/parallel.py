@@ -236,7 +236,8 @@ class _Run:
         self.pool.resize(worker_environments(survey.gpus, limits.count_parallel(len(waiting), threads, survey)))
         settings = [dict(text.partition("=")[::2] for text in job.overrides) for job in self.jobs]
         order = cover(settings) if limits.order == "cover" else range(len(self.jobs))
-        self._train([index for index in reversed(order) if index in set(waiting)], limits.max_seconds)
+        unfinished = set(waiting)
+        self._train([index for index in reversed(order) if index in unfinished], limits.max_seconds)
 
     def _probe(self) -> Survey:
         task = partial(survey_machine, [job.config for job in self.jobs if job.config])

@@ -50,12 +50,13 @@ def locate_files(root: str, name: str) -> tuple[Path, dict[str, Path]]:
 
 
 def datasets_in(root: str) -> list[str]:
-    """Return the names of the datasets whose four files seem to be under root."""
+    """Return the names of the datasets whose four files are under root, by content or in torchvision's folder."""
 
     def is_complete(name: str) -> bool:
-        paths, files = locate_files(root, name)[1], DATASETS[name].files
-        expected = {file.name: (name, file.name) if file.crc32 else None for file in files}
-        return {file: _identify(path) for file, path in paths.items()} == expected
+        (folder, paths), dataset = locate_files(root, name), DATASETS[name]
+        expected = {file.name: (name, file.name) if file.crc32 else None for file in dataset.files}
+        is_known = dataset.files[0].crc32 is not None or folder.parent.name == dataset.folder
+        return is_known and {file: _identify(path) for file, path in paths.items()} == expected
 
     return [name for name in DATASETS if name != "idx" and is_complete(name)]
 

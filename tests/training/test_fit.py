@@ -315,7 +315,7 @@ def test_a_run_from_before_there_were_other_datasets_is_the_same_run(config: Con
     assert (again.started, again.metrics, again.fingerprint) == (result.started, result.metrics, result.fingerprint)
     assert again.classes == list("0123456789")
     (folder / "result.json").unlink()
-    assert fit(config, folder, job_label="[1/1] job").started == result.started  # resumed, not archived
+    assert fit(config, folder).started == result.started  # resumed, not archived
     assert list(folder.parent.iterdir()) == [folder]
 
 

@@ -86,7 +86,8 @@ def measured(jobs: Iterable[Job], column: str) -> list[tuple[Job, float]]:
 def confounded(jobs: Sequence[Job]) -> dict[str, list[str]]:
     """Find settings that vary together, as in a zip: for a key, those that its value determines in all of these runs.
 
-    Their effects cannot be separated. A key with another value in each run, as in a search, would determine all others.
+    Their effects cannot be separated. None if a key has another value in each run, as in a search, where few runs of
+    equal values determine other keys by chance.
     """
     jobs, groups = [job for job in jobs if job.settings], dict[str, list[str]]()
     levels = {
@@ -96,8 +97,10 @@ def confounded(jobs: Sequence[Job]) -> dict[str, list[str]]:
     def count(*keys: str) -> int:
         return len(set(zip(*(levels[key] for key in keys), strict=True)))
 
+    if any(count(key) == len(jobs) for key in levels):
+        return {}
     for key in sorted(levels, key=count, reverse=True):
-        leader = next((other for other in groups if count(other, key) == count(other) < len(jobs)), None)
+        leader = next((other for other in groups if count(other, key) == count(other)), None)
         groups.setdefault(leader or key, []).extend([key] if leader else [])
     return {key: others for key, others in groups.items() if others}
 

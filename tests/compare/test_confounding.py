@@ -46,6 +46,8 @@ def test_a_key_whose_values_repeat_follows_the_one_that_determines_it() -> None:
 def test_in_a_search_a_number_that_never_repeats_determines_nothing() -> None:
     trials = [{RATE: 0.1 / n, MOMENTUM: 0.9 - 0.01 * n, WIDTH: [8 * (n % 2 + 1)]} for n in range(1, 8)]
     assert confounded(jobs(*trials, seeds=1)) == {}
+    trials = [{RATE: 0.1 / n, MOMENTUM: 0.5 if n > 2 else 0.9, WIDTH: [8 if n > 2 else 16]} for n in range(1, 8)]
+    assert confounded(jobs(*trials, seeds=1)) == {}  # equal by chance
 
 
 @pytest.fixture

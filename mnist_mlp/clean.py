@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 remark, failures = f"kept: {error_line(error)}", failures + 1
             print(f"{item.kind:<12}{size / 1e6:>9.1f} MB  {item.folder.path}  {remark}".rstrip())
         outcome = "removed" if options.delete else "--delete removes them"
-        print(f"{len(sizes)} found, {sum(sizes) / 1e6:.1f} MB: {outcome}" if sizes else "nothing to remove")
+        print(f"{len(sizes)} runs, {sum(sizes) / 1e6:.1f} MB: {outcome}" if sizes else "nothing to remove")
         if failures and options.delete:
             raise UserError(f"{failures} kept, as listed")
 

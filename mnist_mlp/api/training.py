@@ -29,8 +29,7 @@ from mnist_mlp.cli.compose import (
 from mnist_mlp.cli.help import suggest
 from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_keys
 from mnist_mlp.console import encodable_output
-from mnist_mlp.data.mnist import Digits
-from mnist_mlp.data.shared import shared_file
+from mnist_mlp.data.mnist import Digits, shared_file
 from mnist_mlp.errors import Interrupted, UserError
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder, note_record

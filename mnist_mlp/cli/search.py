@@ -211,6 +211,10 @@ def prepare_search(config: DictConfig) -> None:
     space, _ = search_space(config)
     if not space:
         raise UserError("this search varies no setting: add one, such as optim.lr='tag(log, interval(0.001, 0.1))'")
+    if "data.name" in space:
+        raise UserError(
+            "a search cannot vary data.name: accuracies on different datasets are not comparable; use a grid"
+        )
     if min_epochs := sweeper.get("min_epochs"):
         if EPOCHS in space or config.trainer.max_epochs < FACTOR * min_epochs:
             raise UserError(f"successive halving varies {EPOCHS}: use one value, at least {FACTOR * min_epochs}")

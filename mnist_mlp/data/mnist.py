@@ -5,9 +5,11 @@ import gzip
 import hashlib
 import importlib.resources
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -290,3 +292,23 @@ def _load_sample(why: str = "") -> Digits:
     for digit in range(10):
         is_train[np.flatnonzero(labels == digit)[:SAMPLE_TRAIN_PER_DIGIT]] = True
     return Digits(images[is_train], labels[is_train], images[~is_train], labels[~is_train], "sample", why_sample=why)
+
+
+@contextmanager
+def shared_file(digits: Digits | None) -> Iterator[str]:
+    """Write a dataset to a temporary file and yield its path; an empty path for None."""
+    if digits is None:
+        yield ""
+        return
+    digits.describe("standard")  # its cached values are stored, too
+    with TemporaryDirectory(prefix="mnist_mlp-digits-") as folder:
+        path = str(Path(folder) / "digits.pt")
+        torch.save(digits, path)
+        yield path
+
+
+@lru_cache(maxsize=1)
+def read_shared(path: str) -> Digits:
+    """Read a dataset that `shared_file` has written; all processes share its memory."""
+    digits: Digits = torch.load(path, mmap=True, weights_only=False)
+    return digits

@@ -95,7 +95,7 @@ def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
         if (number := config.trainer.devices) > 1:
             raise UserError(f"trainer.devices={number} is for single runs: in a sweep use trainer.devices=1")
         with quick_start():
-            from mnist_mlp.data.shared import read_shared  # deferred: invalid settings are reported without torch
+            from mnist_mlp.data.mnist import read_shared  # deferred: invalid settings are reported without torch
             from mnist_mlp.training.fit import fit
 
         digits = read_shared(job.digits_file) if job.digits_file else None

@@ -89,8 +89,7 @@ def survey_machine(configs: Sequence[Config], digits_file: str = "") -> Survey:
     with quick_start():  # if no fork server has imported it
         import torch  # deferred, like the following imports: only workers need it
 
-    from mnist_mlp.data.mnist import load_digits
-    from mnist_mlp.data.shared import read_shared
+    from mnist_mlp.data.mnist import load_digits, read_shared
     from mnist_mlp.training.trainer import free_bytes, needed_bytes
 
     digits: dict[DataKey, tuple[str, JSON, str]] = {}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import mnist_mlp
 from mnist_mlp import Config, Digits, UserError
-from mnist_mlp.data.shared import read_shared, shared_file
+from mnist_mlp.data.mnist import read_shared, shared_file
 from mnist_mlp.options import from_dict, to_dict
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.sweeps.jobs import Job, JobEnd, run_job

@@ -172,7 +172,7 @@ def padded(features: NDArray[Any]) -> NDArray[Any]:
 @pytest.mark.integration
 @pytest.mark.filterwarnings("default")
 def test_it_passes_scikit_learns_checks() -> None:
-    """Checks that train on tables of a few columns, which are no images, apply to the columns as pixels."""
+    """Checks that train on tables of a few columns, which are not images, apply to the columns as pixels."""
     classifier = MLPClassifier(**SMALL | {"optimizer": "adam", "lr": 0.03, "batch_size": 8, "val_size": 0})
     classifier.set_params(hidden_units=32, normalization="raw")
     tables = make_pipeline(MinMaxScaler(clip=True), FunctionTransformer(padded), classifier)

@@ -100,6 +100,7 @@ def test_an_impossible_space_is_reported_with_its_setting(text: str) -> None:
         (LR, [], {"n_jobs": 0}, {}, r"n_jobs=0"),
         (LR, [], {"min_epochs": 0}, {}, r"min_epochs=0"),
         (LR, ["optim.lr=0.1"], {}, {}, r"varies no setting"),
+        ({**LR, "data.name": "mnist,fashion_mnist"}, [], {}, {}, r"cannot vary data\.name"),
         (LR, [], {}, {"data.val_size": 0}, r"data\.val_size=0"),
         (LR, [], {"min_epochs": 2}, {"trainer.max_epochs": 5}, r"trainer\.max_epochs.* 6"),
         ({"trainer.max_epochs": "choice(9,27)"}, [], {"min_epochs": 1}, {}, r"trainer\.max_epochs"),

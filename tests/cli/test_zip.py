@@ -66,8 +66,8 @@ def test_the_values_of_a_zip_vary_together_and_cross_those_of_other_keys(sweep: 
 
 
 def test_a_zip_may_select_presets(sweep: Any) -> None:
-    found = sweep("net=zip(optim=sgd,adam,model.hidden_units=8,16)", "optim.lr=0.1")
-    assert [units for units, _, _ in found] == [[8], [16]]
+    rows = sweep("net=zip(optim=sgd,adam,model.hidden_units=8,16)", "optim.lr=0.1")
+    assert [units for units, _, _ in rows] == [[8], [16]]
 
 
 @pytest.mark.integration
@@ -76,11 +76,11 @@ def test_a_preset_may_contain_a_zip_which_the_command_line_replaces(sweep: Any) 
     preset.parent.mkdir(parents=True)
     params = "size: zip(model.hidden_units=[8],[16],optim.lr=0.1,0.03)\n      seed: 0,1"
     preset.write_text(f"# @package _global_\nhydra:\n  sweeper:\n    params:\n      {params}\n")
-    given = ("experiment=pairs", "--config-dir=presets")
-    assert sweep(*given) == CROSSED
-    changed = sweep("size=zip(model.hidden_units=4,5,optim.lr=0.5,0.6)", "seed=2", *given)
+    arguments = ("experiment=pairs", "--config-dir=presets")
+    assert sweep(*arguments) == CROSSED
+    changed = sweep("size=zip(model.hidden_units=4,5,optim.lr=0.5,0.6)", "seed=2", *arguments)
     assert changed == [([4], 0.5, 2), ([5], 0.6, 2)]
-    assert sweep("optim.lr=0.2,0.3", "seed=2", *given) == [([256], 0.2, 2), ([256], 0.3, 2)]
+    assert sweep("optim.lr=0.2,0.3", "seed=2", *arguments) == [([256], 0.2, 2), ([256], 0.3, 2)]
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_mistakes_are_one_line_and_start_nothing(sweep: Any, words: str, reason:
 
 def test_python_takes_tuples_of_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_jobs(jobs: list[Job], *_: object) -> None:
-        found.extend(jobs)
+        seen.extend(jobs)
         raise KeyboardInterrupt
 
-    found: list[Job] = []
+    seen: list[Job] = []
     monkeypatch.setattr("mnist_mlp.api.training.run_jobs", run_jobs)
     pairs = {("model.hidden_units", "optim.lr"): [([8], 0.1), ([16], 0.03)]}
     with pytest.raises(KeyboardInterrupt):
         mnist_mlp.sweep({**pairs, "seed": range(2)}, tmp_path)
-    assert settings(found) == CROSSED
+    assert settings(seen) == CROSSED
     grids: list[tuple[Any, str]] = [
         ({("optim.lr", "seed"): [(0.1, 0), (0.2,)]}, r"\(0\.2,\) is not a value for each of the 2 keys"),
         ({("optim.lr", "seed"): []}, "empty"),

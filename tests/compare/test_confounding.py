@@ -61,10 +61,10 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def test_an_effect_is_that_of_the_pair(sweep: Path) -> None:
-    found = find_jobs([sweep])
-    assert main_effect(found, WIDTH, "val_accuracy") == {}  # at the same learning rate
-    assert main_effect(found, WIDTH, "val_accuracy", [RATE]) == {"8": pytest.approx(0.9), "16": pytest.approx(0.8)}
-    context = PageContext(summarize(found))
+    runs = find_jobs([sweep])
+    assert main_effect(runs, WIDTH, "val_accuracy") == {}  # at the same learning rate
+    assert main_effect(runs, WIDTH, "val_accuracy", [RATE]) == {"8": pytest.approx(0.9), "16": pytest.approx(0.8)}
+    context = PageContext(summarize(runs))
     section = effects(context)
     assert section is not None
     panels = json.loads(section.markup.split(">", 1)[1].rsplit("<", 1)[0])["panels"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.collect import OWN_FOLDERS, load_job
+from mnist_mlp.compare.load import OWN_FOLDERS, load_job
 from mnist_mlp.console import command, error_line
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import is_scratch_file

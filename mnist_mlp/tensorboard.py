@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.collect import find_jobs
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError, stopping_on_signals
 from mnist_mlp.reporting.tensorboard import MAX_TICKED, MEANS_FOLDER, board_runs, link_runs

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import mnist_mlp
-from mnist_mlp.compare.collect import load_job
 from mnist_mlp.compare.diagnosis import Finding, diagnose
+from mnist_mlp.compare.load import load_job
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_curves
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
-from mnist_mlp.compare.collect import DATASET_KEYS, VALUES, Job, Summary, find_jobs, row_label, summarize
+from mnist_mlp.compare.collect import DATASET_KEYS, VALUES, Summary, row_label, summarize
 from mnist_mlp.compare.difference import Difference, Side, compare_sides
+from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.compare.tables import as_text
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError

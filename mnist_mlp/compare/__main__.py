@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.collect import Job, Summary, find_jobs, summarize
+from mnist_mlp.compare.collect import Summary, summarize
 from mnist_mlp.compare.difference import DECISIONS, Side, compare_sides
+from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.config import Config
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from mnist_mlp.compare.collect import Job, Row, Summary
+from mnist_mlp.compare.collect import Row, Summary
+from mnist_mlp.compare.load import Job
 from mnist_mlp.datasets import DIGITS
 from mnist_mlp.runs.predictions import Curves, band
 from mnist_mlp.runs.result import is_at_chance

@@ -8,18 +8,9 @@ from itertools import count
 
 import numpy as np
 
-from mnist_mlp.compare.collect import (
-    DATASET_KEYS,
-    Job,
-    Row,
-    Summary,
-    by_cell,
-    compare,
-    count_testable_pairs,
-    labels_of,
-    same_test_images,
-)
+from mnist_mlp.compare.collect import DATASET_KEYS, Row, Summary, by_cell, compare, count_testable_pairs
 from mnist_mlp.compare.effects import confounded
+from mnist_mlp.compare.load import Job, labels_of, same_test_images
 from mnist_mlp.compare.sequential import critical_difference, critical_value
 from mnist_mlp.compare.statistics import MAX_SEEDS, SIGNIFICANCE, PairedComparison, holm, mcnemar
 from mnist_mlp.errors import UserError

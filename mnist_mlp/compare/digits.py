@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.collect import Summary, labels_of, row_label
+from mnist_mlp.compare.collect import Summary, row_label
+from mnist_mlp.compare.load import labels_of
 from mnist_mlp.runs.files import to_csv, write_text
 
 DOUBTFUL_FRACTION = 0.9  # a label is doubtful if at least this fraction of the runs agrees on a different one

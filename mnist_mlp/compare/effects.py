@@ -18,7 +18,8 @@ import numpy as np
 import scipy  # imports its submodules lazily
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.collect import VALUES, Job, varying_keys
+from mnist_mlp.compare.collect import VALUES, varying_keys
+from mnist_mlp.compare.load import Job
 from mnist_mlp.compare.statistics import SIGNIFICANCE, holm
 from mnist_mlp.config import non_result_keys, subset_fraction
 from mnist_mlp.datasets import DIGITS

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_mlp.compare.collect import VALUES, Job, Row, Summary, display_names, find_jobs, row_label, summarize
+from mnist_mlp.compare.collect import VALUES, Row, Summary, display_names, row_label, summarize
 from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.effects import confounded
+from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
 from mnist_mlp.console import cells, columns, ellipsis, shortened
 from mnist_mlp.errors import UserError

@@ -17,8 +17,6 @@ from markupsafe import Markup
 from mnist_mlp.compare.collect import (
     EXCLUDED_KEYS,
     MAX_NOTES,
-    UNKNOWN,
-    Job,
     Summary,
     display_names,
     distinguishing_keys,
@@ -27,6 +25,7 @@ from mnist_mlp.compare.collect import (
     varying_keys,
 )
 from mnist_mlp.compare.effects import is_quantity, sort_levels, started
+from mnist_mlp.compare.load import UNKNOWN, Job
 from mnist_mlp.compare.tables import cross_fitted_notes
 from mnist_mlp.config import Config, non_result_keys
 from mnist_mlp.datasets import DATASETS

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_mlp.compare.collect import Job, Summary, row_label
+from mnist_mlp.compare.collect import Summary, row_label
 from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.effects import importances, main_effect
+from mnist_mlp.compare.load import Job
 from mnist_mlp.compare.tables import summary_rows
 from mnist_mlp.reporting.data import PageContext, lead
 from mnist_mlp.reporting.elements import Table, command

@@ -8,7 +8,7 @@ from functools import cached_property
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from mnist_mlp.compare.collect import Job
+from mnist_mlp.compare.load import Job
 from mnist_mlp.console import shell_quoted
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.folder import RunFolder

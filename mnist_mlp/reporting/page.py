@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mnist_mlp.compare.collect import Job, Summary, find_jobs, summarize
+from mnist_mlp.compare.collect import Summary, summarize
+from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting import sections_charts as charts
 from mnist_mlp.reporting import sections_run as run

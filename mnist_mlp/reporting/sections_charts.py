@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.effects import (
     best_so_far,
     confounded,
@@ -20,6 +19,7 @@ from mnist_mlp.compare.effects import (
     robust_range,
     sort_levels,
 )
+from mnist_mlp.compare.load import Job
 from mnist_mlp.datasets import DIGITS
 from mnist_mlp.plots import sweep as plots
 from mnist_mlp.plots.sweep import svg

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_mlp.compare.collect import Job, Summary
+from mnist_mlp.compare.collect import Summary
 from mnist_mlp.compare.digits import DOUBTFUL_FRACTION, Votes, votes
+from mnist_mlp.compare.load import Job
 from mnist_mlp.console import shortened
 from mnist_mlp.datasets import DIGITS, class_noun
 from mnist_mlp.errors import UserError

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from markupsafe import Markup
 
-from mnist_mlp.compare.collect import Job
 from mnist_mlp.compare.diagnosis import diagnose
+from mnist_mlp.compare.load import Job
 from mnist_mlp.compare.statistics import accuracy_interval
 from mnist_mlp.datasets import class_noun
 from mnist_mlp.errors import UserError

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mnist_mlp.compare.collect import Job, Row, Summary, same_test_images
+from mnist_mlp.compare.collect import Row, Summary
+from mnist_mlp.compare.load import Job, same_test_images
 from mnist_mlp.compare.published import Runs, accuracies, decide, deviations
 from mnist_mlp.compare.statistics import McNemar, mcnemar
 from mnist_mlp.compare.tables import mean_and_deviation

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from mnist_mlp.compare.collect import Job, Summary
+from mnist_mlp.compare.collect import Summary
 from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
+from mnist_mlp.compare.load import Job
 from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, interval_text, reading_note, shown_cells
 from mnist_mlp.reporting.data import MANY_KEYS, PageContext
 from mnist_mlp.reporting.elements import Cell, Section, Table, command

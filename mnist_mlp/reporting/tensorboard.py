@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mnist_mlp.compare.collect import Job, Row, Summary, display_names, row_label, summarize
+from mnist_mlp.compare.collect import Row, Summary, display_names, row_label, summarize
+from mnist_mlp.compare.load import Job
 from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.runs.files import UnreadableFileError, read_object, write_json
 from mnist_mlp.runs.folder import RunFolder

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.collect import run_folders
+from mnist_mlp.compare.load import run_folders
 from mnist_mlp.config import layer_sizes
 from mnist_mlp.data.augment import augment
 from mnist_mlp.datasets import DIGITS, class_noun

@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_mlp.compare.collect import Summary, find_jobs, summarize
+from mnist_mlp.compare.collect import Summary, summarize
 from mnist_mlp.compare.digits import write_digits
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.tables import as_text, write_summary
 from mnist_mlp.config import Config
 from mnist_mlp.console import error_summary, shell_quoted, shown_path

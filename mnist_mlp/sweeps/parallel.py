@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from mnist_mlp.compare.collect import find_jobs
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.config import Accelerator, Config
 from mnist_mlp.console import error_summary
 from mnist_mlp.errors import Interrupted, UserError

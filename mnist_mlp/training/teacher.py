@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mnist_mlp.compare.collect import Job, find_jobs
+from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.config import DataConfig
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder

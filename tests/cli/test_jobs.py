@@ -16,7 +16,7 @@ from sweeps_in_process import TINY, Sweep, quick_page, sweeper
 from torchvision.datasets import MNIST
 
 from mnist_mlp.cli.compose import job_name
-from mnist_mlp.compare.collect import find_jobs
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.errors import Interrupted
 from mnist_mlp.runs.folder import FolderLock
 from mnist_mlp.train import main

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from made_up_runs import TRUTH, write_run
 
-from mnist_mlp.compare.collect import Row, Summary, find_jobs, summarize
+from mnist_mlp.compare.collect import Row, Summary, summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.statistics import crossed_difference, holm
 from mnist_mlp.compare.tables import as_markdown, seeds_text, write_summary
 from mnist_mlp.runs.folder import RunFolder

@@ -9,8 +9,9 @@ import pytest
 from made_up_runs import made_up_result, write_run
 
 import mnist_mlp
-from mnist_mlp.compare.collect import Job, find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
 from mnist_mlp.compare.effects import confounded, main_effect
+from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.compare.tables import as_markdown
 from mnist_mlp.reporting.data import PageContext
 from mnist_mlp.reporting.sections_charts import effects, two_factors

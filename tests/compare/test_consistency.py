@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from made_up_runs import write_failure, write_run
 
-from mnist_mlp.compare.collect import Summary, find_jobs, summarize
+from mnist_mlp.compare.collect import Summary, summarize
 from mnist_mlp.compare.consistency import Choice, choices
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Variance
 from mnist_mlp.datasets import DATASETS
 

@@ -7,7 +7,8 @@ import pytest
 from made_up_runs import write_failure, write_run
 from rich.cells import cell_len
 
-from mnist_mlp.compare.collect import Summary, find_jobs, summarize
+from mnist_mlp.compare.collect import Summary, summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.tables import as_text
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_failure, write_run
 
-from mnist_mlp.compare.collect import Job, find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
 from mnist_mlp.compare.diagnosis import Verdict, diagnose, judge, mean_curves, verdicts
+from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_curves
 

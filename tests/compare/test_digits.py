@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from made_up_runs import TRUTH, write_run
 
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
 from mnist_mlp.compare.digits import Votes, votes, write_digits
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.datasets import DATASETS
 from mnist_mlp.runs.folder import RunFolder
 

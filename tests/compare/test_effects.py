@@ -12,7 +12,6 @@ import pytest
 from made_up_runs import made_up_result, write_run
 from scipy import stats
 
-from mnist_mlp.compare.collect import Job, find_jobs
 from mnist_mlp.compare.effects import (
     as_number,
     best_so_far,
@@ -25,6 +24,7 @@ from mnist_mlp.compare.effects import (
     robust_range,
     sort_levels,
 )
+from mnist_mlp.compare.load import Job, find_jobs
 
 VAL = "val_accuracy"
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.compare.collect import find_jobs, summarize, varying_keys
+from mnist_mlp.compare.collect import summarize, varying_keys
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.runs.folder import FolderLock, RunFolder
 
 

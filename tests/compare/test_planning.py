@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from made_up_runs import write_run
 
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.statistics import power
 from mnist_mlp.compare.tables import plan_lines
 from mnist_mlp.errors import UserError

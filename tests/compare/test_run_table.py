@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.compare.collect import display_names, find_jobs, summarize
+from mnist_mlp.compare.collect import display_names, summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.tables import runs_csv, write_summary
 
 

@@ -16,7 +16,8 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from torch.utils.tensorboard import SummaryWriter
 
 from mnist_mlp import tensorboard
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.reporting.tensorboard import MAX_TICKED, board_runs, link_runs, write_means
 
 

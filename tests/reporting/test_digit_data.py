@@ -13,7 +13,7 @@ from made_up_runs import TRUTH, predicted_with, write_run
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnist_mlp.compare.collect import find_jobs
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.reporting import sections_digits as digit_data
 from mnist_mlp.reporting.sections_digits import PredictedRuns, digits_data, load_predicted_runs, select_images, sprite
 from mnist_mlp.runs.folder import RunFolder

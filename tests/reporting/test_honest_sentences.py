@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_failure, write_run
 
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.tables import as_markdown, plan_lines
 from mnist_mlp.datasets import OFFICIAL_DIGEST
 from mnist_mlp.reporting.data import PageContext, data_warning, lead

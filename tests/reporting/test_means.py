@@ -10,7 +10,8 @@ import pytest
 from made_up_runs import write_curves, write_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.reporting.tensorboard import write_means
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_curves, write_failure, write_run, write_unfinished
 
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.reporting.data import CURVE_BYTES, PageContext, json_block, points_per_curve, runs_data, thin_curves
 from mnist_mlp.reporting.elements import command
 

@@ -19,7 +19,7 @@ import pytest
 from made_up_runs import write_run
 
 from mnist_mlp.cli.compose import job_name
-from mnist_mlp.compare.collect import find_jobs
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.config import Config
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from made_up_runs import made_up_result, write_run
 
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import to_dict

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.compare.collect import find_jobs, load_job, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs, load_job
 from mnist_mlp.compare.tables import as_markdown, as_text
 from mnist_mlp.reporting.page import render_page
 from mnist_mlp.runs.folder import RunFolder

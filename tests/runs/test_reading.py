@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.compare.collect import find_jobs, load_job, row_label, summarize
+from mnist_mlp.compare.collect import row_label, summarize
+from mnist_mlp.compare.load import find_jobs, load_job
 from mnist_mlp.compare.tables import as_markdown, write_summary
 from mnist_mlp.reporting.page import write_page
 from mnist_mlp.runs.files import UnreadableFileError, read_object

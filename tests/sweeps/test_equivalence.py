@@ -182,7 +182,7 @@ def test_the_recorded_command_of_a_run_includes_its_config_dir(
     monkeypatch.setattr(sys, "argv", ["train", *(["-m"] if multirun else []), *words, "seed=0"])
     GlobalHydra.instance().clear()
     main()
-    from mnist_mlp.compare.collect import find_jobs
+    from mnist_mlp.compare.load import find_jobs
     from mnist_mlp.reporting.elements import command
 
     (job,) = find_jobs([Path("outputs")])

@@ -113,7 +113,7 @@ def test_tensorboard_shows_what_was_written(browser: Any, board: str, tab: str, 
 
 @pytest.mark.integration
 def test_accuracy_and_swept_settings_come_first_under_short_names(browser: Any, tmp_path: Path) -> None:
-    from mnist_mlp.compare.collect import find_jobs
+    from mnist_mlp.compare.load import find_jobs
     from mnist_mlp.reporting.tensorboard import board_runs, link_runs
 
     link_runs(board_runs(find_jobs([train_sweep(tmp_path / "lrs")])), tmp_path / "links")

@@ -12,7 +12,7 @@ import torch
 from power_cut import fit_until_power_cut
 from pytorch_lightning.accelerators.mps import MPSAccelerator
 
-from mnist_mlp.compare.collect import load_job
+from mnist_mlp.compare.load import load_job
 from mnist_mlp.config import Config, DataConfig, ModelConfig, Normalization, OptimConfig, Schedule, TrainerConfig
 from mnist_mlp.data.mnist import Digits, DownloadError, load_digits
 from mnist_mlp.datasets import OFFICIAL_DIGEST

@@ -11,7 +11,8 @@ import pytest
 from made_up_runs import write_run
 
 import mnist_mlp
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.tables import write_summary
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.sweep import differences

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from made_up_runs import TRUTH, write_run
 
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.reporting.sections_digits import digits_section
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from made_up_runs import write_failure, write_run
 
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.reporting.data import PageContext
 from mnist_mlp.reporting.elements import Cell
 from mnist_mlp.reporting.sections_charts import effects, heatmap, two_factors

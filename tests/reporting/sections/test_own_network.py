@@ -5,7 +5,7 @@ from pathlib import Path
 
 from made_up_runs import write_run
 
-from mnist_mlp.compare.collect import load_job
+from mnist_mlp.compare.load import load_job
 from mnist_mlp.reporting.elements import command
 from mnist_mlp.reporting.sections_run import key_metrics
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_run
 
-from mnist_mlp.compare.collect import Job, load_job
+from mnist_mlp.compare.load import Job, load_job
 from mnist_mlp.compare.statistics import mcnemar
 from mnist_mlp.reporting.sections_study import mcnemar_sentence, pair_section
 

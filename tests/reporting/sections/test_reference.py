@@ -8,7 +8,8 @@ from made_up_runs import write_run
 from omegaconf import OmegaConf
 
 from mnist_mlp.api.results import Sweep
-from mnist_mlp.compare.collect import find_jobs, summarize
+from mnist_mlp.compare.collect import summarize
+from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.published import RULES
 from mnist_mlp.config import conf_folder
 from mnist_mlp.reporting.elements import Section

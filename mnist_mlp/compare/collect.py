@@ -309,7 +309,8 @@ def summarize(jobs: Sequence[Job]) -> Summary:
     summary = Summary(keys, rows, over_seeds, ranked_by, notes)
     lost = [row for row in rows if row.is_setting and row.incomplete]
     few = len(lost) <= MAX_NOTES
-    texts = [f"'{row_label(summary, row) or 'the setting'}', {row.incomplete}" for row in lost if few or row.best]
+    labels = {id(row): f"'{text}'" if (text := row_label(summary, row)) else "the only setting" for row in lost}
+    texts = [f"{labels[id(row)]}, {row.incomplete}" for row in lost if few or row.best]
     texts += [] if few else [f"all settings, {Row({}, summary.jobs).incomplete}"]
     notes[:0] = [f"Of {'; of '.join(texts)}."] if texts else []
     return summary

@@ -149,7 +149,7 @@ def test_unreadable_runs_count_for_their_setting_or_if_it_is_unknown_have_their_
     names = [[job.folder.name for job in row.jobs] for row in summary.rows]
     assert names == [["damaged_0", "damaged_1"], ["damaged_2"], ["damaged_3"]]
     assert [row_label(summary, row) for row in summary.rows] == ["", "damaged_2", "damaged_3"]
-    assert summary.notes[0] == "Of 'the setting', 2 of 2 runs unreadable (not in the means)."
+    assert summary.notes[0] == "Of the only setting, 2 of 2 runs unreadable (not in the means)."
     assert summary.notes[1] == "Unreadable, so in no setting: damaged_2, damaged_3."
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 from torch.optim.adam import adam
+from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 from mnist_mlp.config import OptimConfig
@@ -18,7 +19,10 @@ def make_optimizer(options: OptimConfig, parameters: Iterable[nn.Parameter], fus
     """Build the optimizer; `fused` updates all parameters in one kernel and keeps Adam's state on their device."""
     shared: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
     if options.name.value == "sgd":
-        return optim.SGD(parameters, momentum=options.momentum, fused=fused, **shared)
+        return optim.SGD(parameters, momentum=options.momentum, nesterov=options.nesterov, fused=fused, **shared)
+    if options.name.value == "rmsprop":
+        parameters = list(parameters)
+        return optim.RMSprop(parameters, momentum=options.momentum, capturable=parameters[0].is_cuda, **shared)
     shared["betas"] = (options.momentum, 0.999)
     if options.name.value == "nadam":
         return NAdam(parameters, **shared)
@@ -30,21 +34,26 @@ class FunctionalOptimizer:
     """The update rule of a torch optimizer with one parameter group, without torch's overhead per step.
 
     The state stays in the optimizer under torch's names, for checkpoints; missing state is initialized here.
+    max_norm: clips the gradients as `torch.nn.utils.clip_grad_norm_`, which takes only those in parameters; 0: off.
     """
 
-    def __init__(self, optimizer: optim.Optimizer) -> None:
+    def __init__(self, optimizer: optim.Optimizer, max_norm: float = 0.0) -> None:
         (group,) = optimizer.param_groups
         self.parameters: list[Tensor] = group["params"]
+        self._max_norm = max_norm
         states: list[dict[str, Tensor]] = [optimizer.state[parameter] for parameter in self.parameters]
         self._rule = RULES[type(optimizer)](group, self.parameters, states)
         constants = {name: value for name, value in group.items() if name not in ("params", "lr", "initial_lr")}
-        self.description = f"{type(optimizer).__name__} {constants}"
+        self.description = f"{type(optimizer).__name__} {constants} {max_norm}"
         """The optimizer's class and its settings except the learning rate."""
 
     def __call__(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         """Update the parameters in place by gradients in their order and a learning rate () on their device."""
         is_compiling = torch.compiler.is_compiling()  # inductor can fuse foreach operations, but not fused kernels
         with torch.no_grad():
+            if self._max_norm:
+                factor = torch.clamp(self._max_norm / (nn.utils.get_total_norm(gradients) + 1e-6), max=1.0)
+                gradients = [gradient * factor for gradient in gradients]
             self._rule(list(gradients), lr=lr, foreach=is_compiling, fused=not is_compiling)
 
 
@@ -78,6 +87,21 @@ def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str
         if not fused:
             for step in steps:
                 step += 1
+
+    return rule
+
+
+def _rmsprop(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
+    names = ("weight_decay", "momentum", "alpha", "eps", "centered", "maximize")
+    options = {name: group[name] for name in names}
+    pairs = list(zip(states, parameters, strict=True))
+    steps = [_step_count(state, weights) for state, weights in pairs]
+    squares = [_zeros(state, "square_avg", weights) for state, weights in pairs]
+    buffers = [_zeros(state, "momentum_buffer", weights) for state, weights in pairs] if group["momentum"] else []
+
+    def rule(gradients: list[Tensor], lr: Tensor, foreach: bool, fused: bool) -> None:
+        flags = dict.fromkeys(("foreach", "capturable"), foreach or group["capturable"])  # graphs cannot read `lr`
+        rmsprop(parameters, gradients, squares, [], buffers, steps, lr=lr, **flags, **options)
 
     return rule
 
@@ -125,6 +149,7 @@ RULES: dict[type[optim.Optimizer], Callable[..., UpdateRule]] = {
     optim.Adam: _adam,
     optim.AdamW: _adam,
     NAdam: _nadam,
+    optim.RMSprop: _rmsprop,
 }
 
 

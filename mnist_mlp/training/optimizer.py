@@ -59,9 +59,9 @@ class FunctionalOptimizer:
 
 def _sgd(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
     options = {name: group[name] for name in ("weight_decay", "momentum", "dampening", "nesterov", "maximize")}
-    buffers: list[Tensor | None] = [None] * len(parameters)
+    buffers: list[Any] = [None] * len(parameters)
     if group["momentum"]:
-        buffers = [_zeros(state, "momentum_buffer", weights) for state, weights in zip(states, parameters, strict=True)]
+        buffers = _zeros("momentum_buffer", states, parameters)
 
     def rule(gradients: list[Tensor], **flags: Any) -> None:
         sgd(parameters, gradients, buffers, has_sparse_grad=False, **options, **flags)
@@ -72,10 +72,8 @@ def _sgd(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str,
 def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
     names = ("weight_decay", "decoupled_weight_decay", "eps", "amsgrad", "maximize")
     options = {name: group[name] for name in names}
-    beta1, beta2 = group["betas"]
-    pairs = list(zip(states, parameters, strict=True))
-    means, squares = ([_zeros(state, name, weights) for state, weights in pairs] for name in ("exp_avg", "exp_avg_sq"))
-    steps = [_step_count(state, weights) for state, weights in pairs]
+    (beta1, beta2), steps = group["betas"], _step_counts(states, parameters)
+    means, squares = (_zeros(name, states, parameters) for name in ("exp_avg", "exp_avg_sq"))
 
     def rule(gradients: list[Tensor], lr: Tensor, foreach: bool, fused: bool) -> None:
         # float64 as in the fused kernel: 1 - 0.999 ** step has four correct digits in float32
@@ -94,10 +92,8 @@ def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str
 def _rmsprop(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
     names = ("weight_decay", "momentum", "alpha", "eps", "centered", "maximize")
     options = {name: group[name] for name in names}
-    pairs = list(zip(states, parameters, strict=True))
-    steps = [_step_count(state, weights) for state, weights in pairs]
-    squares = [_zeros(state, "square_avg", weights) for state, weights in pairs]
-    buffers = [_zeros(state, "momentum_buffer", weights) for state, weights in pairs] if group["momentum"] else []
+    steps, squares = _step_counts(states, parameters), _zeros("square_avg", states, parameters)
+    buffers = _zeros("momentum_buffer", states, parameters) if group["momentum"] else []
 
     def rule(gradients: list[Tensor], lr: Tensor, foreach: bool, fused: bool) -> None:
         flags = dict.fromkeys(("foreach", "capturable"), foreach or group["capturable"])  # graphs cannot read `lr`
@@ -109,8 +105,8 @@ def _rmsprop(group: dict[str, Any], parameters: list[Tensor], states: list[dict[
 def _nadam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
     """Implement torch.optim.NAdam (Dozat 2016) on tensors; on a CPU, torch's own requires Python numbers."""
     (beta1, beta2), pairs = group["betas"], list(zip(states, parameters, strict=True))
-    means, squares = ([_zeros(state, name, weights) for state, weights in pairs] for name in ("exp_avg", "exp_avg_sq"))
-    steps = [_step_count(state, weights) for state, weights in pairs]
+    means, squares = (_zeros(name, states, parameters) for name in ("exp_avg", "exp_avg_sq"))
+    steps = _step_counts(states, parameters)
     products = [state.setdefault("mu_product", torch.ones((), device=weights.device)) for state, weights in pairs]
 
     def rule(gradients: list[Tensor], lr: Tensor, **flags: Any) -> None:
@@ -153,9 +149,10 @@ RULES: dict[type[optim.Optimizer], Callable[..., UpdateRule]] = {
 }
 
 
-def _zeros(state: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
-    return state.setdefault(name, torch.zeros_like(like))
+def _zeros(name: str, states: list[dict[str, Tensor]], like: list[Tensor]) -> list[Tensor]:
+    pairs = zip(states, like, strict=True)
+    return [state.setdefault(name, torch.zeros_like(weights)) for state, weights in pairs]
 
 
-def _step_count(state: dict[str, Tensor], weights: Tensor) -> Tensor:
-    return state.setdefault("step", torch.zeros((), device=weights.device))
+def _step_counts(states: list[dict[str, Tensor]], parameters: list[Tensor]) -> list[Tensor]:
+    return [state.setdefault("step", torch.zeros((), device=parameters[0].device)) for state in states]

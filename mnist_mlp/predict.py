@@ -68,11 +68,13 @@ def _predict(options: argparse.Namespace) -> list["Prediction"]:
         from mnist_mlp.serve.predict import picture_files, predict_pictures
     if options.pictures.count(STDIN) > 1:
         raise UserError("- (stdin) is one picture: use it once")
-    model = load_classifier(locate(options.run).checkpoint)
+    net = locate(options.run)
+    model = load_classifier(net.checkpoint)
     files: list[Path | bytes] = []
     for picture in options.pictures:
         files += [sys.stdin.buffer.read()] if picture == STDIN else picture_files([Path(picture)])
     names = [STDIN if isinstance(file, bytes) else str(file) for file in files]
+    print(net.summary, file=sys.stderr)  # stdout is the table alone
     return predict_pictures(model, files, names, thumbnails=options.figure is not None)
 
 

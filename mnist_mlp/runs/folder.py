@@ -86,6 +86,7 @@ class RunFolder:
     """Index, truth, prediction and probabilities of every test image."""
     report_file = _File("classification_report.txt")
     page_file = _File("report.html")
+    draw_file = _File("draw.html")
     note_file = _File(NOTE_FILE)
     """The user's note on a run or a sweep, which may be edited at any time."""
 
@@ -251,7 +252,7 @@ class RunFolder:
         yield from self._checkpoint_files()
         yield from self.event_files()
         yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
-        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file)
+        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file, self.draw_file)
         yield from (self.failure_file, self.error_log)
         yield from (path for stage in ("fit", "test") for path in self.path.glob(f"{stage}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)

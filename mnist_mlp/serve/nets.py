@@ -67,8 +67,13 @@ class TrainedNet:
         return self.folder.result() if self.folder else None
 
 
-def locate(run: str | Path, outputs: Path = OUTPUTS) -> TrainedNet:
+NetOrPath = str | Path | TrainedNet
+
+
+def locate(run: NetOrPath, outputs: Path = OUTPUTS) -> TrainedNet:
     """Locate a network by run folder, checkpoint, name or "latest" (`locate_path`); UserError if none is unique."""
+    if isinstance(run, TrainedNet):
+        return run
     path = locate_path(run, outputs)
     if path.is_file():
         folder = RunFolder(path.resolve().parent.parent)

@@ -210,7 +210,7 @@ class TrainerConfig(OptionGroup):
         affects_result=False,
     )
     compile: bool = option(
-        False, "torch.compile the whole optimizer step: faster after seconds of compilation, same result up to rounding"
+        False, "torch.compile the optimizer step: faster after compilation; rounding can change best epoch and accuracy"
     )
     cuda_graphs: Converted[str, str | bool] = option(
         "auto",

@@ -169,3 +169,9 @@ def test_a_run_predicts_evaluates_and_exports(run_folder: Path, folder: Path) ->
     assert len(run.predict([folder / "1.png", folder / "none.png"])) == 2
     assert run.export("onnx").path == run_folder / "model.onnx"
     assert (mnist_mlp.prepare(images[0]) == images[0]).all()
+
+
+def test_the_sample_picture_of_the_docs_is_a_small_five(trained: Path) -> None:
+    picture = Path(__file__).resolve().parents[2] / "examples" / "digit.png"
+    assert picture.stat().st_size < 10_000
+    assert predict_run(trained, [picture])[0].digit == 5

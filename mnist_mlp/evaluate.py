@@ -111,15 +111,15 @@ def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
     print(f"{len(ensemble.truth):,} {ensemble.split} images ({ensemble.source})\n")
     print(ensemble_table(evaluation))
     print(
-        f"\nMcNemar's exact test, ensemble vs best member {evaluation.best.name}: {test.only_second} images correct "
-        f"only by the ensemble, {test.only_first} only by the member; p = {test.p_value:.2g}"
+        f"\nMcNemar's exact test, ensemble vs best member {evaluation.best.name}:\n  {test.only_second} images "
+        f"correct only by the ensemble, {test.only_first} only by the member; p = {test.p_value:.2g}"
     )
     content = evaluation.to_json()
     if evaluation.best.evaluations and are_seeds(nets):
         content["accuracy_interval"] = low, high = accuracy_interval([member.correct for member in evaluation.members])
         mean = fmean(member.metrics["accuracy"] for member in evaluation.members)
         print(
-            f"Mean accuracy of the {len(nets)} seeds: {percent(mean)}, 95 % interval {100 * low:.2f} to "
+            f"Mean accuracy of the {len(nets)} seeds: {percent(mean)},\n  95 % interval {100 * low:.2f} to "
             f"{100 * high:.2f} %, over seeds and images"
         )
     if augmented:
@@ -127,7 +127,8 @@ def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
         print(f"\n{AUGMENTATION_CAPTION.format(options.augment)}\n{ensemble_table(augmented)}")
     for text in dict.fromkeys(member.evaluations for member in evaluation.members if member.evaluations):
         names = [member.name for member in evaluation.members if member.evaluations == text]
-        print(f"Test evaluations of {', '.join(names)}: {text}")
+        who = ", ".join(names) if len(names) < len(evaluation.members) else "each net"
+        print(f"Test evaluations of {who}: {text}")
     if options.output and not options.no_figures:
         write_figures(ensemble, options.output)
     return content, True
@@ -136,13 +137,12 @@ def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
 def ensemble_table(evaluation: "EnsembleEvaluation") -> str:
     """Format the metrics of members and ensemble, one line each."""
     rows = [*evaluation.members, evaluation.ensemble]
-    width = max(len(row.name) for row in rows)
-    lines = [f"{'':<{width}} {'accuracy':>10} {'macro F1':>9} {'loss':>8} {'calib. error':>13} {'incorrect':>9}"]
+    lines = [f"{'accuracy':>10} {'macro F1':>9} {'loss':>8} {'calib. error':>13} {'incorrect':>9}  net"]
     for row in rows:
         metrics = row.metrics
         lines.append(
-            f"{row.name:<{width}} {percent(metrics['accuracy']):>10} {decimal(metrics['f1_macro']):>9} "
-            f"{decimal(metrics['loss']):>8} {decimal(metrics['calibration_error']):>13} {(~row.correct).sum():>9}"
+            f"{percent(metrics['accuracy']):>10} {decimal(metrics['f1_macro']):>9} {decimal(metrics['loss']):>8} "
+            f"{decimal(metrics['calibration_error']):>13} {(~row.correct).sum():>9}  {row.name}"
         )
     return "\n".join([*lines[:-1], "", lines[-1]])
 

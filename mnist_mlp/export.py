@@ -30,10 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             exports.append(export.to_json())
             others = f"{export.other_digits} predictions differ" if export.other_digits else "same predictions"
             print(f"{export.path}  {export.bytes / 1e6:.2f} MB")
-            print(
-                f"  checked on {export.images:,} test images ({export.source}): probabilities differ by at most "
-                f"{export.largest_difference:.2g}, {others}"
-            )
+            images = f"{export.images:,} test images ({export.source})"
+            print(f"  {others} on {images}, probabilities within {export.largest_difference:.2g}")
             if net.folder and export.path == net.folder.draw_file and is_page(net.folder.page_file):
                 write_page([net.home], net.folder.page_file)  # links the draw page
         if options.json:

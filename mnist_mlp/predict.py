@@ -86,7 +86,7 @@ def table(predictions: Sequence["Prediction"]) -> str:
     lines = [f"{'file':<{width}}  {noun:>{name_width}}  {'probability':>11}  runner-up"]
     for item in predictions:
         if item.error is not None:
-            lines.append(f"{item.file:<{width}}  {'-':>{name_width}}  {'-':>11}  not a picture of a {noun}")
+            lines.append(f"{item.file:<{width}}  {'-':>{name_width}}  {'-':>11}  no prediction")
         else:
             second = f"{classes[item.runner_up]} ({100 * item.probabilities[item.runner_up]:.1f} %)"
             first = f"{item.class_name:>{name_width}}  {100 * item.probability:>9.1f} %"

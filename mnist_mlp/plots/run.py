@@ -174,7 +174,7 @@ def calibration(truth: Array, probabilities: Array, title: str, classes: Names =
     upper.plot(mean[many], accuracy[many], "o-", color=BLUE, label="this model")
     upper.plot(mean[few], accuracy[few], "o", color=BLUE, mfc="white", label=f"fewer than {MIN_BIN_IMAGES} images")
     upper.set(xlim=(0, 1), ylim=(-0.05, 1.05), xticks=[], yticks=[0, 0.5, 1])
-    _label(upper, f"{title}: expected calibration error {100 * error:.2f} %", "", "fraction correct", left=0.075)
+    _label(upper, f"{title}: expected calibration error {error:.4f}", "", "fraction correct", left=0.075)
     upper.legend(loc="upper left", frameon=False)
     lower.bar((np.arange(bins) + 0.5) / bins, count, 0.9 / bins, color=BLUE)
     top = 2 * max(int(count.max(initial=0)), 5)

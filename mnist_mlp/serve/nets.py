@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.locate import OUTPUTS, list_runs, locate_path
+from mnist_mlp.compare.load import run_folders
+from mnist_mlp.compare.locate import OUTPUTS, locate_path
 from mnist_mlp.config import layer_sizes
 from mnist_mlp.data.augment import augment
 from mnist_mlp.datasets import DIGITS, class_noun
@@ -86,10 +87,9 @@ def locate(run: NetOrPath, outputs: Path = OUTPUTS) -> TrainedNet:
     best = folder.best_checkpoint.relative_to(path)
     if any((path / mark).is_file() for mark in RunFolder.MARKER_FILES):
         raise UserError(f"{path} has no {best}: its run has not finished an epoch")
-    count, names = list_runs(path)
-    if count:
-        raise UserError(f"{path} is not a run folder: use a run in it ({names}), or several for an ensemble")
-    raise UserError(f"{path} is not a run folder: it has no {best}")
+    runs = [run for run in run_folders(path) if RunFolder(run).best_checkpoint.is_file()]
+    hint = f"use a run in it, such as {min(runs)}, or several for an ensemble" if runs else f"it has no {best}"
+    raise UserError(f"{path} is not a run folder: {hint}")
 
 
 def _short_name(folder: Path) -> str:

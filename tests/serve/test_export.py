@@ -90,7 +90,7 @@ def test_each_format_is_written_to_the_run_folder_and_reports_its_difference(
     out = capsys.readouterr().out
     assert out.startswith(f"{run_folder}: test accuracy ")
     assert "Reproduce this run" in page.read_text(), "not written anew, to link the draw page"
-    assert out.count("checked on 1,000 test images (sample): probabilities differ by at most") == 3
+    assert out.count("same predictions on 1,000 test images (sample)") == 3
     rows = json.loads(target.read_text())["exports"]
     assert [Path(row["path"]).name for row in rows] == ["model.onnx", "model.pt2", "draw.html"]
     assert all(row["images"] == 1000 and row["other_digits"] == 0 for row in rows)

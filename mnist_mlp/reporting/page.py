@@ -40,7 +40,7 @@ def write_page(
         The path of the HTML file.
 
     Raises:
-        UserError: A path is not a folder, or the folders contain no runs.
+        UserError: The folders contain no runs.
     """
     jobs = jobs or find_runs(paths)
     if target.is_dir():
@@ -59,11 +59,8 @@ def find_runs(paths: Sequence[Path]) -> list[Job]:
     """Load the runs in these folders; unfinished runs locked by a live process get the status "running".
 
     Raises:
-        UserError: A path is not a folder, or the folders contain no runs.
+        UserError: The folders contain no runs.
     """
-    for path in paths:
-        if not path.is_dir():
-            raise UserError(f"{path} is not a folder: pass run folders, or folders that contain runs")
     jobs = find_jobs(paths)
     if not jobs:
         raise UserError(f"no runs in {', '.join(map(str, paths))}: pass run folders, or folders that contain runs")

@@ -18,6 +18,9 @@ class UserError(ValueError):
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
+    def _render_traceback_(self) -> list[str]:  # IPython calls it for an uncaught exception
+        return [f"{type(self).__name__}: {self}"]
+
 
 def one_line(text: str) -> str:
     """Escape newlines and other unprintable characters as Python does."""
@@ -36,6 +39,16 @@ class Interrupted(BaseException):
     def __init__(self, number: int, reason: str = "") -> None:
         super().__init__(number, reason)
         self.number, self.reason = number, reason
+
+
+def keyboard_interrupt(message: str) -> KeyboardInterrupt:
+    """Return a KeyboardInterrupt of which IPython shows only the message.
+
+    Not a subclass: only for this class itself does Python exit with a shell's code for SIGINT.
+    """
+    error = KeyboardInterrupt(message)
+    vars(error)["_render_traceback_"] = lambda: [f"KeyboardInterrupt: {message}"]
+    return error
 
 
 def exit_code(stop: BaseException) -> int:

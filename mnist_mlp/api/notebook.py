@@ -1,6 +1,7 @@
 """HTML for runs and sweeps in notebooks, and a progress display that is updated after each epoch."""
 
 import base64
+import io
 import sys
 import time
 from collections.abc import Sequence
@@ -9,13 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+from rich.console import Console
+from rich.theme import Theme
 
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, read_curves
+from mnist_mlp.sweeps.jobs import Job
+from mnist_mlp.sweeps.live import LiveProgress, elapsed_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+COLUMNS, ROWS = 100, 30
+"""Size of the view of a running sweep, in characters."""
+PREFORMATTED = '<pre style="margin:0;line-height:1.4">{code}</pre>'
 REDRAW_SECONDS = 0.5
 """Minimum time between two updates; drawing one takes about a tenth of it."""
 
@@ -31,7 +39,7 @@ def card(title: str, panels: Sequence[str]) -> str:
 
 def preformatted(text: str) -> str:
     """Format text in a fixed-width font, for tables."""
-    return f'<pre style="margin:0;line-height:1.4">{escape(text)}</pre>'
+    return PREFORMATTED.format(code=escape(text))
 
 
 def picture(figure: "Figure", description: str) -> str:
@@ -93,3 +101,30 @@ class NotebookProgress(pl.Callback):
     def _update(self, content: str) -> None:
         if self._display is not None:
             self._display.update(self._ipython.HTML(content))
+
+
+class NotebookSweepProgress(LiveProgress):
+    """Displays what a terminal shows of a running sweep in the output cell, and finally only how many jobs are done."""
+
+    def __init__(self, jobs: Sequence[Job], began: float) -> None:
+        self._ipython = import_module("IPython.display")  # imported by name: IPython is not a dependency
+        self._display = self._ipython.display(self._ipython.HTML(""), display_id=True)
+        super().__init__(jobs, began, self._console_of_cell())
+
+    def close(self) -> None:
+        """Replace the view by the outcome."""
+        super().close()
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        counts = f"{self.done} of {self.total} jobs done{failed}"
+        self._display.update(self._ipython.HTML(f"{counts}, {elapsed_text(self.began, None)}"))
+
+    def _draw(self) -> None:
+        console = self._console_of_cell()
+        console.print(self._view())
+        self._display.update(self._ipython.HTML(console.export_html(inline_styles=True, code_format=PREFORMATTED)))
+
+    @staticmethod
+    def _console_of_cell() -> Console:
+        """A console that only records: in notebooks, Rich would display each output below the last."""
+        theme, size = Theme({"bar.back": "grey62"}), {"width": COLUMNS, "height": ROWS}
+        return Console(record=True, file=io.StringIO(), force_jupyter=False, theme=theme, **size)

@@ -21,10 +21,11 @@ from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import Curves, Predictions, read_curves, read_predictions
-from mnist_mlp.runs.result import RunResult, classification_report, closing_table
+from mnist_mlp.runs.result import RunResult, classification_report, closing_table, percent
 from mnist_mlp.runs.settings import joined, value_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import nn
 
     from mnist_mlp.data.picture import Picture
@@ -32,6 +33,15 @@ if TYPE_CHECKING:
     from mnist_mlp.serve.export import Export
     from mnist_mlp.serve.predict import Prediction
     from mnist_mlp.training.classifier import DigitClassifier
+
+
+def _data_frame(data: Any, **options: Any) -> Any:
+    """Convert to a pandas DataFrame if pandas is installed, else return the data."""
+    if importlib.util.find_spec("pandas") is None:
+        return data
+    import pandas  # type: ignore[import-untyped,unused-ignore]  # deferred: optional
+
+    return pandas.DataFrame(data, **options)
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,16 @@ class Run:
         return self.result.status
 
     @cached_property
-    def curves(self) -> Curves:
-        """Columns of metrics.csv by name ("epoch", "train/loss", "val/accuracy", ...), one number per epoch."""
+    def curves(self) -> Any:
+        """Columns of metrics.csv by name ("epoch", "train/loss", "val/accuracy", ...), one number per epoch.
+
+        A pandas DataFrame indexed by epoch if pandas is installed, else a dict of lists.
+        """
+        curves = self._curves
+        return _data_frame(curves, index=range(1, len(curves.get("epoch", ())) + 1))
+
+    @property
+    def _curves(self) -> Curves:
         return read_curves(RunFolder(self.path).metrics_file)
 
     @property
@@ -146,6 +164,15 @@ class Run:
 
         return export_run(self.path, format, None if path is None else Path(path), weights)
 
+    def plot(self) -> "Figure":
+        """Draw the learning curves and the confusion matrix on test; notebooks display the figure."""
+        from mnist_mlp.plots.run import overview  # deferred: matplotlib
+
+        accuracy, classes = percent(self.metrics["test/accuracy"]), self.result.classes
+        return overview(
+            self._curves, self.result.best_epoch, self.confusion_matrix, f"Test accuracy {accuracy}", classes
+        )
+
     def report(self) -> str:
         """Format the test metrics of each class.
 
@@ -159,7 +186,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         text = html.preformatted(closing_table(self.result, self.path))
-        return html.card(f"Run {self.path}", [text, html.curves_picture(self.curves, self.result.best_epoch)])
+        return html.card(f"Run {self.path}", [text, html.curves_picture(self._curves, self.result.best_epoch)])
 
 
 def load_run(path: str | Path) -> Run:
@@ -190,7 +217,7 @@ def load_run(path: str | Path) -> Run:
     raise UserError(f"{path} is not a run folder (no result.json in it){hint}")
 
 
-MAX_CURVES, NOTEBOOK_COLUMNS = 6, 120
+MAX_CURVES, MAX_PLOTTED, NOTEBOOK_COLUMNS = 6, 25, 120
 
 
 @dataclass(frozen=True)
@@ -229,11 +256,7 @@ class Sweep:
             texts = {key: value_text(value) for key, value in settings.items() if isinstance(value, list)}
             values = {column: read(job.result) if job.result else None for column, read in VALUES.items()}
             rows.append({**settings, **texts, **values, "status": job.status, "folder": str(job.folder)})
-        if importlib.util.find_spec("pandas") is None:
-            return rows
-        import pandas  # type: ignore[import-untyped,unused-ignore]  # deferred: optional
-
-        return pandas.DataFrame(rows)
+        return _data_frame(rows)
 
     def best(self, settings: Mapping[str, Any] | None = None) -> Run:
         """Return the best run of the best setting, both by validation accuracy.
@@ -264,6 +287,21 @@ class Sweep:
             warnings.warn(f"{self.path}: chosen by test accuracy, as some have no validation images", stacklevel=2)
         metric = "val/accuracy" if self.summary.ranked_by == "val_accuracy" else "test/accuracy"
         return load_run(max(finished, key=lambda job: job.result.metric(metric) if job.result else -1.0).folder)
+
+    def plot(self) -> "Figure":
+        """Draw each setting's difference to the best on its dataset, with intervals and verdicts; the first MAX_PLOTTED.
+
+        Notebooks display the figure.
+
+        Raises:
+            UserError: No run has finished.
+        """
+        from mnist_mlp.reporting.publish import differences_to_best  # deferred: matplotlib
+
+        rows = [row for row in self.summary.rows if row.values["test_accuracy"]]
+        if not rows:
+            raise UserError(f"{self.path} has no finished run: train its jobs first")
+        return differences_to_best(self.summary, rows[:MAX_PLOTTED], with_verdicts=True)
 
     def compare(
         self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str, margin: float = 0.0, tries: int = 1

@@ -110,11 +110,6 @@ def _shown(classes: Names) -> tuple[list[str], bool]:
     return names, len(names) > len(DIGITS) or max(map(len, names)) > 2
 
 
-def _confusion_size(classes: Names) -> tuple[float, float]:
-    labeled = min(len(classes), MAX_LABELED)
-    return max(SIZE[0], 0.3 * labeled), max(SIZE[1], 0.18 * labeled)
-
-
 def confusion(
     matrix: Array, title: str, min_fraction: float = 0.0, classes: Names = DIGITS, figure: Any = None
 ) -> Figure:
@@ -127,7 +122,7 @@ def confusion(
     counts = np.asarray(matrix, dtype=float)
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     (names, is_wide), noun, labeled = _shown(classes), class_noun(classes), min(len(classes), MAX_LABELED)
-    (width, height), longest = _confusion_size(classes), max(map(len, names))
+    width, height, longest = max(SIZE[0], 0.3 * labeled), max(SIZE[1], 0.18 * labeled), max(map(len, names))
     left, below = (1.1 + 0.09 * longest, 1.0 + 0.08 * longest) if is_wide else (1.04, 0.765)  # inches
     figure = figure or sized_figure(width, height)
     axes = figure.add_axes((left / width, below / height, 1 - (left + 0.16) / width, 1 - (below + 0.405) / height))
@@ -147,11 +142,11 @@ def confusion(
     return figure  # type: ignore[no-any-return]
 
 
-def overview(curves: Curves, best_epoch: int | None, matrix: Array, title: str, classes: Names = DIGITS) -> Figure:
+def overview(curves: Curves, best_epoch: int | None, matrix: Array, title: str, classes: Names) -> Figure:
     """Draw learning curves, and below them the confusion matrix; arguments as for these two."""
-    width, height = _confusion_size(classes)
-    figure = sized_figure(width, SIZE[1] + height)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(SIZE[1], height))
+    scale = max(1.0, len(classes) / 25)
+    figure = sized_figure(scale * SIZE[0], 2 * scale * SIZE[1])
+    upper, lower = figure.subfigures(2, 1, squeeze=False)[:, 0]
     learning_curves(curves, best_epoch, upper)
     confusion(matrix, title, classes=classes, figure=lower)
     return figure

@@ -143,11 +143,9 @@ def differences(
         axes.annotate(f"{means[row]:.1f}", (edge, -row), (8, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks([-row for row in range(len(names))], [_plain(name) for name in names])
     axes.set_ylim(-len(names) + 0.4, 0.6)
-    if verdicts:
-        right = axes.secondary_yaxis("right")
-        right.set_yticks([-row for row in range(len(names))], [_plain(text, MAX_VERDICT) for text in verdicts])
-        for label, color in zip(right.get_yticklabels(), colors, strict=True):
-            label.set_color(color)
+    at_edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9}
+    for row, text in enumerate(verdicts):
+        axes.text(1.02, -row, _plain(text, MAX_VERDICT), color=colors[row], **at_edge)
     note = "; verdicts, not intervals, are adjusted for all pairs" if verdicts and len(names) > 2 else ""
     axes.set_xlabel(f"difference to the best, points of test accuracy{note}")
     figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)

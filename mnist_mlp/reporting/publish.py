@@ -143,18 +143,14 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
 
 
 def differences_to_best(summary: Summary, rows: Sequence[Row], with_verdicts: bool = False) -> Figure:
-    """Draw how far these tested rows are from the best, with their intervals."""
+    """Draw the differences of tested rows to the best on their dataset, with intervals."""
     best = {row.dataset: row.mean("test_accuracy") or 0.0 for row in summary.rows if row.best}
     accuracies, pairs = [row.mean("test_accuracy") or 0.0 for row in rows], [row.comparison for row in rows]
-    gaps = [
-        100 * (pair.decisive.mean if pair else accuracy - best[row.dataset])
-        for row, pair, accuracy in zip(rows, pairs, accuracies, strict=True)
-    ]
+    means = [n - best[row.dataset] for row, n in zip(rows, accuracies, strict=True)]
+    gaps = [100 * (pair.decisive.mean if pair else mean) for pair, mean in zip(pairs, means, strict=True)]
     low, _ = robust_range(accuracies, len(rows[0].jobs[0].classes)) or (0.0, 1.0)
     lowest = min(gap for gap, accuracy in zip(gaps, accuracies, strict=True) if accuracy >= low)
-    over_seeds, over_images = (
-        [_points(pair and getattr(pair, name)) for pair in pairs] for name in ("seeds", "images")
-    )
+    over_seeds, over_images = ([_points(getattr(pair, name, None)) for pair in pairs] for name in ("seeds", "images"))
     names = [row_label(summary, row) or "the setting" for row in rows]
     verdicts = [row.verdict or "best" * row.best for row in rows] if with_verdicts else []
     return differences(names, gaps, over_seeds, over_images, lowest, verdicts)

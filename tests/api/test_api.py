@@ -122,8 +122,8 @@ def test_overrides_take_precedence_over_a_config(small: dict[str, Any]) -> None:
             lambda: mnist_mlp.sweep({"data.source": "arrays", "seed": [0, 1]}),
             r"data\.source=arrays .* mnist_mlp\.sweep",
         ),
-        (lambda: mnist_mlp.load_run("nowhere"), "nowhere is not a run folder"),
-        (lambda: mnist_mlp.load_sweep("nowhere"), "nowhere contains no runs: use the folder of a sweep"),
+        (lambda: mnist_mlp.load_run("nowhere"), "no run or sweep 'nowhere'"),
+        (lambda: mnist_mlp.load_sweep("nowhere"), "no run or sweep 'nowhere'"),
     ],
 )
 def test_a_mistake_is_a_one_line_value_error_and_creates_no_files(

@@ -110,8 +110,8 @@ class CtrlC(pl.Callback):
 def test_ctrl_c_raises_keyboard_interrupt_that_says_how_to_resume_and_works_again(small: dict[str, Any]) -> None:
     stdin = sys.stdin
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    for when in ("in epoch 2 of 2", "after the last epoch"):
-        with pytest.raises(KeyboardInterrupt, match=rf"{when}.*fit\(..., 'run'\)") as stop:
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt, match=r"epoch 2 of 2.*fit\(\.\.\., 'run'\)") as stop:
             mnist_mlp.fit(small, "run", callbacks=CtrlC())
         assert stop.type is KeyboardInterrupt  # with a subclass, Python would not exit with SIGINT's code
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers

@@ -8,7 +8,6 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.formatters import HTMLFormatter, PNGFormatter

@@ -45,7 +45,8 @@ def picture(figure: "Figure", description: str) -> str:
     from mnist_mlp.plots.run import png  # deferred: matplotlib
 
     source = f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"
-    return f'<img src="{source}" alt="{escape(description)}" style="width:640px;max-width:100%">'
+    width = round(80 * figure.get_figwidth())
+    return f'<img src="{source}" alt="{escape(description)}" style="width:{width}px;max-width:100%">'
 
 
 def curves_picture(curves: Curves, best_epoch: int | None = None) -> str:

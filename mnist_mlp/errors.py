@@ -42,10 +42,7 @@ class Interrupted(BaseException):
 
 
 def keyboard_interrupt(message: str) -> KeyboardInterrupt:
-    """Return a KeyboardInterrupt of which IPython shows only the message.
-
-    Not a subclass: only for this class itself does Python exit with a shell's code for SIGINT.
-    """
+    """Return one of which IPython shows only the message; not a subclass, for which Python's exit code would be 1."""
     error = KeyboardInterrupt(message)
     vars(error)["_render_traceback_"] = lambda: [f"KeyboardInterrupt: {message}"]
     return error

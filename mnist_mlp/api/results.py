@@ -80,7 +80,7 @@ class Run:
         A pandas DataFrame indexed by epoch if pandas is installed, else a dict of lists.
         """
         curves = read_curves(RunFolder(self.path).metrics_file)
-        return _data_frame(curves, index=range(1, len(curves.get("epoch", ())) + 1))
+        return _data_frame(curves, index=range(1, 1 + max(map(len, curves.values()), default=0)))
 
     @property
     def confusion_matrix(self) -> NDArray[np.int64]:
@@ -166,10 +166,8 @@ class Run:
         """Draw the learning curves and the confusion matrix on test; notebooks display the figure."""
         from mnist_mlp.plots.run import overview  # deferred: matplotlib
 
-        accuracy, classes = percent(self.metrics["test/accuracy"]), self.result.classes
-        return overview(
-            self.curves, self.result.best_epoch, self.confusion_matrix, f"Test accuracy {accuracy}", classes
-        )
+        result, title = self.result, f"Test accuracy {percent(self.metrics['test/accuracy'])}"
+        return overview(self.curves, result.best_epoch, self.confusion_matrix, title, result.classes)
 
     def report(self) -> str:
         """Format the test metrics of each class.
@@ -295,13 +293,7 @@ class Sweep:
         return load_run(max(finished, key=lambda job: job.result.metric(metric) if job.result else -1.0).folder)
 
     def plot(self) -> "Figure":
-        """Draw the difference of each setting to the best on its dataset, with intervals and verdicts.
-
-        Notebooks display the figure. Only the first MAX_PLOTTED settings are drawn.
-
-        Raises:
-            UserError: No run has finished.
-        """
+        """Draw the differences of the first MAX_PLOTTED settings to the best on their dataset, with their verdicts."""
         from mnist_mlp.reporting.publish import differences_to_best  # deferred: matplotlib
 
         rows = [row for row in self.summary.rows if row.values["test_accuracy"]]
@@ -311,7 +303,7 @@ class Sweep:
 
     def compare(
         self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str, margin: float = 0.0, tries: int = 1
-    ) -> "Comparison":  # fmt: skip
+    ) -> Comparison:  # fmt: skip
         """Compare the test accuracy of two settings, like for like, or of two single runs, by McNemar's test.
 
         Only runs that have a counterpart are compared: with the same seed, and with the same value of every other

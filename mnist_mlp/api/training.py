@@ -185,6 +185,7 @@ def fit(
 
     Raises:
         UserError: A setting is invalid, or the folder holds a run with other settings.
+        KeyboardInterrupt: The call was interrupted; the message is how to resume it.
     """
     if config is not None and not isinstance(config, (Config, Mapping)):
         raise UserError(f"config={config!r} has the wrong type: use a Config, or settings by dotted key")
@@ -262,6 +263,7 @@ def sweep(
 
     Raises:
         UserError: A setting is invalid, the folder has jobs with other data, or another process is running this sweep.
+        KeyboardInterrupt: As for `fit`.
     """
     _check_type(data)
     name: Any = dict(grid).get("name")

@@ -135,7 +135,7 @@ def differences(
             if (interval := intervals[row]) is not None:
                 axes.plot(interval, [shift - row] * 2, color=color, linewidth=width, solid_capstyle="butt")
     for row in shown:
-        axes.plot(means[row], -row, "o", color=colors[row], markersize=5 if not verdicts else 8, zorder=3)
+        axes.plot(means[row], -row, "o", color=colors[row], markersize=8 if verdicts else 5, zorder=3)
     edge = axes.get_xlim()[0]
     axes.set_xlim(left=edge)
     for row in [row for row in range(len(names)) if row not in shown]:
@@ -143,9 +143,9 @@ def differences(
         axes.annotate(f"{means[row]:.1f}", (edge, -row), (8, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks([-row for row in range(len(names))], [_plain(name) for name in names])
     axes.set_ylim(-len(names) + 0.4, 0.6)
-    at_edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9}
+    beside = axes.get_yaxis_transform()
     for row, text in enumerate(verdicts):
-        axes.text(1.02, -row, _plain(text, MAX_VERDICT), color=colors[row], **at_edge)
+        axes.text(1.02, -row, _plain(text, MAX_VERDICT), transform=beside, color=colors[row], va="center", size=9)
     note = "; verdicts, not intervals, are adjusted for all pairs" if verdicts and len(names) > 2 else ""
     axes.set_xlabel(f"difference to the best, points of test accuracy{note}")
     figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)

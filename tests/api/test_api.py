@@ -48,7 +48,9 @@ assert not {"torch", "hydra", "matplotlib", "pytorch_lightning"} & set(sys.modul
 from mnist_mlp import fit, Config
 assert "sklearn" not in sys.modules
 assert all(getattr(mnist_mlp, name) is not None for name in mnist_mlp.__all__)
-assert sorted(mnist_mlp.__all__) == dir(mnist_mlp)
+names = {}
+exec("from mnist_mlp import *", names)
+assert sorted(mnist_mlp.__all__) == dir(mnist_mlp) == sorted(names.keys() - {"__builtins__"})
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):

@@ -140,9 +140,9 @@ def compare_sides(summary: Summary, a: Side, b: Side, margin: float = 0.0, tries
     paired, verdict = adjusted.decisive, adjusted.verdict.replace("the best", "b")
     if common:
         verdict += f"; {', '.join(common)} varies along, so this is the effect of the combination"
-    for name, side in (("a", a), ("b", b)):
+    for side in (a, b):
         if incomplete := Row({}, list(side.jobs)).incomplete:
-            verdict += f"; {name}: {incomplete}"
+            verdict += f"; {side.name}: {incomplete}"
     cells_a, cells_b = dict(by_cell(a.tested, context)), dict(by_cell(b.tested, context))
     unmatched = [job.folder.name for cell in cells_a.keys() ^ cells_b.keys() for job in (cells_a | cells_b)[cell]]
     return Difference(

@@ -204,21 +204,6 @@ class Summary:
         """The summary of the run's dataset."""
         return next((part for part in self.by_dataset.values() if job in part.jobs), self)
 
-    def adjust(
-        self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job], tries: int = 1
-    ) -> PairedComparison:  # fmt: skip
-        """Adjust a comparison on one dataset for all its pairs of settings, in each of `tries` such tables.
-
-        Two rows get the table's p-values.
-        """
-        rows, sides = self.table_of(first[0]).rows, [{job.folder for job in jobs} for jobs in (first, second)]
-        pair = [row for row in rows if {job.folder for job in row.jobs if job.result is not None} in sides]
-        own = pair[1] if len(pair) == 2 and pair[0].best else None
-        known = [row.comparison for row in rows if row.comparison is not None and row is not own]
-        adjusted = adjust_for_all_pairs([*known, comparison], tries * max(count_testable_pairs(rows), 1))[-1]
-        assert adjusted is not None
-        return adjusted
-
     @cached_property
     def cross_fitted(self) -> float | None:
         """Cross-fitted accuracy of the best; None if seeds are few or collapsed, or it is its mean."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
-from mnist_mlp.compare.collect import DATASET_KEYS, UNKNOWN_DATA, Summary, by_cell, compare
+from mnist_mlp.compare.collect import DATASET_KEYS, UNKNOWN_DATA, Summary, by_cell, compare, count_testable_pairs
 from mnist_mlp.compare.effects import confounded, factors, sort_levels
 from mnist_mlp.compare.load import Job
 from mnist_mlp.compare.statistics import PairedComparison, adjust_for_all_pairs, interval_text
@@ -53,10 +53,10 @@ class Choice:
         others = [title for title in self.differences if title not in significant]
         ahead, behind = ([title for title, sign in significant.items() if sign == side] for side in (True, False))
         if not significant:
-            return "undecided"
+            return "unclear"
         if ahead and behind:
             opposite = f"opposite: {self.first} is better on {joined(ahead)}, {self.second} on {joined(behind)}"
-            return f"{opposite}, undecided on {joined(others)}" if others else opposite
+            return f"{opposite}, unclear on {joined(others)}" if others else opposite
         better = f"{self.first if ahead else self.second} is better"
         if not others:
             return f"holds on {'both' if len(significant) == 2 else f'all {len(significant)}'}: {better}"
@@ -64,8 +64,8 @@ class Choice:
         if absent == others:
             return f"only on {joined(significant)}: {better}"
         not_on = f", not on {joined(absent)}" if absent else ""
-        undecided = joined(title for title in others if title not in absent)
-        return f"{better} on {joined(significant)}{not_on}, undecided on {undecided}"
+        unclear = joined(title for title in others if title not in absent)
+        return f"{better} on {joined(significant)}{not_on}, unclear on {unclear}"
 
     def _is_absent(self, title: str, significant: Iterable[str], sign: int) -> bool:
         """Whether the interval on a dataset reaches zero, and lies below those with a significant effect."""
@@ -88,48 +88,88 @@ def choices(summary: Summary) -> list[Choice]:
     together are one factor. Empty for one factor on one dataset, as the rows of the table are its values.
     """
     parts = {title: part.jobs for title, part in summary.by_dataset.items() if title != UNKNOWN_DATA}
-    best = next((row.jobs[0] for row in summary.rows if row.best), None)
-    keys = [key for key in factors(summary.jobs) if key in summary.keys and key not in DATASET_KEYS]
+    best, keys = _best(summary), _keys(summary)
     cells = [{tuple(map(job.text, keys)) for job in jobs if job.result is not None} for jobs in parts.values()]
     if best is None or not any(cells):
         return []
     shared = set.intersection(*filter(None, cells))
     parts = {title: [job for job in jobs if tuple(map(job.text, keys)) in shared] for title, jobs in parts.items()}
-    together = confounded(summary.jobs)
-    levels = {key: sort_levels({cell[index] for cell in shared}) for index, key in enumerate(keys)}
-    leaders = [key for key in keys if len(levels[key]) > 1 and all(key not in others for others in together.values())]
-    if len(parts) < 2 and len(leaders) < 2:
+    jobs = list(chain.from_iterable(parts.values()))
+    contexts = _contexts(summary, jobs)
+    if len(parts) < 2 and len(contexts) < 2:
         return []
-    groups = {key: [key, *together.get(key, [])] for key in leaders}
-    contexts = {key: [other for other in keys if other not in group] for key, group in groups.items()}
-    compared = {title: _compare_levels(jobs, best, levels, contexts) for title, jobs in parts.items()}
+    compared = [_compare_levels(own, best, contexts)[0] for own in parts.values()]
     results = []
-    for key, second in dict.fromkeys(chain.from_iterable(compared.values())):
-        differences = {title: pairs[key, second] for title, pairs in compared.items()}
+    for key, second in ((key, value) for key in contexts for value in sort_levels({job.text(key) for job in jobs})):
+        differences = {title: pairs.get((key, second)) for title, pairs in zip(parts, compared, strict=True)}
         if sum(difference is not None for difference in differences.values()) >= min(2, len(parts)):
-            other = next(job for jobs in parts.values() for job in jobs if job.text(key) == second)
-            label = _label(summary, [name for name in groups[key] if name in keys], best, other)
+            other = next(job for job in jobs if job.text(key) == second)
+            label = _label(summary, [name for name in keys if name not in contexts[key]], best, other)
             results.append(Choice(key, best.text(key), second, label, differences))
     return results
 
 
+def family(summary: Summary, first: Sequence[Job], second: Sequence[Job]) -> tuple[list[PairedComparison], int]:
+    """The other comparisons of the family that two sides belong to, and the size of the family.
+
+    If the sides are all runs of two values of a factor, of several, the family is all pairs of values of each factor;
+    else it is all pairs of settings on the dataset.
+    """
+    part, sides = summary.table_of(first[0]), [{job.folder for job in jobs} for jobs in (first, second)]
+    contexts, best = _contexts(part, part.jobs), _best(part)
+    for key in contexts if best and len(contexts) > 1 else ():
+        pair = [level for level, own in _by_level(part.jobs, key).items() if {job.folder for job in own} in sides]
+        if best and len(pair) == 2:
+            compared, size = _compare_levels(part.jobs, best, contexts)
+            same = {(key, level) for level in pair if best.text(key) in pair}
+            return [own for name, own in compared.items() if own and name not in same], max(size, 1)
+    rows = [row for row in part.rows if {job.folder for job in row.jobs if job.result is not None} in sides]
+    own = rows[1] if len(rows) == 2 and rows[0].best else None
+    known = [row.comparison for row in part.rows if row.comparison is not None and row is not own]
+    return known, max(count_testable_pairs(part.rows), 1)
+
+
+def _best(summary: Summary) -> Job | None:
+    """A run of the best setting on the first dataset."""
+    return next((row.jobs[0] for row in summary.rows if row.best), None)
+
+
+def _keys(summary: Summary) -> list[str]:
+    return [key for key in factors(summary.jobs) if key in summary.keys and key not in DATASET_KEYS]
+
+
+def _contexts(summary: Summary, jobs: Sequence[Job]) -> dict[str, list[str]]:
+    """The settings that matched runs share, by factor: all that vary except itself and those that vary with it."""
+    keys, together = _keys(summary), confounded(summary.jobs)
+    leaders = [key for key in keys if len(_by_level(jobs, key)) > 1 and key not in chain(*together.values())]
+    return {key: [name for name in keys if name not in (key, *together.get(key, ()))] for key in leaders}
+
+
+def _by_level(jobs: Iterable[Job], key: str) -> dict[str, list[Job]]:
+    """Runs with a result by the value of a setting."""
+    levels: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.result is not None:
+            levels.setdefault(job.text(key), []).append(job)
+    return levels
+
+
 def _compare_levels(
-    jobs: Sequence[Job], best: Job, levels: Mapping[str, Sequence[str]], contexts: Mapping[str, Sequence[str]]
-) -> dict[tuple[str, str], PairedComparison | None]:
+    jobs: Sequence[Job], best: Job, contexts: Mapping[str, Sequence[str]]
+) -> tuple[dict[tuple[str, str], PairedComparison | None], int]:
     """Compare the best setting's value of each factor with each other value, by key and value.
 
-    The family of comparisons is all pairs of values of each factor, as the data choose the best setting.
+    Also returns the size of the family: all pairs of values of each factor, as the data choose the best setting.
     """
     compared: dict[tuple[str, str], PairedComparison | None] = {}
-    family = 0
+    size = 0
     for key, context in contexts.items():
-        members = {level: [job for job in jobs if job.text(key) == level] for level in levels[key]}
-        first = members.get(best.text(key), [])
-        others = {level: own for level, own in members.items() if level != best.text(key)}
-        compared |= {(key, level): compare(first, own, context) for level, own in others.items()}
-        cells = [by_cell(own, context).keys() for own in members.values()]
-        family += sum(len({seed for seed, *_ in a & b}) > 1 for a, b in combinations(cells, 2))
-    return dict(zip(compared, adjust_for_all_pairs(list(compared.values()), family), strict=True))
+        levels, first = _by_level(jobs, key), best.text(key)
+        others = {value: own for value, own in levels.items() if value != first}
+        compared |= {(key, value): compare(levels.get(first, []), own, context) for value, own in others.items()}
+        cells = [by_cell(own, context).keys() for own in levels.values()]
+        size += sum(len({seed for seed, *_ in a & b}) > 1 for a, b in combinations(cells, 2))
+    return dict(zip(compared, adjust_for_all_pairs(list(compared.values()), size), strict=True)), size
 
 
 def _label(summary: Summary, keys: Sequence[str], first: Job, second: Job) -> str:

@@ -281,6 +281,13 @@ def adjust_for_all_pairs(comparisons: Sequence[PairedComparison | None], family:
     ]
 
 
+def adjust(comparison: PairedComparison, known: Sequence[PairedComparison], family: int) -> PairedComparison:
+    """Holm-adjust one comparison, given the other known ones of its family."""
+    adjusted = adjust_for_all_pairs([*known, comparison], family)[-1]
+    assert adjusted is not None
+    return adjusted
+
+
 def power(difference: float, variance: Variance, images: int, seeds: int, comparisons: int) -> float:
     """Compute the probability of detecting a true difference; zero with one seed.
 

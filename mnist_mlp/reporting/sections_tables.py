@@ -28,9 +28,9 @@ CONSISTENCY_NOTES = (
     "Differences in test accuracy, in percentage points with unadjusted 95 % intervals, over runs that agree in seed "
     "and all other settings; settings without a result on each dataset are left out. The first value is that of the "
     "best setting on the first dataset.",
-    "Holds: significant on each dataset in the same direction, adjusted like the verdicts above. Only: "
+    "Holds: significant on each dataset in the same direction, adjusted for all pairs of values. Only: "
     "significant there, and elsewhere the interval reaches zero and stays below. Opposite: significant in both "
-    "directions. Undecided: an effect is neither shown nor excluded.",
+    "directions. Unclear: an effect is neither shown nor excluded.",
 )
 Columns = dict[str, list[str | Cell]]
 
@@ -88,7 +88,7 @@ def diagnoses(context: PageContext) -> Section:
         for name, verdict in zip(context.group_names, judged, strict=True)
     ]
     table = Table(
-        ["setting", "verdict", "exceptions"][:columns], rows, [_mark(verdict.row.jobs) for verdict in judged],
+        ["setting", "diagnosis", "exceptions"][:columns], rows, [_mark(verdict.row.jobs) for verdict in judged],
         runs=context.run_ids, tools=len(rows) > 1, caption="Diagnosis of each setting", prose=True,
     )  # fmt: skip
     notes = ["Rules of thumb applied to the learning curves; for several seeds, to their mean."]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.load import UNKNOWN, Job, Labels, labels_of, same_test_images
+from mnist_mlp.compare.load import LAYERS, UNKNOWN, Job, Labels, labels_of, same_test_images
 from mnist_mlp.compare.statistics import (
     PairedComparison,
     Variance,
@@ -246,7 +246,7 @@ def varying_keys(jobs: Sequence[Job]) -> list[str]:
     """
     jobs = [job for job in jobs if job.settings]  # an unreadable job may have none
     keys = dict.fromkeys(key for job in jobs for key in job.settings if not EXCLUDED_KEYS.fullmatch(key))
-    unknown = {key: {"auto", "-"} if key == "data.digest" else {"auto"} for key in keys}
+    unknown = {key: {"auto", "-"} if key in ("data.digest", LAYERS) else {"auto"} for key in keys}
     varying = [key for key in keys if len({job.text(key) for job in jobs} - unknown[key]) > 1]
     for key in ("data.digest", "data.source"):
         if others := [other for other in DATASET_KEYS if other in varying and other != key]:

@@ -165,7 +165,7 @@ class PairedComparison:
     def verdict(self) -> str:
         """The outcome and what an unclear one needs, in words for a table."""
         if self.p_value is None:
-            return f"not tested: {self.obstacle or ('one seed' if self.decisive.n == 1 else 'seeds do not vary')}"
+            return f"not tested: {self.obstacle or ('one seed in common' if self.decisive.n == 1 else 'seeds do not vary')}"
         return self.outcome if self.is_significant else f"unclear: {self._needed}"
 
     @property

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
 from mnist_mlp.compare.collect import DATASET_KEYS, UNKNOWN_DATA, Summary, by_cell, compare, count_testable_pairs
@@ -22,6 +22,7 @@ class Choice:
         label: "standard instead of raw", with the names of settings whose values are not words.
         differences: first - second in test accuracy by title of the dataset ("" if there is one), adjusted for all
             pairs of values of each factor; None without matched runs.
+        depends_on: The other settings, if the first value is better at some of their values and worse at others.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Choice:
     second: str
     label: str
     differences: dict[str, PairedComparison | None]
+    depends_on: str = ""
 
     @property
     def text(self) -> str:
@@ -40,13 +42,15 @@ class Choice:
 
     @property
     def outcome(self) -> str:
-        """The first value against the second, see `PairedComparison.outcome`; "unclear" if datasets differ."""
+        """The first value against the second, see `PairedComparison.outcome`; "unclear" if it depends on the rest."""
         outcomes = {d.outcome if d else "" for d in self.differences.values()}
-        return outcomes.pop() if len(outcomes) == 1 else "unclear"
+        return outcomes.pop() if len(outcomes) == 1 and not self.depends_on else "unclear"
 
     @property
     def verdict(self) -> str:
         """On which datasets one value is better than the other, in words; on one, that of the comparison."""
+        if self.depends_on:
+            return f"better or worse, depending on {self.depends_on}"
         if len(self.differences) == 1:
             return next((d.verdict for d in self.differences.values() if d), "")
         significant = {title: d.decisive.mean > 0 for title, d in self.differences.items() if d and d.is_significant}
@@ -105,8 +109,21 @@ def choices(summary: Summary) -> list[Choice]:
         if sum(difference is not None for difference in differences.values()) >= min(2, len(parts)):
             other = next(job for job in jobs if job.text(key) == second)
             label = _label(summary, [name for name in keys if name not in contexts[key]], best, other)
-            results.append(Choice(key, best.text(key), second, label, differences))
+            choice = Choice(key, best.text(key), second, label, differences)
+            if any(_is_mixed(own, choice, contexts[key]) for own in parts.values()):
+                names = short_names(summary.keys)
+                choice = replace(choice, depends_on=joined(names[name] for name in contexts[key]))
+            results.append(choice)
     return results
+
+
+def _is_mixed(jobs: Sequence[Job], choice: Choice, context: Sequence[str]) -> bool:
+    """Whether the first value is significantly better at some values of the other settings, and worse at others."""
+    values = [[job for job in jobs if job.text(choice.key) == value] for value in (choice.first, choice.second)]
+    first, second = (_by_level(own, *context) for own in values)
+    pairs = [compare(first[cell], second[cell]) for cell in first.keys() & second.keys()]
+    outcomes = {pair.outcome for pair in adjust_for_all_pairs(pairs, len(pairs)) if pair}
+    return {"better", "worse"} <= outcomes
 
 
 def family(summary: Summary, first: Sequence[Job], second: Sequence[Job]) -> tuple[list[PairedComparison], int]:
@@ -145,12 +162,12 @@ def _contexts(summary: Summary, jobs: Sequence[Job]) -> dict[str, list[str]]:
     return {key: [name for name in keys if name not in (key, *together.get(key, ()))] for key in leaders}
 
 
-def _by_level(jobs: Iterable[Job], key: str) -> dict[str, list[Job]]:
-    """Runs with a result by the value of a setting."""
+def _by_level(jobs: Iterable[Job], *keys: str) -> dict[str, list[Job]]:
+    """Runs with a result by the text of these settings."""
     levels: dict[str, list[Job]] = {}
     for job in jobs:
         if job.result is not None:
-            levels.setdefault(job.text(key), []).append(job)
+            levels.setdefault(", ".join(map(job.text, keys)), []).append(job)
     return levels
 
 

@@ -3,6 +3,7 @@
 import difflib
 import operator
 import os
+import re
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,8 +136,8 @@ def from_dict(group: type[Group], values: Mapping[str, Any]) -> Group:
 def as_type(value: Any, annotation: Any) -> Any:
     """Convert a value to the annotated type of an option.
 
-    Accepts the name of a choice, a number for a string (`subset=0.5`), an integer for a list of one element, a tuple or
-    an array for a list, numpy and torch scalars, and ~ for the home folder. A string is never converted to a number.
+    Accepts the name of a choice, a number for a string (`subset=0.5`), an integer for a list of one element, a tuple,
+    array or 256-128 for a list, numpy and torch scalars, and ~ for the home folder. No other string becomes a number.
 
     Raises:
         TypeError: the value cannot be converted.
@@ -146,6 +147,8 @@ def as_type(value: Any, annotation: Any) -> Any:
         return None if value is None else as_type(value, inner)
     if origin is list:
         items = value.tolist() if hasattr(value, "tolist") else value
+        if inner is int and isinstance(items, str) and re.fullmatch(r"\d+(-\d+)+", items):  # as tables show a list
+            items = list(map(int, items.split("-")))
         items = [items] if inner is int and isinstance(items, int) else items
         if isinstance(items, str) or not isinstance(items, Sequence):
             raise TypeError

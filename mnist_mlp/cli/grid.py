@@ -108,7 +108,7 @@ def _dimension(text: str, parser: OverridesParser) -> Dimension:
         else:
             parts.append(part.strip())
     if len(parts) < 2 or not all(re.match(r"[\w./@]+=.", part) for part in parts) or not zipped.endswith(")"):
-        example = f"{name}=zip(model.hidden_units=[64],[256],optim.lr=0.1,0.03)"
+        example = f"{name}=zip(model.hidden_units=64,256,optim.lr=0.1,0.03)"
         raise UserError(f"{written} does not have several keys with values: write it as {example}")
     if name in {"name", "resume", "seed", *groups()} or "." in name:
         raise UserError(f"{written}: the name before zip is that of an option: use a new one, such as size=")

@@ -18,6 +18,7 @@ from typing import Any
 from mnist_mlp.config import Config, choices, conf_folder, groups
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import allowed_values, options, wrong_value_message
+from mnist_mlp.runs.settings import value_text
 
 WIDTH = 100
 SUMMARY_LENGTH = 65
@@ -75,11 +76,13 @@ def completions(word: str) -> list[str]:
     for name, default, metadata in options(Config()):
         if name == key:
             names = [str(choice) for choice in type(default)] if isinstance(default, Enum) else metadata["choices"]
-            values = names or (["true", "false"] if isinstance(default, bool) else [str(default)])
+            values = names or (["true", "false"] if isinstance(default, bool) else [_format_default(default)])
     return [f"{key}={previous}{comma}{value}" for value in values if value.startswith(prefix)]
 
 
 def _format_default(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return value_text(value)  # [256] would be a single layer
     text = value.value if isinstance(value, Enum) else "null" if value is None else str(value)
     return text.lower() if isinstance(value, bool) else text or '""'
 

@@ -35,7 +35,14 @@ from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder, note_record
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.devices import run_on_devices
-from mnist_mlp.sweeps.jobs import Job, finish_sweep, print_interrupted, write_run_page
+from mnist_mlp.sweeps.jobs import (
+    Job,
+    finish_sweep,
+    print_interrupted,
+    refuse_invalid,
+    refuse_single_run,
+    write_run_page,
+)
 from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_jobs
 from mnist_mlp.training.extensions import Network, as_list
@@ -271,9 +278,17 @@ def sweep(
     if twice := [key for key, count in Counter(key for rows in dimensions for key in rows[0]).items() if count > 1]:
         raise UserError(f"{', '.join(twice)}: set twice: use it alone, or in one tuple of keys")
     points = [{key: row[key] for row in point for key in row} for point in itertools.product(*dimensions)]
-    configs = [configuration(None, point) for point in points]
-    for config in configs:
-        _check_dataset(data, config)
+    configs, faults = list[Config](), list[str]()
+    for point in points:
+        try:
+            config = configuration(None, point)
+            _check_dataset(data, config)
+            refuse_single_run(config)
+            configs.append(config)
+            faults.append("")
+        except UserError as error:
+            faults.append(str(error))
+    refuse_invalid(faults)
     for key in non_result_keys() & set(swept):
         raise UserError(f"{key} does not affect results, so it cannot be swept: use one value")
     note_record(note)  # checked before a folder is created

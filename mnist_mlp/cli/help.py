@@ -18,7 +18,6 @@ from typing import Any
 from mnist_mlp.config import Config, choices, conf_folder, groups
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import allowed_values, options, wrong_value_message
-from mnist_mlp.runs.settings import value_text
 
 WIDTH = 100
 SUMMARY_LENGTH = 65
@@ -81,8 +80,8 @@ def completions(word: str) -> list[str]:
 
 
 def _format_default(value: Any) -> str:
-    if isinstance(value, list) and value:
-        return value_text(value)  # [256] would be a single layer
+    if isinstance(value, list) and len(value) == 1:  # [256] would be a single layer
+        value = value[0]
     text = value.value if isinstance(value, Enum) else "null" if value is None else str(value)
     return text.lower() if isinstance(value, bool) else text or '""'
 

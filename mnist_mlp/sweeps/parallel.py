@@ -151,12 +151,6 @@ def worker_environments(gpus: int, workers: int) -> Sequence[Mapping[str, str]]:
     return [{VISIBLE: names[number % len(names)]} if gpus else {} for number in range(workers)]
 
 
-def shared_faults(jobs: Sequence[Job]) -> list[str]:
-    """Return the errors that the settings of all jobs have in common."""
-    first, *others = [job.fault.split("; ") if job.fault else [] for job in jobs]
-    return [fault for fault in first if all(fault in faults for faults in others)]
-
-
 def refuse_same_folder(jobs: Sequence[Job]) -> None:
     """Raise a UserError if two jobs of different settings have the same folder, or names that are equal but for case.
 

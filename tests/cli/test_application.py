@@ -138,9 +138,17 @@ def test_a_mistake_on_the_command_line_is_explained_in_one_line(refusal: Refusal
         (["seed=range(0)"], r"seed=range\(0\) has no values: use at least one$"),
         (["seed=1,2", "seed=3"], r"seed is set 2 times: .*seed=A,B$"),
         (["name=a,b"], r"name=a,b has several names: a sweep has only one$"),
+        (["optim.lr=0.1,-1"], r"job 2: optim\.lr=-1\.0 is out of range: expected float > 0\.0$"),
+        (["optim.lr=0.1,-1", "seed=0,1", "data.batch_size=0"], r"data\.batch_size=0 .*; jobs 3, 4: optim\.lr=-1\.0 is"),
+        (
+            ["optim.lr=-1", "data.val_size=0,5000", "trainer.early_stopping=2"],
+            r"optim\.lr=-1\.0 .*; job 1: trainer\.ea",
+        ),
+        (["hydra/launcher=basic", "optim.lr=0.1,-1"], r"job 2: optim\.lr=-1\.0 "),
+        (["trainer.devices=1,2"], r"job 2: trainer\.devices=2 is for single runs"),
     ],
 )
-def test_a_sweep_that_would_ignore_an_override_is_rejected(
+def test_a_sweep_with_a_mistake_is_rejected_before_anything_is_written(
     refusal: Refusal, overrides: list[str], message: str
 ) -> None:
     assert re.match(f"error: {message}", refusal("-m", *overrides))
@@ -203,6 +211,7 @@ def test_help_lists_every_option_with_its_default_within_100_columns() -> None:
     assert len(defaults) > 30
     columns = set()
     for key, value in defaults.items():
+        value = value[0] if key == "model.hidden_units" else value  # as it is written
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value) or '""'
         (line,) = [line for line in lines if line.startswith(f"  {key} ")]
         assert line.split()[1] == shown.split()[0]

@@ -101,7 +101,9 @@ class ModelConfig(OptionGroup):
         " if hidden_layers is set",
         values="n for every layer, or [n,...] with one n per layer, 1 to 1,000,000 each",
     )
-    activation: Converted[Activation, str] = option(Activation.relu, "activation function after each hidden layer")
+    activation: Converted[Activation, str] = option(
+        Activation.relu, "activation function after each hidden layer", aliases={"swish": "silu", "logistic": "sigmoid"}
+    )
     dropout: float = option(0.0, "dropout probability of the hidden units", ge=0.0, lt=1.0)
     noise: float = option(
         0.0,
@@ -200,7 +202,7 @@ class TrainerConfig(OptionGroup):
 
     max_epochs: int = option(10, "maximum number of epochs", ge=1, le=100_000)
     accelerator: Converted[Accelerator, str] = option(
-        Accelerator.auto, "hardware; auto uses a GPU if one is available, otherwise the CPU"
+        Accelerator.auto, "hardware; auto uses a GPU if one is available, otherwise the CPU", aliases={"cuda": "gpu"}
     )
     devices: int = option(1, "number of devices; each processes batch_size images per step", ge=1, le=64)
     strategy: Converted[Strategy, str] = option(
@@ -246,7 +248,7 @@ class TrainerConfig(OptionGroup):
         "",
         "additional Lightning logger besides TensorBoard; each requires its own package",
         choices=("", "csv", "wandb", "mlflow"),
-        values="csv, wandb, mlflow or empty",
+        values="csv, wandb, mlflow or empty (TensorBoard is always on)",
         affects_result=False,
     )
     progress: bool = option(True, "print one line per epoch", affects_result=False)

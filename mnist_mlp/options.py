@@ -59,6 +59,7 @@ def option(
     choices: tuple[str, ...] = (),
     values: str = "",
     affects_result: bool = True,
+    aliases: Mapping[str, str] | None = None,
     **bounds: float,
 ) -> Any:
     """Declare a dataclass field with its help text and bounds.
@@ -69,10 +70,12 @@ def option(
         choices: all allowed values of a string.
         values: description of the allowed values, if bounds cannot express them.
         affects_result: False excludes the option from the fingerprint.
+        aliases: values by the names that other libraries have for them, for messages.
         **bounds: gt, ge, lt or le, as in annotated-types.
     """
     metadata = {
         "meaning": meaning, "bounds": bounds, "choices": choices, "values": values, "affects_result": affects_result,
+        "aliases": aliases or {},
     }  # fmt: skip
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -189,6 +192,7 @@ def wrong_value_message(key: str, text: str | None, default: Any, metadata: dict
     if not isinstance(default, StrEnum):
         return f"{setting} has the wrong type: expected {allowed}"
     word, names = (text or "").strip("'").lower(), list(type(default))
+    word = metadata["aliases"].get(word, word)
     close = [name for name in names if word and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
     return f"{setting} is not a valid choice: {f'did you mean {close[0]}? ' if close else ''}use one of {allowed}"
 

@@ -33,7 +33,7 @@ from mnist_mlp.cli.compose import (
     to_config,
 )
 from mnist_mlp.cli.grid import Dimension, combinations, count_values, register, sweep_dimensions
-from mnist_mlp.cli.help import explain
+from mnist_mlp.cli.help import explain, misplaced_flag
 from mnist_mlp.cli.launcher import GridComposer, OptunaConf, SideBySideConf, close_pool
 from mnist_mlp.config import conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
@@ -79,6 +79,8 @@ def _take_flags() -> "Task":
     try:
         options, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
         note_record(options.note)
+        if fault := misplaced_flag(sys.argv[1:]):
+            raise UserError(fault)
     except (argparse.ArgumentError, UserError) as error:
         sys.exit(f"error: {error}")
     return Task(options.note, options.dry_run)

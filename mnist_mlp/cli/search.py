@@ -221,7 +221,11 @@ def check_search(config: DictConfig) -> Sequence[str]:
         if config.resume == "never":
             raise UserError("successive halving resumes trials but resume=never: choose another name= instead")
     texts = {key: f"  {text}" for text in _overrides(config) if (key := text.partition("=")[0]) in space}
-    return [f"{sweeper.n_trials} trials in {config.hydra.sweep.dir}:", *texts.values(), "cannot tell how long: trials differ"]
+    return [
+        f"{sweeper.n_trials} trials in {config.hydra.sweep.dir}:",
+        *texts.values(),
+        "cannot tell how long: trials differ",
+    ]
 
 
 def prepare_search(config: DictConfig) -> None:

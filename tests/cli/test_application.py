@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
+import mnist_mlp
 from mnist_mlp.cli.compose import run_folder
 from mnist_mlp.cli.help import completions, help_text, likely_key, other_names
 from mnist_mlp.config import Config, conf_folder
@@ -124,6 +125,13 @@ def test_hydras_help_is_accepted_where_argparse_requires_strings_and_argparse_is
         ("foo", r"'foo' is not of the form KEY=VALUE; --help lists every key"),
         ("=3", r"'=3' is not of the form KEY=VALUE; --help lists every key"),
         ("'seed=range(3)'", r"'seed=range\(3\)' .*use double quotes"),
+        ("model.activation=swish", r"model\.activation=swish .*did you mean silu\?"),
+        ("trainer.accelerator=cuda", r"trainer\.accelerator=cuda .*did you mean gpu\?"),
+        ("trainer.logger=true", r"trainer\.logger=True .*csv, .*TensorBoard"),
+        ("optimizer=adam", r"unknown key optimizer: did you mean optim=adam "),
+        ("--lr=0.1", r"--lr=0\.1 .* optim\.lr=0\.1\b"),
+        ("data.subset=0,5", r"data\.subset=0,5.* data\.subset=0\.5\b"),
+        ("optim.lr=[0.01,0.02]", r"optim\.lr=\[0\.01, 0\.02\] .*without brackets"),
         ("optim.lr=0.1)", r"""optim\.lr=0\.1\) .*"optim\.lr='0\.1\)'\""""),
     ],
 )
@@ -154,6 +162,27 @@ def test_a_sweep_with_a_mistake_is_rejected_before_anything_is_written(
     assert re.match(f"error: {message}", refusal("-m", *overrides))
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--epochs", "5"], r"--epochs .* trainer\.max_epochs=5\b"),
+        (["--batch-size", "32", "seed=1"], r"--batch-size .* data\.batch_size=32\b"),
+        (["-m", "optim.lr=0.01,", "0.02"], r"optim\.lr=0\.01, .*without spaces"),
+    ],
+)
+def test_a_mistake_in_several_words_is_explained_in_one_line(refusal: Refusal, words: list[str], message: str) -> None:
+    assert re.match(f"error: {message}", refusal(*words))
+
+
+def test_a_python_without_the_environment_is_told_to_activate_it() -> None:
+    checkout = Path(mnist_mlp.__file__).parents[1]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-S", "-m", "mnist_mlp.report", "x"]  # -S: without site-packages
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=checkout, env=environment)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*activate .*\n", done.stderr)
+
+
 def test_the_presets_of_the_users_folder_count(refusal: Refusal, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("own")
     (folder / "experiment").mkdir()
@@ -179,7 +208,7 @@ def test_a_name_that_looks_like_a_number_is_text(
 def test_every_name_of_another_library_leads_to_exactly_one_key() -> None:
     keys = {key for key, _, _ in options(Config())}
     names = [name for aliases in other_names().values() for name in aliases]
-    assert set(other_names()) <= keys | {"experiment"}
+    assert set(other_names()) <= keys | {"experiment", "optim"}
     assert len(names) == len(set(names))
     assert not set(names) & {key.rpartition(".")[2] for key in keys}
     for key, aliases in other_names().items():

@@ -44,7 +44,7 @@ from mnist_mlp.runs.folder import LOCK_FILE, NOTE_FILE, FolderLock, RunFolder, n
 from mnist_mlp.runs.result import closing_table
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps import jobs
-from mnist_mlp.sweeps.dry_run import plan_lines, run_line
+from mnist_mlp.sweeps.dry_run import plan_lines
 from mnist_mlp.sweeps.live import elapsed_text, time_left
 from mnist_mlp.training.processes import cores_of_job, is_lost_process, process_rank, report_lost_process
 
@@ -258,7 +258,7 @@ class PreflightCallback(Callback):
             sys.exit(f"error: {error}")  # Hydra turns an Exception in a callback into a warning
         folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
         if self.task.dry_run:
-            print(run_line(jobs.Job(RunFolder(folder), folder.parent, 1, 1, [], {}, checked)))
+            print(*plan_lines([jobs.Job(RunFolder(folder), folder.parent, 1, 1, [], {}, checked)], 1), sep="\n")
             sys.exit(0)
         PreflightCallback.created = [path for path in (folder, *folder.parents) if not path.exists()]
 

@@ -123,12 +123,12 @@ def refuse_invalid(faults: Sequence[str]) -> None:
             numbers.setdefault(fault, []).append(str(number))
     texts = []
     for fault, own in numbers.items():
-        more = ", ..." if len(own) > MAX_LISTED else ""
-        which = f"job{'s' * (len(own) > 1)} {', '.join(own[:MAX_LISTED])}{more}: "
+        which = f"job{'s' * (len(own) > 1)} {', '.join([*own[:MAX_LISTED], *['...'] * (len(own) > MAX_LISTED)])}: "
         texts.append(fault if len(own) == len(faults) else which + fault)
     if texts:
-        more = f"; and {len(texts) - MAX_LISTED} more" if len(texts) > MAX_LISTED else ""
-        raise UserError(f"{'; '.join(texts[:MAX_LISTED])}{more}")
+        raise UserError(
+            "; ".join(texts[:MAX_LISTED]) + f"; and {len(texts) - MAX_LISTED} more" * (len(texts) > MAX_LISTED)
+        )
 
 
 def finished_result(folder: RunFolder) -> RunResult | None:

@@ -34,7 +34,7 @@ def test_a_dry_run_lists_which_jobs_are_finished_and_trains_the_rest_in_the_time
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dry_run, "_measured_seconds", unmeasurable)
+    monkeypatch.setattr(dry_run, "measured_seconds", unmeasurable)
     sweep = tmp_path / "outputs/sweeps/mine"
     for seed in (0, 2):  # 0.5 s per epoch
         write_run(sweep / f"job{seed}", curves=False, seed=seed, trainer__max_epochs=3)
@@ -46,8 +46,7 @@ def test_a_dry_run_lists_which_jobs_are_finished_and_trains_the_rest_in_the_time
         job_in(sweep / "job2", 3, config_with({"seed": 2, **settings})),
     ]
     header, *rows, duration = plan_lines(jobs, parallel=2)
-    assert "1 finished" in header
-    assert "2 to train" in header
+    assert "2 to train, 1 finished" in header
     assert [("finished" in row, "seed 0" in row) for row in rows] == [(True, True), (False, False), (False, False)]
     assert "about 2 min" in duration  # 240 epochs each, at once
 
@@ -58,9 +57,9 @@ def test_a_run_of_another_size_does_not_tell_the_duration_and_measured_steps_do(
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "outputs/train/other", data__batch_size=32)
     waiting = [(config_with({"trainer.max_epochs": 100, "seed": 3}), 100)]
-    monkeypatch.setattr(dry_run, "_measured_seconds", lambda config: 6.0)
+    monkeypatch.setattr(dry_run, "measured_seconds", lambda config: 6.0)
     assert "about 10 min" in duration_text(waiting, 1)
-    monkeypatch.setattr(dry_run, "_measured_seconds", lambda config: None)
+    monkeypatch.setattr(dry_run, "measured_seconds", lambda config: None)
     assert "cannot tell" in duration_text(waiting, 1)
 
 
@@ -68,7 +67,7 @@ def test_a_dry_run_writes_nothing(sweep: Sweep, capsys: pytest.CaptureFixture[st
     before = sorted(tmp_path.rglob("*"))
     assert sweep("seed=0,1", "model.hidden_units=8-4,8", "model.hidden_layers=2", "name=mine", "--dry-run") == 0
     out = capsys.readouterr().out
-    assert "4 jobs in outputs/sweeps/mine" in out
+    assert "outputs/sweeps/mine: 4 to train" in out
     assert "seed 1, hidden_units 8-4" in out
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -87,7 +86,7 @@ def test_a_dry_run_of_a_search_lists_its_space(
 
 @pytest.mark.integration
 def test_steps_of_a_wide_network_are_measured_as_slower() -> None:
-    seconds = [dry_run._measured_seconds(config_with({"model.hidden_units": units})) for units in (4, 1024)]
+    seconds = [dry_run.measured_seconds(config_with({"model.hidden_units": units})) for units in (4, 1024)]
     assert seconds[0] is not None
     assert seconds[1] is not None
     assert seconds[0] < seconds[1]

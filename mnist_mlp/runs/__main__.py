@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.collect import varying_keys
+from mnist_mlp.compare.collect import DATASET_KEYS, varying_keys
 from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.console import columns, command
 from mnist_mlp.errors import UserError
@@ -61,9 +61,9 @@ class Item:
 
     @cached_property
     def accuracy(self) -> float:
-        """Test accuracy; of a sweep, the mean of the setting with the best validation accuracy over its seeds."""
+        """Test accuracy; of a sweep on one dataset, the mean over seeds of the setting with the best on validation."""
         groups: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-        for job in self.jobs:
+        for job in self.jobs if set(DATASET_KEYS).isdisjoint(self.varying) else ():
             if job.result is not None and math.isfinite(job.accuracy):
                 setting = tuple(job.text(key) for key in self.varying if key != "seed")
                 score = job.result.metrics.get("val/accuracy") or job.accuracy
@@ -107,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with command():
         paths = [Path(word) for word in options.words if Path(word).is_dir()] or [Path("outputs")]
         root = paths[0] if len(paths) == 1 else Path()
+        if options.limit is not None and options.limit < 1:
+            raise UserError(f"--limit {options.limit} is out of range: expected an integer >= 1")
         terms, key = [word for word in options.words if not Path(word).is_dir()], full_key(options.sort)
         if not (jobs := find_jobs(paths)):
             raise UserError(f"no runs in {', '.join(map(str, paths))}: pass folders that contain runs, or train one")

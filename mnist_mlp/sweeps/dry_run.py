@@ -59,7 +59,7 @@ def _state(folder: RunFolder, config: Config) -> tuple[str, int]:
     now = {**before, "config": settings}
     is_same = not stored.changes(now)
     if config.resume == "never" or not (is_same or is_continuation(before, now)):
-        return "restarts" if is_same else "replaces other settings", epochs
+        return "restarts" if is_same else "other settings in its folder", epochs
     if is_same and stored.result is not None:
         return "finished", 0
     done = len(read_curves(folder.metrics_file).get("elapsed_seconds", ()))

@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,7 @@ from mnist_mlp.cli.compose import (
     sweep_folder,
 )
 from mnist_mlp.cli.help import suggest
-from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_keys
+from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_keys, note_one_layer
 from mnist_mlp.console import encodable_output
 from mnist_mlp.data.mnist import Digits, shared_file
 from mnist_mlp.errors import Interrupted, UserError, keyboard_interrupt
@@ -36,7 +36,14 @@ from mnist_mlp.runs.folder import FolderLock, RunFolder, note_record
 from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.devices import run_on_devices
-from mnist_mlp.sweeps.jobs import Job, finish_sweep, print_interrupted, write_run_page
+from mnist_mlp.sweeps.jobs import (
+    Job,
+    finish_sweep,
+    print_interrupted,
+    refuse_invalid,
+    refuse_single_run,
+    write_run_page,
+)
 from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_jobs
 from mnist_mlp.training.extensions import Network, as_list
@@ -80,6 +87,9 @@ def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
     for key in known & flat.keys():
         group, _, name = key.rpartition(".")
         (nested.setdefault(group, {}) if group else nested)[name] = flat[key]
+    if base is not None and "model.hidden_layers" not in flat and isinstance(flat.get("model.hidden_units"), Sized):
+        nested["model"]["hidden_layers"] = None  # a list says the layers
+    note_one_layer(nested)
     return from_dict(Config, nested)
 
 
@@ -105,6 +115,8 @@ def _grid_values(key: str, value: Any) -> list[Any]:
         raise UserError(
             f"{key}={list(value)} is ambiguous: use [{list(value)}] for one value, "
             f"or {[[item] if not isinstance(item, (list, tuple)) else list(item) for item in value]} for several"
+            + " (with model.hidden_layers, each is the width of all layers)"
+            * (key == "model.hidden_units")
         )
     if not value:
         raise UserError(f"{key}={value!r} is empty: use at least one value")
@@ -209,6 +221,7 @@ def fit(
     if isinstance(config, (Config, DictConfig)):  # both contain every setting: record only those that were changed
         defaults = flatten(to_dict(Config()))
         settings = {key: value for key, value in flatten(to_dict(chosen)).items() if value != defaults[key]}
+        settings |= {"model.hidden_layers": chosen.model.hidden_layers} if "model.hidden_units" in settings else {}
     texts = [override_text(key, value) for key, value in settings.items()]
     records = {**config_records(to_dict(chosen), texts), **note_record(note)}
     if chosen.trainer.progress and in_notebook() and devices == 1:
@@ -249,7 +262,7 @@ def sweep(
     Args:
         grid: Settings as for `fit`. The items of a list, tuple, range or array are swept ({"optim.lr": [0.005, 0.01],
             "seed": range(3)}); any other value is shared by all jobs. Settings that vary together have a tuple of keys
-            and a list of tuples ({("model.hidden_units", "optim.lr"): [([64], 0.1), ([256], 0.03)]}).
+            and a list of tuples ({("model.hidden_units", "optim.lr"): [(64, 0.1), (256, 0.03)]}).
         folder: The sweep's folder; default: outputs/sweeps/ followed by `name` or the current time.
         data: Images and labels to use instead of MNIST, in all jobs.
         n_jobs: How many jobs run in parallel, each in its own process; 0: as many as CPU cores and memory allow.
@@ -274,9 +287,17 @@ def sweep(
     if twice := [key for key, count in Counter(key for rows in dimensions for key in rows[0]).items() if count > 1]:
         raise UserError(f"{', '.join(twice)}: set twice: use it alone, or in one tuple of keys")
     points = [{key: row[key] for row in point for key in row} for point in itertools.product(*dimensions)]
-    configs = [configuration(None, point) for point in points]
-    for config in configs:
-        _check_dataset(data, config)
+    configs, faults = list[Config](), list[str]()
+    for point in points:
+        try:
+            config = configuration(None, point)
+            _check_dataset(data, config)
+            refuse_single_run(config)
+            configs.append(config)
+            faults.append("")
+        except UserError as error:
+            faults.append(str(error))
+    refuse_invalid(faults)
     for key in non_result_keys() & set(swept):
         raise UserError(f"{key} does not affect results, so it cannot be swept: use one value")
     note_record(note)  # checked before a folder is created

@@ -6,12 +6,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -31,9 +32,9 @@ from mnist_mlp.cli.compose import (
     register_schema,
     to_config,
 )
-from mnist_mlp.cli.grid import Dimension, count_values, register, sweep_dimensions
-from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import OptunaConf, close_pool
+from mnist_mlp.cli.grid import Dimension, combinations, count_values, register, sweep_dimensions
+from mnist_mlp.cli.help import explain, misplaced_flag
+from mnist_mlp.cli.launcher import GridComposer, OptunaConf, SideBySideConf, close_pool
 from mnist_mlp.config import conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output
 from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
@@ -43,8 +44,9 @@ from mnist_mlp.runs.folder import LOCK_FILE, NOTE_FILE, FolderLock, RunFolder, n
 from mnist_mlp.runs.result import closing_table
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps import jobs
+from mnist_mlp.sweeps.dry_run import plan_lines
 from mnist_mlp.sweeps.live import elapsed_text, time_left
-from mnist_mlp.training.processes import is_lost_process, process_rank, report_lost_process
+from mnist_mlp.training.processes import cores_of_job, is_lost_process, process_rank, report_lost_process
 
 NO_JOBS = {"multirun.yaml", NOTE_FILE, LOCK_FILE}
 """Files in the folder of a sweep whose first job has not started."""
@@ -53,7 +55,7 @@ NO_JOBS = {"multirun.yaml", NOTE_FILE, LOCK_FILE}
 def run() -> None:
     """Run the command line: a single run or a sweep. User errors end it with one line and exit code 1."""
     register()
-    task = PreflightCallback.task = Task(_take_note())
+    task = PreflightCallback.task = _take_flags()
     PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
     try:
@@ -69,17 +71,19 @@ def run() -> None:
         sys.exit(code)
 
 
-def _take_note() -> str | None:
-    """Remove `--note TEXT` from the command line, because Hydra does not know it, and return the text."""
+def _take_flags() -> "Task":
+    """Remove `--note TEXT` and `--dry-run`, which Hydra does not know, from the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--note")
+    parser.add_argument("--dry-run", action="store_true")
     try:
         options, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
         note_record(options.note)
+        if fault := misplaced_flag(sys.argv[1:]):
+            raise UserError(fault)
     except (argparse.ArgumentError, UserError) as error:
         sys.exit(f"error: {error}")
-    note: str | None = options.note
-    return note
+    return Task(options.note, options.dry_run)
 
 
 def _run_hydra(task: "Task") -> int:
@@ -131,10 +135,11 @@ class Task:
         began: start of the sweep, in seconds since the epoch.
         folder: the working directory, to which data.root is relative even with hydra.job.chdir=true.
         note: the note on the run or sweep; None to leave it as it is.
+        dry_run: whether to describe the jobs instead of running them.
     """
 
-    def __init__(self, note: str | None = None) -> None:
-        self.note = note
+    def __init__(self, note: str | None = None, dry_run: bool = False) -> None:
+        self.note, self.dry_run = note, dry_run
         self.called, self.total, self.began = False, 0, 0.0
         self.swept: list[str] = []
         self.folder = os.getcwd()
@@ -160,9 +165,10 @@ class Task:
         config, fault = None, ""
         try:
             settings = compose()
-            config = check_settings(settings)
-            settings = to_dict(config)
-        except UserError as error:  # reported when the job runs
+            valid = check_settings(settings)
+            jobs.refuse_single_run(valid)
+            config, settings = valid, to_dict(valid)
+        except UserError as error:
             fault = str(error)
         return jobs.Job(folder, sweep, number, self.total, overrides, settings, config, fault, self.swept)
 
@@ -247,10 +253,13 @@ class PreflightCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Validate the configuration of a single run."""
         try:
-            to_config(config)
+            checked = to_config(config)
         except UserError as error:
             sys.exit(f"error: {error}")  # Hydra turns an Exception in a callback into a warning
         folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+        if self.task.dry_run:
+            print(*plan_lines([jobs.Job(RunFolder(folder), folder.parent, 1, 1, [], {}, checked)], 1), sep="\n")
+            sys.exit(0)
         PreflightCallback.created = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -266,19 +275,39 @@ class PreflightCallback(Callback):
         task.total, task.began = count_jobs(config, dimensions), time.time()
         task.swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
         register_schema(task.swept)
-        sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
+        sweep, is_search = Path(config.hydra.sweep.dir), config.hydra.sweeper._target_ == OptunaConf._target_
         try:
-            PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder for Optuna's database
-            if config.hydra.sweeper._target_ == OptunaConf._target_:
-                from mnist_mlp.cli.search import prepare_search  # deferred: optional dependency
+            if is_search:
+                from mnist_mlp.cli.search import check_search, prepare_search  # deferred: optional dependency
 
+                lines: Iterable[str] = check_search(config)
+            else:
+                lines = _checked_sweep(config, dimensions, task)
+            if task.dry_run:
+                print(*lines, sep="\n")
+                sys.exit(0)
+            PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder for Optuna's database
+            if is_search:
                 prepare_search(config)
             RunFolder(sweep).write_note(task.note)
         except ModuleNotFoundError as error:
             sys.exit(f"error: a search needs {error.name}: pip install -e '.[optuna]'")
         except (UserError, OSError) as error:
             sys.exit(f"error: {error_summary(error)}")
+        except HydraException as error:
+            sys.exit(f"error: {explain(error)}")
         PreflightCallback.sweep = sweep
+
+
+def _checked_sweep(config: DictConfig, dimensions: Sequence[Dimension], task: Task) -> Iterable[str]:
+    """Validate all jobs of a grid; return the lines that describe them."""
+    application = GlobalHydra.instance().hydra
+    assert application is not None
+    planned = GridComposer(application.config_loader, config).jobs(combinations(dimensions), task)
+    jobs.refuse_invalid([job.fault for job in planned])
+    launcher, threads = config.hydra.launcher, max(job.config.trainer.threads or 1 for job in planned if job.config)
+    default = max(1, cores_of_job() // threads) if launcher._target_ == SideBySideConf._target_ else 1
+    return plan_lines(planned, launcher.get("n_jobs") or default)
 
 
 def count_jobs(config: DictConfig, dimensions: Sequence[Dimension]) -> int:

@@ -194,11 +194,11 @@ class OptunaSweeper(Sweeper):
             return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
-def prepare_search(config: DictConfig) -> None:
-    """Register the sweeper, check the search and create its study.
+def check_search(config: DictConfig) -> Sequence[str]:
+    """Register the sweeper and check the search; return the lines that describe it.
 
     Raises:
-        UserError: An option is out of range, the storage cannot be used, or its trials have other settings.
+        UserError: An option is out of range or does not fit a search.
     """
     setattr(import_module(PACKAGE), OptunaSweeper.__name__, OptunaSweeper)
     Plugins.instance().register(OptunaSweeper)
@@ -220,6 +220,21 @@ def prepare_search(config: DictConfig) -> None:
             raise UserError(f"successive halving varies {EPOCHS}: use one value, at least {FACTOR * min_epochs}")
         if config.resume == "never":
             raise UserError("successive halving resumes trials but resume=never: choose another name= instead")
+    texts = {key: f"  {text}" for text in _overrides(config) if (key := text.partition("=")[0]) in space}
+    return [
+        f"{sweeper.n_trials} trials in {config.hydra.sweep.dir}:",
+        *texts.values(),
+        "cannot tell how long: trials differ",
+    ]
+
+
+def prepare_search(config: DictConfig) -> None:
+    """Check a search and create its study.
+
+    Raises:
+        UserError: An option does not fit, the storage cannot be used, or its trials have other settings.
+    """
+    check_search(config)
     chosen, study = search_settings(config), open_study(config)
     if not any(trial.values or trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
         study.set_user_attr("settings", chosen)

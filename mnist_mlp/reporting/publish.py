@@ -164,7 +164,8 @@ def _points(interval: Interval | None) -> tuple[float, float] | None:
 
 def script(study: Study) -> str:
     """A shell script that reproduces the runs: one sweep for a full grid, else one command per run."""
-    runs = [result_overrides(result.overrides) for result in study.results]
+    results = [(job.result, job.settings["model.hidden_layers"]) for job in study.jobs]
+    runs = [result_overrides(result.overrides, layers) for result, layers in results if result is not None]
     if grid := _grid(runs):
         commands, folders = [["-m", *grid, "name=reproduced"]], ["outputs/sweeps/reproduced"]
     else:

@@ -22,6 +22,7 @@ from mnist_mlp.startup import quick_start
 
 TABLE_SECONDS = 5.0
 """Minimum time between two updates of the table, which would otherwise delay the jobs."""
+MAX_LISTED = 3
 unrecorded_failures: list[str] = []
 """Failed jobs of this process whose failure could not be written to their folders."""
 
@@ -91,10 +92,6 @@ def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
         config = job.config
         if config is None:
             raise UserError(job.fault)
-        if config.resume not in ("auto", "never"):
-            raise UserError(f"resume={config.resume} is for single runs: in a sweep use auto or never")
-        if (number := config.trainer.devices) > 1:
-            raise UserError(f"trainer.devices={number} is for single runs: in a sweep use trainer.devices=1")
         with quick_start():
             from mnist_mlp.data.mnist import read_shared  # deferred: invalid settings are reported without torch
             from mnist_mlp.training.fit import fit
@@ -104,6 +101,34 @@ def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
     except Exception as error:
         return fail_job(job, error_summary(error), "".join(traceback.format_exception(error)))
     return finish_job(job, result, result == earlier, resumed)
+
+
+def refuse_single_run(config: Config) -> None:
+    """Raise a UserError if the settings are for a single run."""
+    if config.resume not in ("auto", "never"):
+        raise UserError(f"resume={config.resume} is for single runs: in a sweep use auto or never")
+    if (number := config.trainer.devices) > 1:
+        raise UserError(f"trainer.devices={number} is for single runs: in a sweep use trainer.devices=1")
+
+
+def refuse_invalid(faults: Sequence[str]) -> None:
+    """Raise a UserError that gives each fault once, with its jobs if not all have it.
+
+    Args:
+        faults: what is wrong with the settings of each job; empty for a valid one.
+    """
+    numbers: dict[str, list[str]] = {}
+    for number, text in enumerate(faults, 1):
+        for fault in filter(None, text.split("; ")):
+            numbers.setdefault(fault, []).append(str(number))
+    texts = []
+    for fault, own in numbers.items():
+        which = f"job{'s' * (len(own) > 1)} {', '.join([*own[:MAX_LISTED], *['...'] * (len(own) > MAX_LISTED)])}: "
+        texts.append(fault if len(own) == len(faults) else which + fault)
+    if texts:
+        raise UserError(
+            "; ".join(texts[:MAX_LISTED]) + f"; and {len(texts) - MAX_LISTED} more" * (len(texts) > MAX_LISTED)
+        )
 
 
 def finished_result(folder: RunFolder) -> RunResult | None:

@@ -90,3 +90,13 @@ def test_the_command_of_a_run_omits_its_location(tmp_path: Path) -> None:
     unfinished, finished = sorted(find_jobs([tmp_path]), key=lambda job: job.status == "finished")
     assert command(finished) == "python -m mnist_mlp.train optim.lr=0.1 'model.hidden_units=[64,32]' trainer.threads=1"
     assert command(unfinished) == "python -m mnist_mlp.train"
+
+
+def test_the_command_of_an_earlier_run_with_one_width_in_a_list_keeps_its_layers(tmp_path: Path) -> None:
+    for layers in (1, 3):
+        run = write_run(tmp_path / str(layers), model__hidden_layers=layers, model__hidden_units=[64])
+        text = (run / "result.json").read_text()
+        (run / "result.json").write_text(text.replace('"overrides": []', '"overrides": ["model.hidden_units=[64]"]'))
+    one, three = find_jobs([tmp_path])
+    assert command(one) == "python -m mnist_mlp.train 'model.hidden_units=[64]'"
+    assert command(three) == "python -m mnist_mlp.train model.hidden_units=64"

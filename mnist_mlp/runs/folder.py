@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from mnist_mlp.config import FIXED_LENGTH_SCHEDULES
 from mnist_mlp.console import naming_file, shell_quoted, shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import (
@@ -459,7 +460,7 @@ def _extension_fault(old: JSON, new: JSON) -> str | None:
     schedule, (before, now) = new["optim.schedule"], [run[SECONDS] or math.inf for run in (old, new)]
     if new[EPOCHS] < old[EPOCHS] or now < before:
         return "a run cannot be shortened"
-    is_fixed = new[EPOCHS] != old[EPOCHS] and schedule != "constant"
+    is_fixed = new[EPOCHS] != old[EPOCHS] and schedule in FIXED_LENGTH_SCHEDULES
     return f"optim.schedule={schedule} depends on the total number of epochs" if is_fixed else ""
 
 

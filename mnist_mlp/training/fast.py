@@ -76,7 +76,8 @@ class FastClassifier(DigitClassifier):
         """Choose how chunks run: eagerly, compiled or as CUDA graphs."""
         super().on_train_start()
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        step = TrainingStep(self._objective, FunctionalOptimizer(optimizer), self._average)
+        update = FunctionalOptimizer(optimizer, self._optim.gradient_clip_val)
+        step = TrainingStep(self._objective, update, self._average)
         if self.compile_step:
             self._compiled, self.compile_seconds = CompiledStep(step), 0.0
         self._run_chunk = run_eagerly(self._compiled or step)
@@ -91,7 +92,8 @@ class FastClassifier(DigitClassifier):
         """Make the steps of a chunk and log their metrics."""
         assert self._run_chunk is not None
         first, count = self.global_step, len(chunk.batches)
-        lrs = torch.tensor([self.lr_at(step) for step in range(first, first + count)])
+        scheduler: Any = self.lr_schedulers()
+        lrs = torch.tensor([scheduler.lr_at(step) for step in range(first, first + count)])
         losses, logits = self._run_chunk(chunk, to_device_async(lrs, self.device))
         count_steps(self, count)
         self._set_schedule()
@@ -105,12 +107,12 @@ class FastClassifier(DigitClassifier):
         super().on_train_end()
         self._run_chunk = None
 
-    def _count_steps(self, trainer: pl.Trainer) -> int:
+    def _count_steps(self, trainer: pl.Trainer) -> tuple[int, int]:
         trainer.fit_loop.setup_data()  # the loader may not exist yet
         loader, epochs = trainer.train_dataloader, trainer.max_epochs
         assert isinstance(loader, ChunkLoader)
         assert epochs is not None
-        return len(loader.loader) * epochs
+        return len(loader.loader) * epochs, len(loader.loader)
 
 
 def count_steps(module: DigitClassifier, count: int) -> None:

@@ -127,6 +127,7 @@ class Task:
     Attributes:
         called: whether Hydra has called it in this process.
         total: number of jobs of the sweep.
+        later: epochs of each job that a search starts after the current ones.
         swept: keys that the sweep varies.
         began: start of the sweep, in seconds since the epoch.
         folder: the working directory, to which data.root is relative even with hydra.job.chdir=true.
@@ -136,6 +137,7 @@ class Task:
     def __init__(self, note: str | None = None) -> None:
         self.note = note
         self.called, self.total, self.began = False, 0, 0.0
+        self.later: list[int] = []
         self.swept: list[str] = []
         self.folder = os.getcwd()
 
@@ -182,7 +184,7 @@ class Task:
                 raise SystemExit(exit_code(stop)) from None
             if not end.recorded:
                 jobs.unrecorded_failures.append(job.name)
-            left = time_left((time.time() - self.began) / number, [], self.total - number, 1)
+            left = time_left([(time.time() - self.began) / number] * (self.total - number), [], 1)
             line = f"{end.line}  [{elapsed_text(self.began, left)}]"
             # a single write keeps the lines of parallel jobs intact; on a terminal it replaces the progress bar
             print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)

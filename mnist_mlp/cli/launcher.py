@@ -26,7 +26,7 @@ from mnist_mlp.options import StrEnum
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.sweeps.jobs import Job, JobEnd
-from mnist_mlp.sweeps.live import sweep_progress
+from mnist_mlp.sweeps.live import SweepProgress, sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_jobs, shared_faults
 from mnist_mlp.sweeps.processes import WorkerPool
 
@@ -81,6 +81,7 @@ class SideBySideLauncher(Launcher):
 
     def __init__(self, n_jobs: int, n_per_gpu: int) -> None:
         self._limits = Limits(n_jobs, n_per_gpu)
+        self._progress: SweepProgress | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Prepare composition and start the fork server."""
@@ -107,8 +108,8 @@ class SideBySideLauncher(Launcher):
         jobs = [self._job(sweep, number) for number in self._overrides]
         if len(jobs) == self._task.total and (faults := shared_faults(jobs)):
             raise UserError("; ".join(faults))
-        progress = sweep_progress(jobs, self._task.began)
-        ends = run_jobs(jobs, self._started, progress, self._limits, self._ended, SideBySideLauncher.pool)
+        self._progress = sweep_progress(jobs, self._task.began, self._task.later, self._progress)
+        ends = run_jobs(jobs, self._started, self._progress, self._limits, self._ended, SideBySideLauncher.pool)
         return [self._returned(job, end) for job, end in zip(jobs, ends, strict=True)]
 
     def _job(self, sweep: Path, number: int) -> Job:

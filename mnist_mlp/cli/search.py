@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import optuna
@@ -25,6 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mnist_mlp.cli.compose import canonical, check_settings, job_name, nested_settings, override_text
 from mnist_mlp.cli.launcher import PACKAGE, GridComposer, Sampler
+from mnist_mlp.compare.load import write_trial_numbers
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
@@ -67,6 +69,15 @@ class Round:
         return Round(self.number + 1, self.first + self.size, size, rungs, jobs)
 
 
+class ProposedJob(NamedTuple):
+    """A job: its overrides, run folder, why they are not valid, and whether training restarts for more epochs."""
+
+    overrides: list[str]
+    folder: str
+    fault: str = ""
+    restarts: bool = False
+
+
 class OptunaSweeper(Sweeper):
     """Hydra's sweeper for searches. The settings of a trial depend only on the seed and on earlier rounds."""
 
@@ -102,10 +113,10 @@ class OptunaSweeper(Sweeper):
         target = progress["target"] if progress and resumes else end + self._n_trials
         rounds += self._rounds(last, target)
         self._task.total = rounds[-1].next(0, ()).jobs
-        for current in rounds:
+        for number, current in enumerate(rounds, 1):
             progress = {"n_trials": self._n_trials, "target": target, "round": asdict(current)}
             self._study.set_user_attr(key, progress)
-            self._run(current)
+            self._run(current, [epochs for later in rounds[number:] for epochs in self._epochs_after(later)])
 
     def _rounds(self, current: Round, target: int) -> Iterator[Round]:
         """Yield the rounds until there are `target` trials: batches, or the brackets of Hyperband in turn."""
@@ -119,14 +130,24 @@ class OptunaSweeper(Sweeper):
                 size = -(-brackets * FACTOR ** (len(rungs) - 1) // len(rungs))
             yield (current := current.next(min(size, left), rungs))
 
-    def _run(self, current: Round) -> None:
-        """Propose the trials of a round, unless that was done before it was interrupted, and run them."""
+    def _epochs_after(self, current: Round, rung: int = -1) -> list[int]:
+        """Return the epochs that each job after this rung of the round trains, if trials resume."""
+        rungs = [epochs or self._config.trainer.max_epochs for epochs in current.rungs]
+        counts = enumerate(pairwise([0, *rungs]))
+        return [end - start for index, (start, end) in counts if index > rung for _ in range(current.count(index))]
+
+    def _run(self, current: Round, later: Sequence[int]) -> None:
+        """Propose the trials of a round, unless that was done before it was interrupted, and run them.
+
+        later: epochs of each job of later rounds.
+        """
         for index in range(len(self._trials()), current.first + current.size):
             self._study.sampler = self._seeded_sampler(index)
             self._study.ask(self._space).set_user_attr("sweep", self._sweep)
         best, jobs = {trial.number for trial in self._trials()[current.first :]}, current.jobs
         for rung, epochs in enumerate(current.rungs):
             trials = [trial for trial in self._trials() if trial.number in best and trial.state != TrialState.FAIL]
+            self._task.later = [*self._epochs_after(current, rung), *later]
             values, is_last = self._evaluate(trials, epochs, jobs), epochs == current.rungs[-1]
             jobs += current.count(rung)
             order = sorted(values, key=lambda number: -values[number])
@@ -146,15 +167,18 @@ class OptunaSweeper(Sweeper):
         known = {repr(trial.params): trial.intermediate_values[epochs] for trial in trained}
         waiting = {repr(trial.params): trial.params for trial in trials if repr(trial.params) not in known}
         composed = [self._job(params, epochs) for params in waiting.values()]
-        faults = [fault for _, fault, _ in composed if fault]
+        faults = [job.fault for job in composed if job.fault]
         if composed and len(faults) == len(composed) and not any(trial.values for trial in self._trials()):
             for trial in trials:
                 self._study.tell(trial.number, state=TrialState.FAIL)
             raise UserError(faults[0])
-        restarts = sum(restarts for *_, restarts in composed)
+        numbers = {repr(trial.params): trial.number for trial in reversed(trials)}  # the first of equal ones
+        folders = {job.folder: numbers[key] for key, job in zip(waiting, composed, strict=True)}
+        write_trial_numbers(Path(self._config.hydra.sweep.dir), folders)
+        restarts = sum(job.restarts for job in composed)
         if restarts and any(trial.intermediate_values for trial in trials):
             print(f"{restarts} trials restart for {epochs} epochs: their optim.schedule depends on trainer.max_epochs")
-        returned = self._launcher.launch([overrides for overrides, *_ in composed], jobs) if composed else []
+        returned = self._launcher.launch([job.overrides for job in composed], jobs) if composed else []
         known |= {key: job.return_value for key, job in zip(waiting, returned, strict=True)}
         values = {trial.number: value for trial in trials if (value := known[repr(trial.params)]) is not None}
         for trial in trials:
@@ -162,19 +186,18 @@ class OptunaSweeper(Sweeper):
                 Trial(self._study, trial._trial_id).report(values[trial.number], epochs)
         return values
 
-    def _job(self, params: JSON, epochs: int) -> tuple[list[str], str, bool]:
-        """Return a job's overrides, why they are not valid, and whether training restarts if it gets more epochs."""
+    def _job(self, params: JSON, epochs: int) -> ProposedJob:
         texts = [*(f"{key}={value}" for key, value in params.items()), *self._fixed]
         name = job_name(texts, self._task.swept)
         texts += [f"{EPOCHS}={epochs}"] if epochs else []
         try:
             config = check_settings(self._composer.settings(texts))
         except UserError as error:
-            return texts, str(error), False
+            return ProposedJob(texts, job_name(texts, self._task.swept), str(error))
         restarts = config.optim.schedule != "constant"
         if epochs and not restarts:  # the folder with fewer epochs
-            texts.append(f"hydra.sweep.subdir='{name}'")
-        return texts, "", restarts
+            return ProposedJob([*texts, f"hydra.sweep.subdir='{name}'"], name)
+        return ProposedJob(texts, job_name(texts, self._task.swept), "", restarts)
 
     def _own(self) -> list[FrozenTrial]:
         """Return this sweep's trials."""

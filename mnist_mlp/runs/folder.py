@@ -36,6 +36,8 @@ EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "ri
 """Figures that earlier versions drew."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 NOTE_FILE = "note.txt"
+TRIALS_FILE = "trials.json"
+"""In the folder of a search: the number of each trial, by the name of its run folder."""
 OTHER_FILES = (NOTE_FILE, "train.log", "desktop.ini", "Thumbs.db", "lost+found", "@eaDir")
 """Files that the user, Hydra or the system creates, besides hidden ones such as .hydra and .DS_Store."""
 LOCK_FILE = ".lock"

@@ -100,6 +100,23 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return {key: name if counts[name] == 1 and name != "name" else key for key, name in short.items()}
 
 
+def label_prefixes(texts: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Return what precedes each key's values in labels: its short name, or nothing before words that no other key has.
+
+    Args:
+        texts: Values by key, as displayed. Numbers, booleans, lists and words such as auto do not explain themselves.
+    """
+    values = {key: set(own) for key, own in texts.items()}
+    keys = Counter(text for own in values.values() for text in own)
+    short = {key: f"{name}=" for key, name in short_names(list(values)).items()}
+    words = [key for key, own in values.items() if all(keys[text] == 1 and _is_word(text) for text in own)]
+    return {**short, **dict.fromkeys(words, ""), **({"seed": "seed "} if "seed" in values else {})}
+
+
+def _is_word(text: str) -> bool:
+    return text.replace("_", "").isalpha() and text.lower() not in {"true", "false", "auto", "none", "null", "default"}
+
+
 def value_text(value: Any) -> str:
     """Format the value of a setting for display."""
     return "-".join(map(str, value)) if isinstance(value, list) else "-" if value in (None, "") else str(value)

@@ -6,15 +6,16 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from mnist_mlp.compare.load import trial_numbers
 from mnist_mlp.console import can_redraw, cells, ellipsis, plain, shortened
 from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.result import percent
-from mnist_mlp.runs.settings import short_names
+from mnist_mlp.runs.settings import label_prefixes
 from mnist_mlp.sweeps.jobs import Job, JobEnd, modified_ns
 
 if TYPE_CHECKING:
@@ -27,22 +28,26 @@ REDRAW_SECONDS = 0.5
 
 
 def varying_settings(overrides: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """Return the settings in which jobs differ, as {job name: {short key: value}}."""
+    """Return the settings in which jobs differ, as {job name: {key: label}}; a label is "lr=0.05", "half" or "seed 0"."""
     jobs = {
-        name: dict(text.lstrip("+~").split("=", 1) for text in texts if "=" in text)
+        name: {
+            key: value.strip("[]").replace(",", "-")
+            for key, _, value in (text.lstrip("+~").partition("=") for text in texts if "=" in text)
+        }
         for name, texts in overrides.items()
     }
     keys = dict.fromkeys(key for settings in jobs.values() for key in settings)
-    short = short_names([key for key in keys if len({settings.get(key) for settings in jobs.values()}) > 1])
+    values = {key: {settings.get(key, "") for settings in jobs.values()} for key in keys}
+    prefixes = label_prefixes({key: texts - {""} for key, texts in values.items() if len(texts) > 1})
     return {
-        name: {short[key]: value.strip("[]").replace(",", "-") for key, value in settings.items() if key in short}
+        name: {key: prefixes[key] + value for key, value in settings.items() if key in prefixes}
         for name, settings in jobs.items()
     }
 
 
 def format_settings(name: str, settings: Mapping[str, str]) -> str:
-    """Format settings as "lr 0.05, seed 0"; return the job's name if there are none."""
-    return ", ".join(f"{key} {value}" for key, value in settings.items()) or name
+    """Join the labels of settings; return the job's name if there are none."""
+    return ", ".join(settings.values()) or name
 
 
 def format_duration(seconds: float) -> str:
@@ -67,29 +72,43 @@ def elapsed_text(began: float, left: float | None) -> str:
     return f"{format_duration(time.time() - began)} elapsed{f', {format_estimate(left)} left' if left else ''}"
 
 
-def time_left(typical: float, running: Sequence[float], waiting: int, parallel: int) -> float:
+def time_left(waiting: Iterable[float], running: Sequence[float], parallel: int) -> float:
     """Estimate the seconds until the last job ends.
 
     Args:
-        typical: duration of a job, in seconds.
+        waiting: seconds of each job that has not started, in their order.
         running: remaining seconds of each running job.
-        waiting: number of jobs that have not started.
         parallel: number of jobs that run in parallel.
     """
     ends = [*running, *[0.0] * (parallel - len(running))]
     heapq.heapify(ends)
-    for _ in range(waiting):
-        heapq.heapreplace(ends, ends[0] + typical)
+    for seconds in waiting:
+        heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends)
+
+
+class Duration(NamedTuple):
+    """The duration of a job in seconds: of training the planned number of epochs, and of everything else."""
+
+    epochs: int
+    training: float
+    overhead: float
 
 
 @dataclass
 class RunningJob:
-    """A job in progress. stamp: modification time of metrics.csv in ns; epoch_seconds: mean duration of an epoch."""
+    """A job in progress.
+
+    Attributes:
+        stamp: modification time of metrics.csv in ns.
+        resumed: number of epochs before this attempt.
+        epoch_seconds: mean duration of an epoch.
+    """
 
     job: Job
     began: float
     stamp: int | None
+    resumed: int = 0
     epochs: int = 0
     epoch_seconds: float = 0.0
     elapsed: float = 0.0
@@ -131,28 +150,52 @@ class RunningJob:
         left = min(self.epoch_seconds * (self.max_epochs - self.epochs), self._max_seconds - self.elapsed)
         return max(0.0, left - since_epoch)
 
+    def duration(self, left: float = 0.0) -> Duration:
+        """Return its duration if it ends in `left` seconds."""
+        training = self.epoch_seconds * max(0, self.epochs - self.resumed) + left
+        seconds = time.time() - self.began + left
+        return Duration(self.max_epochs - self.resumed, training, max(0.0, seconds - training))
+
 
 class SweepProgress:
     """Reports the progress of a sweep; this class prints a line when a job ends.
 
     Args:
-        jobs: all jobs that are known.
+        jobs: the jobs that run now.
         began: start of the sweep, in seconds since the epoch.
+        later: epochs of each job that will follow, in a search.
+        earlier: the progress of the jobs before these, in a search.
     """
 
-    def __init__(self, jobs: Sequence[Job], began: float) -> None:
-        self.began, self.total = began, len(jobs)
-        self.done = 0
-        self.failures: list[tuple[str, str]] = []
+    def __init__(
+        self, jobs: Sequence[Job], began: float, later: Sequence[int] = (), earlier: "SweepProgress | None" = None
+    ) -> None:
+        self.began, self._later = began, later
+        self.done = earlier.done if earlier else 0
+        self.failures: list[tuple[str, str]] = earlier.failures if earlier else []
         """Name and reason, oldest first."""
         self.running: dict[int, RunningJob] = {}
+        self.last = self.ended_count + len(jobs)
+        """Number of jobs that have ended when these have."""
+        self.total = self.last + len(later)
+        self._waiting = {job.number: job.config.trainer.max_epochs if job.config else 0 for job in jobs}
         self._settings = varying_settings({job.name: job.overrides for job in jobs})
-        self._durations: list[float] = []
-        self._parallel = 0
+        trials = trial_numbers(jobs[0].sweep) if jobs else {}
+        self._settings |= {job.name: {"": f"#{trials[job.name]}"} for job in jobs if job.name in trials}
+        self._durations: list[Duration] = earlier._durations if earlier else []
+        self._parallel = earlier._parallel if earlier else 0
+
+    @property
+    def ended_count(self) -> int:
+        """Number of jobs that have ended."""
+        return self.done + len(self.failures)
 
     def started(self, job: Job) -> None:
         """Register the start of a job; not called if its result is reused."""
-        self.running[job.number] = RunningJob(job, time.time(), modified_ns(job.folder.metrics_file))
+        file = job.folder.metrics_file
+        resumed = len(read_curves(file).get("elapsed_seconds", ())) if job.folder.last_checkpoint.is_file() else 0
+        self.running[job.number] = RunningJob(job, time.time(), modified_ns(file), resumed)
+        self._waiting.pop(job.number, None)
         self._parallel = max(self._parallel, len(self.running))
 
     def ended(self, job: Job, end: JobEnd) -> None:
@@ -170,12 +213,14 @@ class SweepProgress:
 
     def _count(self, job: Job, end: JobEnd) -> None:
         running = self.running.pop(job.number, None)
+        self._waiting.pop(job.number, None)
         if end.objective is None:
             self.failures.append((job.name, end.line.partition("FAILED: ")[2]))
             return
         self.done += 1
         if running is not None and not end.reused:
-            self._durations.append(time.time() - running.began)
+            running.read()
+            self._durations.append(running.duration())
 
     def status_text(self) -> str:
         """Describe the current state in one sentence."""
@@ -184,31 +229,42 @@ class SweepProgress:
         return f"At {time.strftime('%H:%M:%S')}: {counts}; {elapsed_text(self.began, self.seconds_left())}."
 
     def seconds_left(self) -> float | None:
-        """Estimate the time left from the mean duration of a job; None if there is no data.
+        """Estimate the time left from the mean duration of an epoch, and of the rest of a job; None without data.
 
         Failed and reused jobs are ignored. The duration of a running job is extrapolated from its epochs.
         """
-        now = time.time()
-        jobs = [(now - job.began, job.seconds_left()) for job in self.running.values()]
-        durations = [*self._durations, *(ran + left for ran, left in jobs if left is not None)]
+        jobs = [(job, job.seconds_left()) for job in self.running.values()]
+        durations = [*self._durations, *(job.duration(left) for job, left in jobs if left is not None)]
         if not durations:
             return None
-        typical = statistics.fmean(durations)
-        running = [max(0.0, typical - ran) if left is None else left for ran, left in jobs]
-        waiting = self.total - self.done - len(self.failures) - len(running)
-        return time_left(typical, running, waiting, self._parallel)
+        overhead = statistics.fmean(duration.overhead for duration in durations)
+        per_epoch = sum(duration.training for duration in durations) / max(1, sum(d.epochs for d in durations))
+
+        def seconds(epochs: int) -> float:
+            return overhead + per_epoch * epochs
+
+        running = [
+            max(0.0, seconds(job.max_epochs - job.resumed) + job.began - time.time()) if left is None else left
+            for job, left in jobs
+        ]
+        return time_left(map(seconds, [*self._waiting.values(), *self._later]), running, self._parallel)
 
 
 class LiveProgress(SweepProgress):
     """Shows the state of the sweep at the bottom of the terminal, below a line for each job that ended."""
 
-    def __init__(self, jobs: Sequence[Job], began: float, console: "Console") -> None:
+    def __init__(
+        self, jobs: Sequence[Job], began: float, console: "Console", later: Sequence[int] = (),
+        earlier: SweepProgress | None = None,
+    ) -> None:  # fmt: skip
         from rich.live import Live  # deferred: only needed on a terminal
 
-        super().__init__(jobs, began)
+        super().__init__(jobs, began, later, earlier)
         self._console, self._last_read, self._splits = console, 0.0, set[str]()
         self._objectives: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         """Objectives of finished jobs by `data.name` and by their settings without the seed."""
+        if isinstance(earlier, LiveProgress):
+            self._splits, self._objectives = earlier._splits, earlier._objectives
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._live.start()
         self._draw()
@@ -259,7 +315,7 @@ class LiveProgress(SweepProgress):
         from rich.text import Text
 
         line = partial(Text, no_wrap=True, overflow="ellipsis")
-        width, failed, ended = self._console.width, len(self.failures), self.done + len(self.failures)
+        width, failed, ended = self._console.width, len(self.failures), self.ended_count
         footer = []
         for means in self._objectives.values() if len(self._splits) == 1 else ():  # other splits are not comparable
             name, values = max(means.items(), key=lambda item: statistics.fmean(item[1]))
@@ -291,10 +347,13 @@ class LiveProgress(SweepProgress):
         return Group("", header, line(elapsed_text(self.began, self.seconds_left()), "dim"), jobs, *footer)
 
 
-def sweep_progress(jobs: Sequence[Job], began: float) -> SweepProgress:
+def sweep_progress(
+    jobs: Sequence[Job], began: float, later: Sequence[int] = (), earlier: SweepProgress | None = None
+) -> SweepProgress:
     """Return a live view if stdout is a terminal that can redraw its lines, otherwise plain lines."""
     if not can_redraw():
-        return SweepProgress(jobs, began)
+        return SweepProgress(jobs, began, later, earlier)
     from rich.console import Console
 
-    return LiveProgress(jobs, began, Console(file=sys.stdout, highlight=False, markup=False, emoji=False))
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    return LiveProgress(jobs, began, console, later, earlier)

@@ -47,8 +47,8 @@ def test_a_run_outside_the_sweep_has_its_full_path(sweep: Path) -> None:
 def test_runs_are_named_by_what_varies(sweep: Path) -> None:
     names = display_names(summarize(find_jobs([sweep])))
     assert {folder.name: name for folder, name in names.items()} == {
-        "a0": "lr=0.123, seed=0", "a1": "lr=0.123, seed=1", "b0": "lr=0.01, seed=0", "b1": "lr=0.01, seed=1",
-        "c": "lr=0.02, seed=0", "d": "lr=0.03, seed=0",
+        "a0": "lr=0.123, seed 0", "a1": "lr=0.123, seed 1", "b0": "lr=0.01, seed 0", "b1": "lr=0.01, seed 1",
+        "c": "lr=0.02, seed 0", "d": "lr=0.03, seed 0",
     }  # fmt: skip
 
 
@@ -57,4 +57,4 @@ def test_runs_with_identical_settings_are_named_by_their_folder(sweep: Path) -> 
     result = sweep / "b1" / "result.json"
     result.write_text(result.read_text().replace('"seed": 1', '"seed": 0').replace('"test/loss": 0', '"test/loss": 1'))
     names = display_names(summarize(find_jobs([sweep])))
-    assert names[sweep / "b1"] == "lr=0.01, seed=0 (b1)"
+    assert names[sweep / "b1"] == "lr=0.01, seed 0 (b1)"

@@ -83,20 +83,20 @@ def test_the_view_shows_counts_running_jobs_best_setting_failures_and_time_left(
     assert sweep.words()[1].endswith("0 of 8 done, 3 running")
     # a job takes 40 s and these have 20 s left; five jobs wait for three workers, so two of them run in sequence
     assert sweep.words()[2].endswith(" elapsed, about 2 min left")
-    assert sweep.words()[3].startswith("hidden_layers 1, lr 0.1, seed 0 epoch 2/4 ")
+    assert sweep.words()[3].startswith("hidden_layers=1, lr=0.1, seed 0 epoch 2/4 ")
     assert sweep.words()[3].endswith(" 92.00 %")
-    assert sweep.words()[4].startswith("hidden_layers 1, lr 0.1, seed 1 starting")
+    assert sweep.words()[4].startswith("hidden_layers=1, lr=0.1, seed 1 starting")
     sweep.end(0, 0.96, "val 96.00 %, test 97.10 % (mnist), 40.0 s")
     sweep.end(1, 0.98, "val 98.00 %, test 97.10 % (mnist), 40.0 s")
     sweep.end(2, None, "FAILED: ValueError: the pictures are upside down")
     screen = sweep.words()
     assert screen[0].startswith("[1/8] hidden_")
-    assert screen[0].endswith(" 1, lr 0.1, seed 0: val 96.00 %, test 97.10 % (mnist), 40.0 s")
+    assert screen[0].endswith("=1, lr=0.1, seed 0: val 96.00 %, test 97.10 % (mnist), 40.0 s")
     assert "0.5, seed 0: FAILED: ValueError: the pictures" in screen[2]
     assert screen[4].endswith("2 of 8 done, 0 running, 1 failed")
-    assert screen[6] == "best hidden_layers 1, lr 0.1: val 97.00 % (mean of 2)"
+    assert screen[6] == "best hidden_layers=1, lr=0.1: val 97.00 % (mean of 2)"
     assert screen[7].startswith("failed hidden_")
-    assert screen[7].endswith("lr 0.5, seed 0: ValueError: the pictures are upside down")
+    assert screen[7].endswith("lr=0.5, seed 0: ValueError: the pictures are upside down")
 
 
 def test_each_dataset_has_its_own_best_setting(sweep: Sweep) -> None:
@@ -105,7 +105,7 @@ def test_each_dataset_has_its_own_best_setting(sweep: Sweep) -> None:
         sweep.start(index)
         sweep.end(index, 0.96 - index / 10, "fine")
     best = [line for line in sweep.words() if line.startswith("best")]
-    assert best == ["best hidden_layers 1, lr 0.1: val 96.00 %", "best hidden_layers 1, lr 0.5: val 76.00 %"]
+    assert best == ["best hidden_layers=1, lr=0.1: val 96.00 %", "best hidden_layers=1, lr=0.5: val 76.00 %"]
 
 
 def test_a_line_per_job_remains_at_the_end_with_other_output_between_the_lines(tmp_path: Path) -> None:
@@ -201,10 +201,11 @@ def test_reused_and_failed_jobs_are_ignored_in_the_time_left(tmp_path: Path) -> 
 
 
 def test_the_time_left_is_that_of_the_last_job_to_end() -> None:
-    assert time_left(10.0, [], 0, 1) == 0
-    assert time_left(10.0, [4.0, 6.0], 0, 2) == 6
-    assert time_left(10.0, [4.0, 6.0], 3, 2) == 4 + 10 + 10  # ends at 6 + 10 and 4 + 10 + 10
-    assert time_left(10.0, [], 5, 2) == 30
+    assert time_left([], [], 1) == 0
+    assert time_left([], [4.0, 6.0], 2) == 6
+    assert time_left([10.0] * 3, [4.0, 6.0], 2) == 4 + 10 + 10  # ends at 6 + 10 and 4 + 10 + 10
+    assert time_left([10.0] * 5, [], 2) == 30
+    assert time_left([1.0, 10.0, 2.0], [], 2) == 10
 
 
 def test_an_estimate_is_rounded_to_its_precision() -> None:

@@ -16,7 +16,7 @@ from mnist_mlp.reporting.data import PageContext, best_job, data_warning, facts,
 from mnist_mlp.reporting.elements import Section, render
 from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
 from mnist_mlp.reporting.sections_study import claim_verdicts, pair_section, question, reference_sections
-from mnist_mlp.runs.files import write_text
+from mnist_mlp.runs.files import read_content, write_text
 from mnist_mlp.runs.folder import is_held
 
 LIBRARY = Path(__file__).resolve().parent / "templates" / "vendor" / "echarts.min.js"
@@ -48,6 +48,11 @@ def write_page(
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, render_page(jobs, title_of(paths, jobs), target.parent, summary, status))
     return target
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a comparison page."""
+    return b'id="runs-data"' in (read_content(path) or b"")
 
 
 def find_runs(paths: Sequence[Path]) -> list[Job]:

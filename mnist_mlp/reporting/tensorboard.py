@@ -61,7 +61,7 @@ def folder_names(summary: Summary) -> dict[str, Row]:
     keys = {key: f"{name}-" for key, name in distinguishing_keys(summary).items()}
     labels = summary.published_names or summary.join_settings(keys)
     for row in summary.rows if summary.over_seeds else ():
-        name = re.sub(r"[^\w.+-]+", "_", labels[id(row)]) or "all"
+        name = re.sub(r"[^\w.+-]+", "_", labels[id(row)], flags=re.ASCII)[:MAX_NAME] or "all"
         named[name if name not in named else f"{name}_{len(named)}"] = row
     return named
 

@@ -149,7 +149,7 @@ def test_a_run_is_located_by_folder_checkpoint_name_or_latest(run_folder: Path) 
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        ("nothing", r"no run 'nothing' \(available: .*sample_net\): use a run folder"),
+        ("nothing", r"no run or sweep 'nothing' \(available: .*sample_net\): use a path"),
         ("train", r"train is not a run folder: use a run in it \(.*sample_net"),
         ("empty", r"empty is not a run folder: it has no checkpoints/best.ckpt"),
         ("started", r"started has no checkpoints/best.ckpt: its run has not finished an epoch"),

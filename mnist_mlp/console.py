@@ -107,14 +107,27 @@ class GuardedStream:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._notice: Any = None
         self.error: Exception | None = None
         with suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="replace")  # prints ? if the encoding lacks ±
 
     def write(self, text: str) -> int:
-        """Write the text, or drop it after an error."""
+        """Write the text in place of a notice, or drop it after an error."""
+        self.clear_notice()
         self._try(self._stream.write, text)
         return len(text)
+
+    def show_notice(self, text: str, stream: Any) -> None:
+        """Write a line to another stream, a terminal, that the next output replaces."""
+        print(styled(text, "dim", stream), end="\r", file=stream, flush=True)
+        self._notice = stream
+
+    def clear_notice(self) -> None:
+        """Erase the notice, if there is one."""
+        if (stream := self._notice) is not None:
+            self._notice = None
+            print(end="\x1b[2K", file=stream, flush=True)
 
     def flush(self) -> None:
         """Flush the stream, unless an error occurred."""
@@ -163,6 +176,7 @@ def guarded_output() -> Iterator[GuardedStream]:
         yield guard
         guard.flush()
     finally:
+        guard.clear_notice()
         sys.stdout = before
         if before is None:
             guard.close()
@@ -186,6 +200,12 @@ def command() -> Iterator[None]:
             raise SystemExit(f"error: {error_line(error)}") from None
     if output.error is not None:
         raise SystemExit(f"error: cannot write the output ({error_line(output.error)}); the command itself completed")
+
+
+def announce_start() -> None:
+    """Show on a terminal that a `command` is loading libraries, until its first output."""
+    if isinstance(sys.stdout, GuardedStream) and can_redraw(sys.stderr):
+        sys.stdout.show_notice("Loading ...", sys.stderr)
 
 
 @contextmanager

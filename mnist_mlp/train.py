@@ -4,7 +4,7 @@ import os
 import sys
 
 from mnist_mlp import __version__
-from mnist_mlp.console import command
+from mnist_mlp.console import announce_start, command
 from mnist_mlp.errors import stopping_on_signals
 
 
@@ -22,6 +22,7 @@ def main() -> None:
 
             print(" ".join(completions(word)))
         else:
+            announce_start()
             from mnist_mlp.cli.application import run  # deferred: Ctrl-C during this import ends in one line, too
 
             run()

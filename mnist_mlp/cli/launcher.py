@@ -78,10 +78,11 @@ class SideBySideLauncher(Launcher):
 
     pool: ClassVar[WorkerPool | None] = None
     """Kept between calls of `launch`, because a search calls it for each trial."""
+    progress: ClassVar[SweepProgress | None] = None
+    """Progress of the latest call of `launch`."""
 
     def __init__(self, n_jobs: int, n_per_gpu: int) -> None:
         self._limits = Limits(n_jobs, n_per_gpu)
-        self._progress: SweepProgress | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Prepare composition and start the fork server."""
@@ -95,6 +96,7 @@ class SideBySideLauncher(Launcher):
         self._flags = preset_flags(config.hydra)
         self._composed: dict[int, DictConfig] = {}
         os.environ.update({name: str(value) for name, value in config.hydra.job.env_set.items()})
+        SideBySideLauncher.progress = None
         SideBySideLauncher.pool = SideBySideLauncher.pool or WorkerPool()
         SideBySideLauncher.pool.start()  # imports torch while the jobs are composed
 
@@ -108,8 +110,9 @@ class SideBySideLauncher(Launcher):
         jobs = [self._job(sweep, number) for number in self._overrides]
         if len(jobs) == self._task.total and (faults := shared_faults(jobs)):
             raise UserError("; ".join(faults))
-        self._progress = sweep_progress(jobs, self._task.began, self._task.later, self._progress)
-        ends = run_jobs(jobs, self._started, self._progress, self._limits, self._ended, SideBySideLauncher.pool)
+        earlier = SideBySideLauncher.progress
+        progress = SideBySideLauncher.progress = sweep_progress(jobs, self._task.began, self._task.later, earlier)
+        ends = run_jobs(jobs, self._started, progress, self._limits, self._ended, SideBySideLauncher.pool)
         return [self._returned(job, end) for job, end in zip(jobs, ends, strict=True)]
 
     def _job(self, sweep: Path, number: int) -> Job:

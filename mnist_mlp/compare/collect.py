@@ -247,8 +247,12 @@ class Summary:
     @cached_property
     def labels(self) -> dict[int, str]:
         """Labels for `row_label`, by `id(row)`."""
-        return self.own_names or self.published_names or self.join_settings(
-            label_prefixes({key: self.shown_values[key].values() for key in distinguishing_keys(self)})
+        return (
+            self.own_names
+            or self.published_names
+            or self.join_settings(
+                label_prefixes({key: self.shown_values[key].values() for key in distinguishing_keys(self)})
+            )
         )
 
     @cached_property

@@ -281,9 +281,9 @@ def _fitting(summary: Summary, available: int) -> tuple[list[list[str]], list[st
 def _wrapped_widths(shown: Sequence[Sequence[str]], available: int) -> list[int]:
     """Narrow the widest columns until the table fits, at first so that no word is broken."""
     widths, whole_words = [*map(_width, shown)], [*map(_min_width, shown)]
-    numbers = [_width(column[1:] if column[0] in NEVER_WRAPPED else filter(NUMBER.fullmatch, column)) for column in shown]
-    broken_words = [min(width, max(number, MIN_TEXT_WIDTH)) for width, number in zip(whole_words, numbers, strict=True)]
-    for limits in (whole_words, broken_words):
+    fixed = [column[1:] if column[0] in NEVER_WRAPPED else filter(NUMBER.fullmatch, column) for column in shown]
+    broken = [min(width, max(_width(texts), MIN_TEXT_WIDTH)) for width, texts in zip(whole_words, fixed, strict=True)]
+    for limits in (whole_words, broken):
         while sum(widths) + 2 * (len(widths) - 1) > available:
             slack = [width if width > limit else 0 for width, limit in zip(widths, limits, strict=True)]
             if not any(slack):

@@ -231,9 +231,9 @@ class RunFolder:
         """Return TensorBoard's event files, oldest first."""
         return sorted(self.tensorboard.glob("events.out.tfevents.*"))
 
-    def next_steps(self, python: str) -> str:
-        """Format the commands that follow a finished run: report page (or its file), TensorBoard, drawing page."""
-        run = shell_quoted(shown_path(self.path))
+    def next_steps(self, python: str, name: str = "") -> str:
+        """Format what follows a finished run: report page (or its command), and commands that find it by `name`."""
+        run = shell_quoted(name or shown_path(self.path))
         page = shown_path(self.page_file) if self.page_file.is_file() else f"{python} -m mnist_mlp.report {run}"
         return (
             f"  page           {page}\n"

@@ -334,13 +334,29 @@ def occurring_classes(confusion_matrix: Sequence[Sequence[int]]) -> list[int]:
     return [c for c, row in enumerate(confusion_matrix) if any(row) or any(row[c] for row in confusion_matrix)]
 
 
-def classification_report(confusion_matrix: Sequence[Sequence[int]], classes: Sequence[str] = DIGITS) -> str:
+MAX_REPORTED = 10
+
+
+def closing_report(result: RunResult) -> str:
+    """Format the classification report in at most 15 lines: of many classes, only those with the lowest F1."""
+    shown, title = occurring_classes(result.confusion_matrix), ""
+    if (count := len(shown)) > MAX_REPORTED + 1:
+        title = f"The {MAX_REPORTED} worst of {count} classes by F1; classification_report.txt has all:\n"
+        shown = sorted(shown, key=lambda label: result.per_class["f1"][label] or 0.0)[:MAX_REPORTED]
+    text = classification_report(result.confusion_matrix, result.classes, shown)
+    return title + "\n".join(filter(None, text.splitlines()))
+
+
+def classification_report(
+    confusion_matrix: Sequence[Sequence[int]], classes: Sequence[str] = DIGITS, shown: Sequence[int] | None = None
+) -> str:
     """Format precision, recall, F1 and support as scikit-learn's `classification_report` does.
 
     Args:
         confusion_matrix: (classes, classes) counts; rows are the true classes. A ratio with denominator 0 is 0. Classes
             that are neither label nor prediction have no row and are not in the macro average.
         classes: Names of the classes.
+        shown: Classes with a row; None: all.
     """
     import numpy as np  # slow to import, and `--help` does not need it
 
@@ -356,7 +372,8 @@ def classification_report(confusion_matrix: Sequence[Sequence[int]], classes: Se
     accuracy = f"{'accuracy':>{width}}  {'':>9} {'':>9} {tp.sum() / max(total, 1):>9.4f} {total:>9}"
     lines = [f"{'':>{width}}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}", ""]
     labels = occurring_classes(confusion_matrix)
-    lines += [row(classes[label], scores[:, label], support[label]) for label in labels]
+    rows = labels if shown is None else shown
+    lines += [row(classes[label], scores[:, label], support[label]) for label in rows]
     lines += ["", accuracy, row("macro avg", scores[:, labels].mean(1), total)]
     return "\n".join([*lines, row("weighted avg", scores @ support / max(total, 1), total)]) + "\n"
 

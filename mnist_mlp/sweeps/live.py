@@ -28,7 +28,7 @@ REDRAW_SECONDS = 0.5
 
 
 def varying_settings(overrides: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """Return the settings in which jobs differ, as {job name: {key: label}}; a label is "lr=0.05", "half" or "seed 0"."""
+    """Return the settings in which jobs differ, as {job name: {key: "lr=0.05", "half" or "seed 0"}}."""
     jobs = {
         name: {
             key: value.strip("[]").replace(",", "-")
@@ -171,7 +171,7 @@ class SweepProgress:
         self, jobs: Sequence[Job], began: float, later: Sequence[int] = (), earlier: "SweepProgress | None" = None
     ) -> None:
         self.began, self._later = began, later
-        self.done = earlier.done if earlier else 0
+        self.done: int = earlier.done if earlier else 0
         self.failures: list[tuple[str, str]] = earlier.failures if earlier else []
         """Name and reason, oldest first."""
         self.running: dict[int, RunningJob] = {}
@@ -183,7 +183,7 @@ class SweepProgress:
         trials = trial_numbers(jobs[0].sweep) if jobs else {}
         self._settings |= {job.name: {"": f"#{trials[job.name]}"} for job in jobs if job.name in trials}
         self._durations: list[Duration] = earlier._durations if earlier else []
-        self._parallel = earlier._parallel if earlier else 0
+        self._parallel: int = earlier._parallel if earlier else 0
 
     @property
     def ended_count(self) -> int:
@@ -280,7 +280,8 @@ class LiveProgress(SweepProgress):
         if end.objective is not None and math.isfinite(end.objective):
             settings = {key: value for key, value in self._settings.get(job.name, {}).items() if key != "seed"}
             dataset = job.config.data.name.value if job.config else ""
-            self._objectives[dataset][format_settings("", settings)].append(end.objective)
+            objectives = self._objectives[dataset][format_settings("", settings)]
+            objectives[:] = [*(objectives if "" not in settings else ()), end.objective]  # a trial's last rung counts
             self._splits.add("val" if job.config is None or job.config.data.val_size else "train")
         line, width = plain(end.line), self._console.width
         label = self._label(job.name, max(width // 3, width - cells(line) + cells(job.name)))

@@ -107,27 +107,23 @@ class GuardedStream:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._notice: Any = None
+        self._erase = ""
         self.error: Exception | None = None
         with suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="replace")  # prints ? if the encoding lacks ±
 
     def write(self, text: str) -> int:
         """Write the text in place of a notice, or drop it after an error."""
-        self.clear_notice()
-        self._try(self._stream.write, text)
+        erase, self._erase = self._erase, ""
+        self._try(self._stream.write, erase + text)
         return len(text)
 
-    def show_notice(self, text: str, stream: Any) -> None:
-        """Write a line to another stream, a terminal, that the next output replaces."""
-        print(styled(text, "dim", stream), end="\r", file=stream, flush=True)
-        self._notice = stream
-
-    def clear_notice(self) -> None:
-        """Erase the notice, if there is one."""
-        if (stream := self._notice) is not None:
-            self._notice = None
-            print(end="\x1b[2K", file=stream, flush=True)
+    def announce_start(self) -> None:
+        """Show on a terminal that libraries are being loaded, until the next output."""
+        if can_redraw(self):
+            self._try(self._stream.write, "Loading ...\r")
+            self.flush()
+            self._erase = "\x1b[2K"
 
     def flush(self) -> None:
         """Flush the stream, unless an error occurred."""
@@ -176,7 +172,7 @@ def guarded_output() -> Iterator[GuardedStream]:
         yield guard
         guard.flush()
     finally:
-        guard.clear_notice()
+        guard.write("")
         sys.stdout = before
         if before is None:
             guard.close()
@@ -186,26 +182,22 @@ def guarded_output() -> Iterator[GuardedStream]:
 
 
 @contextmanager
-def command() -> Iterator[None]:
+def command() -> Iterator[GuardedStream]:
     """Run a command; user errors and errors of the environment end it with one line on stderr and exit code 1.
+
+    Yields its standard output.
 
     If the output cannot be written (closed pipe, full disk), the command completes its work before it reports that.
     """
     with guarded_output() as output:
         try:
-            yield
+            yield output
         except UserError as error:
             raise SystemExit(f"error: {error}") from None
         except (OSError, MemoryError) as error:
             raise SystemExit(f"error: {error_line(error)}") from None
     if output.error is not None:
         raise SystemExit(f"error: cannot write the output ({error_line(output.error)}); the command itself completed")
-
-
-def announce_start() -> None:
-    """Show on a terminal that a `command` is loading libraries, until its first output."""
-    if isinstance(sys.stdout, GuardedStream) and can_redraw(sys.stderr):
-        sys.stdout.show_notice("Loading ...", sys.stderr)
 
 
 @contextmanager

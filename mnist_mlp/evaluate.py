@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from mnist_mlp import __version__
-from mnist_mlp.console import announce_start, command, error_line
+from mnist_mlp.console import command, error_line
 from mnist_mlp.datasets import QMNIST_TESTS
 from mnist_mlp.runs.files import JSON, refuse_unwritable, write_json
 from mnist_mlp.runs.result import classification_report, decimal, occurring_classes, percent
@@ -23,8 +23,8 @@ DIFFERS = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.evaluate` and of the script `mnist-mlp-evaluate`."""
     options = build_parser().parse_args(arguments)
-    with command():
-        announce_start()
+    with command() as output:
+        output.announce_start()
         refuse_unwritable(options.json)
         content, is_reproduced = _evaluate_ensemble(options) if len(options.runs) > 1 else _evaluate_run(options)
         if options.json:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp import __version__
-from mnist_mlp.console import announce_start, command
+from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import refuse_unwritable, write_json
 from mnist_mlp.startup import quick_start
@@ -14,8 +14,8 @@ from mnist_mlp.startup import quick_start
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.export` and of the script `mnist-mlp-export`."""
     options = build_parser().parse_args(arguments)
-    with command():
-        announce_start()
+    with command() as output:
+        output.announce_start()
         if len(set(options.format)) > 1 and options.output:
             raise UserError("--output needs a single --format: without it, each format gets its default file name")
         refuse_unwritable(options.json)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_mlp import __version__
-from mnist_mlp.console import announce_start, command
+from mnist_mlp.console import command
 from mnist_mlp.datasets import class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import finite, refuse_unwritable, to_csv, write_bytes, write_text
@@ -25,8 +25,8 @@ SOME_FAILED = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.predict` and of the script `mnist-mlp-predict`."""
     options = build_parser().parse_args(arguments)
-    with command():
-        announce_start()
+    with command() as output:
+        output.announce_start()
         for target in (options.json, options.csv, options.figure):
             refuse_unwritable(target)
         predictions = _predict(options)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp import __version__
-from mnist_mlp.console import announce_start, command
+from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import finite
 from mnist_mlp.runs.folder import RunFolder
@@ -15,8 +15,8 @@ from mnist_mlp.runs.folder import RunFolder
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.report` and of the script `mnist-mlp-report`."""
     options = build_parser().parse_args(arguments)
-    with command():
-        announce_start()
+    with command() as output:
+        output.announce_start()
         # deferred: numpy and matplotlib
         from mnist_mlp.compare.collect import summarize
         from mnist_mlp.compare.digits import write_digits

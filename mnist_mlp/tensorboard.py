@@ -14,7 +14,7 @@ from urllib.parse import quote
 from mnist_mlp import __version__
 from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.locate import OUTPUTS, locate_folder
-from mnist_mlp.console import announce_start, command
+from mnist_mlp.console import command
 from mnist_mlp.errors import UserError, stopping_on_signals
 from mnist_mlp.reporting.tensorboard import MAX_TICKED, MEANS_FOLDER, board_runs, link_runs
 from mnist_mlp.startup import without_tensorflow
@@ -29,7 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.tensorboard` and of the script `mnist-mlp-tensorboard`."""
     options = build_parser().parse_args(arguments)
     with command(), stopping_on_signals(), tempfile.TemporaryDirectory(prefix="mnist_mlp-tensorboard-") as links:
-        announce_start()
         serve(options, Path(links))
 
 

@@ -79,7 +79,7 @@ class SideBySideLauncher(Launcher):
     pool: ClassVar[WorkerPool | None] = None
     """Kept between calls of `launch`, because a search calls it for each trial."""
     progress: ClassVar[SweepProgress | None] = None
-    """Progress of the latest call of `launch`."""
+    """Kept likewise."""
 
     def __init__(self, n_jobs: int, n_per_gpu: int) -> None:
         self._limits = Limits(n_jobs, n_per_gpu)
@@ -110,8 +110,8 @@ class SideBySideLauncher(Launcher):
         jobs = [self._job(sweep, number) for number in self._overrides]
         if len(jobs) == self._task.total and (faults := shared_faults(jobs)):
             raise UserError("; ".join(faults))
-        earlier = SideBySideLauncher.progress
-        progress = SideBySideLauncher.progress = sweep_progress(jobs, self._task.began, self._task.later, earlier)
+        progress = SideBySideLauncher.progress = SideBySideLauncher.progress or sweep_progress(jobs, self._task.began)
+        progress.extend(jobs, self._task.later)
         ends = run_jobs(jobs, self._started, progress, self._limits, self._ended, SideBySideLauncher.pool)
         return [self._returned(job, end) for job, end in zip(jobs, ends, strict=True)]
 

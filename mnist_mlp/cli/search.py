@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import optuna
@@ -26,12 +26,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mnist_mlp.cli.compose import canonical, check_settings, job_name, nested_settings, override_text
 from mnist_mlp.cli.launcher import PACKAGE, GridComposer, Sampler
-from mnist_mlp.compare.load import write_trial_numbers
+from mnist_mlp.compare.load import trial_numbers
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import JSON
-from mnist_mlp.runs.folder import EPOCHS
+from mnist_mlp.runs.files import JSON, write_json
+from mnist_mlp.runs.folder import EPOCHS, TRIALS_FILE
 from mnist_mlp.runs.settings import differences, settings, with_defaults
 
 FACTOR = 3
@@ -67,15 +67,6 @@ class Round:
         """Return the round that follows this one."""
         jobs = self.jobs + sum(map(self.count, range(len(self.rungs))))
         return Round(self.number + 1, self.first + self.size, size, rungs, jobs)
-
-
-class ProposedJob(NamedTuple):
-    """A job: its overrides, run folder, why they are not valid, and whether training restarts for more epochs."""
-
-    overrides: list[str]
-    folder: str
-    fault: str = ""
-    restarts: bool = False
 
 
 class OptunaSweeper(Sweeper):
@@ -167,18 +158,19 @@ class OptunaSweeper(Sweeper):
         known = {repr(trial.params): trial.intermediate_values[epochs] for trial in trained}
         waiting = {repr(trial.params): trial.params for trial in trials if repr(trial.params) not in known}
         composed = [self._job(params, epochs) for params in waiting.values()]
-        faults = [job.fault for job in composed if job.fault]
+        faults = [fault for _, _, fault, _ in composed if fault]
         if composed and len(faults) == len(composed) and not any(trial.values for trial in self._trials()):
             for trial in trials:
                 self._study.tell(trial.number, state=TrialState.FAIL)
             raise UserError(faults[0])
         numbers = {repr(trial.params): trial.number for trial in reversed(trials)}  # the first of equal ones
-        folders = {job.folder: numbers[key] for key, job in zip(waiting, composed, strict=True)}
-        write_trial_numbers(Path(self._config.hydra.sweep.dir), folders)
-        restarts = sum(job.restarts for job in composed)
+        folders = {folder: numbers[key] for key, (_, folder, *_) in zip(waiting, composed, strict=True)}
+        sweep = Path(self._config.hydra.sweep.dir)
+        write_json(sweep / TRIALS_FILE, {**folders, **trial_numbers(sweep)})
+        restarts = sum(restarts for *_, restarts in composed)
         if restarts and any(trial.intermediate_values for trial in trials):
             print(f"{restarts} trials restart for {epochs} epochs: their optim.schedule depends on trainer.max_epochs")
-        returned = self._launcher.launch([job.overrides for job in composed], jobs) if composed else []
+        returned = self._launcher.launch([overrides for overrides, *_ in composed], jobs) if composed else []
         known |= {key: job.return_value for key, job in zip(waiting, returned, strict=True)}
         values = {trial.number: value for trial in trials if (value := known[repr(trial.params)]) is not None}
         for trial in trials:
@@ -186,18 +178,19 @@ class OptunaSweeper(Sweeper):
                 Trial(self._study, trial._trial_id).report(values[trial.number], epochs)
         return values
 
-    def _job(self, params: JSON, epochs: int) -> ProposedJob:
+    def _job(self, params: JSON, epochs: int) -> tuple[list[str], str, str, bool]:
+        """Return a job's overrides, its folder, their fault, and whether training restarts if it gets more epochs."""
         texts = [*(f"{key}={value}" for key, value in params.items()), *self._fixed]
         name = job_name(texts, self._task.swept)
         texts += [f"{EPOCHS}={epochs}"] if epochs else []
         try:
             config = check_settings(self._composer.settings(texts))
         except UserError as error:
-            return ProposedJob(texts, job_name(texts, self._task.swept), str(error))
+            return texts, job_name(texts, self._task.swept), str(error), False
         restarts = config.optim.schedule != "constant"
         if epochs and not restarts:  # the folder with fewer epochs
-            return ProposedJob([*texts, f"hydra.sweep.subdir='{name}'"], name)
-        return ProposedJob(texts, job_name(texts, self._task.swept), "", restarts)
+            return [*texts, f"hydra.sweep.subdir='{name}'"], name, "", False
+        return texts, job_name(texts, self._task.swept), "", restarts
 
     def _own(self) -> list[FrozenTrial]:
         """Return this sweep's trials."""

@@ -16,7 +16,7 @@ from mnist_mlp.compare.difference import DECISIONS, Side, compare_sides
 from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.compare.locate import locate_folder
 from mnist_mlp.config import Config
-from mnist_mlp.console import announce_start, command
+from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import finite
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [SEPARATOR if word == "--" else word for word in (sys.argv[1:] if arguments is None else arguments)]
     try:
         options = build_parser().parse_intermixed_args(words)
-        with command():
-            announce_start()
+        with command() as output:
+            output.announce_start()
             if options.words.count(SEPARATOR) != 1 or SEPARATOR in (options.words[0], options.words[-1]):
                 raise UserError("expected A -- B, two settings separated by one --; see --help")
             index = options.words.index(SEPARATOR)

@@ -247,13 +247,11 @@ class Summary:
     @cached_property
     def labels(self) -> dict[int, str]:
         """Labels for `row_label`, by `id(row)`."""
-        return (
-            self.own_names
-            or self.published_names
-            or self.join_settings(
-                label_prefixes({key: self.shown_values[key].values() for key in distinguishing_keys(self)})
-            )
-        )
+        published = {id(row): str(row.settings.get("reference.id") or "") for row in self.rows}
+        if names := self.own_names or (published if len({*published.values()} - {""}) == len(published) else {}):
+            return names
+        prefixes = label_prefixes({key: self.shown_values[key].values() for key in distinguishing_keys(self)}).items()
+        return {id(row): ", ".join(start + self.shown_value(row, key) for key, start in prefixes) for row in self.rows}
 
     @cached_property
     def own_names(self) -> dict[int, str]:
@@ -261,17 +259,6 @@ class Summary:
         rows = [row for row in (self.whole or self).rows if row.is_setting]
         names = {id(row): row.jobs[0].own_name for row in rows if len(row.jobs) == 1}
         return names if len(rows) > 1 and len(rows) == len(set(names.values()) - {""}) else {}
-
-    @cached_property
-    def published_names(self) -> dict[int, str]:
-        """The published result that each row repeats, by `id(row)`; empty unless each repeats a different one."""
-        names = {id(row): str(row.settings.get("reference.id") or "") for row in self.rows}
-        return names if len(names) == len(set(names.values()) - {""}) else {}
-
-    def join_settings(self, prefixes: Mapping[str, str]) -> dict[int, str]:
-        """The values of these settings, each after its prefix, by `id(row)`."""
-        keys = prefixes.items()
-        return {id(row): ", ".join(start + self.shown_value(row, key) for key, start in keys) for row in self.rows}
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.datasets import DIGITS
-from mnist_mlp.runs.files import JSON, UnreadableFileError, read_object, write_json
+from mnist_mlp.runs.files import JSON, UnreadableFileError, read_object
 from mnist_mlp.runs.folder import TRIALS_FILE, RunFolder
 from mnist_mlp.runs.predictions import read_labels
 from mnist_mlp.runs.result import RunResult, is_at_chance
@@ -138,11 +138,6 @@ def _result_settings(run: Mapping[str, Any]) -> JSON:
 def _flat_settings(config: JSON) -> JSON:
     """The settings by dotted key; options that an older run lacks take their defaults."""
     return with_defaults(flatten(config)) if config else {}
-
-
-def write_trial_numbers(sweep: Path, numbers: Mapping[str, int]) -> None:
-    """Add trials of a search to its file of `trial_numbers`."""
-    write_json(sweep / TRIALS_FILE, {**numbers, **trial_numbers(sweep)})
 
 
 def run_folders(path: Path) -> Iterator[Path]:

@@ -3,8 +3,8 @@
 import re
 import statistics
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, zip_longest
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,14 @@ from mnist_mlp.runs.settings import short_names, value_text
 OVER_SEEDS, OVER_IMAGES = "vs best (seeds)", "vs best (seeds, images)"
 RUN_COLUMNS = ("row", "best_row", "run", "display_name", "status", "reason", "fingerprint")
 RESULT_COLUMNS = ("parameters", "epochs", "best_epoch")
-VERDICT = "verdict"
-DROP_ORDER = ("parameters", "loss", "F1", VERDICT, OVER_SEEDS, "fit s", OVER_IMAGES, "n", "status")
-"""Columns that a terminal drops, in this order, until the table fits; the verdict is abbreviated at its turn. Settings
-and accuracies stay."""
-DROPPED_LAST = ("n", "status")
-"""Columns that are dropped only if wrapping texts does not suffice."""
+DROP_ORDER = ("parameters", "loss", "F1", OVER_SEEDS, "fit s", OVER_IMAGES)
+"""Columns that a terminal drops, in this order, until the table fits; the texts of the others are wrapped."""
 BREAKS = re.compile(r"(?<=[ _:])|(?<=[^\W\d]\.)|(?<=[^\We]-)(?=\w)")
 """Where texts are wrapped: hidden_|layers, optim.|name and 256-|64, but not 1e-05."""
-NEVER_WRAPPED = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
-NUMBER = re.compile(r"-?[\d.]+(e[+-]\d+)?")
-MIN_TEXT_WIDTH = 5
-"""Terminal cells to which words are broken at most, if the table does not fit otherwise."""
 MAX_ROWS = 40
 VALIDATION_KEYS = ("data.val_size", "data.split_seed")
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
-VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best|, as .*")
 
 
 def write_summary(sweep: Path) -> Summary | None:
@@ -236,10 +227,7 @@ def as_text(summary: Summary, width: int | None = None) -> str:
     """Table, reasons for failures and reading note, in lines shorter than `width` (default: the terminal's)."""
     available = (columns() if width is None else width) - 1
     shown, left_out = _fitting(summary, available)
-    widths = [*map(_width, shown)]
-    if not _fits(shown, available):
-        widths = _wrapped_widths(shown, available)
-    lines = []
+    widths, lines = _wrapped_widths(shown, available), []
     for row in zip(*shown, strict=True):
         wrapped = [_wrap(text, width) for text, width in zip(row, widths, strict=True)]
         for parts in zip_longest(*wrapped, fillvalue=""):
@@ -268,53 +256,35 @@ def _fitting(summary: Summary, available: int) -> tuple[list[list[str]], list[st
     shown = [column for column in table if column[0] == "" or not set(column[1:]) <= {"", "-"}]
     left_out = []
     for name in DROP_ORDER:
-        width = _min_width if name in DROPPED_LAST else _width
-        for column in [column for column in shown if column[0] == name and not _fits(shown, available, width)]:
-            if name == VERDICT:
-                column[1:] = [VERDICT_DETAILS.sub("", text) for text in column[1:]]
-            else:
+        for column in [column for column in shown if column[0] == name]:
+            if sum(map(_width, shown)) + 2 * (len(shown) - 1) > available:
                 shown.remove(column)
                 left_out.append(name)
     return shown, left_out
 
 
 def _wrapped_widths(shown: Sequence[Sequence[str]], available: int) -> list[int]:
-    """Narrow the widest columns until the table fits, at first so that no word is broken."""
-    widths, whole_words = [*map(_width, shown)], [*map(_min_width, shown)]
-    fixed = [column[1:] if column[0] in NEVER_WRAPPED else filter(NUMBER.fullmatch, column) for column in shown]
-    broken = [min(width, max(_width(texts), MIN_TEXT_WIDTH)) for width, texts in zip(whole_words, fixed, strict=True)]
-    for limits in (whole_words, broken):
-        while sum(widths) + 2 * (len(widths) - 1) > available:
-            slack = [width if width > limit else 0 for width, limit in zip(widths, limits, strict=True)]
-            if not any(slack):
-                break
-            widths[slack.index(max(slack))] -= 1
+    """Narrow the widest columns until the table fits, but not below their longest word."""
+    widths = [*map(_width, shown)]
+    limits = [_width(word.rstrip() for text in column for word in BREAKS.split(text)) for column in shown]
+    while sum(widths) + 2 * (len(widths) - 1) > available and widths != limits:
+        slack = [width if width > limit else 0 for width, limit in zip(widths, limits, strict=True)]
+        widths[slack.index(max(slack))] -= 1
     return widths
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """Break a text into lines of `width` cells, at BREAKS; longer words anywhere."""
+    """Break a text into lines of `width` cells, at BREAKS."""
     lines = [""]
-    for piece in BREAKS.split(text):
-        for fragment in [piece] if cells(piece.rstrip()) <= width else piece:
-            if lines[-1] and cells(lines[-1] + fragment.rstrip()) > width:
-                lines.append("")
-            lines[-1] += fragment
+    for word in BREAKS.split(text):
+        if lines[-1] and cells(lines[-1] + word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
     return [line.rstrip() for line in lines]
 
 
 def _width(column: Iterable[str]) -> int:
     return max(map(cells, column), default=0)
-
-
-def _min_width(column: Sequence[str]) -> int:
-    """The width without breaks inside words, and inside accuracies and intervals."""
-    head, *texts = column
-    return _width([*BREAKS.split(head), *(texts if head in NEVER_WRAPPED else chain(*map(BREAKS.split, texts)))])
-
-
-def _fits(shown: Sequence[Sequence[str]], available: int, width: Callable[[Sequence[str]], int] = _width) -> bool:
-    return sum(map(width, shown)) + 2 * (len(shown) - 1) <= available
 
 
 def _failure_lines(summary: Summary) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mnist_mlp.compare.load import trial_numbers
 from mnist_mlp.console import can_redraw, cells, ellipsis, plain, shortened
@@ -87,23 +87,9 @@ def time_left(waiting: Iterable[float], running: Sequence[float], parallel: int)
     return max(ends)
 
 
-class Duration(NamedTuple):
-    """The duration of a job in seconds: of training the planned number of epochs, and of everything else."""
-
-    epochs: int
-    training: float
-    overhead: float
-
-
 @dataclass
 class RunningJob:
-    """A job in progress.
-
-    Attributes:
-        stamp: modification time of metrics.csv in ns.
-        resumed: number of epochs before this attempt.
-        epoch_seconds: mean duration of an epoch.
-    """
+    """A job in progress, resumed after some epochs or 0. stamp: modification time of metrics.csv in ns."""
 
     job: Job
     began: float
@@ -150,40 +136,40 @@ class RunningJob:
         left = min(self.epoch_seconds * (self.max_epochs - self.epochs), self._max_seconds - self.elapsed)
         return max(0.0, left - since_epoch)
 
-    def duration(self, left: float = 0.0) -> Duration:
-        """Return its duration if it ends in `left` seconds."""
-        training = self.epoch_seconds * max(0, self.epochs - self.resumed) + left
-        seconds = time.time() - self.began + left
-        return Duration(self.max_epochs - self.resumed, training, max(0.0, seconds - training))
+    def duration(self, left: float = 0.0) -> tuple[int, float, float]:
+        """Return its planned epochs, and its seconds of training (`left` more) and of everything else."""
+        seconds = self.epoch_seconds * max(0, self.epochs - self.resumed)
+        return self.max_epochs - self.resumed, seconds + left, max(0.0, time.time() - self.began - seconds)
 
 
 class SweepProgress:
     """Reports the progress of a sweep; this class prints a line when a job ends.
 
     Args:
-        jobs: the jobs that run now.
+        jobs: all jobs that are known.
         began: start of the sweep, in seconds since the epoch.
-        later: epochs of each job that will follow, in a search.
-        earlier: the progress of the jobs before these, in a search.
     """
 
-    def __init__(
-        self, jobs: Sequence[Job], began: float, later: Sequence[int] = (), earlier: "SweepProgress | None" = None
-    ) -> None:
-        self.began, self._later = began, later
-        self.done: int = earlier.done if earlier else 0
-        self.failures: list[tuple[str, str]] = earlier.failures if earlier else []
+    def __init__(self, jobs: Sequence[Job], began: float) -> None:
+        self.began = began
+        self.done = 0
+        self.failures: list[tuple[str, str]] = []
         """Name and reason, oldest first."""
         self.running: dict[int, RunningJob] = {}
-        self.last = self.ended_count + len(jobs)
+        self._durations: list[tuple[int, float, float]] = []
+        self._parallel = 0
+        self.extend(jobs)
+
+    def extend(self, jobs: Sequence[Job], later: Sequence[int] = ()) -> None:
+        """Add the next jobs of a search, which gives the epochs of each later one."""
+        self._later = later
+        self.known = self.ended_count + len(jobs)
         """Number of jobs that have ended when these have."""
-        self.total = self.last + len(later)
+        self.total = self.known + len(later)
         self._waiting = {job.number: job.config.trainer.max_epochs if job.config else 0 for job in jobs}
         self._settings = varying_settings({job.name: job.overrides for job in jobs})
         trials = trial_numbers(jobs[0].sweep) if jobs else {}
         self._settings |= {job.name: {"": f"#{trials[job.name]}"} for job in jobs if job.name in trials}
-        self._durations: list[Duration] = earlier._durations if earlier else []
-        self._parallel: int = earlier._parallel if earlier else 0
 
     @property
     def ended_count(self) -> int:
@@ -237,37 +223,29 @@ class SweepProgress:
         durations = [*self._durations, *(job.duration(left) for job, left in jobs if left is not None)]
         if not durations:
             return None
-        overhead = statistics.fmean(duration.overhead for duration in durations)
-        per_epoch = sum(duration.training for duration in durations) / max(1, sum(d.epochs for d in durations))
-
-        def seconds(epochs: int) -> float:
-            return overhead + per_epoch * epochs
-
+        epochs, training, others = zip(*durations, strict=True)
+        overhead, per_epoch = statistics.fmean(others), sum(training) / max(1, sum(epochs))
         running = [
-            max(0.0, seconds(job.max_epochs - job.resumed) + job.began - time.time()) if left is None else left
+            max(0.0, overhead + per_epoch * (job.max_epochs - job.resumed) + job.began - time.time())
+            if left is None
+            else left
             for job, left in jobs
         ]
-        return time_left(map(seconds, [*self._waiting.values(), *self._later]), running, self._parallel)
+        waiting = [overhead + per_epoch * count for count in (*self._waiting.values(), *self._later)]
+        return time_left(waiting, running, self._parallel)
 
 
 class LiveProgress(SweepProgress):
     """Shows the state of the sweep at the bottom of the terminal, below a line for each job that ended."""
 
-    def __init__(
-        self, jobs: Sequence[Job], began: float, console: "Console", later: Sequence[int] = (),
-        earlier: SweepProgress | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, jobs: Sequence[Job], began: float, console: "Console") -> None:
         from rich.live import Live  # deferred: only needed on a terminal
 
-        super().__init__(jobs, began, later, earlier)
+        super().__init__(jobs, began)
         self._console, self._last_read, self._splits = console, 0.0, set[str]()
         self._objectives: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         """Objectives of finished jobs by `data.name` and by their settings without the seed."""
-        if isinstance(earlier, LiveProgress):
-            self._splits, self._objectives = earlier._splits, earlier._objectives
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._live.start()
-        self._draw()
 
     def started(self, job: Job) -> None:
         """Register the start of a job and redraw."""
@@ -303,6 +281,7 @@ class LiveProgress(SweepProgress):
         self._live.stop()
 
     def _draw(self) -> None:
+        self._live.start()
         self._live.update(self._view(), refresh=True)
 
     def _label(self, name: str, width: int) -> str:
@@ -348,13 +327,10 @@ class LiveProgress(SweepProgress):
         return Group("", header, line(elapsed_text(self.began, self.seconds_left()), "dim"), jobs, *footer)
 
 
-def sweep_progress(
-    jobs: Sequence[Job], began: float, later: Sequence[int] = (), earlier: SweepProgress | None = None
-) -> SweepProgress:
+def sweep_progress(jobs: Sequence[Job], began: float) -> SweepProgress:
     """Return a live view if stdout is a terminal that can redraw its lines, otherwise plain lines."""
     if not can_redraw():
-        return SweepProgress(jobs, began, later, earlier)
+        return SweepProgress(jobs, began)
     from rich.console import Console
 
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    return LiveProgress(jobs, began, console, later, earlier)
+    return LiveProgress(jobs, began, Console(file=sys.stdout, highlight=False, markup=False, emoji=False))

@@ -31,7 +31,7 @@ class LivePage:
         """Start to write the page in a thread, if jobs have ended since the last one and it is due."""
         ended = self._progress.ended_count
         is_writing = self._thread is not None and self._thread.is_alive()
-        if ended == self._shown or ended >= self._progress.last or is_writing or time.monotonic() < self._due:
+        if ended == self._shown or ended >= self._progress.known or is_writing or time.monotonic() < self._due:
             return
         self._shown = ended
         self._thread = threading.Thread(target=self._write, args=[self._progress.status_text()], daemon=True)

@@ -37,6 +37,7 @@ class Sweep:
         ]
         self.console = Console(file=self.terminal, width=columns, height=rows)
         self.view = LiveProgress(self.jobs, time.time(), self.console)
+        self.view.tick()
 
     def start(self, *indices: int) -> None:
         for index in indices:

@@ -185,9 +185,8 @@ def guarded_output() -> Iterator[GuardedStream]:
 def command() -> Iterator[GuardedStream]:
     """Run a command; user errors and errors of the environment end it with one line on stderr and exit code 1.
 
-    Yields its standard output.
-
-    If the output cannot be written (closed pipe, full disk), the command completes its work before it reports that.
+    Yields its output. If that cannot be written (closed pipe, full disk), the command completes its work before it
+    reports that.
     """
     with guarded_output() as output:
         try:

@@ -37,7 +37,7 @@ from mnist_mlp.cli.launcher import OptunaConf, SideBySideLauncher, close_pool
 from mnist_mlp.compare.locate import has_default_name, short_name
 from mnist_mlp.config import Config, conf_folder
 from mnist_mlp.console import error_line, error_summary, guarded_output, shell_quoted, shown_path
-from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
+from mnist_mlp.errors import Interrupted, UserError, exit_code
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import LOCK_FILE, NOTE_FILE, FolderLock, RunFolder, note_record
@@ -94,10 +94,7 @@ def _run_hydra(task: "Task") -> int:
         with lazy_help():
             application()
     except (Interrupted, KeyboardInterrupt) as stop:  # the worker processes end with this one
-        if task.total:
-            _print_interrupted_sweep(stop)
-        else:
-            jobs.print_interrupted(stop, remedy="repeat the command")
+        _print_interrupted_sweep(stop)
         return exit_code(stop)
     except Exception as error:
         is_environment_error = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
@@ -127,8 +124,7 @@ def _print_interrupted_sweep(stop: BaseException) -> None:
 def _print_interrupted_run(stop: BaseException, config: Config | None, folder: RunFolder) -> None:
     """Report in which epoch the run was interrupted, and how to resume it."""
     if config is None:
-        print(f"\n{describe_signal(stop)}", file=sys.stderr)
-        return
+        return jobs.print_interrupted(stop, remedy="repeat the command")
     epoch, epochs = len(read_curves(folder.metrics_file).get("epoch", ())) + 1, config.trainer.max_epochs
     done = f" in epoch {epoch} of {epochs}" if epoch <= epochs else " after the last epoch"
     remedy = "repeat the command to resume"
@@ -137,7 +133,7 @@ def _print_interrupted_run(stop: BaseException, config: Config | None, folder: R
         remedy = f"to resume:\n  {jobs.python_command()} -m mnist_mlp.train resume={run}"
     if not folder.last_checkpoint.is_file():
         done, remedy = f"{done}, before the first checkpoint", "repeat the command"
-    jobs.print_interrupted(stop, done, remedy)
+    return jobs.print_interrupted(stop, done, remedy)
 
 
 @contextmanager

@@ -63,6 +63,11 @@ class Round:
         """Return the number of trials at the rung with this index."""
         return min(self.size, max(1, self.size // int(FACTOR**rung)))
 
+    def epochs(self, max_epochs: int) -> list[int]:
+        """Return the epochs that each of its jobs trains, in their order, if trials resume."""
+        rungs = enumerate(pairwise([0, *(rung or max_epochs for rung in self.rungs)]))
+        return [end - start for index, (start, end) in rungs for _ in range(self.count(index))]
+
     def next(self, size: int, rungs: Sequence[int]) -> "Round":
         """Return the round that follows this one."""
         jobs = self.jobs + sum(map(self.count, range(len(self.rungs))))
@@ -104,10 +109,11 @@ class OptunaSweeper(Sweeper):
         target = progress["target"] if progress and resumes else end + self._n_trials
         rounds += self._rounds(last, target)
         self._task.total = rounds[-1].next(0, ()).jobs
-        for number, current in enumerate(rounds, 1):
+        self._task.later = [epochs for each in rounds for epochs in each.epochs(self._config.trainer.max_epochs)]
+        for current in rounds:
             progress = {"n_trials": self._n_trials, "target": target, "round": asdict(current)}
             self._study.set_user_attr(key, progress)
-            self._run(current, [epochs for later in rounds[number:] for epochs in self._epochs_after(later)])
+            self._run(current)
 
     def _rounds(self, current: Round, target: int) -> Iterator[Round]:
         """Yield the rounds until there are `target` trials: batches, or the brackets of Hyperband in turn."""
@@ -121,24 +127,15 @@ class OptunaSweeper(Sweeper):
                 size = -(-brackets * FACTOR ** (len(rungs) - 1) // len(rungs))
             yield (current := current.next(min(size, left), rungs))
 
-    def _epochs_after(self, current: Round, rung: int = -1) -> list[int]:
-        """Return the epochs that each job after this rung of the round trains, if trials resume."""
-        rungs = [epochs or self._config.trainer.max_epochs for epochs in current.rungs]
-        counts = enumerate(pairwise([0, *rungs]))
-        return [end - start for index, (start, end) in counts if index > rung for _ in range(current.count(index))]
-
-    def _run(self, current: Round, later: Sequence[int]) -> None:
-        """Propose the trials of a round, unless that was done before it was interrupted, and run them.
-
-        later: epochs of each job of later rounds.
-        """
+    def _run(self, current: Round) -> None:
+        """Propose the trials of a round, unless that was done before it was interrupted, and run them."""
         for index in range(len(self._trials()), current.first + current.size):
             self._study.sampler = self._seeded_sampler(index)
             self._study.ask(self._space).set_user_attr("sweep", self._sweep)
         best, jobs = {trial.number for trial in self._trials()[current.first :]}, current.jobs
         for rung, epochs in enumerate(current.rungs):
             trials = [trial for trial in self._trials() if trial.number in best and trial.state != TrialState.FAIL]
-            self._task.later = [*self._epochs_after(current, rung), *later]
+            del self._task.later[: current.count(rung)]
             values, is_last = self._evaluate(trials, epochs, jobs), epochs == current.rungs[-1]
             jobs += current.count(rung)
             order = sorted(values, key=lambda number: -values[number])

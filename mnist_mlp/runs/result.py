@@ -339,24 +339,22 @@ MAX_REPORTED = 10
 
 def closing_report(result: RunResult) -> str:
     """Format the classification report in at most 15 lines: of many classes, only those with the lowest F1."""
-    shown, title = occurring_classes(result.confusion_matrix), ""
-    if (count := len(shown)) > MAX_REPORTED + 1:
-        title = f"The {MAX_REPORTED} worst of {count} classes by F1; classification_report.txt has all:\n"
-        shown = sorted(shown, key=lambda label: result.per_class["f1"][label] or 0.0)[:MAX_REPORTED]
-    text = classification_report(result.confusion_matrix, result.classes, shown)
-    return title + "\n".join(filter(None, text.splitlines()))
+    text = classification_report(result.confusion_matrix, result.classes)
+    head, *rows, accuracy, macro, weighted = filter(None, text.splitlines())
+    if (count := len(rows)) > MAX_REPORTED + 1:
+        head = f"The {MAX_REPORTED} worst of {count} classes by F1; classification_report.txt has all:\n{head}"
+        f1 = [result.per_class["f1"][label] or 0.0 for label in occurring_classes(result.confusion_matrix)]
+        rows = [rows[index] for index in sorted(range(count), key=f1.__getitem__)[:MAX_REPORTED]]
+    return "\n".join([head, *rows, accuracy, macro, weighted])
 
 
-def classification_report(
-    confusion_matrix: Sequence[Sequence[int]], classes: Sequence[str] = DIGITS, shown: Sequence[int] | None = None
-) -> str:
+def classification_report(confusion_matrix: Sequence[Sequence[int]], classes: Sequence[str] = DIGITS) -> str:
     """Format precision, recall, F1 and support as scikit-learn's `classification_report` does.
 
     Args:
         confusion_matrix: (classes, classes) counts; rows are the true classes. A ratio with denominator 0 is 0. Classes
             that are neither label nor prediction have no row and are not in the macro average.
         classes: Names of the classes.
-        shown: Classes with a row; None: all.
     """
     import numpy as np  # slow to import, and `--help` does not need it
 
@@ -372,8 +370,7 @@ def classification_report(
     accuracy = f"{'accuracy':>{width}}  {'':>9} {'':>9} {tp.sum() / max(total, 1):>9.4f} {total:>9}"
     lines = [f"{'':>{width}}  {'precision':>9} {'recall':>9} {'f1-score':>9} {'support':>9}", ""]
     labels = occurring_classes(confusion_matrix)
-    rows = labels if shown is None else shown
-    lines += [row(classes[label], scores[:, label], support[label]) for label in rows]
+    lines += [row(classes[label], scores[:, label], support[label]) for label in labels]
     lines += ["", accuracy, row("macro avg", scores[:, labels].mean(1), total)]
     return "\n".join([*lines, row("weighted avg", scores @ support / max(total, 1), total)]) + "\n"
 

@@ -213,3 +213,23 @@ def test_an_estimate_is_rounded_to_its_precision() -> None:
     assert [format_estimate(seconds) for seconds in (3, 89, 3540, 3700, 7200, 9000)] == [
         "about 10 s", "about 1 min", "about 59 min", "about 1 h", "about 2 h", "about 2 h 30 min",
     ]  # fmt: skip
+
+
+def test_the_time_left_of_a_search_includes_later_rounds_by_their_epochs(tmp_path: Path) -> None:
+    first, second, *_ = Sweep(tmp_path).jobs
+    progress = SweepProgress([first], time.time())
+    progress.extend([first], [4, 2, 8])
+    assert (progress.done, progress.total) == (0, 4)
+    progress.started(first)
+    first.folder.path.mkdir()
+    lines = [f"{epoch},{10 * epoch}" for epoch in range(1, 5)]
+    first.folder.metrics_file.write_text("\n".join(["epoch,elapsed_seconds", *lines]))
+    progress.running[first.number].began -= 45  # 40 s for 4 epochs, 5 s for the rest
+    progress.ended(first, JobEnd("", 0.9))
+    assert progress.seconds_left() == pytest.approx(3 * 5 + (4 + 2 + 8) * 10, abs=0.5)
+    progress.extend([second], [2, 8])
+    assert (progress.done, progress.total) == (1, 4)
+    assert progress.seconds_left() == pytest.approx(3 * 5 + (4 + 2 + 8) * 10, abs=0.5)
+    progress.started(second)
+    progress.running[second.number].began -= 15
+    assert progress.seconds_left() == pytest.approx(3 * 5 + (4 + 2 + 8) * 10 - 15, abs=0.5)

@@ -96,8 +96,9 @@ def test_a_signal_ends_all_jobs_after_their_chunk_and_keeps_their_checkpoints(
     (os.killpg if group else os.kill)(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
-    word = "interrupted" if number == signal.SIGINT else f"interrupted by {number.name}"
-    assert err == f"\n{word}: finished jobs are kept; rerun with the same name= to resume\n"
+    word = "Interrupted" if number == signal.SIGINT else f"Interrupted by {number.name}"
+    assert err.startswith(f"\n{word}: 0 of 4 jobs done; ")
+    assert err.count("\n") == 2
     assert "2 unfinished" in out
     wait_until(lambda: not of_session(process.pid), 10)
     assert not list(Path("outputs").rglob("failure.json"))
@@ -128,7 +129,7 @@ def test_a_signal_before_the_first_job_ends_the_sweep_with_the_exit_code_of_shel
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err.startswith("\ninterrupted")
+    assert err.lower().startswith("\ninterrupted")
     assert err.count("\n") == 2
     wait_until(lambda: not of_session(process.pid), 10)
     assert not list(Path("outputs").rglob("result.json"))
@@ -147,7 +148,8 @@ def interrupt(process: "subprocess.Popen[str]") -> None:
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "\ninterrupted: finished jobs are kept; rerun with the same name= to resume\n"
+    assert err.startswith("\nInterrupted: 0 of 4 jobs done; ")
+    assert err.count("\n") == 2
     assert "2 unfinished" in out
     wait_until(lambda: not of_session(process.pid), 10)
     assert not list(Path("outputs").rglob(".lock"))

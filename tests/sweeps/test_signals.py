@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -202,3 +204,23 @@ def test_a_script_without_a_main_guard_is_run_once(start: Start, idx_root: Path,
     assert out.count("once") == 1
     assert sum(line.startswith("[") for line in out.splitlines()) == 3
     wait_until(lambda: not of_session(process.pid), 10)
+
+
+@pytest.mark.parametrize("name", [["name=mine"], []], ids=["named", "unnamed"])
+def test_an_interrupted_run_reports_its_epoch_and_the_command_that_resumes_it(
+    start: Start, idx_root: Path, name: list[str]
+) -> None:
+    command = ["-m", "mnist_mlp.train", f"data.root={idx_root}", *LONG[:-2], *name]
+    process = start(*command)
+    wait_until(lambda: list(Path("outputs/train").glob("*/checkpoints/last.ckpt")))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (epoch,) = map(int, re.findall(r"in epoch (\d+) of 100000", err))
+    (metrics,) = Path("outputs/train").glob("*/metrics.csv")
+    assert len(metrics.read_text().splitlines()) == epoch  # a header and the epochs before
+    process = start(*(command if name else shlex.split(err.splitlines()[-1])[1:]))
+    wait_until(lambda: len(metrics.read_text().splitlines()) > epoch)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert "Resuming from" in out

@@ -57,11 +57,6 @@ def columns() -> int:
     return shutil.get_terminal_size().columns
 
 
-def ellipsis(stream: Any = None) -> str:
-    """Return an ellipsis that the stream can encode."""
-    return "…" if is_unicode(stream) else "..."
-
-
 def is_unicode(stream: Any = None) -> bool:
     """Return whether the stream can encode every character."""
     return str(getattr(stream or sys.stdout, "encoding", None) or "").lower().startswith("utf")

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mnist_mlp.compare.load import trial_numbers
-from mnist_mlp.console import can_redraw, cells, ellipsis, plain, shortened
+from mnist_mlp.console import can_redraw, plain
 from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.result import percent
 from mnist_mlp.runs.settings import label_prefixes
@@ -261,10 +261,9 @@ class LiveProgress(SweepProgress):
             objectives = self._objectives[dataset][format_settings("", settings)]
             objectives[:] = [*(objectives if "" not in settings else ()), end.objective]  # a trial's last rung counts
             self._splits.add("val" if job.config is None or job.config.data.val_size else "train")
-        line, width = plain(end.line), self._console.width
-        label = self._label(job.name, max(width // 3, width - cells(line) + cells(job.name)))
+        line = plain(end.line)
         style = "red" if end.objective is None else "yellow" if "DIVERGED" in line else ""
-        self._console.print(line.replace(job.name, label, 1), style=style, no_wrap=True, overflow="ellipsis")
+        self._console.print(line.replace(job.name, self._label(job.name), 1), style=style)
         self._draw()
 
     def tick(self) -> None:
@@ -284,8 +283,8 @@ class LiveProgress(SweepProgress):
         self._live.start()
         self._live.update(self._view(), refresh=True)
 
-    def _label(self, name: str, width: int) -> str:
-        return shortened(format_settings(name, self._settings.get(name, {})), width, ellipsis(self._console.file))
+    def _label(self, name: str) -> str:
+        return format_settings(name, self._settings.get(name, {}))
 
     def _view(self) -> "Group":
         """Render counts and time, the running jobs, the best setting so far and the latest failures."""
@@ -296,27 +295,26 @@ class LiveProgress(SweepProgress):
 
         line = partial(Text, no_wrap=True, overflow="ellipsis")
         width, failed, ended = self._console.width, len(self.failures), self.ended_count
-        footer = []
+        footer: list[Text] = []
         for means in self._objectives.values() if len(self._splits) == 1 else ():  # other splits are not comparable
             name, values = max(means.items(), key=lambda item: statistics.fmean(item[1]))
             mean = f" (mean of {len(values)})" if len(values) > 1 else ""
             accuracy = f"{min(self._splits)} {percent(statistics.fmean(values))}{mean}"
-            name = shortened(name, width - len(accuracy) - 10, ellipsis(self._console.file))
-            footer.append(line(f"best    {name}{': ' if name else ''}{accuracy}", "green"))
+            footer += Text(f"best    {name}{': ' if name else ''}{accuracy}", "green").wrap(self._console, width)
         for name, reason in self.failures[: -1 - MAX_FAILURES : -1]:
-            name = self._label(name, max(width // 3, width - cells(reason) - 10))
-            footer.append(line(f"failed  {name}: {reason}", "red"))
-        rows, running = max(1, self._console.height - 4 - len(footer)), list(self.running.values())
+            footer.append(line(f"failed  {self._label(name)}: {reason}", "red"))
+        running = list(self.running.values())
+        labels = [Text(self._label(job.job.name)).wrap(self._console, max(8, width - 45)) for job in running]
+        rows = max(1, (self._console.height - 4 - len(footer)) // max([1, *map(len, labels)]))
         if len(running) > rows:
             footer.insert(0, line(f"  and {len(running) - rows + 1} more running", "dim"))
             running = running[: rows - 1]
         jobs = Table.grid("", "", "", "", "", padding=(0, 2))
-        for job in running:
-            name = self._label(job.job.name, max(8, width - 45))
+        for job, label in zip(running, labels, strict=False):
             epoch = f"epoch {job.epochs}/{job.max_epochs}" if job.epochs else "starting"
             accuracy = "" if job.accuracy is None else percent(job.accuracy)
             bar = ProgressBar(1.0, job.fraction, BAR, complete_style="cyan")
-            jobs.add_row("", line(name), line(epoch), bar, line(accuracy))
+            jobs.add_row("", Group(*label), line(epoch), bar, line(accuracy))
         state = f"{len(self.running)} running" if self._parallel or ended >= self.total else "starting"
         counts = f"{self.done} of {self.total} done, {state}{f', {failed} failed' if failed else ''}"
         fraction = (ended + sum(job.fraction for job in self.running.values())) / max(1, self.total)

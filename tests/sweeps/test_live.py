@@ -100,7 +100,7 @@ def test_the_view_shows_counts_running_jobs_best_setting_failures_and_time_left(
 
 
 def test_labels_that_do_not_fit_are_wrapped_but_not_cut(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, columns=50)
+    sweep = Sweep(tmp_path, columns=66)
     sweep.start(0, 1)
     text = " ".join(sweep.words())
     for word in ("hidden_layers=1,", "lr=0.1,", "seed"):

@@ -117,8 +117,8 @@ def _print_interrupted_sweep(stop: BaseException) -> None:
     progress, sweep = SideBySideLauncher.progress, PreflightCallback.sweep
     failed = f", {len(progress.failures)} failed" if progress and progress.failures else ""
     done = f": {progress.done} of {progress.total} jobs done{failed}" if progress else ""
-    named = f" with name={sweep.name}" if sweep and has_default_name(sweep) else ""
-    jobs.print_interrupted(stop, done, f"repeat the command{named} to resume")
+    named = f" with\n  name={sweep.name}" if sweep and has_default_name(sweep) else ""
+    jobs.print_interrupted(stop, done, f"to resume, repeat the command{named}")
 
 
 def _print_interrupted_run(stop: BaseException, config: Config | None, folder: RunFolder) -> None:
@@ -127,7 +127,7 @@ def _print_interrupted_run(stop: BaseException, config: Config | None, folder: R
         return jobs.print_interrupted(stop, remedy="repeat the command")
     epoch, epochs = len(read_curves(folder.metrics_file).get("epoch", ())) + 1, config.trainer.max_epochs
     done = f" in epoch {epoch} of {epochs}" if epoch <= epochs else " after the last epoch"
-    remedy = "repeat the command to resume"
+    remedy = "to resume, repeat the command"
     if config.resume == "never" or (config.resume == "auto" and has_default_name(folder.path)):
         run = shell_quoted(shown_path(folder.path))
         remedy = f"to resume:\n  {jobs.python_command()} -m mnist_mlp.train resume={run}"

@@ -140,7 +140,7 @@ def fail_job(job: Job, reason: str, log: str) -> JobEnd:
     return JobEnd(f"{job.label}: FAILED: {reason}", None, recorded=recorded)
 
 
-def print_interrupted(stop: BaseException, done: str = "", remedy: str = "repeat the call to resume") -> None:
+def print_interrupted(stop: BaseException, done: str = "", remedy: str = "to resume, repeat the call") -> None:
     """Report that a run or sweep was interrupted, how much is done, and how to resume it."""
     reason = describe_signal(stop)
     print(f"\n{reason[0].upper()}{reason[1:]}{done}; {remedy}", file=sys.stderr)

@@ -58,11 +58,6 @@ def columns() -> int:
     return shutil.get_terminal_size().columns
 
 
-def ellipsis(stream: Any = None) -> str:
-    """Return an ellipsis that the stream can encode."""
-    return "…" if is_unicode(stream) else "..."
-
-
 def is_unicode(stream: Any = None) -> bool:
     """Return whether the stream can encode every character."""
     return str(getattr(stream or sys.stdout, "encoding", None) or "").lower().startswith("utf")
@@ -108,14 +103,23 @@ class GuardedStream:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._erase = ""
         self.error: Exception | None = None
         with suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="replace")  # prints ? if the encoding lacks ±
 
     def write(self, text: str) -> int:
-        """Write the text, or drop it after an error."""
-        self._try(self._stream.write, text)
+        """Write the text in place of a notice, or drop it after an error."""
+        erase, self._erase = self._erase, ""
+        self._try(self._stream.write, erase + text)
         return len(text)
+
+    def announce_start(self) -> None:
+        """Show on a terminal that libraries are being loaded, until the next output."""
+        if can_redraw(self):
+            self._try(self._stream.write, "Loading ...\r")
+            self.flush()
+            self._erase = "\x1b[2K"
 
     def flush(self) -> None:
         """Flush the stream, unless an error occurred."""
@@ -164,6 +168,7 @@ def guarded_output() -> Iterator[GuardedStream]:
         yield guard
         guard.flush()
     finally:
+        guard.write("")
         sys.stdout = before
         if before is None:
             guard.close()
@@ -173,17 +178,18 @@ def guarded_output() -> Iterator[GuardedStream]:
 
 
 @contextmanager
-def command() -> Iterator[None]:
+def command() -> Iterator[GuardedStream]:
     """Run a command; user errors and errors of the environment end it with one line on stderr and exit code 1.
 
-    If the output cannot be written (closed pipe, full disk), the command completes its work before it reports that.
+    Yields its output. If that cannot be written (closed pipe, full disk), the command completes its work before it
+    reports that.
     """
     with guarded_output() as output:
         try:
             if os.path.realpath("".join(sys.path[:1])) == PACKAGE:
                 module = f"python -m mnist_mlp.{Path(sys.argv[0]).stem}"
                 raise UserError(f"run {module} instead, from another folder than mnist_mlp, whose files hide libraries")
-            yield
+            yield output
         except UserError as error:
             raise SystemExit(f"error: {error}") from None
         except (OSError, MemoryError) as error:

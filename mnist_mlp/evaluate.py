@@ -23,7 +23,8 @@ DIFFERS = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.evaluate` and of the script `mnist-mlp-evaluate`."""
     options = build_parser().parse_args(arguments)
-    with command():
+    with command() as output:
+        output.announce_start()
         refuse_unwritable(options.json)
         content, is_reproduced = _evaluate_ensemble(options) if len(options.runs) > 1 else _evaluate_run(options)
         if options.json:

@@ -14,7 +14,8 @@ from mnist_mlp.startup import quick_start
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.export` and of the script `mnist-mlp-export`."""
     options = build_parser().parse_args(arguments)
-    with command():
+    with command() as output:
+        output.announce_start()
         if len(set(options.format)) > 1 and options.output:
             raise UserError("--output needs a single --format: without it, each format gets its default file name")
         refuse_unwritable(options.json)

@@ -25,7 +25,8 @@ SOME_FAILED = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.predict` and of the script `mnist-mlp-predict`."""
     options = build_parser().parse_args(arguments)
-    with command():
+    with command() as output:
+        output.announce_start()
         for target in (options.json, options.csv, options.figure):
             refuse_unwritable(target)
         predictions = _predict(options)

@@ -6,16 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_mlp import __version__
-from mnist_mlp.compare.collect import summarize
-from mnist_mlp.compare.digits import write_digits
-from mnist_mlp.compare.locate import locate_folder
-from mnist_mlp.compare.tables import plan_lines, write_tables
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
-from mnist_mlp.reporting.document import report_document
-from mnist_mlp.reporting.page import find_runs, is_page, write_page
-from mnist_mlp.reporting.publish import publish
-from mnist_mlp.reporting.tensorboard import MEANS_FOLDER, write_means
 from mnist_mlp.runs.files import finite
 from mnist_mlp.runs.folder import RunFolder
 
@@ -23,7 +15,18 @@ from mnist_mlp.runs.folder import RunFolder
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.report` and of the script `mnist-mlp-report`."""
     options = build_parser().parse_args(arguments)
-    with command():
+    with command() as output:
+        output.announce_start()
+        # deferred: numpy and matplotlib
+        from mnist_mlp.compare.collect import summarize
+        from mnist_mlp.compare.digits import write_digits
+        from mnist_mlp.compare.locate import locate_folder
+        from mnist_mlp.compare.tables import plan_lines, write_tables
+        from mnist_mlp.reporting.document import report_document
+        from mnist_mlp.reporting.page import find_runs, write_page
+        from mnist_mlp.reporting.publish import publish
+        from mnist_mlp.reporting.tensorboard import MEANS_FOLDER, write_means
+
         paths = [locate_folder(path) for path in options.paths]
         sweep = paths[0] if len(paths) == 1 else None
         jobs = find_runs(paths)
@@ -48,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _default_page(sweep: Path | None) -> Path:
     """The default page of a run or sweep, or of several folders; UserError if that would replace another file."""
+    from mnist_mlp.reporting.page import is_page
+
     page = (sweep or Path()) / "report.html"
     if page.exists() and not (sweep and is_page(page)):
         raise UserError(f"{page} exists: use --output FILE to write another file, or to replace it")

@@ -34,14 +34,16 @@ from mnist_mlp.cli.compose import (
 )
 from mnist_mlp.cli.grid import Dimension, combinations, count_values, register, sweep_dimensions
 from mnist_mlp.cli.help import explain, misplaced_flag
-from mnist_mlp.cli.launcher import GridComposer, OptunaConf, SideBySideConf, close_pool
-from mnist_mlp.config import conf_folder
-from mnist_mlp.console import error_line, error_summary, guarded_output
-from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
+from mnist_mlp.cli.launcher import GridComposer, OptunaConf, SideBySideConf, SideBySideLauncher, close_pool
+from mnist_mlp.compare.locate import has_default_name, short_name
+from mnist_mlp.config import Config, conf_folder
+from mnist_mlp.console import error_line, error_summary, guarded_output, shell_quoted, shown_path
+from mnist_mlp.errors import Interrupted, UserError, exit_code
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import LOCK_FILE, NOTE_FILE, FolderLock, RunFolder, note_record
-from mnist_mlp.runs.result import closing_table
+from mnist_mlp.runs.predictions import read_curves
+from mnist_mlp.runs.result import closing_report, closing_table
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps import jobs
 from mnist_mlp.sweeps.dry_run import plan_lines
@@ -96,7 +98,7 @@ def _run_hydra(task: "Task") -> int:
         with lazy_help():
             application()
     except (Interrupted, KeyboardInterrupt) as stop:  # the worker processes end with this one
-        jobs.print_interrupted(stop)
+        _print_interrupted_sweep(stop)
         return exit_code(stop)
     except Exception as error:
         is_environment_error = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
@@ -112,6 +114,30 @@ def _run_hydra(task: "Task") -> int:
         if not wants_traceback:
             os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
+
+
+def _print_interrupted_sweep(stop: BaseException) -> None:
+    """Report how many jobs of the sweep are done, and how to resume it."""
+    progress, sweep = SideBySideLauncher.progress, PreflightCallback.sweep
+    failed = f", {len(progress.failures)} failed" if progress and progress.failures else ""
+    done = f": {progress.done} of {progress.total} jobs done{failed}" if progress else ""
+    named = f" with\n  name={sweep.name}" if sweep and has_default_name(sweep) else ""
+    jobs.print_interrupted(stop, done, f"to resume, repeat the command{named}")
+
+
+def _print_interrupted_run(stop: BaseException, config: Config | None, folder: RunFolder) -> None:
+    """Report in which epoch the run was interrupted, and how to resume it."""
+    if config is None:
+        return jobs.print_interrupted(stop, remedy="repeat the command")
+    epoch, epochs = len(read_curves(folder.metrics_file).get("epoch", ())) + 1, config.trainer.max_epochs
+    done = f" in epoch {epoch} of {epochs}" if epoch <= epochs else " after the last epoch"
+    remedy = "to resume, repeat the command"
+    if config.resume == "never" or (config.resume == "auto" and has_default_name(folder.path)):
+        run = shell_quoted(shown_path(folder.path))
+        remedy = f"to resume:\n  {jobs.python_command()} -m mnist_mlp.train resume={run}"
+    if not folder.last_checkpoint.is_file():
+        done, remedy = f"{done}, before the first checkpoint", "repeat the command"
+    return jobs.print_interrupted(stop, done, remedy)
 
 
 @contextmanager
@@ -131,6 +157,7 @@ class Task:
     Attributes:
         called: whether Hydra has called it in this process.
         total: number of jobs of the sweep.
+        later: epochs of each job that a search starts after the current ones.
         swept: keys that the sweep varies.
         began: start of the sweep, in seconds since the epoch.
         folder: the working directory, to which data.root is relative even with hydra.job.chdir=true.
@@ -141,6 +168,7 @@ class Task:
     def __init__(self, note: str | None = None, dry_run: bool = False) -> None:
         self.note, self.dry_run = note, dry_run
         self.called, self.total, self.began = False, 0, 0.0
+        self.later: list[int] = []
         self.swept: list[str] = []
         self.folder = os.getcwd()
 
@@ -188,7 +216,7 @@ class Task:
                 raise SystemExit(exit_code(stop)) from None
             if not end.recorded:
                 jobs.unrecorded_failures.append(job.name)
-            left = time_left((time.time() - self.began) / number, [], self.total - number, 1)
+            left = time_left([(time.time() - self.began) / number] * (self.total - number), [], 1)
             line = f"{end.line}  [{elapsed_text(self.began, left)}]"
             # a single write keeps the lines of parallel jobs intact; on a terminal it replaces the progress bar
             print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
@@ -200,7 +228,7 @@ def single_run(cfg: DictConfig, note: str | None = None) -> None:
     """Run a single configuration in the folder that Hydra determined."""
     app = HydraConfig.get()
     folder = RunFolder(Path(hydra_runtime(app)["output_dir"]))
-    rank = 0
+    rank, config = 0, None
     try:
         config = choose_config(cfg, folder, HydraConfig.get().overrides.task)
         with quick_start():
@@ -221,7 +249,7 @@ def single_run(cfg: DictConfig, note: str | None = None) -> None:
             raise SystemExit(f"error: {error_line(error)}{hint and f'; {hint}'}") from None
         if isinstance(error, (Interrupted, KeyboardInterrupt)):
             if rank == 0:
-                print(f"\n{describe_signal(error)}{hint and f': {hint}'}", file=sys.stderr)
+                _print_interrupted_run(error, config, folder)
             raise SystemExit(exit_code(error)) from None
         if isinstance(error, RuntimeError) and is_lost_process(error):
             report_lost_process(folder)
@@ -232,8 +260,9 @@ def single_run(cfg: DictConfig, note: str | None = None) -> None:
             print("This run is already finished; use resume=never to restart it.")
         folder.write_note(note)  # of a finished or resumed run
         jobs.write_run_page(folder.path)
-        print(f"\n{closing_table(result, folder.path)}")
-        print(f"\n{folder.next_steps(jobs.python_command())}")
+        report = f"\n{closing_report(result)}\n" * config.trainer.progress
+        print(f"{report}\n{closing_table(result, folder.path)}")
+        print(f"\n{folder.next_steps(jobs.python_command(), short_name(folder.path))}")
 
 
 class PreflightCallback(Callback):

@@ -25,7 +25,7 @@ from mnist_mlp.options import StrEnum
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.sweeps.jobs import Job, JobEnd
-from mnist_mlp.sweeps.live import sweep_progress
+from mnist_mlp.sweeps.live import SweepProgress, sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_jobs
 from mnist_mlp.sweeps.processes import WorkerPool
 
@@ -107,6 +107,8 @@ class SideBySideLauncher(Launcher):
 
     pool: ClassVar[WorkerPool | None] = None
     """Kept between calls of `launch`, because a search calls it for each trial."""
+    progress: ClassVar[SweepProgress | None] = None
+    """Kept likewise."""
 
     def __init__(self, n_jobs: int, n_per_gpu: int) -> None:
         self._limits = Limits(n_jobs, n_per_gpu)
@@ -122,6 +124,7 @@ class SideBySideLauncher(Launcher):
         self._composer = GridComposer(hydra_context.config_loader, config)
         self._composed: dict[int, DictConfig] = {}
         os.environ.update({name: str(value) for name, value in config.hydra.job.env_set.items()})
+        SideBySideLauncher.progress = None
         SideBySideLauncher.pool = SideBySideLauncher.pool or WorkerPool()
         SideBySideLauncher.pool.start()  # imports torch while the jobs are composed
 
@@ -133,7 +136,8 @@ class SideBySideLauncher(Launcher):
         sweep.mkdir(parents=True, exist_ok=True)
         self._overrides = dict(enumerate(job_overrides, initial_job_idx + 1))
         jobs = self._composer.jobs(job_overrides, self._task, initial_job_idx + 1)
-        progress = sweep_progress(jobs, self._task.began)
+        progress = SideBySideLauncher.progress = SideBySideLauncher.progress or sweep_progress(jobs, self._task.began)
+        progress.extend(jobs, self._task.later)
         ends = run_jobs(jobs, self._started, progress, self._limits, self._ended, SideBySideLauncher.pool)
         return [self._returned(job, end) for job, end in zip(jobs, ends, strict=True)]
 

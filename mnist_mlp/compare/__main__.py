@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [SEPARATOR if word == "--" else word for word in (sys.argv[1:] if arguments is None else arguments)]
     try:
         options = build_parser().parse_intermixed_args(words)
-        with command():
+        with command() as output:
+            output.announce_start()
             if options.words.count(SEPARATOR) != 1 or SEPARATOR in (options.words[0], options.words[-1]):
                 raise UserError("expected A -- B, two settings separated by one --; see --help")
             index = options.words.index(SEPARATOR)

@@ -1,10 +1,13 @@
 """Locate runs and sweeps by path, by name, or as the latest."""
 
 import os
+import re
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
 from mnist_mlp.compare.load import run_folders
+from mnist_mlp.console import shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.folder import RunFolder
 
@@ -49,6 +52,20 @@ def locate_folder(name: str | Path, outputs: Path = OUTPUTS) -> Path:
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: use run folders, folders that contain runs, names, or latest")
     return path
+
+
+def short_name(folder: Path) -> str:
+    """Return what `locate_folder` resolves to this folder: its name, "latest" if that is a time, or else its path."""
+    name = LATEST if has_default_name(folder) else folder.name
+    with suppress(UserError):
+        if locate_folder(name).resolve() == folder.resolve():
+            return name
+    return shown_path(folder)
+
+
+def has_default_name(folder: Path) -> bool:
+    """Whether the folder's name is a time, since its command did not set `name`."""
+    return re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}", folder.name) is not None
 
 
 def _latest(outputs: Path) -> Path:

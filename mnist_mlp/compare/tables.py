@@ -3,7 +3,8 @@
 import re
 import statistics
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.effects import confounded
 from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.compare.statistics import PairedComparison, Plan, Variance, interval_text, plan
-from mnist_mlp.console import cells, columns, ellipsis, shortened
+from mnist_mlp.console import cells, columns
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, to_csv, write_text
 from mnist_mlp.runs.settings import short_names, value_text
@@ -20,17 +21,14 @@ from mnist_mlp.runs.settings import short_names, value_text
 OVER_SEEDS, OVER_IMAGES = "vs best (seeds)", "vs best (seeds, images)"
 RUN_COLUMNS = ("row", "best_row", "run", "display_name", "status", "reason", "fingerprint")
 RESULT_COLUMNS = ("parameters", "epochs", "best_epoch")
-VERDICT = "verdict"
-DROP_ORDER = ("parameters", "loss", "F1", VERDICT, OVER_SEEDS, "fit s", OVER_IMAGES, "n", "status")
-"""Columns that a terminal drops, in this order, until the table fits; the verdict is abbreviated at its turn. Settings
-and accuracies stay."""
-NEVER_SHORTENED = ("val acc %", "test acc %", OVER_SEEDS, OVER_IMAGES)
-MIN_TEXT_WIDTH = 6  # terminal cells to which texts are shortened at most if the remaining columns do not fit
+DROP_ORDER = ("parameters", "loss", "F1", OVER_SEEDS, "fit s", OVER_IMAGES)
+"""Columns that a terminal drops, in this order, until the table fits; the texts of the others are wrapped."""
+BREAKS = re.compile(r"(?<=[ _:])|(?<=[^\W\d]\.)|(?<=[^\We]-)(?=\w)")
+"""Where texts are wrapped: hidden_|layers, optim.|name and 256-|64, but not 1e-05."""
 MAX_ROWS = 40
 VALIDATION_KEYS = ("data.val_size", "data.split_seed")
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
-VERDICT_DETAILS = re.compile(":.*")
 
 
 def write_summary(sweep: Path) -> Summary | None:
@@ -115,12 +113,14 @@ def runs_csv(summary: Summary, base: Path | None = None) -> str:
 
 def shown_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the formatted table; a star marks the best row."""
-    header = ["", *short_names(summary.keys).values(), *(["n"] if summary.over_seeds else [])]
+    named = ["trial" if summary.jobs[0].trial is not None else "run"] if summary.own_names else []
+    header = ["", *named, *short_names(summary.keys).values(), *(["n"] if summary.over_seeds else [])]
     header += ["val acc %", "test acc %", "F1", "loss", "parameters", "fit s", "status"]
     header += [OVER_SEEDS, OVER_IMAGES, "verdict"] if summary.over_seeds else []
     rows = []
     for row in summary.rows:
-        line = ["*" if row.best else "", *(summary.shown_value(row, key) for key in summary.keys)]
+        line = ["*" if row.best else "", *([row_label(summary, row)] if named else [])]
+        line += [summary.shown_value(row, key) for key in summary.keys]
         n = len(row.values["test_accuracy"])
         line += [seeds_text(row)] if summary.over_seeds else []
         for name in ("val_accuracy", "test_accuracy", "test_f1_macro", "test_loss"):
@@ -217,9 +217,13 @@ def as_text(summary: Summary, width: int | None = None) -> str:
     """Table, reasons for failures and reading note, in lines shorter than `width` (default: the terminal's)."""
     available = (columns() if width is None else width) - 1
     shown, left_out = _fitting(summary, available)
-    padded = [[text + " " * (_width(column) - cells(text)) for text in column] for column in shown]
-    lines = ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
-    if (more := len(summary.rows) + 1 - len(lines)) > 0:
+    widths, lines = _wrapped_widths(shown, available), []
+    for row in zip(*shown, strict=True):
+        wrapped = [_wrap(text, width) for text, width in zip(row, widths, strict=True)]
+        for parts in zip_longest(*wrapped, fillvalue=""):
+            padded = (part + " " * (width - cells(part)) for part, width in zip(parts, widths, strict=True))
+            lines.append("  ".join(padded).rstrip())
+    if (more := len(summary.rows) + 1 - len(shown[0])) > 0:
         lines.append(f"... and {more} more rows, in summary.csv")
     note = reading_note(summary, intervals=any(column[0] in (OVER_SEEDS, OVER_IMAGES) for column in shown))
     if left_out:
@@ -242,27 +246,35 @@ def _fitting(summary: Summary, available: int) -> tuple[list[list[str]], list[st
     shown = [column for column in table if column[0] == "" or not set(column[1:]) <= {"", "-"}]
     left_out = []
     for name in DROP_ORDER:
-        for column in [column for column in shown if column[0] == name and _total(shown) > available]:
-            if name == VERDICT:
-                column[1:] = [VERDICT_DETAILS.sub("", text) for text in column[1:]]
-            else:
+        for column in [column for column in shown if column[0] == name]:
+            if sum(map(_width, shown)) + 2 * (len(shown) - 1) > available:
                 shown.remove(column)
                 left_out.append(name)
-    while _total(shown) > available:
-        widest = max((column for column in shown if column[0] not in NEVER_SHORTENED), key=_width)
-        smaller = _width(widest) - 1
-        if smaller < MIN_TEXT_WIDTH:
-            break
-        widest[:] = [shortened(text, smaller, ellipsis()) for text in widest]
     return shown, left_out
 
 
-def _width(column: Sequence[str]) -> int:
-    return max(map(cells, column))
+def _wrapped_widths(shown: Sequence[Sequence[str]], available: int) -> list[int]:
+    """Narrow the widest columns until the table fits, but not below their longest word."""
+    widths = [*map(_width, shown)]
+    limits = [_width(word.rstrip() for text in column for word in BREAKS.split(text)) for column in shown]
+    while sum(widths) + 2 * (len(widths) - 1) > available and widths != limits:
+        slack = [width if width > limit else 0 for width, limit in zip(widths, limits, strict=True)]
+        widths[slack.index(max(slack))] -= 1
+    return widths
 
 
-def _total(shown: Sequence[Sequence[str]]) -> int:
-    return sum(map(_width, shown)) + 2 * (len(shown) - 1)
+def _wrap(text: str, width: int) -> list[str]:
+    """Break a text into lines of `width` cells, at BREAKS."""
+    lines = [""]
+    for word in BREAKS.split(text):
+        if lines[-1] and cells(lines[-1] + word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+    return [line.rstrip() for line in lines]
+
+
+def _width(column: Iterable[str]) -> int:
+    return max(map(cells, column), default=0)
 
 
 def _failure_lines(summary: Summary) -> Iterator[str]:

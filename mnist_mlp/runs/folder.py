@@ -37,6 +37,8 @@ EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "ri
 """Figures that earlier versions drew."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 NOTE_FILE = "note.txt"
+TRIALS_FILE = "trials.json"
+"""In the folder of a search: the number of each trial, by the name of its run folder."""
 OTHER_FILES = (NOTE_FILE, "train.log", "desktop.ini", "Thumbs.db", "lost+found", "@eaDir")
 """Files that the user, Hydra or the system creates, besides hidden ones such as .hydra and .DS_Store."""
 LOCK_FILE = ".lock"
@@ -231,9 +233,9 @@ class RunFolder:
         """Return TensorBoard's event files, oldest first."""
         return sorted(self.tensorboard.glob("events.out.tfevents.*"))
 
-    def next_steps(self, python: str) -> str:
-        """Format the commands that follow a finished run: report page (or its file), TensorBoard, drawing page."""
-        run = shell_quoted(shown_path(self.path))
+    def next_steps(self, python: str, name: str = "") -> str:
+        """Format what follows a finished run: report page (or its command), and commands that find it by `name`."""
+        run = shell_quoted(name or shown_path(self.path))
         page = shown_path(self.page_file) if self.page_file.is_file() else f"{python} -m mnist_mlp.report {run}"
         return (
             f"  page           {page}\n"

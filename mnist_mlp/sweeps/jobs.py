@@ -11,6 +11,7 @@ from pathlib import Path
 from mnist_mlp.compare.collect import Summary, summarize
 from mnist_mlp.compare.digits import write_digits
 from mnist_mlp.compare.load import find_jobs
+from mnist_mlp.compare.locate import short_name
 from mnist_mlp.compare.tables import as_text, write_summary
 from mnist_mlp.config import Config
 from mnist_mlp.console import error_summary, shell_quoted, shown_path
@@ -164,9 +165,10 @@ def fail_job(job: Job, reason: str, log: str) -> JobEnd:
     return JobEnd(f"{job.label}: FAILED: {reason}", None, recorded=recorded)
 
 
-def print_interrupted(stop: BaseException) -> None:
-    """Report that a sweep was interrupted, and how to resume it."""
-    print(f"\n{describe_signal(stop)}: finished jobs are kept; rerun with the same name= to resume", file=sys.stderr)
+def print_interrupted(stop: BaseException, done: str = "", remedy: str = "to resume, repeat the call") -> None:
+    """Report that a run or sweep was interrupted, how much is done, and how to resume it."""
+    reason = describe_signal(stop)
+    print(f"\n{reason[0].upper()}{reason[1:]}{done}; {remedy}", file=sys.stderr)
 
 
 def modified_ns(path: Path) -> int | None:
@@ -211,7 +213,7 @@ def finish_sweep(sweep: Path) -> int:
     complete &= _write_page(sweep, page, [job.folder for job in jobs], summary, changed)
     if complete:
         print(f"  page           {shown_path(page)}\n  tables         {shown_path(table)}, runs.csv, summary.md")
-        print(f"  TensorBoard    {python_command()} -m mnist_mlp.tensorboard {shell_quoted(shown_path(sweep))}")
+        print(f"  TensorBoard    {python_command()} -m mnist_mlp.tensorboard {shell_quoted(short_name(sweep))}")
     faults = []
     for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
         names = [job.folder.name for row in summary.rows for job in row.jobs if job.status == status]

@@ -9,7 +9,7 @@ from made_up_runs import write_run
 
 from mnist_mlp import report
 from mnist_mlp.compare.__main__ import main as compare
-from mnist_mlp.compare.locate import locate_folder, locate_path
+from mnist_mlp.compare.locate import locate_folder, locate_path, short_name
 from mnist_mlp.errors import UserError
 
 
@@ -66,3 +66,19 @@ def test_report_and_compare_take_names_and_latest(folders: dict[str, Path], caps
         compare(["latest", "--", "mine", "outputs/train/single", "--json"])
     content = json.loads(capsys.readouterr().out)
     assert (content["a"], content["b"]) == ("outputs/sweeps/lr", "outputs/train/mine ...")
+
+
+def test_a_short_name_is_found_by_every_command(folders: dict[str, Path]) -> None:
+    dated = write_run(Path("outputs/train/2026-11-28_12-00-00-123456"), seed=5)
+    (dated / "checkpoints").mkdir()
+    (dated / "checkpoints" / "best.ckpt").touch()
+    assert short_name(Path("outputs/train/mine")) == "mine"
+    assert short_name(Path("outputs/sweeps/lr").absolute()) == "lr"
+    assert locate_folder(short_name(dated)) == dated
+    assert len(short_name(dated)) < 10
+    for file in folders["train/mine"].iterdir():
+        os.utime(file)  # now the latest
+    os.utime(dated / "predictions.npz", (0, 0))
+    write_run(Path("outputs/sweeps/mine/seed-0"), seed=6)
+    for folder in (dated, Path("outputs/train/mine")):
+        assert short_name(folder) == str(folder)

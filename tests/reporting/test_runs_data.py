@@ -32,7 +32,7 @@ def test_runs_have_ids_settings_metrics_and_curves(tmp_path: Path) -> None:
     ]  # fmt: skip
     first, _, _, lost = data["runs"]
     assert (first["name"], first["measures"]["test/accuracy"], first["measures"]["fit_seconds"]) == (
-        "lr=0.1, seed=0", 100.0, 1.5,
+        "lr=0.1, seed 0", 100.0, 1.5,
     )  # fmt: skip
     assert first["curves"]["train/loss"] == [1.235, 0.5]
     assert (lost["status"], lost["measures"], lost["curves"]) == ("failed", {}, {})

@@ -1,10 +1,15 @@
 """Train, compare and trust plain MLPs on MNIST. Names are imported on first use, so `--help` does not import torch."""
 
 import os
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if sys.argv[:1] == ["-m"] and find_spec("torch") is None:  # a command
+    sys.exit(f"error: {sys.executable} has no torch: activate .venv (. .venv/bin/activate), or create it (make train)")
 
 _MODULES = {
     **dict.fromkeys(("fit", "sweep"), "api.training"),

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -15,7 +15,7 @@ from mnist_mlp.options import Converted, OptionGroup, StrEnum, option, options, 
 
 OFFICIAL_TRAIN = 60_000
 PIXELS = 28 * 28
-MAX_UNITS = 1_000_000
+DEFAULT_LAYERS, DEFAULT_WIDTH, MAX_UNITS = 3, 256, 1_000_000
 MAX_NAME_BYTES = 200
 """File systems allow 255."""
 RESERVED_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
@@ -96,12 +96,17 @@ class ModelConfig(OptionGroup):
         "number of hidden layers; 0 is a linear classifier",
         ge=0,
         le=100,
-        values="int >= 0 and <= 100; default: the number of widths in hidden_units, or 3 if it has one",
+        values="int >= 0 and <= 100; default: the number of widths in hidden_units, or 3 if that is a number",
     )
     hidden_units: Converted[list[int], int | Sequence[int]] = option(
-        [256], "width of each hidden layer", values="n or [n] for every layer, or one n per layer, 1 to 1,000,000 each"
+        DEFAULT_WIDTH,  # a list after __post_init__
+        "width of the hidden layers; a list has one per layer (256-128 is [256,128]), or a single one for all layers"
+        " if hidden_layers is set",
+        values="n for every layer, or [n,...] with one n per layer, 1 to 1,000,000 each",
     )
-    activation: Converted[Activation, str] = option(Activation.relu, "activation function after each hidden layer")
+    activation: Converted[Activation, str] = option(
+        Activation.relu, "activation function after each hidden layer", aliases={"swish": "silu", "logistic": "sigmoid"}
+    )
     dropout: float = option(0.0, "dropout probability of the hidden units", ge=0.0, lt=1.0)
     noise: float = option(
         0.0,
@@ -120,9 +125,11 @@ class ModelConfig(OptionGroup):
     )
 
     def __post_init__(self) -> None:
-        units = [self.hidden_units] if isinstance(self.hidden_units, int) else self.hidden_units
         if self.hidden_layers is None:
-            self.hidden_layers = len(units) if isinstance(units, (list, tuple)) and len(units) > 1 else 3
+            units: Any = self.hidden_units
+            units = units.tolist() if hasattr(units, "tolist") else units
+            units = units.split("-") if isinstance(units, str) else units
+            self.hidden_layers = len(units) if isinstance(units, Sized) else DEFAULT_LAYERS
         super().__post_init__()
 
     def mlp_arguments(self) -> dict[str, Any]:
@@ -207,7 +214,7 @@ class TrainerConfig(OptionGroup):
 
     max_epochs: int = option(10, "maximum number of epochs", ge=1, le=100_000)
     accelerator: Converted[Accelerator, str] = option(
-        Accelerator.auto, "hardware; auto uses a GPU if one is available, otherwise the CPU"
+        Accelerator.auto, "hardware; auto uses a GPU if one is available, otherwise the CPU", aliases={"cuda": "gpu"}
     )
     devices: int = option(1, "number of devices; each processes batch_size images per step", ge=1, le=64)
     strategy: Converted[Strategy, str] = option(
@@ -222,7 +229,7 @@ class TrainerConfig(OptionGroup):
         affects_result=False,
     )
     compile: bool = option(
-        False, "torch.compile the whole optimizer step: faster after seconds of compilation, same result up to rounding"
+        False, "torch.compile the optimizer step: faster after compilation; rounding can change best epoch and accuracy"
     )
     cuda_graphs: Converted[str, str | bool] = option(
         "auto",
@@ -253,7 +260,7 @@ class TrainerConfig(OptionGroup):
         "",
         "additional Lightning logger besides TensorBoard; each requires its own package",
         choices=("", "csv", "wandb", "mlflow"),
-        values="csv, wandb, mlflow or empty",
+        values="csv, wandb, mlflow or empty (TensorBoard is always on)",
         affects_result=False,
     )
     progress: bool = option(True, "print one line per epoch", affects_result=False)
@@ -412,6 +419,25 @@ def _dataset_faults(config: Config) -> Iterator[str]:
                 f"reference.{score}_per_class={published} is out of range: "
                 f"expected a fraction in [0, 1] for each of the {count} classes, or []"
             )
+
+
+@cache
+def _print_once(note: str) -> None:
+    print(note, flush=True)
+
+
+def note_one_layer(settings: Mapping[str, Any]) -> None:
+    """Print, once per process, that a single width in a list is one layer; it was three in earlier versions.
+
+    Args:
+        settings: Nested settings before validation.
+    """
+    model = settings.get("model") or {}
+    units = model.get("hidden_units")
+    if model.get("hidden_layers") is None and isinstance(units, (list, tuple)) and len(units) == 1:
+        _print_once(
+            f"model.hidden_units=[{units[0]}] is one layer; model.hidden_units={units[0]} is a width for all layers"
+        )
 
 
 def layer_sizes(hidden_layers: int, hidden_units: Sequence[int], classes: int = len(DIGITS)) -> list[int]:

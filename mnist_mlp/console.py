@@ -15,6 +15,7 @@ from mnist_mlp.errors import UserError, one_line
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x09\x0b-\x1f]")
 """Escape sequences and control characters, which move the cursor, color the text or link it."""
+PACKAGE = os.path.dirname(os.path.realpath(__file__))
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "cyan": "36"}
 
 
@@ -55,11 +56,6 @@ def shell_quoted(word: str) -> str:
 def columns() -> int:
     """Return the current width of the terminal, or 80 if there is none."""
     return shutil.get_terminal_size().columns
-
-
-def ellipsis(stream: Any = None) -> str:
-    """Return an ellipsis that the stream can encode."""
-    return "…" if is_unicode(stream) else "..."
 
 
 def is_unicode(stream: Any = None) -> bool:
@@ -107,14 +103,23 @@ class GuardedStream:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._erase = ""
         self.error: Exception | None = None
         with suppress(AttributeError, OSError, ValueError):
             stream.reconfigure(errors="replace")  # prints ? if the encoding lacks ±
 
     def write(self, text: str) -> int:
-        """Write the text, or drop it after an error."""
-        self._try(self._stream.write, text)
+        """Write the text in place of a notice, or drop it after an error."""
+        erase, self._erase = self._erase, ""
+        self._try(self._stream.write, erase + text)
         return len(text)
+
+    def announce_start(self) -> None:
+        """Show on a terminal that libraries are being loaded, until the next output."""
+        if can_redraw(self):
+            self._try(self._stream.write, "Loading ...\r")
+            self.flush()
+            self._erase = "\x1b[2K"
 
     def flush(self) -> None:
         """Flush the stream, unless an error occurred."""
@@ -163,6 +168,7 @@ def guarded_output() -> Iterator[GuardedStream]:
         yield guard
         guard.flush()
     finally:
+        guard.write("")
         sys.stdout = before
         if before is None:
             guard.close()
@@ -172,14 +178,18 @@ def guarded_output() -> Iterator[GuardedStream]:
 
 
 @contextmanager
-def command() -> Iterator[None]:
+def command() -> Iterator[GuardedStream]:
     """Run a command; user errors and errors of the environment end it with one line on stderr and exit code 1.
 
-    If the output cannot be written (closed pipe, full disk), the command completes its work before it reports that.
+    Yields its output. If that cannot be written (closed pipe, full disk), the command completes its work before it
+    reports that.
     """
     with guarded_output() as output:
         try:
-            yield
+            if os.path.realpath("".join(sys.path[:1])) == PACKAGE:
+                module = f"python -m mnist_mlp.{Path(sys.argv[0]).stem}"
+                raise UserError(f"run {module} instead, from another folder than mnist_mlp, whose files hide libraries")
+            yield output
         except UserError as error:
             raise SystemExit(f"error: {error}") from None
         except (OSError, MemoryError) as error:

@@ -3,6 +3,7 @@
 import difflib
 import operator
 import os
+import re
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ def option(
     choices: tuple[str, ...] = (),
     values: str = "",
     affects_result: bool = True,
+    aliases: Mapping[str, str] | None = None,
     **bounds: float,
 ) -> Any:
     """Declare a dataclass field with its help text and bounds.
@@ -68,10 +70,12 @@ def option(
         choices: all allowed values of a string.
         values: description of the allowed values, if bounds cannot express them.
         affects_result: False excludes the option from the fingerprint.
+        aliases: values by the names that other libraries have for them, for messages.
         **bounds: gt, ge, lt or le, as in annotated-types.
     """
     metadata = {
         "meaning": meaning, "bounds": bounds, "choices": choices, "values": values, "affects_result": affects_result,
+        "aliases": aliases or {},
     }  # fmt: skip
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -135,8 +139,8 @@ def from_dict(group: type[Group], values: Mapping[str, Any]) -> Group:
 def as_type(value: Any, annotation: Any) -> Any:
     """Convert a value to the annotated type of an option.
 
-    Accepts the name of a choice, a number for a string (`subset=0.5`), an integer for a list of one element, a tuple or
-    an array for a list, numpy and torch scalars, and ~ for the home folder. A string is never converted to a number.
+    Accepts the name of a choice, a number for a string (`subset=0.5`), an integer for a list of one element, a tuple,
+    array or 256-128 for a list, numpy and torch scalars, and ~ for the home folder. No other string becomes a number.
 
     Raises:
         TypeError: the value cannot be converted.
@@ -146,6 +150,8 @@ def as_type(value: Any, annotation: Any) -> Any:
         return None if value is None else as_type(value, inner)
     if origin is list:
         items = value.tolist() if hasattr(value, "tolist") else value
+        if inner is int and isinstance(items, str) and re.fullmatch(r"\d+(-\d+)+", items):  # as tables show a list
+            items = list(map(int, items.split("-")))
         items = [items] if inner is int and isinstance(items, int) else items
         if isinstance(items, str) or not isinstance(items, Sequence):
             raise TypeError
@@ -186,6 +192,7 @@ def wrong_value_message(key: str, text: str | None, default: Any, metadata: dict
     if not isinstance(default, StrEnum):
         return f"{setting} has the wrong type: expected {allowed}"
     word, names = (text or "").strip("'").lower(), list(type(default))
+    word = metadata["aliases"].get(word, word)
     close = [name for name in names if word and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
     return f"{setting} is not a valid choice: {f'did you mean {close[0]}? ' if close else ''}use one of {allowed}"
 

@@ -25,7 +25,8 @@ SOME_FAILED = 3
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `python -m mnist_mlp.predict` and of the script `mnist-mlp-predict`."""
     options = build_parser().parse_args(arguments)
-    with command():
+    with command() as output:
+        output.announce_start()
         for target in (options.json, options.csv, options.figure):
             refuse_unwritable(target)
         predictions = _predict(options)
@@ -68,11 +69,13 @@ def _predict(options: argparse.Namespace) -> list["Prediction"]:
         from mnist_mlp.serve.predict import picture_files, predict_pictures
     if options.pictures.count(STDIN) > 1:
         raise UserError("- (stdin) is one picture: use it once")
-    model = load_classifier(locate(options.run).checkpoint)
+    net = locate(options.run)
+    model = load_classifier(net.checkpoint)
     files: list[Path | bytes] = []
     for picture in options.pictures:
         files += [sys.stdin.buffer.read()] if picture == STDIN else picture_files([Path(picture)])
     names = [STDIN if isinstance(file, bytes) else str(file) for file in files]
+    print(net.summary, file=sys.stderr)  # stdout is the table alone
     return predict_pictures(model, files, names, thumbnails=options.figure is not None)
 
 
@@ -84,7 +87,7 @@ def table(predictions: Sequence["Prediction"]) -> str:
     lines = [f"{'file':<{width}}  {noun:>{name_width}}  {'probability':>11}  runner-up"]
     for item in predictions:
         if item.error is not None:
-            lines.append(f"{item.file:<{width}}  {'-':>{name_width}}  {'-':>11}  not a picture of a {noun}")
+            lines.append(f"{item.file:<{width}}  {'-':>{name_width}}  {'-':>11}  no prediction")
         else:
             second = f"{classes[item.runner_up]} ({100 * item.probabilities[item.runner_up]:.1f} %)"
             first = f"{item.class_name:>{name_width}}  {100 * item.probability:>9.1f} %"

@@ -10,7 +10,7 @@ from mnist_mlp.errors import stopping_on_signals
 
 def main() -> None:
     """Entry point of `python -m mnist_mlp.train` and of the script `mnist-mlp-train`."""
-    with stopping_on_signals(), command():
+    with stopping_on_signals(), command() as output:
         if {"-h", "--help"} & set(sys.argv[1:]):  # before Hydra composes the configuration
             from mnist_mlp.cli.help import help_text  # deferred: needs neither Hydra nor the comparison of runs
 
@@ -22,6 +22,7 @@ def main() -> None:
 
             print(" ".join(completions(word)))
         else:
+            output.announce_start()
             from mnist_mlp.cli.application import run  # deferred: Ctrl-C during this import ends in one line, too
 
             run()

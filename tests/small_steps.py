@@ -63,11 +63,13 @@ def teacher(device: str = "cpu", count: int = 2) -> Ensemble:
     return Ensemble(nets, "two nets").to(torch.device(device), torch.float64)
 
 
-def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:
-    """A small net, its step and all tensors that the step changes in place; float64, so rounding cannot hide errors."""
+def classifier(
+    device: str = "cpu", dtype: torch.dtype = torch.float64, **settings: Any
+) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:
+    """A small net, its step and all tensors that the step changes in place; in float64 rounding cannot hide errors."""
     torch.manual_seed(0)
     model = digit_classifier(**settings)
-    model.to(device, torch.float64)
+    model.to(device, dtype)
     optimizer = model.configure_optimizers()["optimizer"]
     options = config_with(settings)
     average = WeightAverage(model.mlp, options.optim.ema) if options.optim.ema else None
@@ -76,7 +78,7 @@ def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, T
         options.augment.strengths(),
         options.optim.label_smoothing,
         options.optim.vat,
-        teacher(device) if options.optim.teacher else None,
+        teacher(device).to(torch.device(device), dtype) if options.optim.teacher else None,
     )
     step = TrainingStep(objective, FunctionalOptimizer(optimizer, options.optim.gradient_clip_val), average)
     averages = average.state() if average else []

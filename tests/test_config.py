@@ -23,7 +23,9 @@ from mnist_mlp.config import (
     TrainerConfig,
     choices,
     conf_folder,
+    layer_sizes,
     non_result_keys,
+    note_one_layer,
     subset_fraction,
 )
 from mnist_mlp.errors import UserError
@@ -63,6 +65,8 @@ def test_every_preset_sets_what_its_file_contains(preset: Path) -> None:
     assert isinstance(content, dict)
     content.pop("defaults", None)
     expected = flatten(content if preset.parent.name in ("experiment", "study") else {preset.parent.name: content})
+    if isinstance(width := expected.get("model.hidden_units"), int):
+        expected["model.hidden_units"] = [width]
     actual = flatten(to_dict(composed(f"{preset.parent.name}={preset.stem}")))
     assert expected
     assert {key: actual[key] for key in expected if not key.startswith("hydra.")} == {
@@ -150,13 +154,46 @@ def test_the_number_of_widths_is_one_or_the_number_of_layers(units: list[int]) -
     assert config_with({"model.hidden_units": units, "model.hidden_layers": len(units)}).model.hidden_units == units
 
 
-def test_several_widths_determine_the_number_of_layers_and_an_integer_is_one_width() -> None:
-    assert config_with({"model.hidden_units": [256, 128]}).model.hidden_layers == 2
-    assert ModelConfig(hidden_units=(8, 8, 8, 8)).hidden_layers == 4
-    assert (ModelConfig(hidden_units=64).hidden_units, ModelConfig(hidden_units=64).hidden_layers) == ([64], 3)
-    for overrides in (["model.hidden_units=[256,128]"], ["model=mlp", "model.hidden_units=[256,128]"]):
+@pytest.mark.parametrize(
+    ("units", "layers", "widths"),
+    [
+        (64, 3, [64]),
+        ([64], 1, [64]),
+        ((8, 8, 8, 8), 4, [8] * 4),
+        (np.array([8]), 1, [8]),
+        (np.int64(8), 3, [8]),
+        ("8-4", 2, [8, 4]),
+    ],
+)
+def test_a_list_of_widths_determines_the_number_of_layers_and_a_number_does_not(
+    units: Any, layers: int, widths: list[int]
+) -> None:
+    model = ModelConfig(hidden_units=units)
+    assert (model.hidden_layers, model.hidden_units) == (layers, widths)
+    assert ModelConfig(len(widths), units).hidden_units == widths
+    assert from_dict(Config, to_dict(Config(model=model))).model == model
+
+
+def test_the_command_line_accepts_widths_as_tables_show_them() -> None:
+    for overrides in (["model.hidden_units=[256,128]"], ["model=wide", "model.hidden_units=256-128", "model=mlp"]):
         assert composed(*overrides).model == ModelConfig(hidden_units=[256, 128])
     assert composed("model.hidden_units=256").model == ModelConfig()
+    assert composed("model.hidden_units=[256]").model == ModelConfig(1, 256)
+    assert composed("model.hidden_units=[64]", "model.hidden_layers=3").model == ModelConfig(3, [64])
+
+
+def test_a_run_of_an_earlier_version_with_one_width_in_a_list_keeps_its_three_layers() -> None:
+    model = from_dict(Config, {"model": {"hidden_layers": 3, "hidden_units": [64]}}).model
+    assert layer_sizes(model.hidden_layers, model.hidden_units) == [784, 64, 64, 64, 10]
+
+
+def test_one_layer_where_earlier_versions_had_three_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for settings in ({"hidden_units": [37]}, {"hidden_units": [37]}, {"hidden_units": 37}):
+        note_one_layer({"model": settings})
+    note_one_layer({"model": {"hidden_units": [37], "hidden_layers": 3}})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "model.hidden_units=[37]" in line
+    assert "model.hidden_units=37 " in line
 
 
 @pytest.mark.parametrize(
@@ -168,7 +205,11 @@ def test_several_widths_determine_the_number_of_layers_and_an_integer_is_one_wid
         (DataConfig, {"batch_size": 64.0}, "data.batch_size=64.0 has the wrong type: expected int >= 1"),
         (TrainerConfig, {"accelerator": "xla"}, "trainer.accelerator='xla' is not a valid choice: use one of auto,"),
         (TrainerConfig, {"figures": 1}, "trainer.figures=1 has the wrong type: expected true, false"),
-        (ModelConfig, {"hidden_units": ["a"]}, "model.hidden_units=['a'] has the wrong type: expected n or [n] for"),
+        (
+            ModelConfig,
+            {"hidden_units": ["a"]},
+            "model.hidden_units=['a'] has the wrong type: expected n for every",
+        ),
         (ModelConfig, {"hidden_layers": 1.5}, "model.hidden_layers=1.5 has the wrong type: expected int >= 0"),
         (Config, {"optim": "adam"}, "optim='adam' has the wrong type: expected OptimConfig(...)"),
         (Config, {"seed": None}, "seed=None has the wrong type: expected int >= 0"),

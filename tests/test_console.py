@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_run
 from sweeps_in_process import TINY
+from terminal import Terminal
 
 from mnist_mlp.console import GuardedStream, command, error_line, guarded_output, shell_quoted
 from mnist_mlp.errors import UserError
@@ -150,3 +151,23 @@ def test_a_folder_that_cannot_be_created_is_reported_in_one_line(idx_root: Path,
         assert done.returncode == 1
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_terminal_shows_at_once_that_a_command_starts_and_the_first_output_replaces_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal, file = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with command() as output:
+        output.announce_start()
+        assert terminal.lines()[0]
+        print("ok")
+        assert terminal.lines()[0] == "ok"
+    with command() as output:
+        output.announce_start()
+    assert terminal.lines() == ["ok"]
+    monkeypatch.setattr(sys, "stdout", file)
+    with command() as output:
+        output.announce_start()
+    assert file.getvalue() == ""

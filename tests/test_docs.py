@@ -22,6 +22,7 @@ from mnist_mlp.cli.grid import register, sweep_dimensions
 from mnist_mlp.cli.help import reference
 from mnist_mlp.compare import __main__ as compare
 from mnist_mlp.config import conf_folder
+from mnist_mlp.runs import __main__ as runs
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
@@ -102,6 +103,7 @@ def test_the_other_commands_accept_their_arguments() -> None:
         **{name: import_module(f"mnist_mlp.{name}").build_parser for name in ("report", "tensorboard")},
         "benchmark": benchmark.build_parser,
         "compare": compare.build_parser,
+        "runs": runs.build_parser,
     }
     assert {name for name, calls in CALLS.items() if calls} - {"train"} <= parsers.keys()
     for name, parser in parsers.items():

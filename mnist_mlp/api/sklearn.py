@@ -56,7 +56,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(self, **parameters: Any) -> None:
         for name in parameters.keys() - KEYS.keys():
-            likely = next((parameter for parameter, key in KEYS.items() if key == likely_key(name)), None)
+            likely = next(
+                (parameter for parameter, key in KEYS.items() if key.startswith(likely_key(name) or " ")), None
+            )
             hint = f"did you mean {likely}?" if likely else f"use one of {', '.join(KEYS)}"
             raise TypeError(f"MLPClassifier has no parameter {name}: {hint}")
         for name, value in (DEFAULTS | parameters).items():

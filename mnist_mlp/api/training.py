@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from mnist_mlp.api.notebook import NotebookProgress, in_notebook
+from mnist_mlp.api.notebook import NotebookProgress, NotebookSweepProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
 from mnist_mlp.cli.compose import (
     composed_settings,
@@ -27,15 +27,23 @@ from mnist_mlp.cli.compose import (
     sweep_folder,
 )
 from mnist_mlp.cli.help import suggest
-from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_keys
+from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_keys, note_one_layer
 from mnist_mlp.console import encodable_output
 from mnist_mlp.data.mnist import Digits, shared_file
-from mnist_mlp.errors import Interrupted, UserError
+from mnist_mlp.errors import Interrupted, UserError, keyboard_interrupt
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder, note_record
+from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.devices import run_on_devices
-from mnist_mlp.sweeps.jobs import Job, finish_sweep, print_interrupted, write_run_page
+from mnist_mlp.sweeps.jobs import (
+    Job,
+    finish_sweep,
+    print_interrupted,
+    refuse_invalid,
+    refuse_single_run,
+    write_run_page,
+)
 from mnist_mlp.sweeps.live import sweep_progress
 from mnist_mlp.sweeps.parallel import Limits, run_jobs
 from mnist_mlp.training.extensions import Network, as_list
@@ -79,6 +87,9 @@ def configuration(base: Config | None, settings: Mapping[str, Any]) -> Config:
     for key in known & flat.keys():
         group, _, name = key.rpartition(".")
         (nested.setdefault(group, {}) if group else nested)[name] = flat[key]
+    if base is not None and "model.hidden_layers" not in flat and isinstance(flat.get("model.hidden_units"), Sized):
+        nested["model"]["hidden_layers"] = None  # a list says the layers
+    note_one_layer(nested)
     return from_dict(Config, nested)
 
 
@@ -104,6 +115,8 @@ def _grid_values(key: str, value: Any) -> list[Any]:
         raise UserError(
             f"{key}={list(value)} is ambiguous: use [{list(value)}] for one value, "
             f"or {[[item] if not isinstance(item, (list, tuple)) else list(item) for item in value]} for several"
+            + " (with model.hidden_layers, each is the width of all layers)"
+            * (key == "model.hidden_units")
         )
     if not value:
         raise UserError(f"{key}={value!r} is empty: use at least one value")
@@ -184,6 +197,7 @@ def fit(
 
     Raises:
         UserError: A setting is invalid, or the folder holds a run with other settings.
+        KeyboardInterrupt: The call was interrupted; the message is how to resume it.
     """
     if config is not None and not isinstance(config, (Config, Mapping)):
         raise UserError(f"config={config!r} has the wrong type: use a Config, or settings by dotted key")
@@ -207,19 +221,26 @@ def fit(
     if isinstance(config, (Config, DictConfig)):  # both contain every setting: record only those that were changed
         defaults = flatten(to_dict(Config()))
         settings = {key: value for key, value in flatten(to_dict(chosen)).items() if value != defaults[key]}
+        settings |= {"model.hidden_layers": chosen.model.hidden_layers} if "model.hidden_units" in settings else {}
     texts = [override_text(key, value) for key, value in settings.items()]
     records = {**config_records(to_dict(chosen), texts), **note_record(note)}
     if chosen.trainer.progress and in_notebook() and devices == 1:
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
     task = partial(train, chosen, path, texts, records, digits=data)
-    with one_at_a_time():
-        if devices > 1 and not launched:
-            result = run_on_devices(devices, task)
-        else:
-            result = task(callbacks=callbacks, loggers=loggers, network=network)
-    RunFolder(path).write_note(note)  # of a finished or resumed run
-    write_run_page(path)
+    try:
+        with one_at_a_time():
+            if devices > 1 and not launched:
+                result = run_on_devices(devices, task)
+            else:
+                result = task(callbacks=callbacks, loggers=loggers, network=network)
+        RunFolder(path).write_note(note)  # of a finished or resumed run
+        write_run_page(path)
+    except KeyboardInterrupt:
+        epoch, epochs = len(read_curves(RunFolder(path).metrics_file).get("epoch", ())) + 1, chosen.trainer.max_epochs
+        when = f"in epoch {epoch} of {epochs}" if epoch <= epochs else "after the last epoch"
+        again = "again" if chosen.resume == "auto" else "without resume='never'"
+        raise keyboard_interrupt(f"interrupted {when}: call fit(..., {str(path)!r}) {again} to resume") from None
     return Run(path, result)
 
 
@@ -241,7 +262,7 @@ def sweep(
     Args:
         grid: Settings as for `fit`. The items of a list, tuple, range or array are swept ({"optim.lr": [0.005, 0.01],
             "seed": range(3)}); any other value is shared by all jobs. Settings that vary together have a tuple of keys
-            and a list of tuples ({("model.hidden_units", "optim.lr"): [([64], 0.1), ([256], 0.03)]}).
+            and a list of tuples ({("model.hidden_units", "optim.lr"): [(64, 0.1), (256, 0.03)]}).
         folder: The sweep's folder; default: outputs/sweeps/ followed by `name` or the current time.
         data: Images and labels to use instead of MNIST, in all jobs.
         n_jobs: How many jobs run in parallel, each in its own process; 0: as many as CPU cores and memory allow.
@@ -255,6 +276,7 @@ def sweep(
 
     Raises:
         UserError: A setting is invalid, the folder has jobs with other data, or another process is running this sweep.
+        KeyboardInterrupt: As for `fit`.
     """
     _check_type(data)
     name: Any = dict(grid).get("name")
@@ -265,9 +287,17 @@ def sweep(
     if twice := [key for key, count in Counter(key for rows in dimensions for key in rows[0]).items() if count > 1]:
         raise UserError(f"{', '.join(twice)}: set twice: use it alone, or in one tuple of keys")
     points = [{key: row[key] for row in point for key in row} for point in itertools.product(*dimensions)]
-    configs = [configuration(None, point) for point in points]
-    for config in configs:
-        _check_dataset(data, config)
+    configs, faults = list[Config](), list[str]()
+    for point in points:
+        try:
+            config = configuration(None, point)
+            _check_dataset(data, config)
+            refuse_single_run(config)
+            configs.append(config)
+            faults.append("")
+        except UserError as error:
+            faults.append(str(error))
+    refuse_invalid(faults)
     for key in non_result_keys() & set(swept):
         raise UserError(f"{key} does not affect results, so it cannot be swept: use one value")
     note_record(note)  # checked before a folder is created
@@ -280,12 +310,16 @@ def sweep(
             run = RunFolder(path / job_name(texts, swept))
             settings = to_dict(config)
             jobs.append(Job(run, path, number, len(points), texts, settings, config, swept=swept, digits_file=file))
-        progress = sweep_progress(jobs, started)
+        progress = (NotebookSweepProgress if in_notebook() else sweep_progress)(jobs, started)
         try:
-            run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), progress, limits)
-        except Interrupted as stop:
-            if not stop.reason:
-                raise
-            print_interrupted(stop)
-        finish_sweep(path)
+            try:
+                run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), progress, limits)
+            except Interrupted as stop:
+                if not stop.reason:
+                    raise
+                print_interrupted(stop)
+            finish_sweep(path)
+        except KeyboardInterrupt:
+            done = f"with {progress.done} of {progress.total} jobs done"
+            raise keyboard_interrupt(f"interrupted {done}: call sweep(..., {str(path)!r}) again to resume") from None
     return load_sweep(path)

@@ -6,12 +6,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -31,20 +32,23 @@ from mnist_mlp.cli.compose import (
     register_schema,
     to_config,
 )
-from mnist_mlp.cli.grid import Dimension, count_values, register, sweep_dimensions
-from mnist_mlp.cli.help import explain
-from mnist_mlp.cli.launcher import OptunaConf, close_pool
-from mnist_mlp.config import conf_folder
-from mnist_mlp.console import error_line, error_summary, guarded_output
-from mnist_mlp.errors import Interrupted, UserError, describe_signal, exit_code
+from mnist_mlp.cli.grid import Dimension, combinations, count_values, register, sweep_dimensions
+from mnist_mlp.cli.help import explain, misplaced_flag
+from mnist_mlp.cli.launcher import GridComposer, OptunaConf, SideBySideConf, SideBySideLauncher, close_pool
+from mnist_mlp.compare.locate import has_default_name, short_name
+from mnist_mlp.config import Config, conf_folder
+from mnist_mlp.console import error_line, error_summary, guarded_output, shell_quoted, shown_path
+from mnist_mlp.errors import Interrupted, UserError, exit_code
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import LOCK_FILE, NOTE_FILE, FolderLock, RunFolder, note_record
-from mnist_mlp.runs.result import closing_table
+from mnist_mlp.runs.predictions import read_curves
+from mnist_mlp.runs.result import closing_report, closing_table
 from mnist_mlp.startup import quick_start
 from mnist_mlp.sweeps import jobs
+from mnist_mlp.sweeps.dry_run import plan_lines
 from mnist_mlp.sweeps.live import elapsed_text, time_left
-from mnist_mlp.training.processes import is_lost_process, process_rank, report_lost_process
+from mnist_mlp.training.processes import cores_of_job, is_lost_process, process_rank, report_lost_process
 
 NO_JOBS = {"multirun.yaml", NOTE_FILE, LOCK_FILE}
 """Files in the folder of a sweep whose first job has not started."""
@@ -53,7 +57,7 @@ NO_JOBS = {"multirun.yaml", NOTE_FILE, LOCK_FILE}
 def run() -> None:
     """Run the command line: a single run or a sweep. User errors end it with one line and exit code 1."""
     register()
-    task = PreflightCallback.task = Task(_take_note())
+    task = PreflightCallback.task = _take_flags()
     PreflightCallback.sweep = PreflightCallback.lock = None
     code = 0
     try:
@@ -69,17 +73,19 @@ def run() -> None:
         sys.exit(code)
 
 
-def _take_note() -> str | None:
-    """Remove `--note TEXT` from the command line, because Hydra does not know it, and return the text."""
+def _take_flags() -> "Task":
+    """Remove `--note TEXT` and `--dry-run`, which Hydra does not know, from the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--note")
+    parser.add_argument("--dry-run", action="store_true")
     try:
         options, sys.argv[1:] = parser.parse_known_args(sys.argv[1:])
         note_record(options.note)
+        if fault := misplaced_flag(sys.argv[1:]):
+            raise UserError(fault)
     except (argparse.ArgumentError, UserError) as error:
         sys.exit(f"error: {error}")
-    note: str | None = options.note
-    return note
+    return Task(options.note, options.dry_run)
 
 
 def _run_hydra(task: "Task") -> int:
@@ -92,7 +98,7 @@ def _run_hydra(task: "Task") -> int:
         with lazy_help():
             application()
     except (Interrupted, KeyboardInterrupt) as stop:  # the worker processes end with this one
-        jobs.print_interrupted(stop)
+        _print_interrupted_sweep(stop)
         return exit_code(stop)
     except Exception as error:
         is_environment_error = isinstance(error, (OSError, MemoryError)) and not isinstance(error, HydraException)
@@ -108,6 +114,30 @@ def _run_hydra(task: "Task") -> int:
         if not wants_traceback:
             os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
+
+
+def _print_interrupted_sweep(stop: BaseException) -> None:
+    """Report how many jobs of the sweep are done, and how to resume it."""
+    progress, sweep = SideBySideLauncher.progress, PreflightCallback.sweep
+    failed = f", {len(progress.failures)} failed" if progress and progress.failures else ""
+    done = f": {progress.done} of {progress.total} jobs done{failed}" if progress else ""
+    named = f" with\n  name={sweep.name}" if sweep and has_default_name(sweep) else ""
+    jobs.print_interrupted(stop, done, f"to resume, repeat the command{named}")
+
+
+def _print_interrupted_run(stop: BaseException, config: Config | None, folder: RunFolder) -> None:
+    """Report in which epoch the run was interrupted, and how to resume it."""
+    if config is None:
+        return jobs.print_interrupted(stop, remedy="repeat the command")
+    epoch, epochs = len(read_curves(folder.metrics_file).get("epoch", ())) + 1, config.trainer.max_epochs
+    done = f" in epoch {epoch} of {epochs}" if epoch <= epochs else " after the last epoch"
+    remedy = "to resume, repeat the command"
+    if config.resume == "never" or (config.resume == "auto" and has_default_name(folder.path)):
+        run = shell_quoted(shown_path(folder.path))
+        remedy = f"to resume:\n  {jobs.python_command()} -m mnist_mlp.train resume={run}"
+    if not folder.last_checkpoint.is_file():
+        done, remedy = f"{done}, before the first checkpoint", "repeat the command"
+    return jobs.print_interrupted(stop, done, remedy)
 
 
 @contextmanager
@@ -127,15 +157,18 @@ class Task:
     Attributes:
         called: whether Hydra has called it in this process.
         total: number of jobs of the sweep.
+        later: epochs of each job that a search starts after the current ones.
         swept: keys that the sweep varies.
         began: start of the sweep, in seconds since the epoch.
         folder: the working directory, to which data.root is relative even with hydra.job.chdir=true.
         note: the note on the run or sweep; None to leave it as it is.
+        dry_run: whether to describe the jobs instead of running them.
     """
 
-    def __init__(self, note: str | None = None) -> None:
-        self.note = note
+    def __init__(self, note: str | None = None, dry_run: bool = False) -> None:
+        self.note, self.dry_run = note, dry_run
         self.called, self.total, self.began = False, 0, 0.0
+        self.later: list[int] = []
         self.swept: list[str] = []
         self.folder = os.getcwd()
 
@@ -160,9 +193,10 @@ class Task:
         config, fault = None, ""
         try:
             settings = compose()
-            config = check_settings(settings)
-            settings = to_dict(config)
-        except UserError as error:  # reported when the job runs
+            valid = check_settings(settings)
+            jobs.refuse_single_run(valid)
+            config, settings = valid, to_dict(valid)
+        except UserError as error:
             fault = str(error)
         return jobs.Job(folder, sweep, number, self.total, overrides, settings, config, fault, self.swept)
 
@@ -182,7 +216,7 @@ class Task:
                 raise SystemExit(exit_code(stop)) from None
             if not end.recorded:
                 jobs.unrecorded_failures.append(job.name)
-            left = time_left((time.time() - self.began) / number, [], self.total - number, 1)
+            left = time_left([(time.time() - self.began) / number] * (self.total - number), [], 1)
             line = f"{end.line}  [{elapsed_text(self.began, left)}]"
             # a single write keeps the lines of parallel jobs intact; on a terminal it replaces the progress bar
             print(f"\r\x1b[2K{line}" if sys.stdout.isatty() else line, flush=True)
@@ -194,7 +228,7 @@ def single_run(cfg: DictConfig, note: str | None = None) -> None:
     """Run a single configuration in the folder that Hydra determined."""
     app = HydraConfig.get()
     folder = RunFolder(Path(hydra_runtime(app)["output_dir"]))
-    rank = 0
+    rank, config = 0, None
     try:
         config = choose_config(cfg, folder, HydraConfig.get().overrides.task)
         with quick_start():
@@ -215,7 +249,7 @@ def single_run(cfg: DictConfig, note: str | None = None) -> None:
             raise SystemExit(f"error: {error_line(error)}{hint and f'; {hint}'}") from None
         if isinstance(error, (Interrupted, KeyboardInterrupt)):
             if rank == 0:
-                print(f"\n{describe_signal(error)}{hint and f': {hint}'}", file=sys.stderr)
+                _print_interrupted_run(error, config, folder)
             raise SystemExit(exit_code(error)) from None
         if isinstance(error, RuntimeError) and is_lost_process(error):
             report_lost_process(folder)
@@ -226,8 +260,9 @@ def single_run(cfg: DictConfig, note: str | None = None) -> None:
             print("This run is already finished; use resume=never to restart it.")
         folder.write_note(note)  # of a finished or resumed run
         jobs.write_run_page(folder.path)
-        print(f"\n{closing_table(result, folder.path)}")
-        print(f"\n{folder.next_steps(jobs.python_command())}")
+        report = f"\n{closing_report(result)}\n" * config.trainer.progress
+        print(f"{report}\n{closing_table(result, folder.path)}")
+        print(f"\n{folder.next_steps(jobs.python_command(), short_name(folder.path))}")
 
 
 class PreflightCallback(Callback):
@@ -247,10 +282,13 @@ class PreflightCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Validate the configuration of a single run."""
         try:
-            to_config(config)
+            checked = to_config(config)
         except UserError as error:
             sys.exit(f"error: {error}")  # Hydra turns an Exception in a callback into a warning
         folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+        if self.task.dry_run:
+            print(*plan_lines([jobs.Job(RunFolder(folder), folder.parent, 1, 1, [], {}, checked)], 1), sep="\n")
+            sys.exit(0)
         PreflightCallback.created = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -266,19 +304,39 @@ class PreflightCallback(Callback):
         task.total, task.began = count_jobs(config, dimensions), time.time()
         task.swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
         register_schema(task.swept)
-        sweep = Path(OmegaConf.select(config, "hydra.sweep.dir"))
+        sweep, is_search = Path(config.hydra.sweep.dir), config.hydra.sweeper._target_ == OptunaConf._target_
         try:
-            PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder for Optuna's database
-            if config.hydra.sweeper._target_ == OptunaConf._target_:
-                from mnist_mlp.cli.search import prepare_search  # deferred: optional dependency
+            if is_search:
+                from mnist_mlp.cli.search import check_search, prepare_search  # deferred: optional dependency
 
+                lines: Iterable[str] = check_search(config)
+            else:
+                lines = _checked_sweep(config, dimensions, task)
+            if task.dry_run:
+                print(*lines, sep="\n")
+                sys.exit(0)
+            PreflightCallback.lock = FolderLock(sweep).acquire()  # creates the folder for Optuna's database
+            if is_search:
                 prepare_search(config)
             RunFolder(sweep).write_note(task.note)
         except ModuleNotFoundError as error:
             sys.exit(f"error: a search needs {error.name}: pip install -e '.[optuna]'")
         except (UserError, OSError) as error:
             sys.exit(f"error: {error_summary(error)}")
+        except HydraException as error:
+            sys.exit(f"error: {explain(error)}")
         PreflightCallback.sweep = sweep
+
+
+def _checked_sweep(config: DictConfig, dimensions: Sequence[Dimension], task: Task) -> Iterable[str]:
+    """Validate all jobs of a grid; return the lines that describe them."""
+    application = GlobalHydra.instance().hydra
+    assert application is not None
+    planned = GridComposer(application.config_loader, config).jobs(combinations(dimensions), task)
+    jobs.refuse_invalid([job.fault for job in planned])
+    launcher, threads = config.hydra.launcher, max(job.config.trainer.threads or 1 for job in planned if job.config)
+    default = max(1, cores_of_job() // threads) if launcher._target_ == SideBySideConf._target_ else 1
+    return plan_lines(planned, launcher.get("n_jobs") or default)
 
 
 def count_jobs(config: DictConfig, dimensions: Sequence[Dimension]) -> int:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_mlp.cli.help import explain, suggest
-from mnist_mlp.config import Config, ModelConfig, Source, conf_folder, non_result_keys
+from mnist_mlp.config import DEFAULT_WIDTH, Config, ModelConfig, Source, conf_folder, non_result_keys, note_one_layer
 from mnist_mlp.console import shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict, options, to_dict
@@ -108,7 +108,7 @@ def _quote_if_misread(text: str) -> str:
 
 
 class OptionValue(NamedTuple):
-    """An option's key, its converted value, and the canonical spelling of that value."""
+    """An option's key, its value as written, and the canonical spelling of that value."""
 
     key: str
     value: Any
@@ -127,8 +127,8 @@ def option_value(override: str) -> OptionValue | None:
         checked = type(getattr(Config(), group))(**{name: parsed}) if group else Config(**{name: parsed})
     except (HydraException, ValueError):  # the job itself reports it
         return None
-    value = to_dict(getattr(checked, name))
-    return OptionValue(key, None if parsed is None else value, _text(value))  # null may depend on another option
+    # unconverted, because null and 64 (not [64]) depend on other options
+    return OptionValue(key, parsed, _text(to_dict(getattr(checked, name))))
 
 
 def canonical(override: str) -> tuple[str, str]:
@@ -162,7 +162,7 @@ class _ModelSchema(ModelConfig):
     """`ModelConfig` without the types that OmegaConf does not support, such as int | list[int]."""
 
     hidden_layers: int | None = None  # type: ignore[assignment]
-    hidden_units: Any = field(default_factory=lambda: [256])
+    hidden_units: Any = DEFAULT_WIDTH
 
     def __post_init__(self) -> None:
         """Skip validation, which `to_config` does."""
@@ -232,6 +232,7 @@ def to_config(cfg: DictConfig) -> Config:
 def check_settings(nested: JSON) -> Config:
     """Convert nested settings to `Config`; raises the same errors as `to_config`."""
     config = from_dict(Config, known_settings(nested))
+    note_one_layer(nested)
     if config.data.source == Source.arrays:
         raise UserError("data.source=arrays is for data= of mnist_mlp.fit and sweep: use auto, mnist or sample")
     return config

@@ -21,7 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from mnist_mlp.cli.compose import as_text, register_schema
-from mnist_mlp.cli.launcher import PACKAGE, GridComposer, SideBySideLauncher, register_launcher
+from mnist_mlp.cli.launcher import PACKAGE, SideBySideLauncher, register_launcher
 from mnist_mlp.config import groups
 from mnist_mlp.errors import UserError
 from mnist_mlp.sweeps.parallel import Limits
@@ -60,6 +60,12 @@ class Dimension:
 
     def __len__(self) -> int:
         return count_values(self.members[0])
+
+
+def combinations(dimensions: Sequence[Dimension]) -> list[list[str]]:
+    """Return the overrides of each combination of values, in the order in which they are written."""
+    rows = itertools.product(*(dimension.rows() for dimension in dimensions))
+    return [list(itertools.chain(*row)) for row in rows]
 
 
 def count_values(override: Override) -> int:
@@ -108,7 +114,7 @@ def _dimension(text: str, parser: OverridesParser) -> Dimension:
         else:
             parts.append(part.strip())
     if len(parts) < 2 or not all(re.match(r"[\w./@]+=.", part) for part in parts) or not zipped.endswith(")"):
-        example = f"{name}=zip(model.hidden_units=[64],[256],optim.lr=0.1,0.03)"
+        example = f"{name}=zip(model.hidden_units=64,256,optim.lr=0.1,0.03)"
         raise UserError(f"{written} does not have several keys with values: write it as {example}")
     if name in {"name", "resume", "seed", *groups()} or "." in name:
         raise UserError(f"{written}: the name before zip is that of an option: use a new one, such as size=")
@@ -145,22 +151,16 @@ class GridSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Create the launcher."""
-        self._loader, self._config = hydra_context.config_loader, config
+        self._config = config
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
         """Run all jobs."""
-        rows = itertools.product(*(dimension.rows() for dimension in sweep_dimensions(self._config)))
-        jobs = [list(itertools.chain(*row)) for row in rows]
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self._config, folder / "multirun.yaml")
-        if not isinstance(self._launcher, SideBySideLauncher):  # it composes the jobs itself
-            if self._config.hydra.sweeper.max_seconds:
-                raise UserError("hydra.sweeper.max_seconds needs hydra/launcher=side_by_side, the default")
-            composer = GridComposer(self._loader, self._config)
-            for overrides in jobs:
-                composer.settings(overrides)
-        self._launcher.launch(jobs, initial_job_idx=0)
+        if self._config.hydra.sweeper.max_seconds and not isinstance(self._launcher, SideBySideLauncher):
+            raise UserError("hydra.sweeper.max_seconds needs hydra/launcher=side_by_side, the default")
+        self._launcher.launch(combinations(sweep_dimensions(self._config)), initial_job_idx=0)

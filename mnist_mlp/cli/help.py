@@ -19,6 +19,9 @@ from mnist_mlp.config import Config, choices, conf_folder, groups
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import allowed_values, options, wrong_value_message
 
+HYDRA_FLAGS = re.compile(
+    "help|hydra-help|version|cfg|resolve|package|run|multirun|shell-completion|config-.*|experimental-rerun|info"
+)
 WIDTH = 100
 SUMMARY_LENGTH = 65
 DEFAULT_LENGTH = 12
@@ -75,11 +78,13 @@ def completions(word: str) -> list[str]:
     for name, default, metadata in options(Config()):
         if name == key:
             names = [str(choice) for choice in type(default)] if isinstance(default, Enum) else metadata["choices"]
-            values = names or (["true", "false"] if isinstance(default, bool) else [str(default)])
+            values = names or (["true", "false"] if isinstance(default, bool) else [_format_default(default)])
     return [f"{key}={previous}{comma}{value}" for value in values if value.startswith(prefix)]
 
 
 def _format_default(value: Any) -> str:
+    if isinstance(value, list) and len(value) == 1:  # [256] would be a single layer
+        value = value[0]
     text = value.value if isinstance(value, Enum) else "null" if value is None else str(value)
     return text.lower() if isinstance(value, bool) else text or '""'
 
@@ -93,6 +98,8 @@ def other_names() -> dict[str, list[str]]:
 def suggest(key: str) -> str:
     """Explain that a key is unknown, with a suggestion."""
     likely = likely_key(key)
+    if likely == "optim":  # the presets, whose learning rates suit them
+        likely = " or ".join(f"optim={choice}" for choice in choices("optim"))
     return f"unknown key {key}: {f'did you mean {likely}? ' if likely else ''}--help lists every key"
 
 
@@ -137,8 +144,22 @@ def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str
     return next((line for link in chain if (line := " ".join(str(link).split()))), type(error).__name__)
 
 
+def misplaced_flag(words: Sequence[str]) -> str:
+    """Explain the first option that is written as a flag, such as --epochs 5; empty if there is none."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name and not HYDRA_FLAGS.fullmatch(name):
+            likely = likely_key(name.replace("-", "_"))
+            value = value if equals or following.startswith("-") or "=" in following else following
+            hint = f"write {likely}={value or 'VALUE'}" if likely else "write KEY=VALUE"
+            return f"{word} is not a flag: {hint}; --help lists every key"
+    return ""
+
+
 def _not_an_override(word: str) -> str:
     key, equals, value = word.partition("=")
+    if equals and value.endswith(","):
+        return f"{word} ends with a comma: separate values by commas without spaces, as in {key}=A,B"
     if word[:1] in ("'", '"'):  # cmd.exe
         return f'{word} begins with a quote that this shell does not remove: use double quotes, as in "seed=range(3)"'
     if equals and re.fullmatch(r"[\w.@/+~-]+", key):
@@ -151,7 +172,8 @@ def _wrong_value(match: re.Match[str]) -> str | None:
     for key, default, metadata in options(Config()):
         if match[1] == key or match[1].startswith(f"{key}["):
             value = re.search(r"[Vv]alue '([^']*)'", match.string)
-            return wrong_value_message(key, value and value[1], default, metadata)
+            message = wrong_value_message(key, value and value[1], default, metadata)
+            return f"{message}; list the values of a sweep without brackets" if value and "[" in value[1] else message
     return None
 
 
@@ -180,6 +202,10 @@ MISTAKES: tuple[tuple[str, Callable[[re.Match[str]], str | None]], ...] = (
     (
         r"Could not find '(\S+)/(\S+)'\s*(?:Available options in '\S+':((?:\n\t.*)+))?",
         lambda match: _missing_choice(match[1], match[2], (match[3] or "").split()),
+    ),
+    (
+        r"Ambiguous value for argument '(\S+=0),(\d+)'",
+        lambda match: f"{match[1]},{match[2]}: write {match[1]}.{match[2]} with a decimal point, or add -m to sweep",
     ),
     (r"Ambiguous value for argument '(\S+)'", lambda match: f"{match[1]} {_SEVERAL}, or write a list as [a,b]"),
     (r"Sweep parameters '(.+?)' requires --multirun", lambda match: f"{match[1]} {_SEVERAL}"),

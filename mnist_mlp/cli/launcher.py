@@ -21,13 +21,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from mnist_mlp.cli.compose import hydra_records, job_name, nested_settings, option_value, preset_flags
-from mnist_mlp.errors import UserError
 from mnist_mlp.options import StrEnum
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.sweeps.jobs import Job, JobEnd
-from mnist_mlp.sweeps.live import sweep_progress
-from mnist_mlp.sweeps.parallel import Limits, run_jobs, shared_faults
+from mnist_mlp.sweeps.live import SweepProgress, sweep_progress
+from mnist_mlp.sweeps.parallel import Limits, run_jobs
 from mnist_mlp.sweeps.processes import WorkerPool
 
 PACKAGE = "hydra_plugins.mnist_mlp"
@@ -49,6 +48,36 @@ class GridComposer:
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Compose a job with Hydra."""
         return self._loader.load_sweep_config(self._master, list(overrides))
+
+    def compose_job(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """Compose a job with Hydra, and make it Hydra's current one."""
+        config = self.compose(overrides)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number - 1
+        HydraConfig.instance().set_config(config)
+        return config
+
+    def jobs(self, rows: Sequence[Sequence[str]], task: Any, first: int = 1) -> list[Job]:
+        """Return the jobs with these overrides; those whose settings are not valid have a fault.
+
+        Args:
+            rows: overrides of each job.
+            task: Hydra's task function, a `Task`.
+            first: number of the first job.
+        """
+        sweep, flags = Path(str(self._master.hydra.sweep.dir)), preset_flags(self._master.hydra)
+        raw: Any = OmegaConf.to_container(self._master.hydra.sweep, resolve=False)
+        has_own_names = raw["subdir"] == "${mnist_mlp.job_name:${hydra.overrides.task}}"
+        jobs = []
+        for number, overrides in enumerate(rows, first):
+            texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
+            if has_own_names and len(texts) == len(overrides):
+                subdir = job_name(texts, task.swept)
+            else:
+                subdir = str(self.compose_job(overrides, number).hydra.sweep.subdir)
+            compose = partial(self.settings, overrides)
+            jobs.append(task.job(RunFolder(sweep / subdir), sweep, number, [*flags, *texts], compose))
+        return jobs
 
     def settings(self, overrides: Sequence[str]) -> JSON:
         """Return the nested settings of a job before validation; HydraException or UserError if that fails."""
@@ -78,6 +107,8 @@ class SideBySideLauncher(Launcher):
 
     pool: ClassVar[WorkerPool | None] = None
     """Kept between calls of `launch`, because a search calls it for each trial."""
+    progress: ClassVar[SweepProgress | None] = None
+    """Kept likewise."""
 
     def __init__(self, n_jobs: int, n_per_gpu: int) -> None:
         self._limits = Limits(n_jobs, n_per_gpu)
@@ -91,48 +122,28 @@ class SideBySideLauncher(Launcher):
             self._limits, order=sweeper.get("order", "grid"), max_seconds=sweeper.get("max_seconds", 0.0)
         )
         self._composer = GridComposer(hydra_context.config_loader, config)
-        self._flags = preset_flags(config.hydra)
         self._composed: dict[int, DictConfig] = {}
         os.environ.update({name: str(value) for name, value in config.hydra.job.env_set.items()})
+        SideBySideLauncher.progress = None
         SideBySideLauncher.pool = SideBySideLauncher.pool or WorkerPool()
         SideBySideLauncher.pool.start()  # imports torch while the jobs are composed
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a batch of jobs; UserError if an error in the settings affects all of them."""
+        """Run a batch of jobs."""
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         sweep = Path(str(self._config.hydra.sweep.dir))
         sweep.mkdir(parents=True, exist_ok=True)
         self._overrides = dict(enumerate(job_overrides, initial_job_idx + 1))
-        jobs = [self._job(sweep, number) for number in self._overrides]
-        if len(jobs) == self._task.total and (faults := shared_faults(jobs)):
-            raise UserError("; ".join(faults))
-        progress = sweep_progress(jobs, self._task.began)
+        jobs = self._composer.jobs(job_overrides, self._task, initial_job_idx + 1)
+        progress = SideBySideLauncher.progress = SideBySideLauncher.progress or sweep_progress(jobs, self._task.began)
+        progress.extend(jobs, self._task.later)
         ends = run_jobs(jobs, self._started, progress, self._limits, self._ended, SideBySideLauncher.pool)
         return [self._returned(job, end) for job, end in zip(jobs, ends, strict=True)]
 
-    def _job(self, sweep: Path, number: int) -> Job:
-        overrides = self._overrides[number]
-        texts = [text for text in overrides if not re.match(r"[+~]*hydra[./]", text)]
-        raw: Any = OmegaConf.to_container(self._config.hydra.sweep, resolve=False)
-        if len(texts) == len(overrides) and raw["subdir"] == "${mnist_mlp.job_name:${hydra.overrides.task}}":
-            subdir = job_name(texts, self._task.swept)
-        else:
-            subdir = str(self._compose(number).hydra.sweep.subdir)
-        compose = partial(self._composer.settings, overrides)
-        job: Job = self._task.job(RunFolder(sweep / subdir), sweep, number, [*self._flags, *texts], compose)
-        return job
-
-    def _compose(self, number: int) -> DictConfig:
-        config = self._composer.compose(self._overrides[number])
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number - 1
-        HydraConfig.instance().set_config(config)
-        return config
-
     def _started(self, job: Job) -> Mapping[str, str]:
         """Notify Hydra's callbacks that a job starts; return the files for its folder."""
-        config = self._composed[job.number] = self._compose(job.number)
+        config = self._composed[job.number] = self._composer.compose_job(self._overrides[job.number], job.number)
         with read_write(config.hydra.runtime):
             config.hydra.runtime.output_dir = str(job.folder.path.absolute())
         self._callbacks.on_job_start(config=config, task_function=self._task)

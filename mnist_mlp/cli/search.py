@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -25,11 +26,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mnist_mlp.cli.compose import canonical, check_settings, job_name, nested_settings, override_text
 from mnist_mlp.cli.launcher import PACKAGE, GridComposer, Sampler
+from mnist_mlp.compare.load import trial_numbers
 from mnist_mlp.config import FIXED_LENGTH_SCHEDULES, non_result_keys
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
-from mnist_mlp.runs.files import JSON
-from mnist_mlp.runs.folder import EPOCHS
+from mnist_mlp.runs.files import JSON, write_json
+from mnist_mlp.runs.folder import EPOCHS, TRIALS_FILE
 from mnist_mlp.runs.settings import differences, settings, with_defaults
 
 FACTOR = 3
@@ -60,6 +62,11 @@ class Round:
     def count(self, rung: int) -> int:
         """Return the number of trials at the rung with this index."""
         return min(self.size, max(1, self.size // int(FACTOR**rung)))
+
+    def epochs(self, max_epochs: int) -> list[int]:
+        """Return the epochs that each of its jobs trains, in their order, if trials resume."""
+        rungs = enumerate(pairwise([0, *(rung or max_epochs for rung in self.rungs)]))
+        return [end - start for index, (start, end) in rungs for _ in range(self.count(index))]
 
     def next(self, size: int, rungs: Sequence[int]) -> "Round":
         """Return the round that follows this one."""
@@ -102,6 +109,7 @@ class OptunaSweeper(Sweeper):
         target = progress["target"] if progress and resumes else end + self._n_trials
         rounds += self._rounds(last, target)
         self._task.total = rounds[-1].next(0, ()).jobs
+        self._task.later = [epochs for each in rounds for epochs in each.epochs(self._config.trainer.max_epochs)]
         for current in rounds:
             progress = {"n_trials": self._n_trials, "target": target, "round": asdict(current)}
             self._study.set_user_attr(key, progress)
@@ -127,6 +135,7 @@ class OptunaSweeper(Sweeper):
         best, jobs = {trial.number for trial in self._trials()[current.first :]}, current.jobs
         for rung, epochs in enumerate(current.rungs):
             trials = [trial for trial in self._trials() if trial.number in best and trial.state != TrialState.FAIL]
+            del self._task.later[: current.count(rung)]
             values, is_last = self._evaluate(trials, epochs, jobs), epochs == current.rungs[-1]
             jobs += current.count(rung)
             order = sorted(values, key=lambda number: -values[number])
@@ -146,11 +155,15 @@ class OptunaSweeper(Sweeper):
         known = {repr(trial.params): trial.intermediate_values[epochs] for trial in trained}
         waiting = {repr(trial.params): trial.params for trial in trials if repr(trial.params) not in known}
         composed = [self._job(params, epochs) for params in waiting.values()]
-        faults = [fault for _, fault, _ in composed if fault]
+        faults = [fault for _, _, fault, _ in composed if fault]
         if composed and len(faults) == len(composed) and not any(trial.values for trial in self._trials()):
             for trial in trials:
                 self._study.tell(trial.number, state=TrialState.FAIL)
             raise UserError(faults[0])
+        numbers = {repr(trial.params): trial.number for trial in reversed(trials)}  # the first of equal ones
+        folders = {folder: numbers[key] for key, (_, folder, *_) in zip(waiting, composed, strict=True)}
+        sweep = Path(self._config.hydra.sweep.dir)
+        write_json(sweep / TRIALS_FILE, {**folders, **trial_numbers(sweep)})
         restarts = sum(restarts for *_, restarts in composed)
         if restarts and any(trial.intermediate_values for trial in trials):
             print(f"{restarts} trials restart for {epochs} epochs: their optim.schedule depends on trainer.max_epochs")
@@ -162,19 +175,19 @@ class OptunaSweeper(Sweeper):
                 Trial(self._study, trial._trial_id).report(values[trial.number], epochs)
         return values
 
-    def _job(self, params: JSON, epochs: int) -> tuple[list[str], str, bool]:
-        """Return a job's overrides, why they are not valid, and whether training restarts if it gets more epochs."""
+    def _job(self, params: JSON, epochs: int) -> tuple[list[str], str, str, bool]:
+        """Return a job's overrides, its folder, their fault, and whether training restarts if it gets more epochs."""
         texts = [*(f"{key}={value}" for key, value in params.items()), *self._fixed]
         name = job_name(texts, self._task.swept)
         texts += [f"{EPOCHS}={epochs}"] if epochs else []
         try:
             config = check_settings(self._composer.settings(texts))
         except UserError as error:
-            return texts, str(error), False
+            return texts, job_name(texts, self._task.swept), str(error), False
         restarts = config.optim.schedule in FIXED_LENGTH_SCHEDULES
         if epochs and not restarts:  # the folder with fewer epochs
-            texts.append(f"hydra.sweep.subdir='{name}'")
-        return texts, "", restarts
+            return [*texts, f"hydra.sweep.subdir='{name}'"], name, "", False
+        return texts, job_name(texts, self._task.swept), "", restarts
 
     def _own(self) -> list[FrozenTrial]:
         """Return this sweep's trials."""
@@ -194,11 +207,11 @@ class OptunaSweeper(Sweeper):
             return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
-def prepare_search(config: DictConfig) -> None:
-    """Register the sweeper, check the search and create its study.
+def check_search(config: DictConfig) -> Sequence[str]:
+    """Register the sweeper and check the search; return the lines that describe it.
 
     Raises:
-        UserError: An option is out of range, the storage cannot be used, or its trials have other settings.
+        UserError: An option is out of range or does not fit a search.
     """
     setattr(import_module(PACKAGE), OptunaSweeper.__name__, OptunaSweeper)
     Plugins.instance().register(OptunaSweeper)
@@ -220,6 +233,21 @@ def prepare_search(config: DictConfig) -> None:
             raise UserError(f"successive halving varies {EPOCHS}: use one value, at least {FACTOR * min_epochs}")
         if config.resume == "never":
             raise UserError("successive halving resumes trials but resume=never: choose another name= instead")
+    texts = {key: f"  {text}" for text in _overrides(config) if (key := text.partition("=")[0]) in space}
+    return [
+        f"{sweeper.n_trials} trials in {config.hydra.sweep.dir}:",
+        *texts.values(),
+        "cannot tell how long: trials differ",
+    ]
+
+
+def prepare_search(config: DictConfig) -> None:
+    """Check a search and create its study.
+
+    Raises:
+        UserError: An option does not fit, the storage cannot be used, or its trials have other settings.
+    """
+    check_search(config)
     chosen, study = search_settings(config), open_study(config)
     if not any(trial.values or trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
         study.set_user_attr("settings", chosen)

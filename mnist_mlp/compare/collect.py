@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.load import UNKNOWN, Job, Labels, labels_of, same_test_images
+from mnist_mlp.compare.load import LAYERS, UNKNOWN, Job, Labels, labels_of, same_test_images
 from mnist_mlp.compare.statistics import (
     PairedComparison,
     Variance,
@@ -27,7 +27,7 @@ from mnist_mlp.datasets import DATASETS
 from mnist_mlp.runs.files import JSON
 from mnist_mlp.runs.folder import EPOCHS, SECONDS
 from mnist_mlp.runs.result import RunResult
-from mnist_mlp.runs.settings import short_names, short_values, value_text
+from mnist_mlp.runs.settings import label_prefixes, short_names, short_values, value_text
 
 VALUES: dict[str, Callable[[RunResult], float | None]] = {
     "val_accuracy": lambda result: result.metrics.get("val/accuracy"),
@@ -204,21 +204,6 @@ class Summary:
         """The summary of the run's dataset."""
         return next((part for part in self.by_dataset.values() if job in part.jobs), self)
 
-    def adjust(
-        self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job], tries: int = 1
-    ) -> PairedComparison:  # fmt: skip
-        """Adjust a comparison on one dataset for all its pairs of settings, in each of `tries` such tables.
-
-        Two rows get the table's p-values.
-        """
-        rows, sides = self.table_of(first[0]).rows, [{job.folder for job in jobs} for jobs in (first, second)]
-        pair = [row for row in rows if {job.folder for job in row.jobs if job.result is not None} in sides]
-        own = pair[1] if len(pair) == 2 and pair[0].best else None
-        known = [row.comparison for row in rows if row.comparison is not None and row is not own]
-        adjusted = adjust_for_all_pairs([*known, comparison], tries * max(count_testable_pairs(rows), 1))[-1]
-        assert adjusted is not None
-        return adjusted
-
     @cached_property
     def cross_fitted(self) -> float | None:
         """Cross-fitted accuracy of the best; None if seeds are few or collapsed, or it is its mean."""
@@ -247,11 +232,18 @@ class Summary:
     @cached_property
     def labels(self) -> dict[int, str]:
         """Labels for `row_label`, by `id(row)`."""
-        published = [str(row.settings.get("reference.id") or "") for row in self.rows]
-        if all(published) and len(set(published)) == len(published):
-            return dict(zip(map(id, self.rows), published, strict=True))
-        names = distinguishing_keys(self).items()
-        return {id(row): ", ".join(f"{name}={self.shown_value(row, key)}" for key, name in names) for row in self.rows}
+        published = {id(row): str(row.settings.get("reference.id") or "") for row in self.rows}
+        if names := self.own_names or (published if len({*published.values()} - {""}) == len(published) else {}):
+            return names
+        prefixes = label_prefixes({key: self.shown_values[key].values() for key in distinguishing_keys(self)}).items()
+        return {id(row): ", ".join(start + self.shown_value(row, key) for key, start in prefixes) for row in self.rows}
+
+    @cached_property
+    def own_names(self) -> dict[int, str]:
+        """`Job.own_name` of each row, by `id(row)`; empty if a row has none or several runs, or is the only one."""
+        rows = [row for row in (self.whole or self).rows if row.is_setting]
+        names = {id(row): row.jobs[0].own_name for row in rows if len(row.jobs) == 1}
+        return names if len(rows) > 1 and len(rows) == len(set(names.values()) - {""}) else {}
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
@@ -261,7 +253,7 @@ def varying_keys(jobs: Sequence[Job]) -> list[str]:
     """
     jobs = [job for job in jobs if job.settings]  # an unreadable job may have none
     keys = dict.fromkeys(key for job in jobs for key in job.settings if not EXCLUDED_KEYS.fullmatch(key))
-    unknown = {key: {"auto", "-"} if key == "data.digest" else {"auto"} for key in keys}
+    unknown = {key: {"auto", "-"} if key in ("data.digest", LAYERS) else {"auto"} for key in keys}
     varying = [key for key in keys if len({job.text(key) for job in jobs} - unknown[key]) > 1]
     for key in ("data.digest", "data.source"):
         if others := [other for other in DATASET_KEYS if other in varying and other != key]:
@@ -368,7 +360,7 @@ def _rank(rows: list[Row], ranked_by: str, over_seeds: bool) -> None:
     best.best, best.verdict = True, "only setting on this dataset" if best.dataset and len(rows) == 1 else ""
     compared = [compare(row.jobs, best.jobs) for row in other_rows]
     comparisons = adjust_for_all_pairs(compared, count_testable_pairs(rows))
-    unpaired = "no seed in common with the best on the same test images"
+    unpaired = "not tested: no seed in common on the same images"
     for row, comparison in zip(other_rows, comparisons, strict=True):
         row.comparison = comparison
         if row.values["test_accuracy"]:
@@ -382,7 +374,7 @@ def count_testable_pairs(rows: Sequence[Row]) -> int:
 
 
 def row_label(summary: Summary, row: Row) -> str:
-    """Label of a row: "key=value, ...", or the published result it repeats if each row repeats a different one."""
+    """Label of a row: "standard, lr=0.1", or the name of its run, trial or published result if every row has one."""
     return summary.labels[id(row)] if row.is_setting else row.jobs[0].folder.name
 
 
@@ -392,14 +384,16 @@ def distinguishing_keys(summary: Summary) -> dict[str, str]:
 
 
 def display_names(summary: Summary) -> dict[Path, str]:
-    """Name each run, by folder: its varying settings and seed, or the folder's name if nothing varies.
+    """Name each run, by folder: its own name, or its varying settings and seed, or the folder's name if nothing varies.
 
     The page, the terminal and TensorBoard share these names.
     """
-    names: dict[Path, str] = {}
+    names = {job.folder: job.own_name for job in summary.jobs}
+    if len(names) > 1 and len(names) == len(set(names.values()) - {""}):
+        return names
     for row in summary.rows:
         for job in row.jobs:
-            labels = [row_label(summary, row), f"seed={job.seed}" if summary.over_seeds else ""]
+            labels = [row_label(summary, row), f"seed {job.seed}" if summary.over_seeds else ""]
             names[job.folder] = ", ".join(filter(None, labels)) if job.settings else ""
     counts = Counter(names.values())
     unique = {folder: f"{name} ({folder.name})" if counts[name] > 1 else name for folder, name in names.items() if name}

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_mlp.config import ModelConfig
 from mnist_mlp.datasets import DIGITS
-from mnist_mlp.runs.files import JSON, UnreadableFileError
-from mnist_mlp.runs.folder import RunFolder
+from mnist_mlp.errors import UserError
+from mnist_mlp.runs.files import JSON, UnreadableFileError, read_object
+from mnist_mlp.runs.folder import TRIALS_FILE, RunFolder
 from mnist_mlp.runs.predictions import read_labels
 from mnist_mlp.runs.result import RunResult, is_at_chance
 from mnist_mlp.runs.settings import flatten, value_text, with_defaults
 
+LAYERS = "model.hidden_layers"
 UNKNOWN = "unknown"  # digest of the data of runs of older versions, which did not record it
 OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 """Folders of a run that never contain other runs."""
@@ -32,7 +35,7 @@ Labels = tuple[bytes, NDArray[np.uint8]]
 class Job:
     """A run folder in a comparison. settings: by dotted key; reason: why it failed or cannot be read.
 
-    status: finished, diverged, failed, unfinished, unreadable or running.
+    status: finished, diverged, failed, unfinished, unreadable or running. trial: its number if it belongs to a search.
     """
 
     folder: Path
@@ -41,6 +44,14 @@ class Job:
     result: RunResult | None = None
     reason: str = ""
     fingerprint: str = ""
+    trial: int | None = None
+
+    @property
+    def own_name(self) -> str:
+        """The `name=` that the user gave the run, or "#4" for a trial of a search; empty for others."""
+        if self.trial is not None:
+            return f"#{self.trial}"
+        return self.folder.name if self.settings.get("name") == self.folder.name else ""
 
     @property
     def seed(self) -> int:
@@ -86,7 +97,16 @@ def find_jobs(paths: Iterable[Path]) -> list[Job]:
             job = load_job(folder)
         if job is not None:
             jobs.setdefault(folder.resolve(), job)
-    return _mark_unknown_data(list(jobs.values()))
+    trials = {parent: trial_numbers(parent) for parent in {job.folder.parent for job in jobs.values()}}
+    numbered = [(job, trials[job.folder.parent].get(job.folder.name)) for job in jobs.values()]
+    return _mark_unknown_data([job if number is None else replace(job, trial=number) for job, number in numbered])
+
+
+def trial_numbers(sweep: Path) -> dict[str, int]:
+    """Read the number of each trial, by the name of its run folder; empty for a sweep that is not a search."""
+    with suppress(UnreadableFileError):
+        return dict(read_object(sweep / TRIALS_FILE) or {})
+    return {}
 
 
 @lru_cache(maxsize=10_000)
@@ -120,7 +140,11 @@ def _result_settings(run: Mapping[str, Any]) -> JSON:
 
 def _flat_settings(config: JSON) -> JSON:
     """The settings by dotted key; options that an older run lacks take their defaults."""
-    return with_defaults(flatten(config)) if config else {}
+    rows = with_defaults(flatten(config)) if config else {}
+    if rows and rows[LAYERS] is None:  # in a job that failed because of another setting
+        with suppress(UserError):
+            rows[LAYERS] = ModelConfig(hidden_units=rows["model.hidden_units"]).hidden_layers
+    return rows
 
 
 def run_folders(path: Path) -> Iterator[Path]:

@@ -100,7 +100,8 @@ class PageContext:
 
     @property
     def _named_by_rank(self) -> bool:
-        return len(distinguishing_keys(self.summary)) > MANY_KEYS and len(self.summary.rows) > 1
+        summary = self.summary
+        return len(distinguishing_keys(summary)) > MANY_KEYS and len(summary.rows) > 1 and not summary.own_names
 
     def names_of(self, jobs: Sequence[Job]) -> list[str]:
         """The names of these runs; the folder name for a run excluded as a duplicate."""

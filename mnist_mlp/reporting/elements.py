@@ -1,6 +1,7 @@
 """Elements of a page: sections of text, tables, pictures and markup; the template renders them."""
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,7 +31,7 @@ def command(job: Job) -> str:
         return ""
     if run is None:
         return ""
-    kept = result_overrides([str(override) for override in run["overrides"]])
+    kept = result_overrides([str(override) for override in run["overrides"]], job.settings.get("model.hidden_layers"))
     threads = job.settings.get("trainer.threads")
     if result is not None and threads and "trainer.threads" not in kept:  # set by a sweep for its jobs
         kept["trainer.threads"] = f"trainer.threads={threads}"
@@ -39,9 +40,12 @@ def command(job: Job) -> str:
     return " ".join(map(shell_quoted, ["python", "-m", "mnist_mlp.train", *kept.values()]))
 
 
-def result_overrides(overrides: Sequence[str]) -> dict[str, str]:
-    """The overrides that affect the result of a run, by key."""
+def result_overrides(overrides: Sequence[str], layers: int | None) -> dict[str, str]:
+    """The overrides that affect the result of a run with so many hidden layers, by key."""
     keys = {override.lstrip("+~").partition("=")[0]: override for override in overrides}
+    if layers != 1 and "model.hidden_layers" not in keys and "model.hidden_units" in keys:
+        # in earlier versions, [64] was the width of all layers
+        keys["model.hidden_units"] = re.sub(r"=\[(\d+)\]$", r"=\1", keys["model.hidden_units"])
     return {
         key: text
         for key, text in keys.items()

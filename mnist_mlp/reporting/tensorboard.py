@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mnist_mlp.compare.collect import Row, Summary, display_names, row_label, summarize
+from mnist_mlp.compare.collect import Row, Summary, display_names, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.load import Job
 from mnist_mlp.console import ignore_tensorboard_thread_errors
 from mnist_mlp.runs.files import UnreadableFileError, read_object, write_json
@@ -59,7 +59,9 @@ def folder_names(summary: Summary) -> dict[str, Row]:
     """The groups by folder name; empty unless runs are grouped over seeds."""
     named: dict[str, Row] = {}
     for row in summary.rows if summary.over_seeds else ():
-        name = re.sub(r"[^\w.+-]+", "_", row_label(summary, row).replace("=", "-")) or "all"
+        settings = [f"{name}-{summary.shown_value(row, key)}" for key, name in distinguishing_keys(summary).items()]
+        label = row_label(summary, row) if "reference.id" in summary.keys else "_".join(settings)
+        name = re.sub(r"[^\w.+-]+", "_", label, flags=re.ASCII)[:MAX_NAME] or "all"
         named[name if name not in named else f"{name}_{len(named)}"] = row
     return named
 
@@ -123,7 +125,7 @@ def board_runs(jobs: Sequence[Job], max_runs: int | None = MAX_TICKED) -> dict[s
             named = display_names(summary)
             for folder, row in folder_names(summary).items():
                 if any((path := parent / MEANS_FOLDER / folder).glob("events.out.tfevents.*")):
-                    means[start + _file_name(", ".join(filter(None, (row_label(summary, row), "seed=mean"))))] = path
+                    means[start + _file_name(", ".join(filter(None, (row_label(summary, row), "seed mean"))))] = path
         run_folders = {name: RunFolder(folder) for folder, name in named.items()}
         with_events = {name: folder for name, folder in run_folders.items() if folder.event_files()}
         runs |= {start + _file_name(name): folder.tensorboard for name, folder in with_events.items()}

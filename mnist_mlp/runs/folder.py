@@ -37,6 +37,8 @@ EARLIER_FIGURES = ("confusion_matrix_normalized", "first_layer", "mistakes", "ri
 """Figures that earlier versions drew."""
 RECORDS = ("config.yaml", "hydra.yaml", "overrides.yaml")
 NOTE_FILE = "note.txt"
+TRIALS_FILE = "trials.json"
+"""In the folder of a search: the number of each trial, by the name of its run folder."""
 OTHER_FILES = (NOTE_FILE, "train.log", "desktop.ini", "Thumbs.db", "lost+found", "@eaDir")
 """Files that the user, Hydra or the system creates, besides hidden ones such as .hydra and .DS_Store."""
 LOCK_FILE = ".lock"
@@ -87,6 +89,7 @@ class RunFolder:
     """Index, truth, prediction and probabilities of every test image."""
     report_file = _File("classification_report.txt")
     page_file = _File("report.html")
+    draw_file = _File("draw.html")
     note_file = _File(NOTE_FILE)
     """The user's note on a run or a sweep, which may be edited at any time."""
 
@@ -230,9 +233,9 @@ class RunFolder:
         """Return TensorBoard's event files, oldest first."""
         return sorted(self.tensorboard.glob("events.out.tfevents.*"))
 
-    def next_steps(self, python: str) -> str:
-        """Format the commands that follow a finished run: report page (or its file), TensorBoard, drawing page."""
-        run = shell_quoted(shown_path(self.path))
+    def next_steps(self, python: str, name: str = "") -> str:
+        """Format what follows a finished run: report page (or its command), and commands that find it by `name`."""
+        run = shell_quoted(name or shown_path(self.path))
         page = shown_path(self.page_file) if self.page_file.is_file() else f"{python} -m mnist_mlp.report {run}"
         return (
             f"  page           {page}\n"
@@ -252,7 +255,7 @@ class RunFolder:
         yield from self._checkpoint_files()
         yield from self.event_files()
         yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
-        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file)
+        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file, self.draw_file)
         yield from (self.failure_file, self.error_log)
         yield from (path for stage in ("fit", "test") for path in self.path.glob(f"{stage}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)

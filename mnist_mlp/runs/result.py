@@ -334,6 +334,20 @@ def occurring_classes(confusion_matrix: Sequence[Sequence[int]]) -> list[int]:
     return [c for c, row in enumerate(confusion_matrix) if any(row) or any(row[c] for row in confusion_matrix)]
 
 
+MAX_REPORTED = 10
+
+
+def closing_report(result: RunResult) -> str:
+    """Format the classification report in at most 15 lines: of many classes, only those with the lowest F1."""
+    text = classification_report(result.confusion_matrix, result.classes)
+    head, *rows, accuracy, macro, weighted = filter(None, text.splitlines())
+    if (count := len(rows)) > MAX_REPORTED + 1:
+        head = f"The {MAX_REPORTED} worst of {count} classes by F1; classification_report.txt has all:\n{head}"
+        f1 = [result.per_class["f1"][label] or 0.0 for label in occurring_classes(result.confusion_matrix)]
+        rows = [rows[index] for index in sorted(range(count), key=f1.__getitem__)[:MAX_REPORTED]]
+    return "\n".join([head, *rows, accuracy, macro, weighted])
+
+
 def classification_report(confusion_matrix: Sequence[Sequence[int]], classes: Sequence[str] = DIGITS) -> str:
     """Format precision, recall, F1 and support as scikit-learn's `classification_report` does.
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,10 @@ NEWER_OPTIONS = {
 """Options added after version 0.1.0. Their defaults are not hashed, which keeps earlier fingerprints valid."""
 NEWER_DATA = {"classes": list(DIGITS), "mean": MNIST_STATISTICS[0], "std": MNIST_STATISTICS[1]}
 """Keys of `data` in run.json added after version 0.1.0, with values that are not part of the identity."""
+
+
+WORD = re.compile(r"(?!(true|false|auto|none|null|default)$)[a-z_]+", re.IGNORECASE)
+"""A value that says what it is without its key: relu, but not auto, 0.1 or 256-64."""
 
 
 def flatten(config: Mapping[Any, Any], prefix: str = "") -> JSON:
@@ -102,6 +107,16 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     short = {key: key.removesuffix(".id").rpartition(".")[2] for key in keys}
     counts = Counter(short.values())
     return {key: name if counts[name] == 1 and name != "name" else key for key, name in short.items()}
+
+
+def label_prefixes(texts: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Return what precedes each key's values in labels: "lr=", "seed ", or "" if they are words of this key only."""
+    counts = Counter(text for values in texts.values() for text in set(values))
+    prefixes = {key: "seed " if key == "seed" else f"{name}=" for key, name in short_names(list(texts)).items()}
+    for key, values in texts.items():
+        if all(WORD.fullmatch(text) and counts[text] == 1 for text in values):
+            prefixes[key] = ""
+    return prefixes
 
 
 def value_text(value: Any) -> str:

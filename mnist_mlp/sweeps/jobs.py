@@ -11,6 +11,7 @@ from pathlib import Path
 from mnist_mlp.compare.collect import Summary, summarize
 from mnist_mlp.compare.digits import write_digits
 from mnist_mlp.compare.load import find_jobs
+from mnist_mlp.compare.locate import short_name
 from mnist_mlp.compare.tables import as_text, write_summary
 from mnist_mlp.config import Config
 from mnist_mlp.console import error_summary, shell_quoted, shown_path
@@ -22,6 +23,7 @@ from mnist_mlp.startup import quick_start
 
 TABLE_SECONDS = 5.0
 """Minimum time between two updates of the table, which would otherwise delay the jobs."""
+MAX_LISTED = 3
 unrecorded_failures: list[str] = []
 """Failed jobs of this process whose failure could not be written to their folders."""
 
@@ -91,10 +93,6 @@ def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
         config = job.config
         if config is None:
             raise UserError(job.fault)
-        if config.resume not in ("auto", "never"):
-            raise UserError(f"resume={config.resume} is for single runs: in a sweep use auto or never")
-        if (number := config.trainer.devices) > 1:
-            raise UserError(f"trainer.devices={number} is for single runs: in a sweep use trainer.devices=1")
         with quick_start():
             from mnist_mlp.data.mnist import read_shared  # deferred: invalid settings are reported without torch
             from mnist_mlp.training.fit import fit
@@ -104,6 +102,34 @@ def run_job(job: Job, records: Mapping[str, str]) -> JobEnd:
     except Exception as error:
         return fail_job(job, error_summary(error), "".join(traceback.format_exception(error)))
     return finish_job(job, result, result == earlier, resumed)
+
+
+def refuse_single_run(config: Config) -> None:
+    """Raise a UserError if the settings are for a single run."""
+    if config.resume not in ("auto", "never"):
+        raise UserError(f"resume={config.resume} is for single runs: in a sweep use auto or never")
+    if (number := config.trainer.devices) > 1:
+        raise UserError(f"trainer.devices={number} is for single runs: in a sweep use trainer.devices=1")
+
+
+def refuse_invalid(faults: Sequence[str]) -> None:
+    """Raise a UserError that gives each fault once, with its jobs if not all have it.
+
+    Args:
+        faults: what is wrong with the settings of each job; empty for a valid one.
+    """
+    numbers: dict[str, list[str]] = {}
+    for number, text in enumerate(faults, 1):
+        for fault in filter(None, text.split("; ")):
+            numbers.setdefault(fault, []).append(str(number))
+    texts = []
+    for fault, own in numbers.items():
+        which = f"job{'s' * (len(own) > 1)} {', '.join([*own[:MAX_LISTED], *['...'] * (len(own) > MAX_LISTED)])}: "
+        texts.append(fault if len(own) == len(faults) else which + fault)
+    if texts:
+        raise UserError(
+            "; ".join(texts[:MAX_LISTED]) + f"; and {len(texts) - MAX_LISTED} more" * (len(texts) > MAX_LISTED)
+        )
 
 
 def finished_result(folder: RunFolder) -> RunResult | None:
@@ -139,9 +165,10 @@ def fail_job(job: Job, reason: str, log: str) -> JobEnd:
     return JobEnd(f"{job.label}: FAILED: {reason}", None, recorded=recorded)
 
 
-def print_interrupted(stop: BaseException) -> None:
-    """Report that a sweep was interrupted, and how to resume it."""
-    print(f"\n{describe_signal(stop)}: finished jobs are kept; rerun with the same name= to resume", file=sys.stderr)
+def print_interrupted(stop: BaseException, done: str = "", remedy: str = "to resume, repeat the call") -> None:
+    """Report that a run or sweep was interrupted, how much is done, and how to resume it."""
+    reason = describe_signal(stop)
+    print(f"\n{reason[0].upper()}{reason[1:]}{done}; {remedy}", file=sys.stderr)
 
 
 def modified_ns(path: Path) -> int | None:
@@ -186,7 +213,7 @@ def finish_sweep(sweep: Path) -> int:
     complete &= _write_page(sweep, page, [job.folder for job in jobs], summary, changed)
     if complete:
         print(f"  page           {shown_path(page)}\n  tables         {shown_path(table)}, runs.csv, summary.md")
-        print(f"  TensorBoard    {python_command()} -m mnist_mlp.tensorboard {shell_quoted(shown_path(sweep))}")
+        print(f"  TensorBoard    {python_command()} -m mnist_mlp.tensorboard {shell_quoted(short_name(sweep))}")
     faults = []
     for status, advice in (("failed", "see error.log in their folders"), ("unreadable", "see the table")):
         names = [job.folder.name for row in summary.rows for job in row.jobs if job.status == status]

@@ -6,15 +6,16 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mnist_mlp.console import can_redraw, cells, ellipsis, plain, shortened
+from mnist_mlp.compare.load import trial_numbers
+from mnist_mlp.console import can_redraw, plain
 from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.result import percent
-from mnist_mlp.runs.settings import short_names
+from mnist_mlp.runs.settings import label_prefixes
 from mnist_mlp.sweeps.jobs import Job, JobEnd, modified_ns
 
 if TYPE_CHECKING:
@@ -27,22 +28,26 @@ REDRAW_SECONDS = 0.5
 
 
 def varying_settings(overrides: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """Return the settings in which jobs differ, as {job name: {short key: value}}."""
+    """Return the settings in which jobs differ, as {job name: {key: "lr=0.05", "half" or "seed 0"}}."""
     jobs = {
-        name: dict(text.lstrip("+~").split("=", 1) for text in texts if "=" in text)
+        name: {
+            key: value.strip("[]").replace(",", "-")
+            for key, _, value in (text.lstrip("+~").partition("=") for text in texts if "=" in text)
+        }
         for name, texts in overrides.items()
     }
     keys = dict.fromkeys(key for settings in jobs.values() for key in settings)
-    short = short_names([key for key in keys if len({settings.get(key) for settings in jobs.values()}) > 1])
+    values = {key: {settings.get(key, "") for settings in jobs.values()} for key in keys}
+    prefixes = label_prefixes({key: texts - {""} for key, texts in values.items() if len(texts) > 1})
     return {
-        name: {short[key]: value.strip("[]").replace(",", "-") for key, value in settings.items() if key in short}
+        name: {key: prefixes[key] + value for key, value in settings.items() if key in prefixes}
         for name, settings in jobs.items()
     }
 
 
 def format_settings(name: str, settings: Mapping[str, str]) -> str:
-    """Format settings as "lr 0.05, seed 0"; return the job's name if there are none."""
-    return ", ".join(f"{key} {value}" for key, value in settings.items()) or name
+    """Join the labels of settings; return the job's name if there are none."""
+    return ", ".join(settings.values()) or name
 
 
 def format_duration(seconds: float) -> str:
@@ -67,29 +72,29 @@ def elapsed_text(began: float, left: float | None) -> str:
     return f"{format_duration(time.time() - began)} elapsed{f', {format_estimate(left)} left' if left else ''}"
 
 
-def time_left(typical: float, running: Sequence[float], waiting: int, parallel: int) -> float:
+def time_left(waiting: Iterable[float], running: Sequence[float], parallel: int) -> float:
     """Estimate the seconds until the last job ends.
 
     Args:
-        typical: duration of a job, in seconds.
+        waiting: seconds of each job that has not started, in their order.
         running: remaining seconds of each running job.
-        waiting: number of jobs that have not started.
         parallel: number of jobs that run in parallel.
     """
     ends = [*running, *[0.0] * (parallel - len(running))]
     heapq.heapify(ends)
-    for _ in range(waiting):
-        heapq.heapreplace(ends, ends[0] + typical)
+    for seconds in waiting:
+        heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends)
 
 
 @dataclass
 class RunningJob:
-    """A job in progress. stamp: modification time of metrics.csv in ns; epoch_seconds: mean duration of an epoch."""
+    """A job in progress, resumed after some epochs or 0. stamp: modification time of metrics.csv in ns."""
 
     job: Job
     began: float
     stamp: int | None
+    resumed: int = 0
     epochs: int = 0
     epoch_seconds: float = 0.0
     elapsed: float = 0.0
@@ -131,6 +136,11 @@ class RunningJob:
         left = min(self.epoch_seconds * (self.max_epochs - self.epochs), self._max_seconds - self.elapsed)
         return max(0.0, left - since_epoch)
 
+    def duration(self, left: float = 0.0) -> tuple[int, float, float]:
+        """Return its planned epochs, and its seconds of training (`left` more) and of everything else."""
+        seconds = self.epoch_seconds * max(0, self.epochs - self.resumed)
+        return self.max_epochs - self.resumed, seconds + left, max(0.0, time.time() - self.began - seconds)
+
 
 class SweepProgress:
     """Reports the progress of a sweep; this class prints a line when a job ends.
@@ -141,18 +151,37 @@ class SweepProgress:
     """
 
     def __init__(self, jobs: Sequence[Job], began: float) -> None:
-        self.began, self.total = began, len(jobs)
+        self.began = began
         self.done = 0
         self.failures: list[tuple[str, str]] = []
         """Name and reason, oldest first."""
         self.running: dict[int, RunningJob] = {}
-        self._settings = varying_settings({job.name: job.overrides for job in jobs})
-        self._durations: list[float] = []
+        self._durations: list[tuple[int, float, float]] = []
         self._parallel = 0
+        self.extend(jobs)
+
+    def extend(self, jobs: Sequence[Job], later: Sequence[int] = ()) -> None:
+        """Add the next jobs of a search, which gives the epochs of each later one."""
+        self._later = later
+        self.known = self.ended_count + len(jobs)
+        """Number of jobs that have ended when these have."""
+        self.total = self.known + len(later)
+        self._waiting = {job.number: job.config.trainer.max_epochs if job.config else 0 for job in jobs}
+        self._settings = varying_settings({job.name: job.overrides for job in jobs})
+        trials = trial_numbers(jobs[0].sweep) if jobs else {}
+        self._settings |= {job.name: {"": f"#{trials[job.name]}"} for job in jobs if job.name in trials}
+
+    @property
+    def ended_count(self) -> int:
+        """Number of jobs that have ended."""
+        return self.done + len(self.failures)
 
     def started(self, job: Job) -> None:
         """Register the start of a job; not called if its result is reused."""
-        self.running[job.number] = RunningJob(job, time.time(), modified_ns(job.folder.metrics_file))
+        file = job.folder.metrics_file
+        resumed = len(read_curves(file).get("elapsed_seconds", ())) if job.folder.last_checkpoint.is_file() else 0
+        self.running[job.number] = RunningJob(job, time.time(), modified_ns(file), resumed)
+        self._waiting.pop(job.number, None)
         self._parallel = max(self._parallel, len(self.running))
 
     def ended(self, job: Job, end: JobEnd) -> None:
@@ -170,12 +199,14 @@ class SweepProgress:
 
     def _count(self, job: Job, end: JobEnd) -> None:
         running = self.running.pop(job.number, None)
+        self._waiting.pop(job.number, None)
         if end.objective is None:
             self.failures.append((job.name, end.line.partition("FAILED: ")[2]))
             return
         self.done += 1
         if running is not None and not end.reused:
-            self._durations.append(time.time() - running.began)
+            running.read()
+            self._durations.append(running.duration())
 
     def status_text(self) -> str:
         """Describe the current state in one sentence."""
@@ -184,19 +215,24 @@ class SweepProgress:
         return f"At {time.strftime('%H:%M:%S')}: {counts}; {elapsed_text(self.began, self.seconds_left())}."
 
     def seconds_left(self) -> float | None:
-        """Estimate the time left from the mean duration of a job; None if there is no data.
+        """Estimate the time left from the mean duration of an epoch, and of the rest of a job; None without data.
 
         Failed and reused jobs are ignored. The duration of a running job is extrapolated from its epochs.
         """
-        now = time.time()
-        jobs = [(now - job.began, job.seconds_left()) for job in self.running.values()]
-        durations = [*self._durations, *(ran + left for ran, left in jobs if left is not None)]
+        jobs = [(job, job.seconds_left()) for job in self.running.values()]
+        durations = [*self._durations, *(job.duration(left) for job, left in jobs if left is not None)]
         if not durations:
             return None
-        typical = statistics.fmean(durations)
-        running = [max(0.0, typical - ran) if left is None else left for ran, left in jobs]
-        waiting = self.total - self.done - len(self.failures) - len(running)
-        return time_left(typical, running, waiting, self._parallel)
+        epochs, training, others = zip(*durations, strict=True)
+        overhead, per_epoch = statistics.fmean(others), sum(training) / max(1, sum(epochs))
+        running = [
+            max(0.0, overhead + per_epoch * (job.max_epochs - job.resumed) + job.began - time.time())
+            if left is None
+            else left
+            for job, left in jobs
+        ]
+        waiting = [overhead + per_epoch * count for count in (*self._waiting.values(), *self._later)]
+        return time_left(waiting, running, self._parallel)
 
 
 class LiveProgress(SweepProgress):
@@ -210,8 +246,6 @@ class LiveProgress(SweepProgress):
         self._objectives: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         """Objectives of finished jobs by `data.name` and by their settings without the seed."""
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._live.start()
-        self._draw()
 
     def started(self, job: Job) -> None:
         """Register the start of a job and redraw."""
@@ -224,12 +258,12 @@ class LiveProgress(SweepProgress):
         if end.objective is not None and math.isfinite(end.objective):
             settings = {key: value for key, value in self._settings.get(job.name, {}).items() if key != "seed"}
             dataset = job.config.data.name.value if job.config else ""
-            self._objectives[dataset][format_settings("", settings)].append(end.objective)
+            objectives = self._objectives[dataset][format_settings("", settings)]
+            objectives[:] = [*(objectives if "" not in settings else ()), end.objective]  # a trial's last rung counts
             self._splits.add("val" if job.config is None or job.config.data.val_size else "train")
-        line, width = plain(end.line), self._console.width
-        label = self._label(job.name, max(width // 3, width - cells(line) + cells(job.name)))
+        line = plain(end.line)
         style = "red" if end.objective is None else "yellow" if "DIVERGED" in line else ""
-        self._console.print(line.replace(job.name, label, 1), style=style, no_wrap=True, overflow="ellipsis")
+        self._console.print(line.replace(job.name, self._label(job.name), 1), style=style)
         self._draw()
 
     def tick(self) -> None:
@@ -246,10 +280,11 @@ class LiveProgress(SweepProgress):
         self._live.stop()
 
     def _draw(self) -> None:
+        self._live.start()
         self._live.update(self._view(), refresh=True)
 
-    def _label(self, name: str, width: int) -> str:
-        return shortened(format_settings(name, self._settings.get(name, {})), width, ellipsis(self._console.file))
+    def _label(self, name: str) -> str:
+        return format_settings(name, self._settings.get(name, {}))
 
     def _view(self) -> "Group":
         """Render counts and time, the running jobs, the best setting so far and the latest failures."""
@@ -259,28 +294,27 @@ class LiveProgress(SweepProgress):
         from rich.text import Text
 
         line = partial(Text, no_wrap=True, overflow="ellipsis")
-        width, failed, ended = self._console.width, len(self.failures), self.done + len(self.failures)
-        footer = []
+        width, failed, ended = self._console.width, len(self.failures), self.ended_count
+        footer: list[Text] = []
         for means in self._objectives.values() if len(self._splits) == 1 else ():  # other splits are not comparable
             name, values = max(means.items(), key=lambda item: statistics.fmean(item[1]))
             mean = f" (mean of {len(values)})" if len(values) > 1 else ""
             accuracy = f"{min(self._splits)} {percent(statistics.fmean(values))}{mean}"
-            name = shortened(name, width - len(accuracy) - 10, ellipsis(self._console.file))
-            footer.append(line(f"best    {name}{': ' if name else ''}{accuracy}", "green"))
+            footer += Text(f"best    {name}{': ' if name else ''}{accuracy}", "green").wrap(self._console, width)
         for name, reason in self.failures[: -1 - MAX_FAILURES : -1]:
-            name = self._label(name, max(width // 3, width - cells(reason) - 10))
-            footer.append(line(f"failed  {name}: {reason}", "red"))
-        rows, running = max(1, self._console.height - 4 - len(footer)), list(self.running.values())
+            footer.append(line(f"failed  {self._label(name)}: {reason}", "red"))
+        running = list(self.running.values())
+        labels = [Text(self._label(job.job.name)).wrap(self._console, max(8, width - 45)) for job in running]
+        rows = max(1, (self._console.height - 4 - len(footer)) // max([1, *map(len, labels)]))
         if len(running) > rows:
             footer.insert(0, line(f"  and {len(running) - rows + 1} more running", "dim"))
             running = running[: rows - 1]
         jobs = Table.grid("", "", "", "", "", padding=(0, 2))
-        for job in running:
-            name = self._label(job.job.name, max(8, width - 45))
+        for job, label in zip(running, labels, strict=False):
             epoch = f"epoch {job.epochs}/{job.max_epochs}" if job.epochs else "starting"
             accuracy = "" if job.accuracy is None else percent(job.accuracy)
             bar = ProgressBar(1.0, job.fraction, BAR, complete_style="cyan")
-            jobs.add_row("", line(name), line(epoch), bar, line(accuracy))
+            jobs.add_row("", Group(*label), line(epoch), bar, line(accuracy))
         state = f"{len(self.running)} running" if self._parallel or ended >= self.total else "starting"
         counts = f"{self.done} of {self.total} done, {state}{f', {failed} failed' if failed else ''}"
         fraction = (ended + sum(job.fraction for job in self.running.values())) / max(1, self.total)

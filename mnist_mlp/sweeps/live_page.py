@@ -25,13 +25,13 @@ class LivePage:
     def __init__(self, sweep: Path, progress: SweepProgress) -> None:
         self._sweep, self._progress = sweep, progress
         self._thread: threading.Thread | None = None
-        self._shown, self._due = 0, 0.0
+        self._shown, self._due = progress.ended_count, 0.0
 
     def update(self) -> None:
         """Start to write the page in a thread, if jobs have ended since the last one and it is due."""
-        ended = self._progress.done + len(self._progress.failures)
+        ended = self._progress.ended_count
         is_writing = self._thread is not None and self._thread.is_alive()
-        if ended == self._shown or ended >= self._progress.total or is_writing or time.monotonic() < self._due:
+        if ended == self._shown or ended >= self._progress.known or is_writing or time.monotonic() < self._due:
             return
         self._shown = ended
         self._thread = threading.Thread(target=self._write, args=[self._progress.status_text()], daemon=True)

@@ -151,19 +151,17 @@ def worker_environments(gpus: int, workers: int) -> Sequence[Mapping[str, str]]:
     return [{VISIBLE: names[number % len(names)]} if gpus else {} for number in range(workers)]
 
 
-def shared_faults(jobs: Sequence[Job]) -> list[str]:
-    """Return the errors that the settings of all jobs have in common."""
-    first, *others = [job.fault.split("; ") if job.fault else [] for job in jobs]
-    return [fault for fault in first if all(fault in faults for faults in others)]
-
-
 def refuse_same_folder(jobs: Sequence[Job]) -> None:
-    """Raise a UserError if the names of two jobs differ only in case and the file system ignores case."""
-    names: dict[str, str] = {}
+    """Raise a UserError if two jobs of different settings have the same folder, or names that are equal but for case.
+
+    The latter only counts if the file system ignores case.
+    """
+    names: dict[str, Job] = {}
     for job in jobs:
-        other = names.setdefault(job.name.casefold(), job.name)
-        if other != job.name and (job.sweep / LOCK_FILE.upper()).exists():
-            raise UserError(f"{other} and {job.name} are the same folder here: run the jobs in two sweeps")
+        other = names.setdefault(job.name.casefold(), job)
+        is_same = other.name == job.name or (job.sweep / LOCK_FILE.upper()).exists()
+        if is_same and (other.name, other.config) != (job.name, job.config):
+            raise UserError(f"{other.label} and {job.label} have the same folder: run them in two sweeps")
 
 
 def run_jobs(

@@ -13,6 +13,7 @@ from torch import Tensor
 from mnist_mlp.data.module import DigitData, DigitLoader, to_device_async
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import CompiledStep
+from mnist_mlp.training.explicit import explicit_objective
 from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.step import Step, TrainingStep
 
@@ -71,13 +72,14 @@ class FastClassifier(DigitClassifier):
         self.automatic_optimization = False
         self._run_chunk: ChunkRunner | None = None
         self._compiled: CompiledStep | None = None
+        self._step: TrainingStep | None = None
 
     def on_train_start(self) -> None:
         """Choose how chunks run: eagerly, compiled or as CUDA graphs."""
         super().on_train_start()
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
         update = FunctionalOptimizer(optimizer, self._optim.gradient_clip_val)
-        step = TrainingStep(self._objective, update, self._average)
+        step = self._step = TrainingStep(self._objective, update, self._average)
         if self.compile_step:
             self._compiled, self.compile_seconds = CompiledStep(step), 0.0
         self._run_chunk = run_eagerly(self._compiled or step)
@@ -87,6 +89,12 @@ class FastClassifier(DigitClassifier):
             changed = [*self.parameters(), *self.buffers(), *moments, *averages]
             state = [value for value in changed if isinstance(value, Tensor)]
             self._run_chunk = CUDAGraphRunner(self._run_chunk, state)
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the epoch; take explicit gradients unless a callback has registered hooks or frozen a layer."""
+        super().on_train_epoch_start()
+        assert self._step is not None
+        self._step.objective = self._objective if self.compile_step else explicit_objective(self._objective)
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:  # type: ignore[override]
         """Make the steps of a chunk and log their metrics."""
@@ -105,7 +113,7 @@ class FastClassifier(DigitClassifier):
     def on_train_end(self) -> None:
         """Release the recorded CUDA graphs."""
         super().on_train_end()
-        self._run_chunk = None
+        self._run_chunk = self._step = None
 
     def _count_steps(self, trainer: pl.Trainer) -> tuple[int, int]:
         trainer.fit_loop.setup_data()  # the loader may not exist yet

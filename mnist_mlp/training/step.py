@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -106,16 +106,25 @@ class Objective:
     adversarial_radius: float = 0.0
     teacher: Teacher | None = None
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss () and the logits (b, classes) of images (b, 28, 28) and labels (b,)."""
+    def prepare(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Distort the images and return them with their targets: labels (b,), or probabilities (b, classes)."""
         if self.augmentation:
             images = augment(images, **self.augmentation)
+        return images, labels if self.teacher is None else self.teacher(images)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss () and the logits (b, classes) of images (b, 28, 28) and labels (b,)."""
+        images, targets = self.prepare(images, labels)
         logits = self.model(images)
-        targets = labels if self.teacher is None else self.teacher(images)
         loss = cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         if self.adversarial_radius:
             loss = loss + virtual_adversarial_loss(self.model, images.float(), logits, self.adversarial_radius)
         return loss, logits
+
+    def gradients(self, images: Tensor, labels: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the mean loss (), the logits (b, classes) and the gradient of each parameter."""
+        loss, logits = self(images, labels)
+        return loss.detach(), logits.detach(), *torch.autograd.grad(loss, parameters)
 
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -135,11 +144,12 @@ class TrainingStep:
 
         images: (n, 28, 28) uint8, the whole training set; labels: (n,) int64; batch: (b,) indices; lr: () float32.
         """
-        loss, logits = self.objective(images[batch], labels[batch])
-        self.optimizer(torch.autograd.grad(loss, self.optimizer.parameters), lr)
+        images, labels = images.index_select(0, batch), labels.index_select(0, batch)
+        loss, logits, *gradients = self.objective.gradients(images, labels, self.optimizer.parameters)
+        self.optimizer(gradients, lr)
         if self.average is not None:
             self.average.update()
-        return loss.detach(), logits.detach()
+        return loss, logits
 
     def description(self) -> str:
         """Describe the network, the update rule and the constants; equal texts imply equal compiled code."""

@@ -198,3 +198,10 @@ def test_settings_take_precedence_over_a_preset() -> None:
     mixed = configuration(None, {"experiment": "better", "optim": {"lr": 0.5}, "model.hidden_units": [8, 4]})
     assert (mixed.optim.lr, mixed.optim.name, mixed.model.hidden_layers) == (0.5, preset.optim.name, 2)
     assert mixed == mnist_mlp.compose(["experiment=better", "optim.lr=0.5", "model.hidden_units=[8,4]"])
+
+
+def test_a_list_of_widths_replaces_the_layers_of_a_configuration_and_a_number_keeps_them() -> None:
+    base = Config(model=ModelConfig(hidden_layers=5))
+    models = [configuration(base, {"model.hidden_units": units}).model for units in ([32], [32, 16], 32)]
+    assert models == [ModelConfig(1, [32]), ModelConfig(2, [32, 16]), ModelConfig(5, [32])]
+    assert configuration(base, {"model.hidden_units": [32], "model.hidden_layers": 3}).model == ModelConfig(3, [32])

@@ -121,14 +121,14 @@ def test_a_job_equals_the_same_run_alone(sweep: Sweep, idx_root: Path, monkeypat
 
 
 def test_a_failed_and_a_diverged_job_leave_the_others_alone(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep("optim.lr=0.05,-1,1e8", "name=mixed") == 1
+    assert sweep("optim.lr=0.05,1e8", "data.val_size=60,300", "name=mixed") == 1
     streams = capsys.readouterr()
-    assert "1 failed" in streams.err
-    assert "lr--1" in streams.err
+    assert "2 failed" in streams.err
+    assert "val_size-300" in streams.err
     rows = {row["status"]: row for row in table("mixed")}
     assert set(rows) == {"finished", "diverged", "failed"}
-    assert rows["failed"]["reason"] == "optim.lr=-1.0 is out of range: expected float > 0.0"
-    failed = next(Path("outputs/sweeps/mixed").glob("*lr--1*"))
+    assert "data.val_size=300" in rows["failed"]["reason"]
+    failed = next(Path("outputs/sweeps/mixed").glob("*val_size-300*"))
     assert "Traceback" in (failed / "error.log").read_text()
     assert not (failed / "result.json").exists()
 
@@ -299,10 +299,10 @@ def test_a_failure_that_cannot_be_recorded_ends_no_sweep(
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr("mnist_mlp.sweeps.jobs.write_json", full)
-    assert sweep("optim.lr=-1,0.05", "name=unrecorded") == 1
+    assert sweep("data.val_size=300,60", "name=unrecorded") == 1
     assert len(list(Path("outputs/sweeps/unrecorded").glob("*/result.json"))) == 1
     out = capsys.readouterr().out
-    assert "FAILED: optim.lr=-1.0 is out of range" in out
+    assert "FAILED: data.val_size=300 " in out
     assert "could not be recorded: " in out
 
 

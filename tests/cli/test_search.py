@@ -17,6 +17,7 @@ from search_methods import run_search, search_config  # noqa: E402  # imports Op
 from mnist_mlp.cli import search  # noqa: E402
 from mnist_mlp.cli.grid import register  # noqa: E402
 from mnist_mlp.cli.search import prepare_search, search_space  # noqa: E402
+from mnist_mlp.compare.load import trial_numbers  # noqa: E402
 from mnist_mlp.errors import UserError  # noqa: E402
 
 LR = {"optim.lr": "interval(0.1, 1)"}
@@ -44,8 +45,10 @@ class Launcher:
 
 
 @pytest.fixture(autouse=True)
-def registered() -> None:
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register()
+    monkeypatch.chdir(tmp_path)
+    Path("outputs").mkdir()
 
 
 @pytest.fixture
@@ -210,6 +213,8 @@ def test_a_setting_that_is_proposed_twice_is_trained_once(study: optuna.Study) -
     launcher = Launcher()
     run_search(search_config({"optim.lr": "choice(0.1,0.2)"}, n_trials=6, sampler="random"), launcher)
     assert len(launcher.jobs) == 2
+    first = {trial.params["optim.lr"]: trial.number for trial in reversed(study.get_trials())}
+    assert trial_numbers(Path("outputs")) == {f"lr-{rate}": number for rate, number in first.items()}
     assert len(trials(study)) == 6
     for params, _, values, _ in trials(study):
         assert values == pytest.approx([0.9 * (1 - params["optim.lr"])])
@@ -227,5 +232,8 @@ def test_halving_selects_the_best_third_for_three_times_the_epochs(study: optuna
     valid = sorted(rate for rate in rates[:9] if not 0.4 < rate < 0.5)
     assert rates[9:13] == [*(rate for rate in rates[:9] if rate in valid[:3]), valid[0]]
     folders = [job["hydra.sweep.subdir"] for job in jobs]
+    numbers = trial_numbers(Path("outputs"))
+    assert [numbers[folder.strip("'")] for folder in folders[:9]] == list(range(9))
+    assert len(numbers) == 17
     assert set(folders[9:13]) < set(folders[:9])
     assert not study.get_trials(states=[optuna.trial.TrialState.RUNNING])

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from made_up_runs import write_failure, write_run, write_unfinished
 
-from mnist_mlp.compare.collect import display_names, summarize
+from mnist_mlp.compare.collect import display_names, row_label, summarize
 from mnist_mlp.compare.load import find_jobs
-from mnist_mlp.compare.tables import runs_csv, write_summary
+from mnist_mlp.compare.tables import as_text, runs_csv, write_summary
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_a_run_outside_the_sweep_has_its_full_path(sweep: Path) -> None:
 def test_runs_are_named_by_what_varies(sweep: Path) -> None:
     names = display_names(summarize(find_jobs([sweep])))
     assert {folder.name: name for folder, name in names.items()} == {
-        "a0": "lr=0.123, seed=0", "a1": "lr=0.123, seed=1", "b0": "lr=0.01, seed=0", "b1": "lr=0.01, seed=1",
-        "c": "lr=0.02, seed=0", "d": "lr=0.03, seed=0",
+        "a0": "lr=0.123, seed 0", "a1": "lr=0.123, seed 1", "b0": "lr=0.01, seed 0", "b1": "lr=0.01, seed 1",
+        "c": "lr=0.02, seed 0", "d": "lr=0.03, seed 0",
     }  # fmt: skip
 
 
@@ -57,4 +57,33 @@ def test_runs_with_identical_settings_are_named_by_their_folder(sweep: Path) -> 
     result = sweep / "b1" / "result.json"
     result.write_text(result.read_text().replace('"seed": 1', '"seed": 0').replace('"test/loss": 0', '"test/loss": 1'))
     names = display_names(summarize(find_jobs([sweep])))
-    assert names[sweep / "b1"] == "lr=0.01, seed=0 (b1)"
+    assert names[sweep / "b1"] == "lr=0.01, seed 0 (b1)"
+
+
+def test_runs_named_by_the_user_keep_their_names(tmp_path: Path) -> None:
+    for name, lr in (("careful", 0.01), ("bold", 0.5)):
+        write_run(tmp_path / name, name=name, optim__lr=lr)
+    summary = summarize(find_jobs([tmp_path]))
+    assert {row_label(summary, row): row.settings for row in summary.rows} == {
+        "careful": {"optim.lr": 0.01}, "bold": {"optim.lr": 0.5},
+    }  # fmt: skip
+    assert {folder.name: name for folder, name in display_names(summary).items()} == {n: n for n in ("careful", "bold")}
+    assert {tuple(line.strip(" *").split()[:2]) for line in as_text(summary, 100).splitlines()[:3]} == {
+        ("run", "lr"), ("careful", "0.01"), ("bold", "0.5"),
+    }  # fmt: skip
+    write_run(tmp_path / "lr-0.2", name="a_sweep", optim__lr=0.2)  # its folder does not have the name
+    summary = summarize(find_jobs([tmp_path]))
+    assert {row_label(summary, row) for row in summary.rows} == {"lr=0.01", "lr=0.5", "lr=0.2"}
+
+
+def test_trials_of_a_search_are_named_by_their_number(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2, 0.3):
+        write_run(tmp_path / f"lr-{lr}", optim__lr=lr)
+    (tmp_path / "trials.json").write_text('{"lr-0.1": 7, "lr-0.2": 0, "lr-0.3": 12}')
+    summary = summarize(find_jobs([tmp_path]))
+    names = {f"lr-{lr}": name for lr, name in ((0.1, "#7"), (0.2, "#0"), (0.3, "#12"))}
+    assert {folder.name: name for folder, name in display_names(summary).items()} == names
+    assert {row_label(summary, row) for row in summary.rows} == set(names.values())
+    assert as_text(summary, 100).splitlines()[0].split()[:2] == ["trial", "lr"]
+    (tmp_path / "trials.json").write_text("broken")
+    assert "lr=0.1" in display_names(summarize(find_jobs([tmp_path]))).values()

@@ -52,17 +52,17 @@ def tensorboard_names(folder: Path) -> set[str]:
 def test_runs_of_a_sweep_are_named_by_their_varying_settings(outputs: Path, tmp_path: Path) -> None:
     runs = board_runs(find_jobs([outputs / "sweeps" / "rates"]))
     link_runs(runs, tmp_path)
-    names = {f"lr={lr}, seed={seed}" for lr in (0.1, 0.2) for seed in (0, 1, "mean")}
+    names = {f"lr={lr}, seed {seed}" for lr in (0.1, 0.2) for seed in (0, 1, "mean")}
     assert tensorboard_names(tmp_path) == names
-    assert list(runs)[:2] == ["lr=0.2, seed=mean", "lr=0.1, seed=mean"]
-    assert list(runs)[2] == "lr=0.2, seed=0"  # best first, since a limit drops the last ones
-    assert runs["lr=0.1, seed=1"].parent.name == "batch_size-64_lr-0.1_seed-1"
+    assert list(runs)[:2] == ["lr=0.2, seed mean", "lr=0.1, seed mean"]
+    assert list(runs)[2] == "lr=0.2, seed 0"  # best first, since a limit drops the last ones
+    assert runs["lr=0.1, seed 1"].parent.name == "batch_size-64_lr-0.1_seed-1"
 
 
 def test_runs_of_several_folders_include_the_folder_name(outputs: Path, tmp_path: Path) -> None:
     link_runs(board_runs(find_jobs([outputs])), tmp_path)
     runs = tensorboard_names(tmp_path)
-    assert {"train/mine", "train/2026-11-24_12-00-00-123456", "rates/lr=0.1, seed=0", "rates/lr=0.2, seed=mean"} <= runs
+    assert {"train/mine", "train/2026-11-24_12-00-00-123456", "rates/lr=0.1, seed 0", "rates/lr=0.2, seed mean"} <= runs
     assert len(runs) == 8
 
 
@@ -73,7 +73,7 @@ def test_a_single_run_keeps_its_name(outputs: Path) -> None:
 def test_the_limit_of_runs_includes_the_means(outputs: Path) -> None:
     jobs = find_jobs([outputs])
     assert len(board_runs(jobs, None)) == 8
-    assert list(board_runs(jobs, 3))[:2] == ["rates/lr=0.2, seed=mean", "rates/lr=0.1, seed=mean"]
+    assert list(board_runs(jobs, 3))[:2] == ["rates/lr=0.2, seed mean", "rates/lr=0.1, seed mean"]
     assert len(board_runs(jobs, 3)) == 3
 
 
@@ -100,7 +100,7 @@ def test_invalid_characters_in_names_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is not a folder: .*run folders"),
+        (["nowhere"], "no run or sweep 'nowhere': "),
         (["empty"], "no runs .* in empty: "),
     ],
 )

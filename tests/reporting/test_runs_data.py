@@ -32,7 +32,7 @@ def test_runs_have_ids_settings_metrics_and_curves(tmp_path: Path) -> None:
     ]  # fmt: skip
     first, _, _, lost = data["runs"]
     assert (first["name"], first["measures"]["test/accuracy"], first["measures"]["fit_seconds"]) == (
-        "lr=0.1, seed=0", 100.0, 1.5,
+        "lr=0.1, seed 0", 100.0, 1.5,
     )  # fmt: skip
     assert first["curves"]["train/loss"] == [1.235, 0.5]
     assert (lost["status"], lost["measures"], lost["curves"]) == ("failed", {}, {})
@@ -90,3 +90,13 @@ def test_the_command_of_a_run_omits_its_location(tmp_path: Path) -> None:
     unfinished, finished = sorted(find_jobs([tmp_path]), key=lambda job: job.status == "finished")
     assert command(finished) == "python -m mnist_mlp.train optim.lr=0.1 'model.hidden_units=[64,32]' trainer.threads=1"
     assert command(unfinished) == "python -m mnist_mlp.train"
+
+
+def test_the_command_of_an_earlier_run_with_one_width_in_a_list_keeps_its_layers(tmp_path: Path) -> None:
+    for layers in (1, 3):
+        run = write_run(tmp_path / str(layers), model__hidden_layers=layers, model__hidden_units=[64])
+        text = (run / "result.json").read_text()
+        (run / "result.json").write_text(text.replace('"overrides": []', '"overrides": ["model.hidden_units=[64]"]'))
+    one, three = find_jobs([tmp_path])
+    assert command(one) == "python -m mnist_mlp.train 'model.hidden_units=[64]'"
+    assert command(three) == "python -m mnist_mlp.train model.hidden_units=64"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from made_up_runs import made_up_result, write_run
 from sklearn.metrics import classification_report as sklearn_report
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.result import classification_report, closing_table, decimal, percent
+from mnist_mlp.runs.result import classification_report, closing_report, closing_table, decimal, percent
 
 
 @pytest.mark.parametrize("absent", [None, 7])
@@ -77,3 +77,26 @@ def test_the_closing_table_fits_80_columns(tmp_path: Path, monkeypatch: pytest.M
     assert max(map(len, closing_table(result, folder).splitlines())) < 80
     assert sum("outputs/train" in line for line in lines) == 4
     assert not any(str(tmp_path) in line for line in lines)
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(3, 3), (11, 11), (12, 10), (47, 10)])
+def test_the_report_after_a_run_has_at_most_15_lines_and_of_many_classes_the_worst(classes: int, shown: int) -> None:
+    errors = np.random.default_rng(0).permutation(classes)
+    matrix = np.diag(100 - errors)
+    matrix[range(classes), (np.arange(classes) + 1) % classes] += errors
+    truth, predicted = (np.repeat(index, matrix.ravel()) for index in np.indices(matrix.shape).reshape(2, -1))
+    names = [f"class_{label}" for label in range(classes)]
+    scores = precision_recall_fscore_support(truth, predicted)
+    result = made_up_result()
+    data, per_class = {**result.data, "classes": names}, {**result.per_class, "f1": list(scores[2])}
+    result = replace(result, confusion_matrix=matrix.tolist(), data=data, per_class=per_class)
+    lines = closing_report(result).splitlines()
+    assert len(lines) <= 15
+    rows = [line.split() for line in lines if line.lstrip().startswith("class_")]
+    worst = sorted(range(classes), key=lambda label: scores[2][label])[:shown]
+    assert {name for name, *_ in rows} == {names[label] for label in worst}
+    for name, *values in rows:
+        assert values == [*(f"{score[names.index(name)]:.4f}" for score in scores[:3]), "100"]
+    assert [line.split()[0] for line in lines[-3:]] == ["accuracy", "macro", "weighted"]
+    assert lines[-2].split()[4] == f"{scores[2].mean():.4f}"
+    assert (str(classes) in lines[0]) == (shown < classes)

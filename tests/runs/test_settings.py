@@ -6,7 +6,7 @@ import pytest
 
 from mnist_mlp.config import Config, DataConfig, ModelConfig, OptimConfig
 from mnist_mlp.options import to_dict
-from mnist_mlp.runs.settings import describe, short_values
+from mnist_mlp.runs.settings import describe, label_prefixes, short_values
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,17 @@ def test_a_new_option_at_its_default_keeps_the_fingerprint(config: Config, earli
     for options in (ModelConfig(network="mine.Net@0123"), DataConfig(name="qmnist")):
         changed_config = replace(config, **{type(options).__name__.removesuffix("Config").lower(): options})
         assert describe(to_dict(changed_config), [], now)["fingerprint"] != earlier
+
+
+@pytest.mark.parametrize(
+    ("texts", "prefixes"),
+    [
+        ({"data.normalization": ["standard", "raw"], "data.subset": ["half", "full"]}, ["", ""]),
+        ({"optim.lr": ["0.1", "1e-05"], "seed": ["0", "1"]}, ["lr=", "seed "]),
+        ({"data.subset": ["half", "0.1"], "model.batch_norm": ["True", "False"]}, ["subset=", "batch_norm="]),
+        ({"data.name": ["mnist", "fashion_mnist"], "data.source": ["mnist", "files"]}, ["data.name=", "source="]),
+        ({"trainer.accelerator": ["auto", "cpu"], "model.hidden_units": ["256-64"]}, ["accelerator=", "hidden_units="]),
+    ],
+)
+def test_only_words_that_no_other_setting_has_lose_their_key(texts: dict[str, list[str]], prefixes: list[str]) -> None:
+    assert list(label_prefixes(texts).values()) == prefixes

@@ -37,6 +37,7 @@ class Sweep:
         ]
         self.console = Console(file=self.terminal, width=columns, height=rows)
         self.view = LiveProgress(self.jobs, time.time(), self.console)
+        self.view.tick()
 
     def start(self, *indices: int) -> None:
         for index in indices:
@@ -83,20 +84,31 @@ def test_the_view_shows_counts_running_jobs_best_setting_failures_and_time_left(
     assert sweep.words()[1].endswith("0 of 8 done, 3 running")
     # a job takes 40 s and these have 20 s left; five jobs wait for three workers, so two of them run in sequence
     assert sweep.words()[2].endswith(" elapsed, about 2 min left")
-    assert sweep.words()[3].startswith("hidden_layers 1, lr 0.1, seed 0 epoch 2/4 ")
+    assert sweep.words()[3].startswith("hidden_layers=1, lr=0.1, seed 0 epoch 2/4 ")
     assert sweep.words()[3].endswith(" 92.00 %")
-    assert sweep.words()[4].startswith("hidden_layers 1, lr 0.1, seed 1 starting")
+    assert sweep.words()[4].startswith("hidden_layers=1, lr=0.1, seed 1 starting")
     sweep.end(0, 0.96, "val 96.00 %, test 97.10 % (mnist), 40.0 s")
     sweep.end(1, 0.98, "val 98.00 %, test 97.10 % (mnist), 40.0 s")
     sweep.end(2, None, "FAILED: ValueError: the pictures are upside down")
     screen = sweep.words()
     assert screen[0].startswith("[1/8] hidden_")
-    assert screen[0].endswith(" 1, lr 0.1, seed 0: val 96.00 %, test 97.10 % (mnist), 40.0 s")
-    assert "0.5, seed 0: FAILED: ValueError: the pictures" in screen[2]
-    assert screen[4].endswith("2 of 8 done, 0 running, 1 failed")
-    assert screen[6] == "best hidden_layers 1, lr 0.1: val 97.00 % (mean of 2)"
-    assert screen[7].startswith("failed hidden_")
-    assert screen[7].endswith("lr 0.5, seed 0: ValueError: the pictures are upside down")
+    assert screen[0].endswith("=1, lr=0.1, seed 0: val 96.00 %, test 97.10 % (mnist), 40.0 s")
+    assert " ".join(screen[2:4]).endswith("lr=0.5, seed 0: FAILED: ValueError: the pictures are upside down")
+    assert screen[5].endswith("2 of 8 done, 0 running, 1 failed")
+    assert screen[7] == "best hidden_layers=1, lr=0.1: val 97.00 % (mean of 2)"
+    assert screen[8].startswith("failed hidden_layers=1, lr=0.5, seed 0: ValueError: the pictures")
+
+
+def test_labels_that_do_not_fit_are_wrapped_but_not_cut(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, columns=66)
+    sweep.start(0, 1)
+    text = " ".join(sweep.words())
+    for word in ("hidden_layers=1,", "lr=0.1,", "seed"):
+        assert text.split().count(word) == 2
+    sweep.end(0, 0.96, "val 96.00 %, test 97.10 % (mnist), 40.0 s")
+    sweep.view.close()
+    text = " ".join(" ".join(sweep.terminal.all_lines()).split())
+    assert text == "[1/8] hidden_layers=1, lr=0.1, seed 0: val 96.00 %, test 97.10 % (mnist), 40.0 s"
 
 
 def test_each_dataset_has_its_own_best_setting(sweep: Sweep) -> None:
@@ -105,7 +117,7 @@ def test_each_dataset_has_its_own_best_setting(sweep: Sweep) -> None:
         sweep.start(index)
         sweep.end(index, 0.96 - index / 10, "fine")
     best = [line for line in sweep.words() if line.startswith("best")]
-    assert best == ["best hidden_layers 1, lr 0.1: val 96.00 %", "best hidden_layers 1, lr 0.5: val 76.00 %"]
+    assert best == ["best hidden_layers=1, lr=0.1: val 96.00 %", "best hidden_layers=1, lr=0.5: val 76.00 %"]
 
 
 def test_a_line_per_job_remains_at_the_end_with_other_output_between_the_lines(tmp_path: Path) -> None:
@@ -118,7 +130,7 @@ def test_a_line_per_job_remains_at_the_end_with_other_output_between_the_lines(t
     sweep.view.close()
     left = [line for line in sweep.terminal.all_lines() if line]
     assert left[0] == "a notice"
-    assert [line.split("]")[0] for line in left[1:]] == [f"[{number}/8" for number in range(1, 9)]
+    assert [line.split("]")[0] for line in left if line[0] == "["] == [f"[{number}/8" for number in range(1, 9)]
     assert all(len(line) <= 80 for line in left)
 
 
@@ -130,7 +142,8 @@ def test_the_view_fits_every_terminal_and_disappears_at_the_end(columns: int, ro
         sweep.end(index, None, f"FAILED: {reason}")
     assert len(sweep.terminal.lines()) <= rows
     sweep.view.close()
-    assert len([line for line in sweep.terminal.all_lines() if line]) == 3
+    assert "".join(sweep.terminal.all_lines()).count("FAILED") == 3
+    assert "running" not in "".join(sweep.terminal.all_lines())
 
 
 def test_on_a_short_terminal_the_view_counts_the_hidden_jobs(tmp_path: Path) -> None:
@@ -201,13 +214,34 @@ def test_reused_and_failed_jobs_are_ignored_in_the_time_left(tmp_path: Path) -> 
 
 
 def test_the_time_left_is_that_of_the_last_job_to_end() -> None:
-    assert time_left(10.0, [], 0, 1) == 0
-    assert time_left(10.0, [4.0, 6.0], 0, 2) == 6
-    assert time_left(10.0, [4.0, 6.0], 3, 2) == 4 + 10 + 10  # ends at 6 + 10 and 4 + 10 + 10
-    assert time_left(10.0, [], 5, 2) == 30
+    assert time_left([], [], 1) == 0
+    assert time_left([], [4.0, 6.0], 2) == 6
+    assert time_left([10.0] * 3, [4.0, 6.0], 2) == 4 + 10 + 10  # ends at 6 + 10 and 4 + 10 + 10
+    assert time_left([10.0] * 5, [], 2) == 30
+    assert time_left([1.0, 10.0, 2.0], [], 2) == 10
 
 
 def test_an_estimate_is_rounded_to_its_precision() -> None:
     assert [format_estimate(seconds) for seconds in (3, 89, 3540, 3700, 7200, 9000)] == [
         "about 10 s", "about 1 min", "about 59 min", "about 1 h", "about 2 h", "about 2 h 30 min",
     ]  # fmt: skip
+
+
+def test_the_time_left_of_a_search_includes_later_rounds_by_their_epochs(tmp_path: Path) -> None:
+    first, second, *_ = Sweep(tmp_path).jobs
+    progress = SweepProgress([first], time.time())
+    progress.extend([first], [4, 2, 8])
+    assert (progress.done, progress.total) == (0, 4)
+    progress.started(first)
+    first.folder.path.mkdir()
+    lines = [f"{epoch},{10 * epoch}" for epoch in range(1, 5)]
+    first.folder.metrics_file.write_text("\n".join(["epoch,elapsed_seconds", *lines]))
+    progress.running[first.number].began -= 45  # 40 s for 4 epochs, 5 s for the rest
+    progress.ended(first, JobEnd("", 0.9))
+    assert progress.seconds_left() == pytest.approx(3 * 5 + (4 + 2 + 8) * 10, abs=0.5)
+    progress.extend([second], [2, 8])
+    assert (progress.done, progress.total) == (1, 4)
+    assert progress.seconds_left() == pytest.approx(3 * 5 + (4 + 2 + 8) * 10, abs=0.5)
+    progress.started(second)
+    progress.running[second.number].began -= 15
+    assert progress.seconds_left() == pytest.approx(3 * 5 + (4 + 2 + 8) * 10 - 15, abs=0.5)

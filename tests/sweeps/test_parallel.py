@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from made_up_runs import made_up_result
+from settings import config_with
 from sweeps_in_process import Sweep, sweeper
 
 from mnist_mlp.config import Config, TrainerConfig
@@ -26,9 +27,9 @@ from mnist_mlp.runs.files import write_json
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import StoredRun
 from mnist_mlp.runs.settings import describe
-from mnist_mlp.sweeps.jobs import Job, JobEnd
+from mnist_mlp.sweeps.jobs import Job, JobEnd, refuse_invalid
 from mnist_mlp.sweeps.live import SweepProgress
-from mnist_mlp.sweeps.parallel import Limits, Survey, run_jobs, shared_faults
+from mnist_mlp.sweeps.parallel import Limits, Survey, refuse_same_folder, run_jobs
 from mnist_mlp.sweeps.processes import WorkerPool
 
 TWO = ("hydra/launcher=side_by_side", "hydra.launcher.n_jobs=2")
@@ -136,7 +137,7 @@ def weights(folder: Path) -> bytes:
 
 def test_a_parallel_sweep_equals_a_serial_one_bit_for_bit(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     # a single run of this size uses two threads
-    grid = ("seed=0,1", "optim.lr=0.05,-1", "model.hidden_units=[600]", "data.batch_size=200")
+    grid = ("seed=0,1", "data.val_size=60,300", "model.hidden_units=[600]", "data.batch_size=200")
     assert sweep(*grid, "name=serial") == 1
     serial = capsys.readouterr()
     assert sweep(*grid, "name=parallel", *TWO) == 1
@@ -156,7 +157,7 @@ def test_a_parallel_sweep_equals_a_serial_one_bit_for_bit(sweep: Sweep, capsys: 
         assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
         hydra = [(path / ".hydra/hydra.yaml").read_text().replace("serial", "parallel") for path in (folder, other)]
         assert [len(text.splitlines()) > 50 for text in hydra] == [True, True]
-    assert "lr--1" in parallel.err
+    assert "val_size-300" in parallel.err
     for out in (serial.out, parallel.out):
         assert sorted(line.split()[0] for line in out.splitlines() if line.startswith("[")) == [
             *("[1/4]", "[2/4]", "[3/4]", "[4/4]")
@@ -267,15 +268,20 @@ def test_finished_jobs_are_not_replaced_because_data_have_come_or_gone(
         survey.finished(StoredRun(run, replace(result, data={**result.data, "digest": "d1"})), Config())
 
 
-def test_an_error_shared_by_all_jobs_is_rejected_before_a_folder_is_created(sweep: Sweep) -> None:
-    assert sweep(*TWO, "seed=0,1", "optim.lr=0.1,-1", "data.batch_size=0", "name=typo") == 1
-    assert not Path("outputs/sweeps/typo").exists()
+def test_a_fault_of_some_jobs_names_them_and_one_of_all_does_not() -> None:
+    refuse_invalid(["", ""])
+    with pytest.raises(UserError, match=r"^job 1: a; b; job 2: c$"):
+        refuse_invalid(["a; b", "b; c"])
+    with pytest.raises(UserError, match=r"^jobs 2, 3, 4, \.\.\.: a$"):
+        refuse_invalid(["", *5 * ["a"]])
 
 
-def test_shared_faults_are_those_of_every_job(tmp_path: Path) -> None:
-    first, second = synthetic_jobs(tmp_path, 2)
-    assert shared_faults([replace(first, fault="a; b"), replace(second, fault="b; c")]) == ["b"]
-    assert shared_faults([replace(first, fault="a"), second]) == []
+def test_two_jobs_of_different_settings_cannot_share_a_folder(tmp_path: Path) -> None:
+    job = synthetic_jobs(tmp_path, 1)[0]
+    other = replace(job, number=2, config=config_with({"seed": 7}))
+    refuse_same_folder([job, replace(job, number=2)])
+    with pytest.raises(UserError, match="same folder"):
+        refuse_same_folder([job, other])
 
 
 @pytest.fixture

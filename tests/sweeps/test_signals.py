@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -96,8 +98,9 @@ def test_a_signal_ends_all_jobs_after_their_chunk_and_keeps_their_checkpoints(
     (os.killpg if group else os.kill)(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
-    word = "interrupted" if number == signal.SIGINT else f"interrupted by {number.name}"
-    assert err == f"\n{word}: finished jobs are kept; rerun with the same name= to resume\n"
+    word = "Interrupted" if number == signal.SIGINT else f"Interrupted by {number.name}"
+    assert err.startswith(f"\n{word}: 0 of 4 jobs done; ")
+    assert err.count("\n") == 2
     assert "2 unfinished" in out
     wait_until(lambda: not of_session(process.pid), 10)
     assert not list(Path("outputs").rglob("failure.json"))
@@ -128,7 +131,7 @@ def test_a_signal_before_the_first_job_ends_the_sweep_with_the_exit_code_of_shel
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err.startswith("\ninterrupted")
+    assert err.lower().startswith("\ninterrupted")
     assert err.count("\n") == 2
     wait_until(lambda: not of_session(process.pid), 10)
     assert not list(Path("outputs").rglob("result.json"))
@@ -147,7 +150,8 @@ def interrupt(process: "subprocess.Popen[str]") -> None:
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "\ninterrupted: finished jobs are kept; rerun with the same name= to resume\n"
+    assert err.startswith("\nInterrupted: 0 of 4 jobs done; ")
+    assert err.count("\n") == 2
     assert "2 unfinished" in out
     wait_until(lambda: not of_session(process.pid), 10)
     assert not list(Path("outputs").rglob(".lock"))
@@ -200,3 +204,23 @@ def test_a_script_without_a_main_guard_is_run_once(start: Start, idx_root: Path,
     assert out.count("once") == 1
     assert sum(line.startswith("[") for line in out.splitlines()) == 3
     wait_until(lambda: not of_session(process.pid), 10)
+
+
+@pytest.mark.parametrize("name", [["name=mine"], []], ids=["named", "unnamed"])
+def test_an_interrupted_run_reports_its_epoch_and_the_command_that_resumes_it(
+    start: Start, idx_root: Path, name: list[str]
+) -> None:
+    command = ["-m", "mnist_mlp.train", f"data.root={idx_root}", *LONG[:-2], *name]
+    process = start(*command)
+    wait_until(lambda: list(Path("outputs/train").glob("*/checkpoints/last.ckpt")))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (epoch,) = map(int, re.findall(r"in epoch (\d+) of 100000", err))
+    (metrics,) = Path("outputs/train").glob("*/metrics.csv")
+    assert len(metrics.read_text().splitlines()) == epoch  # a header and the epochs before
+    process = start(*(command if name else shlex.split(err.splitlines()[-1])[1:]))
+    wait_until(lambda: len(metrics.read_text().splitlines()) > epoch)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert "Resuming from" in out

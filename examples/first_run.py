@@ -7,7 +7,7 @@ def main() -> None:
     """Train on the 5,000 digits included in the package; leave out data.source to train on the full MNIST."""
     run = mnist_mlp.fit(
         {"data.source": "sample", "model.hidden_units": [256, 128], "optim.lr": 0.02, "trainer.max_epochs": 5},
-        "outputs/first_run",
+        "outputs/train/first_run",
     )
     print(run)
     print(run.report())

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ DatasetName = StrEnum(
 Source = StrEnum("Source", ["auto", "files", "mnist", "sample", "arrays"])
 Normalization = StrEnum("Normalization", ["standard", "symmetric", "raw"])
 Activation = StrEnum("Activation", ["relu", "leaky_relu", "gelu", "silu", "elu", "mish", "tanh", "sigmoid"])
-Optimizer = StrEnum("Optimizer", ["sgd", "adam", "adamw", "nadam"])
-Schedule = StrEnum("Schedule", ["constant", "cosine", "linear", "one_cycle"])
+Optimizer = StrEnum("Optimizer", ["sgd", "adam", "adamw", "nadam", "rmsprop"])
+Schedule = StrEnum("Schedule", ["constant", "cosine", "linear", "one_cycle", "step", "multi_step", "plateau"])
+FIXED_LENGTH_SCHEDULES = (Schedule.cosine, Schedule.linear, Schedule.one_cycle)
+"""Schedules that depend on the total number of steps."""
 Accelerator = StrEnum("Accelerator", ["auto", "cpu", "gpu"])
 Strategy = StrEnum("Strategy", ["auto", "ddp"])
 Profiler = StrEnum("Profiler", ["none", "simple", "advanced", "pytorch"])
@@ -144,13 +147,22 @@ class OptimConfig(OptionGroup):
 
     name: Converted[Optimizer, str] = option(Optimizer.sgd, "optimizer")
     lr: float = option(0.01, "learning rate; the peak if the schedule varies it", gt=0.0)
-    momentum: float = option(0.9, "momentum of sgd; beta1 of adam, adamw and nadam", ge=0.0, lt=1.0)
-    weight_decay: float = option(0.0, "L2 penalty (sgd, adam, nadam) or decoupled weight decay (adamw)", ge=0.0)
+    momentum: float = option(0.9, "momentum of sgd and rmsprop; beta1 of adam, adamw and nadam", ge=0.0, lt=1.0)
+    nesterov: bool = option(False, "Nesterov momentum (sgd)")
+    weight_decay: float = option(0.0, "decoupled weight decay (adamw) or L2 penalty (others)", ge=0.0)
+    gradient_clip_val: float = option(0.0, "maximum L2 norm of the gradient, as in Lightning; 0: off", ge=0.0)
     schedule: Converted[Schedule, str] = option(
         Schedule.constant,
         "learning rate schedule, updated every optimizer step: cosine and linear decay to 0; one_cycle warms up for"
-        " 30 % of the steps, then decays",
+        " 30 % of the steps, then decays; step, multi_step and plateau (of the validation loss) multiply it by gamma",
     )
+    warmup_epochs: float = option(
+        0.0, "epochs of linear warm-up, such as 0.5; cosine, linear and one_cycle follow it; 0: off", ge=0.0
+    )
+    step_size: int = option(5, "epochs between reductions (step)", ge=1)
+    milestones: list[int] = option([5, 8], "epochs after which the rate is reduced (multi_step)", values="[n, n, ...]")
+    gamma: float = option(0.1, "factor of each reduction (step, multi_step, plateau)", gt=0.0, lt=1.0)
+    plateau_patience: int = option(3, "tolerated epochs without a lower validation loss (plateau)", ge=0)
     label_smoothing: float = option(0.0, "label smoothing of the training loss", ge=0.0, lt=1.0)
     vat: float = option(
         0.0,
@@ -217,7 +229,7 @@ class TrainerConfig(OptionGroup):
         affects_result=False,
     )
     compile: bool = option(
-        False, "torch.compile the whole optimizer step: faster after seconds of compilation, same result up to rounding"
+        False, "torch.compile the optimizer step: faster after compilation; rounding can change best epoch and accuracy"
     )
     cuda_graphs: Converted[str, str | bool] = option(
         "auto",
@@ -371,6 +383,7 @@ def _relation_faults(config: Config) -> Iterator[str]:
         yield f"trainer.compile=true supports only trainer.devices=1, not {config.trainer.devices}: change one of them"
     if config.model.batch_norm and layers > 0 and config.data.batch_size == 1:
         yield "data.batch_size=1 is too small for model.batch_norm=true: use at least 2, or model.batch_norm=false"
+    yield from _optim_faults(config)
     yield from _dataset_faults(config)
     name = config.name
     if name is not None and not (re.fullmatch(r"\w[\w.+-]*", name) and len(name.encode()) <= MAX_NAME_BYTES):
@@ -380,6 +393,18 @@ def _relation_faults(config: Config) -> Iterator[str]:
         )
     elif name is not None and os.name != "posix" and RESERVED_NAME.fullmatch(name):
         yield f"name={name!r} is reserved by Windows, or ends in a dot: choose another name"
+
+
+def _optim_faults(config: Config) -> Iterator[str]:
+    optim, epochs = config.optim, config.trainer.max_epochs
+    if optim.nesterov and (optim.name != Optimizer.sgd or optim.momentum == 0):
+        yield f"optim.nesterov=true needs optim.name=sgd, not {optim.name}, and optim.momentum > 0: change one of them"
+    if optim.schedule == Schedule.plateau and config.data.val_size == 0:
+        yield "optim.schedule=plateau needs validation images but data.val_size=0: raise it, or use another schedule"
+    if optim.warmup_epochs >= epochs:
+        yield f"optim.warmup_epochs={optim.warmup_epochs} is out of range: expected < trainer.max_epochs={epochs}"
+    if not optim.milestones or any(low >= high for low, high in pairwise([0, *optim.milestones])):
+        yield f"optim.milestones={optim.milestones} is out of range: expected increasing epochs, such as [5,8]"
 
 
 def _dataset_faults(config: Config) -> Iterator[str]:

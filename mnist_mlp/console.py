@@ -15,6 +15,7 @@ from mnist_mlp.errors import UserError, one_line
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x09\x0b-\x1f]")
 """Escape sequences and control characters, which move the cursor, color the text or link it."""
+PACKAGE = os.path.dirname(os.path.realpath(__file__))
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "cyan": "36"}
 
 
@@ -179,6 +180,9 @@ def command() -> Iterator[None]:
     """
     with guarded_output() as output:
         try:
+            if os.path.realpath("".join(sys.path[:1])) == PACKAGE:
+                module = f"python -m mnist_mlp.{Path(sys.argv[0]).stem}"
+                raise UserError(f"run {module} instead, from another folder than mnist_mlp, whose files hide libraries")
             yield
         except UserError as error:
             raise SystemExit(f"error: {error}") from None

@@ -18,6 +18,9 @@ class UserError(ValueError):
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
+    def _render_traceback_(self) -> list[str]:  # IPython calls it for an uncaught exception
+        return [f"{type(self).__name__}: {self}"]
+
 
 def one_line(text: str) -> str:
     """Escape newlines and other unprintable characters as Python does."""
@@ -36,6 +39,13 @@ class Interrupted(BaseException):
     def __init__(self, number: int, reason: str = "") -> None:
         super().__init__(number, reason)
         self.number, self.reason = number, reason
+
+
+def keyboard_interrupt(message: str) -> KeyboardInterrupt:
+    """Return one of which IPython shows only the message; not a subclass, for which Python's exit code would be 1."""
+    error = KeyboardInterrupt(message)
+    vars(error)["_render_traceback_"] = lambda: [f"KeyboardInterrupt: {message}"]
+    return error
 
 
 def exit_code(stop: BaseException) -> int:

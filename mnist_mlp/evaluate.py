@@ -61,13 +61,14 @@ def _evaluate_run(options: argparse.Namespace) -> tuple[JSON, bool]:
         from mnist_mlp.compare.statistics import accuracy_interval, mcnemar
         from mnist_mlp.serve.evaluate import disagreements_with, evaluate_run
         from mnist_mlp.serve.nets import AUGMENTATION_CAPTION, locate
-    net = locate(options.runs[0])
-    plain = evaluate_run(net, options.split, options.data_root)
+    net, split, root = locate(options.runs[0]), options.split, options.data_root
+    # first, because it may be impossible
+    augmented = evaluate_run(net, split, root, options.augment, options.seed) if options.augment else None
+    plain = evaluate_run(net, split, root)
     print(f"{net.checkpoint}: {len(plain.truth):,} {plain.split} images ({plain.source})\n")
     print(classification_report(plain.confusion_matrix, plain.classes))
     for name, value in plain.metrics.items():
         print(f"  {name:<18} {percent(value) if name in ('accuracy', 'top2_accuracy') else decimal(value)}")
-    evaluations = plain.evaluations
     content, result = plain.to_json(), net.result() if plain.split == "test" else None
     if plain.evaluations:
         content["accuracy_interval"] = low, high = accuracy_interval(plain.correct)
@@ -77,17 +78,16 @@ def _evaluate_run(options: argparse.Namespace) -> tuple[JSON, bool]:
         content["same_as_result"] = not differences
         message = f"DIFFERS from result.json: {'; '.join(differences)}" if differences else "Equal to result.json."
         print(f"\n  {message}")
-    if options.augment:
-        augmented = evaluate_run(net, options.split, options.data_root, options.augment, options.seed)
+    if augmented:
         content["augmented"] = {"seed": options.seed, **augmented.to_json()}
-        test, evaluations = mcnemar(plain.correct.tolist(), augmented.correct.tolist()), augmented.evaluations
+        test = mcnemar(plain.correct.tolist(), augmented.correct.tolist())
         print(
             f"\n{AUGMENTATION_CAPTION.format(options.augment)}\n"
             f"  accuracy           {percent(augmented.metrics['accuracy'])}, {(~augmented.correct).sum()} incorrect "
             f"({test.only_second} correct only with it, {test.only_first} only without; p = {test.p_value:.2g})"
         )
-    if evaluations:
-        print(f"\n  Test evaluations of this run: {evaluations}")
+    if plain.evaluations:
+        print(f"\n  Test evaluations of this run: {plain.evaluations}")
     if not options.no_figures:
         try:
             write_figures(plain, options.output or net.home / "evaluation" / plain.split, "  ")
@@ -104,30 +104,31 @@ def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
         from mnist_mlp.serve.evaluate import are_seeds, evaluate_ensemble
         from mnist_mlp.serve.nets import AUGMENTATION_CAPTION, locate
     nets = [locate(run) for run in options.runs]
-    evaluation = evaluate_ensemble(nets, options.split, options.data_root)
+    split, root = options.split, options.data_root
+    augmented = evaluate_ensemble(nets, split, root, options.augment, options.seed) if options.augment else None
+    evaluation = evaluate_ensemble(nets, split, root)
     ensemble, test = evaluation.ensemble, evaluation.against_best
     print(f"{len(ensemble.truth):,} {ensemble.split} images ({ensemble.source})\n")
     print(ensemble_table(evaluation))
     print(
-        f"\nMcNemar's exact test, ensemble vs best member {evaluation.best.name}: {test.only_second} images correct "
-        f"only by the ensemble, {test.only_first} only by the member; p = {test.p_value:.2g}"
+        f"\nMcNemar's exact test, ensemble vs best member {evaluation.best.name}:\n  {test.only_second} images "
+        f"correct only by the ensemble, {test.only_first} only by the member; p = {test.p_value:.2g}"
     )
     content = evaluation.to_json()
     if evaluation.best.evaluations and are_seeds(nets):
         content["accuracy_interval"] = low, high = accuracy_interval([member.correct for member in evaluation.members])
         mean = fmean(member.metrics["accuracy"] for member in evaluation.members)
         print(
-            f"Mean accuracy of the {len(nets)} seeds: {percent(mean)}, 95 % interval {100 * low:.2f} to "
+            f"Mean accuracy of the {len(nets)} seeds: {percent(mean)},\n  95 % interval {100 * low:.2f} to "
             f"{100 * high:.2f} %, over seeds and images"
         )
-    if options.augment:
-        augmented = evaluate_ensemble(options.runs, options.split, options.data_root, options.augment, options.seed)
+    if augmented:
         content["augmented"] = {"views": options.augment, "seed": options.seed, **augmented.to_json()}
         print(f"\n{AUGMENTATION_CAPTION.format(options.augment)}\n{ensemble_table(augmented)}")
-        evaluation = augmented
     for text in dict.fromkeys(member.evaluations for member in evaluation.members if member.evaluations):
         names = [member.name for member in evaluation.members if member.evaluations == text]
-        print(f"Test evaluations of {', '.join(names)}: {text}")
+        who = ", ".join(names) if len(names) < len(evaluation.members) else "each net"
+        print(f"Test evaluations of {who}: {text}")
     if options.output and not options.no_figures:
         write_figures(ensemble, options.output)
     return content, True
@@ -136,13 +137,12 @@ def _evaluate_ensemble(options: argparse.Namespace) -> tuple[JSON, bool]:
 def ensemble_table(evaluation: "EnsembleEvaluation") -> str:
     """Format the metrics of members and ensemble, one line each."""
     rows = [*evaluation.members, evaluation.ensemble]
-    width = max(len(row.name) for row in rows)
-    lines = [f"{'':<{width}} {'accuracy':>10} {'macro F1':>9} {'loss':>8} {'calib. error':>13} {'incorrect':>9}"]
+    lines = [f"{'accuracy':>10} {'macro F1':>9} {'loss':>8} {'calib. error':>13} {'incorrect':>9}  net"]
     for row in rows:
         metrics = row.metrics
         lines.append(
-            f"{row.name:<{width}} {percent(metrics['accuracy']):>10} {decimal(metrics['f1_macro']):>9} "
-            f"{decimal(metrics['loss']):>8} {decimal(metrics['calibration_error']):>13} {(~row.correct).sum():>9}"
+            f"{percent(metrics['accuracy']):>10} {decimal(metrics['f1_macro']):>9} {decimal(metrics['loss']):>8} "
+            f"{decimal(metrics['calibration_error']):>13} {(~row.correct).sum():>9}  {row.name}"
         )
     return "\n".join([*lines[:-1], "", lines[-1]])
 

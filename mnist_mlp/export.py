@@ -20,17 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         refuse_unwritable(options.json)
         refuse_unwritable(options.output)
         with quick_start():
+            from mnist_mlp.reporting.page import is_page, write_page
             from mnist_mlp.serve.export import export_run
-        exports = []
+            from mnist_mlp.serve.nets import locate
+        net, exports = locate(options.run), []
+        print(net.summary)
         for format in dict.fromkeys(options.format):
-            export = export_run(options.run, format, options.output, options.weights, options.data_root)
+            export = export_run(net, format, options.output, options.weights, options.data_root)
             exports.append(export.to_json())
             others = f"{export.other_digits} predictions differ" if export.other_digits else "same predictions"
             print(f"{export.path}  {export.bytes / 1e6:.2f} MB")
-            print(
-                f"  checked on {export.images:,} test images ({export.source}): probabilities differ by at most "
-                f"{export.largest_difference:.2g}, {others}"
-            )
+            images = f"{export.images:,} test images ({export.source})"
+            print(f"  {others} on {images}, probabilities within {export.largest_difference:.2g}")
+            if net.folder and export.path == net.folder.draw_file and is_page(net.folder.page_file):
+                write_page([net.home], net.folder.page_file)  # links the draw page
         if options.json:
             write_json(options.json, {"exports": exports})
 

@@ -68,11 +68,13 @@ def _predict(options: argparse.Namespace) -> list["Prediction"]:
         from mnist_mlp.serve.predict import picture_files, predict_pictures
     if options.pictures.count(STDIN) > 1:
         raise UserError("- (stdin) is one picture: use it once")
-    model = load_classifier(locate(options.run).checkpoint)
+    net = locate(options.run)
+    model = load_classifier(net.checkpoint)
     files: list[Path | bytes] = []
     for picture in options.pictures:
         files += [sys.stdin.buffer.read()] if picture == STDIN else picture_files([Path(picture)])
     names = [STDIN if isinstance(file, bytes) else str(file) for file in files]
+    print(net.summary, file=sys.stderr)  # stdout is the table alone
     return predict_pictures(model, files, names, thumbnails=options.figure is not None)
 
 
@@ -84,7 +86,7 @@ def table(predictions: Sequence["Prediction"]) -> str:
     lines = [f"{'file':<{width}}  {noun:>{name_width}}  {'probability':>11}  runner-up"]
     for item in predictions:
         if item.error is not None:
-            lines.append(f"{item.file:<{width}}  {'-':>{name_width}}  {'-':>11}  not a picture of a {noun}")
+            lines.append(f"{item.file:<{width}}  {'-':>{name_width}}  {'-':>11}  no prediction")
         else:
             second = f"{classes[item.runner_up]} ({100 * item.probabilities[item.runner_up]:.1f} %)"
             first = f"{item.class_name:>{name_width}}  {100 * item.probability:>9.1f} %"

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from mnist_mlp import __version__
 from mnist_mlp.compare.load import find_jobs
+from mnist_mlp.compare.locate import OUTPUTS, locate_folder
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError, stopping_on_signals
 from mnist_mlp.reporting.tensorboard import MAX_TICKED, MEANS_FOLDER, board_runs, link_runs
@@ -34,20 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def serve(options: argparse.Namespace, links: Path) -> None:
     """Serve current and new runs until a signal arrives, through links to them in an empty folder."""
     limit = None if options.all else MAX_TICKED
-    if missing := [str(path) for path in options.paths if not path.is_dir()]:
-        raise UserError(f"{', '.join(missing)} is not a folder: use run folders, or folders that contain some")
-    jobs = find_jobs(options.paths)
+    paths = [locate_folder(path) for path in options.paths]
+    jobs = find_jobs(paths)
     runs = board_runs(jobs, limit)
     if not runs:
         raise UserError(
-            f"no runs with TensorBoard files in {', '.join(map(str, options.paths))}: train some, or use other folders"
+            f"no runs with TensorBoard files in {', '.join(map(str, paths))}: train some, or use other folders"
         )
     colors, counts = f"&runColorGroup={quote(SAME_COLOR, safe=':(),')}", _describe_counts(runs, board_runs(jobs, None))
     folder = links
     try:
         link_runs(runs, links)
     except OSError as error:  # Windows reserves links to administrators and developers
-        folder, colors = Path(os.path.commonpath([path.resolve() for path in options.paths])), ""
+        folder, colors = Path(os.path.commonpath([path.resolve() for path in paths])), ""
         counts = f"all runs by folder, because symbolic links are not available ({error.strerror})"
     address = _start(options, folder).rstrip("/")
     print(f"{counts}\n")
@@ -57,7 +57,7 @@ def serve(options: argparse.Namespace, links: Path) -> None:
     while True:
         time.sleep(POLL_SECONDS)
         if folder == links:  # otherwise TensorBoard itself finds new runs
-            link_runs(board_runs(find_jobs(options.paths), limit), links)
+            link_runs(board_runs(find_jobs(paths), limit), links)
 
 
 def _describe_counts(shown: dict[str, Path], available: dict[str, Path]) -> str:
@@ -92,7 +92,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
-    add("paths", type=Path, nargs="*", metavar="PATH", default=[Path("outputs")], help="sweeps, runs; default: outputs")
+    paths = "sweep or runs: folder, name under outputs/, or latest; default: outputs"
+    add("paths", nargs="*", metavar="PATH", default=[OUTPUTS], help=paths)
     add("--all", action="store_true", help=f"show all runs; TensorBoard selects none at first above {MAX_TICKED}")
     add("--host", default="localhost", help="default: localhost; 0.0.0.0 to allow other machines")
     add("--port", type=int, metavar="N", help="default: 6006, or the next free port")

@@ -20,6 +20,13 @@ CHOICES: dict[str, dict[str, Any]] = {
     "no momentum": {"optim.momentum": 0.0, "optim.weight_decay": 0.1},
     "adam": {"optim.name": "adam", "optim.weight_decay": 0.01, "model.activation": "tanh"},
     "adamw": {"optim.name": "adamw", "optim.weight_decay": 0.01, "model.activation": "gelu"},
+    "nesterov": {"optim.nesterov": True, "optim.weight_decay": 0.01},
+    "rmsprop, clipped": {
+        "optim.name": "rmsprop",
+        "optim.momentum": 0.5,
+        "optim.weight_decay": 0.01,
+        "optim.gradient_clip_val": 0.5,
+    },
     "dropout": {"model.dropout": 0.3},
     "batch norm": {"model.batch_norm": True, "optim.label_smoothing": 0.1},
     "augmented": {"augment.rotation": 10.0, "augment.scale": 0.1, "augment.translate": 1.0, "augment.elastic": 1.0},
@@ -56,11 +63,13 @@ def teacher(device: str = "cpu", count: int = 2) -> Ensemble:
     return Ensemble(nets, "two nets").to(torch.device(device), torch.float64)
 
 
-def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:
-    """A small net, its step and all tensors that the step changes in place; float64, so rounding cannot hide errors."""
+def classifier(
+    device: str = "cpu", dtype: torch.dtype = torch.float64, **settings: Any
+) -> tuple[DigitClassifier, TrainingStep, list[Tensor]]:
+    """A small net, its step and all tensors that the step changes in place; in float64 rounding cannot hide errors."""
     torch.manual_seed(0)
     model = digit_classifier(**settings)
-    model.to(device, torch.float64)
+    model.to(device, dtype)
     optimizer = model.configure_optimizers()["optimizer"]
     options = config_with(settings)
     average = WeightAverage(model.mlp, options.optim.ema) if options.optim.ema else None
@@ -69,9 +78,9 @@ def classifier(device: str = "cpu", **settings: Any) -> tuple[DigitClassifier, T
         options.augment.strengths(),
         options.optim.label_smoothing,
         options.optim.vat,
-        teacher(device) if options.optim.teacher else None,
+        teacher(device).to(torch.device(device), dtype) if options.optim.teacher else None,
     )
-    step = TrainingStep(objective, FunctionalOptimizer(optimizer), average)
+    step = TrainingStep(objective, FunctionalOptimizer(optimizer, options.optim.gradient_clip_val), average)
     averages = average.state() if average else []
     state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
     return model, step, [*model.parameters(), *model.buffers(), *state, *averages]

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+SWEEP = 'sweep = mnist_mlp.sweep({**QUICK, "optim.lr": [0.005, 0.02], "seed": range(3)}, "outputs/sweeps/notebook")'
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -19,7 +20,7 @@ def test_the_script_runs(tmp_path: Path) -> None:
     )
     assert (process.returncode, process.stderr) == (0, "")
     assert "The first test image is classified as a 0" in process.stdout
-    assert (tmp_path / "outputs/first_run/result.json").is_file()
+    assert (tmp_path / "outputs/train/first_run/result.json").is_file()
 
 
 @pytest.mark.integration
@@ -42,5 +43,9 @@ def test_the_notebook_displays_runs_and_sweeps_as_html(tmp_path: Path, monkeypat
     assert "5 epochs in" in progress
     assert run.count("<img") == 1
     assert "1/5" not in str(cells["run"]), "progress is displayed twice"
+    assert "image/png" in cells["run.plot()"][0].data
+    (view,) = (output for output in cells[SWEEP] if output.output_type == "display_data")
+    assert "6 of 6 done" in view.data["text/html"]
+    assert "[1/6]" not in str(cells[SWEEP]), "jobs are listed below the view"
     assert "<img" in cells["sweep"][0].data["text/html"]
     assert "did you mean trainer.max_epochs?" in str(cells["    print(error)"])

@@ -1,6 +1,8 @@
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +55,15 @@ def test_exit_code_and_error_message_are_those_of_the_command() -> None:
 def test_an_unknown_command_is_rejected_with_a_list_of_commands(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     with pytest.raises(SystemExit, match=r"^error: unknown command .*: use one of benchmark, "):
         call_main(monkeypatch, name)
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_a_command_started_by_its_file_names_the_right_command_and_does_nothing(name: str, tmp_path: Path) -> None:
+    package = Path(mnist_mlp.__file__).parent
+    done = subprocess.run(
+        [sys.executable, package / f"{name}.py", "name=mine"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(package.parent)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"python -m mnist_mlp.{name}" in done.stderr
+    assert not list(tmp_path.iterdir())

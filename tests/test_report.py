@@ -33,6 +33,22 @@ def test_the_page_of_several_folders_is_written_to_the_current_folder(
     assert sorted(path.name for path in runs[0].iterdir()) == ["metrics.csv", "predictions.npz", "result.json"]
 
 
+def test_a_page_of_other_runs_and_a_file_of_another_program_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n, name in enumerate("ab"):
+        write_run(tmp_path / "runs" / name, trainer__max_epochs=n)
+    monkeypatch.chdir(tmp_path)
+    for folder, paths in ((tmp_path, ["runs/a", "runs/b"]), (tmp_path / "runs", ["runs"])):
+        (folder / "report.html").write_text("mine")
+        with pytest.raises(SystemExit, match=r"error: .*report\.html exists: .*--output"):
+            main(paths)
+        assert (folder / "report.html").read_text() == "mine"
+    main(["runs", "--output", "runs/report.html"])
+    main(["runs"])  # a page of its own is replaced
+    assert (tmp_path / "runs" / "report.html").read_text() != "mine"
+
+
 def test_an_output_folder_gets_only_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write_run(tmp_path / name, data__root=str(tmp_path), trainer__max_epochs=n) for n, name in enumerate("ab")]
     (tmp_path / "pages").mkdir()

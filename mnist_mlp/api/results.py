@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_mlp.api import notebook as html
-from mnist_mlp.compare.collect import DATASET_KEYS, VALUES, Summary, row_label, summarize
+from mnist_mlp.compare.collect import DATASET_KEYS, VALUES, Summary, summarize
 from mnist_mlp.compare.difference import Difference, Side, compare_sides
 from mnist_mlp.compare.load import Job, find_jobs
+from mnist_mlp.compare.locate import locate_folder, locate_path
 from mnist_mlp.compare.tables import as_text
 from mnist_mlp.config import Config
 from mnist_mlp.errors import UserError
 from mnist_mlp.options import from_dict
 from mnist_mlp.runs.folder import RunFolder
-from mnist_mlp.runs.predictions import Curves, Predictions, read_curves, read_predictions
-from mnist_mlp.runs.result import RunResult, classification_report, closing_table
+from mnist_mlp.runs.predictions import Predictions, read_curves, read_predictions
+from mnist_mlp.runs.result import RunResult, classification_report, closing_table, percent
 from mnist_mlp.runs.settings import joined, value_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import nn
 
     from mnist_mlp.data.picture import Picture
@@ -32,6 +35,15 @@ if TYPE_CHECKING:
     from mnist_mlp.serve.export import Export
     from mnist_mlp.serve.predict import Prediction
     from mnist_mlp.training.classifier import DigitClassifier
+
+
+def _data_frame(data: Any, **options: Any) -> Any:
+    """Convert to a pandas DataFrame if pandas is installed, else return the data."""
+    if importlib.util.find_spec("pandas") is None:
+        return data
+    import pandas  # type: ignore[import-untyped,unused-ignore]  # deferred: optional
+
+    return pandas.DataFrame(data, **options)
 
 
 @dataclass(frozen=True)
@@ -62,9 +74,13 @@ class Run:
         return self.result.status
 
     @cached_property
-    def curves(self) -> Curves:
-        """Columns of metrics.csv by name ("epoch", "train/loss", "val/accuracy", ...), one number per epoch."""
-        return read_curves(RunFolder(self.path).metrics_file)
+    def curves(self) -> Any:
+        """Columns of metrics.csv by name ("epoch", "train/loss", "val/accuracy", ...), one number per epoch.
+
+        A pandas DataFrame indexed by epoch if pandas is installed, else a dict of lists.
+        """
+        curves = read_curves(RunFolder(self.path).metrics_file)
+        return _data_frame(curves, index=range(1, 1 + max(map(len, curves.values()), default=0)))
 
     @property
     def confusion_matrix(self) -> NDArray[np.int64]:
@@ -146,6 +162,13 @@ class Run:
 
         return export_run(self.path, format, None if path is None else Path(path), weights)
 
+    def plot(self) -> "Figure":
+        """Draw the learning curves and the confusion matrix on test; notebooks display the figure."""
+        from mnist_mlp.plots.run import overview  # deferred: matplotlib
+
+        result, title = self.result, f"Test accuracy {percent(self.metrics['test/accuracy'])}"
+        return overview(self.curves, result.best_epoch, self.confusion_matrix, title, result.classes)
+
     def report(self) -> str:
         """Format the test metrics of each class.
 
@@ -166,7 +189,7 @@ def load_run(path: str | Path) -> Run:
     """Load a finished or diverged run.
 
     Args:
-        path: The run folder.
+        path: The run folder, a name under outputs/, or "latest", as in the commands.
 
     Returns:
         The run; its files are read when they are used.
@@ -174,7 +197,7 @@ def load_run(path: str | Path) -> Run:
     Raises:
         UserError: The folder is not a run folder, or its run failed, is unfinished or is damaged.
     """
-    folder = RunFolder(Path(path))
+    folder = RunFolder(path := locate_path(path))
     try:
         result = folder.result()
     except ValueError as error:
@@ -190,7 +213,15 @@ def load_run(path: str | Path) -> Run:
     raise UserError(f"{path} is not a run folder (no result.json in it){hint}")
 
 
-MAX_CURVES, NOTEBOOK_COLUMNS = 6, 120
+class Comparison(Difference):
+    """A difference that notebooks display: the verdict, and below it what it rests on."""
+
+    def _repr_html_(self) -> str:
+        difference = repr(self).replace(f": {self.verdict}", "", 1)
+        return html.card(f"{self.a} vs {self.b}: {self.verdict}", [escape(difference)])
+
+
+MAX_PLOTTED, NOTEBOOK_COLUMNS = 25, 120
 
 
 @dataclass(frozen=True)
@@ -229,11 +260,7 @@ class Sweep:
             texts = {key: value_text(value) for key, value in settings.items() if isinstance(value, list)}
             values = {column: read(job.result) if job.result else None for column, read in VALUES.items()}
             rows.append({**settings, **texts, **values, "status": job.status, "folder": str(job.folder)})
-        if importlib.util.find_spec("pandas") is None:
-            return rows
-        import pandas  # type: ignore[import-untyped,unused-ignore]  # deferred: optional
-
-        return pandas.DataFrame(rows)
+        return _data_frame(rows)
 
     def best(self, settings: Mapping[str, Any] | None = None) -> Run:
         """Return the best run of the best setting, both by validation accuracy.
@@ -265,9 +292,18 @@ class Sweep:
         metric = "val/accuracy" if self.summary.ranked_by == "val_accuracy" else "test/accuracy"
         return load_run(max(finished, key=lambda job: job.result.metric(metric) if job.result else -1.0).folder)
 
+    def plot(self) -> "Figure":
+        """Draw the differences of the first MAX_PLOTTED settings to the best on their dataset, with their verdicts."""
+        from mnist_mlp.reporting.publish import differences_to_best  # deferred: matplotlib
+
+        rows = [row for row in self.summary.rows if row.values["test_accuracy"]]
+        if not rows:
+            raise UserError(f"{self.path} has no finished run: train its jobs first")
+        return differences_to_best(self.summary, rows[:MAX_PLOTTED], with_verdicts=True)
+
     def compare(
         self, a: Mapping[str, Any] | str, b: Mapping[str, Any] | str, margin: float = 0.0, tries: int = 1
-    ) -> Difference:  # fmt: skip
+    ) -> Comparison:  # fmt: skip
         """Compare the test accuracy of two settings, like for like, or of two single runs, by McNemar's test.
 
         Only runs that have a counterpart are compared: with the same seed, and with the same value of every other
@@ -285,7 +321,7 @@ class Sweep:
         Raises:
             UserError: No finished run matches `a` or `b`, they share runs, or no runs match.
         """
-        return compare_sides(self.summary, self._side(a), self._side(b), margin, tries)
+        return Comparison(**vars(compare_sides(self.summary, self._side(a), self._side(b), margin, tries)))
 
     def _side(self, selection: Mapping[str, Any] | str) -> Side:
         self._matching_jobs(selection)  # raises if none is tested
@@ -304,14 +340,9 @@ class Sweep:
         return f"Sweep({str(self.path)!r}, {len(self.jobs)} jobs)\n{as_text(self.summary)}"
 
     def _repr_html_(self) -> str:
-        from mnist_mlp.plots.sweep import learning_curves  # deferred: matplotlib
-        from mnist_mlp.reporting.data import PageContext
-
         panels = [html.preformatted(as_text(self.summary, NOTEBOOK_COLUMNS))]
-        names = [row_label(self.summary, row) or "all" for row in self.summary.rows]
-        groups = list(zip(names, PageContext(self.summary).group_curves, strict=True))[:MAX_CURVES]
-        if shown := [group for group in groups if group[1]]:
-            panels.append(html.picture(learning_curves(shown), "learning curves of the best settings"))
+        if len(self.runs) > 1:
+            panels.insert(0, html.picture(self.plot(), "differences of the settings to the best"))
         return html.card(f"Sweep {self.path}, {len(self.jobs)} jobs", panels)
 
     def _matching_jobs(self, selection: Mapping[str, Any] | str, tested: bool = True) -> list[Job]:
@@ -331,7 +362,7 @@ def load_sweep(path: str | Path) -> Sweep:
     """Load all runs in a folder and its subfolders.
 
     Args:
-        path: The sweep's folder, or any folder that contains run folders.
+        path: The sweep's folder, or any folder that contains run folders; also a name under outputs/, or "latest".
 
     Returns:
         Its jobs, of any status, in the order of their folders.
@@ -339,10 +370,10 @@ def load_sweep(path: str | Path) -> Sweep:
     Raises:
         UserError: The folder contains no run folder.
     """
-    folder = Path(path)
+    folder = locate_folder(path)
     jobs = sorted(find_jobs([folder]), key=lambda job: str(job.folder))
     if not jobs:
-        raise UserError(f"{path} contains no runs: use the folder of a sweep, such as outputs/sweeps/NAME")
+        raise UserError(f"{folder} contains no runs: use the folder of a sweep, such as outputs/sweeps/NAME")
     return Sweep(folder, jobs)
 
 

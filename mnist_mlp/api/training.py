@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from mnist_mlp.api.notebook import NotebookProgress, in_notebook
+from mnist_mlp.api.notebook import NotebookProgress, NotebookSweepProgress, in_notebook
 from mnist_mlp.api.results import Run, Sweep, load_sweep
 from mnist_mlp.cli.compose import (
     composed_settings,
@@ -30,9 +30,10 @@ from mnist_mlp.cli.help import suggest
 from mnist_mlp.config import Config, DatasetName, Source, groups, non_result_keys, note_one_layer
 from mnist_mlp.console import encodable_output
 from mnist_mlp.data.mnist import Digits, shared_file
-from mnist_mlp.errors import Interrupted, UserError
+from mnist_mlp.errors import Interrupted, UserError, keyboard_interrupt
 from mnist_mlp.options import OptionGroup, from_dict, options, to_dict
 from mnist_mlp.runs.folder import FolderLock, RunFolder, note_record
+from mnist_mlp.runs.predictions import read_curves
 from mnist_mlp.runs.settings import flatten
 from mnist_mlp.sweeps.devices import run_on_devices
 from mnist_mlp.sweeps.jobs import (
@@ -195,6 +196,7 @@ def fit(
 
     Raises:
         UserError: A setting is invalid, or the folder holds a run with other settings.
+        KeyboardInterrupt: The call was interrupted; the message is how to resume it.
     """
     if config is not None and not isinstance(config, (Config, Mapping)):
         raise UserError(f"config={config!r} has the wrong type: use a Config, or settings by dotted key")
@@ -225,13 +227,19 @@ def fit(
         chosen = replace(chosen, trainer=replace(chosen.trainer, progress=False))
         callbacks = [*callbacks, NotebookProgress(RunFolder(path))]
     task = partial(train, chosen, path, texts, records, digits=data)
-    with one_at_a_time():
-        if devices > 1 and not launched:
-            result = run_on_devices(devices, task)
-        else:
-            result = task(callbacks=callbacks, loggers=loggers, network=network)
-    RunFolder(path).write_note(note)  # of a finished or resumed run
-    write_run_page(path)
+    try:
+        with one_at_a_time():
+            if devices > 1 and not launched:
+                result = run_on_devices(devices, task)
+            else:
+                result = task(callbacks=callbacks, loggers=loggers, network=network)
+        RunFolder(path).write_note(note)  # of a finished or resumed run
+        write_run_page(path)
+    except KeyboardInterrupt:
+        epoch, epochs = len(read_curves(RunFolder(path).metrics_file).get("epoch", ())) + 1, chosen.trainer.max_epochs
+        when = f"in epoch {epoch} of {epochs}" if epoch <= epochs else "after the last epoch"
+        again = "again" if chosen.resume == "auto" else "without resume='never'"
+        raise keyboard_interrupt(f"interrupted {when}: call fit(..., {str(path)!r}) {again} to resume") from None
     return Run(path, result)
 
 
@@ -267,6 +275,7 @@ def sweep(
 
     Raises:
         UserError: A setting is invalid, the folder has jobs with other data, or another process is running this sweep.
+        KeyboardInterrupt: As for `fit`.
     """
     _check_type(data)
     name: Any = dict(grid).get("name")
@@ -300,12 +309,16 @@ def sweep(
             run = RunFolder(path / job_name(texts, swept))
             settings = to_dict(config)
             jobs.append(Job(run, path, number, len(points), texts, settings, config, swept=swept, digits_file=file))
-        progress = sweep_progress(jobs, started)
+        progress = (NotebookSweepProgress if in_notebook() else sweep_progress)(jobs, started)
         try:
-            run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), progress, limits)
-        except Interrupted as stop:
-            if not stop.reason:
-                raise
-            print_interrupted(stop)
-        finish_sweep(path)
+            try:
+                run_jobs(jobs, lambda job: config_records(job.settings, job.overrides), progress, limits)
+            except Interrupted as stop:
+                if not stop.reason:
+                    raise
+                print_interrupted(stop)
+            finish_sweep(path)
+        except KeyboardInterrupt:
+            done = f"with {progress.done} of {progress.total} jobs done"
+            raise keyboard_interrupt(f"interrupted {done}: call sweep(..., {str(path)!r}) again to resume") from None
     return load_sweep(path)

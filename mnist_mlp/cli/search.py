@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mnist_mlp.cli.compose import canonical, check_settings, job_name, nested_settings, override_text
 from mnist_mlp.cli.launcher import PACKAGE, GridComposer, Sampler
-from mnist_mlp.config import non_result_keys
+from mnist_mlp.config import FIXED_LENGTH_SCHEDULES, non_result_keys
 from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON
@@ -171,7 +171,7 @@ class OptunaSweeper(Sweeper):
             config = check_settings(self._composer.settings(texts))
         except UserError as error:
             return texts, str(error), False
-        restarts = config.optim.schedule != "constant"
+        restarts = config.optim.schedule in FIXED_LENGTH_SCHEDULES
         if epochs and not restarts:  # the folder with fewer epochs
             texts.append(f"hydra.sweep.subdir='{name}'")
         return texts, "", restarts

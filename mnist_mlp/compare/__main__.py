@@ -14,6 +14,7 @@ from mnist_mlp import __version__
 from mnist_mlp.compare.collect import Summary, summarize
 from mnist_mlp.compare.difference import DECISIONS, Side, compare_sides
 from mnist_mlp.compare.load import Job, find_jobs
+from mnist_mlp.compare.locate import locate_folder
 from mnist_mlp.config import Config
 from mnist_mlp.console import command
 from mnist_mlp.errors import UserError
@@ -65,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
-    sides = "run folders, or folders of sweeps; KEY=VALUE selects runs in them. B without a folder uses A's"
+    sides = "runs or sweeps: folder, name under outputs/, or latest; KEY=VALUE selects in them. B without one uses A's"
     add("words", nargs="*", metavar="A, B", help=sides)
     margin = "points of test accuracy by which A must be better; below 0, by which it may be worse; default: 0"
     add("--margin", type=float, default=0.0, metavar="POINTS", help=margin)
@@ -102,10 +103,8 @@ def _split(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
             if key in chosen:
                 raise UserError(f"{key} is set twice on one side: a side is one setting")
             chosen[key] = _canonical(key, value)
-        elif not Path(word).is_dir():
-            raise UserError(f"{word} is not a folder: pass run folders, folders of sweeps, or KEY=VALUE")
         else:
-            paths.append(Path(word))
+            paths.append(locate_folder(word))
     return paths, chosen
 
 
@@ -130,7 +129,7 @@ def _side(
     folders = {job.folder.resolve() for job in find_jobs(paths)}
     inside = [job for job in jobs if job.folder.resolve() in folders]
     members = summarize([job for job in inside if all(job.text(key) == text for key, text in chosen.items())]).jobs
-    name = " ".join(f"{key}={text}" for key, text in chosen.items()) or words[0] + " ..." * (len(words) > 1)
+    name = " ".join(f"{key}={text}" for key, text in chosen.items()) or str(paths[0]) + " ..." * (len(words) > 1)
     if not any(job.result is not None for job in members):
         varying = ", ".join(summarize(inside).keys) or "only the seed"
         raise UserError(f"{' '.join(words) or 'one side'} has no finished run; settings that vary: {varying}")

@@ -167,10 +167,11 @@ def _overfitting(curves: Curves, loss: Sequence[float], runs: int) -> Finding | 
     smooth = _moving_averages(accuracy, window) if len(accuracy) == len(val) else []
     if smooth and max(smooth) - smooth[-1] <= MIN_DROP:
         text = (
-            f"{rose}, but validation accuracy held, at {100 * smooth[-1]:.1f} %: errors become more confident, not more"
-            f" frequent; if probabilities matter, use label smoothing or fewer epochs.{_remedy(fit, accuracy)}"
+            f"since epoch {epoch}, {rose}, but validation accuracy, which chooses the best epoch, held at"
+            f" {100 * smooth[-1]:.1f} %: errors become more confident, not more frequent; if probabilities matter, use"
+            f" label smoothing or fewer epochs.{_remedy(fit, accuracy)}"
         )
-        return Finding("Overconfident", text, epoch)
+        return Finding("Overconfident", text)
     fell = f", and validation accuracy fell from {100 * max(smooth):.1f} to {100 * smooth[-1]:.1f} %" if smooth else ""
     return Finding("Overfitting", f"{rose}{fell}.{_remedy(fit, accuracy)}", epoch)
 
@@ -192,7 +193,11 @@ def _improving(curves: Curves) -> Finding | None:
     is_saturated = bool(fit) and fit[-1] >= SATURATED
     if gain <= MIN_ACCURACY_GAIN and (decrease <= MIN_LOSS_DECREASE * loss[-1 - lag] or is_saturated):
         return None
-    text = f"{name} loss last fell by {decrease:.3f} per epoch, to {loss[-1]:.3f}; train longer."
+    fell = f"{name} loss last fell by {decrease:.3f} per epoch, to {loss[-1]:.3f}"
+    if split == "train" and fit[-1] >= POOR_FIT:  # new images may no longer gain
+        text = f"{fell}; only validation images (data.val_size) could show whether longer training helps."
+        return Finding("No validation", text)
+    text = f"{fell}; train longer."
     if split == "val" and fit and accuracy[-2] - fit[-1] > REGULARIZED:  # val before the epoch that train averages
         text += f" Training accuracy is only {100 * fit[-1]:.1f} %: less dropout, noise or augmentation may help, too."
     return Finding("Still improving", text)

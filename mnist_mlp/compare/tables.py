@@ -11,7 +11,7 @@ from mnist_mlp.compare.collect import VALUES, Row, Summary, display_names, row_l
 from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.effects import confounded
 from mnist_mlp.compare.load import Job, find_jobs
-from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
+from mnist_mlp.compare.statistics import PairedComparison, Plan, Variance, interval_text, plan
 from mnist_mlp.console import cells, columns, ellipsis, shortened
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, to_csv, write_text
@@ -30,7 +30,7 @@ MAX_ROWS = 40
 VALIDATION_KEYS = ("data.val_size", "data.split_seed")
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
-VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best|, as .*")
+VERDICT_DETAILS = re.compile(":.*")
 
 
 def write_summary(sweep: Path) -> Summary | None:
@@ -62,25 +62,28 @@ def summary_rows(summary: Summary) -> list[JSON]:
     for row in summary.rows:
         line: JSON = {column: row.mean(column) for column in VALUES}
         if summary.over_seeds:
-            paired = row.comparison
             line |= {f"{column}_std": row.deviation(column) for column in VALUES}
-            line |= {
-                "n": len(row.values["test_accuracy"]),
-                "pairs": paired and paired.decisive.n,
-                "difference": paired and paired.decisive.mean,
-                "seeds_low": paired and paired.seeds.low,
-                "seeds_high": paired and paired.seeds.high,
-                "images_low": paired and paired.images and paired.images.low,
-                "images_high": paired and paired.images and paired.images.high,
-                "p_value": paired and paired.decisive.p_value,
-                "p_corrected": paired and paired.p_value,
-                "p_anytime": paired and paired.anytime_p_value,
-                "comparisons": paired and paired.comparisons,
-                "resolvable": paired and paired.detectable_difference,
-                "verdict": row.verdict,
-            }
+            line |= {"n": len(row.values["test_accuracy"]), **tested(row.comparison), "verdict": row.verdict}
         lines.append({**line, "best": row.best, "status": row.status, "reason": row.reasons})
     return lines
+
+
+def tested(paired: PairedComparison | None) -> JSON:
+    """The columns of a comparison in summary.csv."""
+    return {
+        "pairs": paired and paired.decisive.n,
+        "difference": paired and paired.decisive.mean,
+        "seeds_low": paired and paired.seeds.low,
+        "seeds_high": paired and paired.seeds.high,
+        "images_low": paired and paired.images and paired.images.low,
+        "images_high": paired and paired.images and paired.images.high,
+        "p_value": paired and paired.decisive.p_value,
+        "p_corrected": paired and paired.p_value,
+        "p_anytime": paired and paired.anytime_p_value,
+        "comparisons": paired and paired.comparisons,
+        "resolvable": paired and paired.detectable_difference,
+        "outcome": paired and paired.outcome,
+    }
 
 
 def runs_csv(summary: Summary, base: Path | None = None) -> str:
@@ -142,16 +145,6 @@ def seeds_text(row: Row) -> str:
     return (str(n) if n in (0, started) else f"{n} of {started}") + (f" ({pairs} paired)" if pairs != n else "")
 
 
-def interval_text(difference: Interval | None) -> str:
-    """Format a difference in percentage points with its interval, "+0.12 [-0.03, +0.27]"."""
-    if difference is None:
-        return "-"
-    mean = f"{100 * difference.mean:+.2f}"
-    if difference.low is None or difference.high is None:
-        return mean
-    return f"{mean} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
-
-
 def mean_and_deviation(numbers: Sequence[float], scale: float = 100.0, digits: int = 2) -> str:
     """Format "mean ± sample standard deviation" of scaled numbers; only the mean of one, a dash for none."""
     if not numbers:
@@ -169,58 +162,55 @@ def as_markdown(summary: Summary) -> str:
 
 
 def reading_note(summary: Summary, intervals: bool = True) -> str:
-    """Explain the ranking, the intervals if shown, and any warnings about the runs."""
+    """Explain the ranking, the verdicts, and the intervals if shown; then any warnings about the runs."""
     if not any(row.best for row in summary.rows):
         return " ".join(["No run has finished.", *summary.notes])
-    parts = summary.by_dataset
-    each = " on each dataset" * (len(parts) > 1)
-    if summary.ranked_by == "val_accuracy":
-        notes = [f"* best by validation accuracy{each}."]
-    else:
-        notes = [f"* best by test accuracy{each}, as some or all runs have no validation images."]
-        if len(summary.rows) > 1:
-            notes.append("Selecting on test biases the best row's test accuracy upwards.")
-    if varying := [key for key in VALIDATION_KEYS if key in summary.keys and summary.ranked_by == "val_accuracy"]:
-        notes.append(f"Validation images differ between settings ({', '.join(varying)}), and with them the ranking.")
-    notes += ["Mean ± standard deviation over seeds."] * summary.over_seeds
-    notes += cross_fitted_notes(summary)
-    compared = [row.comparison for row in summary.rows if row.comparison is not None]
-    with_images = sum(paired.images is not None for paired in compared)
-    family = max((paired.comparisons for paired in compared), default=1)
-    if compared and not intervals:
-        sampled = "seeds and test images" if with_images else "seeds"
-        adjusted = f", Holm-adjusted for {'up to ' * bool(each)}{family} comparisons{each}" if family > 1 else ""
-        notes.append(f"Verdicts: difference to the best over {sampled}{adjusted}; summary.md has the intervals.")
-    elif compared:
-        used = f"'{OVER_IMAGES if with_images else OVER_SEEDS}'"
-        used += f" if available, else '{OVER_SEEDS}', adjusted together" if 0 < with_images < len(compared) else ""
-        notes.append(
-            "Differences to the best are in percentage points of test accuracy, paired by seed, with unadjusted 95 %"
-            f" intervals: '{OVER_SEEDS}' generalizes to other seeds on these test images, '{OVER_IMAGES}' to other"
-            f" seeds and other images from the same distribution. Verdicts use {used}."
-        )
-        if family > 1:
-            count = "" if each else f"{family} "
-            notes.append(
-                f"Verdicts are Holm-adjusted for all {count}pairs of settings{each} with two seeds in common; an"
-                " unadjusted interval that excludes zero does not by itself make a difference significant."
-            )
-        if any("were planned" in row.verdict for row in summary.rows):
-            notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")
-        if any(paired.is_inconclusive for paired in compared):
-            notes.append("Detectable: the smallest true difference that so many planned seeds detect with power 0.8.")
     pairs = [" and ".join(short_names([key, *others]).values()) for key, others in confounded(summary.jobs).items()]
-    return " ".join(
-        [*notes, *summary.notes, *(f"{pair} vary together: their effects cannot be separated." for pair in pairs)]
-    )
+    together = [f"{pair} vary together: their effects cannot be separated." for pair in pairs]
+    return " ".join([*_method(summary, intervals), *cross_fitted_notes(summary), *summary.notes, *together])
+
+
+def _method(summary: Summary, intervals: bool) -> Iterator[str]:
+    """How settings are ranked and tested, and what limits that; docs/statistics.md has the rest."""
+    each = " on each dataset" * (len(summary.by_dataset) > 1)
+    over_seeds = "; ± standard deviation over seeds" * summary.over_seeds
+    if summary.ranked_by == "val_accuracy":
+        yield f"* best by validation accuracy{each}{over_seeds}."
+        if varying := [key for key in VALIDATION_KEYS if key in summary.keys]:
+            yield f"Validation images differ between settings ({', '.join(varying)}), and with them the ranking."
+    else:
+        missing = "as some or all runs have no validation images"
+        biased = ", which biases its test accuracy upwards" * (len(summary.rows) > 1)
+        yield f"* best by test accuracy{each}, {missing}{biased}{over_seeds}."
+    settings = [pair for row in summary.rows if (pair := row.comparison) and pair.outcome]
+    shown = choices(summary)
+    effects = [pair for choice in shown for pair in choice.differences.values() if pair]
+    clauses = []
+
+    def adjusted(pairs: Sequence[PairedComparison], what: str) -> str:
+        count = max(pair.comparisons for pair in pairs)
+        return f", Holm-adjusted for {'up to ' * bool(each)}{count} pairs of {what}{each}" * (count > 1)
+
+    if settings:
+        with_images = sum(pair.images is not None for pair in settings)
+        sampled = "seeds and test images" if with_images else "seeds, on these test images"
+        sampled = "seeds, and test images if predicted" if 0 < with_images < len(settings) else sampled
+        clauses.append(f"Verdicts: vs the best over {sampled}{adjusted(settings, 'settings')}")
+    if len({choice.key for choice in shown}) > 1:
+        word = "effects" if clauses else "Effects"
+        clauses.append(f"{word}: mean over the other settings{adjusted(effects, 'values')}")
+    if clauses:
+        yield f"{'; '.join(clauses)}{'; intervals are unadjusted' * (intervals or bool(effects))}."
+    if any(pair.is_significant and not pair.holds_at_any_look for pair in (*settings, *effects)):
+        yield "Better and worse assume a number of seeds fixed in advance."
 
 
 def cross_fitted_notes(summary: Summary) -> Iterator[str]:
     """Yield the test accuracy of the best setting on each dataset without selection bias, where it is known."""
     for title, part in summary.by_dataset.items():
         if (fitted := part.cross_fitted) is not None:
-            best = f"Best test accuracy{f' on {title}' * bool(title)}"
-            yield f"{best} cross-fitted over seeds, without selection bias: {100 * fitted:.2f} %."
+            best = f"Best{f' on {title}' * bool(title)}"
+            yield f"{best} without selection bias, cross-fitted over seeds: test accuracy {100 * fitted:.2f} %."
 
 
 def as_text(summary: Summary, width: int | None = None) -> str:
@@ -289,11 +279,8 @@ def _failure_lines(summary: Summary) -> Iterator[str]:
 
 
 def choice_rows(summary: Summary) -> Iterator[str]:
-    """Yield the effect of each choice on each dataset if there are several, with its verdict."""
-    named = short_names(summary.keys)
-    for choice in choices(summary):
-        differences = [f"{title} {interval_text(d.decisive if d else None)}" for title, d in choice.differences.items()]
-        yield f"{named[choice.key]}, {choice.first} vs {choice.second}: {', '.join(differences)}: {choice.verdict}."
+    """Yield the effect of each factor in a line: the best setting's value instead of each other value."""
+    return (choice.text for choice in choices(summary))
 
 
 def plan_lines(summary: Summary, points: float) -> Iterator[str]:

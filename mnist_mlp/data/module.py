@@ -126,7 +126,7 @@ class DigitLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.batches():
-            yield self.images[batch], self.labels[batch]
+            yield self.images.index_select(0, batch), self.labels.index_select(0, batch)
 
 
 def batch_sizes(count: int, batch_size: int, smallest: int = 1) -> list[int]:

@@ -51,9 +51,16 @@ def png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
+class DisplayedFigure(Figure):
+    """A figure that notebooks display although pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
 def sized_figure(width: float = SIZE[0], height: float = SIZE[1], **options: Any) -> Figure:
     """Create an empty white figure without pyplot; width and height in inches."""
-    return Figure(figsize=(width, height), dpi=DPI, facecolor="white", **options)
+    return DisplayedFigure(figsize=(width, height), dpi=DPI, facecolor="white", **options)
 
 
 def _label(axes: Axes, title: str, x: str, y: str = "", left: float = 0.06, below: float = 0.085) -> None:
@@ -61,16 +68,17 @@ def _label(axes: Axes, title: str, x: str, y: str = "", left: float = 0.06, belo
     box, figure = axes.get_position(), axes.figure
     axes.set_title(title, y=1.0, pad=7, size=11, parse_math=False)
     axes.set(xlabel=x, ylabel=y)
-    axes.xaxis.set_label_coords((box.x0 + box.x1) / 2, box.y0 - below, figure.transFigure)
-    axes.yaxis.set_label_coords(box.x0 - left, (box.y0 + box.y1) / 2, figure.transFigure)
+    axes.xaxis.set_label_coords((box.x0 + box.x1) / 2, box.y0 - below, figure.transSubfigure)
+    axes.yaxis.set_label_coords(box.x0 - left, (box.y0 + box.y1) / 2, figure.transSubfigure)
 
 
-def learning_curves(curves: Curves, best_epoch: int | None) -> Figure:
+def learning_curves(curves: Curves, best_epoch: int | None, figure: Any = None) -> Figure:
     """Draw accuracy and loss per epoch and split, and mark the epoch of the selected checkpoint.
 
-    Axis limits cover the second epoch onwards; the first may lie outside. best_epoch: from 1.
+    Axis limits cover the second epoch onwards; the first may lie outside. best_epoch: from 1; figure: a SubFigure to
+    draw in.
     """
-    figure = sized_figure()
+    figure = figure or sized_figure()
     panels = figure.subplots(1, 2, gridspec_kw={"left": 0.08, "right": 0.98, "top": 0.84, "bottom": 0.12})
     epochs = np.asarray(curves.get("epoch", ()), dtype=float)
     marker = "." if len(epochs) <= MAX_MARKED_EPOCHS else ""
@@ -93,7 +101,7 @@ def learning_curves(curves: Curves, best_epoch: int | None) -> Figure:
         axes.locator_params("y", nbins=6)
         axes.grid(alpha=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False)
-    return figure
+    return figure  # type: ignore[no-any-return]
 
 
 def _shown(classes: Names) -> tuple[list[str], bool]:
@@ -102,19 +110,21 @@ def _shown(classes: Names) -> tuple[list[str], bool]:
     return names, len(names) > len(DIGITS) or max(map(len, names)) > 2
 
 
-def confusion(matrix: Array, title: str, min_fraction: float = 0.0, classes: Names = DIGITS) -> Figure:
+def confusion(
+    matrix: Array, title: str, min_fraction: float = 0.0, classes: Names = DIGITS, figure: Any = None
+) -> Figure:
     """Draw a confusion matrix of counts; rows are true classes, columns predictions.
 
     Color is the fourth root of the fraction of the row, which keeps few mistakes visible next to many hits.
 
-    min_fraction: cells below this fraction of their row have no count printed.
+    min_fraction: cells below this fraction of their row have no count printed; figure: a SubFigure to draw in.
     """
     counts = np.asarray(matrix, dtype=float)
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     (names, is_wide), noun, labeled = _shown(classes), class_noun(classes), min(len(classes), MAX_LABELED)
     width, height, longest = max(SIZE[0], 0.3 * labeled), max(SIZE[1], 0.18 * labeled), max(map(len, names))
     left, below = (1.1 + 0.09 * longest, 1.0 + 0.08 * longest) if is_wide else (1.04, 0.765)  # inches
-    figure = sized_figure(width, height)
+    figure = figure or sized_figure(width, height)
     axes = figure.add_axes((left / width, below / height, 1 - (left + 0.16) / width, 1 - (below + 0.405) / height))
     axes.imshow(fractions**0.25, cmap="Blues", vmin=0, vmax=1.05, aspect="auto", interpolation="nearest")
     for row, column in zip(*np.nonzero(counts * (fractions >= min_fraction) * (len(names) == labeled)), strict=True):
@@ -129,6 +139,16 @@ def confusion(matrix: Array, title: str, min_fraction: float = 0.0, classes: Nam
     axes.set(xticks=[], yticks=[])
     below, left = (below - 0.18) / height, (left - 0.24) / width
     _label(axes, title, f"predicted {noun}, precision", f"recall, true {noun}", left, below)
+    return figure  # type: ignore[no-any-return]
+
+
+def overview(curves: Curves, best_epoch: int | None, matrix: Array, title: str, classes: Names) -> Figure:
+    """Draw learning curves, and below them the confusion matrix; arguments as for these two."""
+    scale = max(1.0, len(classes) / 25)
+    figure = sized_figure(scale * SIZE[0], 2 * scale * SIZE[1])
+    upper, lower = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    learning_curves(curves, best_epoch, upper)
+    confusion(matrix, title, classes=classes, figure=lower)
     return figure
 
 
@@ -174,7 +194,7 @@ def calibration(truth: Array, probabilities: Array, title: str, classes: Names =
     upper.plot(mean[many], accuracy[many], "o-", color=BLUE, label="this model")
     upper.plot(mean[few], accuracy[few], "o", color=BLUE, mfc="white", label=f"fewer than {MIN_BIN_IMAGES} images")
     upper.set(xlim=(0, 1), ylim=(-0.05, 1.05), xticks=[], yticks=[0, 0.5, 1])
-    _label(upper, f"{title}: expected calibration error {100 * error:.2f} %", "", "fraction correct", left=0.075)
+    _label(upper, f"{title}: expected calibration error {error:.4f}", "", "fraction correct", left=0.075)
     upper.legend(loc="upper left", frameon=False)
     lower.bar((np.arange(bins) + 0.5) / bins, count, 0.9 / bins, color=BLUE)
     top = 2 * max(int(count.max(initial=0)), 5)

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -100,13 +101,16 @@ def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:
     return figure
 
 
+VERDICT_COLORS = {"best": BLUE, "better": GREEN, "worse": ORANGE}
+MAX_VERDICT = 40
 Interval = tuple[float, float] | None
 """Lower and upper limit in percentage points."""
 
 
 def differences(
-    names: Sequence[str], means: Sequence[float], seeds: Sequence[Interval], images: Sequence[Interval], lowest: float
-) -> Figure:
+    names: Sequence[str], means: Sequence[float], seeds: Sequence[Interval], images: Sequence[Interval], lowest: float,
+    verdicts: Sequence[str] = (),
+) -> Figure:  # fmt: skip
     """Draw differences in percentage points of test accuracy with their 95 % intervals, first at the top.
 
     Args:
@@ -115,8 +119,10 @@ def differences(
         seeds: Intervals over seeds, drawn thick.
         images: Intervals over seeds and images, drawn thin.
         lowest: Means below are drawn as triangles at the edge with their value.
+        verdicts: Texts at the right, whose first word colors the dot and the text.
     """
-    figure = sized_figure(7.0, 1.3 + 0.42 * len(names), layout="constrained")
+    colors = [VERDICT_COLORS.get(re.split(r"\W", text)[0], GREY) for text in verdicts] or ["black"] * len(names)
+    figure = sized_figure(10.0 if verdicts else 7.0, 1.3 + 0.42 * len(names), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
     shown = [row for row, mean in enumerate(means) if mean >= lowest]
@@ -128,7 +134,8 @@ def differences(
         for row in shown:
             if (interval := intervals[row]) is not None:
                 axes.plot(interval, [shift - row] * 2, color=color, linewidth=width, solid_capstyle="butt")
-    axes.plot([means[row] for row in shown], [-row for row in shown], "o", color="black", markersize=5, zorder=3)
+    for row in shown:
+        axes.plot(means[row], -row, "o", color=colors[row], markersize=8 if verdicts else 5, zorder=3)
     edge = axes.get_xlim()[0]
     axes.set_xlim(left=edge)
     for row in [row for row in range(len(names)) if row not in shown]:
@@ -136,8 +143,12 @@ def differences(
         axes.annotate(f"{means[row]:.1f}", (edge, -row), (8, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks([-row for row in range(len(names))], [_plain(name) for name in names])
     axes.set_ylim(-len(names) + 0.4, 0.6)
-    axes.set_xlabel("difference to the best, points of test accuracy")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=9, frameon=False)
+    beside = axes.get_yaxis_transform()
+    for row, text in enumerate(verdicts):
+        axes.text(1.02, -row, _plain(text, MAX_VERDICT), transform=beside, color=colors[row], va="center", size=9)
+    note = "; verdicts, not intervals, are adjusted for all pairs" if verdicts and len(names) > 2 else ""
+    axes.set_xlabel(f"difference to the best, points of test accuracy{note}")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     axes.grid(axis="x", alpha=0.3)
     return figure
 

@@ -8,7 +8,7 @@ from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.effects import importances, main_effect
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.tables import summary_rows
+from mnist_mlp.compare.tables import summary_rows, tested
 from mnist_mlp.reporting.data import PageContext, lead
 from mnist_mlp.reporting.elements import Table, command
 from mnist_mlp.reporting.sections_study import reference_sections
@@ -46,7 +46,11 @@ def report_document(paths: Sequence[Path], summary: Summary) -> JSON:
             for key in part.keys
         ],
         "choices": [
-            {"key": choice.key, "first": choice.first, "second": choice.second, "verdict": choice.verdict}
+            {
+                "key": choice.key, "first": choice.first, "second": choice.second, "text": choice.text,
+                "outcome": choice.outcome, "verdict": choice.verdict, "depends_on": choice.depends_on,
+                "differences": [{"dataset": title, **tested(pair)} for title, pair in choice.differences.items()],
+            }
             for choice in choices(summary)
         ],
         "importance": [vars(importance) for importance in importances(summary.jobs, summary.ranked_by)],

@@ -16,7 +16,7 @@ from mnist_mlp.reporting.data import PageContext, best_job, data_warning, facts,
 from mnist_mlp.reporting.elements import Section, render
 from mnist_mlp.reporting.sections_digits import digit_browser, digits_section
 from mnist_mlp.reporting.sections_study import claim_verdicts, pair_section, question, reference_sections
-from mnist_mlp.runs.files import write_text
+from mnist_mlp.runs.files import read_content, write_text
 from mnist_mlp.runs.folder import is_held
 
 LIBRARY = Path(__file__).resolve().parent / "templates" / "vendor" / "echarts.min.js"
@@ -40,7 +40,7 @@ def write_page(
         The path of the HTML file.
 
     Raises:
-        UserError: A path is not a folder, or the folders contain no runs.
+        UserError: The folders contain no runs.
     """
     jobs = jobs or find_runs(paths)
     if target.is_dir():
@@ -50,15 +50,17 @@ def write_page(
     return target
 
 
+def is_page(path: Path) -> bool:
+    """Whether a file is a comparison page."""
+    return b'id="runs-data"' in (read_content(path) or b"")
+
+
 def find_runs(paths: Sequence[Path]) -> list[Job]:
     """Load the runs in these folders; unfinished runs locked by a live process get the status "running".
 
     Raises:
-        UserError: A path is not a folder, or the folders contain no runs.
+        UserError: The folders contain no runs.
     """
-    for path in paths:
-        if not path.is_dir():
-            raise UserError(f"{path} is not a folder: pass run folders, or folders that contain runs")
     jobs = find_jobs(paths)
     if not jobs:
         raise UserError(f"no runs in {', '.join(map(str, paths))}: pass run folders, or folders that contain runs")

@@ -16,8 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mnist_mlp.compare.collect import EXCLUDED_KEYS, Row, Summary, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.statistics import Interval
-from mnist_mlp.compare.tables import choice_rows, interval_text, mean_and_deviation, reading_note, runs_csv, seeds_text
+from mnist_mlp.compare.statistics import Interval, interval_text
+from mnist_mlp.compare.tables import choice_rows, mean_and_deviation, reading_note, runs_csv, seeds_text
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError
@@ -131,20 +131,8 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
     if groups := [group for group in zip(study.labels, curves, strict=True) if group[1]]:
         yield "learning_curves", learning_curves(groups)
 
-    def percent_bounds(interval: Interval | None) -> tuple[float, float] | None:
-        if interval is None or interval.low is None or interval.high is None:
-            return None
-        return 100 * interval.low, 100 * interval.high
-
     if study.compared:
-        names, rows, comparisons = zip(*study.compared, strict=True)
-        accuracies = [row.mean("test_accuracy") or 0.0 for row in rows]
-        gaps = [100 * comparison.decisive.mean for comparison in comparisons]
-        low, _ = robust_range(accuracies, len(study.best.classes)) or (0.0, 1.0)
-        lowest = min(gap for gap, accuracy in zip(gaps, accuracies, strict=True) if accuracy >= low)
-        over_seeds = [percent_bounds(comparison.seeds) for comparison in comparisons]
-        over_images = [percent_bounds(comparison.images) for comparison in comparisons]
-        yield "differences", differences(names, gaps, over_seeds, over_images, lowest)
+        yield "differences", differences_to_best(study.summary, [row for _, row, _ in study.compared])
     for name, part in study.parts.items():
         best = best_job(part)
         assert best is not None
@@ -152,6 +140,26 @@ def figures(study: Study) -> Iterator[tuple[str, Figure]]:
         accuracy = percent(best.result.metric("test/accuracy"))
         title = best_run_note(part).rstrip(".") or f"Best run: test accuracy {accuracy}"
         yield f"confusion_matrix{f'_{name}' * bool(name)}", confusion(np.array(best.result.confusion_matrix), title)
+
+
+def differences_to_best(summary: Summary, rows: Sequence[Row], with_verdicts: bool = False) -> Figure:
+    """Draw the differences of tested rows to the best on their dataset, with intervals."""
+    best = {row.dataset: row.mean("test_accuracy") or 0.0 for row in summary.rows if row.best}
+    accuracies, pairs = [row.mean("test_accuracy") or 0.0 for row in rows], [row.comparison for row in rows]
+    means = [n - best[row.dataset] for row, n in zip(rows, accuracies, strict=True)]
+    gaps = [100 * (pair.decisive.mean if pair else mean) for pair, mean in zip(pairs, means, strict=True)]
+    low, _ = robust_range(accuracies, len(rows[0].jobs[0].classes)) or (0.0, 1.0)
+    lowest = min(gap for gap, accuracy in zip(gaps, accuracies, strict=True) if accuracy >= low)
+    over_seeds, over_images = ([_points(getattr(pair, name, None)) for pair in pairs] for name in ("seeds", "images"))
+    names = [row_label(summary, row) or "the setting" for row in rows]
+    verdicts = [row.verdict or "best" * row.best for row in rows] if with_verdicts else []
+    return differences(names, gaps, over_seeds, over_images, lowest, verdicts)
+
+
+def _points(interval: Interval | None) -> tuple[float, float] | None:
+    if interval is None or interval.low is None or interval.high is None:
+        return None
+    return 100 * interval.low, 100 * interval.high
 
 
 def script(study: Study) -> str:
@@ -224,7 +232,7 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
 def _verdict(row: Row) -> str:
     comparison = row.comparison
     if comparison is None or comparison.p_value is None:
-        return "no verdict" if row.values["test_accuracy"] else "-"
+        return "not tested" if row.values["test_accuracy"] else "-"
     if comparison.is_significant:
         return f"{'worse' if comparison.decisive.mean < 0 else 'better'} ({_p_text(comparison.p_value)})"
     gap = comparison.detectable_difference

@@ -6,7 +6,8 @@ from mnist_mlp.compare.collect import Summary
 from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, interval_text, reading_note, shown_cells
+from mnist_mlp.compare.statistics import interval_text
+from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.reporting.data import MANY_KEYS, PageContext
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
 from mnist_mlp.runs.files import JSON
@@ -27,9 +28,9 @@ CONSISTENCY_NOTES = (
     "Differences in test accuracy, in percentage points with unadjusted 95 % intervals, over runs that agree in seed "
     "and all other settings; settings without a result on each dataset are left out. The first value is that of the "
     "best setting on the first dataset.",
-    "Holds: significant on each dataset in the same direction, adjusted like the verdicts above. Only: "
+    "Holds: significant on each dataset in the same direction, adjusted for all pairs of values. Only: "
     "significant there, and elsewhere the interval reaches zero and stays below. Opposite: significant in both "
-    "directions. Undecided: an effect is neither shown nor excluded.",
+    "directions. Unclear: an effect is neither shown nor excluded.",
 )
 Columns = dict[str, list[str | Cell]]
 
@@ -44,13 +45,12 @@ def comparison(context: PageContext) -> Section:
 
 def consistency(context: PageContext) -> Section | None:
     """The effect of each choice on each dataset side by side; None unless settings vary on several datasets."""
-    compared, named = choices(context.summary), short_names(context.summary.keys)
-    if not compared:
+    if len(context.summary.by_dataset) < 2 or not (compared := choices(context.summary)):
         return None
     rows = []
     for choice in compared:
         differences = [interval_text(pair.decisive if pair else None) for pair in choice.differences.values()]
-        rows.append([f"{named[choice.key]}: {choice.first} vs {choice.second}", *differences, choice.verdict])
+        rows.append([choice.label, *differences, choice.verdict])
     titles = list(compared[0].differences)
     numeric, title = frozenset(range(1, len(titles) + 1)), "Choices on each dataset"
     table = Table(["choice", *titles, "verdict"], rows, numeric=numeric, caption=title)
@@ -88,7 +88,7 @@ def diagnoses(context: PageContext) -> Section:
         for name, verdict in zip(context.group_names, judged, strict=True)
     ]
     table = Table(
-        ["setting", "verdict", "exceptions"][:columns], rows, [_mark(verdict.row.jobs) for verdict in judged],
+        ["setting", "diagnosis", "exceptions"][:columns], rows, [_mark(verdict.row.jobs) for verdict in judged],
         runs=context.run_ids, tools=len(rows) > 1, caption="Diagnosis of each setting", prose=True,
     )  # fmt: skip
     notes = ["Rules of thumb applied to the learning curves; for several seeds, to their mean."]

@@ -59,7 +59,8 @@ def folder_names(summary: Summary) -> dict[str, Row]:
     """The groups by folder name; empty unless runs are grouped over seeds."""
     named: dict[str, Row] = {}
     for row in summary.rows if summary.over_seeds else ():
-        name = re.sub(r"[^\w.+-]+", "_", row_label(summary, row).replace("=", "-")) or "all"
+        label = row_label(summary, row).replace("=", "-")
+        name = re.sub(r"[^\w.+-]+", "_", label, flags=re.ASCII)[:MAX_NAME] or "all"
         named[name if name not in named else f"{name}_{len(named)}"] = row
     return named
 

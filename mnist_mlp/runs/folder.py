@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from mnist_mlp.config import FIXED_LENGTH_SCHEDULES
 from mnist_mlp.console import naming_file, shell_quoted, shown_path
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import (
@@ -86,6 +87,7 @@ class RunFolder:
     """Index, truth, prediction and probabilities of every test image."""
     report_file = _File("classification_report.txt")
     page_file = _File("report.html")
+    draw_file = _File("draw.html")
     note_file = _File(NOTE_FILE)
     """The user's note on a run or a sweep, which may be edited at any time."""
 
@@ -251,7 +253,7 @@ class RunFolder:
         yield from self._checkpoint_files()
         yield from self.event_files()
         yield from (self.figures / f"{name}.png" for name in (*FIGURES, *EARLIER_FIGURES))
-        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file)
+        yield from (self.metrics_file, self.predictions_file, self.report_file, self.page_file, self.draw_file)
         yield from (self.failure_file, self.error_log)
         yield from (path for stage in ("fit", "test") for path in self.path.glob(f"{stage}-profile*.txt"))
         yield from (self.path / ".hydra" / name for name in RECORDS)
@@ -458,7 +460,7 @@ def _extension_fault(old: JSON, new: JSON) -> str | None:
     schedule, (before, now) = new["optim.schedule"], [run[SECONDS] or math.inf for run in (old, new)]
     if new[EPOCHS] < old[EPOCHS] or now < before:
         return "a run cannot be shortened"
-    is_fixed = new[EPOCHS] != old[EPOCHS] and schedule != "constant"
+    is_fixed = new[EPOCHS] != old[EPOCHS] and schedule in FIXED_LENGTH_SCHEDULES
     return f"optim.schedule={schedule} depends on the total number of epochs" if is_fixed else ""
 
 

@@ -17,7 +17,11 @@ from mnist_mlp.datasets import DIGITS, MNIST_STATISTICS
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import JSON
 
-NEWER_OPTIONS = {"model.network": "", "data.name": "mnist", "trainer.max_seconds": 0.0}
+NEWER_OPTIONS = {
+    "model.network": "", "data.name": "mnist", "trainer.max_seconds": 0.0, "optim.nesterov": False,
+    "optim.gradient_clip_val": 0.0, "optim.warmup_epochs": 0.0, "optim.step_size": 5, "optim.milestones": [5, 8],
+    "optim.gamma": 0.1, "optim.plateau_patience": 3,
+}  # fmt: skip
 """Options added after version 0.1.0. Their defaults are not hashed, which keeps earlier fingerprints valid."""
 NEWER_DATA = {"classes": list(DIGITS), "mean": MNIST_STATISTICS[0], "std": MNIST_STATISTICS[1]}
 """Keys of `data` in run.json added after version 0.1.0, with values that are not part of the identity."""

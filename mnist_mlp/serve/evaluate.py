@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,13 +23,12 @@ from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.folder import is_continuation
 from mnist_mlp.runs.result import RunResult, source_name
 from mnist_mlp.runs.settings import changes, identity
-from mnist_mlp.serve.nets import TrainedNet, augmented_log_probabilities, load_classifier, locate
+from mnist_mlp.serve.nets import NetOrPath, TrainedNet, augmented_log_probabilities, load_classifier, locate
 from mnist_mlp.training.checkpoint import read_checkpoint
 from mnist_mlp.training.metrics import MeanLoss, class_metrics, evaluation_metrics, to_float
 from mnist_mlp.training.trainer import default_torch_state
 
 SPLITS = ("test", "val", "train", *QMNIST_TESTS)
-NetOrPath = str | Path | TrainedNet
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def evaluate_run(
     """Evaluate a run in the precision of its own test (`trainer.precision`); UserError if its images are missing.
 
     Args:
-        run: Run folder, checkpoint, name under outputs/, "latest", or a located network.
+        run: Run folder, checkpoint, name, "latest", or a located network.
         split: "test", "val" or "train"; "qmnist50k" or "qmnist60k" for a network trained on MNIST.
         data_root: Folder with the official files; default: the run's data.root, else $MNIST_MLP_DATA or ./data.
         augment: Augmented copies per image for test-time augmentation (`augmented_log_probabilities`).
@@ -148,7 +146,7 @@ def evaluate_run(
     """
     if split not in SPLITS:
         raise UserError(f"split={split!r} is unknown: use {', '.join(SPLITS)}")
-    net = run if isinstance(run, TrainedNet) else locate(run)
+    net = locate(run)
     model, config = load_classifier(net.checkpoint), net.config()
     digits = _second_test(net, data_root) if split in QMNIST_TESTS else digits_of(net, data_root)
     if digits.classes != model.class_names:

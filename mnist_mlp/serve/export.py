@@ -23,8 +23,9 @@ from mnist_mlp.datasets import DIGITS, class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import ACTIVATIONS
 from mnist_mlp.runs.files import JSON, replace_file
+from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import source_name
-from mnist_mlp.serve.nets import Dense, DenseNet, TrainedNet, dense_net, load_classifier, locate, model_card
+from mnist_mlp.serve.nets import Dense, DenseNet, NetOrPath, TrainedNet, dense_net, load_classifier, locate, model_card
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.trainer import default_torch_state
 
@@ -180,7 +181,7 @@ def _base64(values: NDArray[Any]) -> str:
 FORMATS: dict[str, tuple[str, float, Callable[[Path, NDArray[np.uint8]], NDArray[np.float32]]]] = {
     "onnx": ("model.onnx", 1e-4, run_onnx),
     "torch": ("model.pt2", 1e-4, run_program),
-    "html": ("draw.html", 0.1, run_page),
+    "html": (RunFolder(Path()).draw_file.name, 0.1, run_page),
 }
 """Default file name, tolerance of probabilities (larger for the rounded weights of a page), function to run a file."""
 CHECKED_IMAGES = 1_000
@@ -209,7 +210,7 @@ class Export:
 
 @default_torch_state()
 def export_run(
-    run: str | Path, format: str, path: Path | None = None, weights: str = "auto", data_root: str | None = None
+    run: NetOrPath, format: str, path: Path | None = None, weights: str = "auto", data_root: str | None = None
 ) -> Export:
     """Export a run as in `Run.export`; a file that disagrees with the checkpoint does not replace an earlier one.
 

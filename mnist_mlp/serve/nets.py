@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from mnist_mlp import __version__
 from mnist_mlp.compare.load import run_folders
+from mnist_mlp.compare.locate import OUTPUTS, locate_path
 from mnist_mlp.config import layer_sizes
 from mnist_mlp.data.augment import augment
 from mnist_mlp.datasets import DIGITS, class_noun
@@ -28,10 +29,6 @@ from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.result import RunResult, percent
 from mnist_mlp.training.checkpoint import DamagedCheckpointError, read_checkpoint
 from mnist_mlp.training.classifier import DigitClassifier
-
-OUTPUTS = Path("outputs")
-LATEST = "latest"
-MAX_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -58,46 +55,41 @@ class TrainedNet:
         config = self.config()
         return str(config["data"].get("name", "mnist")) if config else "mnist"
 
+    @property
+    def summary(self) -> str:
+        """The run folder or checkpoint, and the test accuracy that its run recorded for it."""
+        is_tested = self.folder is not None and self.checkpoint == self.folder.best_checkpoint
+        if not (is_tested and (result := self.result())):
+            return f"{self.checkpoint}: test accuracy unknown"
+        return f"{self.home}: test accuracy {percent(result.metric('test/accuracy'))} ({result.source})"
+
     def result(self) -> RunResult | None:
         """Read the run's result; None without a run folder, or if the run has not finished."""
         return self.folder.result() if self.folder else None
 
 
-def locate(run: str | Path, outputs: Path = OUTPUTS) -> TrainedNet:
-    """Locate a network by run folder, checkpoint, name under `outputs`, or "latest"; UserError if none is unique."""
-    if str(run) == LATEST:
-        folders = [RunFolder(path) for path in run_folders(outputs)]
-        finished = [run.result_file for run in folders if run.result_file.is_file() and run.best_checkpoint.is_file()]
-        if not finished:
-            raise UserError(f"latest: no finished run under {outputs}/: train one, or use a run folder or a checkpoint")
-        run = max(finished, key=lambda path: path.stat().st_mtime).parent
-    for path in (Path(run), *(outputs / subfolder / run for subfolder in ("", "train", "sweeps"))):
-        if path.is_file():
-            folder = RunFolder(path.resolve().parent.parent)
-            if path.resolve().parent == folder.checkpoints and folder.run() is not None:
-                return TrainedNet(_short_name(folder.path), path, folder)
-            return TrainedNet(path.name, path, None)
-        if path.is_dir():
-            folder = RunFolder(path)
-            if folder.best_checkpoint.is_file():
-                return TrainedNet(_short_name(path), folder.best_checkpoint, folder)
-            best = folder.best_checkpoint.relative_to(path)
-            if any((path / mark).is_file() for mark in RunFolder.MARKER_FILES):
-                raise UserError(f"{path} has no {best}: its run has not finished an epoch")
-            count, names = _list_runs(path)
-            if count:
-                raise UserError(f"{path} is not a run folder: use a run in it ({names}), or several for an ensemble")
-            raise UserError(f"{path} is not a run folder: it has no {best}")
-    count, names = _list_runs(outputs)
-    known = f" (available: {names})" if count else ""
-    raise UserError(f"no run {str(run)!r}{known}: use a run folder, a checkpoint, a name under {outputs}/, or latest")
+NetOrPath = str | Path | TrainedNet
 
 
-def _list_runs(folder: Path) -> tuple[int, str]:
-    """Count the runs, and list the first of them as text."""
-    runs = sorted(str(path) for path in run_folders(folder) if RunFolder(path).best_checkpoint.is_file())
-    more = f" and {len(runs) - MAX_LISTED} more" if len(runs) > MAX_LISTED else ""
-    return len(runs), f"{', '.join(runs[:MAX_LISTED])}{more}"
+def locate(run: NetOrPath, outputs: Path = OUTPUTS) -> TrainedNet:
+    """Locate a network by run folder, checkpoint, name or "latest" (`locate_path`); UserError if none is unique."""
+    if isinstance(run, TrainedNet):
+        return run
+    path = locate_path(run, outputs)
+    if path.is_file():
+        folder = RunFolder(path.resolve().parent.parent)
+        if path.resolve().parent == folder.checkpoints and folder.run() is not None:
+            return TrainedNet(_short_name(folder.path), path, folder)
+        return TrainedNet(path.name, path, None)
+    folder = RunFolder(path)
+    if folder.best_checkpoint.is_file():
+        return TrainedNet(_short_name(path), folder.best_checkpoint, folder)
+    best = folder.best_checkpoint.relative_to(path)
+    if any((path / mark).is_file() for mark in RunFolder.MARKER_FILES):
+        raise UserError(f"{path} has no {best}: its run has not finished an epoch")
+    runs = [run for run in run_folders(path) if RunFolder(run).best_checkpoint.is_file()]
+    hint = f"use a run in it, such as {min(runs)}, or several for an ensemble" if runs else f"it has no {best}"
+    raise UserError(f"{path} is not a run folder: {hint}")
 
 
 def _short_name(folder: Path) -> str:

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import CatMetric
 
-from mnist_mlp.config import AugmentConfig, Config, ModelConfig, OptimConfig
+from mnist_mlp.config import FIXED_LENGTH_SCHEDULES, AugmentConfig, Config, ModelConfig, OptimConfig
 from mnist_mlp.data.module import EVAL_BATCH, as_pixels, random_seed, to_device_async
 from mnist_mlp.datasets import DIGITS, MNIST_STATISTICS
 from mnist_mlp.errors import UserError
@@ -85,6 +86,7 @@ class DigitClassifier(pl.LightningModule):
         mean, std = {**NORMALIZATIONS, "standard": statistics}[normalization]
         self.register_buffer("scale", torch.tensor(1 / (255 * std)))
         self.register_buffer("shift", torch.tensor(-mean / std))
+        self._scale = float(np.float32(1 / (255 * std)))  # eight times as fast as the tensor
         self.train_loss, self.val_loss, self.test_loss = MeanLoss(), MeanLoss(), MeanLoss()
         self.train_metrics = training_metrics(count)
         self.val_metrics, self.test_metrics = evaluation_metrics("val", count), evaluation_metrics("test", count)
@@ -92,7 +94,6 @@ class DigitClassifier(pl.LightningModule):
         self._gathered_logits = CatMetric(nan_strategy="disable")
         self._optim, self._augment, self._seed, self._teacher = optim, augment, seed, teacher
         self._objective = Objective(self, augment.strengths(), optim.label_smoothing, optim.vat, teacher)
-        self._total_steps = 0
         self._average: WeightAverage | None = None
         self._saved_average: SavedAverage | None = None
         self.class_results: dict[str, dict[str, Tensor]] = {}
@@ -291,14 +292,19 @@ class DigitClassifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer of `optim` and its learning rate schedule, updated every step."""
         trainer = self._trainer  # None in a training loop without Lightning
-        self._total_steps = self._count_steps(trainer) if trainer is not None else 0
+        total, per_epoch = self._count_steps(trainer) if trainer is not None else (0, 0)
         # Lightning cannot clip gradients under mixed precision with fused optimizers
         optimizer = make_optimizer(self._optim, self.parameters(), fused=not (trainer and trainer.gradient_clip_val))
-        factor = partial(schedule_factor, self._optim.schedule.value, total=self._total_steps)
+        factor = partial(schedule_factor, self._optim, total=total, per_epoch=per_epoch)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": StepLambdaLR(optimizer, factor), "interval": "step"},
         }
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Clip the gradients if `optim.gradient_clip_val` is set; the trainer's own argument applies afterwards."""
+        if self._optim.gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.parameters(), self._optim.gradient_clip_val)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Make an optimizer step, and update the weight average."""
@@ -329,6 +335,15 @@ class DigitClassifier(pl.LightningModule):
             averages = self._average.shared_statistics() if self._average else ()
             for buffer in (*self.mlp.buffers(), *averages):
                 torch.distributed.broadcast(buffer, src=0)
+
+    def on_train_epoch_end(self) -> None:
+        """Update the schedule `plateau`; Lightning would do so after saving the checkpoint."""
+        scheduler, optim = self.lr_schedulers(), self._optim
+        if optim.schedule.value == "plateau" and isinstance(scheduler, StepLambdaLR):
+            if (loss := self.trainer.callback_metrics.get("val/loss")) is None:
+                raise UserError("optim.schedule=plateau needs a validation loss in each epoch: pass validation images")
+            scheduler.reduce_on_plateau(loss.item(), optim.gamma, optim.plateau_patience)
+            self._set_schedule()
 
     def on_train_end(self) -> None:
         """Replace the trained weights by their average."""
@@ -366,20 +381,32 @@ class DigitClassifier(pl.LightningModule):
         Returns:
             Its learning rate.
         """
-        return self._optim.lr * schedule_factor(self._optim.schedule.value, step, self._total_steps)
+        scheduler: Any = self.lr_schedulers()
+        return float(scheduler.lr_at(step))
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Return the network's inputs (n, 28, 28) for images of any dtype on the scale 0 to 255."""
+        return torch.add(self.shift, images.to(self.scale.dtype), alpha=self._scale)
 
     def _forward_unchecked(self, images: Tensor) -> Tensor:
         """Return logits (n, classes) of images (n, 28, 28) of any dtype on the scale 0 to 255."""
-        logits: Tensor = self.mlp(torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale))
+        logits: Tensor = self.mlp(self.normalized(images))
         return logits
 
-    def _count_steps(self, trainer: pl.Trainer) -> int:
-        steps = trainer.estimated_stepping_batches
-        if math.isinf(steps) and self._optim.schedule.value != "constant":
+    def _count_steps(self, trainer: pl.Trainer) -> tuple[int, int]:
+        """Return the number of optimizer steps, of the training and of an epoch; 1 if it is unknown and not needed."""
+        trainer.fit_loop.setup_data()  # the loader may not exist yet
+        total, schedule, warmup = trainer.estimated_stepping_batches, self._optim.schedule, self._optim.warmup_epochs
+        per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+        unknown = total if schedule in FIXED_LENGTH_SCHEDULES else 0.0
+        unknown += per_epoch if warmup or schedule.value in ("step", "multi_step") else 0.0
+        if math.isinf(unknown):
             raise UserError(
-                f"optim.schedule={self._optim.schedule} needs a last step: set the trainer's max_epochs or max_steps"
+                f"optim.schedule={schedule} optim.warmup_epochs={warmup} needs a known number of steps: "
+                "set the trainer's max_epochs or max_steps, and use a loader with a length"
             )
-        return 1 if math.isinf(steps) else max(int(steps), 1)
+        total, per_epoch = (1 if math.isinf(count) else max(math.ceil(count), 1) for count in (total, per_epoch))
+        return total, per_epoch
 
     def _set_schedule(self) -> None:
         """Move the schedule to `global_step`: Lightning does not count the steps of a chunk."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from mnist_mlp.data.module import DigitData, DigitLoader, to_device_async
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import CompiledStep
+from mnist_mlp.training.explicit import explicit_objective
 from mnist_mlp.training.optimizer import FunctionalOptimizer
 from mnist_mlp.training.step import Step, TrainingStep
 
@@ -71,12 +72,14 @@ class FastClassifier(DigitClassifier):
         self.automatic_optimization = False
         self._run_chunk: ChunkRunner | None = None
         self._compiled: CompiledStep | None = None
+        self._step: TrainingStep | None = None
 
     def on_train_start(self) -> None:
         """Choose how chunks run: eagerly, compiled or as CUDA graphs."""
         super().on_train_start()
         optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        step = TrainingStep(self._objective, FunctionalOptimizer(optimizer), self._average)
+        update = FunctionalOptimizer(optimizer, self._optim.gradient_clip_val)
+        step = self._step = TrainingStep(self._objective, update, self._average)
         if self.compile_step:
             self._compiled, self.compile_seconds = CompiledStep(step), 0.0
         self._run_chunk = run_eagerly(self._compiled or step)
@@ -87,11 +90,18 @@ class FastClassifier(DigitClassifier):
             state = [value for value in changed if isinstance(value, Tensor)]
             self._run_chunk = CUDAGraphRunner(self._run_chunk, state)
 
+    def on_train_epoch_start(self) -> None:
+        """Seed the epoch; take explicit gradients unless a callback has registered hooks or frozen a layer."""
+        super().on_train_epoch_start()
+        assert self._step is not None
+        self._step.objective = self._objective if self.compile_step else explicit_objective(self._objective)
+
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:  # type: ignore[override]
         """Make the steps of a chunk and log their metrics."""
         assert self._run_chunk is not None
         first, count = self.global_step, len(chunk.batches)
-        lrs = torch.tensor([self.lr_at(step) for step in range(first, first + count)])
+        scheduler: Any = self.lr_schedulers()
+        lrs = torch.tensor([scheduler.lr_at(step) for step in range(first, first + count)])
         losses, logits = self._run_chunk(chunk, to_device_async(lrs, self.device))
         count_steps(self, count)
         self._set_schedule()
@@ -103,14 +113,14 @@ class FastClassifier(DigitClassifier):
     def on_train_end(self) -> None:
         """Release the recorded CUDA graphs."""
         super().on_train_end()
-        self._run_chunk = None
+        self._run_chunk = self._step = None
 
-    def _count_steps(self, trainer: pl.Trainer) -> int:
+    def _count_steps(self, trainer: pl.Trainer) -> tuple[int, int]:
         trainer.fit_loop.setup_data()  # the loader may not exist yet
         loader, epochs = trainer.train_dataloader, trainer.max_epochs
         assert isinstance(loader, ChunkLoader)
         assert epochs is not None
-        return len(loader.loader) * epochs
+        return len(loader.loader) * epochs, len(loader.loader)
 
 
 def count_steps(module: DigitClassifier, count: int) -> None:

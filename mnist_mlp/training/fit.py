@@ -103,7 +103,7 @@ def fit(
     """Train and test a configuration in a run folder; `mnist_mlp.fit` and the commands call this.
 
     With `resume=auto` a finished run of the same settings is returned at once, and an unfinished one is resumed from
-    its last checkpoint. A finished run is resumed for more seconds and, with a constant learning rate, more epochs.
+    its last checkpoint. A finished run is resumed for more seconds and, unless its schedule forbids it, more epochs.
 
     records: text files to write into the folder, by relative path; job_label: name of a sweep's job, which prints less
     and archives a run of other settings in its folder; swept: keys that the sweep varies. Callbacks that can change the

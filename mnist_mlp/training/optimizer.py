@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 from torch.optim.adam import adam
+from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 from mnist_mlp.config import OptimConfig
@@ -18,7 +19,10 @@ def make_optimizer(options: OptimConfig, parameters: Iterable[nn.Parameter], fus
     """Build the optimizer; `fused` updates all parameters in one kernel and keeps Adam's state on their device."""
     shared: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
     if options.name.value == "sgd":
-        return optim.SGD(parameters, momentum=options.momentum, fused=fused, **shared)
+        return optim.SGD(parameters, momentum=options.momentum, nesterov=options.nesterov, fused=fused, **shared)
+    if options.name.value == "rmsprop":
+        parameters = list(parameters)
+        return optim.RMSprop(parameters, momentum=options.momentum, capturable=parameters[0].is_cuda, **shared)
     shared["betas"] = (options.momentum, 0.999)
     if options.name.value == "nadam":
         return NAdam(parameters, **shared)
@@ -30,29 +34,34 @@ class FunctionalOptimizer:
     """The update rule of a torch optimizer with one parameter group, without torch's overhead per step.
 
     The state stays in the optimizer under torch's names, for checkpoints; missing state is initialized here.
+    max_norm: clips the gradients as `torch.nn.utils.clip_grad_norm_`, which takes only those in parameters; 0: off.
     """
 
-    def __init__(self, optimizer: optim.Optimizer) -> None:
+    def __init__(self, optimizer: optim.Optimizer, max_norm: float = 0.0) -> None:
         (group,) = optimizer.param_groups
         self.parameters: list[Tensor] = group["params"]
+        self._max_norm = max_norm
         states: list[dict[str, Tensor]] = [optimizer.state[parameter] for parameter in self.parameters]
         self._rule = RULES[type(optimizer)](group, self.parameters, states)
         constants = {name: value for name, value in group.items() if name not in ("params", "lr", "initial_lr")}
-        self.description = f"{type(optimizer).__name__} {constants}"
+        self.description = f"{type(optimizer).__name__} {constants} {max_norm}"
         """The optimizer's class and its settings except the learning rate."""
 
     def __call__(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         """Update the parameters in place by gradients in their order and a learning rate () on their device."""
         is_compiling = torch.compiler.is_compiling()  # inductor can fuse foreach operations, but not fused kernels
         with torch.no_grad():
+            if self._max_norm:
+                factor = torch.clamp(self._max_norm / (nn.utils.get_total_norm(gradients) + 1e-6), max=1.0)
+                gradients = [gradient * factor for gradient in gradients]
             self._rule(list(gradients), lr=lr, foreach=is_compiling, fused=not is_compiling)
 
 
 def _sgd(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
     options = {name: group[name] for name in ("weight_decay", "momentum", "dampening", "nesterov", "maximize")}
-    buffers: list[Tensor | None] = [None] * len(parameters)
+    buffers: list[Any] = [None] * len(parameters)
     if group["momentum"]:
-        buffers = [_zeros(state, "momentum_buffer", weights) for state, weights in zip(states, parameters, strict=True)]
+        buffers = _zeros("momentum_buffer", states, parameters)
 
     def rule(gradients: list[Tensor], **flags: Any) -> None:
         sgd(parameters, gradients, buffers, has_sparse_grad=False, **options, **flags)
@@ -63,10 +72,8 @@ def _sgd(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str,
 def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
     names = ("weight_decay", "decoupled_weight_decay", "eps", "amsgrad", "maximize")
     options = {name: group[name] for name in names}
-    beta1, beta2 = group["betas"]
-    pairs = list(zip(states, parameters, strict=True))
-    means, squares = ([_zeros(state, name, weights) for state, weights in pairs] for name in ("exp_avg", "exp_avg_sq"))
-    steps = [_step_count(state, weights) for state, weights in pairs]
+    (beta1, beta2), steps = group["betas"], _step_counts(states, parameters)
+    means, squares = (_zeros(name, states, parameters) for name in ("exp_avg", "exp_avg_sq"))
 
     def rule(gradients: list[Tensor], lr: Tensor, foreach: bool, fused: bool) -> None:
         # float64 as in the fused kernel: 1 - 0.999 ** step has four correct digits in float32
@@ -82,11 +89,24 @@ def _adam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str
     return rule
 
 
+def _rmsprop(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
+    names = ("weight_decay", "momentum", "alpha", "eps", "centered", "maximize")
+    options = {name: group[name] for name in names}
+    steps, squares = _step_counts(states, parameters), _zeros("square_avg", states, parameters)
+    buffers = _zeros("momentum_buffer", states, parameters) if group["momentum"] else []
+
+    def rule(gradients: list[Tensor], lr: Tensor, foreach: bool, fused: bool) -> None:
+        flags = dict.fromkeys(("foreach", "capturable"), foreach or group["capturable"])  # graphs cannot read `lr`
+        rmsprop(parameters, gradients, squares, [], buffers, steps, lr=lr, **flags, **options)
+
+    return rule
+
+
 def _nadam(group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]) -> UpdateRule:
     """Implement torch.optim.NAdam (Dozat 2016) on tensors; on a CPU, torch's own requires Python numbers."""
     (beta1, beta2), pairs = group["betas"], list(zip(states, parameters, strict=True))
-    means, squares = ([_zeros(state, name, weights) for state, weights in pairs] for name in ("exp_avg", "exp_avg_sq"))
-    steps = [_step_count(state, weights) for state, weights in pairs]
+    means, squares = (_zeros(name, states, parameters) for name in ("exp_avg", "exp_avg_sq"))
+    steps = _step_counts(states, parameters)
     products = [state.setdefault("mu_product", torch.ones((), device=weights.device)) for state, weights in pairs]
 
     def rule(gradients: list[Tensor], lr: Tensor, **flags: Any) -> None:
@@ -125,12 +145,14 @@ RULES: dict[type[optim.Optimizer], Callable[..., UpdateRule]] = {
     optim.Adam: _adam,
     optim.AdamW: _adam,
     NAdam: _nadam,
+    optim.RMSprop: _rmsprop,
 }
 
 
-def _zeros(state: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
-    return state.setdefault(name, torch.zeros_like(like))
+def _zeros(name: str, states: list[dict[str, Tensor]], like: list[Tensor]) -> list[Tensor]:
+    pairs = zip(states, like, strict=True)
+    return [state.setdefault(name, torch.zeros_like(weights)) for state, weights in pairs]
 
 
-def _step_count(state: dict[str, Tensor], weights: Tensor) -> Tensor:
-    return state.setdefault("step", torch.zeros((), device=weights.device))
+def _step_counts(states: list[dict[str, Tensor]], parameters: list[Tensor]) -> list[Tensor]:
+    return [state.setdefault("step", torch.zeros((), device=parameters[0].device)) for state in states]

@@ -1,7 +1,8 @@
 """The optimizer step, eager, compiled or captured: objective, update and learning rate schedule."""
 
 import math
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
+from mnist_mlp.config import OptimConfig
 from mnist_mlp.data.augment import augment
 from mnist_mlp.training.average import WeightAverage
 from mnist_mlp.training.optimizer import FunctionalOptimizer
@@ -20,21 +22,29 @@ ONE_CYCLE_RISE = 0.3
 """Fraction of all steps in which one_cycle increases the learning rate."""
 
 
-def schedule_factor(schedule: str, step: int, total: int) -> float:
+def schedule_factor(options: OptimConfig, step: int, total: int, per_epoch: int) -> float:
     """Return the learning rate of optimizer step `step` (from 0) of `total`, relative to `optim.lr`.
 
-    It matches torch's CosineAnnealingLR, LinearLR (to 0) and OneCycleLR (defaults, without cycling momentum), and is
-    constant after the last step.
+    It matches torch's CosineAnnealingLR, LinearLR (to 0), OneCycleLR (defaults, without cycling momentum), StepLR and
+    MultiStepLR, and is constant after the last step. The warm-up is a LinearLR, before the schedules that depend on
+    `total` (SequentialLR) and at the same time as the others (ChainedScheduler). per_epoch: steps of an epoch.
     """
+    schedule, warmup = options.schedule.value, round(options.warmup_epochs * per_epoch)
+    rise = min((step + 1) / (warmup + 1), 1.0)
+    if schedule == "step":
+        return rise * options.gamma ** (step // per_epoch // options.step_size)
+    if schedule == "multi_step":
+        return rise * options.gamma ** bisect_right(options.milestones, step // per_epoch)
+    step, total = max(step - warmup, 0), max(total - warmup, 1)
     if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
+        return rise * 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
     if schedule == "linear":
-        return 1 - min(step, total) / total
+        return rise * (1 - min(step, total) / total)
     if schedule == "one_cycle":
         start, end, peak = 1 / 25, 1 / 25e4, ONE_CYCLE_RISE * total - 1
         low, progress = (start, step / peak - 1) if step <= peak else (end, (step - peak) / (total - 1 - peak))
-        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
-    return 1.0
+        return rise * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(progress, 1))))
+    return rise
 
 
 class StepLambdaLR(LambdaLR):
@@ -42,6 +52,13 @@ class StepLambdaLR(LambdaLR):
 
     Adam's kernels compute in float64, so a differently rounded learning rate would change the results.
     """
+
+    best, bad_epochs = math.inf, 0
+    """The lowest validation loss, and the number of epochs since; part of the state once they are set."""
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of an optimizer step, not rounded."""
+        return float(self.base_lrs[0] * self.lr_lambdas[0](step))
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the rounded learning rate of each parameter group."""
@@ -54,6 +71,13 @@ class StepLambdaLR(LambdaLR):
         self._last_lr = self.get_lr()
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr
+
+    def reduce_on_plateau(self, loss: float, factor: float, patience: int) -> None:
+        """Reduce the rate of later steps after an epoch's validation loss, as torch's ReduceLROnPlateau with eps=0."""
+        is_better = loss < self.best * (1 - 1e-4)
+        self.best, self.bad_epochs = (loss, 0) if is_better else (self.best, self.bad_epochs + 1)
+        if self.bad_epochs > patience:
+            self.base_lrs, self.bad_epochs = [lr * factor for lr in self.base_lrs], 0
 
 
 class Teacher(Protocol):
@@ -82,16 +106,25 @@ class Objective:
     adversarial_radius: float = 0.0
     teacher: Teacher | None = None
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss () and the logits (b, classes) of images (b, 28, 28) and labels (b,)."""
+    def prepare(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Distort the images and return them with their targets: labels (b,), or probabilities (b, classes)."""
         if self.augmentation:
             images = augment(images, **self.augmentation)
+        return images, labels if self.teacher is None else self.teacher(images)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss () and the logits (b, classes) of images (b, 28, 28) and labels (b,)."""
+        images, targets = self.prepare(images, labels)
         logits = self.model(images)
-        targets = labels if self.teacher is None else self.teacher(images)
         loss = cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         if self.adversarial_radius:
             loss = loss + virtual_adversarial_loss(self.model, images.float(), logits, self.adversarial_radius)
         return loss, logits
+
+    def gradients(self, images: Tensor, labels: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the mean loss (), the logits (b, classes) and the gradient of each parameter."""
+        loss, logits = self(images, labels)
+        return loss.detach(), logits.detach(), *torch.autograd.grad(loss, parameters)
 
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -111,11 +144,12 @@ class TrainingStep:
 
         images: (n, 28, 28) uint8, the whole training set; labels: (n,) int64; batch: (b,) indices; lr: () float32.
         """
-        loss, logits = self.objective(images[batch], labels[batch])
-        self.optimizer(torch.autograd.grad(loss, self.optimizer.parameters), lr)
+        images, labels = images.index_select(0, batch), labels.index_select(0, batch)
+        loss, logits, *gradients = self.objective.gradients(images, labels, self.optimizer.parameters)
+        self.optimizer(gradients, lr)
         if self.average is not None:
             self.average.update()
-        return loss.detach(), logits.detach()
+        return loss, logits
 
     def description(self) -> str:
         """Describe the network, the update rule and the constants; equal texts imply equal compiled code."""

@@ -156,8 +156,8 @@ def needed_bytes(config: Config) -> int:
     sizes = layer_sizes(config.model.hidden_layers, config.model.hidden_units)
     item_size = 8 if config.trainer.precision == "64-true" else 4
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
-    is_adaptive = config.optim.name.value != "sgd"
-    moments = 2 if is_adaptive else int(config.optim.momentum > 0)
+    momentum = int(config.optim.momentum > 0)
+    moments = {"sgd": momentum, "rmsprop": 1 + momentum}.get(config.optim.name.value, 2)
     training = config.data.batch_size * (PIXELS + 2 * sum(sizes[1:]))  # input and output of each activation
     evaluation = EVAL_BATCH * (PIXELS + 2 * max(sizes[1:]))
     return item_size * (parameters * (3 + 2 * moments) + max(training, evaluation))

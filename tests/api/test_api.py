@@ -48,7 +48,9 @@ assert not {"torch", "hydra", "matplotlib", "pytorch_lightning"} & set(sys.modul
 from mnist_mlp import fit, Config
 assert "sklearn" not in sys.modules
 assert all(getattr(mnist_mlp, name) is not None for name in mnist_mlp.__all__)
-assert sorted(mnist_mlp.__all__) == dir(mnist_mlp)
+names = {}
+exec("from mnist_mlp import *", names)
+assert sorted(mnist_mlp.__all__) == dir(mnist_mlp) == sorted(names.keys() - {"__builtins__"})
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
@@ -122,8 +124,8 @@ def test_overrides_take_precedence_over_a_config(small: dict[str, Any]) -> None:
             lambda: mnist_mlp.sweep({"data.source": "arrays", "seed": [0, 1]}),
             r"data\.source=arrays .* mnist_mlp\.sweep",
         ),
-        (lambda: mnist_mlp.load_run("nowhere"), "nowhere is not a run folder"),
-        (lambda: mnist_mlp.load_sweep("nowhere"), "nowhere contains no runs: use the folder of a sweep"),
+        (lambda: mnist_mlp.load_run("nowhere"), "no run or sweep 'nowhere'"),
+        (lambda: mnist_mlp.load_sweep("nowhere"), "no run or sweep 'nowhere'"),
     ],
 )
 def test_a_mistake_is_a_one_line_value_error_and_creates_no_files(

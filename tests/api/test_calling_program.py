@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -106,18 +107,44 @@ class CtrlC(pl.Callback):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_ctrl_c_raises_keyboard_interrupt_and_works_again(
-    small: dict[str, Any],
-) -> None:
+def test_ctrl_c_raises_keyboard_interrupt_that_says_how_to_resume_and_works_again(small: dict[str, Any]) -> None:
     stdin = sys.stdin
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match=r"epoch 2 of 2.*fit\(\.\.\., 'run'\)") as stop:
             mnist_mlp.fit(small, "run", callbacks=CtrlC())
+        assert stop.type is KeyboardInterrupt  # with a subclass, Python would not exit with SIGINT's code
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert sys.stdin is stdin
     assert not stdin.closed
     assert mnist_mlp.fit(small, "run").status == "finished"
+
+
+SWEEP = """
+import mnist_mlp, os
+settings = {"data.root": os.environ["ROOT"], "trainer.max_epochs": 10_000, "trainer.figures": False, "seed": range(3)}
+mnist_mlp.sweep({**settings, "data.val_size": 60, "model.hidden_units": 8}, "sweep", n_jobs=2)
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT cannot be sent to one process")
+def test_an_interrupted_sweep_ends_its_workers_and_says_how_to_resume(idx_root: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SWEEP], cwd=tmp_path, env={**os.environ, "ROOT": str(idx_root)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not list(tmp_path.glob("sweep/*/metrics.csv")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)  # the pipes close when the last worker has ended
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("KeyboardInterrupt: ")
+    assert "0 of 3 jobs" in last
+    assert "sweep(..., 'sweep')" in last
+    assert "run_jobs" not in errors  # no traceback of the package's own calls
+    assert process.returncode == -signal.SIGINT
 
 
 def test_objects_on_several_devices_need_a_launcher_and_launched_processes_a_folder(

@@ -129,8 +129,8 @@ def test_failed_and_diverged_runs_are_mentioned(tmp_path: Path) -> None:
         model__hidden_layers=1,
     )
     verdict = mnist_mlp.load_sweep(tmp_path).compare({"optim.lr": 0.01}, {"optim.lr": 0.02}).verdict
-    assert "a: 1 of 4 runs diverged" in verdict
-    assert "b: 1 of 4 runs failed" in verdict
+    assert "optim.lr=0.01: 1 of 4 runs diverged" in verdict
+    assert "optim.lr=0.02: 1 of 4 runs failed" in verdict
 
 
 def test_settings_that_share_runs_are_refused(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_invalid_characters_in_names_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is not a folder: .*run folders"),
+        (["nowhere"], "no run or sweep 'nowhere': "),
         (["empty"], "no runs .* in empty: "),
     ],
 )

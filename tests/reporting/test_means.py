@@ -74,6 +74,15 @@ def test_a_group_with_fewer_than_two_seeds_has_no_mean(sweep: Path) -> None:
     assert [path.name for path in (sweep / "means").iterdir()] == ["lr-0.1"]
 
 
+def test_settings_of_any_length_have_means_of_their_own(tmp_path: Path) -> None:
+    for last in (1, 2):
+        for seed in (0, 1):
+            units = [*range(100, 190), last]
+            folder = write_run(tmp_path / f"{last}_{seed}", seed=seed, model__hidden_units=units)
+            write_curves(folder, [0.1, 0.2])
+    assert len(set(write_means(tmp_path, summarize(find_jobs([tmp_path]))))) == 2
+
+
 def test_interrupted_writes_are_redone_and_other_folders_are_kept(sweep: Path) -> None:
     (sweep / "means" / "mine").mkdir(parents=True)
     (sweep / "means" / "mine" / "notes.txt").write_text("keep")

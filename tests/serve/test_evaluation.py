@@ -109,7 +109,7 @@ def test_members_and_ensemble_are_printed_in_one_table(members: list[Path], caps
     target = members[0].parent / "ensemble.json"
     evaluate.main([*map(str, members), "--json", str(target)])
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[3:6]] == ["sample_net", "noisy_1", "noisy_2"]
+    assert [line.split()[-1] for line in out.splitlines()[3:6]] == ["sample_net", "noisy_1", "noisy_2"]
     assert "ensemble of 3" in out
     assert "McNemar's exact test, ensemble vs best member" in out
     assert 0 <= json.loads(target.read_text())["mcnemar"]["p_value"] <= 1
@@ -149,8 +149,9 @@ def test_a_run_is_located_by_folder_checkpoint_name_or_latest(run_folder: Path) 
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        ("nothing", r"no run 'nothing' \(available: .*sample_net\): use a run folder"),
-        ("train", r"train is not a run folder: use a run in it \(.*sample_net"),
+        ("nothing", r"no run or sweep 'nothing': use a path"),
+        ("samplenet", r"no run or sweep 'samplenet': did you mean sample_net"),
+        ("train", r"train is not a run folder: use a run in it, such as .*sample_net"),
         ("empty", r"empty is not a run folder: it has no checkpoints/best.ckpt"),
         ("started", r"started has no checkpoints/best.ckpt: its run has not finished an epoch"),
     ],

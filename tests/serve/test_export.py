@@ -84,10 +84,13 @@ def test_each_format_is_written_to_the_run_folder_and_reports_its_difference(
 ) -> None:
     import onnx
 
-    target = run_folder / "exports.json"
+    target, page = run_folder / "exports.json", run_folder / "report.html"
+    page.write_text('<script id="runs-data">')
     export.main([str(run_folder), "--format", "onnx", "--format", "torch", "--format", "html", "--json", str(target)])
     out = capsys.readouterr().out
-    assert out.count("checked on 1,000 test images (sample): probabilities differ by at most") == 3
+    assert out.startswith(f"{run_folder}: test accuracy ")
+    assert "Reproduce this run" in page.read_text(), "not written anew, to link the draw page"
+    assert out.count("same predictions on 1,000 test images (sample)") == 3
     rows = json.loads(target.read_text())["exports"]
     assert [Path(row["path"]).name for row in rows] == ["model.onnx", "model.pt2", "draw.html"]
     assert all(row["images"] == 1000 and row["other_digits"] == 0 for row in rows)

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -82,9 +83,9 @@ def test_unreadable_files_are_reported_and_the_others_are_predicted(
         assert {"file", "digit", "probability", "probabilities"} <= row.keys()
         assert len(row["probabilities"]) == 10
         assert row["probability"] == max(row["probabilities"])
-    err = capsys.readouterr().err.splitlines()
-    assert len(err) == 7
-    assert all(line.startswith("error: ") for line in err)
+    _, *errors_shown = capsys.readouterr().err.splitlines()  # the first line names the net
+    assert len(errors_shown) == 7
+    assert all(line.startswith("error: ") for line in errors_shown)
 
 
 def test_closed_images_are_reported_and_the_others_are_predicted(trained: Path, folder: Path) -> None:
@@ -99,6 +100,20 @@ def test_closed_images_are_reported_and_the_others_are_predicted(trained: Path, 
     for read in (lambda: closed.digit, lambda: closed.probability, lambda: closed.runner_up):
         with pytest.raises(ValueError, match=r"3\.png .*closed"):
             read()
+
+
+def test_the_first_line_names_the_net_and_its_accuracy(
+    trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, checkpoint = str(folder / "3.png"), RunFolder(trained).best_checkpoint
+    accuracy = json.loads((trained / "result.json").read_text())["metrics"]["test/accuracy"]
+    predict.main([str(trained), picture])
+    assert capsys.readouterr().err == f"{trained}: test accuracy {100 * accuracy:.2f} % (sample)\n"
+    alone = shutil.copy(checkpoint, tmp_path / "net.ckpt")
+    predict.main([str(alone), picture])
+    assert "net.ckpt: test accuracy unknown" in capsys.readouterr().err
+    predict.main([str(RunFolder(trained).last_checkpoint), picture])  # another epoch than the tested one
+    assert "last.ckpt: test accuracy unknown" in capsys.readouterr().err
 
 
 def test_hidden_files_of_a_folder_are_skipped(trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,3 +169,9 @@ def test_a_run_predicts_evaluates_and_exports(run_folder: Path, folder: Path) ->
     assert len(run.predict([folder / "1.png", folder / "none.png"])) == 2
     assert run.export("onnx").path == run_folder / "model.onnx"
     assert (mnist_mlp.prepare(images[0]) == images[0]).all()
+
+
+def test_the_sample_picture_of_the_docs_is_a_small_five(trained: Path) -> None:
+    picture = Path(__file__).resolve().parents[2] / "examples" / "digit.png"
+    assert picture.stat().st_size < 10_000
+    assert predict_run(trained, [picture])[0].digit == 5

@@ -83,3 +83,14 @@ def test_a_number_of_copies_out_of_range_is_an_error(augmented_run: Path, copies
 def test_augmentation_needs_a_network_trained_with_it(run_folder: Path) -> None:
     with pytest.raises(UserError, match=r"trained with augment\.\*: evaluate without --augment"):
         evaluate_run(run_folder, augment=2)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_cannot_be_evaluated_prints_nothing_and_counts_nothing(
+    run_folder: Path, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run_folder / "result.json").read_bytes()
+    with pytest.raises(SystemExit, match="evaluate without --augment"):
+        evaluate.main([*[str(run_folder)] * count, "--augment", "2"])
+    assert capsys.readouterr().out == ""
+    assert (run_folder / "result.json").read_bytes() == before

@@ -1,31 +1,93 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from small_steps import digit_classifier
 from torch import nn
+from torch.optim import lr_scheduler
 
-from mnist_mlp.training.step import schedule_factor
+from mnist_mlp.config import OptimConfig
+from mnist_mlp.training.step import StepLambdaLR, schedule_factor
 
 
 @pytest.mark.parametrize("total", [7, 50, 1_000])
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "one_cycle"])
 def test_schedules_agree_with_torch(schedule: str, total: int) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
-    schedulers = torch.optim.lr_scheduler
     reference = {
-        "constant": lambda: schedulers.ConstantLR(optimizer, factor=1.0),
-        "cosine": lambda: schedulers.CosineAnnealingLR(optimizer, T_max=total),
-        "linear": lambda: schedulers.LinearLR(optimizer, 1.0, 0.0, total_iters=total),
-        "one_cycle": lambda: schedulers.OneCycleLR(optimizer, max_lr=0.5, total_steps=total, cycle_momentum=False),
+        "constant": lambda: lr_scheduler.ConstantLR(optimizer, factor=1.0),
+        "cosine": lambda: lr_scheduler.CosineAnnealingLR(optimizer, T_max=total),
+        "linear": lambda: lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=total),
+        "one_cycle": lambda: lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=total, cycle_momentum=False),
     }[schedule]()
+    options = OptimConfig(schedule=schedule)
+    assert_same_rates(optimizer, reference, options, total, total)
+    end = schedule_factor(options, total, total, total)
+    assert schedule_factor(options, total + 9, total, total) == pytest.approx(end)  # constant afterwards
+
+
+def assert_same_rates(optimizer: Any, reference: Any, options: OptimConfig, total: int, per_epoch: int) -> None:
+    """Assert that all but rounding of the learning rates is that of a torch scheduler of an optimizer with lr=0.5."""
     for step in range(total):
-        assert 0.5 * schedule_factor(schedule, step, total) == pytest.approx(
+        assert 0.5 * schedule_factor(options, step, total, per_epoch) == pytest.approx(
             optimizer.param_groups[0]["lr"], rel=1e-6, abs=1e-9
         )
         optimizer.step()
         if step < total - 1:
             reference.step()
-    end = schedule_factor(schedule, total, total)
-    assert schedule_factor(schedule, total + 9, total) == pytest.approx(end)  # constant afterwards
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter in")  # SequentialLR passes it
+def test_warm_up_is_followed_by_schedules_of_fixed_length() -> None:
+    for schedule in ("cosine", "linear", "one_cycle"):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+        warmup = lr_scheduler.LinearLR(optimizer, 1 / 6, total_iters=5)
+        following = {
+            "cosine": lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, T_max=35),
+            "linear": lambda optimizer: lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=35),
+            "one_cycle": None,
+        }[schedule]
+        options = OptimConfig(schedule=schedule, warmup_epochs=0.5)
+        if following:
+            reference = lr_scheduler.SequentialLR(optimizer, [warmup, following(optimizer)], milestones=[5])
+            assert_same_rates(optimizer, reference, options, 40, 10)
+        else:  # torch's OneCycleLR sets an absolute rate
+            rates = [schedule_factor(options, step, 40, 10) for step in range(40)]
+            plain = [schedule_factor(OptimConfig(schedule=schedule), step, 35, 10) for step in range(35)]
+            assert rates == pytest.approx([plain[0] * (step + 1) / 6 for step in range(5)] + plain)
+
+
+def test_warm_up_multiplies_schedules_that_count_epochs() -> None:
+    settings: list[tuple[dict[str, Any], Callable[[Any], Any]]] = [
+        ({}, lambda optimizer: lr_scheduler.ConstantLR(optimizer, factor=1.0)),
+        ({"schedule": "step", "step_size": 2}, lambda optimizer: lr_scheduler.StepLR(optimizer, 20)),
+        (
+            {"schedule": "multi_step", "milestones": [1, 3], "gamma": 0.5},
+            lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [10, 30], gamma=0.5),
+        ),
+    ]
+    for options, build in settings:
+        for warmup in (0.0, 1.2):
+            optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+            reference: Any = build(optimizer)
+            if warmup:
+                rise = lr_scheduler.LinearLR(optimizer, 1 / 13, total_iters=12)
+                reference = lr_scheduler.ChainedScheduler([reference, rise])
+            assert_same_rates(optimizer, reference, OptimConfig(**options, warmup_epochs=warmup), 50, 10)
+
+
+def test_plateau_agrees_with_torch() -> None:
+    losses = torch.rand(60, generator=torch.Generator().manual_seed(0)).cumprod(0).clamp_min(1e-9).tolist()
+    for values in (losses, [1.0, *[0.99995] * 8, float("nan"), 0.5, 0.9, 0.9, 0.4]):  # less than the threshold
+        for patience in (0, 3):
+            optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+            reference = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, eps=0)
+            scheduler = StepLambdaLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5), lambda step: 1.0)
+            for loss in values:
+                reference.step(loss)
+                scheduler.reduce_on_plateau(loss, 0.5, patience)
+                assert scheduler.get_lr() == [optimizer.param_groups[0]["lr"]]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,10 @@ from mnist_mlp.training.fast import run_eagerly
     "name",
     [
         *("linear classifier", "no momentum", "adam"),
-        *(pytest.param(name, marks=pytest.mark.integration) for name in ("virtual adversarial", "all")),
+        *(
+            pytest.param(name, marks=pytest.mark.integration)
+            for name in ("nesterov", "rmsprop, clipped", "virtual adversarial", "all")
+        ),
     ],
 )
 def test_the_step_is_one_graph_for_any_options(name: str) -> None:
@@ -184,7 +187,7 @@ def test_without_a_cache_every_process_compiles(tmp_path: Path, monkeypatch: pyt
         *(("model.hidden_units", [9]), ("model.activation", "tanh"), ("model.dropout", 0.1), ("optim.name", "adam")),
         *(("optim.momentum", 0.5), ("optim.weight_decay", 0.1), ("optim.label_smoothing", 0.1)),
         *(("augment.rotation", 5.0), ("optim.ema", 0.9), ("model.noise", 0.1), ("optim.vat", 1.0)),
-        ("optim.teacher", "two nets"),
+        *(("optim.teacher", "two nets"), ("optim.nesterov", True), ("optim.gradient_clip_val", 1.0)),
     ],
 )
 def test_the_description_of_a_step_depends_on_all_that_is_compiled(setting: str, value: object) -> None:

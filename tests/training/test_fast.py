@@ -1,5 +1,6 @@
 """Chunks of steps: captured (tests/tape.py stands in for a CUDA graph), eager, and in a plain trainer."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,20 @@ from mnist_mlp.training.checkpoint import PortableCheckpoint
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.fast import Chunk, CUDAGraphRunner, run_eagerly
 from mnist_mlp.training.fit import fit
+from mnist_mlp.training.optimizer import RULES
 from mnist_mlp.training.step import TrainingStep
 from mnist_mlp.training.trainer import cpu_threads
 
 
 @pytest.mark.parametrize("name", list(CHOICES))
-def test_replayed_chunks_equal_eager_chunks(name: str) -> None:
+def test_replayed_chunks_equal_eager_chunks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch restricts the RMSprop that graphs can capture to GPUs
+    module = sys.modules["torch.optim.rmsprop"]
+    monkeypatch.setattr(module, "_get_capturable_supported_devices", lambda: ["cpu"])
+    rmsprop = RULES[torch.optim.RMSprop]
+    monkeypatch.setitem(
+        RULES, torch.optim.RMSprop, lambda group, *state: rmsprop({**group, "capturable": True}, *state)
+    )
     tapes: list[Tape] = []
 
     def captured(step: TrainingStep, state: list[Tensor]) -> CUDAGraphRunner:
@@ -90,6 +99,21 @@ EQUAL: dict[str, dict[str, Any]] = {
     "batch norm": {"model.batch_norm": True, "optim.label_smoothing": 0.1},
     "dropout": {"model.dropout": 0.3, "optim.weight_decay": 0.01},
     "distortions": {"augment.rotation": 10.0, "augment.elastic": 1.0},
+    "rmsprop, warm-up, step": {
+        "optim.name": "rmsprop",
+        "optim.lr": 0.0001,
+        "optim.schedule": "step",
+        "optim.step_size": 1,
+        "optim.warmup_epochs": 0.7,
+    },
+    "nesterov, clipped, plateau": {
+        "optim.nesterov": True,
+        "optim.gradient_clip_val": 0.3,
+        "optim.schedule": "plateau",
+        "optim.ema": 0.5,
+        "optim.vat": 1.0,
+        "trainer.precision": "bf16-mixed",
+    },
     "ema": {"optim.ema": 0.9, "model.batch_norm": True, "optim.schedule": "linear"},
     "virtual adversarial": {"optim.vat": 1.0, "model.batch_norm": True},
     "bfloat16": {"trainer.precision": "bf16-mixed"},

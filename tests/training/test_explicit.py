@@ -1,0 +1,76 @@
+"""Explicit gradients have the bits of autograd's, and give way to autograd where they do not apply."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from settings import config_with
+from small_steps import CHOICES, classifier, epochs
+
+from mnist_mlp.model import ACTIVATIONS
+from mnist_mlp.training.explicit import ExplicitObjective, explicit_objective
+from mnist_mlp.training.fast import run_eagerly
+from mnist_mlp.training.fit import fit
+from mnist_mlp.training.step import Objective
+
+CASES = {name: settings for name, settings in CHOICES.items() if "optim.vat" not in settings}
+CASES |= {name: {"model.activation": name, "model.hidden_units": [16, 12]} for name in ACTIVATIONS}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", CASES)
+def test_explicit_training_equals_autograd_bit_for_bit(name: str, dtype: torch.dtype) -> None:
+    outcomes = []
+    for choose in (explicit_objective, lambda objective: objective):
+        model, step, _ = classifier(dtype=dtype, **CASES[name])
+        step.objective = choose(step.objective)
+        assert (type(step.objective) is ExplicitObjective) == (choose is explicit_objective)
+        losses, logits = epochs(run_eagerly(step))
+        outcomes.append([*losses, *logits, *model.state_dict().values()])
+    assert all(torch.equal(explicit, autograd) for explicit, autograd in zip(*outcomes, strict=True))
+
+
+def _register_hook(objective: Any) -> None:
+    objective.model.mlp.layers[0].register_forward_hook(lambda *arguments: None)
+
+
+def _freeze(objective: Any) -> None:
+    objective.model.mlp.layers[0].weight.requires_grad_(False)
+
+
+def _evaluate(objective: Any) -> None:
+    objective.model.mlp.layers[1].eval()
+
+
+def _parametrize(objective: Any) -> None:
+    torch.nn.utils.parametrizations.weight_norm(objective.model.mlp.layers[0])
+
+
+def _replace(objective: Any) -> None:
+    objective.model.mlp = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+
+@pytest.mark.parametrize("change", [_register_hook, _freeze, _evaluate, _parametrize, _replace])
+def test_autograd_is_used_for_anything_but_a_plain_mlp(change: Callable[[Objective], None]) -> None:
+    _, step, _ = classifier()
+    change(step.objective)
+    assert explicit_objective(step.objective) is step.objective
+
+
+def test_hooks_of_callbacks_are_called(tmp_path: Path) -> None:
+    class Activations(pl.Callback):
+        calls = 0
+
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            if trainer.current_epoch == 1:
+                pl_module.mlp.layers[0].register_forward_hook(self.count)
+
+        def count(self, *arguments: Any) -> None:
+            self.calls += 1
+
+    callback = Activations()
+    fit(config_with({"trainer.max_epochs": 2, "data.subset": "0.05"}), tmp_path / "run", callbacks=[callback])
+    assert callback.calls > 1

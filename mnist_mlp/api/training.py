@@ -112,11 +112,10 @@ def _grid_values(key: str, value: Any) -> list[Any]:
         return [value]
     lists = {name for name, default, _ in options(Config()) if isinstance(default, list)}
     if key in lists and not all(isinstance(item, (list, tuple)) for item in value):
+        hint = " (with model.hidden_layers, each is the width of all layers)" * (key == "model.hidden_units")
         raise UserError(
-            f"{key}={list(value)} is ambiguous: use [{list(value)}] for one value, "
-            f"or {[[item] if not isinstance(item, (list, tuple)) else list(item) for item in value]} for several"
-            + " (with model.hidden_layers, each is the width of all layers)"
-            * (key == "model.hidden_units")
+            f"{key}={list(value)} is ambiguous: use [{list(value)}] for one value, or "
+            f"{[[item] if not isinstance(item, (list, tuple)) else list(item) for item in value]} for several{hint}"
         )
     if not value:
         raise UserError(f"{key}={value!r} is empty: use at least one value")

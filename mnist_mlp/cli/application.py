@@ -32,7 +32,7 @@ from mnist_mlp.cli.compose import (
     register_schema,
     to_config,
 )
-from mnist_mlp.cli.grid import Dimension, combinations, count_values, register, sweep_dimensions
+from mnist_mlp.cli.grid import Dimension, GridConf, combinations, count_values, register, sweep_dimensions
 from mnist_mlp.cli.help import explain, misplaced_flag
 from mnist_mlp.cli.launcher import GridComposer, OptunaConf, SideBySideConf, SideBySideLauncher, close_pool
 from mnist_mlp.compare.locate import has_default_name, short_name
@@ -304,13 +304,14 @@ class PreflightCallback(Callback):
         task.total, task.began = count_jobs(config, dimensions), time.time()
         task.swept = sorted({override.key_or_group for override in overrides if override.is_sweep_override()})
         register_schema(task.swept)
-        sweep, is_search = Path(config.hydra.sweep.dir), config.hydra.sweeper._target_ == OptunaConf._target_
+        sweep, sweeper = Path(config.hydra.sweep.dir), config.hydra.sweeper._target_
+        lines: Iterable[str] = ["cannot tell what this hydra/sweeper would run"]
         try:
-            if is_search:
+            if is_search := sweeper == OptunaConf._target_:
                 from mnist_mlp.cli.search import check_search, prepare_search  # deferred: optional dependency
 
-                lines: Iterable[str] = check_search(config)
-            else:
+                lines = check_search(config)
+            elif sweeper == GridConf._target_:
                 lines = _checked_sweep(config, dimensions, task)
             if task.dry_run:
                 print(*lines, sep="\n")

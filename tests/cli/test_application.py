@@ -117,7 +117,7 @@ def test_hydras_help_is_accepted_where_argparse_requires_strings_and_argparse_is
         ("trainer.precision=16", r"trainer\.precision=16 .*expected 32-true, bf16-mixed, "),
         ("trainer.progress=maybe", r"trainer\.progress=maybe .*expected true, false"),
         ("optim.name=adm", r"optim\.name=adm .*use one of sgd, adam, adamw"),
-        ("optim=adm", r"optim=adm .*did you mean adam\?.* adam, adamw, rmsprop, sgd"),
+        ("optim=adm", r"optim=adm .*did you mean adam\?.* adam, adamw, .*sgd"),
         ("experiment=foo", r"experiment=foo .*debug"),
         ("name=a/b", r"name='a/b' .*use letters, digits"),
         ("resume=nonexistent/folder", r"resume=nonexistent/folder .*use auto, never or a run folder"),

@@ -139,14 +139,15 @@ def test_hydras_callbacks_get_the_objective_under_every_launcher(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(sys.path)}")
     call = (
-        "+hydra.callbacks.mine._target_=recorder.Recorder", "seed=0,-1", f"hydra/launcher={launcher}", "name=calls",
+        "+hydra.callbacks.mine._target_=recorder.Recorder", "data.val_size=60,300",
+        f"hydra/launcher={launcher}", "name=calls",
     )  # fmt: skip
     for _ in range(2):  # the second call reuses the first job
         assert sweep(*call) == 1
         recorded = [path.read_text() for path in sorted(Path("outputs/sweeps/calls").glob("recorded-*"))]
         (result,) = Path("outputs/sweeps/calls").glob("*/result.json")
         objective = json.loads(result.read_text())["metrics"]["val/accuracy"]
-        assert recorded == [f"0 0 {objective!r} 0\n", "1 -1 None -1\n"]
+        assert recorded == [f"0 0 {objective!r} 0\n", "1 0 None 0\n"]
         for path in Path("outputs/sweeps/calls").glob("recorded-*"):
             path.unlink()
 

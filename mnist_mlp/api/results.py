@@ -163,7 +163,11 @@ class Run:
         return export_run(self.path, format, None if path is None else Path(path), weights)
 
     def plot(self) -> "Figure":
-        """Draw the learning curves and the confusion matrix on test; notebooks display the figure."""
+        """Draw the learning curves and the confusion matrix on test.
+
+        Returns:
+            A matplotlib figure, which notebooks display.
+        """
         from mnist_mlp.plots.run import overview  # deferred: matplotlib
 
         result, title = self.result, f"Test accuracy {percent(self.metrics['test/accuracy'])}"
@@ -293,7 +297,14 @@ class Sweep:
         return load_run(max(finished, key=lambda job: job.result.metric(metric) if job.result else -1.0).folder)
 
     def plot(self) -> "Figure":
-        """Draw the differences of the first MAX_PLOTTED settings to the best on their dataset, with their verdicts."""
+        """Draw the differences of the first MAX_PLOTTED settings to the best on their dataset, with their verdicts.
+
+        Returns:
+            A matplotlib figure, which notebooks display.
+
+        Raises:
+            UserError: No run has finished.
+        """
         from mnist_mlp.reporting.publish import differences_to_best  # deferred: matplotlib
 
         rows = [row for row in self.summary.rows if row.values["test_accuracy"]]

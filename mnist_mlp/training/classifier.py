@@ -384,13 +384,13 @@ class DigitClassifier(pl.LightningModule):
         scheduler: Any = self.lr_schedulers()
         return float(scheduler.lr_at(step))
 
-    def normalized(self, images: Tensor) -> Tensor:
+    def _normalized(self, images: Tensor) -> Tensor:
         """Return the network's inputs (n, 28, 28) for images of any dtype on the scale 0 to 255."""
         return torch.add(self.shift, images.to(self.scale.dtype), alpha=self._scale)
 
     def _forward_unchecked(self, images: Tensor) -> Tensor:
         """Return logits (n, classes) of images (n, 28, 28) of any dtype on the scale 0 to 255."""
-        logits: Tensor = self.mlp(self.normalized(images))
+        logits: Tensor = self.mlp(self._normalized(images))
         return logits
 
     def _count_steps(self, trainer: pl.Trainer) -> tuple[int, int]:

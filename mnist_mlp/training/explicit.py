@@ -89,7 +89,7 @@ class ExplicitObjective(Objective):
             with torch.enable_grad():
                 return super().gradients(images, labels, parameters)
         images, targets = self.prepare(images, labels)
-        outputs = self.model.normalized(images).flatten(1)
+        outputs = self.model._normalized(images).flatten(1)
         passes: list[Backward] = []
         for layer in self.model.mlp.layers:
             outputs, backward = LAYERS[type(layer)](layer, outputs)

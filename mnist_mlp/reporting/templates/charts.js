@@ -67,7 +67,7 @@ const Charts = (() => {
     const frame = make("div", {class: "plot"}, canvas, tip, dot);
     parent.append(frame);
     const chart = echarts.init(canvas, null, {renderer: Report.data.runs.length <= 60 ? "svg" : "canvas", devicePixelRatio: Math.max(2, devicePixelRatio)});
-    new ResizeObserver(() => chart.resize()).observe(canvas);
+    new ResizeObserver(() => { if (canvas.clientWidth) chart.resize(); }).observe(canvas); // not in a hidden tab
     const hide = () => { tip.hidden = dot.hidden = true; };
     canvas.addEventListener("mouseleave", hide);
     function show([x, y], title, lines) {

@@ -110,7 +110,8 @@ def classification_report(job: Job) -> Section:
     table = Table([noun, "precision", "recall", "F1", "images"], rows, marks, frozenset({1, 2, 3, 4}))
     picture = None
     if (predictions := read_predictions(RunFolder(job.folder), len(job.classes))) is not None:
-        figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test", names)
+        error = result.metrics.get("test/calibration_error")
+        figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test", names, error)
         picture = Picture(svg(figure), "Reliability diagram: fraction correct against predicted probability")
     nouns = class_noun(names, is_plural=True)
     notes = [f"Highlighted: {noun} {names[worst]}, with the lowest F1 of the {nouns} that occur."]

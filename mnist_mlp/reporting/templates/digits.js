@@ -208,8 +208,7 @@
         if (this.cell[0] === this.cell[1] && this.list.length) note += " Least confident first.";
       }
       if (this.mode !== "cell" && !this.model.data.complete) note = `Counts cover only the ${integer(this.model.data.indices.length)} images included in the page.`;
-      if (this.list.length > MAX_THUMBNAILS) note += ` Showing the first ${MAX_THUMBNAILS}.`;
-      this.list = shown;
+      if (this.list.length > MAX_THUMBNAILS) note += ` The strip shows the first ${MAX_THUMBNAILS}.`;
       this.note.textContent = note.trim();
       this.note.hidden = !note;
     }
@@ -232,8 +231,9 @@
       this.previous.disabled = this.position <= 0;
       this.next.disabled = this.position >= total - 1;
       const title = this.mode === "cell" ? this.nameCell(...this.cell) : MODES[this.mode];
-      this.head.textContent = total ? `${title}: ${this.position + 1} of ${total}` : `${title}: no images`;
-      if (!total) return this.strip.removeAttribute("aria-activedescendant");
+      this.head.textContent = total ? `${title}: ${integer(this.position + 1)} of ${integer(total)}` : `${title}: no images`;
+      this.strip.removeAttribute("aria-activedescendant");
+      if (!total) return;
       const index = this.list[this.position];
       for (const thumb of this.strip.children) {
         const isShown = Number(thumb.dataset.position) === this.position;

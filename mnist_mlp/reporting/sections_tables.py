@@ -6,7 +6,8 @@ from mnist_mlp.compare.collect import Summary
 from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, interval_text, reading_note, shown_cells
+from mnist_mlp.compare.statistics import interval_text
+from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.reporting.data import MANY_KEYS, PageContext
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
 from mnist_mlp.runs.files import JSON
@@ -44,13 +45,12 @@ def comparison(context: PageContext) -> Section:
 
 def consistency(context: PageContext) -> Section | None:
     """The effect of each choice on each dataset side by side; None unless settings vary on several datasets."""
-    compared, named = choices(context.summary), short_names(context.summary.keys)
-    if not compared:
+    if len(context.summary.by_dataset) < 2 or not (compared := choices(context.summary)):
         return None
     rows = []
     for choice in compared:
         differences = [interval_text(pair.decisive if pair else None) for pair in choice.differences.values()]
-        rows.append([f"{named[choice.key]}: {choice.first} vs {choice.second}", *differences, choice.verdict])
+        rows.append([choice.label, *differences, choice.verdict])
     titles = list(compared[0].differences)
     numeric, title = frozenset(range(1, len(titles) + 1)), "Choices on each dataset"
     table = Table(["choice", *titles, "verdict"], rows, numeric=numeric, caption=title)

@@ -74,7 +74,7 @@ def best_run(job: Job, context: PageContext) -> Section:
     return Section(title, sentences, table, folded=folded, markup=markup, styles=RUN_STYLES)
 
 
-def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:
+def mistakes(job: Job, title: str = "Mistakes") -> Section | None:
     """Gallery of the mistakes with the highest confidence; None without predictions or mistakes."""
     predictions = read_predictions(RunFolder(job.folder), len(job.classes))
     if predictions is None or predictions.correct.all():

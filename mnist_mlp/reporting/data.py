@@ -181,7 +181,8 @@ def lead(context: PageContext) -> list[tuple[str, str]]:
     parts = context.summary.by_dataset
     if len(parts) == 1:
         return [_lead(context.summary, context.group_names)]
-    return [_lead(part, PageContext(part).group_names, f" on {title}") for title, part in parts.items()]
+    leads = {title: _lead(part, PageContext(part).group_names) for title, part in parts.items()}
+    return [(f"{title}: {start}", comparisons) for title, (start, comparisons) in leads.items()]
 
 
 def caveats(summary: Summary) -> str:
@@ -190,17 +191,17 @@ def caveats(summary: Summary) -> str:
     return " ".join([*several, *summary.notes, *cross_fitted_notes(summary)])
 
 
-def _lead(summary: Summary, names: Sequence[str], dataset: str = "") -> tuple[str, str]:
-    """The outcome on one dataset. names: of the settings; dataset: " on TITLE" if there are several."""
-    best, on_test = summary.rows[0], summary.ranked_by == "test_accuracy"
+def _lead(summary: Summary, names: Sequence[str]) -> tuple[str, str]:
+    """The outcome on one dataset. names: of the settings."""
+    best = summary.rows[0]
     if not best.best:
-        return f"No run{dataset} has finished.", ""
+        return "No run has finished.", ""
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     runs = "seeds" if len({job.seed for job in best.jobs if job.result is not None}) == n else "runs"
     over = f" ± {100 * spread:.2f} over {n} {runs}" if spread is not None else " (one run)" * (len(summary.jobs) > 1)
-    accuracy = f"est accuracy{dataset} {percent(best.mean('test_accuracy'))}{over}."
+    accuracy = f"{percent(best.mean('test_accuracy'))}{over}."
     if len(summary.rows) == 1:
-        return f"{names[0]}: t{accuracy}" if names[0] else f"T{accuracy}", ""
+        return f"{names[0]}: test accuracy {accuracy}" if names[0] else f"Test accuracy {accuracy}", ""
     pairs: dict[str, list[tuple[str, Row]]] = {"better": [], "unclear": [], "worse": [], "": []}
     for name, row in zip(names[1:], summary.rows[1:], strict=True):
         if row.is_setting:
@@ -216,7 +217,8 @@ def _lead(summary: Summary, names: Sequence[str], dataset: str = "") -> tuple[st
         texts.append(text + f"; and {start.split()[-1]} {more} more" * bool(more) + ".")
     if (untested := len(pairs[""])) and summary.over_seeds:
         texts.append(f"Not tested: {untested} of {len(summary.rows) - 1} other settings.")
-    return f"{names[0]} is best on {'test' if on_test else 'validation'}: t{accuracy}", " ".join(texts)
+    chosen = "validation" if summary.ranked_by == "val_accuracy" else "test"
+    return f"{names[0]} is best on {chosen}, with a test accuracy of {accuracy}", " ".join(texts)
 
 
 def best_run_note(summary: Summary) -> str:

@@ -36,7 +36,9 @@ def answer(context: PageContext) -> Section | None:
     if not any(len(chart["rows"]) > 1 for chart in charts):
         return None
     compared = choices(summary)
-    pairs = [row.comparison for row in summary.rows if row.comparison is not None and row.comparison.p_value is not None]
+    pairs = [
+        row.comparison for row in summary.rows if row.comparison is not None and row.comparison.p_value is not None
+    ]
     notes = ["Dots are mean differences in test accuracy to the best setting, in percentage points."]
     if pairs:
         family = max(pair.comparisons for pair in pairs)
@@ -97,8 +99,8 @@ def _points(row: Row, best: Row) -> tuple[float, list[float], list[float]]:
     mean, low, high = pair.decisive.mean, pair.decisive.low, pair.decisive.high
     if low is None or high is None:
         return 100 * mean, [], []
-    half = _adjusted_half_width(pair)
-    return 100 * mean, [100 * low, 100 * high], [100 * (mean - half), 100 * (mean + half)]
+    half, bar = _adjusted_half_width(pair), [100 * low, 100 * high]
+    return 100 * mean, bar, [100 * (mean - half), 100 * (mean + half)] if pair.comparisons > 1 else []
 
 
 def _adjusted_half_width(pair: PairedComparison) -> float:
@@ -111,4 +113,8 @@ def _adjusted_half_width(pair: PairedComparison) -> float:
 def _verdict(row: Row) -> str:
     pair = row.comparison
     is_decided = pair is not None and pair.is_significant
-    return f"{row.verdict} by {abs(100 * pair.decisive.mean):.2f}" if pair and is_decided else row.verdict or "best" * row.best
+    return (
+        f"{row.verdict} by {abs(100 * pair.decisive.mean):.2f}"
+        if pair and is_decided
+        else row.verdict or "best" * row.best
+    )

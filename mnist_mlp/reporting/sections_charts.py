@@ -193,7 +193,9 @@ def two_factors(context: PageContext) -> Iterator[Section]:
             over += f", over the {len(jobs)} of {len(part.jobs)} runs with a result"
         quantity = QUANTITY[summary.ranked_by].capitalize()
         notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
-        yield Section(f"{quantity} by {names[0]} and {names[1]}{f' on {title}' * bool(title)}", table=table, notes=notes)
+        yield Section(
+            f"{quantity} by {names[0]} and {names[1]}{f' on {title}' * bool(title)}", table=table, notes=notes
+        )
 
 
 def heatmap(

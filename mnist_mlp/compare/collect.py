@@ -368,7 +368,7 @@ def _rank(rows: list[Row], ranked_by: str, over_seeds: bool) -> None:
     best.best, best.verdict = True, "only setting on this dataset" if best.dataset and len(rows) == 1 else ""
     compared = [compare(row.jobs, best.jobs) for row in other_rows]
     comparisons = adjust_for_all_pairs(compared, count_testable_pairs(rows))
-    unpaired = "no seed in common with the best on the same test images"
+    unpaired = "not tested: no seed in common on the same images"
     for row, comparison in zip(other_rows, comparisons, strict=True):
         row.comparison = comparison
         if row.values["test_accuracy"]:

@@ -17,7 +17,7 @@ from itertools import chain
 
 from mnist_mlp.compare.collect import Summary, compare
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.tables import interval_text
+from mnist_mlp.compare.statistics import interval_text
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.runs.result import is_at_chance
 from mnist_mlp.runs.settings import short_names

@@ -26,6 +26,7 @@ MS_FLOOR_QUANTILE = {"seeds": 0.05, "images": 0.38}
 """Lower bound on MS_seed, as a quantile of its distribution if only residuals vary. Seeds can agree by chance; the
 bound keeps intervals from having zero width. With 0.38, simulated coverage is nominal from two seeds on."""
 MAX_SEEDS = 10_000
+MAX_NEEDED = 1_000  # seeds that a verdict names
 MIN_BLOCKS, BLOCK_IMAGES = 20, 500
 """A test file is cut into blocks; a simulated coverage of 95 % needs blocks longer than clusters."""
 Correctness = NDArray[np.bool_] | NDArray[np.floating[Any]]
@@ -149,21 +150,42 @@ class PairedComparison:
         return math.sqrt(max(self.variance.seed + per_image, 0.0))
 
     @property
+    def holds_at_any_look(self) -> bool:
+        """Whether it is significant even if seeds are added after looks at the results."""
+        return self.anytime_p_value is not None and self.anytime_p_value < SIGNIFICANCE
+
+    @property
+    def outcome(self) -> str:
+        """The first setting against the second: "better", "worse" or "unclear"; empty if no test is possible."""
+        if self.p_value is None:
+            return ""
+        return ("worse" if self.decisive.mean < 0 else "better") if self.is_significant else "unclear"
+
+    @property
     def verdict(self) -> str:
-        """The comparison in words, for a table whose reference is the best setting."""
-        if (n := self.decisive.n) == 1:
-            return "only one seed in common: no verdict"
-        if self.obstacle:
-            return f"no interval or verdict, as {self.obstacle}"
-        if (gap := self.detectable_difference) is None:
-            return "no variation between seeds: no verdict"
-        where = "the best" if self.images else "the best on these test images"
-        if self.is_significant:
-            words = f"{'worse' if self.decisive.mean < 0 else 'better'} than {where}"
-            at_any_look = self.anytime_p_value is not None and self.anytime_p_value < SIGNIFICANCE
-            return words if at_any_look else f"{words} (if {n} seeds were planned)"
-        text = f"detectable with {n} planned seeds: {100 * gap:.2f} points" if gap < 1 else "no detectable difference"
-        return f"not distinguishable from {where} ({text})"
+        """The outcome and what an unclear one needs, in words for a table."""
+        if self.p_value is None:
+            return f"not tested: {self.obstacle or ('one seed' if self.decisive.n == 1 else 'seeds do not vary')}"
+        return self.outcome if self.is_significant else f"unclear: {self._needed}"
+
+    @property
+    def _needed(self) -> str:
+        """What detects a difference like the observed one with power 0.8, after adjustment."""
+        observed = max(abs(self.decisive.mean), ROUNDING)
+        required = plan(observed, self.variance, self.decisive.images, self.comparisons)
+        if required.seeds is not None and required.seeds <= MAX_NEEDED:
+            return f"needs about {max(required.seeds, self.decisive.n + 1)} seeds"
+        return "needs more test images" if required.limit >= observed else f"needs over {MAX_NEEDED:,} seeds"
+
+
+def interval_text(difference: Interval | None, unit: str = "") -> str:
+    """Format a difference in percentage points with its interval, "+0.12 [-0.03, +0.27]"."""
+    if difference is None:
+        return "-"
+    mean = f"{100 * difference.mean:+.2f}{unit}"
+    if difference.low is None or difference.high is None:
+        return mean
+    return f"{mean} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Interval | None:
@@ -239,7 +261,7 @@ def holm(p_values: Sequence[float], comparisons: int) -> list[float]:
 
 
 def adjust_for_all_pairs(comparisons: Sequence[PairedComparison | None], family: int) -> list[PairedComparison | None]:
-    """Holm-adjust comparisons with a best setting that was selected from the data.
+    """Holm-adjust comparisons with a best setting, or with its value of each factor, that was selected from the data.
 
     The family is all pairs, not settings - 1: validation and test accuracy of a net are correlated, so selecting the
     best by validation favors settings that are lucky on test, too, and any pair could have been the one compared.
@@ -324,6 +346,7 @@ class Plan:
     images: int
 
 
+@lru_cache(maxsize=4096)  # as above
 def plan(difference: float, variance: Variance, images: int, comparisons: int) -> Plan:
     """Find the number of seeds that detects a true difference with power 0.8; see `power`."""
     if difference <= 0:

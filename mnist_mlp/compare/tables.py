@@ -11,7 +11,7 @@ from mnist_mlp.compare.collect import VALUES, Row, Summary, display_names, row_l
 from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.effects import confounded
 from mnist_mlp.compare.load import Job, find_jobs
-from mnist_mlp.compare.statistics import Interval, PairedComparison, Plan, Variance, plan
+from mnist_mlp.compare.statistics import PairedComparison, Plan, Variance, interval_text, plan
 from mnist_mlp.console import cells, columns, ellipsis, shortened
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, to_csv, write_text
@@ -30,7 +30,7 @@ MAX_ROWS = 40
 VALIDATION_KEYS = ("data.val_size", "data.split_seed")
 MAX_REASONS = 5
 FINISHED = re.compile(r"(, )?(\d+ )?\bfinished\b(, )?")
-VERDICT_DETAILS = re.compile(r" \(.*\)| (from|than) the best|, as .*")
+VERDICT_DETAILS = re.compile(":.*")
 
 
 def write_summary(sweep: Path) -> Summary | None:
@@ -140,16 +140,6 @@ def seeds_text(row: Row) -> str:
     n, started = len(row.values["test_accuracy"]), len({job.seed for job in row.jobs})
     pairs = row.comparison.decisive.n if row.comparison else n
     return (str(n) if n in (0, started) else f"{n} of {started}") + (f" ({pairs} paired)" if pairs != n else "")
-
-
-def interval_text(difference: Interval | None) -> str:
-    """Format a difference in percentage points with its interval, "+0.12 [-0.03, +0.27]"."""
-    if difference is None:
-        return "-"
-    mean = f"{100 * difference.mean:+.2f}"
-    if difference.low is None or difference.high is None:
-        return mean
-    return f"{mean} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
 
 
 def mean_and_deviation(numbers: Sequence[float], scale: float = 100.0, digits: int = 2) -> str:
@@ -289,11 +279,8 @@ def _failure_lines(summary: Summary) -> Iterator[str]:
 
 
 def choice_rows(summary: Summary) -> Iterator[str]:
-    """Yield the effect of each choice on each dataset if there are several, with its verdict."""
-    named = short_names(summary.keys)
-    for choice in choices(summary):
-        differences = [f"{title} {interval_text(d.decisive if d else None)}" for title, d in choice.differences.items()]
-        yield f"{named[choice.key]}, {choice.first} vs {choice.second}: {', '.join(differences)}: {choice.verdict}."
+    """Yield the effect of each factor in a line: the best setting's value instead of each other value."""
+    return (choice.text for choice in choices(summary))
 
 
 def plan_lines(summary: Summary, points: float) -> Iterator[str]:

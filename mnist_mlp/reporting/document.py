@@ -1,6 +1,7 @@
 """The report for programs: the page's tables, intervals, verdicts and paths as one JSON document."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from mnist_mlp.compare.collect import Summary, row_label
@@ -27,7 +28,7 @@ def report_document(paths: Sequence[Path], summary: Summary) -> JSON:
         "schema_version": SCHEMA_VERSION,
         "paths": [str(path) for path in paths],
         "files": [str(path / name) for path in paths for name in FILES if (path / name).exists()],
-        "lead": lead(context),
+        "lead": " ".join(filter(None, chain(*lead(context)))),
         "notes": summary.notes,
         "ranked_by": summary.ranked_by,
         "varying": summary.keys,

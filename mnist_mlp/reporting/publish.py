@@ -16,8 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mnist_mlp.compare.collect import EXCLUDED_KEYS, Row, Summary, distinguishing_keys, row_label, summarize
 from mnist_mlp.compare.effects import robust_range, sort_levels
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.statistics import Interval
-from mnist_mlp.compare.tables import choice_rows, interval_text, mean_and_deviation, reading_note, runs_csv, seeds_text
+from mnist_mlp.compare.statistics import Interval, interval_text
+from mnist_mlp.compare.tables import choice_rows, mean_and_deviation, reading_note, runs_csv, seeds_text
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.datasets import DATASETS
 from mnist_mlp.errors import UserError

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from mnist_mlp.compare.diagnosis import diagnose
 from mnist_mlp.compare.load import Job
 from mnist_mlp.compare.statistics import accuracy_interval
+from mnist_mlp.console import shell_quoted
 from mnist_mlp.datasets import class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
@@ -22,6 +23,7 @@ from mnist_mlp.runs.settings import value_text
 
 RUN_STYLES = ("run.css",)
 MAX_MISTAKES = 24
+DRAW_PAGE = "draw.html"  # as `python -m mnist_mlp.export` names it
 SIDE_BY_SIDE = Markup('<span class="side-by-side" hidden></span>')
 WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
 """Markers by which run.css selects the layout of a section."""
@@ -74,7 +76,7 @@ def best_run(job: Job, context: PageContext) -> Section:
     return Section(title, sentences, table, folded=folded, markup=markup, styles=RUN_STYLES)
 
 
-def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:
+def mistakes(job: Job, title: str = "Mistakes") -> Section | None:
     """Gallery of the mistakes with the highest confidence; None without predictions or mistakes."""
     predictions = read_predictions(RunFolder(job.folder), len(job.classes))
     if predictions is None or predictions.correct.all():
@@ -119,15 +121,18 @@ def classification_report(job: Job) -> Section:
     return Section(title, table=table, picture=picture, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 
 
-def provenance(job: Job) -> Section:
-    """The command that reproduces the run, its settings, machine and software versions."""
+def provenance(job: Job, context: PageContext) -> Section:
+    """The command that reproduces the run, its draw page, settings, machine and software versions."""
     result = _result(job)
     shown = ", ".join(f"{key}={value}" for key, value in non_default_settings(job.settings))
     rows = [[name, value_text(value)] for name, value in result.environment.items()]
     rows.append(["data", f"{result.source}, digest {result.data.get('digest') or 'unknown'}"])
     rows.append(["fingerprint", result.fingerprint])
     sentences = [f"Non-default settings: {shown}." if shown else "All settings are defaults."]
-    table = Table(["", "command"], [["train", Cell(command(job), code=True)]])
+    draw = Cell(f"python -m mnist_mlp.export {shell_quoted(job.folder.name)} --format html", code=True)
+    if (job.folder / DRAW_PAGE).is_file() and (link := context.link(job.folder)):
+        draw = Cell(DRAW_PAGE, link=link + DRAW_PAGE)
+    table = Table(["", "command"], [["train", Cell(command(job), code=True)], ["draw digits in the browser", draw]])
     folded = {"Machine and versions": Table(["item", "value"], rows), "All settings": _all_settings(job)}
     return Section("Reproduce this run", sentences, table, folded=folded, markup=WHOLE_COMMANDS, styles=RUN_STYLES)
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from mnist_mlp.compare.collect import Summary
-from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, interval_text, reading_note, shown_cells
+from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.reporting.data import MANY_KEYS, PageContext
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
 from mnist_mlp.runs.files import JSON
@@ -23,14 +22,6 @@ METRICS: dict[str, Callable[[RunResult], str]] = {
     "parameters": lambda result: f"{result.parameters:,}",
     "fit s": lambda result: f"{result.timing['fit_seconds']:.1f}",
 }
-CONSISTENCY_NOTES = (
-    "Differences in test accuracy, in percentage points with unadjusted 95 % intervals, over runs that agree in seed "
-    "and all other settings; settings without a result on each dataset are left out. The first value is that of the "
-    "best setting on the first dataset.",
-    "Holds: significant on each dataset in the same direction, adjusted like the verdicts above. Only: "
-    "significant there, and elsewhere the interval reaches zero and stays below. Opposite: significant in both "
-    "directions. Undecided: an effect is neither shown nor excluded.",
-)
 Columns = dict[str, list[str | Cell]]
 
 
@@ -39,22 +30,7 @@ def comparison(context: PageContext) -> Section:
     rows = context.summary.rows
     table = _groups_table(context) if context.summary.over_seeds else _runs_table(context)
     notes = [reading_note(context.summary).replace("*", "★", 1)] if len(rows) > 1 else []
-    return Section("Comparison" if len(rows) > 1 else "Result", table=table, notes=notes)
-
-
-def consistency(context: PageContext) -> Section | None:
-    """The effect of each choice on each dataset side by side; None unless settings vary on several datasets."""
-    compared, named = choices(context.summary), short_names(context.summary.keys)
-    if not compared:
-        return None
-    rows = []
-    for choice in compared:
-        differences = [interval_text(pair.decisive if pair else None) for pair in choice.differences.values()]
-        rows.append([f"{named[choice.key]}: {choice.first} vs {choice.second}", *differences, choice.verdict])
-    titles = list(compared[0].differences)
-    numeric, title = frozenset(range(1, len(titles) + 1)), "Choices on each dataset"
-    table = Table(["choice", *titles, "verdict"], rows, numeric=numeric, caption=title)
-    return Section(title, table=table, notes=CONSISTENCY_NOTES)
+    return Section(f"Table of {'settings' if context.summary.over_seeds else 'runs'}", table=table, notes=notes)
 
 
 def all_runs(context: PageContext) -> Section | None:
@@ -161,7 +137,7 @@ def _table(
     columns: Columns, marks: Sequence[str], runs: Sequence[Sequence[int]], words: set[str], hints: dict[str, str],
     caption: str,
 ) -> Table:  # fmt: skip
-    """The table without empty columns; constant columns are hidden until the reader shows them.
+    """The table without empty columns; constant columns, and settings in the names, are hidden until the reader shows them.
 
     words: text columns other than names, statuses and settings; hints: configuration key by column name.
     """
@@ -169,7 +145,15 @@ def _table(
     names = [name for name in columns if name in ("run", "setting") or not texts[name] <= {"", "-"}]
     is_single = len(marks) == 1
     hideable = {"parameters", "n", "status", *hints}
-    hidden = [index for index, name in enumerate(names) if name in hideable and not is_single and len(texts[name]) == 1]
+    named = {
+        name
+        for name in hints
+        if all(str(cell) in str(row) for cell, row in zip(columns[name], columns[names[0]], strict=True))
+    }
+    hidden = [
+        index for index, name in enumerate(names)
+        if not is_single and (name in named or (name in hideable and len(texts[name]) == 1))
+    ]  # fmt: skip
     words = words | {"run", "setting", "status", *hints}
     return Table(
         names, list(zip(*(columns[name] for name in names), strict=True)), marks,

@@ -22,7 +22,7 @@ def difference(mean: float, error: float | None = 1.0, n: int = 200) -> PairedCo
 
 
 def verdict(*differences: PairedComparison | None) -> str:
-    return Choice("optim.lr", "a", "b", dict(zip(TITLES, differences, strict=False))).verdict
+    return Choice("optim.lr", "a", "b", "lr", dict(zip(TITLES, differences, strict=False))).verdict
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_choice_is_compared_on_each_dataset_over_settings_that_each_has(tmp_pa
     assert (normalization.key, normalization.first, normalization.second) == ("data.normalization", "standard", "raw")
     means = {title: pair and round(pair.decisive.mean, 4) for title, pair in normalization.differences.items()}
     assert means == {"MNIST": 0.07, "Fashion-MNIST": 0.12}
-    assert [pair and pair.comparisons for pair in normalization.differences.values()] == [6, 3]  # as in the table
+    assert [pair and pair.comparisons for pair in normalization.differences.values()] == [2, 2]  # a pair per factor
     assert lr.key == "optim.lr"
 
 

@@ -1,8 +1,8 @@
 "use strict";
-/* Shared by all charts: created when scrolled near, redrawn when theme, selection or print mode changes. */
+/* Shared by all charts: created after the first paint, or when their tab is opened; redrawn when theme, selection or print mode changes. */
 const Charts = (() => {
   const {make} = Report;
-  const {classes} = Report.data, LOG_RATIO = 30, MARGIN = "600px";
+  const {classes} = Report.data, LOG_RATIO = 30;
   const CHANCE_ACCURACY = Math.min(200 / classes, 60), CHANCE_LOSS = 0.9 * Math.log(classes);
   const built = [], waiting = new Map();
 
@@ -64,8 +64,8 @@ const Charts = (() => {
     }
     const observer = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(entry => {
       observer.unobserve(entry.target);
-      start(entry.target);
-    }), {rootMargin: MARGIN});
+      setTimeout(() => start(entry.target));
+    }), {rootMargin: "1000000px"}); // all, as a screenshot of the whole page shows them, but not those in a hidden tab
     for (const element of waiting.keys()) observer.observe(element);
     document.documentElement.dataset.charts = "ready";
   });

@@ -92,10 +92,10 @@ def render_page(
         # gzip in base64: less than half the size, and parsed only after the first paint
         library = base64.b64encode(gzip.compress(LIBRARY.read_bytes(), mtime=0)).decode()
     return render(
-        "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)), lead=[] if pair else lead(context),
-        caveats=caveats(context.summary), question=question(context.summary), claims=claim_verdicts(context.summary),
-        sections=sections, data=json_block("runs-data", runs_data(context)), styles=dict.fromkeys(styles),
-        library=library, scripts=dict.fromkeys([*SCRIPTS, *scripts, "reload.js"]), status=status,
+        "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)),
+        lead=[] if pair else lead(context), caveats=caveats(context.summary), question=question(context.summary),
+        claims=claim_verdicts(context.summary), sections=sections, styles=dict.fromkeys(styles), library=library,
+        data=json_block("runs-data", runs_data(context)), scripts=dict.fromkeys([*SCRIPTS, *scripts, "reload.js"]), status=status,
     )  # fmt: skip
 
 

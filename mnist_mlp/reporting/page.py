@@ -95,7 +95,8 @@ def render_page(
         "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)),
         lead=[] if pair else lead(context), caveats=caveats(context.summary), question=question(context.summary),
         claims=claim_verdicts(context.summary), sections=sections, styles=dict.fromkeys(styles), library=library,
-        data=json_block("runs-data", runs_data(context)), scripts=dict.fromkeys([*SCRIPTS, *scripts, "reload.js"]), status=status,
+        scripts=dict.fromkeys([*SCRIPTS, *scripts, "reload.js"]), data=json_block("runs-data", runs_data(context)),
+        status=status,
     )  # fmt: skip
 
 

@@ -119,8 +119,8 @@ def _build_sections(jobs: Sequence[Job], context: PageContext, pair: Section | N
         on, own = f" on {title}" * bool(title), PageContext(part, context.base) if title else context
         yield from _tabs(f"Best run{on}", _dataset_sections(part, own), on)
     builds = (
-        charts.effects,
         charts.scatter_plot,
+        charts.effects,
         charts.parallel,
         tables.diagnoses,
         tables.without_result,

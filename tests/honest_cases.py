@@ -20,7 +20,7 @@ import numpy as np
 from made_up_runs import TRUTH, predicted_with, write_failure, write_run, write_unfinished
 
 from mnist_mlp.api.results import Sweep, load_sweep
-from mnist_mlp.compare.tables import plan_lines, reading_note, shown_cells
+from mnist_mlp.compare.tables import choice_rows, plan_lines, reading_note, shown_cells
 from mnist_mlp.datasets import DATASETS, OFFICIAL_DIGEST
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting import sections_charts as charts
@@ -1034,6 +1034,7 @@ def _table(sweep: Sweep) -> Iterator[tuple[str, str]]:
     for section in (tables.comparison(PageContext(sweep.summary)),):
         for note in section.notes:
             yield from (("note", sentence) for sentence in _split(note))
+    yield from (("effect", line) for line in choice_rows(sweep.summary))
 
 
 def _page(sweep: Sweep) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ CHOICES_NOTE = (
 )
 CONSISTENCY_NOTE = (
     "Holds: significant on each dataset in the same direction. Only: significant there, and elsewhere the interval "
-    "reaches zero and stays below. Opposite: significant in both directions. Undecided: an effect is neither shown nor "
+    "reaches zero and stays below. Opposite: significant in both directions. Unclear: an effect is neither shown nor "
     "excluded."
 )
 

@@ -64,7 +64,7 @@ def diagnoses(context: PageContext) -> Section:
         for name, verdict in zip(context.group_names, judged, strict=True)
     ]
     table = Table(
-        ["setting", "verdict", "exceptions"][:columns], rows, [_mark(verdict.row.jobs) for verdict in judged],
+        ["setting", "diagnosis", "exceptions"][:columns], rows, [_mark(verdict.row.jobs) for verdict in judged],
         runs=context.run_ids, tools=len(rows) > 1, caption="Diagnosis of each setting", prose=True,
     )  # fmt: skip
     notes = ["Rules of thumb applied to the learning curves; for several seeds, to their mean."]

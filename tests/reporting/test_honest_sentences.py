@@ -112,10 +112,10 @@ def test_settings_without_a_verdict_are_named_in_the_publication_and_in_the_plan
     write_failure(tmp_path / "failed", "ValueError: no", optim__lr=0.2, seed=1)
     study = Study(summarize(find_jobs([tmp_path])))
     text = methods(study)
-    assert "'lr=0.2' has a test accuracy of 79.00 ± 1.41 % (n = 2; only one seed in common: no verdict)." in text
+    assert "'lr=0.2' has a test accuracy of 79.00 ± 1.41 % (n = 2; not tested: one seed in common)." in text
     assert "Of 'lr=0.2', 1 of 3 runs failed" in text
-    assert "'lr=0.4' has a test accuracy of 55.50 ± 0.71 % (n = 2; no seed in common with the best" in text
-    assert "& no verdict" in as_latex(study)
+    assert "'lr=0.4' has a test accuracy of 55.50 ± 0.71 % (n = 2; not tested: no seed in common" in text
+    assert "& not tested" in as_latex(study)
     assert "no plan without an interval: lr=0.2; lr=0.4" in "\n".join(plan_lines(study.summary, 2.0))
 
 

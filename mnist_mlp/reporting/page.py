@@ -31,7 +31,7 @@ from mnist_mlp.runs.files import write_text
 from mnist_mlp.runs.folder import is_held
 
 LIBRARY = Path(__file__).resolve().parent / "templates" / "vendor" / "echarts.min.js"
-STYLES, SCRIPTS = ("style.css", "tables.css"), ("page.js", "tabs.js", "tables.js", "paper.js")
+STYLES, SCRIPTS = ("style.css", "tables.css"), ("state.js", "page.js", "tabs.js", "tables.js", "paper.js")
 """Included in every page; sections add their own."""
 
 

@@ -23,6 +23,8 @@ from mnist_mlp.runs.settings import value_text
 
 RUN_STYLES = ("run.css",)
 MAX_MISTAKES = 24
+HALF_WIDTH = 5.2
+"""Width of a figure in inches that fits half a page, or a phone."""
 DRAW_PAGE = "draw.html"  # as `python -m mnist_mlp.export` names it
 SIDE_BY_SIDE = Markup('<span class="side-by-side" hidden></span>')
 WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
@@ -112,7 +114,10 @@ def classification_report(job: Job) -> Section:
     table = Table([noun, "precision", "recall", "F1", "images"], rows, marks, frozenset({1, 2, 3, 4}))
     picture = None
     if (predictions := read_predictions(RunFolder(job.folder), len(job.classes))) is not None:
-        figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test", names)
+        error = result.metrics.get("test/calibration_error")
+        figure = calibration(
+            predictions.truth, predictions.probabilities, "Calibration on test", names, error, HALF_WIDTH
+        )
         picture = Picture(svg(figure), "Reliability diagram: fraction correct against predicted probability")
     nouns = class_noun(names, is_plural=True)
     notes = [f"Highlighted: {noun} {names[worst]}, with the lowest F1 of the {nouns} that occur."]

@@ -1,8 +1,8 @@
 "use strict";
-/* Shared by all charts: created when scrolled near, redrawn when theme, selection or print mode changes. */
+/* Shared by all charts: created after the first paint, or when their tab is opened; redrawn when theme, selection or print mode changes. */
 const Charts = (() => {
   const {make} = Report;
-  const {classes} = Report.data, LOG_RATIO = 30, MARGIN = "600px";
+  const {classes} = Report.data, LOG_RATIO = 30;
   const CHANCE_ACCURACY = Math.min(200 / classes, 60), CHANCE_LOSS = 0.9 * Math.log(classes);
   const built = [], waiting = new Map();
 
@@ -22,6 +22,28 @@ const Charts = (() => {
     if (!build) return;
     waiting.delete(element);
     built.push(build(element));
+    keepControls(element);
+  }
+  /* Keep the controls that the reader has changed in the address of the page. */
+  function keepControls(element) {
+    const controls = [...element.querySelectorAll("select, input")], {chart} = element.dataset;
+    const textOf = control => control.type === "checkbox" ? String(control.checked) : control.value;
+    const nameOf = (control, index) => [control.name, ...controls.slice(0, index).filter(other => other.name === control.name).map(() => "next")].join(" ");
+    const names = controls.map(nameOf), initial = controls.map(textOf);
+    const restore = () => {
+      const changed = Object.fromEntries(State.get(chart).split(",").map(pair => pair.split(/:(.*)/)));
+      controls.forEach((control, index) => {
+        const text = changed[names[index]] ?? initial[index];
+        if (text === textOf(control)) return;
+        if (control.type === "checkbox") control.checked = text === "true";
+        else control.value = text;
+        for (const name of ["input", "change"]) control.dispatchEvent(new Event(name));
+      });
+    };
+    element.addEventListener("change", () => State.set(chart, names.map((name, index) => [name, textOf(controls[index])])
+      .filter(([, text], index) => text !== initial[index]).map(pair => pair.join(":")).join(",")));
+    document.addEventListener("restore-state", restore);
+    restore();
   }
   /* The static picture of the noscript element stands in for a chart that is not drawn, or not yet. */
   const showPicture = element => element.append(make("div", {class: "fallback"}, document.createRange().createContextualFragment(element.querySelector("noscript").textContent)));
@@ -42,12 +64,12 @@ const Charts = (() => {
     }
     const observer = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(entry => {
       observer.unobserve(entry.target);
-      start(entry.target);
-    }), {rootMargin: MARGIN});
+      setTimeout(() => start(entry.target));
+    }), {rootMargin: "1000000px"}); // all, as a screenshot of the whole page shows them, but not those in a hidden tab
     for (const element of waiting.keys()) observer.observe(element);
     document.documentElement.dataset.charts = "ready";
   });
-  document.addEventListener("select-runs", redraw);
+  for (const name of ["select-runs", "show-runs"]) document.addEventListener(name, redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   document.addEventListener("paper", ({detail: {on}}) => {
     if (on && window.echarts) startAll();
@@ -102,7 +124,7 @@ const Charts = (() => {
     });
     plot.chart.getZr().on("click", event => {
       const point = nearest(event);
-      if (point) Report.toggle(runsOf(point));
+      if (point) Report.pick(runsOf(point), event.event);
     });
   }
 
@@ -148,24 +170,23 @@ const Charts = (() => {
     };
   }
 
-  /* Add a legend of groups as buttons, best first, up to a readable number; return a function that updates it. */
+  /* Add a legend of groups as buttons, best first, up to a readable number. */
   function legend(parent) {
     const MAX_ENTRIES = 40, groups = Report.data.groups;
-    if (groups.length < 2) return () => {};
-    const buttons = groups.slice(0, MAX_ENTRIES).map((group, index) => make("button", {type: "button", "aria-pressed": "false", title: group.name,
-      onclick: () => Report.toggle(group.runs)}, make("i", {style: `--color: ${Report.cssColor(index)}`}), make("span", {}, group.name)));
+    if (groups.length < 2) return;
+    const buttons = groups.slice(0, MAX_ENTRIES).map((group, index) => make("button", {type: "button", "aria-pressed": String(group.runs.some(Report.isSelected)), title: group.name,
+      "data-runs": group.runs.join(" ")}, make("i", {style: `--color: ${Report.cssColor(index)}`}), make("span", {}, group.name)));
     const remaining = groups.length - buttons.length;
     parent.append(make("ul", {class: "legend", "aria-label": "Groups, best first", tabindex: "0"}, ...buttons.map(button => make("li", {}, button)),
       remaining ? make("li", {class: "note"}, `and ${remaining} more in the table`) : null));
-    return () => buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(groups[index].runs.some(Report.isSelected))));
   }
   function choice(label, options, chosen, onchange) {
-    const select = make("select", {onchange: () => onchange(select.value)},
+    const select = make("select", {name: label, onchange: () => onchange(select.value)},
       ...Object.entries(options).map(([value, text]) => make("option", {value, selected: value === chosen}, text)));
     return make("label", {}, `${label} `, select);
   }
   const check = (label, checked, onchange) =>
-    make("label", {}, make("input", {type: "checkbox", checked, onchange: event => onchange(event.target.checked)}), label);
+    make("label", {}, make("input", {type: "checkbox", name: label, checked, onchange: event => onchange(event.target.checked)}), label);
 
   /* A categorical axis with the labels at 0, 1, ... */
   function names(theme, labels, extra) {

@@ -11,7 +11,7 @@ Charts.register("effects", element => {
     const runs = done.filter(run => ids.includes(run.id)), values = runs.map(run => run.settings[key]), levels = [...new Set(values)];
     const isNumber = values.every(value => typeof value === "number");
     levels.sort((a, b) => isNumber ? a - b : String(a).localeCompare(String(b), "en", {numeric: true}));
-    const panel = {key, name, runs, means, values, levels, range: Charts.range(runs.map(run => run.measures[measure]), measure), continuous: isNumber && levels.length > MAX_LEVELS, dots: [], ...Charts.plot(box, `${name}: ${element.dataset.label}`)};
+    const panel = {key, name, runs, means, values, levels, continuous: isNumber && levels.length > MAX_LEVELS, dots: [], ...Charts.plot(box, `${name}: ${element.dataset.label}`)};
     Charts.respond(panel, () => panel.dots, dot => [dot.run.name, [`${data.measures[measure]}: ${Charts.number(dot.run.measures[measure])}`, `${name}: ${Charts.number(dot.run.settings[key])}`]], dot => [dot.run.id]);
     return panel;
   });
@@ -23,13 +23,16 @@ Charts.register("effects", element => {
   }
   function drawPanel(panel, theme) {
     const hasSelection = Report.selection().length > 0;
-    panel.dots = panel.runs.map(run => {
+    const runs = panel.runs.filter(run => Report.isShown(run.id)), isHidden = level => panel.runs.some(run => run.settings[panel.key] === level && !runs.includes(run));
+    panel.range = Charts.range(runs.map(run => run.measures[measure]), measure) ?? [0, 1];
+    panel.dots = runs.map(run => {
       const value = run.settings[panel.key], measured = run.measures[measure];
       const x = panel.continuous ? value : panel.levels.indexOf(value) - 0.12 + ((run.id * 0.618) % 1 - 0.5) * 0.2;
       return {run, x, y: Math.min(Math.max(measured, panel.range[0]), panel.range[1]), low: measured < panel.range[0]};
     });
     const numbers = level => panel.runs.filter(run => run.settings[panel.key] === level).map(run => run.measures[measure]);
-    const known = panel.continuous ? [] : panel.levels.map((level, position) => [position + 0.16, panel.means.find(pair => pair[0] === level)?.[1], deviation(numbers(level))]).filter(point => Number.isFinite(point[1]));
+    const meanAt = level => isHidden(level) ? NaN : panel.means.find(pair => pair[0] === level)?.[1]; // of all runs, so not next to some of them
+    const known = panel.continuous ? [] : panel.levels.map((level, position) => [position + 0.16, meanAt(level), deviation(numbers(level))]).filter(point => Number.isFinite(point[1]));
     const centers = known.filter(point => point[1] >= panel.range[0]), below = known.filter(point => point[1] < panel.range[0]);
     const crowded = panel.levels.map(String).join("").length > 34, axisOptions = {name: panel.name, nameGap: crowded ? 48 : 26};
     panel.chart.setOption({

@@ -2,49 +2,43 @@
 /* Shows consecutive sections of a group as tabs; without JavaScript and in print they follow one another. */
 (() => {
   const {make} = Report;
-  const KEYS = {ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity};
+  const KEYS = {ArrowLeft: index => index - 1, ArrowRight: index => index + 1, Home: () => 0, End: () => -1};
+  const opened = () => [...document.querySelectorAll("[role=tabpanel]:not([hidden], [role=tablist] + *)")].map(panel => panel.id);
+  const visit = id => State.visit([...new Set([id, ...opened()])]);
 
-  function build(group) {
+  for (const group of document.querySelectorAll(".tabs:has(> section + section)")) {
     const panels = [...group.children];
-    const tabs = panels.map(panel => {
-      const heading = panel.querySelector("h2"), label = heading.textContent.split(": ")[0];
-      heading.classList.toggle("repeated", heading.textContent === label);
-      return make("button", {type: "button", role: "tab", id: `tab-${panel.id}`, "aria-controls": panel.id, onclick: () => show(panel)}, label);
-    });
     const show = shown => panels.forEach((panel, index) => {
-      const isShown = panel === shown;
-      if (isShown) panel.removeAttribute("hidden");
-      else panel.setAttribute("hidden", "until-found"); // found by the browser's search
-      tabs[index].setAttribute("aria-selected", String(isShown));
-      tabs[index].tabIndex = isShown ? 0 : -1;
+      if (panel === shown) panel.removeAttribute("hidden");
+      else panel.setAttribute("hidden", "until-found"); // found by the browser's search, which sends beforematch
+      tabs[index].setAttribute("aria-selected", String(panel === shown));
+      tabs[index].tabIndex = panel === shown ? 0 : -1;
     });
-    panels.forEach((panel, index) => {
-      panel.setAttribute("role", "tabpanel");
-      panel.setAttribute("aria-labelledby", tabs[index].id);
-      panel.tabIndex = 0;
+    const tabs = panels.map(panel => {
+      const heading = panel.querySelector("h2"), label = heading.textContent.split(": ")[0], id = `tab-${panel.id}`;
+      heading.classList.toggle("repeated", heading.textContent === label);
+      for (const [name, value] of Object.entries({role: "tabpanel", "aria-labelledby": id, tabindex: 0})) panel.setAttribute(name, value);
       panel.addEventListener("beforematch", () => show(panel));
-      panel.addEventListener("show-tab", () => show(panel));
+      return make("button", {type: "button", role: "tab", id, "aria-controls": panel.id, onclick: () => { show(panel); visit(panel.id); }}, label);
     });
     group.prepend(make("div", {role: "tablist", "aria-label": group.dataset.label, onkeydown: event => {
-      if (!(event.key in KEYS)) return;
-      const next = tabs.indexOf(event.target) + KEYS[event.key], last = tabs.length - 1;
-      const tab = tabs[Number.isFinite(next) ? (next + tabs.length) % tabs.length : next > 0 ? last : 0];
+      const tab = event.key in KEYS && tabs.at(KEYS[event.key](tabs.indexOf(event.target)) % tabs.length);
+      if (!tab) return;
+      event.preventDefault();
       tab.click();
       tab.focus();
-      event.preventDefault();
     }}, ...tabs));
     show(panels[0]);
   }
 
-  /* Open the tab that contains the target of the fragment. */
+  /* Open the tabs that contain the targets of the address. */
   function follow() {
-    const target = document.getElementById(location.hash.slice(1)), panel = target?.closest("[role=tabpanel]");
-    if (!panel) return;
-    panel.dispatchEvent(new Event("show-tab"));
-    target.scrollIntoView();
+    const targets = State.targets().map(id => document.getElementById(id)).filter(Boolean);
+    for (const target of targets) target.closest("[role=tabpanel]")?.dispatchEvent(new Event("beforematch"));
+    if (!targets.length) return;
+    targets[0].scrollIntoView();
+    visit(targets[0].id);
   }
-
-  for (const group of document.querySelectorAll(".tabs")) if (group.children.length > 1) build(group);
-  addEventListener("hashchange", follow);
+  document.addEventListener("visit", follow);
   follow();
 })();

@@ -20,13 +20,14 @@ import numpy as np
 from made_up_runs import TRUTH, predicted_with, write_failure, write_run, write_unfinished
 
 from mnist_mlp.api.results import Sweep, load_sweep
-from mnist_mlp.compare.tables import plan_lines, reading_note, shown_cells
+from mnist_mlp.compare.tables import choice_rows, plan_lines, reading_note, shown_cells
 from mnist_mlp.datasets import DATASETS, OFFICIAL_DIGEST
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting import sections_charts as charts
 from mnist_mlp.reporting import sections_tables as tables
-from mnist_mlp.reporting.data import PageContext, best_job, data_warning, facts, lead
+from mnist_mlp.reporting.data import PageContext, best_job, caveats, data_warning, facts, lead
 from mnist_mlp.reporting.publish import Study, caption, figures, methods, script, table
+from mnist_mlp.reporting.sections_answer import answer
 from mnist_mlp.reporting.sections_run import best_run, key_metrics
 from mnist_mlp.reporting.sections_study import pair_section, reference_sections
 from mnist_mlp.runs.result import closing_table
@@ -1033,11 +1034,13 @@ def _table(sweep: Sweep) -> Iterator[tuple[str, str]]:
     for section in (tables.comparison(PageContext(sweep.summary)),):
         for note in section.notes:
             yield from (("note", sentence) for sentence in _split(note))
+    yield from (("effect", line) for line in choice_rows(sweep.summary))
 
 
 def _page(sweep: Sweep) -> Iterator[tuple[str, str]]:
     context = PageContext(sweep.summary)
-    yield "lead", lead(context)
+    yield from (("lead", " ".join(texts)) for texts in lead(context))
+    yield "lead", caveats(sweep.summary)
     yield "warning", data_warning(sweep.jobs)
     for name, text in facts(sweep.jobs):
         if name not in ("Date", "Device", "Software", "Settings"):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_mlp.compare.load import UNKNOWN, Job, Labels, labels_of, same_test_images
+from mnist_mlp.compare.load import LAYERS, UNKNOWN, Job, Labels, labels_of, same_test_images
 from mnist_mlp.compare.statistics import (
     PairedComparison,
     Variance,
@@ -204,21 +204,6 @@ class Summary:
         """The summary of the run's dataset."""
         return next((part for part in self.by_dataset.values() if job in part.jobs), self)
 
-    def adjust(
-        self, comparison: PairedComparison, first: Sequence[Job], second: Sequence[Job], tries: int = 1
-    ) -> PairedComparison:  # fmt: skip
-        """Adjust a comparison on one dataset for all its pairs of settings, in each of `tries` such tables.
-
-        Two rows get the table's p-values.
-        """
-        rows, sides = self.table_of(first[0]).rows, [{job.folder for job in jobs} for jobs in (first, second)]
-        pair = [row for row in rows if {job.folder for job in row.jobs if job.result is not None} in sides]
-        own = pair[1] if len(pair) == 2 and pair[0].best else None
-        known = [row.comparison for row in rows if row.comparison is not None and row is not own]
-        adjusted = adjust_for_all_pairs([*known, comparison], tries * max(count_testable_pairs(rows), 1))[-1]
-        assert adjusted is not None
-        return adjusted
-
     @cached_property
     def cross_fitted(self) -> float | None:
         """Cross-fitted accuracy of the best; None if seeds are few or collapsed, or it is its mean."""
@@ -261,7 +246,7 @@ def varying_keys(jobs: Sequence[Job]) -> list[str]:
     """
     jobs = [job for job in jobs if job.settings]  # an unreadable job may have none
     keys = dict.fromkeys(key for job in jobs for key in job.settings if not EXCLUDED_KEYS.fullmatch(key))
-    unknown = {key: {"auto", "-"} if key == "data.digest" else {"auto"} for key in keys}
+    unknown = {key: {"auto", "-"} if key in ("data.digest", LAYERS) else {"auto"} for key in keys}
     varying = [key for key in keys if len({job.text(key) for job in jobs} - unknown[key]) > 1]
     for key in ("data.digest", "data.source"):
         if others := [other for other in DATASET_KEYS if other in varying and other != key]:

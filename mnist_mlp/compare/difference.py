@@ -8,11 +8,12 @@ from itertools import count
 
 import numpy as np
 
-from mnist_mlp.compare.collect import DATASET_KEYS, Row, Summary, by_cell, compare, count_testable_pairs
+from mnist_mlp.compare.collect import DATASET_KEYS, Row, Summary, by_cell, compare
+from mnist_mlp.compare.consistency import family
 from mnist_mlp.compare.effects import confounded
 from mnist_mlp.compare.load import Job, labels_of, same_test_images
 from mnist_mlp.compare.sequential import critical_difference, critical_value
-from mnist_mlp.compare.statistics import MAX_SEEDS, SIGNIFICANCE, PairedComparison, holm, mcnemar
+from mnist_mlp.compare.statistics import MAX_SEEDS, SIGNIFICANCE, PairedComparison, adjust, holm, mcnemar
 from mnist_mlp.errors import UserError
 from mnist_mlp.runs.settings import joined
 
@@ -119,9 +120,10 @@ def compare_sides(summary: Summary, a: Side, b: Side, margin: float = 0.0, tries
         names = joined((key for key in DATASET_KEYS if key in summary.keys), "or")
         raise UserError(f"{both} were tested on different images, or on unknown ones: give both the same {names}")
     summary = summary.table_of(a.tested[0])
-    family = tries * max(count_testable_pairs(summary.rows), 1)
+    known, size = family(summary, a.tested, b.tested)
+    size *= tries
     if len(a.tested) == len(b.tested) == 1:
-        reason, more_seeds = _need_seeds(1, family)
+        reason, more_seeds = _need_seeds(1, size)
         return replace(_compare_nets(summary, a, b), margin=margin, reason=reason, more_seeds=more_seeds)
     fixed = a.settings.keys() & b.settings.keys()
     context = [key for key in summary.keys if key not in fixed or a.settings[key] == b.settings[key]]
@@ -132,12 +134,13 @@ def compare_sides(summary: Summary, a: Side, b: Side, margin: float = 0.0, tries
     if comparison is None:
         names = ", ".join(["the same seed", *context])
         raise UserError(f"{both} have no runs that match in {names}: train both with the same values of these")
-    adjusted = summary.adjust(comparison, a.tested, b.tested, tries)
-    above = summary.adjust(exceeding(comparison, margin), a.tested, b.tested, tries)
-    decision, (reason, more_seeds) = decide(above), explain(above, family, margin)
+    adjusted, above = (adjust(own, known, size) for own in (comparison, exceeding(comparison, margin)))
+    decision, (reason, more_seeds) = decide(above), explain(above, size, margin)
     if decision == BETTER and (failed := sum(job.status == "failed" for job in a.jobs)):
         decision, reason = UNDECIDED, f"{failed} of {len(a.jobs)} runs of {a.name} failed: train them again"
-    paired, verdict = adjusted.decisive, adjusted.verdict.replace("the best", "b")
+    paired, verdict = adjusted.decisive, adjusted.verdict
+    if adjusted.is_significant and not adjusted.holds_at_any_look:
+        verdict += f", if {paired.n} seeds were planned"
     if common:
         verdict += f"; {', '.join(common)} varies along, so this is the effect of the combination"
     for name, side in (("a", a), ("b", b)):
@@ -176,7 +179,7 @@ def explain(above: PairedComparison, family: int, margin: float) -> tuple[str, i
     if (need := _need_seeds(n, family))[1]:
         return need
     if above.seeds.error is None:
-        return above.verdict.replace("the best", "b"), None
+        return above.verdict, None
     deviation, images = above.seeds.error * math.sqrt(n), above.decisive.images
 
     def is_enough(seeds: int) -> bool:
@@ -208,7 +211,7 @@ def _compare_nets(summary: Summary, a: Side, b: Side) -> Difference:
     difference, labels = accuracies[0] - accuracies[1], [labels_of(side.tested[0].folder) for side in (a, b)]
     known = [pair for pair in labels if pair is not None]
     if len(known) < 2 or known[0][0] != known[1][0]:
-        verdict = "one run of each, without common predictions: no verdict"
+        verdict = "not tested: one run of each, without common predictions"
         return Difference(a.name, b.name, difference, None, None, 1, verdict)
     correct = [(predicted == np.frombuffer(truth, dtype=np.uint8)).tolist() for truth, predicted in known]
     family = math.comb(sum(job.result is not None for job in summary.jobs), 2)

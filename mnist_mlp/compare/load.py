@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_mlp.config import ModelConfig
 from mnist_mlp.datasets import DIGITS
+from mnist_mlp.errors import UserError
 from mnist_mlp.runs.files import JSON, UnreadableFileError
 from mnist_mlp.runs.folder import RunFolder
 from mnist_mlp.runs.predictions import read_labels
 from mnist_mlp.runs.result import RunResult, is_at_chance
 from mnist_mlp.runs.settings import flatten, value_text, with_defaults
 
+LAYERS = "model.hidden_layers"
 UNKNOWN = "unknown"  # digest of the data of runs of older versions, which did not record it
 OWN_FOLDERS = frozenset({"checkpoints", "tensorboard", "figures"})
 """Folders of a run that never contain other runs."""
@@ -120,7 +123,11 @@ def _result_settings(run: Mapping[str, Any]) -> JSON:
 
 def _flat_settings(config: JSON) -> JSON:
     """The settings by dotted key; options that an older run lacks take their defaults."""
-    return with_defaults(flatten(config)) if config else {}
+    rows = with_defaults(flatten(config)) if config else {}
+    if rows and rows[LAYERS] is None:  # in a job that failed because of another setting
+        with suppress(UserError):
+            rows[LAYERS] = ModelConfig(hidden_units=rows["model.hidden_units"]).hidden_layers
+    return rows
 
 
 def run_folders(path: Path) -> Iterator[Path]:

@@ -16,8 +16,9 @@ from fnmatch import fnmatchcase
 from itertools import chain
 
 from mnist_mlp.compare.collect import Summary, compare
+from mnist_mlp.compare.consistency import family
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.statistics import interval_text
+from mnist_mlp.compare.statistics import PairedComparison, adjust, interval_text
 from mnist_mlp.config import non_result_keys
 from mnist_mlp.runs.result import is_at_chance
 from mnist_mlp.runs.settings import short_names
@@ -57,16 +58,8 @@ def _better(claim: Claim, runs: Runs) -> str | None:
     better, worse = claim["better"], claim["worse"]
     if better not in runs or worse not in runs or (comparison := compare(runs[better], runs[worse])) is None:
         return None
-    interval = comparison.decisive
-    if interval.low is None or interval.high is None:
-        direction = "in favor" if interval.mean > 0 else "against"
-        reason = comparison.obstacle or "the variance between seeds is unknown"
-        verdict = f"inconclusive, as {reason}; the difference is {direction}"
-    elif interval.low <= 0 <= interval.high:
-        verdict = "not confirmed, the interval covers zero"
-    else:
-        verdict = "confirmed" if interval.mean > 0 else "contradicted"
-    return f"{claim['claim']}: {verdict} ({better} against {worse}: {interval_text(interval)} points, n={interval.n})."
+    numbers = f"{interval_text(comparison.decisive)} points, n={comparison.decisive.n}"
+    return f"{claim['claim']}: {_verdict(comparison)} ({better} against {worse}: {numbers})."
 
 
 def _better_setting(claim: Claim, summary: Summary) -> str:
@@ -78,19 +71,18 @@ def _better_setting(claim: Claim, summary: Summary) -> str:
     )
     context = [key for key in summary.keys if not all(key in side for side in chosen)]
     if (comparison := compare(first, second, context)) is None:
-        return f"{claim['claim']}: cannot be decided, no matching runs ({claim['better']} against {claim['worse']})."
-    comparison = summary.adjust(comparison, first, second)
+        return f"{claim['claim']}: not tested: no matching runs ({claim['better']} against {claim['worse']})."
+    comparison = adjust(comparison, *family(summary, first, second))
     interval, p_value = comparison.decisive, comparison.p_value
-    if p_value is None:
-        verdict = f"inconclusive, {comparison.verdict}"
-    elif comparison.is_significant:
-        verdict = "confirmed" if interval.mean > 0 else "contradicted"
-    else:
-        verdict = "not confirmed"
     numbers = f"{interval_text(interval)} points, n={interval.n}"
     if p_value is not None:
         numbers += f", p = {p_value:.2g} adjusted for {comparison.comparisons} comparisons"
-    return f"{claim['claim']}: {verdict} ({claim['better']} against {claim['worse']}: {numbers})."
+    return f"{claim['claim']}: {_verdict(comparison)} ({claim['better']} against {claim['worse']}: {numbers})."
+
+
+def _verdict(comparison: PairedComparison) -> str:
+    words = {"better": "confirmed", "worse": "contradicted", "unclear": "not confirmed"}
+    return words.get(comparison.outcome, comparison.verdict)
 
 
 def _learns_nothing(claim: Claim, runs: Runs) -> str | None:
@@ -109,7 +101,8 @@ def _slower_with(claim: Claim, runs: Runs) -> str | None:
         return None
     seconds = dict(sorted((float(jobs[0].settings[key]), _epoch_seconds(jobs)) for jobs in matching))
     ordered = list(seconds.values())
-    verdict = "confirmed" if ordered == sorted(ordered) else "not confirmed: the times do not increase monotonically"
+    verdict = "confirmed" if ordered == sorted(ordered) else "not confirmed"
+    verdict = verdict if min(map(len, matching)) > 1 else "not tested: one seed"
     times = ", ".join(f"{short_names([key])[key]} {value:g}: {time:.2f} s" for value, time in seconds.items())
     return f"{claim['claim']}: {verdict} (median time per training epoch: {times})."
 

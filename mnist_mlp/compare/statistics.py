@@ -165,13 +165,15 @@ class PairedComparison:
     def verdict(self) -> str:
         """The outcome and what an unclear one needs, in words for a table."""
         if self.p_value is None:
-            return f"not tested: {self.obstacle or ('one seed' if self.decisive.n == 1 else 'seeds do not vary')}"
+            cause = self.obstacle or ("one seed in common" if self.decisive.n == 1 else "seeds do not vary")
+            return f"not tested: {cause}"
         return self.outcome if self.is_significant else f"unclear: {self._needed}"
 
     @property
     def _needed(self) -> str:
         """What detects a difference like the observed one with power 0.8, after adjustment."""
-        observed = max(abs(self.decisive.mean), ROUNDING)
+        if (observed := abs(self.decisive.mean)) < ROUNDING:
+            return "equal so far"
         required = plan(observed, self.variance, self.decisive.images, self.comparisons)
         if required.seeds is not None and required.seeds <= MAX_NEEDED:
             return f"needs about {max(required.seeds, self.decisive.n + 1)} seeds"
@@ -279,6 +281,13 @@ def adjust_for_all_pairs(comparisons: Sequence[PairedComparison | None], family:
         else pair
         for pair in comparisons
     ]
+
+
+def adjust(comparison: PairedComparison, known: Sequence[PairedComparison], family: int) -> PairedComparison:
+    """Holm-adjust one comparison, given the other known ones of its family."""
+    adjusted = adjust_for_all_pairs([*known, comparison], family)[-1]
+    assert adjusted is not None
+    return adjusted
 
 
 def power(difference: float, variance: Variance, images: int, seeds: int, comparisons: int) -> float:

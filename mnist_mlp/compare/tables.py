@@ -62,25 +62,27 @@ def summary_rows(summary: Summary) -> list[JSON]:
     for row in summary.rows:
         line: JSON = {column: row.mean(column) for column in VALUES}
         if summary.over_seeds:
-            paired = row.comparison
             line |= {f"{column}_std": row.deviation(column) for column in VALUES}
-            line |= {
-                "n": len(row.values["test_accuracy"]),
-                "pairs": paired and paired.decisive.n,
-                "difference": paired and paired.decisive.mean,
-                "seeds_low": paired and paired.seeds.low,
-                "seeds_high": paired and paired.seeds.high,
-                "images_low": paired and paired.images and paired.images.low,
-                "images_high": paired and paired.images and paired.images.high,
-                "p_value": paired and paired.decisive.p_value,
-                "p_corrected": paired and paired.p_value,
-                "p_anytime": paired and paired.anytime_p_value,
-                "comparisons": paired and paired.comparisons,
-                "resolvable": paired and paired.detectable_difference,
-                "verdict": row.verdict,
-            }
+            line |= {"n": len(row.values["test_accuracy"]), **tested(row.comparison), "verdict": row.verdict}
         lines.append({**line, "best": row.best, "status": row.status, "reason": row.reasons})
     return lines
+
+
+def tested(paired: PairedComparison | None) -> JSON:
+    """The columns of a comparison in summary.csv."""
+    return {
+        "pairs": paired and paired.decisive.n,
+        "difference": paired and paired.decisive.mean,
+        "seeds_low": paired and paired.seeds.low,
+        "seeds_high": paired and paired.seeds.high,
+        "images_low": paired and paired.images and paired.images.low,
+        "images_high": paired and paired.images and paired.images.high,
+        "p_value": paired and paired.decisive.p_value,
+        "p_corrected": paired and paired.p_value,
+        "p_anytime": paired and paired.anytime_p_value,
+        "comparisons": paired and paired.comparisons,
+        "resolvable": paired and paired.detectable_difference,
+    }
 
 
 def runs_csv(summary: Summary, base: Path | None = None) -> str:
@@ -159,58 +161,51 @@ def as_markdown(summary: Summary) -> str:
 
 
 def reading_note(summary: Summary, intervals: bool = True) -> str:
-    """Explain the ranking, the intervals if shown, and any warnings about the runs."""
+    """Explain the ranking, the verdicts, and the intervals if shown; then any warnings about the runs."""
     if not any(row.best for row in summary.rows):
         return " ".join(["No run has finished.", *summary.notes])
-    parts = summary.by_dataset
-    each = " on each dataset" * (len(parts) > 1)
-    if summary.ranked_by == "val_accuracy":
-        notes = [f"* best by validation accuracy{each}."]
-    else:
-        notes = [f"* best by test accuracy{each}, as some or all runs have no validation images."]
-        if len(summary.rows) > 1:
-            notes.append("Selecting on test biases the best row's test accuracy upwards.")
-    if varying := [key for key in VALIDATION_KEYS if key in summary.keys and summary.ranked_by == "val_accuracy"]:
-        notes.append(f"Validation images differ between settings ({', '.join(varying)}), and with them the ranking.")
-    notes += ["Mean ± standard deviation over seeds."] * summary.over_seeds
-    notes += cross_fitted_notes(summary)
-    compared = [row.comparison for row in summary.rows if row.comparison is not None]
-    with_images = sum(paired.images is not None for paired in compared)
-    family = max((paired.comparisons for paired in compared), default=1)
-    if compared and not intervals:
-        sampled = "seeds and test images" if with_images else "seeds"
-        adjusted = f", Holm-adjusted for {'up to ' * bool(each)}{family} comparisons{each}" if family > 1 else ""
-        notes.append(f"Verdicts: difference to the best over {sampled}{adjusted}; summary.md has the intervals.")
-    elif compared:
-        used = f"'{OVER_IMAGES if with_images else OVER_SEEDS}'"
-        used += f" if available, else '{OVER_SEEDS}', adjusted together" if 0 < with_images < len(compared) else ""
-        notes.append(
-            "Differences to the best are in percentage points of test accuracy, paired by seed, with unadjusted 95 %"
-            f" intervals: '{OVER_SEEDS}' generalizes to other seeds on these test images, '{OVER_IMAGES}' to other"
-            f" seeds and other images from the same distribution. Verdicts use {used}."
-        )
-        if family > 1:
-            count = "" if each else f"{family} "
-            notes.append(
-                f"Verdicts are Holm-adjusted for all {count}pairs of settings{each} with two seeds in common; an"
-                " unadjusted interval that excludes zero does not by itself make a difference significant."
-            )
-        if any("were planned" in row.verdict for row in summary.rows):
-            notes.append("'If n seeds were planned': not significant if seeds were added after a look at the results.")
-        if any(paired.is_inconclusive for paired in compared):
-            notes.append("Detectable: the smallest true difference that so many planned seeds detect with power 0.8.")
     pairs = [" and ".join(short_names([key, *others]).values()) for key, others in confounded(summary.jobs).items()]
-    return " ".join(
-        [*notes, *summary.notes, *(f"{pair} vary together: their effects cannot be separated." for pair in pairs)]
-    )
+    together = [f"{pair} vary together: their effects cannot be separated." for pair in pairs]
+    return " ".join([*_method(summary, intervals), *cross_fitted_notes(summary), *summary.notes, *together])
+
+
+def _method(summary: Summary, intervals: bool) -> Iterator[str]:
+    """How settings are ranked and tested, and what limits that; docs/statistics.md has the rest."""
+    each = " on each dataset" * (len(summary.by_dataset) > 1)
+    over_seeds = "; ± standard deviation over seeds" * summary.over_seeds
+    if summary.ranked_by == "val_accuracy":
+        yield f"* best by validation accuracy{each}{over_seeds}."
+        if varying := [key for key in VALIDATION_KEYS if key in summary.keys]:
+            yield f"Validation images differ between settings ({', '.join(varying)}), and with them the ranking."
+    else:
+        missing = "as some or all runs have no validation images"
+        biased = ", which biases its test accuracy upwards" * (len(summary.rows) > 1)
+        yield f"* best by test accuracy{each}, {missing}{biased}{over_seeds}."
+    settings = [pair for row in summary.rows if (pair := row.comparison) and pair.outcome]
+    shown = choices(summary)
+    effects = [pair for choice in shown for pair in choice.differences.values() if pair]
+    adjusted = f"Holm-adjusted for {'up to ' * bool(each)}"
+    if settings:
+        with_images = sum(pair.images is not None for pair in settings)
+        sampled = "seeds and test images" if with_images else "seeds, on these test images"
+        sampled = "seeds, and test images if predicted" if 0 < with_images < len(settings) else sampled
+        count = max(pair.comparisons for pair in settings)
+        family = f", {adjusted}{count} pairs of settings{each}" if count > 1 else ""
+        unadjusted = "; intervals are unadjusted" * (intervals or bool(effects))
+        yield f"Verdicts: vs the best over {sampled}{family}{unadjusted}."
+    if len({choice.key for choice in shown}) > 1:
+        count = max(pair.comparisons for pair in effects)
+        yield f"Effects: mean over the other settings{f', {adjusted}{count} pairs of values{each}' * (count > 1)}."
+    if any(pair.is_significant and not pair.holds_at_any_look for pair in (*settings, *effects)):
+        yield "Better and worse assume a number of seeds fixed in advance."
 
 
 def cross_fitted_notes(summary: Summary) -> Iterator[str]:
     """Yield the test accuracy of the best setting on each dataset without selection bias, where it is known."""
     for title, part in summary.by_dataset.items():
         if (fitted := part.cross_fitted) is not None:
-            best = f"Best test accuracy{f' on {title}' * bool(title)}"
-            yield f"{best} cross-fitted over seeds, without selection bias: {100 * fitted:.2f} %."
+            best = f"Best{f' on {title}' * bool(title)}"
+            yield f"{best} without selection bias, cross-fitted over seeds: test accuracy {100 * fitted:.2f} %."
 
 
 def as_text(summary: Summary, width: int | None = None) -> str:

@@ -9,8 +9,8 @@ from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.effects import importances, main_effect
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.tables import summary_rows
-from mnist_mlp.reporting.data import PageContext, lead
+from mnist_mlp.compare.tables import summary_rows, tested
+from mnist_mlp.reporting.data import PageContext, caveats, lead
 from mnist_mlp.reporting.elements import Table, command
 from mnist_mlp.reporting.sections_study import reference_sections
 from mnist_mlp.runs.files import JSON
@@ -28,7 +28,7 @@ def report_document(paths: Sequence[Path], summary: Summary) -> JSON:
         "schema_version": SCHEMA_VERSION,
         "paths": [str(path) for path in paths],
         "files": [str(path / name) for path in paths for name in FILES if (path / name).exists()],
-        "lead": " ".join(filter(None, chain(*lead(context)))),
+        "lead": " ".join(filter(None, [*chain(*lead(context)), caveats(summary)])),
         "notes": summary.notes,
         "ranked_by": summary.ranked_by,
         "varying": summary.keys,
@@ -47,7 +47,14 @@ def report_document(paths: Sequence[Path], summary: Summary) -> JSON:
             for key in part.keys
         ],
         "choices": [
-            {"key": choice.key, "first": choice.first, "second": choice.second, "verdict": choice.verdict}
+            {
+                "key": choice.key, "first": choice.first, "second": choice.second, "text": choice.text,
+                "outcome": choice.outcome, "verdict": choice.verdict,
+                "differences": [
+                    {"dataset": title, "outcome": pair.outcome, **tested(pair)}
+                    for title, pair in choice.differences.items() if pair
+                ],
+            }
             for choice in choices(summary)
         ],
         "importance": [vars(importance) for importance in importances(summary.jobs, summary.ranked_by)],

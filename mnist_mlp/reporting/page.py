@@ -92,10 +92,11 @@ def render_page(
         # gzip in base64: less than half the size, and parsed only after the first paint
         library = base64.b64encode(gzip.compress(LIBRARY.read_bytes(), mtime=0)).decode()
     return render(
-        "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)), lead=[] if pair else lead(context),
-        caveats=caveats(context.summary), question=question(context.summary), claims=claim_verdicts(context.summary),
-        sections=sections, data=json_block("runs-data", runs_data(context)), styles=dict.fromkeys(styles),
-        library=library, scripts=dict.fromkeys([*SCRIPTS, *scripts, "reload.js"]), status=status,
+        "report.html", title=title, warning=data_warning(jobs), facts=list(facts(jobs)),
+        lead=[] if pair else lead(context), caveats=caveats(context.summary), question=question(context.summary),
+        claims=claim_verdicts(context.summary), sections=sections, styles=dict.fromkeys(styles), library=library,
+        scripts=dict.fromkeys([*SCRIPTS, *scripts, "reload.js"]), data=json_block("runs-data", runs_data(context)),
+        status=status,
     )  # fmt: skip
 
 
@@ -118,8 +119,8 @@ def _build_sections(jobs: Sequence[Job], context: PageContext, pair: Section | N
         on, own = f" on {title}" * bool(title), PageContext(part, context.base) if title else context
         yield from _tabs(f"Best run{on}", _dataset_sections(part, own), on)
     builds = (
-        charts.effects,
         charts.scatter_plot,
+        charts.effects,
         charts.parallel,
         tables.diagnoses,
         tables.without_result,

@@ -223,7 +223,7 @@ def table(study: Study) -> tuple[list[str], list[list[str]]]:
 def _verdict(row: Row) -> str:
     comparison = row.comparison
     if comparison is None or comparison.p_value is None:
-        return "no verdict" if row.values["test_accuracy"] else "-"
+        return "not tested" if row.values["test_accuracy"] else "-"
     if comparison.is_significant:
         return f"{'worse' if comparison.decisive.mean < 0 else 'better'} ({_p_text(comparison.p_value)})"
     gap = comparison.detectable_difference

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import scipy  # imports its submodules lazily
-from matplotlib.ticker import MaxNLocator
 
 from mnist_mlp.compare.collect import Row, Summary
 from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.effects import robust_range
-from mnist_mlp.compare.statistics import SIGNIFICANCE, PairedComparison
-from mnist_mlp.compare.tables import interval_text, mean_and_deviation
+from mnist_mlp.compare.statistics import SIGNIFICANCE, PairedComparison, interval_text
+from mnist_mlp.compare.tables import mean_and_deviation
+from mnist_mlp.plots.sweep import axis_ticks
 from mnist_mlp.reporting.data import PageContext
 from mnist_mlp.reporting.elements import Section, render
 from mnist_mlp.runs.files import JSON
@@ -17,13 +17,16 @@ from mnist_mlp.runs.files import JSON
 MAX_SHOWN, MAX_WORST = 20, 5
 """Settings in a chart, and the worst among them if there are more."""
 MARGIN = 0.05  # points
+DOTS_NOTE = "Dots are mean differences in test accuracy to the best setting, in percentage points"
+BARS_NOTE = "; bars are their 95 % intervals over {}, paired by seed."
+LINES_NOTE = " Lines are these intervals, widened for all {} pairs of settings: one that reaches zero is unclear."
+NO_BARS_NOTE = ". They have no verdict: that takes two seeds or more per setting."
 CHOICES_NOTE = (
-    "Effect of a choice: mean difference in test accuracy over runs that agree in seed and all other settings, with its "
-    "unadjusted 95 % interval."
+    "Effects are mean differences over runs that agree in all other settings and seed; 95 % intervals, unadjusted."
 )
 CONSISTENCY_NOTE = (
     "Holds: significant on each dataset in the same direction. Only: significant there, and elsewhere the interval "
-    "reaches zero and stays below. Opposite: significant in both directions. Undecided: an effect is neither shown nor "
+    "reaches zero and stays below. Opposite: significant in both directions. Unclear: an effect is neither shown nor "
     "excluded."
 )
 
@@ -35,65 +38,51 @@ def answer(context: PageContext) -> Section | None:
     charts = [_chart(title, part, ids) for title, part in summary.by_dataset.items() if part.rows[0].best]
     if not any(len(chart["rows"]) > 1 for chart in charts):
         return None
-    compared = choices(summary)
-    pairs = [
-        row.comparison for row in summary.rows if row.comparison is not None and row.comparison.p_value is not None
-    ]
-    notes = ["Dots are mean differences in test accuracy to the best setting, in percentage points."]
-    if pairs:
-        family = max(pair.comparisons for pair in pairs)
-        over = "seeds and test images" if any(pair.images for pair in pairs) else "seeds"
-        notes[0] += f" Bars are their 95 % intervals over {over}, paired by seed."
-        if family > 1:
-            notes[0] += f" Lines are these intervals, widened for all {family} pairs of settings: one that reaches zero"
-            notes[0] += " is unclear."
-    else:
-        notes[0] += " Without two seeds per setting they have no intervals and no verdicts: add seed=range(5)."
-    notes += [CHOICES_NOTE] if compared else []
-    notes += [CONSISTENCY_NOTE] if len(charts) > 1 and compared else []
+    note, pairs = DOTS_NOTE, [row.comparison for row in summary.rows if row.comparison and row.comparison.outcome]
+    family = max((pair.comparisons for pair in pairs), default=0)
+    note += BARS_NOTE.format("seeds and test images" if any(pair.images for pair in pairs) else "seeds") * bool(pairs)
+    note += LINES_NOTE.format(family) if family > 1 else "" if family else NO_BARS_NOTE
     effects = [
-        {
-            "label": choice.label, "outcome": choice.outcome, "verdict": choice.verdict,
-            "points": [(title, interval_text(pair and pair.decisive)) for title, pair in choice.differences.items()],
-        }
-        for choice in compared
-    ]  # fmt: skip
+        (choice, {title: interval_text(pair.decisive if pair else None) for title, pair in choice.differences.items()})
+        for choice in choices(summary)
+    ]
+    notes = [f"{note} {CHOICES_NOTE * bool(effects)}", CONSISTENCY_NOTE * bool(effects and len(charts) > 1)]
     markup = render("answer.html", charts=charts, effects=effects)
-    return Section("All settings against the best", markup=markup, notes=notes, styles=("answer.css",))
+    title = "All settings against the best"
+    return Section(title, markup=markup, notes=list(filter(None, notes)), styles=("answer.css",))
 
 
 def _chart(title: str, part: Summary, ids: Mapping[int, Sequence[int]]) -> JSON:
     """The rows and ticks of the chart of a dataset; positions are in percent of the axis."""
     best, names = part.rows[0], PageContext(part).group_names
     rows = [pair for pair in zip(names, part.rows, strict=True) if pair[1].values["test_accuracy"]]
-    omitted = max(len(rows) - MAX_SHOWN, 0)
-    rows[MAX_SHOWN - MAX_WORST : len(rows) - MAX_WORST] = [] if omitted else rows[MAX_SHOWN - MAX_WORST : -MAX_WORST]
+    if omitted := max(len(rows) - MAX_SHOWN, 0):
+        rows[MAX_SHOWN - MAX_WORST : -MAX_WORST] = []
     points = [_points(row, best) for _, row in rows]
     accuracies = [row.mean("test_accuracy") or 0.0 for _, row in rows]
-    lowest = (robust_range(accuracies, len(best.jobs[0].classes)) or (0.0, 1.0))[0]
+    lowest, _ = robust_range(accuracies, len(best.jobs[0].classes)) or (0.0, 1.0)
     near = [ends for ends, accuracy in zip(points, accuracies, strict=True) if accuracy >= lowest]
     ends = [end for mean, bar, _ in near for end in (mean, *bar)]
-    ticks = MaxNLocator(4).tick_values(min(ends) - MARGIN, max(ends) + MARGIN).tolist()
+    ticks = axis_ticks(min(ends) - MARGIN, max(ends) + MARGIN)
 
     def at(value: float) -> float:
         return round(min(max(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]), 0), 100), 2)
 
-    return {
-        "title": title, "omitted": omitted, "zero": at(0), "ticks": [(at(tick), f"{tick:+.3g}" if tick else "0") for tick in ticks],
-        "rows": [
-            {
-                "name": name, "runs": ids[id(row)], "accuracy": mean_and_deviation(row.values["test_accuracy"]),
-                "outcome": "best" if row.best else row.comparison.outcome if row.comparison else "",
-                "verdict": _verdict(row), "dot": at(mean), "is_off": mean < ticks[0],
-                "bar": list(map(at, bar)), "line": list(map(at, line)),
-            }
-            for (name, row), (mean, bar, line) in zip(rows, points, strict=True)
-        ],
-    }  # fmt: skip
+    lines = [
+        {
+            "name": name, "runs": ids[id(row)], "accuracy": mean_and_deviation(row.values["test_accuracy"]),
+            "outcome": "best" if row.best else row.comparison.outcome if row.comparison else "",
+            "verdict": _verdict(row), "mean": at(mean), "is_far": mean < ticks[0],
+            "intervals": [(name, *map(at, limits)) for name, limits in (("line", line), ("bar", bar)) if limits],
+        }
+        for (name, row), (mean, bar, line) in zip(rows, points, strict=True)
+    ]  # fmt: skip
+    labels = [(at(tick), f"{tick:+.3g}" if tick else "0") for tick in ticks]
+    return {"title": title, "omitted": omitted, "zero": at(0), "ticks": labels, "rows": lines}
 
 
 def _points(row: Row, best: Row) -> tuple[float, list[float], list[float]]:
-    """Difference to the best in points, its 95 % interval, and that interval adjusted for all pairs; empty if unknown."""
+    """Difference to the best in points, its 95 % interval, and that adjusted for all pairs; empty if unknown."""
     if (pair := row.comparison) is None:
         return 100 * ((row.mean("test_accuracy") or 0.0) - (best.mean("test_accuracy") or 0.0)), [], []
     mean, low, high = pair.decisive.mean, pair.decisive.low, pair.decisive.high
@@ -111,10 +100,6 @@ def _adjusted_half_width(pair: PairedComparison) -> float:
 
 
 def _verdict(row: Row) -> str:
-    pair = row.comparison
-    is_decided = pair is not None and pair.is_significant
-    return (
-        f"{row.verdict} by {abs(100 * pair.decisive.mean):.2f}"
-        if pair and is_decided
-        else row.verdict or "best" * row.best
-    )
+    if (pair := row.comparison) is not None and pair.is_significant:
+        return f"{row.verdict} by {abs(100 * pair.decisive.mean):.2f}"
+    return row.verdict or "best" * row.best

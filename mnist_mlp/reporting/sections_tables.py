@@ -64,7 +64,7 @@ def diagnoses(context: PageContext) -> Section:
         for name, verdict in zip(context.group_names, judged, strict=True)
     ]
     table = Table(
-        ["setting", "verdict", "exceptions"][:columns], rows, [_mark(verdict.row.jobs) for verdict in judged],
+        ["setting", "diagnosis", "exceptions"][:columns], rows, [_mark(verdict.row.jobs) for verdict in judged],
         runs=context.run_ids, tools=len(rows) > 1, caption="Diagnosis of each setting", prose=True,
     )  # fmt: skip
     notes = ["Rules of thumb applied to the learning curves; for several seeds, to their mean."]
@@ -133,11 +133,15 @@ def _setting(summary: Summary, settings: JSON, key: str) -> str | Cell:
     return text if text == full else Cell(text, full, order=order)
 
 
+def _contains(name: str | Cell, setting: str | Cell) -> bool:
+    return str(setting) in str(name)
+
+
 def _table(
     columns: Columns, marks: Sequence[str], runs: Sequence[Sequence[int]], words: set[str], hints: dict[str, str],
     caption: str,
 ) -> Table:  # fmt: skip
-    """The table without empty columns; constant columns, and settings in the names, are hidden until the reader shows them.
+    """The table without empty columns; constant columns, and settings that the names state, are hidden at first.
 
     words: text columns other than names, statuses and settings; hints: configuration key by column name.
     """
@@ -145,11 +149,7 @@ def _table(
     names = [name for name in columns if name in ("run", "setting") or not texts[name] <= {"", "-"}]
     is_single = len(marks) == 1
     hideable = {"parameters", "n", "status", *hints}
-    named = {
-        name
-        for name in hints
-        if all(str(cell) in str(row) for cell, row in zip(columns[name], columns[names[0]], strict=True))
-    }
+    named = [name for name in hints if all(map(_contains, columns[names[0]], columns[name]))]
     hidden = [
         index for index, name in enumerate(names)
         if not is_single and (name in named or (name in hideable and len(texts[name]) == 1))

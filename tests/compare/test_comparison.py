@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from made_up_runs import TRUTH, write_run
 
 from mnist_mlp.compare.collect import Row, Summary, summarize
 from mnist_mlp.compare.load import find_jobs
-from mnist_mlp.compare.statistics import crossed_difference, holm
+from mnist_mlp.compare.statistics import crossed_difference, holm, power
 from mnist_mlp.compare.tables import as_markdown, seeds_text, write_summary
 from mnist_mlp.runs.folder import RunFolder
 
@@ -50,18 +51,25 @@ def test_p_values_are_holm_adjusted_for_all_pairs(tmp_path: Path) -> None:
     comparisons = [row.comparison for row in summary.rows[1:] if row.comparison is not None]
     unadjusted = [pair.decisive.p_value for pair in comparisons if pair.decisive.p_value is not None]
     assert [pair.p_value for pair in comparisons] == pytest.approx(holm(unadjusted, 3))
-    assert "Holm-adjusted for all 3 pairs" in as_markdown(summary)
+    assert "Holm-adjusted for 3 pairs of settings" in as_markdown(summary)
 
 
-def test_an_inconclusive_verdict_states_the_detectable_difference(tmp_path: Path) -> None:
-    summary = sweep(tmp_path, l1=BETTER, l2=((3, 4), (5, 6), (1, 9)))
-    second = row(summary, 2)
+def test_an_unclear_verdict_says_how_many_seeds_detect_the_observed_difference(tmp_path: Path) -> None:
+    """Without predictions: the number is then for these test images."""
+    sweep(tmp_path, l1=((0,), (0, 1), (0, 1, 2)), l2=((0, 1, 2), (0,), (0, 1, 2, 3)))
+    for folder in tmp_path.iterdir():
+        RunFolder(folder).predictions_file.unlink()
+    second = row(summarize(find_jobs([tmp_path])), 2)
     assert second.comparison is not None
-    assert second.comparison.detectable_difference is not None
-    points = f"{100 * second.comparison.detectable_difference:.2f} points"
-    detectable = f"detectable with {second.comparison.decisive.n} planned seeds: {points}"
-    assert second.verdict == f"not distinguishable from the best ({detectable})"
-    assert "with power 0.8" in as_markdown(summary)
+    assert second.comparison.outcome == "unclear"
+    (needed,) = map(int, re.findall(r"\d+", second.verdict))
+    difference, variance = abs(second.comparison.seeds.mean), second.comparison.variance
+    powers = [power(difference, variance, 0, seeds, 1) for seeds in (needed - 1, needed)]
+    assert powers[0] < 0.8 <= powers[1]
+
+
+def test_a_verdict_names_images_if_no_number_of_seeds_is_enough(tmp_path: Path) -> None:
+    assert "images" in row(sweep(tmp_path, l1=BETTER, l2=((3, 4), (5, 6), (1, 9))), 2).verdict
 
 
 def test_without_predictions_the_verdict_uses_the_interval_over_seeds(tmp_path: Path) -> None:
@@ -72,7 +80,7 @@ def test_without_predictions_the_verdict_uses_the_interval_over_seeds(tmp_path: 
     assert comparison is not None
     assert comparison.images is None
     assert comparison.decisive is comparison.seeds
-    assert "Verdicts use 'vs best (seeds)'." in as_markdown(summary)
+    assert "on these test images" in as_markdown(summary)
 
 
 def test_two_seeds_with_the_same_difference_are_not_significant(tmp_path: Path) -> None:
@@ -82,10 +90,10 @@ def test_two_seeds_with_the_same_difference_are_not_significant(tmp_path: Path) 
     assert comparison.seeds.low is not None
     assert comparison.seeds.high is not None
     assert comparison.seeds.high - comparison.seeds.low > 0.001
-    assert row(summary, 2).verdict.startswith("not distinguishable")
+    assert comparison.outcome == "unclear"
     for folder in tmp_path.iterdir():
         RunFolder(folder).predictions_file.unlink()
-    assert row(summarize(find_jobs([tmp_path])), 2).verdict == "no variation between seeds: no verdict"
+    assert row(summarize(find_jobs([tmp_path])), 2).verdict == "not tested: seeds do not vary"
 
 
 def test_a_renamed_copy_of_a_run_is_not_a_replicate(tmp_path: Path) -> None:
@@ -183,7 +191,7 @@ def test_the_table_warns_if_the_best_is_selected_on_test(tmp_path: Path) -> None
     for folder in tmp_path.iterdir():
         file = folder / "result.json"
         file.write_text(file.read_text().replace('"val/accuracy"', '"val/missing"'))
-    assert "Selecting on test biases" in as_markdown(summarize(find_jobs([tmp_path])))
+    assert "biases its test accuracy upwards" in as_markdown(summarize(find_jobs([tmp_path])))
 
 
 def test_one_common_seed_gives_no_verdict(tmp_path: Path) -> None:
@@ -192,8 +200,8 @@ def test_one_common_seed_gives_no_verdict(tmp_path: Path) -> None:
     write_run(tmp_path / "b0", wrong=(1, 2, 3), seed=0, optim__lr=2.0)
     write_run(tmp_path / "c9", wrong=(1, 2, 3), seed=9, optim__lr=3.0)
     summary = summarize(find_jobs([tmp_path]))
-    assert row(summary, 2.0).verdict == "only one seed in common: no verdict"
-    assert row(summary, 3.0).verdict == "no seed in common with the best on the same test images"
+    assert row(summary, 2.0).verdict == "not tested: one seed in common"
+    assert row(summary, 3.0).verdict == "not tested: no seed in common on the same images"
 
 
 MOST = tuple(range(90))
@@ -202,9 +210,9 @@ MOST = tuple(range(90))
 @pytest.mark.parametrize(
     ("worse", "verdict"),
     [
-        ((MOST, (1,), (2,)), "no interval or verdict, as some seeds are at chance level"),
-        (((0,), tuple(range(70))), "no interval or verdict, as the interval would exceed 100 points"),
-        ((MOST, MOST, MOST[1:]), "worse than the best"),
+        ((MOST, (1,), (2,)), "not tested: some seeds are at chance level"),
+        (((0,), tuple(range(70))), "not tested: the interval would exceed 100 points"),
+        ((MOST, MOST, MOST[1:]), "worse"),
     ],
 )
 def test_a_mix_of_trained_and_collapsed_seeds_gets_no_interval(
@@ -213,7 +221,7 @@ def test_a_mix_of_trained_and_collapsed_seeds_gets_no_interval(
     result = row(sweep(tmp_path, l1=BETTER, l2=worse), 2)
     assert result.verdict == verdict
     assert result.comparison is not None
-    assert (result.comparison.decisive.low is None) == verdict.startswith("no interval")
+    assert (result.comparison.decisive.low is None) == verdict.startswith("not tested")
 
 
 def test_losses_are_named_in_every_setting_of_a_few_and_counted_in_many(tmp_path: Path) -> None:

@@ -36,11 +36,11 @@ def verdict(*differences: PairedComparison | None) -> str:
         ((-0.5, -6), "only on Fashion-MNIST: b is better"),
         ((6, 0.5, 7), "only on MNIST and KMNIST: a is better"),
         ((5, -4), "opposite: a is better on MNIST, b on Fashion-MNIST"),
-        ((5, -4, 0), "opposite: a is better on MNIST, b on Fashion-MNIST, undecided on KMNIST"),
-        ((1.5, 1.5), "undecided"),
-        ((3, 1.5), "a is better on MNIST, undecided on Fashion-MNIST"),  # the intervals overlap
+        ((5, -4, 0), "opposite: a is better on MNIST, b on Fashion-MNIST, unclear on KMNIST"),
+        ((1.5, 1.5), "unclear"),
+        ((3, 1.5), "a is better on MNIST, unclear on Fashion-MNIST"),  # the intervals overlap
         ((6, 0, 5), "only on MNIST and KMNIST: a is better"),
-        ((4.5, 0.3, 1.9), "a is better on MNIST, not on Fashion-MNIST, undecided on KMNIST"),
+        ((4.5, 0.3, 1.9), "a is better on MNIST, not on Fashion-MNIST, unclear on KMNIST"),
     ],
 )  # fmt: skip
 def test_the_verdict_follows_from_significance_and_disjoint_intervals(means: tuple[float, ...], expected: str) -> None:
@@ -49,8 +49,8 @@ def test_the_verdict_follows_from_significance_and_disjoint_intervals(means: tup
 
 def test_without_an_interval_on_a_dataset_nothing_is_claimed_there() -> None:
     for other in (difference(0.0, None), None):
-        assert verdict(difference(9), other) == "a is better on MNIST, undecided on Fashion-MNIST"
-    assert verdict(None, difference(9, None)) == "undecided"
+        assert verdict(difference(9), other) == "a is better on MNIST, unclear on Fashion-MNIST"
+    assert verdict(None, difference(9, None)) == "unclear"
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

@@ -40,9 +40,7 @@ def test_80_columns_keep_settings_accuracies_verdicts_and_failures(summary: Summ
     assert lines[3].split() == ["3", "9.0", "0", "-", "-", "failed"]
     assert lines[4].startswith("hidden_layers=3, lr=9.0: ValueError: no such digit no such digit")
     note = " ".join(" ".join(lines[4:]).split())
-    assert (
-        "summary.md has the intervals. Of 'hidden_layers=4, lr=0.2', 1 of 3 runs diverged (in the means); of " in note
-    )
+    assert "Of 'hidden_layers=4, lr=0.2', 1 of 3 runs diverged (in the means); of " in note
     assert "Columns omitted here, but in summary.csv: parameters, loss, F1" in note
 
 
@@ -51,7 +49,7 @@ def test_a_wide_terminal_shows_all_columns(summary: Summary) -> None:
     assert "omitted" not in text
     for name in ("F1", "loss", "parameters", "fit s", "vs best (seeds)", "vs best (seeds, images)"):
         assert name in text.splitlines()[0]
-    assert "worse than the best" in text
+    assert "worse" in text
 
 
 def test_empty_columns_are_hidden(tmp_path: Path) -> None:

@@ -113,19 +113,12 @@ def _build_sections(jobs: Sequence[Job], context: PageContext, pair: Section | N
     yield from filter(None, [pair or charts.search(context) or answer(context)])
     yield from _tabs("Published results", reference_sections(summary))
     yield from charts.two_factors(context)
-    yield from filter(None, [charts.learning_curves(context), tables.comparison(context)])
-    yield from filter(None, [digit_browser(context, first if len(jobs) == 2 else None)])
+    shown = charts.learning_curves(context), tables.comparison(context), tables.without_result(context)
+    yield from filter(None, [*shown, digit_browser(context, first if len(jobs) == 2 else None)])
     for title, part in summary.by_dataset.items():
         on, own = f" on {title}" * bool(title), PageContext(part, context.base) if title else context
         yield from _tabs(f"Best run{on}", _dataset_sections(part, own), on)
-    builds = (
-        charts.scatter_plot,
-        charts.effects,
-        charts.parallel,
-        tables.diagnoses,
-        tables.without_result,
-        tables.all_runs,
-    )
+    builds = charts.scatter_plot, charts.effects, charts.parallel, tables.diagnoses, tables.all_runs
     yield from _tabs("More about all runs", (build(context) for build in builds))
 
 

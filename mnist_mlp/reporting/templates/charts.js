@@ -24,24 +24,23 @@ const Charts = (() => {
     built.push(build(element));
     keepControls(element);
   }
-  /* Keep the controls that the reader has changed in the address of the page. */
+  /* Keep what the reader has chosen in the controls of a chart in the address of the page. */
   function keepControls(element) {
     const controls = [...element.querySelectorAll("select, input")], {chart} = element.dataset;
-    const textOf = control => control.type === "checkbox" ? String(control.checked) : control.value;
-    const nameOf = (control, index) => [control.name, ...controls.slice(0, index).filter(other => other.name === control.name).map(() => "next")].join(" ");
-    const names = controls.map(nameOf), initial = controls.map(textOf);
+    const property = control => control.type === "checkbox" ? "checked" : "value";
+    const initial = controls.map(control => control[property(control)]);
+    const names = controls.map(({name}, index) => name + "'".repeat(controls.slice(0, index).filter(control => control.name === name).length));
     const restore = () => {
-      const changed = Object.fromEntries(State.get(chart).split(",").map(pair => pair.split(/:(.*)/)));
+      const chosen = new Map(State.get(chart).split(",").map(pair => pair.split(/:(.*)/)));
       controls.forEach((control, index) => {
-        const text = changed[names[index]] ?? initial[index];
-        if (text === textOf(control)) return;
-        if (control.type === "checkbox") control.checked = text === "true";
-        else control.value = text;
+        const value = chosen.get(names[index]) ?? initial[index];
+        if (String(value) === String(control[property(control)])) return;
+        control[property(control)] = control.type === "checkbox" ? String(value) === "true" : value;
         for (const name of ["input", "change"]) control.dispatchEvent(new Event(name));
       });
     };
-    element.addEventListener("change", () => State.set(chart, names.map((name, index) => [name, textOf(controls[index])])
-      .filter(([, text], index) => text !== initial[index]).map(pair => pair.join(":")).join(",")));
+    element.addEventListener("change", () => State.set(chart, controls.map((control, index) => [names[index], control[property(control)]])
+      .filter(([, value], index) => value !== initial[index]).map(pair => pair.join(":")).join(",")));
     document.addEventListener("restore-state", restore);
     restore();
   }
@@ -128,6 +127,12 @@ const Charts = (() => {
     });
   }
 
+  /* A run as a point of a scatter series; a triangle at the edge if its value is out of range. */
+  const dot = (theme, {run, x, y, low, high}, color, size, symbol = "circle") => {
+    const isSelected = Report.isSelected(run.id), opacity = Report.selection().length && !isSelected ? 0.14 : 0.8;
+    return {value: [x, y], symbol: low || high ? "triangle" : symbol, symbolRotate: low ? 180 : 0, symbolSize: isSelected ? size + 6 : size,
+      itemStyle: {color, opacity, borderColor: isSelected ? theme.fg : undefined, borderWidth: isSelected ? 1.5 : undefined}};
+  };
   const quantile = (sorted, fraction) => {
     const position = (sorted.length - 1) * fraction, low = Math.floor(position);
     return sorted[low] + (position - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
@@ -197,5 +202,5 @@ const Charts = (() => {
       rotate: crowded ? 30 : 0, width: 110, overflow: "truncate", formatter: position => labels[position] === undefined ? "" : number(labels[position])}};
   }
 
-  return {register, plot, names, respond, range, needsLog, number, axis, legend, choice, check};
+  return {register, plot, names, respond, dot, range, needsLog, number, axis, legend, choice, check};
 })();

@@ -22,7 +22,6 @@ Charts.register("effects", element => {
     return numbers.length > 1 ? Math.sqrt(squares / (numbers.length - 1)) : 0;
   }
   function drawPanel(panel, theme) {
-    const hasSelection = Report.selection().length > 0;
     const runs = panel.runs.filter(run => Report.isShown(run.id)), isHidden = level => panel.runs.some(run => run.settings[panel.key] === level && !runs.includes(run));
     panel.range = Charts.range(runs.map(run => run.measures[measure]), measure) ?? [0, 1];
     panel.dots = runs.map(run => {
@@ -41,11 +40,7 @@ Charts.register("effects", element => {
         : Charts.names(theme, panel.levels, axisOptions),
       yAxis: Charts.axis(theme, {type: "value", name: data.measures[measure], nameGap: 42, min: panel.range[0], max: panel.range[1]}),
       series: [
-        {type: "scatter", silent: true, clip: false, data: panel.dots.map(dot => {
-          const isSelected = Report.isSelected(dot.run.id);
-          return {value: [dot.x, dot.y], symbol: dot.low ? "triangle" : "circle", symbolRotate: dot.low ? 180 : 0, symbolSize: isSelected ? 12 : 7,
-            itemStyle: {color: dot.low ? theme.group(1) : theme.group(0), opacity: hasSelection && !isSelected ? 0.12 : 0.7, borderColor: isSelected ? theme.fg : undefined, borderWidth: isSelected ? 1.5 : undefined}};
-        })},
+        {type: "scatter", silent: true, clip: false, data: panel.dots.map(dot => Charts.dot(theme, dot, theme.group(dot.low ? 1 : 0), 7))},
         {type: "scatter", silent: true, clip: false, z: 5, symbol: "diamond", symbolSize: 11, data: below.map(point => [point[0], panel.range[0]]),
           itemStyle: {color: "transparent", borderColor: theme.fg, borderWidth: 1.4}, label: {show: true, position: "top", color: theme.fg, formatter: item => below[item.dataIndex][1].toFixed(1)}},
         {type: "line", silent: true, data: centers.map(point => point.slice(0, 2)), symbol: "diamond", symbolSize: 11, itemStyle: {color: theme.fg},

@@ -5,8 +5,8 @@ const Report = (() => {
   const status = document.getElementById("selection");
   const MAX_COLORS = 10, MAX_COLORED = 8; // with more groups than colors, the best few have one and the others are grey
   const SYMBOLS = ["circle", "triangle", "rect", "diamond", "roundRect", "emptyCircle", "emptyTriangle", "emptyRect", "emptyDiamond", "arrow"];
-  let selected = [], only = null, start = null; // only: the runs that "hide others" keeps; start: of a range of rows
   const excluded = new Map(); // sets of runs by the filter that hides them
+  let selected = [], start = null; // start: of a range of rows
 
   const make = (tag, attributes = {}, ...children) => {
     const element = document.createElement(tag);
@@ -19,10 +19,9 @@ const Report = (() => {
   };
 
   const equal = (a, b) => a.length === b.length && a.every(run => b.includes(run));
-  const isShown = run => (!only || only.includes(run)) && ![...excluded.values()].some(runs => runs.has(run));
-  const select = runs => document.dispatchEvent(new CustomEvent("select-runs", {detail: {runs}}));
   const runsOf = element => element.dataset.runs.split(" ").map(Number);
-  const numbers = runs => runs.map(run => data.runs[run].order + 1).sort((a, b) => a - b).join(","); // in the order of their starts
+  const isShown = run => ![...excluded.values()].some(runs => runs.has(run));
+  const select = runs => document.dispatchEvent(new CustomEvent("select-runs", {detail: {runs}}));
 
   /* Select these runs only; with Ctrl or Command, or with Shift in a chart, add or remove them; with Shift, the rows from the last one to this. */
   function pick(runs, event, element = null) {
@@ -33,16 +32,16 @@ const Report = (() => {
     if (!event.ctrlKey && !event.metaKey && !event.shiftKey) return select(equal(runs, selected) ? [] : runs);
     select(runs.every(run => selected.includes(run)) ? selected.filter(run => !runs.includes(run)) : [...new Set([...selected, ...runs])]);
   }
-  function show(runs) {
-    only = runs;
-    State.set("only", numbers(runs ?? []));
-    document.dispatchEvent(new Event("show-runs"));
-  }
+  /* Hide these runs; filter: a table, or "others", which replaces what it has hidden before. */
   function exclude(filter, runs) {
     const isSame = equal(runs, [...excluded.get(filter) ?? []]);
     excluded.set(filter, new Set(runs));
-    if (isSame) mark();
-    else document.dispatchEvent(new Event("show-runs"));
+    mark();
+    if (!isSame) document.dispatchEvent(new Event("show-runs"));
+  }
+  function showOnly(runs) {
+    State.set("only", numbersOf(runs));
+    exclude("others", runs.length ? data.runs.map(run => run.id).filter(run => !runs.includes(run)) : []);
   }
 
   function nameOf(runs) {
@@ -59,42 +58,32 @@ const Report = (() => {
       (element.querySelector(".pick") ?? element).setAttribute("aria-pressed", String(isSelected));
     }
     const shown = data.runs.filter(run => isShown(run.id)).length, text = selected.length ? nameOf(selected) : "";
-    const button = (label, act) => make("button", {type: "button", onclick: () => {
-      act();
-      status.querySelector("button")?.focus();
-    }}, label);
-    status.hidden = !text && shown === data.runs.length;
-    status.replaceChildren(...text ? [make("span", {title: text}, text), button("hide others", () => { show(selected); select([]); }), button("clear", () => select([]))] : [],
-      ...shown < data.runs.length ? [make("span", {}, `${shown} of ${data.runs.length} runs shown`), button("show all", () => {
-        show(null);
-        document.dispatchEvent(new Event("show-all"));
-      })] : []);
+    const note = shown < data.runs.length ? `${shown} of ${data.runs.length} runs shown` : "";
+    const button = (label, act) => make("button", {type: "button", onclick: () => { act(); status.querySelector("button")?.focus(); }}, label);
+    status.hidden = !text && !note;
+    status.replaceChildren(...text ? [make("span", {title: text}, text), button("hide others", () => { showOnly(selected); select([]); }), button("clear", () => select([]))] : [],
+      ...note ? [make("span", {}, note), button("show all", () => { showOnly([]); document.dispatchEvent(new Event("show-all")); })] : []);
   }
   document.addEventListener("select-runs", event => {
     selected = event.detail.runs.filter(run => data.runs[run]);
-    State.set("runs", numbers(selected));
+    State.set("runs", numbersOf(selected));
     mark();
   });
-  document.addEventListener("show-runs", mark);
   document.addEventListener("keydown", event => {
     if (event.key === "Escape" && selected.length) select([]);
-    const isButton = event.target.matches("[data-runs][role=button]") && ["Enter", " "].includes(event.key);
-    if (!isButton) return;
-    event.preventDefault();
-    pick(runsOf(event.target), event, event.target);
-  });
-  document.addEventListener("mousedown", event => {
-    if (event.shiftKey && event.target.closest("[data-runs]")) event.preventDefault(); // would select text
   });
   document.addEventListener("click", event => {
     const element = event.target.closest("[data-runs]"), control = event.target.closest("a, button:not(.pick, [data-runs]), input");
+    if (event.shiftKey) getSelection().removeAllRanges(); // browsers select the text in between
     if (element && !control && !String(getSelection())) pick(runsOf(element), event, element);
   });
 
+  /* In the address, runs are numbered in the order of their starts, which new runs do not change. */
+  const numbersOf = runs => runs.map(run => data.runs[run].order + 1).sort((a, b) => a - b).join(",");
+  const runsAt = key => data.runs.filter(run => State.get(key).split(",").includes(String(run.order + 1))).map(run => run.id);
   function restore() {
-    const runs = key => data.runs.filter(run => State.get(key).split(",").includes(String(run.order + 1))).map(run => run.id);
-    show(State.get("only") ? runs("only") : null);
-    select(runs("runs"));
+    showOnly(runsAt("only"));
+    select(runsAt("runs"));
   }
   document.addEventListener("restore-state", restore);
   addEventListener("DOMContentLoaded", restore);

@@ -5,15 +5,17 @@
   const heading = element => element.closest("section")?.querySelector("h2").textContent ?? "";
   const folded = () => [...document.querySelectorAll("details")];
   const titled = details => `${heading(details)} ${details.querySelector("summary").textContent}`;
+  const charts = () => [...document.querySelectorAll(".chart")];
   const sections = () => [...document.querySelectorAll("section")];
   const top = element => element.getBoundingClientRect().top;
 
   function remember() {
     const section = sections().findLast(element => top(element) <= 0);
-    return {open: folded().filter(details => details.open).map(titled), scroll: section ? [heading(section), top(section)] : ["", -scrollY]};
+    return {heights: charts().map(chart => chart.offsetHeight), open: folded().filter(details => details.open).map(titled), scroll: section ? [heading(section), top(section)] : ["", -scrollY]};
   }
 
-  function restore({open, scroll: [title, offset]}) {
+  function restore({heights, open, scroll: [title, offset]}) {
+    charts().forEach((chart, index) => { chart.style.minHeight = `${heights[index]}px`; }); // drawn after the scrolling
     history.scrollRestoration = "manual";
     folded().forEach(details => { details.open = open.includes(titled(details)); });
     addEventListener("load", () => {

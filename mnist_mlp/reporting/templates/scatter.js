@@ -36,7 +36,7 @@ Charts.register("scatter", element => {
     return {position, range: null, axis: (theme, options) => Charts.names(theme, names, options)};
   }
   function draw() {
-    const theme = Report.theme(), hasSelection = Report.selection().length > 0;
+    const theme = Report.theme();
     const x = side(state.x, state.logs.x), y = side(state.y, state.logs.y);
     const clamp = (value, range) => range ? Math.min(Math.max(value, range[0]), range[1]) : value;
     dots = Report.runs().flatMap(run => {
@@ -45,11 +45,8 @@ Charts.register("scatter", element => {
         : [{run, x: clamp(point[0], x.range), y: clamp(point[1], y.range), low: y.range && point[1] < y.range[0], high: y.range && point[1] > y.range[1]}];
     });
     const hasOutliers = dots.some(dot => dot.low || dot.high);
-    const series = {type: "scatter", silent: true, clip: false, data: dots.map(dot => {
-      const isSelected = Report.isSelected(dot.run.id), best = data.groups[dot.run.group].best;
-      return {value: [dot.x, dot.y], symbol: dot.low || dot.high ? "triangle" : Report.symbol(dot.run.group), symbolRotate: dot.low ? 180 : 0,
-        symbolSize: isSelected ? 15 : best ? 12 : 9, itemStyle: {color: theme.group(dot.run.group), opacity: hasSelection && !isSelected ? 0.15 : 0.85, borderColor: isSelected ? theme.fg : undefined, borderWidth: isSelected ? 1.5 : undefined}};
-    })};
+    const series = {type: "scatter", silent: true, clip: false, data: dots.map(dot =>
+      Charts.dot(theme, dot, theme.group(dot.run.group), data.groups[dot.run.group].best ? 12 : 9, Report.symbol(dot.run.group)))};
     plot.chart.setOption({
       animation: false, grid: {left: isNumeric(state.y) ? 66 : 120, right: 20, top: 14, bottom: 48},
       xAxis: x.axis(theme, {name: axes[state.x], nameGap: 28}),

@@ -7,7 +7,7 @@ Charts.register("search", element => {
   let dots = [];
   Charts.respond(plot, () => dots, dot => [dot.run.name, [`trial ${dot.x}, ${data.measures[measure]}: ${Charts.number(dot.run.measures[measure])}`]], dot => [dot.run.id]);
   function draw() {
-    const theme = Report.theme(), hasSelection = Report.selection().length > 0;
+    const theme = Report.theme();
     const shown = done.filter(run => Report.isShown(run.id)), range = Charts.range(shown.map(run => run.measures[measure]), measure) ?? [0, 1];
     dots = shown.map(run => ({run, x: done.indexOf(run) + 1, y: Math.min(Math.max(run.measures[measure], range[0]), range[1]), low: run.measures[measure] < range[0]}));
     let best = -Infinity;
@@ -18,11 +18,7 @@ Charts.register("search", element => {
       yAxis: Charts.axis(theme, {type: "value", name: data.measures[measure], nameGap: 46, min: range[0], max: range[1]}),
       series: [
         {type: "line", step: "end", silent: true, showSymbol: false, data: line, lineStyle: {color: theme.group(0), width: 2}},
-        {type: "scatter", silent: true, clip: false, data: dots.map(dot => {
-          const isSelected = Report.isSelected(dot.run.id);
-          return {value: [dot.x, dot.y], symbol: dot.low ? "triangle" : "circle", symbolRotate: dot.low ? 180 : 0, symbolSize: isSelected ? 13 : 8,
-            itemStyle: {color: dot.low ? theme.group(1) : theme.muted, opacity: hasSelection && !isSelected ? 0.2 : 0.9, borderColor: isSelected ? theme.fg : undefined, borderWidth: isSelected ? 1.5 : undefined}};
-        })},
+        {type: "scatter", silent: true, clip: false, data: dots.map(dot => Charts.dot(theme, dot, dot.low ? theme.group(1) : theme.muted, 8))},
       ],
     }, {replaceMerge: ["series"]});
   }

@@ -1,7 +1,7 @@
 "use strict";
 /* Tables with sorting, filtering, column selection and copying; filters hide runs in all views. */
 (() => {
-  const {data, make} = Report;
+  const {make} = Report;
   const COMPARISON = /^(.+?)\s*(<=|>=|!=|=|<|>)\s*(.*)$/;
   const text = cell => (cell.querySelector("code") ?? cell.querySelector(".pick") ?? cell).textContent.trim().replaceAll("\u00a0", " ");
 
@@ -96,38 +96,29 @@
       State.set(this.key("sort"), `${this.names[column]} ${direction}`);
     }
 
-    /* The values of each row in a column, or of its runs in a setting, by the beginning of its name; null if nothing has this name. */
-    valuesOf(name) {
-      const known = this.names.map(column => column.toLowerCase()), wanted = name.toLowerCase();
-      const key = this.rows.every(row => row.dataset.runs) && Object.entries(data.settings).find(names => names.includes(name))?.[0];
-      if (key && !known.includes(wanted)) return row => Report.runsOf(row).map(run => data.runs[run].settings[key] ?? null);
-      const column = known.includes(wanted) ? known.indexOf(wanted) : known.findIndex(column => column.startsWith(wanted));
-      return column < 0 ? null : row => [value(row.cells[column])];
-    }
-
-    /* A condition as {test} of a row, or as {problem}. */
+    /* A word, or a condition on a column named by its beginning, as {test} of a row or as {problem}. */
     parse(term) {
-      const [, name, operator, operand] = COMPARISON.exec(term) ?? [];
-      if (!operator) return {test: row => row.textContent.toLowerCase().includes(term.toLowerCase())};
-      const valuesOf = this.valuesOf(name);
-      if (!valuesOf) return {problem: `no column '${name}': columns are ${[...new Set([...this.names, ...Object.values(data.settings)])].join(", ")}`};
-      const isOrdered = /[<>]/.test(operator) || this.rows.flatMap(valuesOf).every(content => typeof content === "number");
-      if (!operand || isOrdered && !isNumber(operand)) return {problem: `'${term}': ${operand ? `'${operand}' is not a number` : "a value is missing"}`};
-      return {test: row => valuesOf(row).some(content => satisfies(content, operator, operand))};
+      const [, name, operator, operand] = COMPARISON.exec(term) ?? [], wanted = (name ?? term).toLowerCase();
+      if (!operator) return {test: row => row.textContent.toLowerCase().includes(wanted)};
+      const known = this.names.map(column => column.toLowerCase()), starts = known.findIndex(column => column.startsWith(wanted));
+      const column = known.includes(wanted) ? known.indexOf(wanted) : starts;
+      if (column < 0) return {problem: `no column '${name}': columns are ${this.names.join(", ")}`};
+      const isNumeric = /[<>]/.test(operator) || this.rows.every(row => typeof value(row.cells[column]) === "number");
+      if (isNumeric && !isNumber(operand)) return {problem: `${term}: ${operand ? `'${operand}' is not a number` : "a number is missing"}`};
+      return {test: row => satisfies(value(row.cells[column]), operator, operand)};
     }
 
     setFilter(text) {
+      const terms = text.split(",").map(term => term.trim()).filter(Boolean).map(term => this.parse(term)), kept = new Set(), hidden = [];
       this.search.value = text;
-      const terms = text.split(",").map(term => term.trim()).filter(Boolean).map(term => this.parse(term));
       this.problem.textContent = terms.map(term => term.problem).filter(Boolean).join("; ");
-      const tests = terms.map(term => term.test).filter(Boolean);
       for (const row of this.rows) {
-        row.isFiltered = !tests.every(test => test(row));
-        if (!row.dataset.runs) row.classList.toggle("off", row.isFiltered);
+        row.isFiltered = !terms.every(({test}) => !test || test(row));
+        row.classList.toggle("off", row.isFiltered);
+        for (const run of row.dataset.runs ? Report.runsOf(row) : []) if (row.isFiltered) hidden.push(run); else kept.add(run);
       }
-      const runs = isFiltered => this.rows.filter(row => row.dataset.runs && row.isFiltered === isFiltered).flatMap(Report.runsOf), kept = new Set(runs(false));
       State.set(this.key("filter"), text);
-      Report.exclude(this, runs(true).filter(run => !kept.has(run)));
+      Report.exclude(this, hidden.filter(run => !kept.has(run)));
       this.showCount();
     }
 

@@ -1048,7 +1048,7 @@ def _page(sweep: Sweep) -> Iterator[tuple[str, str]]:
     if len(sweep.jobs) == 2:
         section = pair_section(*sweep.jobs, context.names_of(sweep.jobs))
         yield from (("pair", sentence) for sentence in (section.sentences if section else ["no section"]))
-    sections = [("datasets", answer(context)), ("search", charts.search(context))]
+    sections = [("answer", answer(context)), ("search", charts.search(context))]
     sections += [
         ("effects", charts.effects(context)),
         *(("heatmap", section) for section in charts.two_factors(context)),

@@ -79,6 +79,52 @@ def family_wise_errors(
     return {name: fmean(values) for name, values in errors.items()}
 
 
+def factor_effects(
+    population: Population, grid: tuple[int, ...], seeds: int, images: int, gain: float, sweeps: int,
+    random: np.random.Generator,
+) -> dict[str, float]:  # fmt: skip
+    """Estimate how often effects of factors are claimed in a full grid whose first factor's first value gains `gain`.
+
+    The best setting is selected by validation. Each effect compares its value with another one, averaged over the other
+    factors, Holm-adjusted for all pairs of values of each factor.
+
+    Returns:
+        coverage: of the unadjusted interval of the first factor's first two values; false: of any claim on a factor
+        without effect; if the best setting has the gain, effect: of a claim on the same two values, and pair: between
+        the best row of the table and the one that differs from it in these values only.
+    """
+    cells = np.array(list(np.ndindex(*grid)))
+    accuracies = [ACCURACY + gain * (cell[0] == 0) for cell in cells]
+    family = sum(math.comb(levels, 2) for levels in grid)
+    counts: dict[str, list[bool]] = {name: [] for name in ("coverage", "false", "effect", "pair")}
+    for _ in range(sweeps):
+        correct, _, validation = population.draw(random, accuracies, seeds, images, images // 2)
+        best = cells[validation.argmax()]
+        effects = {
+            (factor, level): crossed_difference(*(
+                correct[cells[:, factor] == value].astype(float).mean(0) for value in (best[factor], level)
+            ))
+            for factor, levels in enumerate(grid)
+            for level in range(levels)
+            if level != best[factor]
+        }  # fmt: skip
+        p_values = dict(zip(effects, _adjusted([pair.images for pair in effects.values()], family), strict=True))
+        rows = [n for n in range(len(cells)) if n != validation.argmax()]
+        table = [crossed_difference(correct[validation.argmax()], correct[n]).images for n in rows]
+        of_rows = dict(zip(rows, _adjusted(table, math.comb(len(cells), 2)), strict=True))
+        fixed = crossed_difference(*(correct[cells[:, 0] == level].astype(float).mean(0) for level in (0, 1)))
+        counts["coverage"].append(_covers(fixed.images, gain))
+        counts["false"].append(any(p < SIGNIFICANCE for (factor, _), p in p_values.items() if factor or not gain))
+        if gain and best[0] == 0:
+            counts["effect"].append(p_values[0, 1] < SIGNIFICANCE)
+            counts["pair"].append(of_rows[int(np.ravel_multi_index((1, *best[1:]), grid))] < SIGNIFICANCE)
+    return {name: fmean(values) for name, values in counts.items() if values}
+
+
+def _adjusted(intervals: list[Interval], family: int) -> list[float]:
+    return holm([1.0 if (p_value := own.p_value) is None else p_value for own in intervals], family)
+
+
 def simulated_power(
     population: Population, seeds: int, images: int, comparisons: int, sweeps: int, random: np.random.Generator
 ) -> tuple[float, float, float]:
@@ -141,7 +187,19 @@ def power_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
             yield from _row(name, str(seeds), str(comparisons), f"{100 * difference:.2f}", *powers)
 
 
-TABLES = {"coverage": coverage_table, "fwer": fwer_table, "power": power_table}
+def effects_table(sweeps: int, images: int, seed: int) -> Iterator[str]:
+    """Effects of factors, from a tenth of the sweeps: without any effect, and if one value of a factor is better."""
+    columns = ("gain, points", "coverage", "false claims", "power of the effect", "power between two settings")
+    yield from _row("effects of factors", "settings x seeds", *columns)
+    for name, population in POPULATIONS.items():
+        for grid in ((2, 2), (3, 3)):
+            for gain in (0.0, 0.003):
+                random = np.random.default_rng([seed + 3, *grid])
+                rates = factor_effects(population, grid, 5, images, gain, sweeps // 10, random)
+                yield from _row(name, f"{grid[0]} x {grid[1]} x 5", f"{100 * gain:.1f}", *_percent(rates))
+
+
+TABLES = {"coverage": coverage_table, "fwer": fwer_table, "power": power_table, "effects": effects_table}
 
 
 def _row(*cells: str) -> Iterator[str]:

@@ -65,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--version", action="version", version=f"mnist_mlp {__version__}")
-    sides = "run folders, or folders of sweeps; KEY=VALUE selects runs in them. B without a folder uses A's"
+    sides = "run folders, or folders of sweeps; KEY=VALUE selects runs in them, at any value of the other settings. "
+    sides += "B without a folder uses A's"
     add("words", nargs="*", metavar="A, B", help=sides)
     margin = "points of test accuracy by which A must be better; below 0, by which it may be worse; default: 0"
     add("--margin", type=float, default=0.0, metavar="POINTS", help=margin)

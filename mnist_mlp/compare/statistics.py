@@ -30,6 +30,7 @@ MAX_NEEDED = 1_000  # seeds that a verdict names
 MIN_BLOCKS, BLOCK_IMAGES = 20, 500
 """A test file is cut into blocks; a simulated coverage of 95 % needs blocks longer than clusters."""
 Correctness = NDArray[np.bool_] | NDArray[np.floating[Any]]
+INTERPOLATED = 200  # values of Student's t per table of critical values
 MS_QUANTILES, TRUE_MS_QUANTILES = (np.arange(200) + 0.5) / 200, (np.arange(40)[:, None] + 0.5) / 40
 """Quantiles over which power is averaged: of the MS_seed to be observed, and of the true one if that is estimated."""
 
@@ -338,7 +339,10 @@ def _thresholds(
     degrees = (both / seed_ms) ** 2 * (seeds - 1)
     if images:
         degrees = np.minimum(degrees, images - 1)
-    critical = -scipy.special.stdtrit(degrees, SIGNIFICANCE / 2 / comparisons)
+    # interpolated, with relative errors below 1e-4: thousands of exact quantiles would delay a sweep's table
+    inverses = np.linspace((1 / degrees).min(), (1 / degrees).max(), INTERPOLATED)
+    logs = np.log(-scipy.special.stdtrit(1 / inverses, SIGNIFICANCE / 2 / comparisons))
+    critical = np.exp(np.interp(1 / degrees, inverses, logs))
     size = seeds * count
     return critical * np.sqrt(both / size), np.sqrt((true_ms + image_excess) / size)
 
@@ -367,8 +371,10 @@ def plan(difference: float, variance: Variance, images: int, comparisons: int) -
     if limit >= difference or power(difference, variance, images, MAX_SEEDS, comparisons) < POWER:
         return Plan(None, limit, enough)
     # power increases with seeds and is zero for one
-    powers = partial(power, difference, variance, images, comparisons=comparisons)
-    return Plan(bisect_left(range(MAX_SEEDS), POWER, lo=2, key=powers), limit, enough)
+    powers, high = partial(power, difference, variance, images, comparisons=comparisons), 2
+    while powers(high) < POWER:
+        high *= 2
+    return Plan(bisect_left(range(high), POWER, lo=high // 2, key=powers), limit, enough)
 
 
 def cross_fitted_accuracy(scores: Sequence[Mapping[int, tuple[float, float]]]) -> float | None:

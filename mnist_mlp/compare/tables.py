@@ -82,6 +82,7 @@ def tested(paired: PairedComparison | None) -> JSON:
         "p_anytime": paired and paired.anytime_p_value,
         "comparisons": paired and paired.comparisons,
         "resolvable": paired and paired.detectable_difference,
+        "outcome": paired and paired.outcome,
     }
 
 

@@ -212,7 +212,7 @@ def _lead(summary: Summary, names: Sequence[str]) -> tuple[str, str]:
         if closest is None or (pair := closest[1].comparison) is None:
             continue
         needed, more = pair.verdict.partition(": ")[2], len(pairs[outcome]) - 1
-        ahead = interval_text(replace(pair.decisive, mean=-pair.decisive.mean), " points")
+        ahead = interval_text(replace(pair.decisive, mean=0.0 - pair.decisive.mean), " points")
         text = f"{start} {closest[0]}: {ahead}" + f", {needed}" * bool(needed)
         texts.append(text + f"; and {start.split()[-1]} {more} more" * bool(more) + ".")
     if (untested := len(pairs[""])) and summary.over_seeds:

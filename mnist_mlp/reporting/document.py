@@ -49,11 +49,8 @@ def report_document(paths: Sequence[Path], summary: Summary) -> JSON:
         "choices": [
             {
                 "key": choice.key, "first": choice.first, "second": choice.second, "text": choice.text,
-                "outcome": choice.outcome, "verdict": choice.verdict,
-                "differences": [
-                    {"dataset": title, "outcome": pair.outcome, **tested(pair)}
-                    for title, pair in choice.differences.items() if pair
-                ],
+                "outcome": choice.outcome, "verdict": choice.verdict, "depends_on": choice.depends_on,
+                "differences": [{"dataset": title, **tested(pair)} for title, pair in choice.differences.items()],
             }
             for choice in choices(summary)
         ],

@@ -46,7 +46,7 @@ def answer(context: PageContext) -> Section | None:
         (choice, {title: interval_text(pair.decisive if pair else None) for title, pair in choice.differences.items()})
         for choice in choices(summary)
     ]
-    notes = [f"{note} {CHOICES_NOTE * bool(effects)}", CONSISTENCY_NOTE * bool(effects and len(charts) > 1)]
+    notes = [note, CHOICES_NOTE * bool(effects), CONSISTENCY_NOTE * bool(effects and len(charts) > 1)]
     markup = render("answer.html", charts=charts, effects=effects)
     title = "All settings against the best"
     return Section(title, markup=markup, notes=list(filter(None, notes)), styles=("answer.css",))

@@ -69,7 +69,7 @@ def test_an_unclear_verdict_says_how_many_seeds_detect_the_observed_difference(t
 
 
 def test_a_verdict_names_images_if_no_number_of_seeds_is_enough(tmp_path: Path) -> None:
-    assert "images" in row(sweep(tmp_path, l1=BETTER, l2=((3, 4), (5, 6), (1, 9))), 2).verdict
+    assert "images" in row(sweep(tmp_path, l1=BETTER, l2=((3, 4, 5), (5, 6, 7), (1, 9))), 2).verdict
 
 
 def test_without_predictions_the_verdict_uses_the_interval_over_seeds(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether a choice holds on several datasets: the rule on made-up intervals and simulated seeds, and the matching."""
+"""Effects of factors against independent computations, and whether they hold on several datasets."""
 
 import json
 from collections import Counter
@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_runs import write_failure, write_run
+from scipy import stats
 
+from mnist_mlp.compare.__main__ import read_sides
 from mnist_mlp.compare.collect import Summary, summarize
 from mnist_mlp.compare.consistency import Choice, choices
+from mnist_mlp.compare.difference import compare_sides
 from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.compare.statistics import Interval, PairedComparison, Variance
 from mnist_mlp.datasets import DATASETS
+from mnist_mlp.runs.folder import RunFolder
 
 TITLES = ("MNIST", "Fashion-MNIST", "KMNIST")
 
@@ -123,3 +127,102 @@ def test_the_dataset_is_not_a_choice_and_unknown_data_are_not_another_dataset(tm
     assert compared(tmp_path)[1] == []
     write(tmp_path, "fashion_mnist", {("standard", 0.1): 20})
     assert compared(tmp_path)[1] == []
+
+
+INPUTS = [(normalization, subset) for normalization in ("standard", "raw") for subset in ("full", "half")]
+ERRORS = {("standard", "full"): 5, ("raw", "full"): 16, ("standard", "half"): 9, ("raw", "half"): 21}
+
+
+def write_grid(folder: Path, errors: dict[tuple[str, str], int], seeds: int = 4) -> dict[tuple[str, str], np.ndarray]:
+    """Runs with about so many errors on random images; returns whether they are correct, (seeds, images)."""
+    random, correct = np.random.default_rng(3), {}
+    for normalization, subset in INPUTS:
+        wrong = random.random((seeds, 100)) < errors[normalization, subset] / 100
+        correct[normalization, subset] = ~wrong
+        for seed in range(seeds):
+            options = {"data__normalization": normalization, "data__subset": subset, "seed": seed}
+            write_run(folder / f"{normalization}_{subset}_{seed}", np.flatnonzero(wrong[seed]).tolist(), **options)
+    return correct
+
+
+def crossed(gaps: np.ndarray) -> tuple[float, float]:
+    """Mean and standard error over seeds and images of gaps (seeds, images), from the sums of squares of the ANOVA."""
+    (seeds, images), mean = gaps.shape, gaps.mean()
+    row, column = gaps.mean(1, keepdims=True) - mean, gaps.mean(0, keepdims=True) - mean
+    of_seeds = images * (row**2).sum() / (seeds - 1)
+    of_images = seeds * (column**2).sum() / (images - 1)
+    residual = ((gaps - mean - row - column) ** 2).sum() / ((seeds - 1) * (images - 1))
+    of_seeds = max(of_seeds, residual * stats.chi2.ppf(0.38, seeds - 1) / (seeds - 1))
+    return mean, np.sqrt((of_seeds + max(of_images - residual, 0)) / gaps.size)
+
+
+def test_an_effect_averages_matched_pairs_and_has_a_family_of_its_own(tmp_path: Path) -> None:
+    """Two factors of two values: two comparisons, not the six of the table."""
+    correct = write_grid(tmp_path, ERRORS)
+    means = {cell: own.astype(float) for cell, own in correct.items()}
+    gaps = {
+        "standard instead of raw": sum(means["standard", s] - means["raw", s] for s in ("full", "half")) / 2,
+        "full instead of half": sum(means[n, "full"] - means[n, "half"] for n in ("standard", "raw")) / 2,
+    }
+    for folder in tmp_path.iterdir():
+        RunFolder(folder).predictions_file.unlink()
+    effects = {choice.label: choice.differences[""] for choice in compared(tmp_path)[1]}
+    assert effects.keys() == gaps.keys()
+    p_values = {label: stats.ttest_1samp(own.mean(1), 0).pvalue for label, own in gaps.items()}
+    for label, effect in effects.items():
+        assert effect is not None
+        interval = stats.ttest_1samp(gaps[label].mean(1), 0).confidence_interval()
+        assert (effect.decisive.low, effect.decisive.high) == pytest.approx(tuple(interval))
+        assert (effect.decisive.p_value, effect.comparisons) == (pytest.approx(p_values[label]), 2)
+    adjusted = [effects[label].p_value for label in sorted(p_values, key=p_values.__getitem__)]  # type: ignore[union-attr]
+    smallest = min(p_values.values())
+    assert adjusted == pytest.approx([2 * smallest, max(2 * smallest, *p_values.values())])
+
+
+def test_an_effect_over_seeds_and_images_has_the_crossed_standard_error(tmp_path: Path) -> None:
+    correct = {cell: own.astype(float) for cell, own in write_grid(tmp_path, ERRORS).items()}
+    gaps = sum(correct["standard", s] - correct["raw", s] for s in ("full", "half")) / 2
+    (normalization, _) = compared(tmp_path)[1]
+    effect = normalization.differences[""]
+    assert effect is not None
+    assert (effect.decisive.mean, effect.decisive.error) == pytest.approx(crossed(gaps))
+    assert effect.outcome == normalization.outcome == "better"
+    assert normalization.text.startswith(f"standard instead of raw: {100 * gaps.mean():+.2f} points [")
+
+
+def test_a_comparison_of_two_values_has_the_p_value_of_the_effect_wherever_it_is_asked(tmp_path: Path) -> None:
+    write_grid(tmp_path, ERRORS)
+    (normalization, _) = compared(tmp_path)[1]
+    effect = normalization.differences[""]
+    assert effect is not None
+    raw, standard = "data.normalization=raw", "data.normalization=standard"
+    assert compare_sides(*read_sides([str(tmp_path), raw], [standard])).p_value == effect.p_value
+    cells = [str(tmp_path), raw, "data.subset=full"], [standard, "data.subset=full"]
+    assert compare_sides(*read_sides(*cells)).comparisons == 6
+
+
+def test_an_effect_of_opposite_signs_names_what_it_depends_on(tmp_path: Path) -> None:
+    errors = {("standard", "full"): 2, ("raw", "full"): 40, ("standard", "half"): 40, ("raw", "half"): 2}
+    write_grid(tmp_path, errors)
+    for choice in compared(tmp_path)[1]:
+        assert (choice.outcome, choice.depends_on) in {("unclear", "subset"), ("unclear", "normalization")}
+        assert choice.depends_on in choice.text
+
+
+def test_settings_that_vary_together_are_one_factor_and_one_factor_has_only_its_rows(tmp_path: Path) -> None:
+    for lr, size in ((0.1, 32), (0.2, 64)):
+        for seed in range(2):
+            write_run(tmp_path / f"{lr}_{seed}", range(seed), seed=seed, optim__lr=lr, data__batch_size=size)
+    assert compared(tmp_path)[1] == []
+    for lr, size in ((0.1, 32), (0.2, 64)):
+        for seed in range(2):
+            options = {"optim__lr": lr, "data__batch_size": size, "model__activation": "tanh"}
+            write_run(tmp_path / f"tanh_{lr}_{seed}", range(9 - seed), seed=seed, **options)
+    (batch_size, activation) = compared(tmp_path)[1]
+    assert batch_size.label == "batch_size 32, lr 0.1 instead of 64, 0.2"
+    assert activation.label == "relu instead of tanh"
+
+
+def test_one_seed_has_effects_without_a_test(tmp_path: Path) -> None:
+    write_grid(tmp_path, ERRORS, seeds=1)
+    assert [(choice.outcome, "not tested" in choice.text) for choice in compared(tmp_path)[1]] == [("", True)] * 2

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 from simulated_sweeps import POPULATIONS, Population
-from simulations import coverage, family_wise_errors, simulated_power
+from simulations import coverage, factor_effects, family_wise_errors, simulated_power
 
 SWEEPS = 1000
 POPULATION = POPULATIONS["both"]
@@ -38,3 +38,13 @@ def test_the_detectable_difference_is_detected_with_power_eighty_percent(seeds: 
     assert nominal == pytest.approx(0.8, abs=1e-3)
     assert 0.77 <= simulated <= 0.83
     assert difference > 0
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (3, 3)])
+def test_effects_of_factors_are_covered_rarely_false_and_more_often_detected_than_pairs(grid: tuple[int, ...]) -> None:
+    random = np.random.default_rng(grid)
+    none = factor_effects(POPULATION, grid, 5, 500, 0.0, 200, random)
+    assert none["coverage"] >= 0.93
+    assert none["false"] <= 0.055 + 2 * math.sqrt(0.05 * 0.95 / 200)
+    one = factor_effects(POPULATION, grid, 5, 500, 0.015, 80, random)
+    assert one["effect"] > one["pair"] + 0.2

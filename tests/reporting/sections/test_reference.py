@@ -87,6 +87,19 @@ def test_claims_are_confirmed_or_contradicted_by_the_runs(tmp_path: Path) -> Non
     assert len(claims) == 4  # claims without matching runs are skipped
 
 
+@pytest.mark.parametrize(("seeds", "verdict"), [(1, "not tested"), (2, "confirmed")])
+def test_claims_on_accuracy_and_time_are_not_tested_with_one_seed(tmp_path: Path, seeds: int, verdict: str) -> None:
+    claims = [
+        {"claim": "better", "better": "a_2", "worse": "a_1"},
+        {"claim": "slower", "slower_with": "model.hidden_layers", "runs": "a_*"},
+    ]
+    for layers, wrong in ((1, 30), (2, 5)):
+        options = {"model__hidden_layers": layers, "reference__claims": claims}
+        repeat(tmp_path, f"a_{layers}", (wrong, wrong + 1)[:seeds], **options)
+    sentences = claim_verdicts(summarize(find_jobs([tmp_path])))
+    assert [sentence.split(": ")[1].split(" (")[0] for sentence in sentences] == [verdict] * 2
+
+
 def test_the_presets_include_the_claims_of_the_study() -> None:
     (study,) = conf_folder().glob("reference/*.yaml")
     content = OmegaConf.to_container(OmegaConf.load(study))

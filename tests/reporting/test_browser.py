@@ -268,7 +268,9 @@ def test_several_runs_are_selected_with_ctrl_and_shift_and_others_can_be_hidden(
         assert "2 runs" in texts(browser, "#selection")[0]
         click(browser, "#selection button", 0)
         assert browser.execute_script(DRAWN) == {"groups": 1, "runs": [2, 2, 2], "answers": 1}
-        assert len([row for row in browser.find_elements("css selector", f"{table} tbody tr") if row.is_displayed()]) == 2
+        assert (
+            len([row for row in browser.find_elements("css selector", f"{table} tbody tr") if row.is_displayed()]) == 2
+        )
         assert "2 of 19 runs shown" in texts(browser, "#selection")[0]
         assert faults(browser) == []
         click(browser, "#selection button", 0)
@@ -305,7 +307,7 @@ def test_a_link_shows_the_same_selection_filter_order_tab_and_axes(browser: Any,
     return [Report.selection(), [...document.querySelectorAll("input[type=search]")].map(field => field.value),
       [...document.querySelectorAll("[aria-sort]")].map(header => header.textContent + header.ariaSort),
       [...document.querySelectorAll("[role=tabpanel]:not([hidden])")].map(panel => panel.id),
-      [...document.querySelectorAll(".chart[data-chart=scatter] :is(select, input)")].map(control => [control.value, control.checked]),
+      [...document.querySelectorAll("[data-chart=scatter] :is(select, input)")].map(item => [item.value, item.checked]),
       [...document.querySelectorAll("tr[data-runs]")].filter(row => row.offsetWidth).map(row => row.dataset.runs)];
     """
     with opened(browser, page):
@@ -346,8 +348,10 @@ def test_a_link_shows_the_same_selection_filter_order_tab_and_axes(browser: Any,
 
 @pytest.mark.integration
 def test_tabs_are_opened_by_mouse_keyboard_and_fragment(browser: Any, page: Path) -> None:
-    panel = "const panels = [...document.querySelectorAll('.tabs')].at(-1).querySelectorAll('[role=tabpanel]:not([hidden]) h2');"
-    panel += "return [...panels].map(heading => heading.textContent)"
+    panel = """
+    const headings = [...document.querySelectorAll(".tabs")].at(-1).querySelectorAll("[role=tabpanel]:not([hidden]) > h2");
+    return [...headings].map(heading => heading.textContent);
+    """
     with opened(browser, page):
         browser.set_script_timeout(20)
         browser.execute_async_script(START_ALL.replace("start(), ", ""))

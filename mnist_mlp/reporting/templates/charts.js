@@ -137,6 +137,12 @@ const Charts = (() => {
     const position = (sorted.length - 1) * fraction, low = Math.floor(position);
     return sorted[low] + (position - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
   };
+  const clamp = (value, range) => range ? Math.min(Math.max(value, range[0]), range[1]) : value;
+  /* Mean and standard deviation, which is 0 for one value. */
+  function moments(values) {
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    return [mean, Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(values.length - 1, 1))];
+  }
   /* The padded range of the values; if robust, without runs at chance level and values beyond three interquartile ranges. */
   function range(values, name, robust = true) {
     let kept = values.filter(Number.isFinite);
@@ -202,5 +208,5 @@ const Charts = (() => {
       rotate: crowded ? 30 : 0, width: 110, overflow: "truncate", formatter: position => labels[position] === undefined ? "" : number(labels[position])}};
   }
 
-  return {register, plot, names, respond, dot, range, needsLog, number, axis, legend, choice, check};
+  return {register, plot, names, respond, dot, clamp, moments, range, needsLog, number, axis, legend, choice, check};
 })();

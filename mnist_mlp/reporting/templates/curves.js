@@ -71,9 +71,7 @@ Charts.register("curves", element => {
     const epochs = [...new Set(shown.flatMap(points => points.map(point => point[0])))].sort((a, b) => a - b);
     return epochs.map(x => {
       const values = shown.map((points, index) => valueAt(points, known[index], x)).filter(value => value !== null);
-      const mean = values.reduce((sum, value) => sum + value) / values.length;
-      const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-      return [x, mean, values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0, values.length];
+      return [x, ...Charts.moments(values), values.length];
     });
   }
 

@@ -324,6 +324,7 @@
     document.addEventListener("select-runs", event => {
       if (event.detail.from !== "digits") browser.follow(event.detail.runs);
     });
+    browser.follow(Report.selection());
     container.dataset.ready = "true";
   }
 

@@ -16,22 +16,19 @@ Charts.register("effects", element => {
     return panel;
   });
 
-  function deviation(numbers) {
-    const mean = numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
-    const squares = numbers.reduce((sum, number) => sum + (number - mean) ** 2, 0);
-    return numbers.length > 1 ? Math.sqrt(squares / (numbers.length - 1)) : 0;
-  }
   function drawPanel(panel, theme) {
-    const runs = panel.runs.filter(run => Report.isShown(run.id)), isHidden = level => panel.runs.some(run => run.settings[panel.key] === level && !runs.includes(run));
+    const runs = panel.runs.filter(run => Report.isShown(run.id));
     panel.range = Charts.range(runs.map(run => run.measures[measure]), measure) ?? [0, 1];
     panel.dots = runs.map(run => {
       const value = run.settings[panel.key], measured = run.measures[measure];
       const x = panel.continuous ? value : panel.levels.indexOf(value) - 0.12 + ((run.id * 0.618) % 1 - 0.5) * 0.2;
-      return {run, x, y: Math.min(Math.max(measured, panel.range[0]), panel.range[1]), low: measured < panel.range[0]};
+      return {run, x, y: Charts.clamp(measured, panel.range), low: measured < panel.range[0]};
     });
-    const numbers = level => panel.runs.filter(run => run.settings[panel.key] === level).map(run => run.measures[measure]);
-    const meanAt = level => isHidden(level) ? NaN : panel.means.find(pair => pair[0] === level)?.[1]; // of all runs, so not next to some of them
-    const known = panel.continuous ? [] : panel.levels.map((level, position) => [position + 0.16, meanAt(level), deviation(numbers(level))]).filter(point => Number.isFinite(point[1]));
+    const known = (panel.continuous ? [] : panel.levels).flatMap((level, position) => {
+      const all = panel.runs.filter(run => run.settings[panel.key] === level), mean = panel.means.find(pair => pair[0] === level)?.[1];
+      const isKnown = Number.isFinite(mean) && all.every(run => runs.includes(run)); // the mean is over all runs, so not next to some of them
+      return isKnown ? [[position + 0.16, mean, Charts.moments(all.map(run => run.measures[measure]))[1]]] : [];
+    });
     const centers = known.filter(point => point[1] >= panel.range[0]), below = known.filter(point => point[1] < panel.range[0]);
     const crowded = panel.levels.map(String).join("").length > 34, axisOptions = {name: panel.name, nameGap: crowded ? 48 : 26};
     panel.chart.setOption({

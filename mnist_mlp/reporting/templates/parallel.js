@@ -11,8 +11,7 @@ Charts.register("parallel", element => {
   const content = make("div", {style: `min-width: ${80 * axes.length}px`});
   element.append(make("div", {class: "wide", tabindex: "0", role: "region", "aria-label": element.dataset.label}, content));
   const plot = Charts.plot(content, element.dataset.label, 440);
-  const clamp = value => Math.min(Math.max(value, range[0]), range[1]);
-  const fraction = run => (clamp(run.measures[measure]) - range[0]) / (range[1] - range[0] || 1);
+  const fraction = run => (Charts.clamp(run.measures[measure], range) - range[0]) / (range[1] - range[0] || 1);
   let brushing = false;
 
   function draw() {
@@ -35,7 +34,7 @@ Charts.register("parallel", element => {
       }),
       series: {type: "parallel", smooth: false, inactiveOpacity: 0.05, activeOpacity: 0.9, data: shown.map(run => {
         const isSelected = Report.isSelected(run.id);
-        return {value: axes.map(axis => axis.measured ? clamp(axis.of(run)) : typeof axis.of(run) === "number" ? axis.of(run) : String(axis.of(run))), name: run.name,
+        return {value: axes.map(axis => axis.measured ? Charts.clamp(axis.of(run), range) : typeof axis.of(run) === "number" ? axis.of(run) : String(axis.of(run))), name: run.name,
           lineStyle: {color: isSelected ? theme.group(1) : mix(fraction(run)), width: isSelected ? 3 : 1.4, opacity: hasSelection && !isSelected ? 0.08 : isSelected ? 1 : 0.35 + 0.5 * fraction(run)}};
       })},
     }, {replaceMerge: ["series"]});

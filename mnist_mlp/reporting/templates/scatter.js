@@ -38,11 +38,10 @@ Charts.register("scatter", element => {
   function draw() {
     const theme = Report.theme();
     const x = side(state.x, state.logs.x), y = side(state.y, state.logs.y);
-    const clamp = (value, range) => range ? Math.min(Math.max(value, range[0]), range[1]) : value;
     dots = Report.runs().flatMap(run => {
       const point = [x.position(run), y.position(run)];
       return point.some(value => value === null || !Number.isFinite(value)) || (valueOf(run, state.x) ?? valueOf(run, state.y)) === undefined ? []
-        : [{run, x: clamp(point[0], x.range), y: clamp(point[1], y.range), low: y.range && point[1] < y.range[0], high: y.range && point[1] > y.range[1]}];
+        : [{run, x: Charts.clamp(point[0], x.range), y: Charts.clamp(point[1], y.range), low: y.range && point[1] < y.range[0], high: y.range && point[1] > y.range[1]}];
     });
     const hasOutliers = dots.some(dot => dot.low || dot.high);
     const series = {type: "scatter", silent: true, clip: false, data: dots.map(dot =>

@@ -9,7 +9,7 @@ Charts.register("search", element => {
   function draw() {
     const theme = Report.theme();
     const shown = done.filter(run => Report.isShown(run.id)), range = Charts.range(shown.map(run => run.measures[measure]), measure) ?? [0, 1];
-    dots = shown.map(run => ({run, x: done.indexOf(run) + 1, y: Math.min(Math.max(run.measures[measure], range[0]), range[1]), low: run.measures[measure] < range[0]}));
+    dots = shown.map(run => ({run, x: done.indexOf(run) + 1, y: Charts.clamp(run.measures[measure], range), low: run.measures[measure] < range[0]}));
     let best = -Infinity;
     const line = dots.map(dot => [dot.x, best = Math.max(best, dot.y)]);
     plot.chart.setOption({

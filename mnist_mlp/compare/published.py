@@ -76,7 +76,8 @@ def _better_setting(claim: Claim, summary: Summary) -> str:
     interval, p_value = comparison.decisive, comparison.p_value
     numbers = f"{interval_text(interval)} points, n={interval.n}"
     if p_value is not None:
-        numbers += f", p = {p_value:.2g} adjusted for {comparison.comparisons} comparisons"
+        adjusted = f" adjusted for {comparison.comparisons} comparisons" if comparison.comparisons > 1 else ""
+        numbers += f", p = {p_value:.2g}{adjusted}"
     return f"{claim['claim']}: {_verdict(comparison)} ({claim['better']} against {claim['worse']}: {numbers})."
 
 

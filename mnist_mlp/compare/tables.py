@@ -185,18 +185,22 @@ def _method(summary: Summary, intervals: bool) -> Iterator[str]:
     settings = [pair for row in summary.rows if (pair := row.comparison) and pair.outcome]
     shown = choices(summary)
     effects = [pair for choice in shown for pair in choice.differences.values() if pair]
-    adjusted = f"Holm-adjusted for {'up to ' * bool(each)}"
+    clauses = []
+
+    def adjusted(pairs: Sequence[PairedComparison], what: str) -> str:
+        count = max(pair.comparisons for pair in pairs)
+        return f", Holm-adjusted for {'up to ' * bool(each)}{count} pairs of {what}{each}" * (count > 1)
+
     if settings:
         with_images = sum(pair.images is not None for pair in settings)
         sampled = "seeds and test images" if with_images else "seeds, on these test images"
         sampled = "seeds, and test images if predicted" if 0 < with_images < len(settings) else sampled
-        count = max(pair.comparisons for pair in settings)
-        family = f", {adjusted}{count} pairs of settings{each}" if count > 1 else ""
-        unadjusted = "; intervals are unadjusted" * (intervals or bool(effects))
-        yield f"Verdicts: vs the best over {sampled}{family}{unadjusted}."
+        clauses.append(f"Verdicts: vs the best over {sampled}{adjusted(settings, 'settings')}")
     if len({choice.key for choice in shown}) > 1:
-        count = max(pair.comparisons for pair in effects)
-        yield f"Effects: mean over the other settings{f', {adjusted}{count} pairs of values{each}' * (count > 1)}."
+        word = "effects" if clauses else "Effects"
+        clauses.append(f"{word}: mean over the other settings{adjusted(effects, 'values')}")
+    if clauses:
+        yield f"{'; '.join(clauses)}{'; intervals are unadjusted' * (intervals or bool(effects))}."
     if any(pair.is_significant and not pair.holds_at_any_look for pair in (*settings, *effects)):
         yield "Better and worse assume a number of seeds fixed in advance."
 

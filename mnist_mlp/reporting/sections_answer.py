@@ -20,6 +20,7 @@ MARGIN = 0.05  # points
 DOTS_NOTE = "Dots are mean differences in test accuracy to the best setting, in percentage points"
 BARS_NOTE = "; bars are their 95 % intervals over {}, paired by seed."
 LINES_NOTE = " Lines are these intervals, widened for all {} pairs of settings: one that reaches zero is unclear."
+FAR_NOTE = " Triangles are out of range."
 NO_BARS_NOTE = ". They have no verdict: that takes two seeds or more per setting."
 CHOICES_NOTE = (
     "Effects are mean differences over runs that agree in all other settings and seed; 95 % intervals, unadjusted."
@@ -46,6 +47,7 @@ def answer(context: PageContext) -> Section | None:
         (choice, {title: interval_text(pair.decisive if pair else None) for title, pair in choice.differences.items()})
         for choice in choices(summary)
     ]
+    note += FAR_NOTE * any(row["is_far"] for chart in charts for row in chart["rows"])
     notes = [note, CHOICES_NOTE * bool(effects), CONSISTENCY_NOTE * bool(effects and len(charts) > 1)]
     markup = render("answer.html", charts=charts, effects=effects)
     title = "All settings against the best"
@@ -62,23 +64,24 @@ def _chart(title: str, part: Summary, ids: Mapping[int, Sequence[int]]) -> JSON:
     accuracies = [row.mean("test_accuracy") or 0.0 for _, row in rows]
     lowest, _ = robust_range(accuracies, len(best.jobs[0].classes)) or (0.0, 1.0)
     near = [ends for ends, accuracy in zip(points, accuracies, strict=True) if accuracy >= lowest]
-    ends = [end for mean, bar, _ in near for end in (mean, *bar)]
-    ticks = axis_ticks(min(ends) - MARGIN, max(ends) + MARGIN)
+    bars, lines = ([0.0, *(end for ends in near for end in ends[index])] for index in (1, 2))
+    low, high = (limit(*bars, *(mean for mean, *_ in near)) for limit in (min, max))
+    ticks = axis_ticks(max(min(low, *lines), 2 * low) - MARGIN, min(max(high, *lines), 2 * high) + MARGIN)
 
     def at(value: float) -> float:
         return round(min(max(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]), 0), 100), 2)
 
-    lines = [
+    cells = [
         {
             "name": name, "runs": ids[id(row)], "accuracy": mean_and_deviation(row.values["test_accuracy"]),
             "outcome": "best" if row.best else row.comparison.outcome if row.comparison else "",
             "verdict": _verdict(row), "mean": at(mean), "is_far": mean < ticks[0],
-            "intervals": [(name, *map(at, limits)) for name, limits in (("line", line), ("bar", bar)) if limits],
+            "intervals": [(kind, *map(at, limits)) for kind, limits in (("line", line), ("bar", bar)) if limits],
         }
         for (name, row), (mean, bar, line) in zip(rows, points, strict=True)
     ]  # fmt: skip
     labels = [(at(tick), f"{tick:+.3g}" if tick else "0") for tick in ticks]
-    return {"title": title, "omitted": omitted, "zero": at(0), "ticks": labels, "rows": lines}
+    return {"title": title, "omitted": omitted, "zero": at(0), "ticks": labels, "rows": cells}
 
 
 def _points(row: Row, best: Row) -> tuple[float, list[float], list[float]]:

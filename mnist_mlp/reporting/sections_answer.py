@@ -1,6 +1,7 @@
 """The first section of a page: each setting against the best, as a chart in HTML, and the effect of each choice."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import scipy  # imports its submodules lazily
 
@@ -64,9 +65,10 @@ def _chart(title: str, part: Summary, ids: Mapping[int, Sequence[int]]) -> JSON:
     accuracies = [row.mean("test_accuracy") or 0.0 for _, row in rows]
     lowest, _ = robust_range(accuracies, len(best.jobs[0].classes)) or (0.0, 1.0)
     near = [ends for ends, accuracy in zip(points, accuracies, strict=True) if accuracy >= lowest]
-    bars, lines = ([0.0, *(end for ends in near for end in ends[index])] for index in (1, 2))
-    low, high = (limit(*bars, *(mean for mean, *_ in near)) for limit in (min, max))
-    ticks = axis_ticks(max(min(low, *lines), 2 * low) - MARGIN, min(max(high, *lines), 2 * high) + MARGIN)
+    bars = [0.0, *chain.from_iterable((mean, *bar) for mean, bar, _ in near)]
+    all_ends = [*bars, *chain.from_iterable(line for *_, line in near)]
+    low, high = max(min(all_ends), 2 * min(bars)), min(max(all_ends), 2 * max(bars))
+    ticks = axis_ticks(low - MARGIN, high + MARGIN)
 
     def at(value: float) -> float:
         return round(min(max(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]), 0), 100), 2)

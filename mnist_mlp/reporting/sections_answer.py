@@ -1,6 +1,7 @@
 """The first section of a page: each setting against the best, as a chart in HTML, and the effect of each choice."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import scipy  # imports its submodules lazily
 
@@ -17,18 +18,12 @@ from mnist_mlp.runs.files import JSON
 MAX_SHOWN, MAX_WORST = 20, 5
 """Settings in a chart, and the worst among them if there are more."""
 MARGIN = 0.05  # points
-DOTS_NOTE = "Dots are mean differences in test accuracy to the best setting, in percentage points"
+DOTS_NOTE = "Dots (triangles: out of range) are mean differences to the best in points of test accuracy"
 BARS_NOTE = "; bars are their 95 % intervals over {}, paired by seed."
-LINES_NOTE = " Lines are these intervals, widened for all {} pairs of settings: one that reaches zero is unclear."
-FAR_NOTE = " Triangles are out of range."
+LINES_NOTE = " Lines are these intervals, widened for all pairs of settings: one that reaches zero is unclear."
 NO_BARS_NOTE = ". They have no verdict: that takes two seeds or more per setting."
 CHOICES_NOTE = (
     "Effects are mean differences over runs that agree in all other settings and seed; 95 % intervals, unadjusted."
-)
-CONSISTENCY_NOTE = (
-    "Holds: significant on each dataset in the same direction. Only: significant there, and elsewhere the interval "
-    "reaches zero and stays below. Opposite: significant in both directions. Unclear: an effect is neither shown nor "
-    "excluded."
 )
 
 
@@ -42,16 +37,14 @@ def answer(context: PageContext) -> Section | None:
     note, pairs = DOTS_NOTE, [row.comparison for row in summary.rows if row.comparison and row.comparison.outcome]
     family = max((pair.comparisons for pair in pairs), default=0)
     note += BARS_NOTE.format("seeds and test images" if any(pair.images for pair in pairs) else "seeds") * bool(pairs)
-    note += LINES_NOTE.format(family) if family > 1 else "" if family else NO_BARS_NOTE
+    note += LINES_NOTE if family > 1 else "" if family else NO_BARS_NOTE
     effects = [
         (choice, {title: interval_text(pair.decisive if pair else None) for title, pair in choice.differences.items()})
         for choice in choices(summary)
     ]
-    note += FAR_NOTE * any(row["is_far"] for chart in charts for row in chart["rows"])
-    notes = [note, CHOICES_NOTE * bool(effects), CONSISTENCY_NOTE * bool(effects and len(charts) > 1)]
     markup = render("answer.html", charts=charts, effects=effects)
-    title = "All settings against the best"
-    return Section(title, markup=markup, notes=list(filter(None, notes)), styles=("answer.css",))
+    notes = [note, CHOICES_NOTE] if effects else [note]
+    return Section("All settings against the best", markup=markup, notes=notes, styles=("answer.css",))
 
 
 def _chart(title: str, part: Summary, ids: Mapping[int, Sequence[int]]) -> JSON:
@@ -64,9 +57,10 @@ def _chart(title: str, part: Summary, ids: Mapping[int, Sequence[int]]) -> JSON:
     accuracies = [row.mean("test_accuracy") or 0.0 for _, row in rows]
     lowest, _ = robust_range(accuracies, len(best.jobs[0].classes)) or (0.0, 1.0)
     near = [ends for ends, accuracy in zip(points, accuracies, strict=True) if accuracy >= lowest]
-    bars, lines = ([0.0, *(end for ends in near for end in ends[index])] for index in (1, 2))
-    low, high = (limit(*bars, *(mean for mean, *_ in near)) for limit in (min, max))
-    ticks = axis_ticks(max(min(low, *lines), 2 * low) - MARGIN, min(max(high, *lines), 2 * high) + MARGIN)
+    bars = [0.0, *chain.from_iterable((mean, *bar) for mean, bar, _ in near)]
+    all_ends = [*bars, *chain.from_iterable(line for *_, line in near)]
+    low, high = max(min(all_ends), 2 * min(bars)), min(max(all_ends), 2 * max(bars))
+    ticks = axis_ticks(low - MARGIN, high + MARGIN)
 
     def at(value: float) -> float:
         return round(min(max(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]), 0), 100), 2)

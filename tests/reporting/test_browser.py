@@ -345,6 +345,12 @@ def test_a_link_shows_the_same_selection_filter_order_tab_and_axes(browser: Any,
         browser.back()
         assert fragment(browser) == link.partition("#")[2]
         assert browser.execute_script(shown) == before
+        browser.get("about:blank")
+        browser.get(f"{page.as_uri()}#section-99&runs=99,x&only=77&sort=none+ascending&scatter=x:none")  # an old link
+        ready(browser)
+        assert len(browser.execute_script(shown)[-1]) > len(before[-1])
+        assert axes(browser, "scatter")[0]["name"] == "fit time (s)"
+        assert messages(browser) == []
 
 
 @pytest.mark.integration

@@ -34,7 +34,8 @@ const Charts = (() => {
       const chosen = new Map(State.get(chart).split(",").map(pair => pair.split(/:(.*)/)));
       controls.forEach((control, index) => {
         const value = chosen.get(names[index]) ?? initial[index];
-        if (String(value) === String(control[property(control)])) return;
+        const isUnknown = control.options && ![...control.options].some(option => option.value === value); // in an old link
+        if (isUnknown || String(value) === String(control[property(control)])) return;
         control[property(control)] = control.type === "checkbox" ? String(value) === "true" : value;
         for (const name of ["input", "change"]) control.dispatchEvent(new Event(name));
       });

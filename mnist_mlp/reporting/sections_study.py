@@ -115,7 +115,7 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
         "The publication does not report inferred settings.",
         *notes,
     ]
-    table = Table(header, rows, marks, frozenset({1, 2, 3, 4}))
+    table = Table(header, rows, marks, frozenset({1, 2, 3, 4}), prose=True)
     folded = {"Inferred settings": Table(["result", "inferred settings"], inferred, prose=True)}
     return Section("Published vs measured", table=table, folded=folded, notes=notes)
 

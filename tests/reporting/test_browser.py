@@ -217,7 +217,8 @@ def test_the_tooltip_shows_the_run_and_its_values(browser: Any, page: Path) -> N
 DRAWN = """
 const drawn = kind => {
   const {series} = echarts.getInstanceByDom(document.querySelector(`.chart[data-chart=${kind}] .canvas`)).getOption();
-  return kind === "curves" ? new Set(series.filter(line => line.type === "line").map(line => line.lineStyle.color)).size : series[0].data.length;
+  const colors = series.filter(line => line.type === "line").map(line => line.lineStyle.color);
+  return kind === "curves" ? new Set(colors).size : series[0].data.length;
 };
 const answers = [...document.querySelectorAll(".answer tr[data-runs]")].filter(row => row.offsetWidth);
 return {groups: drawn("curves"), runs: ["scatter", "effects", "parallel"].map(drawn), answers: answers.length};
@@ -349,8 +350,8 @@ def test_a_link_shows_the_same_selection_filter_order_tab_and_axes(browser: Any,
 @pytest.mark.integration
 def test_tabs_are_opened_by_mouse_keyboard_and_fragment(browser: Any, page: Path) -> None:
     panel = """
-    const headings = [...document.querySelectorAll(".tabs")].at(-1).querySelectorAll("[role=tabpanel]:not([hidden]) > h2");
-    return [...headings].map(heading => heading.textContent);
+    const last = [...document.querySelectorAll(".tabs")].at(-1);
+    return [...last.querySelectorAll("[role=tabpanel]:not([hidden]) > h2")].map(heading => heading.textContent);
     """
     with opened(browser, page):
         browser.set_script_timeout(20)

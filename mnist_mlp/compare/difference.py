@@ -54,8 +54,7 @@ class Difference:
         decision: Whether it does, however often one looks: "better", "not better" or "undecided".
         p_anytime: Of a difference that equals the margin, adjusted, valid however often one looks while adding seeds.
         reason: What the decision rests on, or lacks.
-        more = f"{seeds - n} more seeds decide" if seeds > n + 1 else "1 more seed decides"
-        return f"{planned}about {more} it if the difference stays as it is", seeds - n
+        more_seeds: Number of further seeds for a decision if the difference stays as it is; None if unknown.
     """
 
     a: str
@@ -188,7 +187,8 @@ def explain(above: PairedComparison, family: int, margin: float) -> tuple[str, i
 
     planned = f"significant if {n} seeds were planned; " if above.is_significant else ""
     if (seeds := bisect_left(range(MAX_SEEDS), True, lo=n + 1, key=is_enough)) < MAX_SEEDS:
-        return f"{planned}about {seeds - n} more seed{'s' * (seeds - n > 1)} decide{'s' * (seeds - n == 1)} it if the difference stays as it is", seeds - n
+        more = f"{seeds - n} more seeds decide" if seeds > n + 1 else "1 more seed decides"
+        return f"{planned}about {more} it if the difference stays as it is", seeds - n
     of_images = critical_difference(level, 0.0, MAX_SEEDS, above.image_error)
     if of_images < mean or not images:
         return f"{planned}more than {MAX_SEEDS:,} seeds are needed", None

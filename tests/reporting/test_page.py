@@ -180,6 +180,9 @@ def test_the_page_of_a_run_has_metrics_mistakes_and_the_command(tmp_path: Path, 
     assert f"{TRUTH[0]} → {(TRUTH[0] + 1) % 10} 91 %" in page.text
     assert "python -m mnist_mlp.train" in page.text
     assert "optim.lr=0.5" in page.text
+    assert "python -m mnist_mlp.export run --format html" in page.text
+    (run / "draw.html").touch()
+    assert any(address.endswith("/run/draw.html") for address in read(run).addresses)
 
 
 def test_without_images_galleries_are_omitted_with_a_note(tmp_path: Path) -> None:

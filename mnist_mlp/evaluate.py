@@ -163,7 +163,9 @@ def write_figures(evaluation: "Evaluation", folder: Path, indent: str = "") -> N
     figures = {
         "confusion_matrix": plots.confusion(matrix, f"Confusion matrix, {title}", classes=classes),
         "f1_per_class": plots.class_bars(evaluation.per_class["f1"], split, labels, classes),
-        "calibration": plots.calibration(truth, probabilities, f"Calibration on {split}", classes),
+        "calibration": plots.calibration(
+            truth, probabilities, f"Calibration on {split}", classes, evaluation.metrics["calibration_error"]
+        ),
         "mistakes": plots.mistakes(
             evaluation.images, truth, probabilities, evaluation.indices, f"{evaluation.name}, {split}", classes
         ),

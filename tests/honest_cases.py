@@ -25,8 +25,9 @@ from mnist_mlp.datasets import DATASETS, OFFICIAL_DIGEST
 from mnist_mlp.errors import UserError
 from mnist_mlp.reporting import sections_charts as charts
 from mnist_mlp.reporting import sections_tables as tables
-from mnist_mlp.reporting.data import PageContext, best_job, data_warning, facts, lead
+from mnist_mlp.reporting.data import PageContext, best_job, caveats, data_warning, facts, lead
 from mnist_mlp.reporting.publish import Study, caption, figures, methods, script, table
+from mnist_mlp.reporting.sections_answer import answer
 from mnist_mlp.reporting.sections_run import best_run, key_metrics
 from mnist_mlp.reporting.sections_study import pair_section, reference_sections
 from mnist_mlp.runs.result import closing_table
@@ -1038,7 +1039,8 @@ def _table(sweep: Sweep) -> Iterator[tuple[str, str]]:
 
 def _page(sweep: Sweep) -> Iterator[tuple[str, str]]:
     context = PageContext(sweep.summary)
-    yield "lead", lead(context)
+    yield from (("lead", " ".join(texts)) for texts in lead(context))
+    yield "lead", caveats(sweep.summary)
     yield "warning", data_warning(sweep.jobs)
     for name, text in facts(sweep.jobs):
         if name not in ("Date", "Device", "Software", "Settings"):
@@ -1046,7 +1048,7 @@ def _page(sweep: Sweep) -> Iterator[tuple[str, str]]:
     if len(sweep.jobs) == 2:
         section = pair_section(*sweep.jobs, context.names_of(sweep.jobs))
         yield from (("pair", sentence) for sentence in (section.sentences if section else ["no section"]))
-    sections = [("datasets", tables.consistency(context)), ("search", charts.search(context))]
+    sections = [("answer", answer(context)), ("search", charts.search(context))]
     sections += [
         ("effects", charts.effects(context)),
         *(("heatmap", section) for section in charts.two_factors(context)),

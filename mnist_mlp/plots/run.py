@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mnist_mlp.console import shortened
 from mnist_mlp.datasets import DIGITS, class_noun
 from mnist_mlp.runs.predictions import Curves
+from mnist_mlp.runs.result import decimal
 
 Array = NDArray[Any]
 Names = Sequence[str]
@@ -173,10 +174,15 @@ def class_bars(f1: Sequence[float], split: str, labels: Sequence[int] = range(10
     return figure
 
 
-def calibration(truth: Array, probabilities: Array, title: str, classes: Names = DIGITS) -> Figure:
+def calibration(
+    truth: Array, probabilities: Array, title: str, classes: Names = DIGITS, error: float | None = None,
+    width: float = SIZE[0],
+) -> Figure:  # fmt: skip
     """Draw a reliability diagram with 15 bins of equal width, and the number of images per bin.
 
-    The title has the expected calibration error (Guo et al., 2017). truth: (n,) classes; probabilities: (n, classes).
+    The title has the expected calibration error (Guo et al., 2017). truth: (n,) classes; probabilities: (n, classes);
+    error: the reported one, which float32 sums may change in the fifth decimal; by default that of these probabilities;
+    width: in inches.
     """
     bins = 15
     confidence = np.asarray(probabilities, dtype=float).max(1)
@@ -185,21 +191,22 @@ def calibration(truth: Array, probabilities: Array, title: str, classes: Names =
     count = np.bincount(index, minlength=bins)
     filled = np.maximum(count, 1)
     accuracy, mean = np.bincount(index, correct, bins) / filled, np.bincount(index, confidence, bins) / filled
-    error = float(np.abs(accuracy - mean) @ count) / max(int(count.sum()), 1)
-    figure = sized_figure()
-    margins = {"left": 0.1, "right": 0.98, "top": 0.91, "bottom": 0.12, "hspace": 0.08}
+    if error is None:
+        error = float(np.abs(accuracy - mean) @ count) / max(int(count.sum()), 1)
+    figure = sized_figure(width)
+    margins = {"left": 0.8 / width, "right": 1 - 0.16 / width, "top": 0.91, "bottom": 0.12, "hspace": 0.08}
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), gridspec_kw=margins)
     many, few = count >= MIN_BIN_IMAGES, (count > 0) & (count < MIN_BIN_IMAGES)
     upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfectly calibrated")
     upper.plot(mean[many], accuracy[many], "o-", color=BLUE, label="this model")
     upper.plot(mean[few], accuracy[few], "o", color=BLUE, mfc="white", label=f"fewer than {MIN_BIN_IMAGES} images")
     upper.set(xlim=(0, 1), ylim=(-0.05, 1.05), xticks=[], yticks=[0, 0.5, 1])
-    _label(upper, f"{title}: expected calibration error {error:.4f}", "", "fraction correct", left=0.075)
+    _label(upper, f"{title}: expected calibration error {decimal(error)}", "", "fraction correct", left=0.6 / width)
     upper.legend(loc="upper left", frameon=False)
     lower.bar((np.arange(bins) + 0.5) / bins, count, 0.9 / bins, color=BLUE)
     top = 2 * max(int(count.max(initial=0)), 5)
     lower.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], ylim=(0.7, top), yscale="log")
-    _label(lower, "", f"probability of the predicted {class_noun(classes)}", "images", left=0.075)
+    _label(lower, "", f"probability of the predicted {class_noun(classes)}", "images", left=0.6 / width)
     lower.minorticks_off()
     lower.yaxis.set_major_formatter("{x:,.0f}")
     return figure

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from mnist_mlp.plots.run import BLUE, GREEN, GREY, ORANGE, sized_figure
 from mnist_mlp.runs.predictions import Curves, band, shared_epochs
@@ -31,6 +31,11 @@ def group_colors(count: int) -> list[str | None]:
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     return [*PALETTE[:FIRST], *[None] * (count - FIRST - LAST), *PALETTE[FIRST : FIRST + LAST]]
+
+
+def axis_ticks(low: float, high: float) -> list[float]:
+    """Round numbers for an axis, the first at or below `low`, the last at or above `high`."""
+    return list(map(float, MaxNLocator(4).tick_values(low, high)))
 
 
 def learning_curves(groups: Sequence[tuple[str, Sequence[Curves]]]) -> Figure:

@@ -5,7 +5,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from markupsafe import Markup
 from mnist_mlp.compare.collect import (
     EXCLUDED_KEYS,
     MAX_NOTES,
+    Row,
     Summary,
     display_names,
     distinguishing_keys,
@@ -26,6 +27,7 @@ from mnist_mlp.compare.collect import (
 )
 from mnist_mlp.compare.effects import is_quantity, sort_levels, started
 from mnist_mlp.compare.load import UNKNOWN, Job
+from mnist_mlp.compare.statistics import interval_text
 from mnist_mlp.compare.tables import cross_fitted_notes
 from mnist_mlp.config import Config, non_result_keys
 from mnist_mlp.datasets import DATASETS
@@ -175,39 +177,49 @@ def _title(job: Job) -> str:
     return DATASETS[job.text("data.name")].title
 
 
-def lead(context: PageContext) -> str:
-    """The outcome in one or two sentences, and why the best run may be below the mean of its group."""
-    summary = context.summary
-    if not any(row.best for row in summary.rows):
-        return "No run has finished."
-    parts = summary.by_dataset
+def lead(context: PageContext) -> list[tuple[str, str]]:
+    """For each dataset, the best setting in a sentence, and how it compares with the others."""
+    parts = context.summary.by_dataset
     if len(parts) == 1:
-        return _lead(summary, context.group_names[0], "", summary.notes)
-    texts = [_lead(part, PageContext(part).group_names[0], f" on {title}", []) for title, part in parts.items()]
-    return " ".join([*texts, "Accuracies on different datasets are not compared.", *summary.notes])
+        return [_lead(context.summary, context.group_names)]
+    leads = {title: _lead(part, PageContext(part).group_names) for title, part in parts.items()}
+    return [(f"{title}: {start}", comparisons) for title, (start, comparisons) in leads.items()]
 
 
-def _lead(summary: Summary, name: str, dataset: str, notes: Sequence[str]) -> str:
-    """The outcome on one dataset. name: of the best setting; dataset: " on TITLE" if there are several."""
-    best, on_test = summary.rows[0], " on test" * (summary.ranked_by == "test_accuracy")
+def caveats(summary: Summary) -> str:
+    """Warnings about the runs, and the accuracy of the best setting without selection bias."""
+    several = ["Accuracies on different datasets are not compared."] * (len(summary.by_dataset) > 1)
+    return " ".join([*several, *summary.notes, *cross_fitted_notes(summary)])
+
+
+def _lead(summary: Summary, names: Sequence[str]) -> tuple[str, str]:
+    """The outcome on one dataset. names: of the settings."""
+    best = summary.rows[0]
     if not best.best:
-        return f"No run{dataset} has finished."
-    mean = percent(best.mean("test_accuracy"))
+        return "No run has finished.", ""
     spread, n = best.deviation("test_accuracy"), len(best.values["test_accuracy"])
     runs = "seeds" if len({job.seed for job in best.jobs if job.result is not None}) == n else "runs"
     over = f" ± {100 * spread:.2f} over {n} {runs}" if spread is not None else " (one run)" * (len(summary.jobs) > 1)
-    start = f"{'Only setting' if best.verdict else 'Best'}{dataset}{',' * bool(dataset and on_test)}{on_test}: {name}, "
-    start = f"{start}test" if name else f"On{dataset[3:]}: test" if dataset else "Test"
-    text = " ".join([f"{start} accuracy {mean}{over}.", *notes, *cross_fitted_notes(summary)])
-    others = [row for row in summary.rows[1:] if row.is_setting]
-    tested = [pair for row in others if (pair := row.comparison) is not None and pair.p_value is not None]
-    for outcome, number in (
-        ("Not distinguishable from the best", sum(pair.is_inconclusive for pair in tested)),
-        ("Better than the best on test", sum(pair.is_significant and pair.decisive.mean > 0 for pair in tested)),
-        ("No verdict", len(others) - len(tested)),
-    ):
-        text += f" {outcome}: {number} of {len(others)} other settings." if number else ""
-    return text if dataset else f"{text} {best_run_note(summary)}".rstrip()
+    accuracy = f"{percent(best.mean('test_accuracy'))}{over}."
+    if len(summary.rows) == 1:
+        return f"{names[0]}: test accuracy {accuracy}" if names[0] else f"Test accuracy {accuracy}", ""
+    pairs: dict[str, list[tuple[str, Row]]] = {"better": [], "unclear": [], "worse": [], "": []}
+    for name, row in zip(names[1:], summary.rows[1:], strict=True):
+        if row.is_setting:
+            pairs[row.comparison.outcome if row.comparison else ""].append((name, row))
+    texts = []
+    for outcome, start in (("worse", "Better than"), ("unclear", "Unclear against"), ("better", "On test, worse than")):
+        closest = max(pairs[outcome], key=lambda pair: pair[1].mean("test_accuracy") or 0.0, default=None)
+        if closest is None or (pair := closest[1].comparison) is None:
+            continue
+        needed, more = pair.verdict.partition(": ")[2], len(pairs[outcome]) - 1
+        ahead = interval_text(replace(pair.decisive, mean=0.0 - pair.decisive.mean), " points")
+        text = f"{start} {closest[0]}: {ahead}" + f", {needed}" * bool(needed)
+        texts.append(text + f"; and {start.split()[-1]} {more} more" * bool(more) + ".")
+    if (untested := len(pairs[""])) and summary.over_seeds:
+        texts.append(f"Not tested: {untested} of {len(summary.rows) - 1} other settings.")
+    chosen = "validation" if summary.ranked_by == "val_accuracy" else "test"
+    return f"{names[0]} is best on {chosen}, with a test accuracy of {accuracy}", " ".join(texts)
 
 
 def best_run_note(summary: Summary) -> str:
@@ -277,9 +289,9 @@ def _images(results: Sequence[RunResult], source: str) -> str:
 
 
 def _source(result: RunResult) -> str:
-    """The title of the dataset if it was read from files other than MNIST's, else `data.source`."""
+    """The title of the dataset if it was read from files, else `data.source`."""
     source: str = result.data["source"]
-    return DATASETS[result.config["data"]["name"]].title if source == "files" else source
+    return DATASETS[result.config["data"]["name"]].title if source in ("mnist", "files") else source
 
 
 def _local_time(seconds: float) -> str:

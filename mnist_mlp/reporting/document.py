@@ -1,6 +1,7 @@
 """The report for programs: the page's tables, intervals, verdicts and paths as one JSON document."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from mnist_mlp.compare.collect import Summary, row_label
@@ -9,7 +10,7 @@ from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.effects import importances, main_effect
 from mnist_mlp.compare.load import Job
 from mnist_mlp.compare.tables import summary_rows, tested
-from mnist_mlp.reporting.data import PageContext, lead
+from mnist_mlp.reporting.data import PageContext, caveats, lead
 from mnist_mlp.reporting.elements import Table, command
 from mnist_mlp.reporting.sections_study import reference_sections
 from mnist_mlp.runs.files import JSON
@@ -27,7 +28,7 @@ def report_document(paths: Sequence[Path], summary: Summary) -> JSON:
         "schema_version": SCHEMA_VERSION,
         "paths": [str(path) for path in paths],
         "files": [str(path / name) for path in paths for name in FILES if (path / name).exists()],
-        "lead": lead(context),
+        "lead": " ".join(filter(None, [*chain(*lead(context)), caveats(summary)])),
         "notes": summary.notes,
         "ranked_by": summary.ranked_by,
         "varying": summary.keys,

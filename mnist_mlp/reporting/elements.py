@@ -159,7 +159,8 @@ class Section:
     """A heading followed by sentences, markup, chart, table, collapsed tables, picture and notes, in this order.
 
     folded: collapsed tables by caption; markup: trusted HTML in which text from run folders is escaped (by
-    `Markup.format`); styles, scripts: files in templates/ that this section needs in addition to those of its chart.
+    `Markup.format`); styles, scripts: files in templates/ that this section needs in addition to those of its chart;
+    group: consecutive sections with the same name here are the tabs of one list with that name.
     """
 
     title: str
@@ -172,3 +173,4 @@ class Section:
     markup: Markup = Markup("")
     styles: Sequence[str] = ()
     scripts: Sequence[str] = ()
+    group: str = ""

@@ -141,7 +141,10 @@ def effects(context: PageContext) -> Section | None:
     if len(measured(context.jobs, summary.ranked_by)) < MIN_RUNS or not panels:
         return None
     notes = ["Each dot is a run; at the edge, triangles are runs at chance level or outliers."]
-    matched = "Diamonds are means over matched runs, which differ only in this factor (and the seed)."
+    matched = (
+        "Diamonds are means over matched runs, which differ only in this factor (and the seed); lines are ± one "
+        "standard deviation of the runs."
+    )
     if counts:
         matched += f" Runs at chance level are in the means, those without a result are not: {', '.join(counts)}."
     has_means = any(panel["means"] for panel in panels)
@@ -190,7 +193,8 @@ def two_factors(context: PageContext) -> Iterator[Section]:
             over += f", over the {len(jobs)} of {len(part.jobs)} runs with a result"
         quantity = QUANTITY[summary.ranked_by].capitalize()
         notes = [f"{quantity} in percent{over}{f', at {at}' if at else ''}; stronger color is better."]
-        yield Section(f"{names[0]} and {names[1]}{f' on {title}' * bool(title)}", table=table, notes=notes)
+        on = f" on {title}" * bool(title)
+        yield Section(f"{quantity} by {names[0]} and {names[1]}{on}", table=table, notes=notes)
 
 
 def heatmap(

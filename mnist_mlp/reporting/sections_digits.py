@@ -270,7 +270,8 @@ def digit_browser(context: PageContext, first: Job | None = None) -> Section | N
         f"Rows are true {class_noun(best.classes, is_plural=True)}, columns predictions; blue is correct, orange "
         "incorrect. Click a cell for its images."
     )
-    title = "Confusion matrix and test images"
+    dataset = next((title for title, part in context.summary.by_dataset.items() if best in part.jobs), "")
+    title = f"Confusion matrix and test images{f' on {dataset}' * bool(dataset)}"
     return Section(title, [sentence], markup=table + data, notes=notes, styles=STYLES, scripts=SCRIPTS)
 
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from mnist_mlp.compare.diagnosis import diagnose
 from mnist_mlp.compare.load import Job
 from mnist_mlp.compare.statistics import accuracy_interval
+from mnist_mlp.console import shell_quoted
 from mnist_mlp.datasets import class_noun
 from mnist_mlp.errors import UserError
 from mnist_mlp.plots.run import calibration
@@ -22,6 +23,9 @@ from mnist_mlp.runs.settings import value_text
 
 RUN_STYLES = ("run.css",)
 MAX_MISTAKES = 24
+HALF_WIDTH = 5.2
+"""Width of a figure in inches that fits half a page, or a phone."""
+DRAW_PAGE = "draw.html"  # as `python -m mnist_mlp.export` names it
 SIDE_BY_SIDE = Markup('<span class="side-by-side" hidden></span>')
 WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
 """Markers by which run.css selects the layout of a section."""
@@ -74,7 +78,7 @@ def best_run(job: Job, context: PageContext) -> Section:
     return Section(title, sentences, table, folded=folded, markup=markup, styles=RUN_STYLES)
 
 
-def mistakes(job: Job, title: str = "Most confident mistakes") -> Section | None:
+def mistakes(job: Job, title: str = "Mistakes") -> Section | None:
     """Gallery of the mistakes with the highest confidence; None without predictions or mistakes."""
     predictions = read_predictions(RunFolder(job.folder), len(job.classes))
     if predictions is None or predictions.correct.all():
@@ -110,7 +114,10 @@ def classification_report(job: Job) -> Section:
     table = Table([noun, "precision", "recall", "F1", "images"], rows, marks, frozenset({1, 2, 3, 4}))
     picture = None
     if (predictions := read_predictions(RunFolder(job.folder), len(job.classes))) is not None:
-        figure = calibration(predictions.truth, predictions.probabilities, "Calibration on test", names)
+        error = result.metrics.get("test/calibration_error")
+        figure = calibration(
+            predictions.truth, predictions.probabilities, "Calibration on test", names, error, HALF_WIDTH
+        )
         picture = Picture(svg(figure), "Reliability diagram: fraction correct against predicted probability")
     nouns = class_noun(names, is_plural=True)
     notes = [f"Highlighted: {noun} {names[worst]}, with the lowest F1 of the {nouns} that occur."]
@@ -118,15 +125,18 @@ def classification_report(job: Job) -> Section:
     return Section(title, table=table, picture=picture, notes=notes, markup=SIDE_BY_SIDE, styles=RUN_STYLES)
 
 
-def provenance(job: Job) -> Section:
-    """The command that reproduces the run, its settings, machine and software versions."""
+def provenance(job: Job, context: PageContext) -> Section:
+    """The command that reproduces the run, its draw page, settings, machine and software versions."""
     result = _result(job)
     shown = ", ".join(f"{key}={value}" for key, value in non_default_settings(job.settings))
     rows = [[name, value_text(value)] for name, value in result.environment.items()]
     rows.append(["data", f"{result.source}, digest {result.data.get('digest') or 'unknown'}"])
     rows.append(["fingerprint", result.fingerprint])
     sentences = [f"Non-default settings: {shown}." if shown else "All settings are defaults."]
-    table = Table(["", "command"], [["train", Cell(command(job), code=True)]])
+    draw = Cell(f"python -m mnist_mlp.export {shell_quoted(job.folder.name)} --format html", code=True)
+    if (job.folder / DRAW_PAGE).is_file() and (link := context.link(job.folder)):
+        draw = Cell(DRAW_PAGE, link=link + DRAW_PAGE)
+    table = Table(["", "command"], [["train", Cell(command(job), code=True)], ["draw digits in the browser", draw]])
     folded = {"Machine and versions": Table(["item", "value"], rows), "All settings": _all_settings(job)}
     return Section("Reproduce this run", sentences, table, folded=folded, markup=WHOLE_COMMANDS, styles=RUN_STYLES)
 

@@ -78,10 +78,10 @@ def _published(runs: Runs, excluded: Sequence[str]) -> Iterator[Section]:
             scores.append(["", "difference", *(f"{a - b:+.4f}" for a, b in zip(measured, published, strict=True))])
     for classes, scores in tables.items():
         table = Table(["result", "F1", *classes], scores, numeric=frozenset(range(2, 2 + len(classes))))
-        yield Section("F1 per class, published vs measured", table=table, notes=notes)
+        yield Section("F1 per class: published vs measured", table=table, notes=notes)
     for name, members in runs.items():
         if any(members[0].settings.get(f"reference.{score}_per_class") for score in ("precision", "recall")):
-            title = f"Classification report of {name}, published vs measured"
+            title = f"Report of {name}: published vs measured"
             yield Section(title, table=_report(members), notes=notes)
 
 
@@ -95,16 +95,18 @@ def agreement(measured: Sequence[float], published: float) -> str:
 
 
 def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
-    header = ["result", "published %", "measured %", "n", "difference", "agreement", "inferred settings"]
-    rows, marks = [], []
+    header = ["result", "published %", "measured %", "n", "difference", "agreement"]
+    rows, inferred, marks = [], [], []
     for name, jobs in runs.items():
         settings, measured = jobs[0].settings, list(accuracies(jobs).values())
         published = settings.get("reference.test_accuracy")
         verdict = "no number published" if published is None else agreement(measured, published)
         gap = "-" if published is None else f"{100 * (statistics.fmean(measured) - published):+.2f}"
-        inferred = ", ".join(f"{key}={settings.get(key)}" for key in settings.get("reference.inferred") or [])
+        inferred.append(
+            [name, ", ".join(f"{key}={settings.get(key)}" for key in settings.get("reference.inferred") or [])]
+        )
         published_text = "-" if published is None else f"{100 * published:.2f}"
-        rows.append([name, published_text, mean_and_deviation(measured), str(len(measured)), gap, verdict, inferred])
+        rows.append([name, published_text, mean_and_deviation(measured), str(len(measured)), gap, verdict])
         marks.append("bad" if verdict.startswith("more than 1 point") else "")
     sources = dict.fromkeys(str(jobs[0].settings.get("reference.source")) for jobs in runs.values())
     notes = [
@@ -114,7 +116,8 @@ def _accuracies(runs: Runs, notes: Sequence[str]) -> Section:
         *notes,
     ]
     table = Table(header, rows, marks, frozenset({1, 2, 3, 4}), prose=True)
-    return Section("Published vs measured", table=table, notes=notes)
+    folded = {"Inferred settings": Table(["result", "inferred settings"], inferred, prose=True)}
+    return Section("Published vs measured", table=table, folded=folded, notes=notes)
 
 
 def _report(jobs: Sequence[Job]) -> Table:

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from mnist_mlp.compare.collect import Summary
-from mnist_mlp.compare.consistency import choices
 from mnist_mlp.compare.diagnosis import verdicts
 from mnist_mlp.compare.load import Job
-from mnist_mlp.compare.statistics import interval_text
 from mnist_mlp.compare.tables import OVER_IMAGES, OVER_SEEDS, reading_note, shown_cells
 from mnist_mlp.reporting.data import MANY_KEYS, PageContext
 from mnist_mlp.reporting.elements import Cell, Section, Table, command
@@ -24,14 +22,6 @@ METRICS: dict[str, Callable[[RunResult], str]] = {
     "parameters": lambda result: f"{result.parameters:,}",
     "fit s": lambda result: f"{result.timing['fit_seconds']:.1f}",
 }
-CONSISTENCY_NOTES = (
-    "Differences in test accuracy, in percentage points with unadjusted 95 % intervals, over runs that agree in seed "
-    "and all other settings; settings without a result on each dataset are left out. The first value is that of the "
-    "best setting on the first dataset.",
-    "Holds: significant on each dataset in the same direction, adjusted for all pairs of values. Only: "
-    "significant there, and elsewhere the interval reaches zero and stays below. Opposite: significant in both "
-    "directions. Unclear: an effect is neither shown nor excluded.",
-)
 Columns = dict[str, list[str | Cell]]
 
 
@@ -40,21 +30,7 @@ def comparison(context: PageContext) -> Section:
     rows = context.summary.rows
     table = _groups_table(context) if context.summary.over_seeds else _runs_table(context)
     notes = [reading_note(context.summary).replace("*", "★", 1)] if len(rows) > 1 else []
-    return Section("Comparison" if len(rows) > 1 else "Result", table=table, notes=notes)
-
-
-def consistency(context: PageContext) -> Section | None:
-    """The effect of each choice on each dataset side by side; None unless settings vary on several datasets."""
-    if len(context.summary.by_dataset) < 2 or not (compared := choices(context.summary)):
-        return None
-    rows = []
-    for choice in compared:
-        differences = [interval_text(pair.decisive if pair else None) for pair in choice.differences.values()]
-        rows.append([choice.label, *differences, choice.verdict])
-    titles = list(compared[0].differences)
-    numeric, title = frozenset(range(1, len(titles) + 1)), "Choices on each dataset"
-    table = Table(["choice", *titles, "verdict"], rows, numeric=numeric, caption=title)
-    return Section(title, table=table, notes=CONSISTENCY_NOTES)
+    return Section(f"Table of {'settings' if context.summary.over_seeds else 'runs'}", table=table, notes=notes)
 
 
 def all_runs(context: PageContext) -> Section | None:
@@ -157,11 +133,15 @@ def _setting(summary: Summary, settings: JSON, key: str) -> str | Cell:
     return text if text == full else Cell(text, full, order=order)
 
 
+def _contains(name: str | Cell, setting: str | Cell) -> bool:
+    return str(setting) in str(name)
+
+
 def _table(
     columns: Columns, marks: Sequence[str], runs: Sequence[Sequence[int]], words: set[str], hints: dict[str, str],
     caption: str,
 ) -> Table:  # fmt: skip
-    """The table without empty columns; constant columns are hidden until the reader shows them.
+    """The table without empty columns; constant columns, and settings that the names state, are hidden at first.
 
     words: text columns other than names, statuses and settings; hints: configuration key by column name.
     """
@@ -169,7 +149,11 @@ def _table(
     names = [name for name in columns if name in ("run", "setting") or not texts[name] <= {"", "-"}]
     is_single = len(marks) == 1
     hideable = {"parameters", "n", "status", *hints}
-    hidden = [index for index, name in enumerate(names) if name in hideable and not is_single and len(texts[name]) == 1]
+    named = [name for name in hints if all(map(_contains, columns[names[0]], columns[name]))]
+    hidden = [
+        index for index, name in enumerate(names)
+        if not is_single and (name in named or (name in hideable and len(texts[name]) == 1))
+    ]  # fmt: skip
     words = words | {"run", "setting", "status", *hints}
     return Table(
         names, list(zip(*(columns[name] for name in names), strict=True)), marks,

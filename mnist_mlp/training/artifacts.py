@@ -87,7 +87,8 @@ def _draw_figures(
     classes, labels = result.classes, occurring_classes(result.confusion_matrix)
     yield "confusion_matrix", plots.confusion(np.array(result.confusion_matrix), title, classes=classes)
     yield "f1_per_class", plots.class_bars(result.per_class["f1"], "test", labels, classes)
-    yield "calibration", plots.calibration(truth, probabilities, "Calibration on test", classes)
+    error = result.metrics.get("test/calibration_error")
+    yield "calibration", plots.calibration(truth, probabilities, "Calibration on test", classes, error)
     yield "digits", plots.digit_grids(images, truth, predicted, probabilities, classes)
 
 

@@ -79,7 +79,8 @@ def test_a_setting_missing_from_an_older_run_takes_its_default(tmp_path: Path, f
 def test_a_job_with_an_invalid_setting_has_its_depth_and_a_row_of_its_own(tmp_path: Path) -> None:
     """Its depth follows from the widths only after validation; failure.json has the settings before."""
     write_run(tmp_path / "a", seed=0, optim__lr=0.1)
-    write_failure(tmp_path / "b", "optim.lr=-1.0 is out of range", seed=0, optim__lr=-1.0, model__hidden_layers=None, model__hidden_units=256)
+    unresolved = {"model__hidden_layers": None, "model__hidden_units": 256}
+    write_failure(tmp_path / "b", "optim.lr=-1.0 is out of range", seed=0, optim__lr=-1.0, **unresolved)
     summary = summarize(find_jobs([tmp_path]))
     assert summary.keys == ["optim.lr"]
     assert [job.settings["model.hidden_layers"] for job in summary.jobs] == [3, 3]

@@ -115,7 +115,7 @@ def test_calibration_agrees_with_scikit_learn() -> None:
     counts = np.histogram(confidence, bins=15, range=(0, 1))[0]
     assert [bar.get_height() for bar in lower.patches] == counts.tolist()  # type: ignore[attr-defined]
     weights = counts[counts > 0] / 3000
-    assert f"{np.abs(expected - mean) @ weights:.4f}" in upper.get_title()
+    assert f" {np.abs(expected - mean) @ weights:.4f}" in upper.get_title()
 
 
 def test_digit_grids_show_the_most_confident_mistakes_and_correct_predictions_of_every_confidence() -> None:

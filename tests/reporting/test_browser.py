@@ -88,6 +88,13 @@ def click(browser: Any, selector: str, number: int = 0) -> None:
     browser.execute_script(CLICK, selector, number)
 
 
+def section(browser: Any, title: str) -> str:
+    """The selector of a section by its title; its tab is opened."""
+    selector = f"#section-{list(texts(browser, 'main section > h2')).index(title) + 1}"
+    browser.execute_script("document.getElementById(`tab-${arguments[0].slice(1)}`)?.click()", selector)
+    return selector
+
+
 def point(browser: Any, chart: str, kind: str, clicks: bool) -> None:
     """Move the pointer to the last point of the first series of a type, and optionally click."""
     x, y = browser.execute_script(LAST_POINT, chart, kind)
@@ -133,11 +140,12 @@ def test_the_page_of_a_running_sweep_reloads_and_keeps_what_the_reader_has_chose
         ready(browser)
         assert "12 of 14 jobs done" in texts(browser, "#running")[0]
         browser.execute_script(TYPE, "input[type=search]", "lr>0.01")
-        click(browser, "details summary")
+        click(browser, "main details summary")
         click(browser, "table tbody tr[data-runs='4'] td:nth-child(1)")
         before = browser.execute_script(chosen)
         browser.execute_script("scrollTo(0, 700)")
-        top = "return document.querySelector('section').getBoundingClientRect().top"
+        curves = section(browser, "Learning curves")
+        top = f"return document.querySelector('{curves}').getBoundingClientRect().top"
         position = browser.execute_script(top)
         for n in (12, 13):
             write_run(tmp_path / f"run_{n:02d}", range(2), seed=n & 1, optim__lr=0.2)
@@ -150,7 +158,7 @@ def test_the_page_of_a_running_sweep_reloads_and_keeps_what_the_reader_has_chose
         assert browser.execute_script("return Report.data.runs.length") == 14
         assert browser.execute_script(chosen) == before
         assert browser.execute_script("return document.querySelector('input[type=search]').value") == "lr>0.01"
-        assert browser.execute_script("return document.querySelector('details').open")
+        assert browser.execute_script("return document.querySelector('main details').open")
         assert abs(browser.execute_script(top) - position) < 5
         assert faults(browser) == []
 
@@ -165,7 +173,7 @@ def test_accuracy_and_verdict_are_visible_without_scrolling_with_many_settings(b
             optim__momentum=0.9 if n & 4 else 0.5, data__batch_size=64 if n & 8 else 128,
         )  # fmt: skip
     visible = """
-    const box = document.querySelector(".box");
+    const box = document.querySelector("[data-tools]").parentElement;
     const headers = [...box.querySelectorAll("th")].filter(header => header.offsetWidth &&
       header.getBoundingClientRect().right <= box.getBoundingClientRect().right + 1);
     return headers.map(header => header.textContent);
@@ -204,6 +212,182 @@ def test_the_tooltip_shows_the_run_and_its_values(browser: Any, page: Path) -> N
         point(browser, "curves", "line", clicks=False)
         (tip,) = texts(browser, ".chart[data-chart=curves] .tip:not([hidden])")
         assert "at epoch 6" in tip
+
+
+DRAWN = """
+const drawn = kind => {
+  const {series} = echarts.getInstanceByDom(document.querySelector(`.chart[data-chart=${kind}] .canvas`)).getOption();
+  const colors = series.filter(line => line.type === "line").map(line => line.lineStyle.color);
+  return kind === "curves" ? new Set(colors).size : series[0].data.length;
+};
+const answers = [...document.querySelectorAll(".answer tr[data-runs]")].filter(row => row.offsetWidth);
+return {groups: drawn("curves"), runs: ["scatter", "effects", "parallel"].map(drawn), answers: answers.length};
+"""
+"""Groups in the learning curves, runs in the other charts, and rows of the chart of all settings."""
+
+
+def pick(browser: Any, element: Any, key: str = "") -> None:
+    """Click an element with the mouse while a key is held."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    actions = ActionChains(browser)
+    if key:
+        actions.key_down(getattr(Keys, key))
+    actions.click(element)
+    if key:
+        actions.key_up(getattr(Keys, key))
+    actions.perform()
+
+
+def fragment(browser: Any) -> str:
+    """The fragment of the address, which the page writes with a delay."""
+    time.sleep(0.4)
+    address: str = browser.current_url
+    return address.partition("#")[2]
+
+
+@pytest.mark.integration
+def test_several_runs_are_selected_with_ctrl_and_shift_and_others_can_be_hidden(browser: Any, page: Path) -> None:
+    with opened(browser, page):
+        ready(browser)
+        everything = browser.execute_script(DRAWN)
+        table = section(browser, "All runs")
+        cells = browser.find_elements("css selector", f"{table} tbody tr td.number:nth-of-type(6)")
+        chosen = f"return [...document.querySelectorAll('{table} tr.selected')].map(row => Number(row.dataset.runs))"
+        pick(browser, cells[0])
+        assert browser.execute_script(chosen) == [0]
+        pick(browser, cells[5], "CONTROL")
+        assert browser.execute_script(chosen) == [0, 5]
+        pick(browser, cells[0], "CONTROL")
+        assert browser.execute_script(chosen) == [5]
+        pick(browser, cells[3], "SHIFT")
+        assert browser.execute_script(chosen) == [0, 1, 2, 3]
+        pick(browser, cells[2])
+        pick(browser, cells[3], "META")
+        assert "2 runs" in texts(browser, "#selection")[0]
+        click(browser, "#selection button", 0)
+        assert browser.execute_script(DRAWN) == {"groups": 1, "runs": [2, 2, 2], "answers": 1}
+        assert (
+            len([row for row in browser.find_elements("css selector", f"{table} tbody tr") if row.is_displayed()]) == 2
+        )
+        assert "2 of 19 runs shown" in texts(browser, "#selection")[0]
+        assert faults(browser) == []
+        click(browser, "#selection button", 0)
+        assert browser.execute_script(DRAWN) == everything
+        pick(browser, browser.find_element("css selector", ".answer td button"))
+        pick(browser, browser.find_elements("css selector", ".chart[data-chart=curves] .legend button")[1], "CONTROL")
+        assert browser.execute_script(chosen) == [0, 1, 2, 3]
+        press(browser, "ESCAPE")
+        assert browser.execute_script(chosen) == []
+
+
+@pytest.mark.integration
+def test_a_filter_reaches_the_charts_and_names_unknown_columns(browser: Any, page: Path) -> None:
+    with opened(browser, page):
+        ready(browser)
+        everything = browser.execute_script(DRAWN)
+        field = f"{section(browser, 'All runs')} input[type=search]"
+        browser.execute_script(TYPE, field, "lr=0.001, momentum=0.9")
+        assert browser.execute_script(DRAWN) == {"groups": 2, "runs": [4, 4, 4], "answers": 2}
+        assert "4 of 19 runs shown" in texts(browser, "#selection")[0]
+        browser.execute_script(TYPE, field, "lrr>0.1")
+        (problem,) = filter(None, texts(browser, "[role=alert]"))
+        assert "'lrr'" in problem
+        assert "lr, momentum, seed" in problem
+        assert browser.execute_script(DRAWN) == everything
+        browser.execute_script(TYPE, field, "lr>0.1.2")
+        assert "'0.1.2' is not a number" in texts(browser, "[role=alert]")[-1]
+        assert faults(browser) == []
+
+
+@pytest.mark.integration
+def test_a_link_shows_the_same_selection_filter_order_tab_and_axes(browser: Any, page: Path) -> None:
+    shown = """
+    return [Report.selection(), [...document.querySelectorAll("input[type=search]")].map(field => field.value),
+      [...document.querySelectorAll("[aria-sort]")].map(header => header.textContent + header.ariaSort),
+      [...document.querySelectorAll("[role=tabpanel]:not([hidden])")].map(panel => panel.id),
+      [...document.querySelectorAll("[data-chart=scatter] :is(select, input)")].map(item => [item.value, item.checked]),
+      [...document.querySelectorAll("tr[data-runs]")].filter(row => row.offsetWidth).map(row => row.dataset.runs)];
+    """
+    with opened(browser, page):
+        ready(browser)
+        length = browser.execute_script("return history.length")
+        settings = section(browser, "Table of settings")
+        browser.execute_script(TYPE, f"{settings} input[type=search]", "lr>=0.1, momentum=0.9")
+        click(browser, f"{settings} th button", 4)
+        section(browser, "Diagnosis")
+        scatter = section(browser, "Accuracy vs cost and settings")
+        browser.execute_script(
+            "const select = document.querySelector(arguments[0]); select.value = '=optim.lr';"
+            "select.dispatchEvent(new Event('change', {bubbles: true}))", f"{scatter} select",
+        )  # fmt: skip
+        pick(browser, browser.find_elements("css selector", f"{settings} tr[data-runs]:not(.off) td.number")[0])
+        link = page.as_uri() + "#" + fragment(browser)
+        assert "filter=lr%3E=0.1,+momentum=0.9" in link
+        assert browser.execute_script("return history.length") == length
+        before = browser.execute_script(shown)
+        assert len(before[0]) == 2
+        first = browser.current_window_handle
+        browser.switch_to.new_window("window")
+        browser.get(link)
+        ready(browser)
+        assert browser.execute_script(shown) == before
+        assert browser.execute_script(f"return document.querySelector('{scatter}').getBoundingClientRect().top") < 900
+        assert messages(browser) == []
+        browser.close()
+        browser.switch_to.window(first)
+        target = browser.find_element("css selector", f"nav a[href='{settings}']")
+        browser.execute_script("arguments[0].click()", target)
+        assert fragment(browser).startswith(settings[1:])
+        assert browser.execute_script(shown) == before
+        browser.back()
+        assert fragment(browser) == link.partition("#")[2]
+        assert browser.execute_script(shown) == before
+        browser.get("about:blank")
+        browser.get(f"{page.as_uri()}#section-99&runs=99,x&only=77&sort=none+ascending&scatter=x:none")  # an old link
+        ready(browser)
+        assert len(browser.execute_script(shown)[-1]) > len(before[-1])
+        assert axes(browser, "scatter")[0]["name"] == "fit time (s)"
+        assert messages(browser) == []
+
+
+@pytest.mark.integration
+def test_tabs_are_opened_by_mouse_keyboard_and_fragment(browser: Any, page: Path) -> None:
+    panel = """
+    const last = [...document.querySelectorAll(".tabs")].at(-1);
+    return [...last.querySelectorAll("[role=tabpanel]:not([hidden]) > h2")].map(heading => heading.textContent);
+    """
+    with opened(browser, page):
+        browser.set_script_timeout(20)
+        browser.execute_async_script(START_ALL.replace("start(), ", ""))
+        tabs = [tab for tab in browser.find_elements("css selector", "[role=tab]") if tab.text]
+        scatter, effects = [tab for tab in tabs if tab.text in ("Accuracy vs cost and settings", "Main effects")]
+        panels = [tab.get_attribute("aria-controls") for tab in (scatter, effects, tabs[-1])]
+        assert browser.execute_script(panel) == ["Accuracy vs cost and settings"]
+        assert not browser.find_elements("css selector", "[data-chart=effects] .canvas")  # not yet drawn
+        pick(browser, effects)
+        assert browser.execute_script(panel) == ["Main effects"]
+        end = time.monotonic() + 10
+        while not (plots := browser.find_elements("css selector", "[data-chart=effects] .canvas svg")):
+            assert time.monotonic() < end
+        assert plots[0].size["width"] > 300
+        assert faults(browser) == []
+        press(browser, "ARROW_RIGHT")
+        assert browser.execute_script(panel) == ["Parallel coordinates"]
+        press(browser, "END")
+        assert browser.execute_script(panel) == ["All runs"]
+        press(browser, "ARROW_RIGHT")
+        assert browser.execute_script(panel) == ["Accuracy vs cost and settings"]
+        assert browser.execute_script("return document.activeElement") == scatter
+        press(browser, "ARROW_LEFT")
+        assert fragment(browser) == panels[2]
+        browser.get("about:blank")
+        browser.get(f"{page.as_uri()}#{panels[1]}")
+        assert browser.execute_script(panel) == ["Main effects"]
+        printed(browser, page.with_suffix(".pdf"))
+        assert browser.execute_script(panel) == ["Main effects"]
 
 
 def axes(browser: Any, chart: str) -> list[dict[str, Any]]:
@@ -273,6 +457,7 @@ def test_curves_start_unsmoothed_with_a_robust_range(browser: Any, page: Path) -
 def test_brushing_an_axis_of_the_parallel_coordinates_selects_runs(browser: Any, page: Path) -> None:
     with opened(browser, page):
         ready(browser)
+        section(browser, "Parallel coordinates")
         x, bottom = browser.execute_script(AXIS_BOTTOM, "parallel", "lr")
         for event, y in (
             ("mouseMoved", bottom - 100), ("mousePressed", bottom - 100), ("mouseMoved", bottom - 50),
@@ -290,8 +475,7 @@ def test_a_table_can_be_sorted_filtered_and_copied(browser: Any, page: Path) -> 
     with opened(browser, page):
         ready(browser)
         browser.execute_script(COPIED)
-        heading = "section:has(#heading-9)"
-        assert texts(browser, "#heading-9") == ["All runs"]
+        heading = section(browser, "All runs")
         column = f"{heading} tbody tr:not(.off) td:nth-child(6)"
         click(browser, f"{heading} th button", 5)
         accuracies = [float(text) for text in texts(browser, column) if text != "-"]
@@ -303,12 +487,13 @@ def test_a_table_can_be_sorted_filtered_and_copied(browser: Any, page: Path) -> 
         browser.execute_script(TYPE, f"{heading} input[type=search]", "lr<0.01, test acc>=90")
         assert all(float(text) >= 90 for text in texts(browser, column))
         assert len(texts(browser, column)) == 5
-        click(browser, f"{heading} .menu input", 1)
+        click(browser, f"{heading} .menu input", 6)
         for number, start in ((0, "run,"), (1, "| run |"), (2, "\\begin{tabular}")):
             click(browser, f"{heading} .tools > button", number)
             copied = browser.execute_script("return window.copied")
             assert copied.startswith(start)
-            assert "dropout |" not in copied.splitlines()[0]
+            assert "test acc" in copied
+            assert "val acc" not in copied
             assert copied.count("seed=") == 5
         click(browser, f"{heading} td.code button", 0)
         assert browser.execute_script("return window.copied").startswith("python -m mnist_mlp.train")
@@ -321,7 +506,7 @@ def test_tables_can_be_used_by_keyboard(browser: Any, page: Path) -> None:
         ready(browser)
         browser.execute_script("document.querySelector('th button').focus()")
         press(browser, "ENTER")
-        assert browser.execute_script("return document.querySelector('th').getAttribute('aria-sort')") == "ascending"
+        assert browser.execute_script("return document.activeElement.parentElement.ariaSort") == "ascending"
         browser.execute_script("document.querySelector('td button.pick').focus()")
         press(browser, "ENTER")
         assert browser.execute_script("return document.activeElement.getAttribute('aria-pressed')") == "true"
@@ -335,7 +520,8 @@ def test_without_javascript_tables_and_pictures_are_shown(browser: Any, page: Pa
         shown = browser.find_elements("css selector", "noscript img")
         assert len(shown) == 1
         assert all(image.size["width"] > 300 for image in shown)
-        assert len(browser.find_elements("css selector", "section:nth-of-type(1) tbody tr")) == 11
+        assert len(browser.find_elements("css selector", "[data-tools]")) == 3
+        assert all(table.is_displayed() for table in browser.find_elements("css selector", "[data-tools]"))
         assert not browser.find_elements("css selector", "canvas")
 
 
@@ -352,6 +538,7 @@ def test_a_page_in_dark_mode_can_be_printed(browser: Any, page: Path, tmp_path: 
 def test_unfinished_and_failed_runs_are_readable_on_a_phone(browser: Any, page: Path) -> None:
     with opened(browser, page, 390):
         ready(browser)
+        section(browser, "Runs without a result")
         text = browser.execute_script("return document.body.innerText")
         for words in ("a long reason <b>not bold</b>", "diverged", "unfinished", "Runs without a result"):
             assert words in text

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from made_up_runs import TRUTH, predicted_with, write_run
 from numpy.typing import NDArray
 from PIL import Image
 
+from mnist_mlp.compare.collect import summarize
 from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.reporting import sections_digits as digit_data
+from mnist_mlp.reporting.data import PageContext
 from mnist_mlp.reporting.sections_digits import PredictedRuns, digits_data, load_predicted_runs, select_images, sprite
 from mnist_mlp.runs.folder import RunFolder
 
@@ -27,6 +30,19 @@ def runs_of(folder: Path, *wrong: list[int]) -> PredictedRuns:
     runs = load_predicted_runs(find_jobs([folder]))
     assert runs is not None
     return runs
+
+
+def test_the_title_names_the_dataset_of_the_images_if_there_are_several(tmp_path: Path) -> None:
+    for number, name in enumerate(("mnist", "mnist", "fashion_mnist")):
+        run = write_run(tmp_path / str(number), range(number), optim__lr=number + 1.0, data__name=name)
+        result = json.loads((run / "result.json").read_text())
+        result["data"]["digest"] = name
+        (run / "result.json").write_text(json.dumps(result))
+    summary = summarize(find_jobs([tmp_path]))
+    section = digit_data.digit_browser(PageContext(summary))
+    assert section is not None
+    (largest,) = [title for title, part in summary.by_dataset.items() if len(part.jobs) == 2]
+    assert section.title.endswith(f" on {largest}")
 
 
 def unpack(text: str, dtype: str) -> NDArray[Any]:

@@ -22,11 +22,15 @@ RECORD = "window.selections = []; document.addEventListener('select-runs', event
 
 @contextmanager
 def digits(browser: Any, page: Path, width: int = 1280, dark: bool = False) -> Iterator[Any]:
+    with opened(browser, page, width, dark):
+        wait(browser)
+        yield browser
+
+
+def wait(browser: Any) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    with opened(browser, page, width, dark):
-        WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(READY))
-        yield browser
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(READY))
 
 
 def cell(browser: Any, truth: int, predicted: int) -> Any:
@@ -150,6 +154,10 @@ def test_the_selection_is_shared_with_the_page_in_both_directions(browser: Any, 
         browser.execute_script("document.dispatchEvent(new CustomEvent('select-runs', {detail: {runs: [0, 2]}}))")
         assert texts(browser, ".modes button")[0] == "2 correct only in A"
         assert faults(browser) == []
+        browser.get("about:blank")
+        browser.get(f"{page.as_uri()}#runs=3")
+        wait(browser)
+        assert sum(int(text or 0) for text in texts(browser, ".confusion tbody td.miss")) == 3
 
 
 def test_a_group_shows_the_mean_over_seeds_and_the_votes_of_its_seeds(

@@ -83,14 +83,24 @@ def headings(page: Reader, *words: str) -> list[str]:
 
 def test_the_page_of_a_sweep_has_all_sections(sweep: Path) -> None:
     page = Reader((sweep / "report.html").read_text())
-    subjects = ("Comparison", "Learning curves", "effects", "normalization and lr", "All runs", "Confusion", "Best run")
+    subjects = (
+        "All settings",
+        "Learning curves",
+        "Table",
+        "effects",
+        "normalization and lr",
+        "All runs",
+        "Confusion",
+        "Best run",
+    )
     assert len(headings(page, *subjects)) == len(subjects)
-    assert page.headings[0] == "Comparison"
+    assert page.headings[0].startswith("All settings")
     assert len(set(page.headings)) == len(page.headings)
     runs = [folder.name for folder in sweep.iterdir() if folder.is_dir()]
     assert len(runs) == 8
     assert set(runs) <= set(page.cells)
-    assert "standard, lr=0.01, test accuracy 96.50 % ± 0.71 over 2 seeds" in page.text
+    assert "standard, lr=0.01 is best on validation" in page.text
+    assert "96.50 % ± 0.71 over 2 seeds" in page.text
     assert all(words in page.text for words in ("8 finished", "normalization: raw, standard", "lr: 0.01, 0.1"))
     assert "cpu (made up)" in page.text
     assert "012345678" in page.text
@@ -98,12 +108,13 @@ def test_the_page_of_a_sweep_has_all_sections(sweep: Path) -> None:
 
 def test_only_varying_settings_have_columns_and_constant_columns_are_hidden(sweep: Path) -> None:
     html = (sweep / "report.html").read_text()
-    groups = html.split("<thead>")[1].partition("</thead>")[0]
+    groups = html.split("Table of settings</h2>")[1].partition("</thead>")[0]
     header = re.findall(r"<th[^>]*>(.*?)</th>", groups)
     assert header[:3] == ["setting", "normalization", "lr"]
     assert header.index("test acc %") < header.index("verdict") < header.index("val acc %")
     assert not {"seed", "dropout", "figures"} & set(header)
-    assert re.findall(r"<th[^>]* data-hidden>(.*?)</th>", groups) == ["n", "parameters", "status"]
+    hidden = re.findall(r"<th[^>]* data-hidden>(.*?)</th>", groups)
+    assert hidden == ["normalization", "lr", "n", "parameters", "status"]  # the name says the first two
     all_runs = re.findall(r"<th[^>]*>(.*?)</th>", html.split("All runs</h2>")[1].partition("</thead>")[0])
     assert all_runs[:4] == ["run", "normalization", "lr", "seed"]
     assert {"test acc %", "val acc %", "status", "folder", "command"} <= set(all_runs)
@@ -161,7 +172,7 @@ def test_a_missing_or_broken_file_affects_only_its_sections(tmp_path: Path, miss
 def test_the_page_of_a_run_has_metrics_mistakes_and_the_command(tmp_path: Path, idx_root: Path) -> None:
     run = write_run(tmp_path / "run", [0, 1, 2], data__root=str(idx_root), optim__lr=0.5)
     page = read(run)
-    subjects = ("Result", "Learning curves", "Confusion", "mistakes", "Classification report", "Reproduce")
+    subjects = ("Result", "Learning curves", "Confusion", "Mistakes", "Classification report", "Reproduce")
     assert len(headings(page, *subjects)) == len(subjects) == len(page.headings)
     low, high = accuracy_interval(np.arange(100) > 2)
     assert f"Test accuracy 97.00 % 95 % interval {100 * low:.2f} to {100 * high:.2f} %, over images, not" in page.text
@@ -169,6 +180,9 @@ def test_the_page_of_a_run_has_metrics_mistakes_and_the_command(tmp_path: Path, 
     assert f"{TRUTH[0]} → {(TRUTH[0] + 1) % 10} 91 %" in page.text
     assert "python -m mnist_mlp.train" in page.text
     assert "optim.lr=0.5" in page.text
+    assert "python -m mnist_mlp.export run --format html" in page.text
+    (run / "draw.html").touch()
+    assert any(address.endswith("/run/draw.html") for address in read(run).addresses)
 
 
 def test_without_images_galleries_are_omitted_with_a_note(tmp_path: Path) -> None:

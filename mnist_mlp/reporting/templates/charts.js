@@ -1,8 +1,8 @@
 "use strict";
-/* Shared by all charts: created when scrolled near, redrawn when theme, selection or print mode changes. */
+/* Shared by all charts: created after the first paint, or when their tab is opened; redrawn when theme, selection or print mode changes. */
 const Charts = (() => {
   const {make} = Report;
-  const {classes} = Report.data, LOG_RATIO = 30, MARGIN = "600px";
+  const {classes} = Report.data, LOG_RATIO = 30;
   const CHANCE_ACCURACY = Math.min(200 / classes, 60), CHANCE_LOSS = 0.9 * Math.log(classes);
   const built = [], waiting = new Map();
 
@@ -22,6 +22,28 @@ const Charts = (() => {
     if (!build) return;
     waiting.delete(element);
     built.push(build(element));
+    keepControls(element);
+  }
+  /* Keep what the reader has chosen in the controls of a chart in the address of the page. */
+  function keepControls(element) {
+    const controls = [...element.querySelectorAll("select, input")], {chart} = element.dataset;
+    const property = control => control.type === "checkbox" ? "checked" : "value";
+    const initial = controls.map(control => control[property(control)]);
+    const names = controls.map(({name}, index) => name + "'".repeat(controls.slice(0, index).filter(control => control.name === name).length));
+    const restore = () => {
+      const chosen = new Map(State.get(chart).split(",").map(pair => pair.split(/:(.*)/)));
+      controls.forEach((control, index) => {
+        const value = chosen.get(names[index]) ?? initial[index];
+        const isUnknown = control.options && ![...control.options].some(option => option.value === value); // in an old link
+        if (isUnknown || String(value) === String(control[property(control)])) return;
+        control[property(control)] = control.type === "checkbox" ? String(value) === "true" : value;
+        for (const name of ["input", "change"]) control.dispatchEvent(new Event(name));
+      });
+    };
+    element.addEventListener("change", () => State.set(chart, controls.map((control, index) => [names[index], control[property(control)]])
+      .filter(([, value], index) => value !== initial[index]).map(pair => pair.join(":")).join(",")));
+    document.addEventListener("restore-state", restore);
+    restore();
   }
   /* The static picture of the noscript element stands in for a chart that is not drawn, or not yet. */
   const showPicture = element => element.append(make("div", {class: "fallback"}, document.createRange().createContextualFragment(element.querySelector("noscript").textContent)));
@@ -42,12 +64,12 @@ const Charts = (() => {
     }
     const observer = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(entry => {
       observer.unobserve(entry.target);
-      start(entry.target);
-    }), {rootMargin: MARGIN});
+      setTimeout(() => start(entry.target));
+    }), {rootMargin: "1000000px"}); // all, as a screenshot of the whole page shows them, but not those in a hidden tab
     for (const element of waiting.keys()) observer.observe(element);
     document.documentElement.dataset.charts = "ready";
   });
-  document.addEventListener("select-runs", redraw);
+  for (const name of ["select-runs", "show-runs"]) document.addEventListener(name, redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   document.addEventListener("paper", ({detail: {on}}) => {
     if (on && window.echarts) startAll();
@@ -67,7 +89,7 @@ const Charts = (() => {
     const frame = make("div", {class: "plot"}, canvas, tip, dot);
     parent.append(frame);
     const chart = echarts.init(canvas, null, {renderer: Report.data.runs.length <= 60 ? "svg" : "canvas", devicePixelRatio: Math.max(2, devicePixelRatio)});
-    new ResizeObserver(() => chart.resize()).observe(canvas);
+    new ResizeObserver(() => { if (canvas.clientWidth) chart.resize(); }).observe(canvas); // not in a hidden tab
     const hide = () => { tip.hidden = dot.hidden = true; };
     canvas.addEventListener("mouseleave", hide);
     function show([x, y], title, lines) {
@@ -102,14 +124,26 @@ const Charts = (() => {
     });
     plot.chart.getZr().on("click", event => {
       const point = nearest(event);
-      if (point) Report.toggle(runsOf(point));
+      if (point) Report.pick(runsOf(point), event.event);
     });
   }
 
+  /* A run as a point of a scatter series; a triangle at the edge if its value is out of range. */
+  const dot = (theme, {run, x, y, low, high}, color, size, symbol = "circle") => {
+    const isSelected = Report.isSelected(run.id), opacity = Report.selection().length && !isSelected ? 0.14 : 0.8;
+    return {value: [x, y], symbol: low || high ? "triangle" : symbol, symbolRotate: low ? 180 : 0, symbolSize: isSelected ? size + 6 : size,
+      itemStyle: {color, opacity, borderColor: isSelected ? theme.fg : undefined, borderWidth: isSelected ? 1.5 : undefined}};
+  };
   const quantile = (sorted, fraction) => {
     const position = (sorted.length - 1) * fraction, low = Math.floor(position);
     return sorted[low] + (position - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
   };
+  const clamp = (value, range) => range ? Math.min(Math.max(value, range[0]), range[1]) : value;
+  /* Mean and standard deviation, which is 0 for one value. */
+  function moments(values) {
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    return [mean, Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(values.length - 1, 1))];
+  }
   /* The padded range of the values; if robust, without runs at chance level and values beyond three interquartile ranges. */
   function range(values, name, robust = true) {
     let kept = values.filter(Number.isFinite);
@@ -148,24 +182,23 @@ const Charts = (() => {
     };
   }
 
-  /* Add a legend of groups as buttons, best first, up to a readable number; return a function that updates it. */
+  /* Add a legend of groups as buttons, best first, up to a readable number. */
   function legend(parent) {
     const MAX_ENTRIES = 40, groups = Report.data.groups;
-    if (groups.length < 2) return () => {};
-    const buttons = groups.slice(0, MAX_ENTRIES).map((group, index) => make("button", {type: "button", "aria-pressed": "false", title: group.name,
-      onclick: () => Report.toggle(group.runs)}, make("i", {style: `--color: ${Report.cssColor(index)}`}), make("span", {}, group.name)));
+    if (groups.length < 2) return;
+    const buttons = groups.slice(0, MAX_ENTRIES).map((group, index) => make("button", {type: "button", "aria-pressed": String(group.runs.some(Report.isSelected)), title: group.name,
+      "data-runs": group.runs.join(" ")}, make("i", {style: `--color: ${Report.cssColor(index)}`}), make("span", {}, group.name)));
     const remaining = groups.length - buttons.length;
     parent.append(make("ul", {class: "legend", "aria-label": "Groups, best first", tabindex: "0"}, ...buttons.map(button => make("li", {}, button)),
       remaining ? make("li", {class: "note"}, `and ${remaining} more in the table`) : null));
-    return () => buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(groups[index].runs.some(Report.isSelected))));
   }
   function choice(label, options, chosen, onchange) {
-    const select = make("select", {onchange: () => onchange(select.value)},
+    const select = make("select", {name: label, onchange: () => onchange(select.value)},
       ...Object.entries(options).map(([value, text]) => make("option", {value, selected: value === chosen}, text)));
     return make("label", {}, `${label} `, select);
   }
   const check = (label, checked, onchange) =>
-    make("label", {}, make("input", {type: "checkbox", checked, onchange: event => onchange(event.target.checked)}), label);
+    make("label", {}, make("input", {type: "checkbox", name: label, checked, onchange: event => onchange(event.target.checked)}), label);
 
   /* A categorical axis with the labels at 0, 1, ... */
   function names(theme, labels, extra) {
@@ -176,5 +209,5 @@ const Charts = (() => {
       rotate: crowded ? 30 : 0, width: 110, overflow: "truncate", formatter: position => labels[position] === undefined ? "" : number(labels[position])}};
   }
 
-  return {register, plot, names, respond, range, needsLog, number, axis, legend, choice, check};
+  return {register, plot, names, respond, dot, clamp, moments, range, needsLog, number, axis, legend, choice, check};
 })();

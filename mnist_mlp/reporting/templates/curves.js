@@ -16,7 +16,7 @@ Charts.register("curves", element => {
   const controls = make("div", {class: "controls"},
     hasSeeds ? Charts.choice("lines", {mean: "mean ± standard deviation over seeds", runs: "individual runs"}, state.lines, value => update("lines", value)) : null,
     Charts.choice("range", {robust: "robust", full: "full"}, "robust", value => update("range", value)),
-    make("label", {}, "smoothing ", make("input", {type: "range", min: 0, max: 0.95, step: 0.05, value: 0, oninput: event => {
+    make("label", {}, "smoothing ", make("input", {type: "range", name: "smoothing", min: 0, max: 0.95, step: 0.05, value: 0, oninput: event => {
       smoothing.textContent = event.target.value;
       update("smoothing", Number(event.target.value));
     }}), smoothing),
@@ -25,7 +25,7 @@ Charts.register("curves", element => {
       draw();
     })));
   element.append(controls);
-  const updateLegend = Charts.legend(element);
+  Charts.legend(element);
   const panels = make("div", {class: "panels", style: "grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr))"});
   const note = make("p", {class: "note"});
   element.append(panels, note);
@@ -71,9 +71,7 @@ Charts.register("curves", element => {
     const epochs = [...new Set(shown.flatMap(points => points.map(point => point[0])))].sort((a, b) => a - b);
     return epochs.map(x => {
       const values = shown.map((points, index) => valueAt(points, known[index], x)).filter(value => value !== null);
-      const mean = values.reduce((sum, value) => sum + value) / values.length;
-      const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-      return [x, mean, values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0, values.length];
+      return [x, ...Charts.moments(values), values.length];
     });
   }
 
@@ -83,7 +81,7 @@ Charts.register("curves", element => {
     for (const index of shownGroups()) {
       const group = data.groups[index];
       for (const split of shownSplits) {
-        const curves = group.runs.map(run => [run, smooth(curve(data.runs[run], split, metric))]).filter(([, points]) => points.length);
+        const curves = group.runs.filter(Report.isShown).map(run => [run, smooth(curve(data.runs[run], split, metric))]).filter(([, points]) => points.length);
         if (!curves.length) continue;
         if (state.lines === "mean" && curves.length > 1) {
           const points = mean(curves.map(pair => pair[1])), ends = points.findIndex(point => point[3] < curves.length);
@@ -98,10 +96,10 @@ Charts.register("curves", element => {
     return lines;
   }
   function shownGroups() {
-    const indices = data.groups.map((_, index) => index), {best, worst, between} = MAX_GROUPS;
+    const indices = [...data.groups.keys()].filter(index => data.groups[index].runs.some(Report.isShown)), {best, worst, between} = MAX_GROUPS;
     if (indices.length <= best + worst + between) return indices;
     const step = (indices.length - best - worst) / between;
-    const sampled = Array.from({length: between}, (_, index) => best + Math.floor(step * index));
+    const sampled = Array.from({length: between}, (_, index) => indices[best + Math.floor(step * index)]);
     const selected = Report.selection().slice(0, 200).map(run => data.runs[run].group);
     return [...new Set([...indices.slice(0, best), ...indices.slice(-worst), ...sampled, ...selected])];
   }
@@ -140,9 +138,8 @@ Charts.register("curves", element => {
   function draw() {
     const theme = Report.theme();
     plots.forEach(plot => drawPlot(plot, theme));
-    const shown = shownGroups().length;
-    note.textContent = shown < data.groups.length ? `Showing ${shown} of ${data.groups.length} groups: the best, the worst, a sample in between, and the selected ones.` : "";
-    updateLegend();
+    const shown = shownGroups().length, total = data.groups.filter(group => group.runs.some(Report.isShown)).length;
+    note.textContent = shown < total ? `Showing ${shown} of ${total} groups: the best, the worst, a sample in between, and the selected ones.` : "";
   }
   draw();
   return draw;

@@ -9,17 +9,11 @@ const digitModel = (() => {
     return new ArrayType(await new Response(stream).arrayBuffer());
   }
 
-  function json(id) {
-    const block = document.getElementById(id);
-    return block ? JSON.parse(block.textContent) : null;
-  }
-
-  /** Groups of several runs, followed by all runs; ids and names come from runs-data. */
+  /** Groups of several runs, followed by all runs. */
   function choices(data) {
-    const page = json("runs-data") || {runs: [], groups: []};
     const row = new Map(data.runs.map((id, index) => [id, index]));
-    const runs = data.runs.map(id => page.runs.find(run => run.id === id) || {id, name: `run ${id}`, group: null});
-    const groups = page.groups.map((group, index) => ({
+    const runs = data.runs.map(id => Report.data.runs[id]);
+    const groups = Report.data.groups.map((group, index) => ({
       key: `group ${index}`, label: group.name || "all seeds",
       rows: runs.filter(run => run.group === index).map(run => row.get(run.id)),
     })).filter(choice => choice.rows.length > 1);
@@ -27,7 +21,7 @@ const digitModel = (() => {
   }
 
   async function load() {
-    const data = json("digits-data");
+    const block = document.getElementById("digits-data"), data = block && JSON.parse(block.textContent);
     if (!data) return null;
     const [predicted, matrices, probabilities] = await Promise.all([
       unpack(data.predicted, Uint8Array), unpack(data.matrices, Uint16Array), unpack(data.probabilities, Uint8Array),

@@ -2,19 +2,9 @@
 // The image browser: a confusion matrix whose cells open their test images, for one run or group, or for two of them.
 
 (() => {
+  const {make} = Report;
   const MAX_THUMBNAILS = 300, MAX_BARS = 10, CONTRAST = 0.5;
   const MODES = {onlyFirst: "correct only in A", onlySecond: "correct only in B", neither: "incorrect in both, different predictions"};
-
-  /** Create an element with attributes (functions become listeners) and children; text is never parsed as markup. */
-  function make(tag, attributes = {}, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (typeof value === "function") element.addEventListener(name, value);
-      else if (value !== false) element.setAttribute(name, value === true ? "" : value);
-    }
-    element.append(...children);
-    return element;
-  }
 
   const integer = number => number.toLocaleString("en");
   const percent = fraction => `${Math.round(100 * fraction)} %`;
@@ -68,7 +58,7 @@
 
     build(container) {
       const labeledSelect = (label, change, none) => {
-        const select = make("select", {change: () => change(this.choice(select.value))});
+        const select = make("select", {onchange: () => change(this.choice(select.value))});
         if (none) select.append(make("option", {value: ""}, none));
         for (const [title, isGroup] of [["Mean over seeds", true], ["Runs", false]]) {
           const choices = this.model.choices.filter(choice => choice.rows.length > 1 === isGroup);
@@ -88,18 +78,18 @@
       this.image = make("div", {class: "digit large", role: "img"});
       this.bars = make("div", {class: "bars"});
       this.strip = make("div", {class: "strip", role: "listbox", tabindex: "0", "aria-label": "Images in the cell",
-        "aria-orientation": "horizontal", keydown: event => this.handleKey(event), click: event => {
+        "aria-orientation": "horizontal", onkeydown: event => this.handleKey(event), onclick: event => {
           const thumb = event.target.closest("[role=option]");
           if (thumb) this.show(Number(thumb.dataset.position));
         }});
       this.note = make("p", {class: "note"});
-      const button = (label, text, click) => make("button", {type: "button", "aria-label": label, title: label, click}, text);
+      const button = (label, text, onclick) => make("button", {type: "button", "aria-label": label, title: label, onclick}, text);
       this.previous = button("Previous image", "‹", () => this.show(this.position - 1));
       this.next = button("Next image", "›", () => this.show(this.position + 1));
       const close = button("Close", "×", () => this.close());
       this.figure = make("div", {class: "figure"}, this.image, this.answers, this.bars);
       this.panel = make("div", {class: "panel", role: "region", "aria-label": "Test images in the selected cell",
-        keydown: event => { if (event.key === "Escape") this.close(); }},
+        onkeydown: event => { if (event.key === "Escape") this.close(); }},
         make("div", {class: "bar"}, this.head, this.previous, this.next, close), this.figure, this.strip, this.note);
       this.hint = make("p", {class: "hint"}, "Select a cell to see its test images.");
       this.hint.hidden = true;
@@ -195,7 +185,7 @@
 
     showModes(flips) {
       this.modes.replaceChildren(...Object.entries(flips ? MODES : {}).map(([mode, text]) =>
-        make("button", {type: "button", "aria-pressed": String(this.mode === mode), click: () => this.open(mode)},
+        make("button", {type: "button", "aria-pressed": String(this.mode === mode), onclick: () => this.open(mode)},
           make("b", {}, integer(flips[mode].length)), ` ${text}`)));
     }
 
@@ -218,8 +208,7 @@
         if (this.cell[0] === this.cell[1] && this.list.length) note += " Least confident first.";
       }
       if (this.mode !== "cell" && !this.model.data.complete) note = `Counts cover only the ${integer(this.model.data.indices.length)} images included in the page.`;
-      if (this.list.length > MAX_THUMBNAILS) note += ` Showing the first ${MAX_THUMBNAILS}.`;
-      this.list = shown;
+      if (this.list.length > MAX_THUMBNAILS) note += ` The strip shows the first ${MAX_THUMBNAILS}.`;
       this.note.textContent = note.trim();
       this.note.hidden = !note;
     }
@@ -242,8 +231,9 @@
       this.previous.disabled = this.position <= 0;
       this.next.disabled = this.position >= total - 1;
       const title = this.mode === "cell" ? this.nameCell(...this.cell) : MODES[this.mode];
-      this.head.textContent = total ? `${title}: ${this.position + 1} of ${total}` : `${title}: no images`;
-      if (!total) return this.strip.removeAttribute("aria-activedescendant");
+      this.head.textContent = total ? `${title}: ${integer(this.position + 1)} of ${integer(total)}` : `${title}: no images`;
+      this.strip.removeAttribute("aria-activedescendant");
+      if (!total) return;
       const index = this.list[this.position];
       for (const thumb of this.strip.children) {
         const isShown = Number(thumb.dataset.position) === this.position;
@@ -334,6 +324,7 @@
     document.addEventListener("select-runs", event => {
       if (event.detail.from !== "digits") browser.follow(event.detail.runs);
     });
+    browser.follow(Report.selection());
     container.dataset.ready = "true";
   }
 

@@ -11,25 +11,24 @@ Charts.register("effects", element => {
     const runs = done.filter(run => ids.includes(run.id)), values = runs.map(run => run.settings[key]), levels = [...new Set(values)];
     const isNumber = values.every(value => typeof value === "number");
     levels.sort((a, b) => isNumber ? a - b : String(a).localeCompare(String(b), "en", {numeric: true}));
-    const panel = {key, name, runs, means, values, levels, range: Charts.range(runs.map(run => run.measures[measure]), measure), continuous: isNumber && levels.length > MAX_LEVELS, dots: [], ...Charts.plot(box, `${name}: ${element.dataset.label}`)};
+    const panel = {key, name, runs, means, values, levels, continuous: isNumber && levels.length > MAX_LEVELS, dots: [], ...Charts.plot(box, `${name}: ${element.dataset.label}`)};
     Charts.respond(panel, () => panel.dots, dot => [dot.run.name, [`${data.measures[measure]}: ${Charts.number(dot.run.measures[measure])}`, `${name}: ${Charts.number(dot.run.settings[key])}`]], dot => [dot.run.id]);
     return panel;
   });
 
-  function deviation(numbers) {
-    const mean = numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
-    const squares = numbers.reduce((sum, number) => sum + (number - mean) ** 2, 0);
-    return numbers.length > 1 ? Math.sqrt(squares / (numbers.length - 1)) : 0;
-  }
   function drawPanel(panel, theme) {
-    const hasSelection = Report.selection().length > 0;
-    panel.dots = panel.runs.map(run => {
+    const runs = panel.runs.filter(run => Report.isShown(run.id));
+    panel.range = Charts.range(runs.map(run => run.measures[measure]), measure) ?? [0, 1];
+    panel.dots = runs.map(run => {
       const value = run.settings[panel.key], measured = run.measures[measure];
       const x = panel.continuous ? value : panel.levels.indexOf(value) - 0.12 + ((run.id * 0.618) % 1 - 0.5) * 0.2;
-      return {run, x, y: Math.min(Math.max(measured, panel.range[0]), panel.range[1]), low: measured < panel.range[0]};
+      return {run, x, y: Charts.clamp(measured, panel.range), low: measured < panel.range[0]};
     });
-    const numbers = level => panel.runs.filter(run => run.settings[panel.key] === level).map(run => run.measures[measure]);
-    const known = panel.continuous ? [] : panel.levels.map((level, position) => [position + 0.16, panel.means.find(pair => pair[0] === level)?.[1], deviation(numbers(level))]).filter(point => Number.isFinite(point[1]));
+    const known = (panel.continuous ? [] : panel.levels).flatMap((level, position) => {
+      const all = panel.runs.filter(run => run.settings[panel.key] === level), mean = panel.means.find(pair => pair[0] === level)?.[1];
+      const isKnown = Number.isFinite(mean) && all.every(run => runs.includes(run)); // the mean is over all runs, so not next to some of them
+      return isKnown ? [[position + 0.16, mean, Charts.moments(all.map(run => run.measures[measure]))[1]]] : [];
+    });
     const centers = known.filter(point => point[1] >= panel.range[0]), below = known.filter(point => point[1] < panel.range[0]);
     const crowded = panel.levels.map(String).join("").length > 34, axisOptions = {name: panel.name, nameGap: crowded ? 48 : 26};
     panel.chart.setOption({
@@ -38,11 +37,7 @@ Charts.register("effects", element => {
         : Charts.names(theme, panel.levels, axisOptions),
       yAxis: Charts.axis(theme, {type: "value", name: data.measures[measure], nameGap: 42, min: panel.range[0], max: panel.range[1]}),
       series: [
-        {type: "scatter", silent: true, clip: false, data: panel.dots.map(dot => {
-          const isSelected = Report.isSelected(dot.run.id);
-          return {value: [dot.x, dot.y], symbol: dot.low ? "triangle" : "circle", symbolRotate: dot.low ? 180 : 0, symbolSize: isSelected ? 12 : 7,
-            itemStyle: {color: dot.low ? theme.group(1) : theme.group(0), opacity: hasSelection && !isSelected ? 0.12 : 0.7, borderColor: isSelected ? theme.fg : undefined, borderWidth: isSelected ? 1.5 : undefined}};
-        })},
+        {type: "scatter", silent: true, clip: false, data: panel.dots.map(dot => Charts.dot(theme, dot, theme.group(dot.low ? 1 : 0), 7))},
         {type: "scatter", silent: true, clip: false, z: 5, symbol: "diamond", symbolSize: 11, data: below.map(point => [point[0], panel.range[0]]),
           itemStyle: {color: "transparent", borderColor: theme.fg, borderWidth: 1.4}, label: {show: true, position: "top", color: theme.fg, formatter: item => below[item.dataIndex][1].toFixed(1)}},
         {type: "line", silent: true, data: centers.map(point => point.slice(0, 2)), symbol: "diamond", symbolSize: 11, itemStyle: {color: theme.fg},

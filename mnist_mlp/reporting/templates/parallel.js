@@ -7,17 +7,18 @@ Charts.register("parallel", element => {
   const keys = Object.keys(data.settings).filter(key => key !== "seed" && new Set(done.map(run => String(run.settings[key]))).size > 1).slice(0, MAX_AXES);
   const axes = [...keys.map(key => ({name: data.settings[key], of: run => run.settings[key]})),
     {name: data.measures[measure], of: run => run.measures[measure], measured: true}];
-  const range = Charts.range(done.map(run => run.measures[measure]), measure);
+  let range, shown;
   const content = make("div", {style: `min-width: ${80 * axes.length}px`});
   element.append(make("div", {class: "wide", tabindex: "0", role: "region", "aria-label": element.dataset.label}, content));
   const plot = Charts.plot(content, element.dataset.label, 440);
-  const clamp = value => Math.min(Math.max(value, range[0]), range[1]);
-  const fraction = run => (clamp(run.measures[measure]) - range[0]) / (range[1] - range[0] || 1);
+  const fraction = run => (Charts.clamp(run.measures[measure], range) - range[0]) / (range[1] - range[0] || 1);
   let brushing = false;
 
   function draw() {
     if (brushing) return;
     const theme = Report.theme(), hasSelection = Report.selection().length > 0;
+    shown = done.filter(run => Report.isShown(run.id));
+    range = Charts.range(shown.map(run => run.measures[measure]), measure) ?? [0, 1];
     const mix = fraction => echarts.color.lerp(fraction, [theme.grey, theme.group(0)]);
     plot.chart.setOption({
       animation: false,
@@ -31,22 +32,22 @@ Charts.register("parallel", element => {
         const names = [...new Set(values.map(String))].sort((a, b) => a.localeCompare(b, "en", {numeric: true}));
         return {dim, name: axis.name, type: "category", data: names, axisLabel: {formatter: name => name.length > 12 ? `${name.slice(0, 11)}…` : name}};
       }),
-      series: {type: "parallel", smooth: false, inactiveOpacity: 0.05, activeOpacity: 0.9, data: done.map(run => {
+      series: {type: "parallel", smooth: false, inactiveOpacity: 0.05, activeOpacity: 0.9, data: shown.map(run => {
         const isSelected = Report.isSelected(run.id);
-        return {value: axes.map(axis => axis.measured ? clamp(axis.of(run)) : typeof axis.of(run) === "number" ? axis.of(run) : String(axis.of(run))), name: run.name,
+        return {value: axes.map(axis => axis.measured ? Charts.clamp(axis.of(run), range) : typeof axis.of(run) === "number" ? axis.of(run) : String(axis.of(run))), name: run.name,
           lineStyle: {color: isSelected ? theme.group(1) : mix(fraction(run)), width: isSelected ? 3 : 1.4, opacity: hasSelection && !isSelected ? 0.08 : isSelected ? 1 : 0.35 + 0.5 * fraction(run)}};
       })},
     }, {replaceMerge: ["series"]});
   }
   const showTip = (event, run) => plot.show([event.event.offsetX, event.event.offsetY], run.name, axes.map(axis => `${axis.name}: ${Charts.number(axis.of(run))}`));
-  plot.chart.on("mouseover", {seriesType: "parallel"}, event => showTip(event, done[event.dataIndex]));
+  plot.chart.on("mouseover", {seriesType: "parallel"}, event => showTip(event, shown[event.dataIndex]));
   plot.chart.on("mouseout", {seriesType: "parallel"}, plot.hide);
-  plot.chart.on("click", {seriesType: "parallel"}, event => Report.toggle([done[event.dataIndex].id]));
+  plot.chart.on("click", {seriesType: "parallel"}, event => Report.pick([shown[event.dataIndex].id], event.event.event));
   plot.chart.on("axisareaselected", () => {
     const series = plot.chart.getModel().getSeriesByIndex(0);
-    const brushed = done.length > series.getRawIndicesByActiveState("normal").length;
+    const brushed = shown.length > series.getRawIndicesByActiveState("normal").length;
     brushing = true; // a redraw would clear the brush
-    Report.select(brushed ? series.getRawIndicesByActiveState("active").map(index => done[index].id) : []);
+    Report.select(brushed ? series.getRawIndicesByActiveState("active").map(index => shown[index].id) : []);
     brushing = false;
   });
   draw();

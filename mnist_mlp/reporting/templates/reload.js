@@ -1,29 +1,23 @@
 "use strict";
-/* Reloads the page of a running sweep and restores what the reader has selected, filtered, opened and scrolled to. */
+/* Reloads the page of a running sweep and restores what the reader has opened and scrolled to; the address keeps the rest. */
 (() => {
   const SECONDS = 10, key = `mnist_mlp ${location.pathname}`;
   const heading = element => element.closest("section")?.querySelector("h2").textContent ?? "";
-  const folded = () => [...document.querySelectorAll("details")], filters = () => [...document.querySelectorAll("input[type=search]")];
+  const folded = () => [...document.querySelectorAll("details")];
   const titled = details => `${heading(details)} ${details.querySelector("summary").textContent}`;
+  const charts = () => [...document.querySelectorAll(".chart")];
   const sections = () => [...document.querySelectorAll("section")];
   const top = element => element.getBoundingClientRect().top;
 
   function remember() {
     const section = sections().findLast(element => top(element) <= 0);
-    return {
-      selected: Report.selection().map(run => Report.data.runs[run].name), filters: filters().map(filter => filter.value),
-      open: folded().filter(details => details.open).map(titled), scroll: section ? [heading(section), top(section)] : ["", -scrollY],
-    };
+    return {heights: charts().map(chart => chart.offsetHeight), open: folded().filter(details => details.open).map(titled), scroll: section ? [heading(section), top(section)] : ["", -scrollY]};
   }
 
-  function restore({selected, filters: texts, open, scroll: [title, offset]}) {
+  function restore({heights, open, scroll: [title, offset]}) {
+    charts().forEach((chart, index) => { chart.style.minHeight = `${heights[index]}px`; }); // drawn after the scrolling
     history.scrollRestoration = "manual";
     folded().forEach(details => { details.open = open.includes(titled(details)); });
-    filters().forEach((filter, index) => {
-      filter.value = texts[index] ?? "";
-      filter.dispatchEvent(new Event("input"));
-    });
-    Report.select(Report.data.runs.filter(run => selected.includes(run.name)).map(run => run.id));
     addEventListener("load", () => {
       const section = sections().find(element => heading(element) === title);
       scrollTo({top: (section ? scrollY + top(section) : 0) - offset, behavior: "instant"});
@@ -39,6 +33,7 @@
   setInterval(() => {
     if (document.hidden || document.activeElement?.matches("input, select") || !getSelection().isCollapsed) return;
     try { sessionStorage.setItem(key, JSON.stringify(remember())); } catch (error) { console.debug(error); }
+    State.write();
     location.reload();
   }, 1000 * SECONDS);
 })();

@@ -6,7 +6,7 @@ Charts.register("scatter", element => {
   const valueOf = (run, key) => key === "order" ? run.order + 1 : key.startsWith("=") ? run.settings[key.slice(1)] : run.measures[key];
   const state = {x: "fit_seconds", y: data.ranked_by, logs: {}, robust: true};
   const isNumeric = key => data.runs.every(run => [undefined, null, "-"].includes(valueOf(run, key)) || typeof valueOf(run, key) === "number");
-  const values = key => data.runs.map(run => valueOf(run, key));
+  const values = key => Report.runs().map(run => valueOf(run, key));
   const needsLog = key => isNumeric(key) && Charts.needsLog(values(key));
   const update = (side, value) => {
     state[side] = value;
@@ -18,7 +18,7 @@ Charts.register("scatter", element => {
   element.append(make("div", {class: "controls"}, Charts.choice("x", axes, state.x, value => update("x", value)), logs.x,
     Charts.choice("y", axes, state.y, value => update("y", value)), logs.y,
     Charts.check("full range", false, on => { state.robust = !on; draw(); })));
-  const updateLegend = data.groups.length <= 10 ? Charts.legend(element) : () => {};
+  if (data.groups.length <= 10) Charts.legend(element);
   const plot = Charts.plot(element, element.dataset.label);
   let dots = [];
   Charts.respond(plot, () => dots, dot => [dot.run.name, [state.x, state.y].map(key => `${axes[key]}: ${Charts.number(valueOf(dot.run, key))}`)], dot => [dot.run.id]);
@@ -36,26 +36,21 @@ Charts.register("scatter", element => {
     return {position, range: null, axis: (theme, options) => Charts.names(theme, names, options)};
   }
   function draw() {
-    const theme = Report.theme(), hasSelection = Report.selection().length > 0;
+    const theme = Report.theme();
     const x = side(state.x, state.logs.x), y = side(state.y, state.logs.y);
-    const clamp = (value, range) => range ? Math.min(Math.max(value, range[0]), range[1]) : value;
-    dots = data.runs.flatMap(run => {
+    dots = Report.runs().flatMap(run => {
       const point = [x.position(run), y.position(run)];
       return point.some(value => value === null || !Number.isFinite(value)) || (valueOf(run, state.x) ?? valueOf(run, state.y)) === undefined ? []
-        : [{run, x: clamp(point[0], x.range), y: clamp(point[1], y.range), low: y.range && point[1] < y.range[0], high: y.range && point[1] > y.range[1]}];
+        : [{run, x: Charts.clamp(point[0], x.range), y: Charts.clamp(point[1], y.range), low: y.range && point[1] < y.range[0], high: y.range && point[1] > y.range[1]}];
     });
     const hasOutliers = dots.some(dot => dot.low || dot.high);
-    const series = {type: "scatter", silent: true, clip: false, data: dots.map(dot => {
-      const isSelected = Report.isSelected(dot.run.id), best = data.groups[dot.run.group].best;
-      return {value: [dot.x, dot.y], symbol: dot.low || dot.high ? "triangle" : Report.symbol(dot.run.group), symbolRotate: dot.low ? 180 : 0,
-        symbolSize: isSelected ? 15 : best ? 12 : 9, itemStyle: {color: theme.group(dot.run.group), opacity: hasSelection && !isSelected ? 0.15 : 0.85, borderColor: isSelected ? theme.fg : undefined, borderWidth: isSelected ? 1.5 : undefined}};
-    })};
+    const series = {type: "scatter", silent: true, clip: false, data: dots.map(dot =>
+      Charts.dot(theme, dot, theme.group(dot.run.group), data.groups[dot.run.group].best ? 12 : 9, Report.symbol(dot.run.group)))};
     plot.chart.setOption({
       animation: false, grid: {left: isNumeric(state.y) ? 66 : 120, right: 20, top: 14, bottom: 48},
       xAxis: x.axis(theme, {name: axes[state.x], nameGap: 28}),
       yAxis: y.axis(theme, {name: axes[state.y] + (hasOutliers ? "; triangles: out of range" : ""), nameGap: isNumeric(state.y) ? 50 : 100}), series,
     }, {replaceMerge: ["series", "xAxis", "yAxis"]});
-    updateLegend();
   }
   draw();
   return draw;

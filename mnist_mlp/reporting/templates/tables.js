@@ -1,8 +1,8 @@
 "use strict";
-/* Tables with sorting, filtering, column selection and copying; rows are highlighted with the selected runs. */
+/* Tables with sorting, filtering, column selection and copying; filters hide runs in all views. */
 (() => {
   const {make} = Report;
-  const COMPARISON = /^(.+?)\s*(<=|>=|!=|=|<|>)\s*(.+)$/;
+  const COMPARISON = /^(.+?)\s*(<=|>=|!=|=|<|>)\s*(.*)$/;
   const text = cell => (cell.querySelector("code") ?? cell.querySelector(".pick") ?? cell).textContent.trim().replaceAll("\u00a0", " ");
 
   function value(cell) {
@@ -21,13 +21,12 @@
     return sign * a.localeCompare(b);
   }
 
-  function satisfies(cell, operator, operand) {
-    const content = value(cell), number = Number(operand);
-    if (typeof content === "number" && operand !== "" && !Number.isNaN(number))
-      return {"<": content < number, ">": content > number, "<=": content <= number, ">=": content >= number, "=": content === number, "!=": content !== number}[operator];
-    const isEqual = text(cell).toLowerCase() === operand.toLowerCase();
-    return operator === "=" ? isEqual : operator === "!=" ? !isEqual : false;
+  const compares = {"<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b, "=": (a, b) => a === b, "!=": (a, b) => a !== b};
+  function satisfies(content, operator, operand) {
+    if (typeof content === "number" && isNumber(operand)) return compares[operator](content, Number(operand));
+    return /^!?=$/.test(operator) && compares[operator](String(content ?? "-").toLowerCase(), operand.toLowerCase());
   }
+  const isNumber = text => text !== "" && Number.isFinite(Number(text));
 
   const TEX = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$", "★": "$\\star$", "→": "$\\to$"};
   const latex = cell => cell.replace(/[\\~^±★→&%$#_{}]/g, character => TEX[character] ?? `\\${character}`);
@@ -58,65 +57,85 @@
   }
 
   class DataTable {
-    constructor(table) {
+    constructor(table, index) {
       this.table = table;
+      this.key = name => `${name}${index ? index + 1 : ""}`; // filter, filter2, ...
       this.headers = [...table.tHead.rows[0].cells];
       this.rows = [...table.tBodies[0].rows];
       this.names = this.headers.map(header => header.textContent.trim());
-      this.filter = "";
       this.hidden = new Set(this.headers.flatMap((header, column) => header.hasAttribute("data-hidden") ? [column] : []));
-      if (!table.hasAttribute("data-tools")) return;
       this.headers.forEach((header, column) => {
         header.replaceChildren(make("button", {type: "button", onclick: () => this.sort(column)}, this.names[column]));
       });
       this.count = make("span", {role: "status"});
+      this.problem = make("span", {role: "alert", class: "problem"});
+      this.search = make("input", {type: "search", placeholder: "words, lr>0.01, …", oninput: event => this.setFilter(event.target.value)});
       table.closest(".box").before(this.tools());
-      this.show();
+      this.showColumns();
     }
 
     tools() {
-      const search = make("input", {type: "search", placeholder: "words, lr>0.01, …", oninput: event => { this.filter = event.target.value; this.show(); }});
       const boxes = this.names.map((name, column) => make("label", {}, make("input", {
         type: "checkbox", ...(this.hidden.has(column) ? {} : {checked: true}), disabled: column === 0,
-        onchange: event => { this.hidden[event.target.checked ? "delete" : "add"](column); this.show(); },
+        onchange: event => { this.hidden[event.target.checked ? "delete" : "add"](column); this.showColumns(); },
       }), ` ${name}`));
       const copies = Object.keys(COPY).map(kind => make("button", {type: "button", title: `Copy the visible cells as ${kind}`,
         onclick: event => copy(COPY[kind](this.lines()), event.target)}, kind));
-      return make("div", {class: "tools"}, make("label", {}, "filter ", search), make("details", {}, make("summary", {}, "columns"),
-        make("div", {class: "menu"}, ...boxes)), make("span", {}, "copy as"), ...copies, this.count);
+      return make("div", {class: "tools"}, make("label", {}, "filter ", this.search), make("details", {}, make("summary", {}, "columns"),
+        make("div", {class: "menu"}, ...boxes)), make("span", {}, "copy as"), ...copies, this.count, this.problem);
     }
 
-    sort(column) {
-      const header = this.headers[column];
-      const sign = header.getAttribute("aria-sort") === "descending" ? 1 : header.getAttribute("aria-sort") === "ascending" ? -1
-        : header.classList.contains("number") ? -1 : 1; // numbers start descending, names ascending
+    sort(column, direction = null) {
+      const header = this.headers[column], opposite = {ascending: "descending", descending: "ascending"};
+      direction ??= opposite[header.getAttribute("aria-sort")] ?? (header.classList.contains("number") ? "descending" : "ascending");
       this.headers.forEach(cell => cell.removeAttribute("aria-sort"));
-      header.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      header.setAttribute("aria-sort", direction);
       const keyed = this.rows.map(row => [value(row.cells[column]), row]);
-      this.rows = keyed.sort((a, b) => compare(a[0], b[0], sign)).map(pair => pair[1]);
+      this.rows = keyed.sort((a, b) => compare(a[0], b[0], direction === "ascending" ? 1 : -1)).map(pair => pair[1]);
       this.table.tBodies[0].append(...this.rows);
+      State.set(this.key("sort"), `${this.names[column]} ${direction}`);
     }
 
-    matches(row, terms) {
-      return terms.every(term => {
-        const comparison = COMPARISON.exec(term);
-        const column = comparison ? this.names.findIndex(name => name.toLowerCase().startsWith(comparison[1].trim().toLowerCase())) : -1;
-        if (column >= 0) return satisfies(row.cells[column], comparison[2], comparison[3].trim());
-        return row.textContent.toLowerCase().includes(term.toLowerCase());
-      });
+    /* A word, or a condition on a column named by its beginning, as {test} of a row or as {problem}. */
+    parse(term) {
+      const [, name, operator, operand] = COMPARISON.exec(term) ?? [], wanted = (name ?? term).toLowerCase();
+      if (!operator) return {test: row => row.textContent.toLowerCase().includes(wanted)};
+      const known = this.names.map(column => column.toLowerCase()), starts = known.findIndex(column => column.startsWith(wanted));
+      const column = known.includes(wanted) ? known.indexOf(wanted) : starts;
+      if (column < 0) return {problem: `no column '${name}': columns are ${this.names.join(", ")}`};
+      const isNumeric = /[<>]/.test(operator) || this.rows.every(row => typeof value(row.cells[column]) === "number");
+      if (isNumeric && !isNumber(operand)) return {problem: `${term}: ${operand ? `'${operand}' is not a number` : "a number is missing"}`};
+      return {test: row => satisfies(value(row.cells[column]), operator, operand)};
     }
 
-    show() {
-      const terms = this.filter.split(",").map(term => term.trim()).filter(Boolean);
-      let shown = 0;
+    setFilter(text) {
+      const terms = text.split(",").map(term => term.trim()).filter(Boolean).map(term => this.parse(term)), kept = new Set(), hidden = [];
+      this.search.value = text;
+      this.problem.textContent = terms.map(term => term.problem).filter(Boolean).join("; ");
       for (const row of this.rows) {
-        const isMatch = this.matches(row, terms);
-        row.classList.toggle("off", !isMatch);
-        shown += isMatch;
+        row.isFiltered = !terms.every(({test}) => !test || test(row));
+        row.classList.toggle("off", row.isFiltered);
+        for (const run of row.dataset.runs ? Report.runsOf(row) : []) if (row.isFiltered) hidden.push(run); else kept.add(run);
       }
+      State.set(this.key("filter"), text);
+      Report.exclude(this, hidden.filter(run => !kept.has(run)));
+      this.showCount();
+    }
+
+    showCount() {
+      const shown = this.rows.filter(row => !row.classList.contains("off")).length;
+      this.count.textContent = shown < this.rows.length ? `${shown} of ${this.rows.length} rows` : "";
+    }
+
+    showColumns() {
       for (const row of [this.table.tHead.rows[0], ...this.rows])
         [...row.cells].forEach((cell, column) => cell.classList.toggle("off", this.hidden.has(column)));
-      this.count.textContent = terms.length ? `${shown} of ${this.rows.length} rows` : "";
+    }
+
+    restore() {
+      const [, column, direction] = /^(.+) (ascending|descending)$/.exec(State.get(this.key("sort"))) ?? [];
+      if (this.names.includes(column)) this.sort(this.names.indexOf(column), direction);
+      this.setFilter(State.get(this.key("filter")));
     }
 
     lines() {
@@ -126,7 +145,7 @@
     }
   }
 
-  const runsOf = row => row.dataset.runs.split(" ").map(Number);
+  const tables = [];
   for (const table of document.querySelectorAll("table")) {
     for (const code of table.querySelectorAll("td.code code"))
       code.before(make("button", {type: "button", title: "Copy this command", onclick: event => copy(code.textContent, event.target)}, "copy"));
@@ -135,19 +154,11 @@
       cell.title ||= cell.textContent.trim();
       cell.replaceChildren(make("button", {type: "button", class: "pick", "aria-pressed": "false"}, ...cell.childNodes));
     }
-    table.addEventListener("click", event => {
-      const row = event.target.closest("tr[data-runs]");
-      const control = event.target.closest("a, button:not(.pick), input");
-      if (row && !control && !String(getSelection())) Report.toggle(runsOf(row));
-    });
-    new DataTable(table);
+    if (table.hasAttribute("data-tools")) tables.push(new DataTable(table, tables.length));
   }
-  document.addEventListener("select-runs", event => {
-    const selected = new Set(event.detail.runs);
-    for (const row of document.querySelectorAll("tr[data-runs]")) {
-      const isSelected = runsOf(row).some(run => selected.has(run));
-      row.classList.toggle("selected", isSelected);
-      row.querySelector(".pick").setAttribute("aria-pressed", String(isSelected));
-    }
-  });
+  const restore = () => tables.forEach(table => table.restore());
+  document.addEventListener("show-all", () => tables.forEach(table => table.setFilter("")));
+  document.addEventListener("show-runs", () => tables.forEach(table => table.showCount()));
+  document.addEventListener("restore-state", restore);
+  restore();
 })();

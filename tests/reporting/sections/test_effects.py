@@ -30,7 +30,7 @@ def context_of(tmp_path: Path, wrong: dict[tuple[float, float], int]) -> PageCon
 
 def test_two_factors_make_a_heatmap_of_means(tmp_path: Path) -> None:
     (section,) = two_factors(context_of(tmp_path, {(0.1, 0.0): 1, (0.1, 0.5): 2, (0.2, 0.0): 3, (0.2, 0.5): 4}))
-    assert section.title == "dropout and lr"
+    assert section.title == "Validation accuracy by dropout and lr"
     assert section.table is not None
     assert [[str(cell) for cell in row] for row in section.table.rows] == [
         ["0.0", "99.00", "97.00"], ["0.5", "98.00", "96.00"],
@@ -77,7 +77,7 @@ def test_means_are_within_one_data_set(tmp_path: Path) -> None:
     assert [name in str(section.markup) for name in panels] == [1, 1, 0]
     heatmaps = list(two_factors(context))
     assert [heatmap.title for heatmap in heatmaps] == [
-        "dropout and lr on other data, digest a",
-        "dropout and lr on other data, digest b",
+        "Validation accuracy by dropout and lr on other data, digest a",
+        "Validation accuracy by dropout and lr on other data, digest b",
     ]
     assert [str(heatmap.table.rows[0][1]) for heatmap in heatmaps if heatmap.table] == ["98.00", "60.00"]

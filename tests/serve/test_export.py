@@ -137,7 +137,7 @@ def test_a_diverged_network_is_an_error(run_folder: Path) -> None:
 def test_a_page_is_below_1_mb_by_storing_int8_weights_if_needed() -> None:
     torch.manual_seed(0)
     for units, weight_type in (([256], "float16"), ([400], "int8")):
-        model = ModelConfig(hidden_units=units)
+        model = ModelConfig(hidden_layers=3, hidden_units=units)
         classifier = DigitClassifier(
             MLP(**model.mlp_arguments()),
             model=model,

@@ -162,6 +162,7 @@ def test_a_finished_job_that_now_fails_is_a_failure_until_it_is_taken_up_again(
     assert [row["status"] for row in table("later")] == ["finished"]
 
 
+@pytest.mark.integration
 def test_a_cut_off_sweep_goes_on_and_ends_as_if_unbroken(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep("seed=0,1,2", "name=unbroken", "trainer.max_epochs=3")
     start_epoch, epochs = DigitClassifier.on_train_epoch_start, iter(range(100))

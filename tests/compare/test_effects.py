@@ -163,6 +163,7 @@ def test_importance_ranks_the_settings_of_a_search() -> None:
     assert ranking["units"].p_value > 0.01
 
 
+@pytest.mark.integration
 def test_settings_without_effect_are_rarely_significant() -> None:
     rankings = [importances(random_search(30, seed), VAL) for seed in range(100)]
     assert (
@@ -171,6 +172,7 @@ def test_settings_without_effect_are_rarely_significant() -> None:
     )
 
 
+@pytest.mark.integration
 def test_any_setting_of_a_search_without_effects_is_significant_in_one_of_twenty() -> None:
     random = np.random.default_rng(3)
     searches = [

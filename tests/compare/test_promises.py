@@ -22,6 +22,7 @@ from mnist_mlp.compare.statistics import SIGNIFICANCE, cross_fitted_accuracy
 SWEEPS = 4000
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seeds", [3, pytest.param(5, marks=pytest.mark.integration)])
 def test_a_difference_called_detectable_has_the_promised_power_on_average(seeds: int) -> None:
     powers = power_of_promises(POPULATIONS["seeds dominate"], seeds, 1000, 400, np.random.default_rng(seeds))

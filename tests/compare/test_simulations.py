@@ -15,6 +15,7 @@ SWEEPS = 1000
 POPULATION = POPULATIONS["both"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("name", "seeds"), [("images dominate", 3), ("both", 5), ("seeds dominate", 3)])
 def test_unadjusted_intervals_have_nominal_coverage(name: str, seeds: int) -> None:
     covered = coverage(POPULATIONS[name], seeds, 4000, SWEEPS, np.random.default_rng(seeds))

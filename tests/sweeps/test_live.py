@@ -189,6 +189,7 @@ def test_without_a_redrawable_terminal_each_job_prints_one_line(
         assert printed[-1].endswith(" elapsed]")
 
 
+@pytest.mark.integration
 def test_epochs_of_an_earlier_attempt_are_not_counted(sweep: Sweep) -> None:
     sweep.jobs[0].folder.path.mkdir()
     sweep.epochs(0, 3)

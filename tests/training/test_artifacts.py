@@ -172,6 +172,7 @@ def test_without_figures_scalars_are_still_logged(idx_root: Path, tmp_path: Path
     assert (tmp_path / "classification_report.txt").read_text().count("\n") == 16
 
 
+@pytest.mark.integration
 def test_a_resumed_run_has_each_epoch_once_in_tensorboard(
     idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_student_ignores_the_labels() -> None:
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=0)
 
 
+@pytest.mark.integration
 def test_a_student_converges_to_its_teacher() -> None:
     model, step, _ = classifier(**{"optim.teacher": "two nets", "optim.name": "adam", "model.hidden_units": [64]})
     for _ in range(300):

@@ -212,10 +212,10 @@ def _lead(summary: Summary, names: Sequence[str]) -> tuple[str, str]:
         closest = max(pairs[outcome], key=lambda pair: pair[1].mean("test_accuracy") or 0.0, default=None)
         if closest is None or (pair := closest[1].comparison) is None:
             continue
-        needed, more = pair.verdict.partition(": ")[2], len(pairs[outcome]) - 1
+        needed, count = pair.verdict.partition(": ")[2], len(pairs[outcome])
         ahead = interval_text(replace(pair.decisive, mean=0.0 - pair.decisive.mean), " points")
-        text = f"{start} {closest[0]}: {ahead}" + f", {needed}" * bool(needed)
-        texts.append(text + f"; and {start.split()[-1]} {more} more" * bool(more) + ".")
+        several = f"{count} settings, the closest of which is " * (count > 1)
+        texts.append(f"{start} {several}{closest[0]}: {ahead}" + f", {needed}" * bool(needed) + ".")
     if (untested := len(pairs[""])) and summary.over_seeds:
         texts.append(f"Not tested: {untested} of {len(summary.rows) - 1} other settings.")
     chosen = "validation" if summary.ranked_by == "val_accuracy" else "test"

@@ -18,7 +18,8 @@ from mnist_mlp.runs.files import JSON
 MAX_SHOWN, MAX_WORST = 20, 5
 """Settings in a chart, and the worst among them if there are more."""
 MARGIN = 0.05  # points
-DOTS_NOTE = "Dots (triangles: out of range) are mean differences to the best in points of test accuracy"
+DOTS_NOTE = "Dots{} are mean differences to the best in points of test accuracy"
+FAR_NOTE = " (triangles: out of range)"
 BARS_NOTE = "; bars are their 95 % intervals over {}, paired by seed."
 LINES_NOTE = " Lines are these intervals, widened for all pairs of settings: one that reaches zero is unclear."
 NO_BARS_NOTE = ". They have no verdict: that takes two seeds or more per setting."
@@ -34,7 +35,9 @@ def answer(context: PageContext) -> Section | None:
     charts = [_chart(title, part, ids) for title, part in summary.by_dataset.items() if part.rows[0].best]
     if not any(len(chart["rows"]) > 1 for chart in charts):
         return None
-    note, pairs = DOTS_NOTE, [row.comparison for row in summary.rows if row.comparison and row.comparison.outcome]
+    is_far = any(row["is_far"] for chart in charts for row in chart["rows"])
+    note = DOTS_NOTE.format(FAR_NOTE * is_far)
+    pairs = [row.comparison for row in summary.rows if row.comparison and row.comparison.outcome]
     family = max((pair.comparisons for pair in pairs), default=0)
     note += BARS_NOTE.format("seeds and test images" if any(pair.images for pair in pairs) else "seeds") * bool(pairs)
     note += LINES_NOTE if family > 1 else "" if family else NO_BARS_NOTE

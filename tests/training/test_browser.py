@@ -120,17 +120,17 @@ def test_accuracy_and_swept_settings_come_first_under_short_names(browser: Any, 
     for address in serve(tmp_path / "links", b"lr=0.2"):
         browser.get("about:blank")
         browser.get(f"{address}/?smoothing=0")
-        wait_for(lambda: shows(browser, "lr=0.1, seed=0", "lr=0.2, seed=1", "/accuracy"))
+        wait_for(lambda: shows(browser, "lr=0.1, seed 0", "lr=0.2, seed 1", "/accuracy"))
         lines = browser.execute_script(ALL_TEXT).split("\n")
         assert not any(line.endswith("tensorboard") for line in lines)
         groups = [line for line in lines if line in ("train", "val", "wall_time", "whole_run", "visual_test")]
         assert groups[0] == "train"
         browser.get("about:blank")
         browser.get(f"{address}/#hparams")
-        wait_for(lambda: shows(browser, "Trial ID", "lr=0.1, seed=0", "optim.lr", "val/accuracy"))
+        wait_for(lambda: shows(browser, "Trial ID", "lr=0.1, seed 0", "optim.lr", "val/accuracy"))
         lines = browser.execute_script(ALL_TEXT).split("\n")
         columns = lines[lines.index("Trial ID") :]
-        assert columns.index("optim.lr") < columns.index("lr=0.1, seed=0")
+        assert columns.index("optim.lr") < columns.index("lr=0.1, seed 0")
 
 
 def train_sweep(folder: Path) -> Path:

@@ -235,8 +235,12 @@ class Summary:
         published = {id(row): str(row.settings.get("reference.id") or "") for row in self.rows}
         if names := self.own_names or (published if len({*published.values()} - {""}) == len(published) else {}):
             return names
-        prefixes = label_prefixes({key: self.shown_values[key].values() for key in distinguishing_keys(self)}).items()
-        return {id(row): ", ".join(start + self.shown_value(row, key) for key, start in prefixes) for row in self.rows}
+        return {id(row): self.settings_text(row) for row in self.rows}
+
+    def settings_text(self, row: Row) -> str:
+        """The settings of a row that vary between rows, as in "standard, lr=0.1"."""
+        prefixes = label_prefixes({key: self.shown_values[key].values() for key in distinguishing_keys(self)})
+        return ", ".join(start + self.shown_value(row, key) for key, start in prefixes.items())
 
     @cached_property
     def own_names(self) -> dict[int, str]:

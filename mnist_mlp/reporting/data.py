@@ -103,7 +103,8 @@ class PageContext:
     @property
     def _named_by_rank(self) -> bool:
         summary = self.summary
-        return len(distinguishing_keys(summary)) > MANY_KEYS and len(summary.rows) > 1 and not summary.own_names
+        has_settings = any(", " in label for label in summary.labels.values())  # not the user's names, or published ones
+        return len(distinguishing_keys(summary)) > MANY_KEYS and len(summary.rows) > 1 and has_settings
 
     def names_of(self, jobs: Sequence[Job]) -> list[str]:
         """The names of these runs; the folder name for a run excluded as a duplicate."""
@@ -219,7 +220,8 @@ def _lead(summary: Summary, names: Sequence[str]) -> tuple[str, str]:
     if (untested := len(pairs[""])) and summary.over_seeds:
         texts.append(f"Not tested: {untested} of {len(summary.rows) - 1} other settings.")
     chosen = "validation" if summary.ranked_by == "val_accuracy" else "test"
-    return f"{names[0]} is best on {chosen}, with a test accuracy of {accuracy}", " ".join(texts)
+    name = f"{names[0]} ({summary.settings_text(best)})" if summary.own_names else names[0]
+    return f"{name} is best on {chosen}, with a test accuracy of {accuracy}", " ".join(texts)
 
 
 def best_run_note(summary: Summary) -> str:

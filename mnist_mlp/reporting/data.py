@@ -103,7 +103,7 @@ class PageContext:
     @property
     def _named_by_rank(self) -> bool:
         summary = self.summary
-        has_settings = any(", " in label for label in summary.labels.values())  # not the user's names, or published ones
+        has_settings = any(", " in label for label in summary.labels.values())  # not names
         return len(distinguishing_keys(summary)) > MANY_KEYS and len(summary.rows) > 1 and has_settings
 
     def names_of(self, jobs: Sequence[Job]) -> list[str]:

@@ -40,7 +40,7 @@ def locate_path(name: str | Path, outputs: Path = OUTPUTS) -> Path:
         names = [item.name for subfolder in ("train", "sweeps") for item in (outputs / subfolder).glob("[!.]*")]
         close = get_close_matches(str(name), [*names, LATEST], n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"no run or sweep {str(name)!r}: {hint}use a path, a name under {outputs}/, or latest")
+        raise UserError(f"no folder {name}, and no such name in {outputs}: {hint}use a path, a name, or latest")
     return existing[0]
 
 

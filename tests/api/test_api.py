@@ -124,8 +124,8 @@ def test_overrides_take_precedence_over_a_config(small: dict[str, Any]) -> None:
             lambda: mnist_mlp.sweep({"data.source": "arrays", "seed": [0, 1]}),
             r"data\.source=arrays .* mnist_mlp\.sweep",
         ),
-        (lambda: mnist_mlp.load_run("nowhere"), "no run or sweep 'nowhere'"),
-        (lambda: mnist_mlp.load_sweep("nowhere"), "no run or sweep 'nowhere'"),
+        (lambda: mnist_mlp.load_run("nowhere"), "no folder nowhere"),
+        (lambda: mnist_mlp.load_sweep("nowhere"), "no folder nowhere"),
     ],
 )
 def test_a_mistake_is_a_one_line_value_error_and_creates_no_files(

@@ -161,7 +161,7 @@ def test_other_settings_are_matched_in_both_directions(tmp_path: Path, capsys: p
         (["SWEEP", "optim.lr=fast", "--", "optim.lr=0.01"], "optim.lr='fast'"),
         (["SWEEP", "optim.lr=1", "optim.lr=2", "--", "optim.lr=0.01"], "twice"),
         (["SWEEP", "--", "SWEEP"], "runs in common"),
-        (["nowhere", "--", "SWEEP"], "no run or sweep 'nowhere'"),
+        (["nowhere", "--", "SWEEP"], "no folder nowhere"),
         (["optim.lr=0.01", "--", "optim.lr=0.02"], "no folder"),
         (["SWEEP"], "A -- B"),
         ([], "A -- B"),

@@ -100,7 +100,7 @@ def test_invalid_characters_in_names_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "no run or sweep 'nowhere': "),
+        (["nowhere"], "no folder nowhere, "),
         (["empty"], "no runs .* in empty: "),
     ],
 )

@@ -149,8 +149,8 @@ def test_a_run_is_located_by_folder_checkpoint_name_or_latest(run_folder: Path) 
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        ("nothing", r"no run or sweep 'nothing': use a path"),
-        ("samplenet", r"no run or sweep 'samplenet': did you mean sample_net"),
+        ("nothing", r"no folder nothing, .*use a path"),
+        ("samplenet", r"no folder samplenet, .*did you mean sample_net"),
         ("train", r"train is not a run folder: use a run in it, such as .*sample_net"),
         ("empty", r"empty is not a run folder: it has no checkpoints/best.ckpt"),
         ("started", r"started has no checkpoints/best.ckpt: its run has not finished an epoch"),

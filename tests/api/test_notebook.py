@@ -140,7 +140,7 @@ def test_runs_and_sweeps_load_by_name_and_latest(tmp_path: Path, monkeypatch: py
     assert mnist_mlp.load_sweep("lr").path == mnist_mlp.load_sweep("latest").path == Path("outputs/sweeps/lr")
     assert len(mnist_mlp.load_sweep("lr")) == 2
     for load in (mnist_mlp.load_run, mnist_mlp.load_sweep):
-        with pytest.raises(mnist_mlp.UserError, match=r"'nothere'.*outputs.*latest"):
+        with pytest.raises(mnist_mlp.UserError, match=r"nothere.*outputs.*latest"):
             load("nothere")
     with pytest.raises(mnist_mlp.UserError, match="load_sweep"):
         mnist_mlp.load_run("lr")

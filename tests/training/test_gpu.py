@@ -12,7 +12,7 @@ from mnist_mlp.training.compile import CompiledStep
 from mnist_mlp.training.fast import CUDAGraphRunner, run_eagerly
 from mnist_mlp.training.fit import fit
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
 
 @pytest.mark.parametrize("name", list(CHOICES))

@@ -19,8 +19,8 @@ train: $(READY)
 	@$(BIN)/python -m mnist_mlp.train $(ARGS)
 
 test: $(READY)
-	$(BIN)/ruff check mnist_mlp tests examples
-	$(BIN)/ruff format --check mnist_mlp tests examples
+	$(BIN)/ruff check conf mnist_mlp tests examples
+	$(BIN)/ruff format --check conf mnist_mlp tests examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest $(ARGS)

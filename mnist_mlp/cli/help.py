@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from textwrap import TextWrapper, shorten
 from typing import Any
@@ -146,7 +146,7 @@ def explain(error: BaseException, overrides: Sequence[str] | None = None) -> str
 
 def misplaced_flag(words: Sequence[str]) -> str:
     """Explain the first option that is written as a flag, such as --epochs 5; empty if there is none."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         name, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--") and name and not HYDRA_FLAGS.fullmatch(name):
             likely = likely_key(name.replace("-", "_"))

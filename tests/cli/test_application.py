@@ -174,6 +174,12 @@ def test_a_mistake_in_several_words_is_explained_in_one_line(refusal: Refusal, w
     assert re.match(f"error: {message}", refusal(*words))
 
 
+def test_the_command_needs_no_arguments(refusal: Refusal, idx_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole run with the defaults takes too long; these images are too few for the default validation set."""
+    monkeypatch.setenv("MNIST_MLP_DATA", str(idx_root))
+    assert "data.val_size=5000" in refusal()
+
+
 def test_a_python_without_the_environment_is_told_to_activate_it() -> None:
     checkout = Path(mnist_mlp.__file__).parents[1]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -242,12 +242,11 @@ def check_search(config: DictConfig) -> Sequence[str]:
 
 
 def prepare_search(config: DictConfig) -> None:
-    """Check a search and create its study.
+    """Create the study of a search that `check_search` has checked.
 
     Raises:
-        UserError: An option does not fit, the storage cannot be used, or its trials have other settings.
+        UserError: The storage cannot be used, or its trials have other settings.
     """
-    check_search(config)
     chosen, study = search_settings(config), open_study(config)
     if not any(trial.values or trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
         study.set_user_attr("settings", chosen)

@@ -16,7 +16,7 @@ from search_methods import run_search, search_config  # noqa: E402  # imports Op
 
 from mnist_mlp.cli import search  # noqa: E402
 from mnist_mlp.cli.grid import register  # noqa: E402
-from mnist_mlp.cli.search import prepare_search, search_space  # noqa: E402
+from mnist_mlp.cli.search import check_search, prepare_search, search_space  # noqa: E402
 from mnist_mlp.compare.load import trial_numbers  # noqa: E402
 from mnist_mlp.errors import UserError  # noqa: E402
 
@@ -92,7 +92,7 @@ def test_spaces_have_the_values_of_hydras_grammar(text: str, distribution: objec
 @pytest.mark.parametrize("text", ["tag(log, interval(0, 1))", "tag(log, range(1, 10, 2))"])
 def test_an_impossible_space_is_reported_with_its_setting(text: str) -> None:
     with pytest.raises(UserError, match=r"optim\.lr=") as caught:
-        prepare_search(search_config({"optim.lr": text}))
+        check_search(search_config({"optim.lr": text}))
     assert "\n" not in str(caught.value)
 
 
@@ -118,7 +118,7 @@ def test_a_search_that_cannot_work_is_refused(
         group, _, last = name.rpartition(".")
         (config[group] if group else config)[last] = value
     with pytest.raises(UserError, match=key):
-        prepare_search(config)
+        check_search(config)
 
 
 def test_creating_the_database_is_retried_if_another_search_interferes(

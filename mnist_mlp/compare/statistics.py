@@ -133,11 +133,6 @@ class PairedComparison:
         return self.p_value is not None and self.p_value < SIGNIFICANCE
 
     @property
-    def is_inconclusive(self) -> bool:
-        """Whether the test was possible but not significant."""
-        return self.p_value is not None and not self.is_significant
-
-    @property
     def detectable_difference(self) -> float | None:
         """The smallest true difference that this comparison detects with power 0.8, after adjustment."""
         if self.decisive.error is None:

@@ -25,7 +25,6 @@ RUN_STYLES = ("run.css",)
 MAX_MISTAKES = 24
 HALF_WIDTH = 5.2
 """Width of a figure in inches that fits half a page, or a phone."""
-DRAW_PAGE = "draw.html"  # as `python -m mnist_mlp.export` names it
 SIDE_BY_SIDE = Markup('<span class="side-by-side" hidden></span>')
 WHOLE_COMMANDS = Markup('<span class="whole-commands" hidden></span>')
 """Markers by which run.css selects the layout of a section."""
@@ -134,9 +133,10 @@ def provenance(job: Job, context: PageContext) -> Section:
     rows.append(["fingerprint", result.fingerprint])
     sentences = [f"Non-default settings: {shown}." if shown else "All settings are defaults."]
     draw = Cell(f"python -m mnist_mlp.export {shell_quoted(job.folder.name)} --format html", code=True)
-    if (job.folder / DRAW_PAGE).is_file() and (link := context.link(job.folder)):
-        draw = Cell(DRAW_PAGE, link=link + DRAW_PAGE)
-    table = Table(["", "command"], [["train", Cell(command(job), code=True)], ["draw digits in the browser", draw]])
+    page = RunFolder(job.folder).draw_file
+    if page.is_file() and (link := context.link(job.folder)):
+        draw = Cell(page.name, link=link + page.name)
+    table = Table(["", "command"], [["train", Cell(command(job), code=True)], ["draw in the browser", draw]])
     folded = {"Machine and versions": Table(["item", "value"], rows), "All settings": _all_settings(job)}
     return Section("Reproduce this run", sentences, table, folded=folded, markup=WHOLE_COMMANDS, styles=RUN_STYLES)
 

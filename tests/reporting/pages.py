@@ -41,6 +41,7 @@ axe.run(document, {resultTypes: ["violations"]}).then(
       check => check.message).join("; ")}`)})))),
   error => done(JSON.stringify([{id: "axe failed", impact: "critical", help: String(error), nodes: []}])));
 """
+LOADED = "return location.href !== 'about:blank' && document.readyState === 'complete'"
 OVERFLOW = """
 const isClipped = element => { for (let node = element; node !== document.body; node = node.parentElement)
   if (node === null || getComputedStyle(node).overflowX !== "visible") return true; return false; };
@@ -84,12 +85,16 @@ def page_of(folder: Path, count: int, root: Path) -> Path:
 @contextmanager
 def opened(browser: Any, page: Path, width: int = 1280, dark: bool = False, scripts: bool = True) -> Iterator[Any]:
     """Open the page from disk at a width, in light or dark mode; restore the browser afterwards."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
     browser.get("about:blank")  # otherwise the same file would not be reloaded with new settings
     _emulate(browser, width, dark, scripts)
     for log in ("browser", "performance"):
         browser.get_log(log)
     try:
         browser.get(page.as_uri())
+        # without scripts, get may return early
+        WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(LOADED))
         yield browser
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

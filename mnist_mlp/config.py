@@ -229,7 +229,8 @@ class TrainerConfig(OptionGroup):
         affects_result=False,
     )
     compile: bool = option(
-        False, "torch.compile the optimizer step: faster after compilation; rounding can change best epoch and accuracy"
+        False,
+        "compile the step (an MLP on a CPU: C++; else torch.compile); rounding can change best epoch and accuracy",
     )
     cuda_graphs: Converted[str, str | bool] = option(
         "auto",

@@ -104,15 +104,20 @@ class ExplicitObjective(Objective):
 
 def explicit_objective(objective: Objective) -> Objective:
     """Return the objective with explicit gradients for an `MLP` that trains on a CPU, without hooks."""
+    return ExplicitObjective(**vars(objective)) if is_plain_mlp(objective) else objective
+
+
+def is_plain_mlp(objective: Objective) -> bool:
+    """Return whether the gradients are those of an `MLP` that trains on a CPU, without hooks."""
     network = getattr(objective.model, "mlp", None)
     if objective.adversarial_radius or type(network) is not MLP:
-        return objective
+        return False
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    is_plain = all(
-        module.training and not any(getattr(module, name) for name in hooks) for module in network.modules()
-    ) and all(weights.requires_grad and weights.device.type == "cpu" for weights in network.parameters())
-    known = {type(layer) for layer in network.layers} <= LAYERS.keys()
-    return ExplicitObjective(**vars(objective)) if is_plain and known else objective
+    return (
+        {type(layer) for layer in network.layers} <= LAYERS.keys()
+        and all(module.training and not any(getattr(module, name) for name in hooks) for module in network.modules())
+        and all(weights.requires_grad and weights.device.type == "cpu" for weights in network.parameters())
+    )
 
 
 def _loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Callable[[], Tensor]]:

@@ -14,8 +14,9 @@ from mnist_mlp.data.module import DigitData, DigitLoader, to_device_async
 from mnist_mlp.training.classifier import DigitClassifier
 from mnist_mlp.training.compile import CompiledStep
 from mnist_mlp.training.explicit import explicit_objective
+from mnist_mlp.training.native import NativeObjective, NativeStep, native_objective
 from mnist_mlp.training.optimizer import FunctionalOptimizer
-from mnist_mlp.training.step import Step, TrainingStep
+from mnist_mlp.training.step import Objective, Step, TrainingStep
 
 
 class Chunk:
@@ -71,7 +72,7 @@ class FastClassifier(DigitClassifier):
         super().__init__(*args, **kwargs)
         self.automatic_optimization = False
         self._run_chunk: ChunkRunner | None = None
-        self._compiled: CompiledStep | None = None
+        self._compiled: CompiledStep | NativeStep | None = None
         self._step: TrainingStep | None = None
 
     def on_train_start(self) -> None:
@@ -81,7 +82,8 @@ class FastClassifier(DigitClassifier):
         update = FunctionalOptimizer(optimizer, self._optim.gradient_clip_val)
         step = self._step = TrainingStep(self._objective, update, self._average)
         if self.compile_step:
-            self._compiled, self.compile_seconds = CompiledStep(step), 0.0
+            is_native = isinstance(self._fastest_objective(), NativeObjective)
+            self._compiled, self.compile_seconds = (NativeStep if is_native else CompiledStep)(step), 0.0
         self._run_chunk = run_eagerly(self._compiled or step)
         if self.cuda_graphs and self.device.type == "cuda":
             moments = [value for state in optimizer.state.values() for value in state.values()]
@@ -91,10 +93,11 @@ class FastClassifier(DigitClassifier):
             self._run_chunk = CUDAGraphRunner(self._run_chunk, state)
 
     def on_train_epoch_start(self) -> None:
-        """Seed the epoch; take explicit gradients unless a callback has registered hooks or frozen a layer."""
+        """Seed the epoch; take faster gradients unless a callback has registered hooks or frozen a layer."""
         super().on_train_epoch_start()
         assert self._step is not None
-        self._step.objective = self._objective if self.compile_step else explicit_objective(self._objective)
+        if not isinstance(self._compiled, CompiledStep):
+            self._step.objective = self._fastest_objective()
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:  # type: ignore[override]
         """Make the steps of a chunk and log their metrics."""
@@ -114,6 +117,11 @@ class FastClassifier(DigitClassifier):
         """Release the recorded CUDA graphs."""
         super().on_train_end()
         self._run_chunk = self._step = None
+
+    def _fastest_objective(self) -> Objective:
+        if self.compile_step:
+            return native_objective(self._objective, self.trainer.precision)
+        return explicit_objective(self._objective)
 
     def _count_steps(self, trainer: pl.Trainer) -> tuple[int, int]:
         trainer.fit_loop.setup_data()  # the loader may not exist yet

@@ -1,0 +1,139 @@
+"""`trainer.compile=true` of an `MLP` on a CPU: native.cpp computes its gradients, compiled once for all networks."""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnist_mlp.console import error_summary
+from mnist_mlp.errors import UserError
+from mnist_mlp.model import GaussianNoise
+from mnist_mlp.training.compile import COMPILED_FOLDER, CXX, compile_once, default_compile_cache, keep_compiled_code
+from mnist_mlp.training.explicit import explicit_objective, is_plain_mlp
+from mnist_mlp.training.step import Objective, TrainingStep
+
+SOURCE = Path(__file__).with_name("native.cpp")
+INSTRUCTIONS = {
+    "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
+    "AVX2": ("-mavx2", "-mfma"),
+}
+"""The compiler's flags by torch's name of the instruction set; other processors take their default."""
+FLAGS = (
+    *("-O3", "-std=c++20", "-shared", "-fPIC", "-fopenmp"),
+    *("-fassociative-math", "-fno-math-errno", "-fno-signed-zeros", "-fno-trapping-math"),  # for loops on vectors
+)
+
+PARTS: dict[type[nn.Module], Callable[[Any], tuple[Sequence[Tensor], Sequence[float]]]] = {
+    nn.Linear: lambda layer: ((layer.weight, layer.bias), ()),
+    nn.BatchNorm1d: lambda layer: (
+        (layer.weight, layer.bias, layer.running_mean, layer.running_var, layer.num_batches_tracked),
+        (layer.momentum, layer.eps),
+    ),
+    nn.Dropout: lambda layer: ((), (layer.p,)),
+    GaussianNoise: lambda layer: ((), (layer.deviation,)),
+}
+"""From a layer to the tensors and constants that native.cpp takes; other layers have none."""
+
+
+class NativeObjective(Objective):
+    """An objective whose gradients are computed by native.cpp; see `native_objective`."""
+
+    model: Any  # a DigitClassifier with an MLP
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        layers = list(self.model.mlp.layers)
+        parts = [PARTS.get(type(layer), lambda _: ((), ()))(layer) for layer in layers]
+        tensors = [tensor for part, _ in parts for tensor in part]
+        constants = [constant for _, part in parts for constant in part]
+        self._gradients = [torch.empty_like(weights) for weights in self.model.mlp.parameters()]
+        self._network = ([type(layer).__name__ for layer in layers], tensors, constants, self._gradients)
+        self._normalization = (self.model._scale, float(self.model.shift), self.label_smoothing)
+
+    @torch.no_grad()
+    def gradients(self, images: Tensor, labels: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the mean loss (), the logits (b, classes) and the gradient of each parameter, valid until the next."""
+        images, targets = self.prepare(images, labels)
+        is_mixed = torch.is_autocast_enabled("cpu")
+        loss, logits = torch.ops.mnist_mlp.gradients(images, targets, *self._normalization, is_mixed, *self._network)
+        return loss, logits, *self._gradients
+
+
+def native_objective(objective: Objective, precision: str) -> Objective:
+    """Return the objective with native gradients if network, precision and machine allow, else the explicit one."""
+    instructions = torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities().get("avx512_bf16", False)
+    supported = {"32-true": sys.platform == "linux", "bf16-mixed": instructions == ("AVX512", True)}
+    if supported.get(precision) and is_plain_mlp(objective):
+        return NativeObjective(**vars(objective))
+    return explicit_objective(objective)
+
+
+class NativeStep:
+    """A step with native gradients. seconds: the time to compile and load them, 0 until the first call."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        self._step, self.seconds = step, 0.0
+
+    def __call__(self, images: Tensor, labels: Tensor, batch: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Make one step, as `TrainingStep`; the first call compiles."""
+        if not self.seconds:
+            start = time.perf_counter()
+            load_native()
+            self.seconds = time.perf_counter() - start
+        return self._step(images, labels, batch, lr)
+
+
+@cache
+def load_native() -> None:
+    """Load `torch.ops.mnist_mlp.gradients`, compiled for this version of torch and these instructions.
+
+    Compiled once: the library stays in the cache folder of compiled code.
+
+    Raises:
+        UserError: It cannot be compiled or written.
+    """
+    keep_compiled_code()
+    flags = (*FLAGS, *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
+    key = hashlib.sha256(repr((torch.__version__, flags, SOURCE.read_text())).encode()).hexdigest()[:32]
+    library = Path(os.environ.get(COMPILED_FOLDER) or default_compile_cache() or gettempdir()) / f"native-{key}.so"
+    with compile_once(library.stem):
+        try:
+            torch.ops.load_library(str(library))
+        except OSError:  # missing or damaged
+            _compile(library, flags)
+            torch.ops.load_library(str(library))
+
+
+def _compile(library: Path, flags: Sequence[str]) -> None:
+    """Compile native.cpp into a library; other processes see it complete or not at all."""
+    from torch.utils.cpp_extension import include_paths, library_paths
+
+    compiler = os.environ.get("CXX", CXX[0])
+    paths = [f"-I{path}" for path in include_paths()] + [f"-L{path}" for path in library_paths()]
+    new = library.with_suffix(f".{os.getpid()}.tmp")
+    command = [*shlex.split(compiler), *flags, *paths, str(SOURCE), "-o", str(new), "-ltorch_cpu", "-lc10"]
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            new.replace(library)
+            return
+        errors = [line for line in result.stderr.splitlines() if "error" in line.lower()] or [
+            f"code {result.returncode}"
+        ]
+    except OSError as error:
+        errors = [error_summary(error)]
+    raise UserError(
+        f"trainer.compile=true cannot compile {SOURCE.name} ({errors[0]}): "
+        f"fix the compiler (CXX={compiler}), or use trainer.compile=false"
+    )

@@ -12,6 +12,7 @@
 #include <bit>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -39,11 +40,11 @@ Tensor transposed(const Tensor& matrix) {
         const auto height = std::min(TILE, rows - top), width = std::min(TILE, last - left);
         const auto* from = source + top * columns + left;
         auto* to = target + left * rows + top;
-        const auto copy = [=](int64_t width, int64_t height) {
-          for (int64_t j = 0; j < width; ++j)
-            for (int64_t i = 0; i < height; ++i) to[j * rows + i] = from[i * columns + j];
+        const auto copy = [=](int64_t across, int64_t down) {
+          for (int64_t j = 0; j < across; ++j)
+            for (int64_t i = 0; i < down; ++i) to[j * rows + i] = from[i * columns + j];
         };
-        width == TILE && height == TILE ? copy(TILE, TILE) : copy(width, height);  // constants are unrolled
+        width == TILE && height == TILE ? copy(TILE, TILE) : copy(width, height);  // loops of known length are faster
       }
   });
   return result;
@@ -98,20 +99,35 @@ struct Network {
   std::vector<double>::const_iterator constants;
 };
 
-std::pair<Tensor, Backward> linear(const Tensor& inputs, const Tensor& input_rows, Network& network) {
+// A linear layer, and a ReLU if `lowest` is 0; without one it is -infinity. input_rows: of the first layer.
+std::pair<Tensor, Backward> linear(const Tensor& inputs, const Tensor& input_rows, float lowest, Network& network) {
   const auto weight = *network.tensors++, bias = *network.tensors++;
-  const auto weight_gradient = *network.gradients++;
-  auto bias_gradient = *network.gradients++;
+  const auto weight_gradient = *network.gradients++, bias_gradient = *network.gradients++;
   const auto bfloat16 = network.bfloat16, is_first = input_rows.defined();
   const auto rows = is_first ? input_rows : transposed(inputs);
-  auto outputs = empty(weight.size(0), inputs.size(1));
+  const int64_t features = weight.size(0), images = inputs.size(1), grain = 1 + 32768 / images;
+  const auto outputs = empty(features, images);
   multiply(weight, inputs, outputs, bfloat16);
-  outputs.add_(bias.unsqueeze(1));
-  return {outputs, [=](const Tensor& gradient) mutable {
+  at::parallel_for(0, features, grain, [&](int64_t first, int64_t last) {
+    auto* y = outputs.mutable_data_ptr<float>();
+    const auto* b = bias.const_data_ptr<float>();
+    for (auto i = first; i < last; ++i)
+      for (auto j = i * images; j < (i + 1) * images; ++j) y[j] = std::max(y[j] + b[i], lowest);
+  });
+  return {outputs, [=](const Tensor& gradient) {
+            const auto* y = outputs.const_data_ptr<float>();
+            auto* g = gradient.mutable_data_ptr<float>();
+            auto* sums = bias_gradient.mutable_data_ptr<float>();
+            at::parallel_for(0, features, grain, [=](int64_t first, int64_t last) {
+              for (auto i = first; i < last; ++i) {
+                float sum = 0;
+                for (auto j = i * images; j < (i + 1) * images; ++j) sum += g[j] = y[j] <= lowest ? 0 : g[j];
+                sums[i] = sum;
+              }
+            });
             multiply(gradient, rows, weight_gradient, bfloat16);
-            at::sum_out(bias_gradient, gradient, 1);
             if (is_first) return Tensor();
-            const auto of_inputs = empty(weight.size(1), gradient.size(1));
+            const auto of_inputs = empty(weight.size(1), images);
             multiply(transposed(weight), gradient, of_inputs, bfloat16);
             return of_inputs;
           }};
@@ -173,10 +189,10 @@ std::pair<Tensor, Tensor> cross_entropy(const Tensor& logits, const Tensor& targ
   const auto wanted = targets.contiguous(), gradient = empty(classes, images);
   const auto* labels = wanted.is_floating_point() ? nullptr : wanted.const_data_ptr<int64_t>();
   const auto* probabilities = labels ? nullptr : wanted.const_data_ptr<float>();
+  const auto* values = logits.const_data_ptr<float>();
   auto* to = gradient.mutable_data_ptr<float>();
   double loss = 0;
-  for (int64_t i = 0; i < images; ++i) {
-    const auto* values = logits.const_data_ptr<float>() + i * classes;
+  for (int64_t i = 0; i < images; ++i, values += classes) {
     const float highest = *std::max_element(values, values + classes);
     float sum = 0, weight = 0;
     for (int64_t j = 0; j < classes; ++j) sum += std::exp(values[j] - highest);
@@ -199,7 +215,7 @@ Tensor normalized(const Tensor& images, double scale, double shift) {
   const auto convert = [&]<typename T>(const T* from) {
     auto* to = rows.mutable_data_ptr<float>();
     const float a = scale, b = shift;
-    for (int64_t i = 0; i < rows.numel(); ++i) to[i] = from[i] * a + b;
+    for (int64_t i = 0, count = rows.numel(); i < count; ++i) to[i] = from[i] * a + b;
   };
   if (pixels.scalar_type() == at::kByte)
     convert(pixels.const_data_ptr<uint8_t>());
@@ -215,10 +231,13 @@ std::tuple<Tensor, Tensor> gradients(
   Network network{bfloat16, tensors.begin(), gradients.begin(), constants.begin()};
   auto rows = normalized(images, scale, shift), outputs = transposed(rows);
   std::vector<Backward> passes;
-  for (const auto& layer : layers) {
+  for (auto next = layers.begin(); next != layers.end();) {
+    const auto layer = *next++;
     std::pair<Tensor, Backward> done;
     if (layer == "Linear") {
-      done = linear(outputs, rows, network);
+      const bool is_rectified = next != layers.end() && *next == "ReLU";
+      next += is_rectified;
+      done = linear(outputs, rows, is_rectified ? 0 : -std::numeric_limits<float>::infinity(), network);
     } else if (layer == "BatchNorm1d") {
       done = batch_norm(outputs, network);
     } else if (layer == "Dropout") {

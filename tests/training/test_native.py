@@ -116,7 +116,10 @@ for a, b in zip(want, got):
 
 def run_script(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(folder), **variables}
-    return subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", SCRIPT]
+    return subprocess.run(
+        command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
 
 
 def test_a_damaged_library_is_compiled_again_also_for_older_processors(tmp_path: Path) -> None:

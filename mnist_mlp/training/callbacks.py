@@ -216,9 +216,9 @@ class EpochLog(pl.Callback):
         """Add the epoch's row, write metrics.csv and print the epoch."""
         now = time.perf_counter()
         assert isinstance(pl_module, DigitClassifier)
-        values = trainer.callback_metrics.items()
-        names = [name for split in ("train/", "val/") for name, _ in values if name.startswith(split)]
-        metrics = {name: to_float(trainer.callback_metrics[name]) for name in names}
+        values = trainer.callback_metrics  # collected anew at each access
+        names = [name for split in ("train/", "val/") for name in values if name.startswith(split)]
+        metrics = {name: to_float(values[name]) for name in names}
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,

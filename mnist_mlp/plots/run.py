@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from mnist_mlp.console import shortened
 from mnist_mlp.datasets import DIGITS, class_noun
@@ -44,11 +45,12 @@ MAX_LABELED = 64  # with more classes, not every one is named and no count is pr
 
 
 def png(figure: Figure) -> bytes:
-    """Render a figure as PNG."""
-    content = io.BytesIO()
+    """Render an opaque figure as PNG."""
+    content, canvas = io.BytesIO(), FigureCanvasAgg(figure)
     with rc_context({"text.hinting": "none"}):  # saves a sixth of the time
-        # savefig would draw twice; compression level 1 takes a third of the time of level 6 for a third more bytes
-        FigureCanvasAgg(figure).print_png(content, pil_kwargs={"compress_level": 1})
+        canvas.draw()  # savefig would draw twice
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # a quarter less to compress
+    image.save(content, "PNG", compress_level=1, dpi=(DPI, DPI))  # a third of level 6's time for a third more bytes
     return content.getvalue()
 
 

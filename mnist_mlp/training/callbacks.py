@@ -216,9 +216,8 @@ class EpochLog(pl.Callback):
         """Add the epoch's row, write metrics.csv and print the epoch."""
         now = time.perf_counter()
         assert isinstance(pl_module, DigitClassifier)
-        values = trainer.callback_metrics.items()
-        names = [name for split in ("train/", "val/") for name, _ in values if name.startswith(split)]
-        metrics = {name: to_float(trainer.callback_metrics[name]) for name in names}
+        items, splits = trainer.callback_metrics.items(), ("train/", "val/")  # each access collects the metrics anew
+        metrics = {name: to_float(value) for split in splits for name, value in items if name.startswith(split)}
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,

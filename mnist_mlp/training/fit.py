@@ -247,7 +247,7 @@ def _train_and_test(request: _Request, data: DigitData, model: DigitClassifier, 
     monitor = TestSetMonitor(digits.test_images, digits.test_labels) if config.trainer.test_curve else None
     log = EpochLog(folder, config.trainer.progress, request.job_label, monitor, config.trainer.max_seconds)
     divergence = StopOnDivergence()
-    tensorboard = TensorBoardLog(folder, log, config.trainer.figures)
+    tensorboard = TensorBoardLog(folder, log, config.trainer.figures and request.job_label is None)
     hooks = LambdaCallback(
         on_save_checkpoint=lambda trainer, module, checkpoint: checkpoint.update(run=request.run),
         on_train_batch_start=lambda *_: begin_chunk(),  # defers signals to the end of the chunk

@@ -55,6 +55,13 @@ def test_scalars_have_a_point_per_epoch_and_match_result_json(run: tuple[Path, d
     assert best == pytest.approx(result.metrics["val/accuracy"])
 
 
+def test_a_job_of_a_sweep_draws_its_test_only(idx_root: Path, tmp_path: Path) -> None:
+    fit(tiny(idx_root), tmp_path, job_label="[1/1] job")
+    board = events(tmp_path)
+    assert set(board.Tags()["images"]) == {f"visual_test/{name}" for name in FIGURES}
+    assert [point.step for point in board.Scalars("val/accuracy")] == [1, 2, 3, 4]
+
+
 def test_the_test_curve_ends_with_the_test_result_of_the_last_epoch(idx_root: Path, tmp_path: Path) -> None:
     config = tiny(idx_root, test_curve=True)
     result = fit(replace(config, data=replace(config.data, val_size=0)), tmp_path)

@@ -58,7 +58,7 @@ uint32_t bfloat16_pair(float low, float high) {
   return a >> 16 | (b & 0xffff0000);
 }
 
-// c = a b. Threads share tiles of columns, so results do not depend on their number.
+// c = a b. With AVX-512, threads share tiles of columns, so results do not depend on their number.
 void multiply(const Tensor& left, const Tensor& right, Tensor c, bool bfloat16) {
   const auto a = left.contiguous(), b = right.contiguous();
 #ifdef __AVX512F__

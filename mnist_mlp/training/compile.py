@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -161,7 +162,7 @@ class CompiledStep:
             except Exception as error:  # torch, the C++ compiler and the loader raise many types
                 if attempt:
                     raise UserError(
-                        f"torch.compile failed ({error_summary(error)}): fix the "
+                        f"torch.compile failed ({shorten(error_summary(error), 300, placeholder=' ...')}): fix the "
                         f"compiler (CXX={os.environ.get('CXX', CXX[0])}), or use trainer.compile=false"
                     ) from error
                 forget_compiled_code()

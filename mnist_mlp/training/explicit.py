@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mnist_mlp.model import MLP, GaussianNoise
+from mnist_mlp.model import ACTIVATIONS, MLP, GaussianNoise
 from mnist_mlp.training.step import Objective
 
 aten: Any = torch.ops.aten
@@ -29,6 +29,8 @@ def _linear(layer: nn.Linear, inputs: Tensor) -> tuple[Tensor, Backward]:
 
 
 def _batch_norm(layer: Any, inputs: Tensor) -> tuple[Tensor, Backward]:
+    if len(inputs) == 1:  # as nn.BatchNorm1d; the variance would be 0 / 0
+        raise ValueError("Batch norm expects more than one image per mini-batch in training, but got 1")
     layer.num_batches_tracked += 1
     weight, averages, eps = layer.weight, (layer.running_mean, layer.running_var), layer.eps
     outputs, *saved = torch.native_batch_norm(inputs, weight, layer.bias, *averages, True, layer.momentum, eps)
@@ -113,11 +115,21 @@ def is_plain_mlp(objective: Objective) -> bool:
     if objective.adversarial_radius or type(network) is not MLP:
         return False
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    weights = list(network.parameters())
     return (
-        {type(layer) for layer in network.layers} <= LAYERS.keys()
+        all(map(_is_standard, network.layers))
+        and list(map(id, weights)) == [id(own) for layer in network.layers for own in layer.parameters()]  # none shared
         and all(module.training and not any(getattr(module, name) for name in hooks) for module in network.modules())
-        and all(weights.requires_grad and weights.device.type == "cpu" for weights in network.parameters())
+        and all(own.requires_grad and own.is_contiguous() and own.device.type == "cpu" for own in weights)
     )
+
+
+def _is_standard(layer: Any) -> bool:
+    """Return whether a layer has the constants and tensors of a new `MLP`'s, which callers may change."""
+    if type(layer) in ACTIVATIONS.values():
+        return repr(layer) == repr(type(layer)())
+    tensors = [*layer._parameters.values(), *layer._buffers.values(), getattr(layer, "momentum", 0.1)]
+    return type(layer) in LAYERS and all(tensor is not None for tensor in tensors) and getattr(layer, "p", 0) < 1
 
 
 def _loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Callable[[], Tensor]]:

@@ -58,7 +58,7 @@ uint32_t bfloat16_pair(float low, float high) {
   return a >> 16 | (b & 0xffff0000);
 }
 
-// c = a b. Threads share tiles of columns, so results do not depend on their number.
+// c = a b. With AVX-512, threads share tiles of columns, so results do not depend on their number.
 void multiply(const Tensor& left, const Tensor& right, Tensor c, bool bfloat16) {
   const auto a = left.contiguous(), b = right.contiguous();
 #ifdef __AVX512F__
@@ -138,6 +138,7 @@ std::pair<Tensor, Backward> batch_norm(const Tensor& inputs, Network& network) {
   const auto weight_gradient = *network.gradients++, bias_gradient = *network.gradients++;
   const auto mean = *network.tensors++, variance = *network.tensors++, batches = *network.tensors++;
   const double momentum = *network.constants++, eps = *network.constants++;
+  TORCH_CHECK_VALUE(inputs.size(1) > 1, "Batch norm expects more than one image per mini-batch in training, but got 1");
   batches.add_(1);
   const auto batch = inputs.unsqueeze(0);
   const auto normed = at::native_batch_norm(batch, weight, bias, mean, variance, true, momentum, eps);
@@ -191,12 +192,13 @@ std::pair<Tensor, Tensor> cross_entropy(const Tensor& logits, const Tensor& targ
   const auto* probabilities = labels ? nullptr : wanted.const_data_ptr<float>();
   const auto* values = logits.const_data_ptr<float>();
   auto* to = gradient.mutable_data_ptr<float>();
+  std::vector<float> powers(classes);
   double loss = 0;
   for (int64_t i = 0; i < images; ++i, values += classes) {
     const float highest = *std::max_element(values, values + classes);
     float sum = 0, weight = 0;
-    for (int64_t j = 0; j < classes; ++j) sum += std::exp(values[j] - highest);
-    const float log_sum = std::log(sum) + highest;
+    for (int64_t j = 0; j < classes; ++j) sum += powers[j] = std::exp(values[j] - highest);
+    const double log_sum = std::log(sum) + static_cast<double>(highest);  // float32 would lose digits of large logits
     for (int64_t j = 0; j < classes; ++j) {
       const float unsmoothed = labels ? labels[i] == j : probabilities[i * classes + j];
       const float target = unsmoothed * (1 - smoothing) + smoothing / classes;
@@ -204,7 +206,7 @@ std::pair<Tensor, Tensor> cross_entropy(const Tensor& logits, const Tensor& targ
       weight += target;
       to[j * images + i] = -target / images;
     }
-    for (int64_t j = 0; j < classes; ++j) to[j * images + i] += std::exp(values[j] - log_sum) * weight / images;
+    for (int64_t j = 0; j < classes; ++j) to[j * images + i] += powers[j] / sum * weight / images;
   }
   return {at::scalar_tensor(loss / images, at::kFloat), gradient};
 }

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
@@ -15,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnist_mlp.console import error_summary
+from mnist_mlp.console import error_line
 from mnist_mlp.errors import UserError
 from mnist_mlp.model import GaussianNoise
+from mnist_mlp.runs.files import scratch_file, sync_file
 from mnist_mlp.training.compile import COMPILED_FOLDER, CXX, compile_once, default_compile_cache, keep_compiled_code
 from mnist_mlp.training.explicit import explicit_objective, is_plain_mlp
 from mnist_mlp.training.step import Objective, TrainingStep
@@ -110,30 +113,33 @@ def load_native() -> None:
         try:
             torch.ops.load_library(str(library))
         except OSError:  # missing or damaged
-            _compile(library, flags)
-            torch.ops.load_library(str(library))
+            _compile_and_load(library, flags)
 
 
-def _compile(library: Path, flags: Sequence[str]) -> None:
+def _compile_and_load(library: Path, flags: Sequence[str]) -> None:
     """Compile native.cpp into a library; other processes see it complete or not at all."""
     from torch.utils.cpp_extension import include_paths, library_paths
 
-    compiler = os.environ.get("CXX", CXX[0])
+    compiler, new = os.environ.get("CXX", CXX[0]), scratch_file(library)
     paths = [f"-I{path}" for path in include_paths()] + [f"-L{path}" for path in library_paths()]
-    new = library.with_suffix(f".{os.getpid()}.tmp")
     command = [*shlex.split(compiler), *flags, *paths, str(SOURCE), "-o", str(new), "-ltorch_cpu", "-lc10"]
+    environment = {**os.environ, "LC_ALL": "C"}  # messages in English
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if result.returncode == 0:
+            sync_file(new)  # a library cut short by a power failure would crash the process that loads it
             new.replace(library)
+            torch.ops.load_library(str(library))
             return
-        errors = [line for line in result.stderr.splitlines() if "error" in line.lower()] or [
-            f"code {result.returncode}"
-        ]
+        errors = re.findall(r"^.*(?:error: |ld: (?!warning)).*$", result.stderr, re.MULTILINE)
+        reason = errors[0] if errors else f"code {result.returncode}"
     except OSError as error:
-        errors = [error_summary(error)]
+        reason = error_line(error.__cause__ or error)
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
     raise UserError(
-        f"trainer.compile=true cannot compile {SOURCE.name} ({errors[0]}): "
-        f"fix the compiler (CXX={compiler}), or use trainer.compile=false"
+        f"trainer.compile=true cannot compile {SOURCE.name} ({reason}): fix the compiler (CXX={compiler}) "
+        f"or the folder {library.parent} ({COMPILED_FOLDER}), or use trainer.compile=false"
     )

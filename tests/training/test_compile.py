@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,6 +103,17 @@ def test_a_missing_compiler_is_a_one_line_error(
     message = rf"trainer\.compile=true on {accelerator} needs a compiler, but {re.escape(missing)} was not found"
     with pytest.raises(UserError, match=message):
         check_compiler(accelerator)
+
+
+def test_a_long_message_of_the_compiler_is_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("no such header " + "line " * 1000)
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch, "compile", lambda *arguments, **options: fail)
+    with pytest.raises(UserError, match=r"no such header .*trainer\.compile=false") as caught:
+        epochs(run_eagerly(CompiledStep(classifier()[1])), 1)
+    assert len(str(caught.value)) < 600
 
 
 def test_a_compiler_named_by_a_variable_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from settings import config_with
-from small_steps import CHOICES, classifier, epochs
+from small_steps import CHOICES, IMAGES, LABELS, classifier, epochs
 
 from mnist_mlp.model import ACTIVATIONS
 from mnist_mlp.training.explicit import ExplicitObjective, explicit_objective
@@ -53,11 +53,43 @@ def _replace(objective: Any) -> None:
     objective.model.mlp = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
 
 
-@pytest.mark.parametrize("change", [_register_hook, _freeze, _evaluate, _parametrize, _replace])
+def _set(index: int, layer: torch.nn.Module) -> Callable[[Any], None]:
+    return lambda objective: objective.model.mlp.layers.__setitem__(index, layer)
+
+
+def _transpose(objective: Any) -> None:
+    objective.model.mlp.layers[2].weight.data = torch.randn(16, 16).t()
+
+
+def _share(objective: Any) -> None:
+    objective.model.mlp.layers.insert(2, objective.model.mlp.layers[2])
+
+
+CHANGES = {
+    **{change.__name__: change for change in (_register_hook, _freeze, _evaluate, _parametrize, _replace, _transpose)},
+    "shared": _share,
+    "slope": _set(1, torch.nn.LeakyReLU(0.2)),
+    "approximation": _set(1, torch.nn.GELU("tanh")),
+    "in place": _set(1, torch.nn.SiLU(inplace=True)),
+    "no bias": _set(2, torch.nn.Linear(16, 16, bias=False)),
+    "no running mean": _set(1, torch.nn.BatchNorm1d(16, track_running_stats=False)),
+    "cumulative mean": _set(1, torch.nn.BatchNorm1d(16, momentum=None)),
+    "everything dropped": _set(1, torch.nn.Dropout(1.0)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_autograd_is_used_for_anything_but_a_plain_mlp(change: Callable[[Objective], None]) -> None:
     _, step, _ = classifier()
     change(step.objective)
     assert explicit_objective(step.objective) is step.objective
+
+
+def test_batch_norm_refuses_a_single_image_as_autograd_does() -> None:
+    _, step, _ = classifier(**{"model.batch_norm": True})
+    for objective in (step.objective, explicit_objective(step.objective)):
+        with pytest.raises(ValueError, match="more than"):
+            objective.gradients(IMAGES[:1], LABELS[:1], step.optimizer.parameters)
 
 
 def test_hooks_of_callbacks_are_called(tmp_path: Path) -> None:

@@ -51,6 +51,23 @@ def test_gradients_equal_autograds(name: str, images: int) -> None:
         torch.testing.assert_close(got, want, rtol=1e-4, atol=2e-6)
 
 
+def test_large_logits_lose_no_digits() -> None:
+    model, step, _ = classifier(dtype=torch.float32)
+    output: Any = model.mlp.layers[-1]
+    with torch.no_grad():
+        output.weight.zero_()
+        output.bias.copy_(1000 + torch.arange(10) / 4)  # exact
+    load_native()
+    objectives = (step.objective, native_objective(step.objective, "32-true"))
+    want, got = (objective.gradients(IMAGES, LABELS, step.optimizer.parameters) for objective in objectives)
+    torch.testing.assert_close(got[-1], want[-1], rtol=1e-6, atol=1e-7)
+
+
+def test_batch_norm_refuses_a_single_image() -> None:
+    with pytest.raises(ValueError, match="more than"):
+        gradients({"model.batch_norm": True}, 1, native=True)
+
+
 @pytest.mark.skipif(not HAS_BFLOAT16, reason="needs a processor with avx512_bf16")
 @pytest.mark.parametrize("name", ["plain", "batch norm", "gelu", "wide", "distilled"])
 def test_bfloat16_gradients_are_as_exact_as_those_of_autocast(name: str) -> None:
@@ -136,11 +153,22 @@ def test_other_precisions_and_losses_are_left_to_torch_compile(settings: dict[st
     assert not isinstance(native_objective(step.objective, precision), NativeObjective)
 
 
-def test_a_compiler_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "CXX": "g++ -include missing.h"}.items():
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("g++ -include missing.h", "missing.h"),
+        ("sh -c 'echo ld: disk full, collect2: error: 1 | tr , \\\\n >&2; false' sh", "disk full"),
+        ("sh -c 'while [ $1 != -o ]; do shift; done; echo > $2' sh", "too short"),
+    ],
+)
+def test_a_compiler_error_is_one_line(
+    command: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "CXX": command}.items():
         monkeypatch.setenv(name, value)
     load_native.cache_clear()
     with pytest.raises(UserError, match=r"cannot compile .* fix the compiler .*trainer\.compile=false") as caught:
         load_native()
+    assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.glob("native-*"))
+    assert not list(tmp_path.glob("*.tmp"))

@@ -32,10 +32,10 @@ from mnist_mlp.training.fast import run_eagerly
 @pytest.mark.parametrize(
     "name",
     [
-        *("linear classifier", "no momentum", "adam"),
+        "linear classifier",
         *(
             pytest.param(name, marks=pytest.mark.integration)
-            for name in ("nesterov", "rmsprop, clipped", "virtual adversarial", "all")
+            for name in ("no momentum", "adam", "nesterov", "rmsprop, clipped", "virtual adversarial", "all")
         ),
     ],
 )

@@ -104,5 +104,6 @@ def test_hooks_of_callbacks_are_called(tmp_path: Path) -> None:
             self.calls += 1
 
     callback = Activations()
-    fit(config_with({"trainer.max_epochs": 2, "data.subset": "0.05"}), tmp_path / "run", callbacks=[callback])
+    options = {"trainer.max_epochs": 2, "data.subset": "0.05", "trainer.figures": False}
+    fit(config_with(options), tmp_path / "run", callbacks=[callback])
     assert callback.calls > 1

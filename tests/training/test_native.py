@@ -85,7 +85,7 @@ def test_bfloat16_gradients_are_as_exact_as_those_of_autocast(name: str) -> None
 def test_a_run_equals_an_eager_one_and_does_not_depend_on_threads_or_chunks(tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "data.subset": 0.3, "data.batch_size": 150, "model.hidden_units": [200, 100], "model.dropout": 0.1,
-        "trainer.max_epochs": 3, "data.source": "sample",
+        "trainer.max_epochs": 3, "trainer.figures": False, "data.source": "sample",
     }  # fmt: skip
     compiled = {**settings, "trainer.compile": True}
     eager, one, other = (

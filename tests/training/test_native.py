@@ -119,32 +119,32 @@ def test_hooks_registered_during_training_are_called(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import torch
+import pathlib, torch
 from small_steps import IMAGES, LABELS, classifier
 from mnist_mlp.training.native import load_native, native_objective
+
+load_library, damaged = torch.ops.load_library, []
+
+def load(path):
+    if not damaged:
+        damaged.append(pathlib.Path(path).write_bytes(b"ELF"))
+    load_library(path)
+
+torch.ops.load_library = load
 _, step, _ = classifier(dtype=torch.float32)
 load_native()
 want = step.objective.gradients(IMAGES, LABELS, step.optimizer.parameters)
 got = native_objective(step.objective, "32-true").gradients(IMAGES, LABELS, step.optimizer.parameters)
-for a, b in zip(want, got):
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6)
+for pair in zip(want, got, strict=True):
+    torch.testing.assert_close(*pair, rtol=1e-4, atol=2e-6)
 """
 
 
-def run_script(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(folder), **variables}
-    command = [sys.executable, "-c", SCRIPT]
-    return subprocess.run(
-        command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-    )
-
-
 def test_a_damaged_library_is_compiled_again_also_for_older_processors(tmp_path: Path) -> None:
-    for _ in range(2):
-        result = run_script(tmp_path, ATEN_CPU_CAPABILITY="avx2")
-        assert result.returncode == 0, result.stderr
-        (library,) = tmp_path.glob("native-*.so")
-        library.write_bytes(library.read_bytes()[:100])
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "ATEN_CPU_CAPABILITY": "avx2"}
+    command, tests = [sys.executable, "-c", SCRIPT], Path(__file__).parents[1]
+    result = subprocess.run(command, env=environment, cwd=tests, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(("settings", "precision"), [({}, "64-true"), ({"optim.vat": 1.5}, "32-true")])

@@ -1,6 +1,6 @@
 """The optimizer step as one torch.compile graph, and its cache on disk for later runs.
 
-This is the only module that uses private interfaces of torch; tests/training/test_compile.py fails if they change.
+It uses private interfaces of torch; tests/training/test_compile.py fails if they change.
 """
 
 import hashlib

@@ -187,9 +187,9 @@ const std::unordered_map<std::string, Activation> ACTIVATIONS = {
 // or probabilities (images, classes).
 std::pair<Tensor, Tensor> cross_entropy(const Tensor& logits, const Tensor& targets, double smoothing) {
   const int64_t images = logits.size(0), classes = logits.size(1);
-  const auto wanted = targets.contiguous(), gradient = empty(classes, images);
-  const auto* labels = wanted.is_floating_point() ? nullptr : wanted.const_data_ptr<int64_t>();
-  const auto* probabilities = labels ? nullptr : wanted.const_data_ptr<float>();
+  const auto rows = targets.contiguous(), gradient = empty(classes, images);
+  const auto* labels = rows.is_floating_point() ? nullptr : rows.const_data_ptr<int64_t>();
+  const auto* probabilities = labels ? nullptr : rows.const_data_ptr<float>();
   const auto* values = logits.const_data_ptr<float>();
   auto* to = gradient.mutable_data_ptr<float>();
   std::vector<float> powers(classes);

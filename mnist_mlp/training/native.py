@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import re
 import shlex
 import subprocess
@@ -36,7 +37,7 @@ FLAGS = (
     *("-fassociative-math", "-fno-math-errno", "-fno-signed-zeros", "-fno-trapping-math"),  # for loops on vectors
 )
 
-PARTS: dict[type[nn.Module], Callable[[Any], tuple[Sequence[Tensor], Sequence[float]]]] = {
+OPERANDS: dict[type[nn.Module], Callable[[Any], tuple[Sequence[Tensor], Sequence[float]]]] = {
     nn.Linear: lambda layer: ((layer.weight, layer.bias), ()),
     nn.BatchNorm1d: lambda layer: (
         (layer.weight, layer.bias, layer.running_mean, layer.running_var, layer.num_batches_tracked),
@@ -56,9 +57,9 @@ class NativeObjective(Objective):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         layers = list(self.model.mlp.layers)
-        parts = [PARTS.get(type(layer), lambda _: ((), ()))(layer) for layer in layers]
-        tensors = [tensor for part, _ in parts for tensor in part]
-        constants = [constant for _, part in parts for constant in part]
+        operands = [OPERANDS.get(type(layer), lambda _: ((), ()))(layer) for layer in layers]
+        tensors = [tensor for own_tensors, _ in operands for tensor in own_tensors]
+        constants = [constant for _, own_constants in operands for constant in own_constants]
         self._gradients = [torch.empty_like(weights) for weights in self.model.mlp.parameters()]
         self._network = ([type(layer).__name__ for layer in layers], tensors, constants, self._gradients)
         self._normalization = (self.model._scale, float(self.model.shift), self.label_smoothing)
@@ -75,8 +76,8 @@ class NativeObjective(Objective):
 def native_objective(objective: Objective, precision: str) -> Objective:
     """Return the objective with native gradients if network, precision and machine allow, else the explicit one."""
     instructions = torch.backends.cpu.get_cpu_capability(), torch.cpu.get_capabilities().get("avx512_bf16", False)
-    supported = {"32-true": sys.platform == "linux", "bf16-mixed": instructions == ("AVX512", True)}
-    if supported.get(precision) and is_plain_mlp(objective):
+    precisions = {"32-true", "bf16-mixed"} if instructions == ("AVX512", True) else {"32-true"}
+    if sys.platform == "linux" and precision in precisions and is_plain_mlp(objective):
         return NativeObjective(**vars(objective))
     return explicit_objective(objective)
 
@@ -98,7 +99,7 @@ class NativeStep:
 
 @cache
 def load_native() -> None:
-    """Load `torch.ops.mnist_mlp.gradients`, compiled for this version of torch and these instructions.
+    """Load `torch.ops.mnist_mlp.gradients`, compiled for this version of torch and this processor.
 
     Compiled once: the library stays in the cache folder of compiled code.
 
@@ -107,7 +108,8 @@ def load_native() -> None:
     """
     keep_compiled_code()
     flags = (*FLAGS, *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
-    key = hashlib.sha256(repr((torch.__version__, flags, SOURCE.read_text())).encode()).hexdigest()[:32]
+    dependencies = (torch.__version__, platform.machine(), flags, SOURCE.read_text())
+    key = hashlib.sha256(repr(dependencies).encode()).hexdigest()[:32]
     library = Path(os.environ.get(COMPILED_FOLDER) or default_compile_cache() or gettempdir()) / f"native-{key}.so"
     with compile_once(library.stem):
         try:

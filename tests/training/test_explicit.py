@@ -1,5 +1,6 @@
 """Explicit gradients have the bits of autograd's, and give way to autograd where they do not apply."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from small_steps import CHOICES, IMAGES, LABELS, classifier, epochs
 
 from mnist_mlp.model import ACTIVATIONS
 from mnist_mlp.training.explicit import ExplicitObjective, explicit_objective
-from mnist_mlp.training.fast import run_eagerly
+from mnist_mlp.training.fast import FastClassifier, run_eagerly
 from mnist_mlp.training.fit import fit
 from mnist_mlp.training.step import Objective
 
@@ -92,11 +93,22 @@ def test_batch_norm_refuses_a_single_image_as_autograd_does() -> None:
             objective.gradients(IMAGES[:1], LABELS[:1], step.optimizer.parameters)
 
 
-def test_hooks_of_callbacks_are_called(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "is_compiled",
+    [
+        False,
+        pytest.param(
+            True, marks=[pytest.mark.integration, pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")]
+        ),
+    ],
+)
+def test_hooks_registered_during_training_are_called(is_compiled: bool, tmp_path: Path) -> None:
     class Activations(pl.Callback):
+        affects_result = False
         calls = 0
 
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            assert isinstance(pl_module, FastClassifier)
             if trainer.current_epoch == 1:
                 pl_module.mlp.layers[0].register_forward_hook(self.count)
 
@@ -104,6 +116,11 @@ def test_hooks_of_callbacks_are_called(tmp_path: Path) -> None:
             self.calls += 1
 
     callback = Activations()
-    options = {"trainer.max_epochs": 2, "data.subset": "0.05", "trainer.figures": False}
+    options = {
+        "trainer.max_epochs": 2,
+        "trainer.figures": False,
+        "data.source": "sample",
+        "trainer.compile": is_compiled,
+    }
     fit(config_with(options), tmp_path / "run", callbacks=[callback])
-    assert callback.calls > 1
+    assert callback.calls > 50  # also in training: 55 mini-batches

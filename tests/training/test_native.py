@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from settings import config_with
 from small_steps import CHOICES, IMAGES, LABELS, classifier
@@ -99,24 +98,6 @@ def test_a_run_equals_an_eager_one_and_does_not_depend_on_threads_or_chunks(tmp_
     assert one.metrics == pytest.approx(eager.metrics, rel=0.02)
     states = [torch.load(tmp_path / run / "checkpoints" / "last.ckpt")["state_dict"] for run in "12"]
     assert all(torch.equal(*pair) for pair in zip(*(state.values() for state in states), strict=True))
-
-
-def test_hooks_registered_during_training_are_called(tmp_path: Path) -> None:
-    class Hook(pl.Callback):
-        affects_result = False
-        calls = 0
-
-        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            if trainer.current_epoch == 1:
-                pl_module.mlp.layers[0].register_forward_hook(self.count)
-
-        def count(self, *arguments: Any) -> None:
-            self.calls += 1
-
-    hook = Hook()
-    options = {"trainer.max_epochs": 2, "data.source": "sample", "trainer.compile": True}
-    fit(config_with(options), tmp_path / "run", callbacks=[hook])
-    assert hook.calls > 1
 
 
 SCRIPT = """

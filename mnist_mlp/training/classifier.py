@@ -317,7 +317,8 @@ class DigitClassifier(pl.LightningModule):
         if self._optim.teacher and self._teacher is None:
             raise UserError(f"optim.teacher={self._optim.teacher} is not loaded: pass teacher=, or use mnist_mlp.fit")
         if self._teacher is not None:
-            self._teacher.to(self.device, self.scale.dtype)
+            is_mixed = self.trainer.precision == "bf16-mixed"
+            self._teacher.to(self.device, self.scale.dtype, torch.bfloat16 if is_mixed else None)
         if self._optim.ema:
             self._average = WeightAverage(self.mlp, self._optim.ema, prefix="mlp.")
             if self._saved_average is not None:

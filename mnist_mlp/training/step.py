@@ -87,8 +87,8 @@ class Teacher(Protocol):
         """Return probabilities (n, classes), without gradients, of images (n, 28, 28) on the scale 0 to 255."""
         ...
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Teacher":
-        """Move the weights in place, as `nn.Module.to`."""
+    def to(self, device: torch.device, dtype: torch.dtype, linear: torch.dtype | None = None) -> "Teacher":
+        """Move the weights in place, as `nn.Module.to`; `linear`, if given, is the dtype of linear layers."""
         ...
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnist_mlp.compare.load import Job, find_jobs
 from mnist_mlp.config import DataConfig
@@ -41,10 +41,13 @@ class Ensemble:
     def __repr__(self) -> str:
         return f"Ensemble({[member.mlp for member in self._members]})"
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Ensemble":
-        """Move the members in place."""
+    def to(self, device: torch.device, dtype: torch.dtype, linear: torch.dtype | None = None) -> "Ensemble":
+        """Move the members in place, linear layers as `linear`, if given: autocast would cast them in every step."""
         for member in self._members:
             member.to(device, dtype)
+            for layer in member.modules():
+                if linear and isinstance(layer, nn.Linear):
+                    layer.to(linear)
         return self
 
 

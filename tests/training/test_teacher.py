@@ -75,6 +75,16 @@ def test_a_teacher_is_in_evaluation_mode_and_unchanged() -> None:
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
+def test_linear_layers_in_the_dtype_of_autocast_change_no_target() -> None:
+    net = digit_classifier(**{"model.batch_norm": True, "model.hidden_units": [64]})
+    teacher = Ensemble([net], "one").to(torch.device("cpu"), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = teacher(IMAGES)
+        teacher.to(torch.device("cpu"), torch.float32, torch.bfloat16)
+        assert {layer.weight.dtype for layer in net.mlp.layers[::3]} == {torch.bfloat16}
+        torch.testing.assert_close(teacher(IMAGES), expected, rtol=0, atol=0)
+
+
 def test_the_name_of_a_teacher_identifies_its_weights() -> None:
     net = digit_classifier()
     first = Ensemble([net], "nets").name

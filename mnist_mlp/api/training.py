@@ -183,7 +183,7 @@ def fit(
             OmegaConf DictConfig. Settings may name presets ({"experiment": "better"}).
         folder: The run folder; default: outputs/train/ followed by `name` or the current time.
         network: A module to train instead of the MLP, or a callable that builds one after seeding, such as its class.
-            It maps float images (n, 28, 28), scaled by `data.normalization`, to logits (n, 10).
+            It maps float images (n, 28, 28), scaled by `data.normalization`, to logits (n, classes).
         data: Images and labels to use instead of MNIST.
         logger: Lightning loggers, which receive the configuration, all metrics and the figures.
         callbacks: Additional Lightning callbacks. Those that can change the result are part of the run's identity; set

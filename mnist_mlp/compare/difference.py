@@ -48,7 +48,7 @@ class Difference:
         low, high: 95 % interval over seeds, and over test images if predictions exist; None for one seed.
         n: Number of common seeds.
         p_value: Of no difference, adjusted; for two single runs, of McNemar's test over the test images.
-        comparisons: Size of the family that p-values are Holm-adjusted for: all pairs of the sweep, times `tries`.
+        comparisons: Size of the family that p-values are Holm-adjusted for (`consistency.family`), times `tries`.
         unmatched: Folder names of runs without a counterpart, which are left out.
         margin: The difference that a has to exceed, in [-1, 1].
         decision: Whether it does, however often one looks: "better", "not better" or "undecided".

@@ -11,6 +11,7 @@ from pathlib import Path
 from mnist_mlp.compare.load import find_jobs
 from mnist_mlp.config import OFFICIAL_TRAIN, Config, subset_fraction
 from mnist_mlp.console import columns, shown_path
+from mnist_mlp.data.idx import locate_files
 from mnist_mlp.options import to_dict
 from mnist_mlp.runs.files import UnreadableFileError
 from mnist_mlp.runs.folder import RunFolder, is_continuation
@@ -23,7 +24,7 @@ from mnist_mlp.sweeps.live import format_estimate, format_settings, varying_sett
 SIZE_KEYS = re.compile(
     r"data\.(name|subset|val_size|batch_size)|model\..*|optim\.(name|vat|teacher|ema)|augment\..*|trainer\.(compile|precision)"
 )
-"""Settings that determine the duration of an epoch."""
+"""Settings that determine the duration of an epoch, besides `data.source`, which runs record as sample or not."""
 RESOLVED = (("data", "source"), ("trainer", "accelerator"), ("optim", "teacher"))
 """Settings that a run replaces if they are auto, or to which it appends @ and a digest."""
 MEASURED_SECONDS = 0.3
@@ -87,8 +88,11 @@ def duration_text(planned: Sequence[tuple[Config, int]], parallel: int) -> str:
 
 
 def _size(config: Config) -> Size:
-    flat = flatten(to_dict(config))
-    return tuple(value_text(value) for key, value in flat.items() if SIZE_KEYS.fullmatch(key))
+    flat, data = flatten(to_dict(config)), config.data
+    source = data.source.value
+    if source == "auto" and not locate_files(str(data.root), data.name.value)[1]:
+        source = "sample"
+    return str(source == "sample"), *(value_text(value) for key, value in flat.items() if SIZE_KEYS.fullmatch(key))
 
 
 def _known_seconds() -> dict[Size, tuple[float | None, str]]:
@@ -97,7 +101,8 @@ def _known_seconds() -> dict[Size, tuple[float | None, str]]:
     for job in find_jobs([Path("outputs")]):
         if job.result is not None:
             seconds = job.result.timing["fit_seconds"] / job.result.epochs
-            runs.setdefault(tuple(map(job.text, keys)), []).append(seconds)
+            size = str(job.text("data.source") == "sample"), *map(job.text, keys)
+            runs.setdefault(size, []).append(seconds)
     return {size: (statistics.median(times), "finished runs of this size") for size, times in runs.items()}
 
 

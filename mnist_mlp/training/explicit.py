@@ -127,7 +127,7 @@ def is_plain_mlp(objective: Objective) -> bool:
 def _is_standard(layer: Any) -> bool:
     """Return whether a layer has the constants and tensors of a new `MLP`'s, which callers may change."""
     if type(layer) in ACTIVATIONS.values():
-        return repr(layer) == repr(type(layer)())
+        return type(layer) in LAYERS and repr(layer) == repr(type(layer)())
     tensors = [*layer._parameters.values(), *layer._buffers.values(), getattr(layer, "momentum", 0.1)]
     return type(layer) in LAYERS and all(tensor is not None for tensor in tensors) and getattr(layer, "p", 0) < 1
 

@@ -39,9 +39,9 @@ def test_a_dry_run_lists_which_jobs_are_finished_and_trains_the_rest_in_the_time
     for seed in (0, 2):  # 0.5 s per epoch
         write_run(sweep / f"job{seed}", curves=False, seed=seed, trainer__max_epochs=3)
     (sweep / "job2/result.json").unlink()
-    settings: Any = {"trainer.max_epochs": 240}
+    settings: Any = {"trainer.max_epochs": 240, "data.source": "mnist"}
     jobs = [
-        job_in(sweep / "job0", 1, config_with({"trainer.max_epochs": 3})),
+        job_in(sweep / "job0", 1, config_with({"trainer.max_epochs": 3, "data.source": "mnist"})),
         job_in(sweep / "job1", 2, config_with({"seed": 1, **settings})),
         job_in(sweep / "job2", 3, config_with({"seed": 2, **settings})),
     ]
@@ -51,12 +51,13 @@ def test_a_dry_run_lists_which_jobs_are_finished_and_trains_the_rest_in_the_time
     assert "about 2 min" in duration  # 240 epochs each, at once
 
 
+@pytest.mark.parametrize("other", [{"data__batch_size": 32}, {"data__source": "sample"}])
 def test_a_run_of_another_size_does_not_tell_the_duration_and_measured_steps_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    other: dict[str, Any], idx_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_run(tmp_path / "outputs/train/other", data__batch_size=32)
-    waiting = [(config_with({"trainer.max_epochs": 100, "seed": 3}), 100)]
+    write_run(tmp_path / "outputs/train/other", **other)
+    waiting = [(config_with({"trainer.max_epochs": 100, "seed": 3, "data.root": str(idx_root)}), 100)]
     monkeypatch.setattr(dry_run, "measured_seconds", lambda config: 6.0)
     assert "about 10 min" in duration_text(waiting, 1)
     monkeypatch.setattr(dry_run, "measured_seconds", lambda config: None)

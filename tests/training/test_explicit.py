@@ -86,6 +86,12 @@ def test_autograd_is_used_for_anything_but_a_plain_mlp(change: Callable[[Objecti
     assert explicit_objective(step.objective) is step.objective
 
 
+def test_autograd_is_used_for_an_activation_without_explicit_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ACTIVATIONS, "relu", torch.nn.Softplus)
+    _, step, _ = classifier()
+    assert explicit_objective(step.objective) is step.objective
+
+
 def test_batch_norm_refuses_a_single_image_as_autograd_does() -> None:
     _, step, _ = classifier(**{"model.batch_norm": True})
     for objective in (step.objective, explicit_objective(step.objective)):

@@ -33,6 +33,8 @@ MAX_SPAWNED = 30
 """Maximum number of workers without a fork server: Windows waits for at most 63 objects, and each worker has two."""
 
 PRELOADED = "mnist_mlp.sweeps.preload"
+WORKER = "mnist_mlp-worker-"
+"""Beginning of the names of workers and of their temporary files."""
 Task = Callable[[], Any]
 """A function that can be pickled."""
 
@@ -194,11 +196,11 @@ class WorkerPool:
         tasks, worker_tasks = self._context.Pipe()
         worker_stop, stop = self._context.Pipe(duplex=False)
         output: Any = tempfile.NamedTemporaryFile(  # noqa: SIM115
-            "r", encoding="utf-8", errors="replace", prefix="mnist_mlp-worker-", delete=False
+            "r", encoding="utf-8", errors="replace", prefix=WORKER, delete=False
         )
         environment = self._environments[slot]
         arguments = (worker_tasks, worker_stop, output.name, {**os.environ, **environment})
-        process = self._context.Process(target=work, args=arguments, name=f"mnist_mlp-worker-{slot}")
+        process = self._context.Process(target=work, args=arguments, name=f"{WORKER}{slot}")
         with _without_main(), _blocked_signals():
             process.start()
             worker = self._workers[slot] = _Worker(process, tasks, stop, output, slot, environment)

@@ -8,8 +8,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -279,6 +281,20 @@ def test_auto_falls_back_to_the_sample_for_the_default_folder_and_records_why(de
     assert re.search(r"data/MNIST/raw.*download failed \(.*refused.*\)$", loaded.why_sample)
     assert load_digits("sample", root).why_sample == ""
     assert list(default_root.parent.iterdir()) == []
+
+
+def test_a_failed_download_is_tried_again_after_a_minute(default_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[Path] = []
+
+    def fail(dataset: object, folder: Path, missing: list[str]) -> None:
+        attempts.append(folder)
+        raise download.DownloadError("no network")
+
+    monkeypatch.setattr("mnist_mlp.data.mnist.download", fail)
+    for seconds in (60.0, 119.0, 120.0):  # a sweep in one process should not wait for the network in every job
+        monkeypatch.setattr("mnist_mlp.data.mnist.time", SimpleNamespace(monotonic=partial(float, seconds)))
+        assert load_digits("auto", "./data").source == "sample"
+    assert len(attempts) == 2
 
 
 def test_mnist_never_falls_back_to_the_sample(default_root: Path) -> None:

@@ -322,6 +322,18 @@ def test_stopping_the_pool_interrupts_its_jobs_and_leaves_no_files(
     assert {path.name for path in tmp_path.iterdir()} == {"started", "interrupted"}
 
 
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs a fork server")
+def test_processes_that_the_program_starts_after_a_sweep_take_signals(run: Callable[..., list[JobEnd]]) -> None:
+    run([succeed])
+    process = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join(30)
+    process.kill()  # in case it does not
+    process.join()
+    assert process.exitcode == -signal.SIGTERM
+
+
 def report_process() -> JobEnd:
     time.sleep(0.05)
     return JobEnd(str(os.getpid()), 0.5)

@@ -90,7 +90,7 @@ def learning_curves(curves: Curves, best_epoch: int | None, figure: Any = None) 
         for split, label, color in SPLITS:
             values = scale * np.asarray(curves.get(f"{split}/{name}", ()), dtype=float)
             if np.isfinite(values).any():
-                axes.plot(epochs, values, marker, ls="-", color=color, label=label)
+                axes.plot(epochs, values, marker=marker, ls="-", color=color, label=label)
                 shown.append(values[1:] if len(values) > 2 else values)
         known = np.concatenate(shown)
         known = known[np.isfinite(known)]

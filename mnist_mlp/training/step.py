@@ -88,7 +88,7 @@ class Teacher(Protocol):
         ...
 
     def to(self, device: torch.device, dtype: torch.dtype, linear: torch.dtype | None = None) -> "Teacher":
-        """Move the weights in place, as `nn.Module.to`; `linear`, if given, is the dtype of linear layers."""
+        """Convert the weights as `nn.Module.to` does; `linear` is the dtype of linear layers, None for `dtype`."""
         ...
 
 

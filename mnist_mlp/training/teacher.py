@@ -42,7 +42,7 @@ class Ensemble:
         return f"Ensemble({[member.mlp for member in self._members]})"
 
     def to(self, device: torch.device, dtype: torch.dtype, linear: torch.dtype | None = None) -> "Ensemble":
-        """Move the members in place, linear layers as `linear`, if given: autocast would cast them in every step."""
+        """Convert the members; `linear` is the dtype of linear layers, which autocast would cast at every step."""
         for member in self._members:
             member.to(device, dtype)
             for layer in member.modules():
